@@ -1,0 +1,42 @@
+# The commands of this repository; `make` lists them. On Debian 12 they need make and a Rust toolchain, nothing more.
+
+CARGO ?= cargo
+MAKEFLAGS += --no-print-directory
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build test demo up ci fmt deny clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## Install what is missing: Debian packages, and .tools with meson, nats-server and others
+	@deploy/setup/setup.sh
+
+build: setup ## Build every binary (the first time with mediasoup's C++ worker, about 6 minutes)
+	$(CARGO) build --workspace --bins
+
+test: build ## Run every test; the ones that start services use the binaries of `build`
+	$(CARGO) test --workspace
+
+demo: build ## Play a whole call through the real services, and show what happened
+	$(CARGO) run -q -p callpulse-tests --bin demo
+
+up: build ## Run the whole stack until Ctrl-C
+	$(CARGO) run -q -p callpulse-tests --bin up
+
+ci: setup ## What CI runs: format, licences, lints, tests, demo
+	$(CARGO) fmt --all --check
+	$(MAKE) deny
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(MAKE) test
+	$(MAKE) demo
+
+deny: setup ## Check the dependencies' licences and sources (deny.toml)
+	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo-deny --locked check licenses bans sources
+
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+clean: ## Remove everything built, .tools too
+	$(CARGO) clean
+	rm -rf .tools .run
