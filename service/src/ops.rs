@@ -1,0 +1,212 @@
+//! The operations port: `/livez`, `/readyz` and `/metrics`, apart from the port that the world sees.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use http_body_util::Full;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use serde::{Deserialize, Serialize};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tokio::time::{interval, sleep, timeout};
+
+use crate::health::Health;
+use crate::run::App;
+
+/// The keys `ops.*`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OpsSettings {
+    /// Where health and metrics are served. Nothing there is secret, but it is not for the public.
+    pub listen: SocketAddr,
+}
+
+impl Default for OpsSettings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        }
+    }
+}
+
+/// Upper bounds, in seconds, of every histogram: a millisecond's tenth (a push) to a minute (a call's set-up).
+const BUCKETS: [f64; 15] = [
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0,
+];
+
+/// How often recorded samples are folded into their buckets, which is what keeps their memory bounded between scrapes.
+const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
+
+/// The pause after a failed `accept`: out of file descriptors is not mended by trying faster.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// The largest request head. hyper takes no less.
+const HEAD_BYTES: usize = 8 * 1024;
+
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    connections: usize,
+    header: Duration,
+    connection: Duration,
+}
+
+const LIMITS: Limits = Limits {
+    connections: 32,
+    header: Duration::from_secs(5),
+    connection: Duration::from_secs(10),
+};
+
+/// The process's metrics recorder, installed by the first call.
+///
+/// # Errors
+/// Something else installed a recorder.
+pub fn recorder() -> Result<PrometheusHandle, Arc<BuildError>> {
+    static RECORDER: OnceLock<Result<PrometheusHandle, Arc<BuildError>>> = OnceLock::new();
+    let install = || PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder();
+    RECORDER.get_or_init(|| install().map_err(Arc::new)).clone()
+}
+
+/// Serves the operations port for ever. Drop the future to close it.
+pub async fn serve(listener: TcpListener, app: App, recorder: PrometheusHandle, health: Health) {
+    serve_within(LIMITS, listener, Page::new(app, recorder, health)).await;
+}
+
+async fn serve_within(limits: Limits, listener: TcpListener, page: Page) {
+    let page = Arc::new(page);
+    let permits = Arc::new(Semaphore::new(limits.connections));
+    let mut upkeep = interval(UPKEEP_INTERVAL);
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = upkeep.tick() => page.recorder.run_upkeep(),
+            Some(_) = connections.join_next() => {}
+            // A full house waits in the kernel's backlog rather than being refused: a refused liveness probe is a
+            // restart. Every connection ends within its limit, so the wait is bounded.
+            (permit, accepted) = async {
+                (Arc::clone(&permits).acquire_owned().await, listener.accept().await)
+            } => match accepted {
+                Ok((stream, _)) => {
+                    let page = Arc::clone(&page);
+                    connections.spawn(async move {
+                        connection(limits, stream, page).await;
+                        drop(permit);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "cannot accept on the operations port");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
+        }
+    }
+}
+
+async fn connection(limits: Limits, stream: TcpStream, page: Arc<Page>) {
+    let answer = service_fn(move |request: Request<Incoming>| {
+        let response = page.answer(request.method(), request.uri().path());
+        async move { Ok::<_, Infallible>(response) }
+    });
+    // One request a connection, so that one deadline bounds it; hyper's header timeout alone would wait for ever for
+    // the first byte.
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header)
+        .max_buf_size(HEAD_BYTES)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), answer);
+    match timeout(limits.connection, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "operations connection ended early"),
+        Err(_) => tracing::debug!("operations connection took too long"),
+    }
+}
+
+struct Page {
+    app: App,
+    recorder: PrometheusHandle,
+    health: Health,
+    since: Instant,
+}
+
+impl Page {
+    fn new(app: App, recorder: PrometheusHandle, health: Health) -> Self {
+        let labels = [("service", app.name()), ("version", app.version())];
+        metrics::gauge!("callpulse_build_info", &labels).set(1.0);
+        let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        metrics::gauge!("callpulse_start_time_seconds").set(started.as_secs_f64());
+        Self {
+            app,
+            recorder,
+            health,
+            since: Instant::now(),
+        }
+    }
+
+    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+        let known = matches!(path, "/livez" | "/readyz" | "/metrics");
+        if known && !matches!(*method, Method::GET | Method::HEAD) {
+            let mut refusal = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
+            refusal
+                .headers_mut()
+                .insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
+            return refusal;
+        }
+        match path {
+            "/livez" => reply(StatusCode::OK, TEXT, "alive\n".to_owned()),
+            "/readyz" => self.readiness(),
+            "/metrics" => self.metrics(),
+            _ => reply(
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "there are /livez, /readyz and /metrics\n".to_owned(),
+            ),
+        }
+    }
+
+    fn readiness(&self) -> Response<Full<Bytes>> {
+        let readiness = self.health.readiness();
+        let status = if readiness.ready {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        reply(
+            status,
+            "application/json",
+            serde_json::to_string(&readiness).unwrap_or_default(),
+        )
+    }
+
+    fn metrics(&self) -> Response<Full<Bytes>> {
+        metrics::gauge!("callpulse_uptime_seconds").set(self.since.elapsed().as_secs_f64());
+        let ready = if self.health.is_ready() { 1.0 } else { 0.0 };
+        metrics::gauge!("callpulse_ready", "service" => self.app.name()).set(ready);
+        reply(
+            StatusCode::OK,
+            "text/plain; version=0.0.4; charset=utf-8",
+            self.recorder.render(),
+        )
+    }
+}
+
+const TEXT: &str = "text/plain; charset=utf-8";
+
+fn reply(status: StatusCode, content_type: &'static str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CACHE_CONTROL, hyper::header::HeaderValue::from_static("no-store"));
+    response
+}

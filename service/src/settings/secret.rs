@@ -1,0 +1,127 @@
+//! Values that are shown to nobody.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+use serde_json::Value;
+
+/// What stands in a secret's place wherever it could be seen.
+pub const REDACTED: &str = "[redacted]";
+
+/// A text that neither `Debug` nor `Serialize` reveals. Call [`Secret::expose`] where it is used.
+///
+/// It has no default but the empty one: a secret that stands in the program is none, and settings with such a default
+/// are refused when they are loaded.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether nothing was given.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(REDACTED)
+    }
+}
+
+impl Serialize for Secret {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(if self.is_empty() { "" } else { REDACTED })
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // serde's own message would quote a secret that is not a string, such as a number.
+        let text = String::deserialize(deserializer).map_err(|_| D::Error::custom("a secret must be a string"))?;
+        if text == REDACTED {
+            return Err(D::Error::custom(
+                "the secret itself is needed, not what stands for it when printed",
+            ));
+        }
+        Ok(Self(text))
+    }
+}
+
+/// Replaces `user:password@` in every URL within `json`.
+pub(super) fn strike_out_passwords(json: &mut Value) {
+    match json {
+        Value::String(text) => {
+            if let Some(clean) = without_password(text) {
+                *text = clean;
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(strike_out_passwords),
+        Value::Object(values) => values.values_mut().for_each(strike_out_passwords),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A list of URLs in one text, as NATS takes it, is clean when each of them is.
+fn without_password(text: &str) -> Option<String> {
+    let clean: Vec<_> = text
+        .split(',')
+        .map(|url| {
+            let (scheme, rest) = url.split_once("://")?;
+            let authority = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+            let at = rest.get(..authority)?.rfind('@')?;
+            Some(format!("{scheme}://{REDACTED}{}", rest.get(at..)?))
+        })
+        .collect();
+    if clean.iter().all(Option::is_none) {
+        return None;
+    }
+    let urls = text
+        .split(',')
+        .zip(clean)
+        .map(|(url, clean)| clean.unwrap_or_else(|| url.to_owned()));
+    Some(urls.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_debug_nor_json_shows_a_secret() {
+        let secret = Secret::new("hunter2");
+        assert_eq!(format!("{secret:?}"), REDACTED);
+        assert_eq!(serde_json::to_string(&secret).unwrap(), "\"[redacted]\"");
+        assert_eq!(secret.expose(), "hunter2");
+    }
+
+    #[test]
+    fn an_error_does_not_quote_the_secret() {
+        let error = serde_json::from_str::<Secret>("31337").unwrap_err().to_string();
+        assert!(!error.contains("31337"), "{error}");
+        assert!(serde_json::from_str::<Secret>("\"[redacted]\"").is_err());
+    }
+
+    #[test]
+    fn urls_lose_their_passwords_only() {
+        let mut json = serde_json::json!({
+            "one": "nats://edge:hunter2@127.0.0.1:4222/x", "plain": "nats://127.0.0.1:4222", "mail": "a@b",
+            "many": ["nats://a:b@h1,nats://h2"], "path": "http://h/@x",
+        });
+        strike_out_passwords(&mut json);
+        let expected = serde_json::json!({
+            "one": "nats://[redacted]@127.0.0.1:4222/x", "plain": "nats://127.0.0.1:4222", "mail": "a@b",
+            "many": ["nats://[redacted]@h1,nats://h2"], "path": "http://h/@x",
+        });
+        assert_eq!(json, expected);
+    }
+}

@@ -1,0 +1,302 @@
+//! Settings end to end: a real file, an environment of the test's own.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::*;
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Nats {
+    url: String,
+    user: Option<String>,
+    password: Option<Secret>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Sample {
+    listen: std::net::SocketAddr,
+    port: u16,
+    ratio: f64,
+    verbose: bool,
+    origins: Vec<String>,
+    ports: Vec<u16>,
+    limit: Option<u32>,
+    jwt_key: Secret,
+    nats: Nats,
+}
+
+impl Default for Sample {
+    fn default() -> Self {
+        Self {
+            listen: ([127, 0, 0, 1], 4001).into(),
+            port: 1,
+            ratio: 0.5,
+            verbose: false,
+            origins: vec!["http://localhost".to_owned()],
+            ports: vec![],
+            limit: None,
+            jwt_key: Secret::default(),
+            nats: Nats {
+                url: "nats://127.0.0.1:4222".to_owned(),
+                user: None,
+                password: None,
+            },
+        }
+    }
+}
+
+impl Validate for Sample {
+    fn validate(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        if self.ratio > 1.0 {
+            wrong.push("ratio: must be at most 1".to_owned());
+        }
+        if self.port == 0 {
+            wrong.push("port: must not be 0".to_owned());
+        }
+        wrong
+    }
+}
+
+struct Folder(tempfile::TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn file(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.path().join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+fn read(file: Option<&Path>, environment: &[(&str, &str)]) -> Result<Sample, SettingsErrors> {
+    load_from("WS_EDGE", file, environment.iter().copied())
+}
+
+fn lines(result: Result<Sample, SettingsErrors>) -> Vec<String> {
+    let text = result.unwrap_err().to_string();
+    text.lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn defaults_give_way_to_the_file_and_the_file_to_the_environment() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "edge.toml",
+        "port = 2\nratio = 1\n[nats]\nurl = 'nats://file'\nuser = 'file'\n",
+    );
+    let sample = read(
+        Some(&file),
+        &[("WS_EDGE__NATS__URL", "nats://env"), ("OTHER__PORT", "9")],
+    )
+    .unwrap();
+    assert_eq!(sample.nats.url, "nats://env");
+    assert_eq!(sample.nats.user.as_deref(), Some("file"));
+    assert_eq!((sample.port, sample.ratio, sample.verbose), (2, 1.0, false));
+}
+
+#[test]
+fn a_variables_text_is_read_as_its_key_needs() {
+    let sample = read(
+        None,
+        &[
+            ("WS_EDGE__LISTEN", "[::1]:0"),
+            ("WS_EDGE__PORT", "77"),
+            ("WS_EDGE__RATIO", "1"),
+            ("WS_EDGE__VERBOSE", "true"),
+            ("WS_EDGE__ORIGINS", "https://a.example, https://b.example"),
+            ("WS_EDGE__PORTS", "1,2"),
+            ("WS_EDGE__LIMIT", "5"),
+            ("WS_EDGE__NATS__USER", "12345"),
+            ("WS_EDGE__NATS__URL", ""),
+        ],
+    )
+    .unwrap();
+    assert_eq!(sample.listen.to_string(), "[::1]:0");
+    assert_eq!(
+        (sample.port, sample.ratio, sample.verbose, sample.limit),
+        (77, 1.0, true, Some(5))
+    );
+    assert_eq!(sample.origins, ["https://a.example", "https://b.example"]);
+    assert_eq!(sample.ports, [1, 2]);
+    assert_eq!(
+        sample.nats.user.as_deref(),
+        Some("12345"),
+        "a text stays one, though it looks like a number"
+    );
+    assert_eq!(
+        sample.nats.url, "nats://127.0.0.1:4222",
+        "an empty variable counts as unset"
+    );
+}
+
+#[test]
+fn everything_wrong_is_told_at_once_with_its_source() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "edge.toml",
+        "lisen = 'x'\nport = 'http'\n[nats]\nurl = 7\n[extra]\na = 1\nb = 2\n",
+    );
+    let environment = [
+        ("WS_EDGE__PORT", "http"),
+        ("WS_EDGE__VERBOSE", "yes"),
+        ("WS_EDGE__NATS__URI", "nats://env"),
+        ("WS_EDGE__LISTEN", "somewhere"),
+        ("WS_EDGE__NATS", "nats://env"),
+        ("WS_EDGE__RATIO", "1.5"),
+        ("WS_EDGE__USER", "me"),
+    ];
+    let file_name = file.display();
+    let mut expected = vec![
+        format!(
+            "extra (file {file_name}): unknown key; there are jwt_key, limit, listen, nats, origins, port, ports, ratio, verbose"
+        ),
+        format!("lisen (file {file_name}): unknown key; did you mean listen?"),
+        format!("nats.url (file {file_name}): expected a string; the default is \"nats://127.0.0.1:4222\""),
+        format!("port (file {file_name}): expected u16; the default is 1"),
+    ];
+    expected.extend(
+        [
+            "listen (variable WS_EDGE__LISTEN): invalid socket address syntax; the default is \"127.0.0.1:4001\"",
+            "nats (variable WS_EDGE__NATS): is a table; set the keys in it: password, url, user",
+            "nats.uri (variable WS_EDGE__NATS__URI): unknown key; did you mean nats.url?",
+            "port (variable WS_EDGE__PORT): expected a number; the default is 1",
+            "user (variable WS_EDGE__USER): unknown key; did you mean nats.user?",
+            "verbose (variable WS_EDGE__VERBOSE): expected true or false; the default is false",
+            "ratio (variable WS_EDGE__RATIO): must be at most 1",
+        ]
+        .map(str::to_owned),
+    );
+    assert_eq!(lines(read(Some(&file), &environment)), expected);
+}
+
+#[test]
+fn a_bad_file_is_told_without_the_line_that_may_hold_a_secret() {
+    let folder = Folder::new();
+    let file = folder.file("edge.toml", "jwt_key = \"hunter2\n");
+    let told = lines(read(Some(&file), &[("WS_EDGE__PORT", "0")]));
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].contains("line 1") && !told[0].contains("hunter2"), "{told:?}");
+    assert_eq!(told[1], "port (variable WS_EDGE__PORT): must not be 0");
+    assert!(lines(read(Some(Path::new("no/such/file")), &[]))[0].contains("cannot be read"));
+}
+
+#[test]
+fn a_secret_may_be_in_a_file() {
+    let folder = Folder::new();
+    let key = folder.file("key", "hunter2\n");
+    let password = folder.file("password", "31337");
+    let file = folder.file(
+        "edge.toml",
+        &format!("jwt_key = 'from toml'\nnats.password_file = '{}'\n", password.display()),
+    );
+    let sample = read(Some(&file), &[("WS_EDGE__JWT_KEY_FILE", key.to_str().unwrap())]).unwrap();
+    assert_eq!(sample.jwt_key.expose(), "hunter2");
+    assert_eq!(sample.nats.password.as_ref().map(Secret::expose), Some("31337"));
+    let shown = format!("{sample:?} {}", redacted(&sample));
+    assert!(!shown.contains("hunter2") && !shown.contains("31337"), "{shown}");
+}
+
+#[test]
+fn a_secret_file_that_cannot_be_used_is_told() {
+    let folder = Folder::new();
+    let (key, empty) = (folder.file("key", "hunter2"), folder.file("empty", "\n"));
+    let told = lines(read(
+        None,
+        &[
+            ("WS_EDGE__JWT_KEY", "other"),
+            ("WS_EDGE__JWT_KEY_FILE", key.to_str().unwrap()),
+            ("WS_EDGE__NATS__PASSWORD_FILE", empty.to_str().unwrap()),
+            ("WS_EDGE__NATS__USER_FILE", "no/such/file"),
+            ("WS_EDGE__PORT_FILE", key.to_str().unwrap()),
+        ],
+    ));
+    assert_eq!(told.len(), 4, "{told:?}");
+    assert!(told[0].contains("given twice"), "{told:?}");
+    assert!(told[1].ends_with("that file is empty"), "{told:?}");
+    assert!(told[2].contains("cannot read that file"), "{told:?}");
+    assert!(
+        told[3].starts_with("port_file (variable WS_EDGE__PORT_FILE): unknown key"),
+        "{told:?}"
+    );
+    assert!(!told.join("").contains("hunter2"));
+}
+
+#[test]
+fn a_wrong_value_is_never_quoted() {
+    let folder = Folder::new();
+    let file = folder.file(
+        "edge.toml",
+        "jwt_key = 31337\nlimit = 'hunter2'\nnats.passwort = 'hunter2'\n",
+    );
+    let told = lines(read(
+        Some(&file),
+        &[("WS_EDGE__PORT", "hunter2"), ("WS_EDGE__PORTS", "hunter2")],
+    ))
+    .join("\n");
+    assert!(!told.contains("hunter2") && !told.contains("31337"), "{told}");
+    assert_eq!(told.lines().count(), 5, "{told}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_variable_that_is_not_utf_8_is_told() {
+    use std::os::unix::ffi::OsStringExt as _;
+    let environment = [("WS_EDGE__NATS__USER", OsString::from_vec(vec![0xff]))];
+    let errors = load_from::<Sample, _, _>("WS_EDGE", None, environment).unwrap_err();
+    assert_eq!(
+        errors.to_string(),
+        "nats.user (variable WS_EDGE__NATS__USER): is not UTF-8"
+    );
+}
+
+#[test]
+fn a_secret_in_the_defaults_is_refused() {
+    #[derive(Debug, Serialize, Deserialize)]
+    struct Careless {
+        key: Secret,
+    }
+    impl Default for Careless {
+        fn default() -> Self {
+            Self {
+                key: Secret::new("changeme"),
+            }
+        }
+    }
+    impl Validate for Careless {}
+    let errors = load_from::<Careless, &str, &str>("X", None, []).unwrap_err();
+    assert!(errors.to_string().contains("defaults do not read back"), "{errors}");
+}
+
+#[test]
+fn an_open_table_takes_keys_of_its_own() {
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    struct Tls {
+        cert: String,
+        key: String,
+    }
+    #[derive(Debug, Default, Serialize, Deserialize)]
+    struct Open {
+        labels: std::collections::BTreeMap<String, String>,
+        tls: Option<Tls>,
+    }
+    impl Validate for Open {}
+    let folder = Folder::new();
+    let file = folder.file("open.toml", "[labels]\nzone = 'a'\n");
+    let environment = [("X__TLS__CERT", "c"), ("X__TLS__KEY", "k"), ("X__LABELS__RACK", "7")];
+    let open: Open = load_from("X", Some(&file), environment).unwrap();
+    let tls = open.tls.unwrap();
+    assert_eq!((tls.cert.as_str(), tls.key.as_str()), ("c", "k"));
+    assert_eq!(
+        open.labels.into_iter().collect::<Vec<_>>(),
+        [("rack".into(), "7".into()), ("zone".into(), "a".into())]
+    );
+    assert!(
+        load_from::<Open, _, _>("X", None, [("X__TLS__CERT", "c")]).is_err(),
+        "tls.key is missing"
+    );
+}

@@ -1,0 +1,87 @@
+//! Stopping: SIGTERM and SIGINT are one request, and draining has a deadline.
+
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+
+use crate::exit;
+
+/// Cancels `stop` on the first SIGTERM or SIGINT. The second ends the process at once, with [`exit::FAILURE`].
+///
+/// # Errors
+/// The handlers could not be installed.
+pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        let name = either(&mut terminate, &mut interrupt).await;
+        tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+        stop.cancel();
+        let name = either(&mut terminate, &mut interrupt).await;
+        tracing::warn!(signal = name, "second signal: ending without draining");
+        std::process::exit(i32::from(exit::FAILURE));
+    });
+    Ok(())
+}
+
+/// One deadline for everything that a service does between the request to stop and its end. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    timeout: Duration,
+    deadline: Arc<OnceLock<Instant>>,
+}
+
+impl Drain {
+    /// A drain that may take so long; time runs from the first call of [`Drain::deadline`].
+    pub fn new(timeout: Duration) -> Self {
+        Self {
+            timeout,
+            deadline: Arc::default(),
+        }
+    }
+
+    /// When draining must be over. The first call starts the time.
+    pub fn deadline(&self) -> Instant {
+        *self.deadline.get_or_init(|| Instant::now() + self.timeout)
+    }
+
+    /// Waits for `future` until the deadline.
+    pub async fn run<F: Future>(&self, what: &str, future: F) -> Option<F::Output> {
+        drain(self.deadline(), what, future).await
+    }
+}
+
+/// Waits for `future` until `deadline`; warns and gives up (`None`) when it overruns.
+pub async fn drain<F: Future>(deadline: Instant, what: &str, future: F) -> Option<F::Output> {
+    let drained = timeout_at(deadline, future).await.ok();
+    if drained.is_none() {
+        metrics::counter!("callpulse_drain_overruns_total").increment(1);
+        tracing::warn!(what, "not drained by the deadline; going on without");
+    }
+    drained
+}
+
+async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
+    tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn drain_returns_what_was_drained_and_gives_up_at_the_deadline() {
+        let drain = Drain::new(Duration::from_millis(50));
+        assert_eq!(drain.run("quick", async { 7 }).await, Some(7));
+        assert_eq!(drain.run("stuck", std::future::pending::<()>()).await, None);
+        assert!(Instant::now() >= drain.deadline());
+    }
+}

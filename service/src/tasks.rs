@@ -1,0 +1,130 @@
+//! A service's top-level tasks: the first to end stops the service.
+
+use std::collections::HashMap;
+use std::future::Future;
+
+use tokio::task::{Id, JoinError, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use crate::BoxError;
+use crate::shutdown::Drain;
+
+/// Why a service's tasks failed. The service ends with [`crate::exit::FAILURE`].
+#[derive(Debug, thiserror::Error)]
+pub enum TaskError {
+    /// The task returned an error.
+    #[error("{task} failed")]
+    Failed {
+        /// The task's name.
+        task: &'static str,
+        /// What it returned.
+        source: BoxError,
+    },
+    /// The task returned although nobody had asked the service to stop.
+    #[error("{task} ended without being asked to")]
+    EndedEarly {
+        /// The task's name.
+        task: &'static str,
+    },
+    /// The task panicked: a bug.
+    #[error("{task} panicked")]
+    Panicked {
+        /// The task's name.
+        task: &'static str,
+    },
+}
+
+/// The tasks in one set. Dropping it aborts them.
+#[derive(Debug)]
+pub struct Tasks {
+    stop: CancellationToken,
+    drain: Drain,
+    names: HashMap<Id, &'static str>,
+    set: JoinSet<Result<(), BoxError>>,
+}
+
+impl Tasks {
+    /// An empty set that stops with `stop` and drains within `drain`.
+    pub fn new(stop: CancellationToken, drain: Drain) -> Self {
+        Self {
+            stop,
+            drain,
+            names: HashMap::new(),
+            set: JoinSet::new(),
+        }
+    }
+
+    /// Starts a task that runs until the stop token is cancelled, and then ends by itself.
+    pub fn spawn<F, E>(&mut self, name: &'static str, task: F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError>,
+    {
+        let handle = self.set.spawn(async move { task.await.map_err(Into::into) });
+        self.names.insert(handle.id(), name);
+    }
+
+    /// Waits until the service is asked to stop or a task ends, cancels the stop token, and waits for the others until
+    /// the drain's deadline; what has not ended by then is aborted, with a warning.
+    ///
+    /// # Errors
+    /// The first failure. Later ones are logged.
+    pub async fn join(mut self) -> Result<(), TaskError> {
+        let mut outcome = Ok(());
+        let stop = self.stop.clone();
+        tokio::select! {
+            () = stop.cancelled() => {}
+            Some(ended) = self.set.join_next_with_id() => {
+                let asked = stop.is_cancelled();
+                let id = id(&ended);
+                outcome = self.judge(ended);
+                if outcome.is_ok() && !asked {
+                    outcome = Err(TaskError::EndedEarly { task: self.name(id) });
+                }
+            }
+        }
+        if let Err(error) = &outcome {
+            tracing::error!(%error, "stopping because a task ended");
+        }
+        stop.cancel();
+        let deadline = self.drain.deadline();
+        while !self.set.is_empty() {
+            let left = self.names.values().copied().collect::<Vec<_>>().join(", ");
+            let Some(ended) = crate::shutdown::drain(deadline, &left, self.set.join_next_with_id()).await else {
+                break;
+            };
+            let Some(ended) = ended else { break };
+            if let Err(error) = self.judge(ended) {
+                tracing::error!(%error, source = error_source(&error), "a task failed while draining");
+                outcome = outcome.and(Err(error));
+            }
+        }
+        self.set.shutdown().await;
+        outcome
+    }
+
+    fn judge(&mut self, ended: Result<(Id, Result<(), BoxError>), JoinError>) -> Result<(), TaskError> {
+        let task = self.name(id(&ended));
+        self.names.remove(&id(&ended));
+        match ended {
+            Ok((_, Ok(()))) => Ok(()),
+            Ok((_, Err(source))) => Err(TaskError::Failed { task, source }),
+            Err(_) => Err(TaskError::Panicked { task }),
+        }
+    }
+
+    fn name(&self, id: Id) -> &'static str {
+        self.names.get(&id).copied().unwrap_or("a task")
+    }
+}
+
+fn id(ended: &Result<(Id, Result<(), BoxError>), JoinError>) -> Id {
+    match ended {
+        Ok((id, _)) => *id,
+        Err(error) => error.id(),
+    }
+}
+
+fn error_source(error: &TaskError) -> Option<String> {
+    std::error::Error::source(error).map(ToString::to_string)
+}
