@@ -1,1 +1,43 @@
-//! Placeholder.
+//! The contract between callpulse's parts: what is said on NATS, where, and with which guarantees.
+//!
+//! In reading order: names ([`id`], [`party`], [`time`], [`subject`]), what is said ([`fact`], [`notice`], [`command`], [`request`]) and in which
+//! envelope ([`event`]), where it is kept ([`connection`], [`storage`]), how a fact is stored once ([`facts`], [`batch`]),
+//! and the shared state that is derived from facts ([`fleet`], [`active_calls`], [`billing_book`]).
+//!
+//! No service writes a subject, a stream name or a payload of its own. Dependencies run one way: services know this
+//! crate, and this crate knows no service.
+
+pub mod id;
+pub mod party;
+pub mod time;
+
+pub mod subject;
+
+pub mod fact;
+pub mod notice;
+
+pub mod command;
+pub mod request;
+
+pub mod event;
+
+pub mod connection;
+pub mod storage;
+
+pub mod batch;
+pub mod facts;
+pub mod parking;
+
+pub mod bucket;
+
+pub mod active_calls;
+pub mod billing_book;
+pub mod fleet;
+
+pub use connection::{Nats, NatsSettings};
+pub use event::{Source, TraceParent};
+pub use fact::{EndReason, Fact, FactKind};
+pub use facts::{FactStore, Guard, Outcome};
+pub use id::{CallId, NodeId, OtomoId, UserId, WorkerId};
+pub use party::{Parties, Party, Role};
+pub use time::Timestamp;

@@ -1,0 +1,176 @@
+//! Identifiers as checked newtypes: whatever holds one can be put into a subject or a key.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The longest identifier, in bytes.
+pub const MAX_ID_LEN: usize = 64;
+
+/// Why a text is not an identifier.
+///
+/// A `.`, `*`, `>` or blank in an identifier would be a subject injection, so nothing but `[A-Za-z0-9_-]{1,64}` passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum InvalidId {
+    /// Nothing there.
+    #[error("an ID must not be empty")]
+    Empty,
+    /// More than [`MAX_ID_LEN`] bytes.
+    #[error("an ID has at most {MAX_ID_LEN} characters, this one has {0}")]
+    TooLong(usize),
+    /// A character outside `[A-Za-z0-9_-]`.
+    #[error("an ID consists of A-Z, a-z, 0-9, '_' and '-', this one has {0:?}")]
+    Character(char),
+}
+
+fn check(text: &str) -> Result<(), InvalidId> {
+    if text.is_empty() {
+        return Err(InvalidId::Empty);
+    }
+    if text.len() > MAX_ID_LEN {
+        return Err(InvalidId::TooLong(text.chars().count()));
+    }
+    match text
+        .chars()
+        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
+    {
+        Some(character) => Err(InvalidId::Character(character)),
+        None => Ok(()),
+    }
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// The identifier as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = InvalidId;
+            fn try_from(text: String) -> Result<Self, InvalidId> {
+                check(&text).map(|()| Self(text))
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(text: &str) -> Result<Self, InvalidId> {
+                Self::try_from(text.to_owned())
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+id!(
+    /// One call, from its request to its settlement.
+    CallId
+);
+id!(
+    /// The party who calls and pays.
+    UserId
+);
+id!(
+    /// The party who is called and paid: a companion.
+    OtomoId
+);
+id!(
+    /// One media-worker process.
+    WorkerId
+);
+id!(
+    /// One process of any other service: a ws-edge node, a billing-timer instance.
+    NodeId
+);
+
+impl CallId {
+    /// A new identifier. UUID version 7 (RFC 9562), so calls sort by the time they were requested.
+    pub fn generate() -> Self {
+        Self(format!("call_{}", uuid::Uuid::now_v7().simple()))
+    }
+}
+
+impl WorkerId {
+    /// A new identifier for a process that was not given one.
+    pub fn generate() -> Self {
+        Self(format!("mw_{}", random_suffix()))
+    }
+}
+
+impl NodeId {
+    /// A new identifier for a process that was not given one; `prefix` says of which service.
+    ///
+    /// # Errors
+    /// [`InvalidId`] if `prefix` has a character that no identifier has, or is too long.
+    pub fn generate(prefix: &str) -> Result<Self, InvalidId> {
+        format!("{prefix}_{}", random_suffix()).try_into()
+    }
+}
+
+fn random_suffix() -> String {
+    format!("{:08x}", rand::random::<u32>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn refuses_what_would_be_a_subject_injection() {
+        for (text, error) in [
+            ("", InvalidId::Empty),
+            ("a.b", InvalidId::Character('.')),
+            ("*", InvalidId::Character('*')),
+            (">", InvalidId::Character('>')),
+            ("a b", InvalidId::Character(' ')),
+            ("a\n", InvalidId::Character('\n')),
+            ("音", InvalidId::Character('音')),
+        ] {
+            assert_eq!(text.parse::<CallId>(), Err(error), "{text:?}");
+        }
+        assert_eq!("x".repeat(65).parse::<UserId>(), Err(InvalidId::TooLong(65)));
+    }
+
+    #[test]
+    fn accepts_the_whole_alphabet_up_to_64_characters() {
+        let id = format!("AZaz09_-{}", "x".repeat(56));
+        assert_eq!(id.parse::<OtomoId>().unwrap().as_str(), id);
+    }
+
+    #[test]
+    fn checks_on_the_way_in_from_json() {
+        assert!(serde_json::from_str::<CallId>("\"call_1\"").is_ok());
+        assert!(serde_json::from_str::<CallId>("\"call.1\"").is_err());
+        assert!(serde_json::from_str::<CallId>("7").is_err());
+    }
+
+    #[test]
+    fn generated_ids_are_valid_and_sort_by_time() {
+        let (a, b) = (CallId::generate(), CallId::generate());
+        assert!(a < b);
+        assert_eq!(a.as_str().parse::<CallId>(), Ok(a.clone()));
+        assert!(WorkerId::generate().as_str().starts_with("mw_"));
+        assert!(NodeId::generate("bad.prefix").is_err());
+    }
+}
