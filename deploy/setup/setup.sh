@@ -63,8 +63,8 @@ install_tools() {
     say "making .tools with $python: $(sed -n 's/==.*//p' deploy/setup/requirements.txt | tr '\n' ' ')"
     "$python" -m venv --clear .tools
     # An environment that pins versions for the crate's own pip must not reach this one.
-    env -u PIP_CONSTRAINT .tools/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes \
-        --only-binary :all: --requirement deploy/setup/requirements.txt
+    env -u PIP_CONSTRAINT .tools/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
+        --require-hashes --only-binary :all: --requirement deploy/setup/requirements.txt
     stamp >.tools/stamp
 }
 
