@@ -44,10 +44,10 @@ install_packages() {
     say "installing Debian packages: $*"
     as_root="$as_root DEBIAN_FRONTEND=noninteractive"
     # An installation that was killed half-way has to be finished before the next can start.
-    $as_root dpkg --configure -a
+    $as_root dpkg --configure -a >/dev/null
     # A list that cannot be renewed may still be good enough.
     $as_root apt-get -qq -o DPkg::Lock::Timeout=300 update || say "apt-get update failed, going on with the old lists"
-    $as_root apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@" ||
+    $as_root apt-get -qq -y -o DPkg::Lock::Timeout=300 install --no-install-recommends "$@" >/dev/null ||
         fail "apt-get could not install: $*"
 }
 
