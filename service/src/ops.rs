@@ -1,5 +1,8 @@
 //! The operations port: `/livez`, `/readyz` and `/metrics`, apart from the port that the world sees.
 
+#[cfg(test)]
+mod tests;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};

@@ -76,10 +76,10 @@ impl Tasks {
             () = stop.cancelled() => {}
             Some(ended) = self.set.join_next_with_id() => {
                 let asked = stop.is_cancelled();
-                let id = id(&ended);
+                let task = self.name(id(&ended));
                 outcome = self.judge(ended);
                 if outcome.is_ok() && !asked {
-                    outcome = Err(TaskError::EndedEarly { task: self.name(id) });
+                    outcome = Err(TaskError::EndedEarly { task });
                 }
             }
         }
@@ -127,4 +127,79 @@ fn id(ended: &Result<(Id, Result<(), BoxError>), JoinError>) -> Id {
 
 fn error_source(error: &TaskError) -> Option<String> {
     std::error::Error::source(error).map(ToString::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    const BOUND: Duration = Duration::from_secs(10);
+
+    fn tasks(drain: Duration) -> (CancellationToken, Tasks) {
+        let stop = CancellationToken::new();
+        (stop.clone(), Tasks::new(stop, Drain::new(drain)))
+    }
+
+    fn until_stopped(stop: &CancellationToken) -> impl Future<Output = Result<(), BoxError>> + use<> {
+        let stop = stop.clone();
+        async move {
+            stop.cancelled().await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_request_to_stop_ends_them_cleanly() {
+        let (stop, mut tasks) = tasks(BOUND);
+        tasks.spawn("a", until_stopped(&stop));
+        tasks.spawn("b", until_stopped(&stop));
+        stop.cancel();
+        tasks.join().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn the_first_failure_stops_the_others() {
+        let (stop, mut tasks) = tasks(BOUND);
+        tasks.spawn("steady", until_stopped(&stop));
+        tasks.spawn("weak", async { Err("no luck") });
+        let error = tasks.join().await.unwrap_err();
+        assert!(matches!(error, TaskError::Failed { task: "weak", .. }), "{error}");
+        assert!(stop.is_cancelled());
+    }
+
+    #[tokio::test]
+    async fn ending_unasked_and_panicking_are_failures() {
+        let (_stop, mut early) = tasks(BOUND);
+        early.spawn("early", async { Ok::<_, BoxError>(()) });
+        assert!(matches!(
+            early.join().await,
+            Err(TaskError::EndedEarly { task: "early" })
+        ));
+        let (_stop, mut broken) = tasks(BOUND);
+        broken.spawn("broken", async { panic!("as tested") as Result<(), BoxError> });
+        assert!(matches!(
+            broken.join().await,
+            Err(TaskError::Panicked { task: "broken" })
+        ));
+    }
+
+    #[tokio::test]
+    async fn a_failure_while_draining_counts_and_an_overrun_is_aborted() {
+        let (stop, mut tasks) = tasks(Duration::from_millis(50));
+        let late = until_stopped(&stop);
+        tasks.spawn("late", async move {
+            late.await.and(Err("not flushed".into())) as Result<(), BoxError>
+        });
+        tasks.spawn("stuck", pending::<Result<(), BoxError>>());
+        stop.cancel();
+        let since = Instant::now();
+        assert!(matches!(
+            tasks.join().await,
+            Err(TaskError::Failed { task: "late", .. })
+        ));
+        assert!(since.elapsed() < BOUND);
+    }
 }

@@ -1,0 +1,289 @@
+//! A service as its supervisor sees it: announcement, readiness, signals, exit codes. Without arguments this program
+//! runs the checks; for each it starts itself again as a service.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "a test"
+)]
+
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Parser;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use service::{App, BoxError, Secret, ServiceArgs, ServiceSettings, Shell, ShellSettings, Validate};
+
+const APP: App = App::new("sample-service", "1.2.3");
+const BOUND: Duration = Duration::from_secs(20);
+
+#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Mode {
+    /// Ends when asked to.
+    #[default]
+    Good,
+    /// A task fails at once.
+    Fail,
+    /// A task does not end, but the service honours its drain.
+    StuckTask,
+    /// The service itself does not end.
+    StuckService,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Settings {
+    mode: Mode,
+    key: Secret,
+    nats: String,
+    #[serde(flatten)]
+    shell: ShellSettings,
+}
+
+impl Validate for Settings {}
+
+impl ServiceSettings for Settings {
+    fn shell(&self) -> &ShellSettings {
+        &self.shell
+    }
+}
+
+async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
+    let mut tasks = shell.tasks();
+    let stop = shell.stop.clone();
+    tasks.spawn("work", async move {
+        match settings.mode {
+            Mode::Fail => return Err("as asked"),
+            Mode::StuckTask => std::future::pending().await,
+            Mode::Good | Mode::StuckService => stop.cancelled().await,
+        }
+        Ok(())
+    });
+    shell.announce([("work", "127.0.0.1:1")]);
+    tasks.join().await?;
+    if matches!(settings.mode, Mode::StuckService) {
+        std::future::pending::<()>().await;
+    }
+    Ok(())
+}
+
+#[derive(Parser)]
+struct Cli {
+    #[command(flatten)]
+    service: ServiceArgs,
+    #[command(subcommand)]
+    command: Option<Sub>,
+}
+
+#[derive(clap::Subcommand)]
+enum Sub {
+    /// Prints the mode's key.
+    Key,
+}
+
+fn main() -> ExitCode {
+    if std::env::var_os("SERVICE_UNDER_TEST").is_some() {
+        let cli = Cli::parse();
+        return match cli.command {
+            None => service::serve(APP, &cli.service, run),
+            Some(Sub::Key) => service::command(APP, &cli.service, |settings: Settings, _stop| async move {
+                println!("{}", settings.key.expose());
+                Ok::<_, BoxError>(())
+            }),
+        };
+    }
+    for (name, check) in CHECKS {
+        check();
+        println!("check {name} ... ok");
+    }
+    ExitCode::SUCCESS
+}
+
+const CHECKS: [(&str, fn()); 8] = [
+    ("announces its ports, is ready, and ends cleanly", good),
+    ("SIGINT is the same request", interrupt),
+    ("a failed task exits with 1", failing),
+    ("a stuck task is left behind at the deadline", stuck_task),
+    ("a stuck service is unready, and is ended with 1", stuck_service),
+    ("a second signal ends it at once", second_signal),
+    ("bad settings exit with 2, all told", bad_settings),
+    ("prints settings without secrets, and runs subcommands", subcommands),
+];
+
+struct Running {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Running {
+    fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut child = Command::new(std::env::current_exe().unwrap())
+            .args(arguments)
+            .env("SERVICE_UNDER_TEST", "1")
+            .envs(environment.iter().copied())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { child, stdout }
+    }
+
+    fn mode(mode: &str, drain_timeout_ms: &str) -> Self {
+        let environment = [
+            ("SAMPLE_SERVICE__MODE", mode),
+            ("SAMPLE_SERVICE__DRAIN_TIMEOUT_MS", drain_timeout_ms),
+        ];
+        Self::start(&[], &environment)
+    }
+
+    /// The announcement, which is all that stdout ever has, so reading ends with it or with the process.
+    fn announced(&mut self) -> serde_json::Value {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        serde_json::from_str(&line).unwrap()
+    }
+
+    fn signal(&self, signal: Signal) {
+        kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
+    }
+
+    /// Its exit code, what was left on stdout, and its log.
+    fn end(mut self) -> (Option<i32>, String, String) {
+        eventually("the process ends", || self.child.try_wait().unwrap().is_some());
+        let code = self.child.wait().unwrap().code();
+        let (mut out, mut err) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut out).unwrap();
+        self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+        (code, out, err)
+    }
+}
+
+fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    let since = Instant::now();
+    while !holds() {
+        assert!(since.elapsed() < BOUND, "in time: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+fn get(ops: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(ops).unwrap();
+    stream.set_read_timeout(Some(BOUND)).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+fn good() {
+    let mut service = Running::mode("good", "5000");
+    let line = service.announced();
+    assert_eq!(
+        (&line["service"], &line["work"]),
+        (&"sample-service".into(), &"127.0.0.1:1".into())
+    );
+    let ops = line["ops"].as_str().unwrap();
+    eventually("it is ready", || get(ops, "/readyz").contains(r#""ready":true"#));
+    assert!(get(ops, "/metrics").contains("callpulse_build_info"));
+    service.signal(Signal::SIGTERM);
+    let (code, out, err) = service.end();
+    assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
+}
+
+fn interrupt() {
+    let mut service = Running::mode("good", "5000");
+    service.announced();
+    service.signal(Signal::SIGINT);
+    assert_eq!(service.end().0, Some(0));
+}
+
+fn failing() {
+    let (code, _, err) = Running::mode("fail", "5000").end();
+    assert_eq!(code, Some(1));
+    assert!(err.contains("work failed: as asked"), "{err}");
+}
+
+fn stuck_task() {
+    let mut service = Running::mode("stuck_task", "50");
+    service.announced();
+    service.signal(Signal::SIGTERM);
+    let (code, _, err) = service.end();
+    assert_eq!(code, Some(0), "{err}");
+    assert!(err.contains("WARN") && err.contains("not drained"), "{err}");
+}
+
+fn stuck_service() {
+    let mut service = Running::mode("stuck_service", "300");
+    let line = service.announced();
+    service.signal(Signal::SIGTERM);
+    eventually("it says that it drains", || {
+        get(line["ops"].as_str().unwrap(), "/readyz").contains(r#""ready":false,"draining":true"#)
+    });
+    let (code, _, err) = service.end();
+    assert_eq!(code, Some(1));
+    assert!(err.contains("did not end by its drain deadline"), "{err}");
+}
+
+fn second_signal() {
+    let mut service = Running::mode("stuck_service", "600000");
+    let line = service.announced();
+    service.signal(Signal::SIGTERM);
+    eventually("the first is heard", || {
+        get(line["ops"].as_str().unwrap(), "/readyz").contains(r#""draining":true"#)
+    });
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.end().0, Some(1));
+}
+
+fn bad_settings() {
+    let environment = [
+        ("SAMPLE_SERVICE__MODE", "worse"),
+        ("SAMPLE_SERVICE__OPS__LISTEM", "127.0.0.1:0"),
+        ("SAMPLE_SERVICE__LOG__FILTER", "info,what=ever"),
+    ];
+    let (code, out, err) = Running::start(&["--check-config"], &environment).end();
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert_eq!(err.lines().count(), 4, "{err}");
+    assert!(
+        err.contains("mode (variable SAMPLE_SERVICE__MODE): expected one of `good`, `fail`"),
+        "{err}"
+    );
+    assert!(err.contains("unknown key; did you mean ops.listen?"), "{err}");
+    assert!(
+        err.contains("log.filter (variable SAMPLE_SERVICE__LOG__FILTER): not log directives"),
+        "{err}"
+    );
+    assert_eq!(Running::start(&["--no-such-option"], &[]).end().0, Some(2));
+    assert_eq!(Running::start(&["--check-config"], &[]).end().0, Some(0));
+}
+
+fn subcommands() {
+    let environment = [
+        ("SAMPLE_SERVICE__KEY", "hunter2"),
+        ("SAMPLE_SERVICE__NATS", "nats://me:hunter2@127.0.0.1"),
+    ];
+    let (code, out, err) = Running::start(&["--print-config"], &environment).end();
+    assert_eq!(code, Some(0), "{err}");
+    assert!(!out.contains("hunter2"), "{out}");
+    let printed: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!(
+        (&printed["key"], &printed["log"]["format"]),
+        (&"[redacted]".into(), &"text".into())
+    );
+    let (code, out, _) = Running::start(&["key"], &environment).end();
+    assert_eq!((code, out.as_str()), (Some(0), "hunter2\n"));
+}
