@@ -1,1 +1,5 @@
-//! Placeholder.
+//! Minute ticks and settlements.
+
+pub mod domain;
+#[cfg(test)]
+mod testing;

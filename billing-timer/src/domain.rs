@@ -1,0 +1,23 @@
+//! What is due, and what is owed: pure decisions over facts and `now`. Nothing here knows NATS or a clock.
+//!
+//! In reading order: the fleet's [`terms`], the stored [`chain`] of a call's ticks, the [`settlement`], the next [`step`]
+//! of one call, how facts meet in its [`entry`], the time-ordered [`schedule`], and the [`ledger`] of all calls, which
+//! hands out [`work`].
+
+pub mod terms;
+
+pub mod chain;
+pub mod settlement;
+pub mod step;
+
+pub mod entry;
+
+pub mod schedule;
+
+pub mod ledger;
+pub mod work;
+
+pub mod partition;
+
+#[cfg(test)]
+mod simulation;

@@ -1,0 +1,274 @@
+//! Ledgers against a simulated stream and book, under every disturbance at random: late wake-ups, restarts, two instances
+//! at once, refused, lost and half-heard batches, facts in any order.
+
+use std::collections::{BTreeMap, HashMap};
+
+use nats::bucket::Revised;
+use nats::billing_book::BillingEntry;
+use nats::fact::{Settled, Tick};
+use nats::facts::Guard;
+use nats::{CallId, Timestamp};
+use proptest::prelude::*;
+
+use super::chain::LastTick;
+use super::entry;
+use super::ledger::Ledger;
+use super::terms::{Charge, Terms, due};
+use super::work::{NotWritten, Position, Ticket};
+use crate::testing::{at, ended, rtp_detected};
+
+const TERMS: Terms = Terms { interval_ms: 1_000, charge: Charge::Start, max_call_duration_ms: None };
+const MAX_BATCH: usize = 3;
+
+#[derive(Debug, Clone)]
+struct Call {
+    id: CallId,
+    connected: Option<i64>,
+    ended: i64,
+}
+
+#[derive(Debug, Clone)]
+enum Event {
+    Advance(u64),
+    Connected(usize),
+    Ended(usize),
+    Restart(usize),
+    /// Everything that an instance has to do, with what becomes of its batches.
+    Work(usize, Network),
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Network {
+    Up,
+    /// Batches arrive, their acknowledgements do not.
+    Deaf,
+    /// Nothing arrives.
+    Down,
+}
+
+/// The server: guarded ticks and settlements, and the book.
+#[derive(Debug, Default)]
+struct World {
+    now: i64,
+    sequence: u64,
+    ticks: HashMap<CallId, Vec<(LastTick, Timestamp)>>,
+    settled: HashMap<CallId, Settled>,
+    book: BTreeMap<CallId, Revised<BillingEntry>>,
+}
+
+impl World {
+    fn now(&self) -> Timestamp {
+        at(self.now)
+    }
+
+    fn upsert(&mut self, call: &CallId, change: impl Fn(Option<BillingEntry>) -> BillingEntry) {
+        if self.settled.contains_key(call) {
+            return;
+        }
+        self.sequence += 1;
+        let value = change(self.book.get(call).map(|entry| entry.value.clone()));
+        self.book.insert(call.clone(), Revised { value, revision: self.sequence });
+    }
+
+    fn last(&self, call: &CallId) -> Option<LastTick> {
+        self.ticks.get(call).and_then(|ticks| ticks.last()).map(|(last, _)| last.clone())
+    }
+
+    fn admits(&self, tick: &Tick, guard: Guard) -> bool {
+        let last = self.last(&tick.parties.call_id).map_or(0, |last| last.sequence);
+        match guard {
+            Guard::First => last == 0,
+            Guard::After(sequence) => last == sequence,
+            _ => panic!("ticks are chained"),
+        }
+    }
+
+    /// All or nothing.
+    fn store(&mut self, batch: &[(Tick, Guard)]) -> Option<Vec<u64>> {
+        if !batch.iter().all(|(tick, guard)| self.admits(tick, *guard)) {
+            return None;
+        }
+        let now = self.now();
+        let store = |(tick, _): &(Tick, Guard)| {
+            self.sequence += 1;
+            let last = LastTick { tick: tick.clone(), sequence: self.sequence };
+            self.ticks.entry(tick.parties.call_id.clone()).or_default().push((last, now));
+            self.sequence
+        };
+        Some(batch.iter().map(store).collect())
+    }
+}
+
+fn restart(world: &World) -> Ledger {
+    let mut ledger = Ledger::new(TERMS, MAX_BATCH);
+    for (call, entry) in &world.book {
+        ledger.open(call, entry.clone(), world.now());
+    }
+    ledger
+}
+
+/// One round: reads, batches and settlements until the instance has nothing more to do.
+fn work(world: &mut World, ledger: &mut Ledger, network: Network) {
+    let now = world.now();
+    ledger.wake(now);
+    let mut lost = 0;
+    loop {
+        let mut idle = true;
+        while let Some(ticket) = ledger.next_read() {
+            idle = false;
+            let settled = world.settled.get(&ticket.call).cloned();
+            ledger.read(&ticket, Position { last: world.last(&ticket.call), settled }, now);
+        }
+        let batch = ledger.next_batch(now);
+        if !batch.is_empty() {
+            idle = false;
+            let calls: Vec<_> = batch.iter().map(|due| &due.tick.parties.call_id).collect();
+            assert!(calls.iter().enumerate().all(|(i, call)| !calls[..i].contains(call)), "two ticks of a call in a batch");
+            assert!(batch.len() <= MAX_BATCH);
+            let entries: Vec<_> = batch.iter().map(|due| (due.tick.clone(), due.guard)).collect();
+            let tickets: Vec<Ticket> = batch.into_iter().map(|due| due.ticket).collect();
+            let answer = if matches!(network, Network::Down) { None } else { Some(world.store(&entries)) };
+            match (answer, network) {
+                (Some(Some(sequences)), Network::Up) => {
+                    tickets.iter().zip(sequences).for_each(|(ticket, sequence)| ledger.written(ticket, sequence, now));
+                }
+                (Some(None), Network::Up) => {
+                    tickets.iter().for_each(|ticket| ledger.not_written(ticket, NotWritten::Refused));
+                }
+                _ => {
+                    tickets.iter().for_each(|ticket| ledger.not_written(ticket, NotWritten::Unanswered));
+                    lost += 1;
+                }
+            }
+        }
+        while let Some(closing) = ledger.next_closing(now) {
+            idle = false;
+            let call = closing.ticket.call.clone();
+            if closing.stored {
+                assert_eq!(world.settled.get(&call), Some(&closing.settled));
+            } else {
+                // Guarded as the first one; the stored one stands.
+                world.settled.entry(call.clone()).or_insert(closing.settled);
+            }
+            match world.book.get(&call) {
+                Some(entry) if entry.revision == closing.revision => {
+                    world.book.remove(&call);
+                    ledger.closed(&closing.ticket, closing.revision);
+                }
+                Some(entry) => ledger.changed(&closing.ticket, entry.clone(), now),
+                None => ledger.closed(&closing.ticket, closing.revision),
+            }
+        }
+        // The network stays as it is in this round: a few losses are as good as many.
+        if idle || lost > 3 {
+            return;
+        }
+    }
+}
+
+fn check(world: &World, calls: &[Call], finished: bool) {
+    for call in calls {
+        let ticks = world.ticks.get(&call.id).map(Vec::as_slice).unwrap_or_default();
+        let Some(connected) = call.connected else {
+            assert!(ticks.is_empty());
+            continue;
+        };
+        for (index, (last, stored_at)) in ticks.iter().enumerate() {
+            let minute = u32::try_from(index + 1).unwrap();
+            assert_eq!(last.tick.minute, minute, "a minute is missing or doubled");
+            assert_eq!(last.tick.at, due(at(connected), minute, TERMS.interval_ms));
+            assert!(*stored_at >= last.tick.at, "a minute is early");
+        }
+    }
+    for call in calls.iter().filter(|_| finished) {
+        let ticks = world.ticks.get(&call.id).map_or(0, Vec::len);
+        let settled = &world.settled[&call.id];
+        let duration = call.connected.map_or(0, |connected| u64::try_from(call.ended - connected).unwrap_or(0));
+        let full = u32::try_from(duration / TERMS.interval_ms).unwrap();
+        assert_eq!(settled.connected_at, call.connected.map(at));
+        assert_eq!((settled.duration_ms, settled.ticks), (duration, full));
+        assert_eq!(settled.billed_minutes, TERMS.charge.minutes(duration, TERMS.interval_ms));
+        assert!(ticks >= full as usize, "a minute was lost");
+        assert!(!world.book.contains_key(&call.id));
+    }
+}
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    prop::collection::vec((prop::option::of(0i64..5_000), -500i64..9_000), 1..6).prop_map(|calls| {
+        let call = |(index, (connected, lasted)): (usize, (Option<i64>, i64))| Call {
+            id: format!("call{index}").parse().unwrap(),
+            connected,
+            ended: connected.unwrap_or(0) + lasted.max(if connected.is_some() { -500 } else { 0 }),
+        };
+        calls.into_iter().enumerate().map(call).collect()
+    })
+}
+
+fn events() -> impl Strategy<Value = Vec<Event>> {
+    let network = prop_oneof![4 => Just(Network::Up), 1 => Just(Network::Deaf), 1 => Just(Network::Down)];
+    let event = prop_oneof![
+        4 => (1u64..3_000).prop_map(Event::Advance),
+        3 => (0usize..6).prop_map(Event::Connected),
+        2 => (0usize..6).prop_map(Event::Ended),
+        1 => (0usize..2).prop_map(Event::Restart),
+        6 => (0usize..2, network).prop_map(|(instance, network)| Event::Work(instance, network)),
+    ];
+    prop::collection::vec(event, 0..60)
+}
+
+/// What a delivery does: `ended` comes with what is stored of the beginning, as the intake looks it up.
+fn deliver(world: &mut World, instances: &mut [Ledger], call: &Call, is_end: bool, connected_stored: &[CallId]) {
+    let known = call.connected.filter(|_| connected_stored.contains(&call.id));
+    match (is_end, call.connected) {
+        (true, _) => {
+            let fact = ended(call.id.as_str(), call.ended, known);
+            world.upsert(&call.id, |entry| entry::ended(entry, &fact, fact.connected_at, test_trace()));
+        }
+        (false, Some(connected)) => {
+            let fact = rtp_detected(call.id.as_str(), connected);
+            world.upsert(&call.id, |entry| entry::connected(entry, &fact, test_trace()));
+        }
+        (false, None) => return,
+    }
+    if let Some(entry) = world.book.get(&call.id) {
+        let now = world.now();
+        instances.iter_mut().for_each(|ledger| ledger.open(&call.id, entry.clone(), now));
+    }
+}
+
+fn test_trace() -> nats::TraceParent {
+    crate::testing::entry("c", None, None).traceparent
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn no_minute_is_lost_doubled_or_early(calls in calls(), events in events()) {
+        let mut world = World::default();
+        let mut instances = [restart(&world), restart(&world)];
+        // The stream has `rtp_detected` before `ended`, though deliveries come in any order.
+        let connected_stored: Vec<CallId> = calls.iter().map(|call| call.id.clone()).collect();
+        for event in events {
+            match event {
+                Event::Advance(millis) => world.now += i64::try_from(millis).unwrap(),
+                Event::Connected(index) | Event::Ended(index) => {
+                    if let Some(call) = calls.get(index).cloned() {
+                        let is_end = matches!(event, Event::Ended(_));
+                        deliver(&mut world, &mut instances, &call, is_end, &connected_stored);
+                    }
+                }
+                Event::Restart(instance) => instances[instance] = restart(&world),
+                Event::Work(instance, network) => work(&mut world, &mut instances[instance], network),
+            }
+            check(&world, &calls, false);
+        }
+        for call in &calls {
+            deliver(&mut world, &mut instances, call, false, &connected_stored);
+            deliver(&mut world, &mut instances, call, true, &connected_stored);
+        }
+        world.now += 100_000;
+        instances.iter_mut().for_each(|instance| work(&mut world, instance, Network::Up));
+        check(&world, &calls, true);
+    }
+}

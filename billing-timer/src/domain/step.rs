@@ -1,0 +1,156 @@
+//! What is next for one call.
+
+use nats::Timestamp;
+use nats::billing_book::BillingEntry;
+use nats::fact::{Settled, Tick};
+
+use super::chain::{self, Contradiction, LastTick};
+use super::settlement::settle;
+use super::terms::{Terms, due};
+
+/// What is next for one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// This tick is due and not stored.
+    Tick(Tick),
+    /// Nothing before this moment.
+    Wait(Timestamp),
+    /// It is over and all its ticks are stored.
+    Settle(Settled),
+    /// Nothing until more is known of it.
+    Rest,
+}
+
+/// Decides from what is known of a call (`entry`), its last stored tick and the wall clock.
+///
+/// No tick is early: one that is due in the future is waited for even if the call is known to end after it, which is so
+/// only where clocks differ. A call whose stored ticks contradict the book gets no more of them, but its settlement.
+pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms, now: Timestamp) -> Step {
+    let Some(connected_at) = connected_at(entry, last) else {
+        return entry
+            .end
+            .as_ref()
+            .map_or(Step::Rest, |end| Step::Settle(settle(entry, None, end, last, terms.interval_ms, terms.charge)));
+    };
+    let (interval_ms, next) = match chain::interval_ms(last, connected_at, terms.interval_ms) {
+        Ok(interval_ms) => (interval_ms, next_tick(entry, last, connected_at, interval_ms)),
+        Err(_) => (terms.interval_ms, None),
+    };
+    match (next, &entry.end) {
+        (Some(tick), end) if end.as_ref().is_none_or(|end| tick.at <= end.ended_at) => {
+            if tick.at <= now { Step::Tick(tick) } else { Step::Wait(tick.at) }
+        }
+        (_, Some(end)) => Step::Settle(settle(entry, Some(connected_at), end, last, interval_ms, terms.charge)),
+        (_, None) => Step::Rest,
+    }
+}
+
+/// Why a call that is connected gets no more ticks, if so.
+pub fn contradiction(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms) -> Option<Contradiction> {
+    let connected_at = connected_at(entry, last)?;
+    chain::interval_ms(last, connected_at, terms.interval_ms).err()
+}
+
+/// When the call asks to be ended for its length.
+pub fn deadline(entry: &BillingEntry, terms: &Terms) -> Option<Timestamp> {
+    match (entry.connected_at, &entry.end, terms.max_call_duration_ms) {
+        (Some(connected_at), None, Some(max)) => Some(connected_at.plus_millis(max)),
+        _ => None,
+    }
+}
+
+/// A tick is proof of a beginning, should the book have lost it.
+fn connected_at(entry: &BillingEntry, last: Option<&LastTick>) -> Option<Timestamp> {
+    entry.connected_at.or_else(|| last.map(|last| last.tick.connected_at))
+}
+
+fn next_tick(entry: &BillingEntry, last: Option<&LastTick>, connected_at: Timestamp, interval_ms: u64) -> Option<Tick> {
+    let minute = chain::next_minute(last);
+    // At the end of the numbers: there is no next one.
+    if last.is_some_and(|last| last.tick.minute == minute) {
+        return None;
+    }
+    let at = due(connected_at, minute, interval_ms);
+    Some(Tick { parties: entry.parties.clone(), minute, at, connected_at })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::terms::Charge;
+    use crate::testing::{at, entry, tick};
+
+    const TERMS: Terms = Terms { interval_ms: 60_000, charge: Charge::Full, max_call_duration_ms: Some(300_000) };
+
+    fn last(minute: u32) -> LastTick {
+        LastTick { tick: tick("c", minute, 0, i64::from(minute) * 60_000), sequence: 9 }
+    }
+
+    #[test]
+    fn ticks_are_due_at_whole_intervals_from_the_beginning_and_not_a_millisecond_before() {
+        let call = entry("c", Some(0), None);
+        assert_eq!(step(&call, None, &TERMS, at(59_999)), Step::Wait(at(60_000)));
+        assert_eq!(step(&call, None, &TERMS, at(60_000)), Step::Tick(tick("c", 1, 0, 60_000)));
+        // Woken up late: still the next one of the chain, with the time at which it was due.
+        assert_eq!(step(&call, Some(&last(1)), &TERMS, at(500_000)), Step::Tick(tick("c", 2, 0, 120_000)));
+    }
+
+    #[test]
+    fn a_tick_at_the_very_end_is_made_up_and_one_after_it_is_not() {
+        let Step::Tick(second) = step(&entry("c", Some(0), Some(120_000)), Some(&last(1)), &TERMS, at(500_000)) else {
+            panic!("the second minute is full");
+        };
+        assert_eq!(second.at, at(120_000));
+        let Step::Settle(settled) = step(&entry("c", Some(0), Some(119_999)), Some(&last(1)), &TERMS, at(500_000)) else {
+            panic!("the second minute is not full");
+        };
+        assert_eq!((settled.ticks, settled.billed_minutes, settled.duration_ms), (1, 1, 119_999));
+    }
+
+    #[test]
+    fn ticks_beyond_the_end_are_told_and_not_billed() {
+        let Step::Settle(settled) = step(&entry("c", Some(0), Some(130_000)), Some(&last(4)), &TERMS, at(500_000)) else {
+            panic!("over");
+        };
+        assert_eq!((settled.ticks, settled.over_ticks, settled.billed_minutes), (2, 2, 2));
+    }
+
+    #[test]
+    fn a_call_that_never_began_is_settled_with_zeros_and_one_of_which_nothing_is_known_rests() {
+        let Step::Settle(settled) = step(&entry("c", None, Some(5)), None, &TERMS, at(0)) else { panic!("over") };
+        assert_eq!((settled.connected_at, settled.duration_ms, settled.billed_minutes), (None, 0, 0));
+        assert_eq!(step(&entry("c", None, None), None, &TERMS, at(0)), Step::Rest);
+    }
+
+    #[test]
+    fn a_call_connected_after_its_end_has_no_duration() {
+        let Step::Settle(settled) = step(&entry("c", Some(10), Some(5)), None, &TERMS, at(9)) else { panic!("over") };
+        assert_eq!((settled.connected_at, settled.duration_ms, settled.ticks), (Some(at(10)), 0, 0));
+    }
+
+    #[test]
+    fn an_end_in_the_future_makes_no_tick_early() {
+        let call = entry("c", Some(0), Some(200_000));
+        assert_eq!(step(&call, Some(&last(1)), &TERMS, at(119_999)), Step::Wait(at(120_000)));
+    }
+
+    #[test]
+    fn contradicting_ticks_stop_the_chain_but_not_the_settlement() {
+        let odd = LastTick { tick: tick("c", 2, 0, 90_001), sequence: 9 };
+        assert!(contradiction(&entry("c", Some(0), None), Some(&odd), &TERMS).is_some());
+        assert_eq!(step(&entry("c", Some(0), None), Some(&odd), &TERMS, at(500_000)), Step::Rest);
+        let Step::Settle(settled) = step(&entry("c", Some(0), Some(300_000)), Some(&odd), &TERMS, at(500_000)) else {
+            panic!("over");
+        };
+        assert_eq!((settled.ticks, settled.billed_minutes), (5, 5));
+    }
+
+    #[test]
+    fn only_a_connected_call_that_goes_on_has_a_deadline() {
+        assert_eq!(deadline(&entry("c", Some(0), None), &TERMS), Some(at(300_000)));
+        assert_eq!(deadline(&entry("c", Some(0), Some(1)), &TERMS), None);
+        assert_eq!(deadline(&entry("c", None, None), &TERMS), None);
+        let endless = Terms { max_call_duration_ms: None, ..TERMS };
+        assert_eq!(deadline(&entry("c", Some(0), None), &endless), None);
+    }
+}

@@ -1,0 +1,98 @@
+//! What a fleet has agreed on: how long a minute is, and which minutes are paid.
+
+use nats::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// The shortest minute there may be, in milliseconds: below, ticks would cost more than they say.
+pub const MIN_INTERVAL_MS: u64 = 100;
+
+/// Which minutes are paid.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Charge {
+    /// A minute is paid once it is full, so the bill is the number of ticks.
+    #[default]
+    Full,
+    /// A minute is paid from its first millisecond. A call of 0 ms has begun none, and one that ends as a minute becomes
+    /// full has not begun the next.
+    Start,
+}
+
+impl Charge {
+    /// The minutes to pay for a call of this duration.
+    pub fn minutes(self, duration_ms: u64, interval_ms: u64) -> u32 {
+        let interval_ms = interval_ms.max(1);
+        count(match self {
+            Self::Full => duration_ms / interval_ms,
+            Self::Start => duration_ms.div_ceil(interval_ms),
+        })
+    }
+}
+
+/// The policy of the whole fleet: every instance must have the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// From one tick to the next, in milliseconds, for calls that have no tick yet; see [`super::chain`] for the others.
+    pub interval_ms: u64,
+    /// Which minutes are paid.
+    pub charge: Charge,
+    /// A call that is connected for this long is asked to end.
+    pub max_call_duration_ms: Option<u64>,
+}
+
+/// When tick `minute` is due.
+pub fn due(connected_at: Timestamp, minute: u32, interval_ms: u64) -> Timestamp {
+    connected_at.plus_millis(u64::from(minute).saturating_mul(interval_ms))
+}
+
+/// How many ticks fall into a duration; one at its very end is among them.
+pub fn full_minutes(duration_ms: u64, interval_ms: u64) -> u32 {
+    count(duration_ms / interval_ms.max(1))
+}
+
+/// At the shortest interval this stops at 13 years.
+fn count(minutes: u64) -> u32 {
+    u32::try_from(minutes).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_minute_is_full_at_its_end_and_begun_after_its_start() {
+        let minutes = |duration| (Charge::Full.minutes(duration, 60_000), Charge::Start.minutes(duration, 60_000));
+        assert_eq!(minutes(0), (0, 0));
+        assert_eq!(minutes(1), (0, 1));
+        assert_eq!(minutes(59_999), (0, 1));
+        assert_eq!(minutes(60_000), (1, 1));
+        assert_eq!(minutes(60_001), (1, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn a_begun_minute_is_at_most_one_more_than_the_full_ones(
+            duration in 0u64..40_000_000_000,
+            interval in MIN_INTERVAL_MS..120_000,
+        ) {
+            let (full, start) = (Charge::Full.minutes(duration, interval), Charge::Start.minutes(duration, interval));
+            prop_assert_eq!(start - full, u32::from(duration % interval != 0));
+            prop_assert_eq!(full, full_minutes(duration, interval));
+        }
+
+        #[test]
+        fn the_last_full_minute_is_due_within_the_call_and_the_next_one_is_not(
+            connected in 0i64..4_000_000_000_000,
+            duration in 0u64..40_000_000_000,
+            interval in MIN_INTERVAL_MS..120_000,
+        ) {
+            let connected_at = Timestamp::from_millis(connected).unwrap();
+            let ended_at = connected_at.plus_millis(duration);
+            let full = full_minutes(duration, interval);
+            prop_assert!(due(connected_at, full, interval) <= ended_at);
+            prop_assert!(due(connected_at, full + 1, interval) > ended_at);
+        }
+    }
+}

@@ -1,0 +1,48 @@
+//! Short ways to write facts in this crate's own tests.
+
+use nats::billing_book::{BillingEnd, BillingEntry};
+use nats::fact::{EndReason, Ended, Method, RtpDetected, Tick};
+use nats::{Parties, Role, Timestamp, TraceParent, WorkerId};
+
+pub(crate) fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis).unwrap()
+}
+
+pub(crate) fn parties(call: &str) -> Parties {
+    Parties { call_id: call.parse().unwrap(), user_id: "u".parse().unwrap(), otomo_id: "o".parse().unwrap() }
+}
+
+pub(crate) fn entry(call: &str, connected: Option<i64>, ended: Option<i64>) -> BillingEntry {
+    BillingEntry {
+        parties: parties(call),
+        connected_at: connected.map(at),
+        end: ended.map(|ended| BillingEnd { ended_at: at(ended), reason: EndReason::Hangup }),
+        traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceParent>().unwrap(),
+    }
+}
+
+pub(crate) fn tick(call: &str, minute: u32, connected: i64, due: i64) -> Tick {
+    Tick { parties: parties(call), minute, at: at(due), connected_at: at(connected) }
+}
+
+pub(crate) fn rtp_detected(call: &str, connected: i64) -> RtpDetected {
+    RtpDetected {
+        parties: parties(call),
+        connected_at: at(connected),
+        method: Method::SfuRtpDetected,
+        detected_from: Role::User,
+        worker_id: "mw".parse::<WorkerId>().unwrap(),
+        producer_id: "p".to_owned(),
+        ssrc: 1,
+    }
+}
+
+pub(crate) fn ended(call: &str, ended: i64, connected: Option<i64>) -> Ended {
+    Ended {
+        parties: parties(call),
+        ended_at: at(ended),
+        reason: EndReason::Hangup,
+        by: "user".to_owned(),
+        connected_at: connected.map(at),
+    }
+}
