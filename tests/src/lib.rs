@@ -1,1 +1,26 @@
-//! Placeholder.
+//! The harness behind callpulse's end-to-end tests and its demo: real processes, real NATS, real sockets, real RTP.
+//!
+//! From the ground up: bounded waiting ([`eventually`], [`inbox`]), processes that never outlive a test ([`child`]), a
+//! server of its own for each test ([`nats_server`]), the services beside it ([`process`], [`stack`]), and who uses them:
+//! a [`party`] on a WebSocket with a [`token`], a [`caller`] on WebRTC ([`transport`], [`opus`], [`padding`]), and a
+//! reader of the stored [`facts`].
+//!
+//! It reads the wire as an outsider would: JSON values on the WebSocket, never the services' own types.
+
+pub mod eventually;
+pub mod inbox;
+
+pub mod child;
+pub mod nats_server;
+pub mod process;
+
+pub mod party;
+pub mod token;
+
+pub mod opus;
+pub mod padding;
+pub mod transport;
+
+pub mod caller;
+pub mod facts;
+pub mod stack;

@@ -1,0 +1,229 @@
+//! A caller without a screen: signals through its party's WebSocket, talks and hears through two WebRTC transports.
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::party::Party;
+use crate::transport::{Moment, Prepared, Transport};
+
+/// A party in a call's media. Dropping it is as if its machine were gone.
+#[derive(Debug)]
+pub struct Caller {
+    capabilities: Value,
+    payload_type: u8,
+    ssrc: u32,
+    producer_id: String,
+    send: Transport,
+    receive: Option<Transport>,
+}
+
+impl Caller {
+    /// Joins an accepted call: capabilities, a sending transport, a producer. Returns silent and connected.
+    ///
+    /// # Errors
+    /// When a step is refused, or ICE and DTLS do not come about.
+    pub async fn join(party: &Party) -> Result<Self> {
+        let answer = party.request("rtc_capabilities", json!({})).await?;
+        let capabilities = answer.get("rtpCapabilities").unwrap_or(&answer).clone();
+        let payload_type = opus_payload_type(&capabilities)?;
+        let ssrc = rand::random::<u32>() | 1; // never 0, which means "none"
+
+        let (id, mut prepared) = create(party, "send", payload_type).await?;
+        prepared.will_send(ssrc);
+        let send = connect(party, &id, prepared).await?;
+        let parameters = rtp_parameters(payload_type, ssrc, party.name());
+        let produce = json!({ "transportId": id, "kind": "audio", "rtpParameters": parameters });
+        let produced = party.request("rtc_produce", produce).await?;
+        let producer_id = text(&produced, "producerId")?;
+        send.connected()
+            .await
+            .with_context(|| format!("{}'s sending transport", party.name()))?;
+        Ok(Self {
+            capabilities,
+            payload_type,
+            ssrc,
+            producer_id,
+            send,
+            receive: None,
+        })
+    }
+
+    /// Consumes what the peer produces. The peer must have joined.
+    ///
+    /// # Errors
+    /// When a step is refused, or ICE and DTLS do not come about.
+    pub async fn listen(&mut self, party: &Party) -> Result<()> {
+        let (id, prepared) = create(party, "recv", self.payload_type).await?;
+        let receive = connect(party, &id, prepared).await?;
+        let consume = json!({ "transportId": id, "rtpCapabilities": self.capabilities });
+        let consumed = party.request("rtc_consume", consume).await?;
+        let ssrc = consumed
+            .pointer("/rtpParameters/encodings/0/ssrc")
+            .and_then(Value::as_u64);
+        let ssrc = ssrc.with_context(|| format!("no SSRC to consume in {consumed}"))?;
+        receive.expect(u32::try_from(ssrc)?).await?;
+        receive
+            .connected()
+            .await
+            .with_context(|| format!("{}'s receiving transport", party.name()))?;
+        let consumer_id = text(&consumed, "consumerId")?;
+        party
+            .request("rtc_resume", json!({ "consumerId": consumer_id }))
+            .await?;
+        self.receive = Some(receive);
+        Ok(())
+    }
+
+    /// Sends an Opus packet every 20 ms from now on. Returns when the first one has left.
+    ///
+    /// # Errors
+    /// When the transport is over.
+    pub async fn start_talking(&self) -> Result<()> {
+        self.send.start_talking(self.ssrc).await
+    }
+
+    /// Sends no more RTP; ICE stays.
+    ///
+    /// # Errors
+    /// When the transport is over.
+    pub async fn stop_talking(&self) -> Result<()> {
+        self.send.stop_talking(self.ssrc).await
+    }
+
+    /// Sends RTP packets that have nothing but padding.
+    ///
+    /// # Errors
+    /// When the transport is over.
+    pub async fn send_padding_only(&self, packets: u32) -> Result<()> {
+        self.send.send_padding_only(self.ssrc, packets).await
+    }
+
+    /// No datagram in or out any more, as a dead network.
+    ///
+    /// # Errors
+    /// When a transport is over.
+    pub async fn cut(&self) -> Result<()> {
+        self.send.cut().await?;
+        match &self.receive {
+            Some(receive) => receive.cut().await,
+            None => Ok(()),
+        }
+    }
+
+    /// The network is back.
+    ///
+    /// # Errors
+    /// When a transport is over.
+    pub async fn mend(&self) -> Result<()> {
+        self.send.mend().await?;
+        match &self.receive {
+            Some(receive) => receive.mend().await,
+            None => Ok(()),
+        }
+    }
+
+    /// When the first RTP packet with a payload was handed to the socket.
+    #[must_use]
+    pub fn first_datagram_sent_at(&self) -> Option<Moment> {
+        self.send.first_datagram_sent_at()
+    }
+
+    /// RTP packets with a payload that were sent.
+    #[must_use]
+    pub fn sent(&self) -> u64 {
+        self.send.sent()
+    }
+
+    /// RTP packets of nothing but padding that were sent.
+    #[must_use]
+    pub fn padding_sent(&self) -> u64 {
+        self.send.padding_sent()
+    }
+
+    /// RTP packets heard from the peer.
+    #[must_use]
+    pub fn heard(&self) -> u64 {
+        self.receive.as_ref().map_or(0, Transport::received)
+    }
+
+    /// The SSRC it sends with, which is the evidence in `rtp_detected`.
+    #[must_use]
+    pub fn ssrc(&self) -> u32 {
+        self.ssrc
+    }
+
+    /// Its producer, as the SFU named it.
+    #[must_use]
+    pub fn producer_id(&self) -> &str {
+        &self.producer_id
+    }
+}
+
+async fn create(party: &Party, direction: &str, payload_type: u8) -> Result<(String, Prepared)> {
+    let created = party
+        .request("rtc_create_transport", json!({ "direction": direction }))
+        .await?;
+    Ok((text(&created, "id")?, Prepared::new(&created, payload_type).await?))
+}
+
+async fn connect(party: &Party, id: &str, mut prepared: Prepared) -> Result<Transport> {
+    let parameters = json!({ "transportId": id, "dtlsParameters": prepared.dtls_parameters() });
+    party.request("rtc_connect_transport", parameters).await?;
+    Ok(prepared.start())
+}
+
+fn text(answer: &Value, key: &str) -> Result<String> {
+    let text = answer.get(key).and_then(Value::as_str);
+    Ok(text.with_context(|| format!("no {key} in {answer}"))?.to_owned())
+}
+
+fn opus_payload_type(capabilities: &Value) -> Result<u8> {
+    let codecs = capabilities
+        .get("codecs")
+        .and_then(Value::as_array)
+        .context("no codecs")?;
+    let is_opus = |codec: &&Value| {
+        let mime = codec.get("mimeType").and_then(Value::as_str);
+        mime.is_some_and(|mime| mime.eq_ignore_ascii_case("audio/opus"))
+    };
+    let opus = codecs
+        .iter()
+        .find(is_opus)
+        .with_context(|| format!("no Opus in {capabilities}"))?;
+    let payload_type = opus
+        .get("preferredPayloadType")
+        .and_then(Value::as_u64)
+        .context("no payload type of Opus")?;
+    Ok(u8::try_from(payload_type)?)
+}
+
+/// mediasoup's `RtpParameters` of one plain Opus stream.
+fn rtp_parameters(payload_type: u8, ssrc: u32, name: &str) -> Value {
+    json!({
+        "mid": "0",
+        "codecs": [{
+            "mimeType": "audio/opus",
+            "payloadType": payload_type,
+            "clockRate": 48_000,
+            "channels": 2,
+            "parameters": { "minptime": 10, "useinbandfec": 1 },
+            "rtcpFeedback": [],
+        }],
+        "headerExtensions": [],
+        "encodings": [{ "ssrc": ssrc }],
+        "rtcp": { "cname": name, "reducedSize": true },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_opus_among_the_capabilities() {
+        let other = json!({ "mimeType": "audio/PCMU", "preferredPayloadType": 0 });
+        let opus = json!({ "mimeType": "audio/Opus", "preferredPayloadType": 111 });
+        assert_eq!(opus_payload_type(&json!({ "codecs": [other, opus] })).unwrap(), 111);
+        assert!(opus_payload_type(&json!({ "codecs": [other] })).is_err());
+    }
+}

@@ -1,0 +1,254 @@
+//! A callpulse service as its own process: the built program, settings by environment alone, addresses as it announces them.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::net::unix::pipe;
+use tokio::time::timeout;
+
+use crate::child::Child;
+use crate::eventually::eventually;
+
+/// How long a service may take until it announces its addresses.
+const ANNOUNCED_WITHIN: Duration = Duration::from_secs(20);
+/// How long a service may take until it is ready.
+const READY_WITHIN: Duration = Duration::from_secs(20);
+/// How long an answer of the operations port may take.
+const OPS_WITHIN: Duration = Duration::from_secs(5);
+/// The longest answer of the operations port that is read, in bytes.
+const LONGEST_OPS_ANSWER: u64 = 4 << 20;
+
+/// Settings by key (`ops.listen`), as the service's own files spell them.
+pub type Settings = BTreeMap<String, String>;
+
+/// A service process. Dropping it kills it.
+#[derive(Debug)]
+pub struct Service {
+    program: String,
+    settings: Settings,
+    child: Child,
+    announced: Value,
+}
+
+impl Service {
+    /// Starts `program` (such as `ws-edge`) and waits for the line that tells its addresses.
+    ///
+    /// # Errors
+    /// When the program is not built, ends, or says nothing in time.
+    pub async fn start(program: &str, name: &str, settings: Settings, logs: &Path) -> Result<Self> {
+        let mut command = Command::new(built(program)?);
+        // Nothing but these: what the developer exports must not change what a test means.
+        command
+            .env_clear()
+            .envs(settings.iter().map(|(key, value)| (variable(program, key), value)));
+        for kept in ["PATH", "HOME", "TMPDIR"] {
+            if let Some(value) = std::env::var_os(kept) {
+                command.env(kept, value);
+            }
+        }
+        command.env("RUST_BACKTRACE", "1");
+        let mut child = Child::start(name, &mut command, &logs.join(format!("{name}.log")))?;
+        let stdout = child.take_stdout()?;
+        let announced = match announcement(stdout).await {
+            Ok(announced) => announced,
+            Err(error) => {
+                let _ = child.kill();
+                bail!("{name} announced nothing: {error:#}; it logged:\n{}", child.log_tail());
+            }
+        };
+        Ok(Self {
+            program: program.to_owned(),
+            settings,
+            child,
+            announced,
+        })
+    }
+
+    /// Its process.
+    #[must_use]
+    pub fn child(&self) -> &Child {
+        &self.child
+    }
+
+    /// An address from its announcement, such as `ws` or `ops`.
+    ///
+    /// # Errors
+    /// When it announced none under that name.
+    pub fn address(&self, name: &str) -> Result<SocketAddr> {
+        let address = self.announced.get(name).and_then(Value::as_str);
+        let address =
+            address.with_context(|| format!("{} announced no {name}: {}", self.child.name(), self.announced))?;
+        Ok(address.parse()?)
+    }
+
+    /// One setting it was started with.
+    #[must_use]
+    pub fn setting(&self, key: &str) -> Option<&str> {
+        self.settings.get(key).map(String::as_str)
+    }
+
+    /// SIGKILL, as a crash.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn kill(&mut self) -> Result<ExitStatus> {
+        self.child.kill()
+    }
+
+    /// SIGTERM, as a deployment does, and waits for the end.
+    ///
+    /// # Errors
+    /// When it still runs after `within`.
+    pub async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
+        self.child.terminate(within).await
+    }
+
+    /// SIGSTOP: it keeps its sockets and does nothing.
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn freeze(&self) -> Result<()> {
+        self.child.freeze()
+    }
+
+    /// SIGCONT, after [`freeze`](Self::freeze).
+    ///
+    /// # Errors
+    /// When it has ended.
+    pub fn thaw(&self) -> Result<()> {
+        self.child.thaw()
+    }
+
+    /// Starts it again with the same settings. Kills it first if it still runs. Ports of choice 0 change.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn restart(&mut self) -> Result<()> {
+        self.child.kill()?;
+        let logs = self.child.log().parent().context("a log without a folder")?.to_owned();
+        *self = Self::start(&self.program, self.child.name(), self.settings.clone(), &logs).await?;
+        Ok(())
+    }
+
+    /// Waits until `/readyz` says yes.
+    ///
+    /// # Errors
+    /// When it does not in time, or the process ended. The error has the last answer.
+    pub async fn ready(&mut self) -> Result<()> {
+        let ops = self.address("ops")?;
+        let what = format!("{} being ready", self.child.name());
+        eventually(&what, READY_WITHIN, async || {
+            if let Some(status) = self.child.ended()? {
+                bail!("it ended ({status}): {}", self.child.log_tail());
+            }
+            let (status, body) = get(ops, "/readyz").await?;
+            ensure!(status == 200, "/readyz answers {status}: {body}");
+            Ok(())
+        })
+        .await
+    }
+
+    /// What its operations port answers: status and body.
+    ///
+    /// # Errors
+    /// When it does not answer HTTP in time.
+    pub async fn ops(&self, path: &str) -> Result<(u16, String)> {
+        get(self.address("ops")?, path).await
+    }
+}
+
+/// The built program of the workspace, from the same target folder as the running test.
+///
+/// # Errors
+/// When it is not built.
+pub fn built(program: &str) -> Result<PathBuf> {
+    let own = std::env::current_exe()?;
+    let folders = own.ancestors().skip(1).take(2); // target/debug/deps/<test> or target/debug/<demo>
+    let found = folders.map(|folder| folder.join(program)).find(|path| path.is_file());
+    found.with_context(|| {
+        format!(
+            "no built {program} beside {}: run `cargo build --workspace --bins`",
+            own.display()
+        )
+    })
+}
+
+/// `ops.listen` of `ws-edge` is `WS_EDGE__OPS__LISTEN`.
+fn variable(program: &str, key: &str) -> String {
+    format!("{}__{}", program.replace('-', "_"), key.replace('.', "__")).to_uppercase()
+}
+
+async fn announcement(stdout: pipe::Receiver) -> Result<Value> {
+    let mut lines = BufReader::new(stdout);
+    let mut line = String::new();
+    let read = timeout(ANNOUNCED_WITHIN, lines.read_line(&mut line)).await;
+    let length = read.with_context(|| format!("no line within {ANNOUNCED_WITHIN:?}"))??;
+    ensure!(length > 0, "standard output was closed");
+    let announced = serde_json::from_str(&line).with_context(|| format!("{line:?} is not JSON"))?;
+    // Read on for as long as it lives: a full pipe would stop it.
+    tokio::spawn(async move { tokio::io::copy(&mut lines, &mut tokio::io::sink()).await });
+    Ok(announced)
+}
+
+/// A bare HTTP/1.1 GET on loopback: nothing shared with what it tests.
+async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let answer = timeout(OPS_WITHIN, async {
+        let mut stream = TcpStream::connect(address).await?;
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.take(LONGEST_OPS_ANSWER).read_to_end(&mut answer).await?;
+        anyhow::Ok(String::from_utf8_lossy(&answer).into_owned())
+    });
+    let answer = answer
+        .await
+        .with_context(|| format!("no answer of {address}{path} within {OPS_WITHIN:?}"))??;
+    let (head, body) = answer.split_once("\r\n\r\n").context("no HTTP answer")?;
+    let status = head.split_whitespace().nth(1).context("no HTTP status")?.parse()?;
+    Ok((status, body.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn settings_become_variables() {
+        assert_eq!(variable("ws-edge", "ops.listen"), "WS_EDGE__OPS__LISTEN");
+        assert_eq!(
+            variable("billing-timer", "tick_interval_ms"),
+            "BILLING_TIMER__TICK_INTERVAL_MS"
+        );
+    }
+
+    #[test]
+    fn a_missing_program_tells_how_to_build_it() {
+        let error = built("no-such-service").unwrap_err().to_string();
+        assert!(error.contains("cargo build --workspace --bins"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn reads_status_and_body() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = [0; 1024];
+            let _ = stream.read(&mut request).await.unwrap();
+            stream
+                .write_all(b"HTTP/1.1 503 Service Unavailable\r\n\r\nnats")
+                .await
+                .unwrap();
+        });
+        assert_eq!(get(address, "/readyz").await.unwrap(), (503, "nats".to_owned()));
+    }
+}

@@ -1,0 +1,235 @@
+//! The whole system on loopback: nats-server, media-workers, edges, billing-timers, each its own process.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+use tempfile::TempDir;
+
+use crate::nats_server::{NatsServer, Sync};
+use crate::process::{Service, Settings};
+use crate::token;
+
+const MEDIA_WORKER: &str = "media-worker";
+const WS_EDGE: &str = "ws-edge";
+const BILLING_TIMER: &str = "billing-timer";
+
+/// What to start, and with which settings.
+#[derive(Debug, Clone)]
+pub struct StackBuilder {
+    workers: usize,
+    edges: usize,
+    timers: usize,
+    sync: Sync,
+    folder: Option<PathBuf>,
+    nats_port: Option<u16>,
+    /// Program (or the name of one process, such as `ws-edge-2`), key, value.
+    overrides: Vec<(String, String, String)>,
+}
+
+/// Running processes. Dropping it kills them, the server last, and removes what they stored.
+#[derive(Debug)]
+pub struct Stack {
+    /// One process each.
+    pub workers: Vec<Service>,
+    /// One process each.
+    pub edges: Vec<Service>,
+    /// One process each.
+    pub timers: Vec<Service>,
+    /// Their server.
+    pub nats: NatsServer,
+    folder: PathBuf,
+    _temporary: Option<TempDir>,
+}
+
+impl Default for StackBuilder {
+    fn default() -> Self {
+        Self {
+            workers: 1,
+            edges: 1,
+            timers: 1,
+            sync: Sync::Always,
+            folder: None,
+            nats_port: None,
+            overrides: Vec::new(),
+        }
+    }
+}
+
+impl StackBuilder {
+    /// How many media-workers.
+    #[must_use]
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers;
+        self
+    }
+
+    /// How many ws-edge nodes.
+    #[must_use]
+    pub fn edges(mut self, edges: usize) -> Self {
+        self.edges = edges;
+        self
+    }
+
+    /// How many billing-timers.
+    #[must_use]
+    pub fn timers(mut self, timers: usize) -> Self {
+        self.timers = timers;
+        self
+    }
+
+    /// When the server's writes are on the disk.
+    #[must_use]
+    pub fn sync(mut self, sync: Sync) -> Self {
+        self.sync = sync;
+        self
+    }
+
+    /// Where logs and the server's store go, to be found afterwards. Otherwise they are temporary.
+    #[must_use]
+    pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.folder = Some(folder.into());
+        self
+    }
+
+    /// The server's port. Otherwise a free one.
+    #[must_use]
+    pub fn nats_port(mut self, port: u16) -> Self {
+        self.nats_port = Some(port);
+        self
+    }
+
+    /// A setting of every process of a program, or of one: `ws-edge-2` is the second edge.
+    #[must_use]
+    pub fn set(mut self, program_or_process: &str, key: &str, value: impl ToString) -> Self {
+        self.overrides
+            .push((program_or_process.to_owned(), key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Starts everything and waits until it is ready.
+    ///
+    /// # Errors
+    /// When anything does not start; the error says what, and what it logged.
+    pub async fn start(self) -> Result<Stack> {
+        let temporary = match &self.folder {
+            Some(_) => None,
+            None => Some(tempfile::Builder::new().prefix("callpulse-").tempdir()?),
+        };
+        let folder = temporary
+            .as_ref()
+            .map(|folder| folder.path().to_owned())
+            .or_else(|| self.folder.clone());
+        let folder = folder.context("no folder")?;
+        std::fs::create_dir_all(&folder)?;
+        let nats = NatsServer::start_on(&folder.join("nats"), self.sync, self.nats_port).await?;
+        let (workers, edges, timers) = tokio::try_join!(
+            self.processes(MEDIA_WORKER, self.workers, &nats, &folder),
+            self.processes(WS_EDGE, self.edges, &nats, &folder),
+            self.processes(BILLING_TIMER, self.timers, &nats, &folder),
+        )?;
+        let mut stack = Stack {
+            workers,
+            edges,
+            timers,
+            nats,
+            folder,
+            _temporary: temporary,
+        };
+        stack.ready().await?;
+        Ok(stack)
+    }
+
+    async fn processes(&self, program: &str, count: usize, nats: &NatsServer, logs: &Path) -> Result<Vec<Service>> {
+        let services = (1..=count).map(|number| {
+            let name = format!("{program}-{number}");
+            let settings = self.settings(program, &name, nats);
+            async move { Service::start(program, &name, settings, logs).await }
+        });
+        try_join_all(services).await
+    }
+
+    fn settings(&self, program: &str, name: &str, nats: &NatsServer) -> Settings {
+        let any_port = "127.0.0.1:0";
+        let mut settings = vec![("nats.url", nats.url()), ("ops.listen", any_port.to_owned())];
+        match program {
+            MEDIA_WORKER => settings.extend([("worker_id", name.to_owned()), ("listen_ip", "127.0.0.1".to_owned())]),
+            WS_EDGE => settings.extend([
+                ("node_id", name.to_owned()),
+                ("listen", any_port.to_owned()),
+                ("jwt.secret", token::SECRET.to_owned()),
+                ("jwt.audience", token::AUDIENCE.to_owned()),
+            ]),
+            _ => settings.push(("instance_id", name.to_owned())),
+        }
+        let overrides = self.overrides.iter().filter(|(of, _, _)| of == program || of == name);
+        let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value));
+        settings
+            .chain(overrides.map(|(_, key, value)| (key.clone(), value.clone())))
+            .collect()
+    }
+}
+
+impl Stack {
+    /// One of each.
+    ///
+    /// # Errors
+    /// As [`StackBuilder::start`].
+    pub async fn start() -> Result<Self> {
+        StackBuilder::default().start().await
+    }
+
+    /// Where the WebSocket of an edge is: 0 is the first.
+    ///
+    /// # Errors
+    /// When there are fewer edges.
+    pub fn edge(&self, index: usize) -> Result<SocketAddr> {
+        let edge = self
+            .edges
+            .get(index)
+            .with_context(|| format!("only {} edges", self.edges.len()))?;
+        edge.address("ws")
+    }
+
+    /// Where the logs are.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Waits until every process is ready.
+    ///
+    /// # Errors
+    /// When one is not in time.
+    pub async fn ready(&mut self) -> Result<()> {
+        let all = self.workers.iter_mut().chain(&mut self.edges).chain(&mut self.timers);
+        try_join_all(all.map(Service::ready)).await.map(drop)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_set_for_one_process_stays_with_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let nats = NatsServer::start(folder.path(), Sync::Lazy).await.unwrap();
+        let stack = StackBuilder::default()
+            .set(WS_EDGE, "ring_timeout_ms", 700)
+            .set("ws-edge-2", "listen", "[::1]:0");
+        let of = |name| stack.settings(WS_EDGE, name, &nats);
+        assert_eq!(of("ws-edge-1")["ring_timeout_ms"], "700");
+        assert_eq!(
+            (of("ws-edge-1")["listen"].as_str(), of("ws-edge-2")["listen"].as_str()),
+            ("127.0.0.1:0", "[::1]:0")
+        );
+        assert_eq!(of("ws-edge-2")["nats.url"], nats.url());
+        assert!(
+            !stack
+                .settings(BILLING_TIMER, "billing-timer-1", &nats)
+                .contains_key("jwt.secret")
+        );
+    }
+}

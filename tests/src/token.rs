@@ -1,0 +1,190 @@
+//! JSON Web Tokens, the good and the wicked.
+
+use anyhow::Result;
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+use chrono::Utc;
+use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use serde_json::{Map, Value, json};
+
+/// The secret that tests and the demo give to ws-edge.
+pub const SECRET: &str = "only-for-tests-and-the-demo-on-this-machine";
+/// The audience that tests and the demo give to ws-edge.
+pub const AUDIENCE: &str = "callpulse";
+
+const LIFETIME_SECS: i64 = 3600;
+
+/// Who a token says its bearer is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The paying caller.
+    User,
+    /// The paid companion.
+    Otomo,
+}
+
+impl Role {
+    /// As in the claim `role`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "user",
+            Self::Otomo => "otomo",
+        }
+    }
+}
+
+/// What is wrong with a token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wickedness {
+    /// Expired an hour ago: beyond any leeway.
+    Expired,
+    /// Valid from an hour from now on (`nbf`).
+    NotYetValid,
+    /// Never expires: no `exp` at all.
+    WithoutExpiry,
+    /// For somebody else (`aud`).
+    WrongAudience,
+    /// No `aud` at all.
+    WithoutAudience,
+    /// Signed with another secret.
+    WrongKey,
+    /// The right secret, another algorithm (HS512).
+    WrongAlgorithm,
+    /// `alg: none` and no signature.
+    Unsigned,
+    /// `role: admin`, of which there is none.
+    UnknownRole,
+    /// A subject that would be another NATS subject: `user.>`.
+    SubjectInjection,
+    /// Not a token.
+    Garbage,
+}
+
+impl Wickedness {
+    /// Every kind, to try them all.
+    pub const ALL: [Self; 11] = [
+        Self::Expired,
+        Self::NotYetValid,
+        Self::WithoutExpiry,
+        Self::WrongAudience,
+        Self::WithoutAudience,
+        Self::WrongKey,
+        Self::WrongAlgorithm,
+        Self::Unsigned,
+        Self::UnknownRole,
+        Self::SubjectInjection,
+        Self::Garbage,
+    ];
+}
+
+/// A token that ws-edge must accept.
+///
+/// # Errors
+/// When it cannot be signed, which would be a fault of the harness.
+pub fn good(role: Role, subject: &str) -> Result<String> {
+    sign(&claims(role, subject), Algorithm::HS256, SECRET)
+}
+
+/// A token that ws-edge must refuse.
+///
+/// # Errors
+/// When it cannot be signed, which would be a fault of the harness.
+pub fn wicked(role: Role, subject: &str, how: Wickedness) -> Result<String> {
+    let mut claims = claims(role, subject);
+    let hour = |hours: i64| json!(Utc::now().timestamp() + hours * 3600);
+    match how {
+        Wickedness::Expired => claims = with(claims, "exp", hour(-1)),
+        Wickedness::NotYetValid => claims = with(claims, "nbf", hour(1)),
+        Wickedness::WithoutExpiry => claims = without(claims, "exp"),
+        Wickedness::WrongAudience => claims = with(claims, "aud", json!("somebody-else")),
+        Wickedness::WithoutAudience => claims = without(claims, "aud"),
+        Wickedness::UnknownRole => claims = with(claims, "role", json!("admin")),
+        Wickedness::SubjectInjection => claims = with(claims, "sub", json!("user.>")),
+        Wickedness::WrongKey => return sign(&claims, Algorithm::HS256, "another secret of the same great length"),
+        Wickedness::WrongAlgorithm => return sign(&claims, Algorithm::HS512, SECRET),
+        Wickedness::Unsigned => return Ok(unsigned(&claims)),
+        Wickedness::Garbage => return Ok("not.a.token".to_owned()),
+    }
+    sign(&claims, Algorithm::HS256, SECRET)
+}
+
+fn claims(role: Role, subject: &str) -> Map<String, Value> {
+    let expiry = Utc::now().timestamp() + LIFETIME_SECS;
+    let claims = [
+        ("sub", json!(subject)),
+        ("role", json!(role.as_str())),
+        ("aud", json!(AUDIENCE)),
+        ("exp", json!(expiry)),
+    ];
+    claims
+        .into_iter()
+        .map(|(claim, value)| (claim.to_owned(), value))
+        .collect()
+}
+
+fn with(mut claims: Map<String, Value>, claim: &str, value: Value) -> Map<String, Value> {
+    claims.insert(claim.to_owned(), value);
+    claims
+}
+
+fn without(mut claims: Map<String, Value>, claim: &str) -> Map<String, Value> {
+    claims.remove(claim);
+    claims
+}
+
+fn sign(claims: &Map<String, Value>, algorithm: Algorithm, secret: &str) -> Result<String> {
+    Ok(jsonwebtoken::encode(
+        &Header::new(algorithm),
+        claims,
+        &EncodingKey::from_secret(secret.as_bytes()),
+    )?)
+}
+
+fn unsigned(claims: &Map<String, Value>) -> String {
+    let encode = |value: Value| BASE64_URL_SAFE_NO_PAD.encode(value.to_string());
+    format!(
+        "{}.{}.",
+        encode(json!({ "alg": "none", "typ": "JWT" })),
+        encode(json!(claims))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use jsonwebtoken::{DecodingKey, Validation};
+
+    use super::*;
+
+    fn verify(token: &str) -> Option<Value> {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.set_audience(&[AUDIENCE]);
+        validation.set_required_spec_claims(&["exp", "aud", "sub"]);
+        validation.validate_nbf = true;
+        let key = DecodingKey::from_secret(SECRET.as_bytes());
+        jsonwebtoken::decode::<Value>(token, &key, &validation)
+            .ok()
+            .map(|decoded| decoded.claims)
+    }
+
+    #[test]
+    fn good_is_accepted() {
+        let claims = verify(&good(Role::Otomo, "otomo_777").unwrap()).unwrap();
+        assert_eq!(
+            (&claims["sub"], &claims["role"]),
+            (&json!("otomo_777"), &json!("otomo"))
+        );
+    }
+
+    #[test]
+    fn wicked_is_refused_or_says_what_no_token_may_say() {
+        for how in Wickedness::ALL {
+            let claims = verify(&wicked(Role::User, "user_001", how).unwrap());
+            match how {
+                Wickedness::UnknownRole => assert_eq!(claims.unwrap()["role"], "admin"),
+                Wickedness::SubjectInjection => assert_eq!(claims.unwrap()["sub"], "user.>"),
+                _ => assert!(claims.is_none(), "{how:?}"),
+            }
+        }
+    }
+}

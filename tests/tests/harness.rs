@@ -1,0 +1,105 @@
+//! The harness itself, against a real nats-server: what the other tests rest on.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::time::Duration;
+
+use async_nats::jetstream;
+use async_nats::jetstream::stream::Config;
+use callpulse_tests::facts::Facts;
+use callpulse_tests::nats_server::{NatsServer, Sync};
+use nats::{storage, subject};
+
+const SOON: Duration = Duration::from_secs(5);
+
+async fn server_with_facts(folder: &std::path::Path, sync: Sync) -> (NatsServer, Facts, jetstream::Context) {
+    let server = NatsServer::start(folder, sync).await.unwrap();
+    let jetstream = jetstream::new(async_nats::connect(server.url()).await.unwrap());
+    let subjects = vec![subject::ALL_FACTS.to_owned()];
+    let calls = Config {
+        name: storage::CALLS.to_owned(),
+        subjects,
+        ..Config::default()
+    };
+    jetstream.create_stream(calls).await.unwrap();
+    let facts = Facts::connect(&server.url()).await.unwrap();
+    (server, facts, jetstream)
+}
+
+async fn store(jetstream: &jetstream::Context, call: &str, name: &str, number: usize) {
+    let payload = format!(r#"{{"callId":"{call}","number":{number}}}"#);
+    jetstream
+        .publish(format!("call.{call}.{name}"), payload.into())
+        .await
+        .unwrap()
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_killed_server_comes_back_on_its_port_with_its_store() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut server, facts, jetstream) = server_with_facts(folder.path(), Sync::Always).await;
+    let url = server.url();
+    store(&jetstream, "c1", "requested", 1).await;
+    server.kill().unwrap();
+    assert!(async_nats::connect(&url).await.is_err(), "nobody listens any more");
+    server.restart().await.unwrap();
+    assert_eq!(server.url(), url);
+    let again = Facts::connect(&url).await.unwrap();
+    assert_eq!(again.of_call("c1").await.unwrap().len(), 1);
+    assert!(server.stop().await.unwrap().success());
+    drop(facts);
+}
+
+#[tokio::test]
+async fn two_servers_share_nothing() {
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, _, jetstream) = server_with_facts(one.path(), Sync::Lazy).await;
+    let (other, facts, _) = server_with_facts(other.path(), Sync::Lazy).await;
+    assert_ne!(one.port(), other.port());
+    store(&jetstream, "c1", "requested", 1).await;
+    assert!(facts.of_call("c1").await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn facts_of_a_call_are_read_complete_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, facts, jetstream) = server_with_facts(folder.path(), Sync::Lazy).await;
+    for number in 0..600 {
+        store(&jetstream, if number % 2 == 0 { "even" } else { "odd" }, "tick", number).await;
+    }
+    let even = facts.of_call("even").await.unwrap();
+    let numbers: Vec<u64> = even
+        .iter()
+        .map(|fact| fact.payload["number"].as_u64().unwrap())
+        .collect();
+    assert_eq!(numbers, (0..600).step_by(2).collect::<Vec<_>>());
+    assert!(facts.of_call("nobody").await.unwrap().is_empty());
+    assert!(facts.of_call("a.b").await.is_err(), "no ID");
+}
+
+#[tokio::test]
+async fn a_watch_sees_what_is_stored_after_it_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_server, facts, jetstream) = server_with_facts(folder.path(), Sync::Lazy).await;
+    store(&jetstream, "c1", "requested", 1).await;
+    let watch = facts.watch().await.unwrap();
+    store(&jetstream, "c1", "accepted", 2).await;
+    store(&jetstream, "c2", "requested", 3).await;
+    assert_eq!(watch.expect("c2", "requested", SOON).await.unwrap().sequence, 3);
+    assert_eq!(watch.expect("c1", "accepted", SOON).await.unwrap().sequence, 2);
+    let error = watch
+        .expect("c1", "requested", Duration::from_millis(200))
+        .await
+        .unwrap_err();
+    assert!(error.to_string().contains("requested of c1"), "{error}");
+    let error = facts
+        .expect("c1", "ended", Duration::from_millis(200))
+        .await
+        .unwrap_err();
+    assert!(
+        format!("{error:#}").contains(r#"["requested", "accepted"]"#),
+        "{error:#}"
+    );
+}
