@@ -7,6 +7,11 @@
 //! 2. `agreement`: shim and reference agree on packets of every profile and shape;
 //! 3. `refusal`: what was tampered with, cut or replayed is refused, and the interface's own bounds hold.
 #![cfg(not(media_dependencies = "bundled"))]
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "helpers of tests, where a panic is the answer"
+)]
 
 mod agreement;
 mod published;
