@@ -1,5 +1,118 @@
-//! Minute ticks and settlements.
+//! `billing-timer`: minute ticks and settlements.
+//!
+//! How a call flows through: `rtp_detected` and `ended` come in by [`intake`] and are entered in the book (bucket
+//! `billing_active`); the follower of the book tells the ticker; the ticker's ledger ([`domain`]) says what is due; due ticks
+//! go out as guarded batches, and a call that is over is closed: settled, told, taken off the book.
+//!
+//! What is here is derived. The stream is the truth: a restart reads the book and each call's last tick, and goes on from
+//! there. No minute is lost, since the entry stays on the book until the settlement is stored; none is doubled, since each
+//! tick names the sequence of the one before it, and the server lets one through.
+
+pub mod settings;
+
+pub mod intake;
+
+mod book;
+mod ticker;
+
+mod batch;
+mod closing;
+mod overdue;
+mod position;
 
 pub mod domain;
+
+mod backoff;
+mod metrics;
 #[cfg(test)]
 mod testing;
+
+use nats::billing_book::BillingBook;
+use nats::storage::Storage;
+use nats::{FactStore, Nats, NodeId, Source};
+use service::{BoxError, Condition, Shell};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::book::Follower;
+use crate::domain::partition::Partition;
+use crate::intake::Intake;
+pub use crate::settings::Settings;
+use crate::ticker::Ticker;
+
+/// The package's name, as facts and logs bear it.
+pub const NAME: &str = "billing-timer";
+
+/// Runs the service until its shell is stopped.
+///
+/// # Errors
+/// The NATS address is none, the storage differs from what this version needs, or a task ended by itself.
+pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
+    let instance = match &settings.instance_id {
+        Some(instance) => instance.clone(),
+        None => NodeId::generate("billing")?,
+    };
+    let connected = shell.health.condition("nats");
+    let stored = shell.health.condition("streams");
+    let consuming = shell.health.condition("consumer");
+    let following = shell.health.condition("book");
+
+    let password = (!settings.nats_password.is_empty()).then(|| settings.nats_password.expose());
+    let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {instance}")).await?;
+    let mut tasks = shell.tasks();
+    tasks.spawn("link", watch_link(nats.clone(), connected, shell.stop.clone()));
+    shell.announce([("instance_id", instance.to_string())]);
+
+    let Some(storage) = shell
+        .stop
+        .run_until_cancelled(Storage::open_when_available(&nats))
+        .await
+    else {
+        return Ok(tasks.join().await?);
+    };
+    let storage = storage?;
+    stored.set(true);
+
+    let facts = FactStore::new(&nats, &storage, Source::new(NAME, &instance));
+    let book = BillingBook::new(&storage);
+    let (sender, news) = mpsc::channel(book::NEWS_CAPACITY);
+    let intake = Intake::new(&nats, &storage, &facts, settings.intake, consuming);
+    let follower = Follower {
+        nats: nats.clone(),
+        book: book.clone(),
+        partition: Partition,
+        following,
+        news: sender,
+    };
+    let ticker = Ticker {
+        nats: nats.clone(),
+        facts,
+        book,
+        terms: settings.terms(),
+        news,
+    };
+    tasks.spawn("intake", intake.run(shell.stop.clone()));
+    tasks.spawn("book", follower.run(shell.stop.clone()));
+    tasks.spawn("ticker", ticker.run(shell.stop.clone()));
+    let outcome = tasks.join().await;
+
+    if nats.link().borrow().up {
+        let flushed = shell.drain("nats", nats.client.flush()).await;
+        if let Some(Err(error)) = flushed {
+            tracing::warn!(%error, "the last notices may not have been sent");
+        }
+    }
+    Ok(outcome?)
+}
+
+async fn watch_link(nats: Nats, connected: Condition, stop: CancellationToken) -> Result<(), BoxError> {
+    let mut link = nats.link();
+    loop {
+        connected.set(link.borrow_and_update().up);
+        match stop.run_until_cancelled(link.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => return Err(error.into()),
+            None => return Ok(()),
+        }
+    }
+}

@@ -9,20 +9,34 @@ pub(crate) fn at(millis: i64) -> Timestamp {
 }
 
 pub(crate) fn parties(call: &str) -> Parties {
-    Parties { call_id: call.parse().unwrap(), user_id: "u".parse().unwrap(), otomo_id: "o".parse().unwrap() }
+    Parties {
+        call_id: call.parse().unwrap(),
+        user_id: "u".parse().unwrap(),
+        otomo_id: "o".parse().unwrap(),
+    }
 }
 
 pub(crate) fn entry(call: &str, connected: Option<i64>, ended: Option<i64>) -> BillingEntry {
     BillingEntry {
         parties: parties(call),
         connected_at: connected.map(at),
-        end: ended.map(|ended| BillingEnd { ended_at: at(ended), reason: EndReason::Hangup }),
-        traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse::<TraceParent>().unwrap(),
+        end: ended.map(|ended| BillingEnd {
+            ended_at: at(ended),
+            reason: EndReason::Hangup,
+        }),
+        traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+            .parse::<TraceParent>()
+            .unwrap(),
     }
 }
 
 pub(crate) fn tick(call: &str, minute: u32, connected: i64, due: i64) -> Tick {
-    Tick { parties: parties(call), minute, at: at(due), connected_at: at(connected) }
+    Tick {
+        parties: parties(call),
+        minute,
+        at: at(due),
+        connected_at: at(connected),
+    }
 }
 
 pub(crate) fn rtp_detected(call: &str, connected: i64) -> RtpDetected {

@@ -56,16 +56,15 @@ pub fn guard(last: Option<&LastTick>) -> Guard {
 ///
 /// # Errors
 /// [`Contradiction`]: such a call gets no more ticks.
-pub fn interval_ms(
-    last: Option<&LastTick>,
-    connected_at: Timestamp,
-    configured: u64,
-) -> Result<u64, Contradiction> {
+pub fn interval_ms(last: Option<&LastTick>, connected_at: Timestamp, configured: u64) -> Result<u64, Contradiction> {
     let Some(LastTick { tick, .. }) = last else {
         return Ok(configured);
     };
     if tick.connected_at != connected_at {
-        return Err(Contradiction::ConnectedAt { tick: tick.connected_at, call: connected_at });
+        return Err(Contradiction::ConnectedAt {
+            tick: tick.connected_at,
+            call: connected_at,
+        });
     }
     let (minute, span_ms) = (tick.minute, tick.at.millis_since(connected_at));
     match span_ms.checked_div(u64::from(minute)) {
@@ -82,7 +81,10 @@ mod tests {
     use crate::testing::{at, tick};
 
     fn last(minute: u32, due_ms: i64) -> LastTick {
-        LastTick { tick: tick("c", minute, 0, due_ms), sequence: 7 }
+        LastTick {
+            tick: tick("c", minute, 0, due_ms),
+            sequence: 7,
+        }
     }
 
     #[test]
@@ -101,9 +103,18 @@ mod tests {
     #[test]
     fn ticks_that_cannot_be_of_this_call_are_told() {
         let contradiction = |last: LastTick, connected| interval_ms(Some(&last), at(connected), 60_000).unwrap_err();
-        assert_eq!(contradiction(last(1, 60_000), 5), Contradiction::ConnectedAt { tick: at(0), call: at(5) });
+        assert_eq!(
+            contradiction(last(1, 60_000), 5),
+            Contradiction::ConnectedAt {
+                tick: at(0),
+                call: at(5)
+            }
+        );
         for (minute, due) in [(0, 0), (0, 60_000), (2, 60_001), (1, 99), (1, -60_000)] {
-            assert!(matches!(contradiction(last(minute, due), 0), Contradiction::Interval { .. }), "{minute} at {due}");
+            assert!(
+                matches!(contradiction(last(minute, due), 0), Contradiction::Interval { .. }),
+                "{minute} at {due}"
+            );
         }
     }
 }

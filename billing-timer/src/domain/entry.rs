@@ -12,7 +12,10 @@ pub fn connected(entry: Option<BillingEntry>, fact: &RtpDetected, trace: TracePa
         end: None,
         traceparent: trace,
     });
-    BillingEntry { connected_at: Some(fact.connected_at), ..entry }
+    BillingEntry {
+        connected_at: Some(fact.connected_at),
+        ..entry
+    }
 }
 
 /// The entry with what `ended` says; `connected_at` is what is known of the beginning from elsewhere, and counts only

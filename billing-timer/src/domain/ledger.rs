@@ -135,7 +135,10 @@ impl Ledger {
             asking: false,
         };
         self.accounts.insert(call.clone(), account);
-        self.to_read.push_back(Ticket { call: call.clone(), visit });
+        self.to_read.push_back(Ticket {
+            call: call.clone(),
+            visit,
+        });
     }
 
     /// The call is off the book.
@@ -250,12 +253,19 @@ impl Ledger {
         account.phase = Phase::Writing;
         account.sent = Some(tick.clone());
         let (guard, trace) = (chain::guard(account.position.last.as_ref()), account.entry.traceparent);
-        Some(DueTick { ticket, tick, guard, trace })
+        Some(DueTick {
+            ticket,
+            tick,
+            guard,
+            trace,
+        })
     }
 
     /// A tick is stored under this sequence.
     pub fn written(&mut self, ticket: &Ticket, sequence: u64, now: Timestamp) {
-        let Some(account) = self.account(ticket).filter(|account| account.phase == Phase::Writing) else { return };
+        let Some(account) = self.account(ticket).filter(|account| account.phase == Phase::Writing) else {
+            return;
+        };
         account.refusals = 0;
         if let Some(tick) = account.sent.take() {
             account.position.last = Some(LastTick { tick, sequence });
@@ -265,7 +275,9 @@ impl Ledger {
 
     /// A tick is not known to be stored: what is stored will be read back.
     pub fn not_written(&mut self, ticket: &Ticket, why: NotWritten) {
-        let Some(account) = self.account(ticket).filter(|account| account.phase == Phase::Writing) else { return };
+        let Some(account) = self.account(ticket).filter(|account| account.phase == Phase::Writing) else {
+            return;
+        };
         account.refusals = match why {
             NotWritten::Refused => account.refusals.saturating_add(1),
             NotWritten::Unanswered => account.refusals,
@@ -291,7 +303,13 @@ impl Ledger {
                 },
             };
             let (revision, trace) = (account.revision, account.entry.traceparent);
-            return Some(Closing { ticket, revision, settled, stored, trace });
+            return Some(Closing {
+                ticket,
+                revision,
+                settled,
+                stored,
+                trace,
+            });
         }
     }
 
@@ -309,7 +327,10 @@ impl Ledger {
             let call = self.deadlines.pop(now)?;
             if let Some(account) = self.accounts.get_mut(&call) {
                 account.asking = true;
-                return Some(Ticket { visit: account.visit, call });
+                return Some(Ticket {
+                    visit: account.visit,
+                    call,
+                });
             }
         }
     }
@@ -321,18 +342,27 @@ impl Ledger {
         if account.entry.end.is_some() {
             return;
         }
-        let delay = ASK_DELAY_MIN_MS.saturating_mul(1 << account.asks.min(16)).min(ASK_DELAY_MAX_MS);
+        let delay = ASK_DELAY_MIN_MS
+            .saturating_mul(1 << account.asks.min(16))
+            .min(ASK_DELAY_MAX_MS);
         account.asks = account.asks.saturating_add(1);
         self.deadlines.set(ticket.call.clone(), now.plus_millis(delay));
     }
 
     fn account(&mut self, ticket: &Ticket) -> Option<&mut Account> {
-        self.accounts.get_mut(&ticket.call).filter(|account| account.visit == ticket.visit)
+        self.accounts
+            .get_mut(&ticket.call)
+            .filter(|account| account.visit == ticket.visit)
     }
 
     fn decide(&mut self, call: &CallId, now: Timestamp) {
-        let Some(account) = self.accounts.get_mut(call) else { return };
-        let ticket = Ticket { call: call.clone(), visit: account.visit };
+        let Some(account) = self.accounts.get_mut(call) else {
+            return;
+        };
+        let ticket = Ticket {
+            call: call.clone(),
+            visit: account.visit,
+        };
         let next = match &account.position.settled {
             Some(settled) => Step::Settle(settled.clone()),
             None => step(&account.entry, account.position.last.as_ref(), &self.terms, now),

@@ -14,7 +14,10 @@ pub struct Schedule<K> {
 
 impl<K> Default for Schedule<K> {
     fn default() -> Self {
-        Self { order: BTreeSet::new(), moments: HashMap::new() }
+        Self {
+            order: BTreeSet::new(),
+            moments: HashMap::new(),
+        }
     }
 }
 

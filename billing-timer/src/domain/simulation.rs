@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use nats::bucket::Revised;
 use nats::billing_book::BillingEntry;
+use nats::bucket::Revised;
 use nats::fact::{Settled, Tick};
 use nats::facts::Guard;
 use nats::{CallId, Timestamp};
@@ -17,7 +17,11 @@ use super::terms::{Charge, Terms, due};
 use super::work::{NotWritten, Position, Ticket};
 use crate::testing::{at, ended, rtp_detected};
 
-const TERMS: Terms = Terms { interval_ms: 1_000, charge: Charge::Start, max_call_duration_ms: None };
+const TERMS: Terms = Terms {
+    interval_ms: 1_000,
+    charge: Charge::Start,
+    max_call_duration_ms: None,
+};
 const MAX_BATCH: usize = 3;
 
 #[derive(Debug, Clone)]
@@ -67,11 +71,20 @@ impl World {
         }
         self.sequence += 1;
         let value = change(self.book.get(call).map(|entry| entry.value.clone()));
-        self.book.insert(call.clone(), Revised { value, revision: self.sequence });
+        self.book.insert(
+            call.clone(),
+            Revised {
+                value,
+                revision: self.sequence,
+            },
+        );
     }
 
     fn last(&self, call: &CallId) -> Option<LastTick> {
-        self.ticks.get(call).and_then(|ticks| ticks.last()).map(|(last, _)| last.clone())
+        self.ticks
+            .get(call)
+            .and_then(|ticks| ticks.last())
+            .map(|(last, _)| last.clone())
     }
 
     fn admits(&self, tick: &Tick, guard: Guard) -> bool {
@@ -91,8 +104,14 @@ impl World {
         let now = self.now();
         let store = |(tick, _): &(Tick, Guard)| {
             self.sequence += 1;
-            let last = LastTick { tick: tick.clone(), sequence: self.sequence };
-            self.ticks.entry(tick.parties.call_id.clone()).or_default().push((last, now));
+            let last = LastTick {
+                tick: tick.clone(),
+                sequence: self.sequence,
+            };
+            self.ticks
+                .entry(tick.parties.call_id.clone())
+                .or_default()
+                .push((last, now));
             self.sequence
         };
         Some(batch.iter().map(store).collect())
@@ -117,26 +136,47 @@ fn work(world: &mut World, ledger: &mut Ledger, network: Network) {
         while let Some(ticket) = ledger.next_read() {
             idle = false;
             let settled = world.settled.get(&ticket.call).cloned();
-            ledger.read(&ticket, Position { last: world.last(&ticket.call), settled }, now);
+            ledger.read(
+                &ticket,
+                Position {
+                    last: world.last(&ticket.call),
+                    settled,
+                },
+                now,
+            );
         }
         let batch = ledger.next_batch(now);
         if !batch.is_empty() {
             idle = false;
             let calls: Vec<_> = batch.iter().map(|due| &due.tick.parties.call_id).collect();
-            assert!(calls.iter().enumerate().all(|(i, call)| !calls[..i].contains(call)), "two ticks of a call in a batch");
+            assert!(
+                calls.iter().enumerate().all(|(i, call)| !calls[..i].contains(call)),
+                "two ticks of a call in a batch"
+            );
             assert!(batch.len() <= MAX_BATCH);
             let entries: Vec<_> = batch.iter().map(|due| (due.tick.clone(), due.guard)).collect();
             let tickets: Vec<Ticket> = batch.into_iter().map(|due| due.ticket).collect();
-            let answer = if matches!(network, Network::Down) { None } else { Some(world.store(&entries)) };
+            let answer = if matches!(network, Network::Down) {
+                None
+            } else {
+                Some(world.store(&entries))
+            };
             match (answer, network) {
                 (Some(Some(sequences)), Network::Up) => {
-                    tickets.iter().zip(sequences).for_each(|(ticket, sequence)| ledger.written(ticket, sequence, now));
+                    tickets
+                        .iter()
+                        .zip(sequences)
+                        .for_each(|(ticket, sequence)| ledger.written(ticket, sequence, now));
                 }
                 (Some(None), Network::Up) => {
-                    tickets.iter().for_each(|ticket| ledger.not_written(ticket, NotWritten::Refused));
+                    tickets
+                        .iter()
+                        .for_each(|ticket| ledger.not_written(ticket, NotWritten::Refused));
                 }
                 _ => {
-                    tickets.iter().for_each(|ticket| ledger.not_written(ticket, NotWritten::Unanswered));
+                    tickets
+                        .iter()
+                        .for_each(|ticket| ledger.not_written(ticket, NotWritten::Unanswered));
                     lost += 1;
                 }
             }
@@ -183,11 +223,16 @@ fn check(world: &World, calls: &[Call], finished: bool) {
     for call in calls.iter().filter(|_| finished) {
         let ticks = world.ticks.get(&call.id).map_or(0, Vec::len);
         let settled = &world.settled[&call.id];
-        let duration = call.connected.map_or(0, |connected| u64::try_from(call.ended - connected).unwrap_or(0));
+        let duration = call
+            .connected
+            .map_or(0, |connected| u64::try_from(call.ended - connected).unwrap_or(0));
         let full = u32::try_from(duration / TERMS.interval_ms).unwrap();
         assert_eq!(settled.connected_at, call.connected.map(at));
         assert_eq!((settled.duration_ms, settled.ticks), (duration, full));
-        assert_eq!(settled.billed_minutes, TERMS.charge.minutes(duration, TERMS.interval_ms));
+        assert_eq!(
+            settled.billed_minutes,
+            TERMS.charge.minutes(duration, TERMS.interval_ms)
+        );
         assert!(ticks >= full as usize, "a minute was lost");
         assert!(!world.book.contains_key(&call.id));
     }
@@ -222,7 +267,9 @@ fn deliver(world: &mut World, instances: &mut [Ledger], call: &Call, is_end: boo
     match (is_end, call.connected) {
         (true, _) => {
             let fact = ended(call.id.as_str(), call.ended, known);
-            world.upsert(&call.id, |entry| entry::ended(entry, &fact, fact.connected_at, test_trace()));
+            world.upsert(&call.id, |entry| {
+                entry::ended(entry, &fact, fact.connected_at, test_trace())
+            });
         }
         (false, Some(connected)) => {
             let fact = rtp_detected(call.id.as_str(), connected);
@@ -232,7 +279,9 @@ fn deliver(world: &mut World, instances: &mut [Ledger], call: &Call, is_end: boo
     }
     if let Some(entry) = world.book.get(&call.id) {
         let now = world.now();
-        instances.iter_mut().for_each(|ledger| ledger.open(&call.id, entry.clone(), now));
+        instances
+            .iter_mut()
+            .for_each(|ledger| ledger.open(&call.id, entry.clone(), now));
     }
 }
 

@@ -27,10 +27,9 @@ pub enum Step {
 /// only where clocks differ. A call whose stored ticks contradict the book gets no more of them, but its settlement.
 pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms, now: Timestamp) -> Step {
     let Some(connected_at) = connected_at(entry, last) else {
-        return entry
-            .end
-            .as_ref()
-            .map_or(Step::Rest, |end| Step::Settle(settle(entry, None, end, last, terms.interval_ms, terms.charge)));
+        return entry.end.as_ref().map_or(Step::Rest, |end| {
+            Step::Settle(settle(entry, None, end, last, terms.interval_ms, terms.charge))
+        });
     };
     let (interval_ms, next) = match chain::interval_ms(last, connected_at, terms.interval_ms) {
         Ok(interval_ms) => (interval_ms, next_tick(entry, last, connected_at, interval_ms)),
@@ -38,7 +37,11 @@ pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms, now: T
     };
     match (next, &entry.end) {
         (Some(tick), end) if end.as_ref().is_none_or(|end| tick.at <= end.ended_at) => {
-            if tick.at <= now { Step::Tick(tick) } else { Step::Wait(tick.at) }
+            if tick.at <= now {
+                Step::Tick(tick)
+            } else {
+                Step::Wait(tick.at)
+            }
         }
         (_, Some(end)) => Step::Settle(settle(entry, Some(connected_at), end, last, interval_ms, terms.charge)),
         (_, None) => Step::Rest,
@@ -71,7 +74,12 @@ fn next_tick(entry: &BillingEntry, last: Option<&LastTick>, connected_at: Timest
         return None;
     }
     let at = due(connected_at, minute, interval_ms);
-    Some(Tick { parties: entry.parties.clone(), minute, at, connected_at })
+    Some(Tick {
+        parties: entry.parties.clone(),
+        minute,
+        at,
+        connected_at,
+    })
 }
 
 #[cfg(test)]
@@ -80,19 +88,32 @@ mod tests {
     use crate::domain::terms::Charge;
     use crate::testing::{at, entry, tick};
 
-    const TERMS: Terms = Terms { interval_ms: 60_000, charge: Charge::Full, max_call_duration_ms: Some(300_000) };
+    const TERMS: Terms = Terms {
+        interval_ms: 60_000,
+        charge: Charge::Full,
+        max_call_duration_ms: Some(300_000),
+    };
 
     fn last(minute: u32) -> LastTick {
-        LastTick { tick: tick("c", minute, 0, i64::from(minute) * 60_000), sequence: 9 }
+        LastTick {
+            tick: tick("c", minute, 0, i64::from(minute) * 60_000),
+            sequence: 9,
+        }
     }
 
     #[test]
     fn ticks_are_due_at_whole_intervals_from_the_beginning_and_not_a_millisecond_before() {
         let call = entry("c", Some(0), None);
         assert_eq!(step(&call, None, &TERMS, at(59_999)), Step::Wait(at(60_000)));
-        assert_eq!(step(&call, None, &TERMS, at(60_000)), Step::Tick(tick("c", 1, 0, 60_000)));
+        assert_eq!(
+            step(&call, None, &TERMS, at(60_000)),
+            Step::Tick(tick("c", 1, 0, 60_000))
+        );
         // Woken up late: still the next one of the chain, with the time at which it was due.
-        assert_eq!(step(&call, Some(&last(1)), &TERMS, at(500_000)), Step::Tick(tick("c", 2, 0, 120_000)));
+        assert_eq!(
+            step(&call, Some(&last(1)), &TERMS, at(500_000)),
+            Step::Tick(tick("c", 2, 0, 120_000))
+        );
     }
 
     #[test]
@@ -101,15 +122,20 @@ mod tests {
             panic!("the second minute is full");
         };
         assert_eq!(second.at, at(120_000));
-        let Step::Settle(settled) = step(&entry("c", Some(0), Some(119_999)), Some(&last(1)), &TERMS, at(500_000)) else {
+        let Step::Settle(settled) = step(&entry("c", Some(0), Some(119_999)), Some(&last(1)), &TERMS, at(500_000))
+        else {
             panic!("the second minute is not full");
         };
-        assert_eq!((settled.ticks, settled.billed_minutes, settled.duration_ms), (1, 1, 119_999));
+        assert_eq!(
+            (settled.ticks, settled.billed_minutes, settled.duration_ms),
+            (1, 1, 119_999)
+        );
     }
 
     #[test]
     fn ticks_beyond_the_end_are_told_and_not_billed() {
-        let Step::Settle(settled) = step(&entry("c", Some(0), Some(130_000)), Some(&last(4)), &TERMS, at(500_000)) else {
+        let Step::Settle(settled) = step(&entry("c", Some(0), Some(130_000)), Some(&last(4)), &TERMS, at(500_000))
+        else {
             panic!("over");
         };
         assert_eq!((settled.ticks, settled.over_ticks, settled.billed_minutes), (2, 2, 2));
@@ -117,28 +143,47 @@ mod tests {
 
     #[test]
     fn a_call_that_never_began_is_settled_with_zeros_and_one_of_which_nothing_is_known_rests() {
-        let Step::Settle(settled) = step(&entry("c", None, Some(5)), None, &TERMS, at(0)) else { panic!("over") };
-        assert_eq!((settled.connected_at, settled.duration_ms, settled.billed_minutes), (None, 0, 0));
+        let Step::Settle(settled) = step(&entry("c", None, Some(5)), None, &TERMS, at(0)) else {
+            panic!("over")
+        };
+        assert_eq!(
+            (settled.connected_at, settled.duration_ms, settled.billed_minutes),
+            (None, 0, 0)
+        );
         assert_eq!(step(&entry("c", None, None), None, &TERMS, at(0)), Step::Rest);
     }
 
     #[test]
     fn a_call_connected_after_its_end_has_no_duration() {
-        let Step::Settle(settled) = step(&entry("c", Some(10), Some(5)), None, &TERMS, at(9)) else { panic!("over") };
-        assert_eq!((settled.connected_at, settled.duration_ms, settled.ticks), (Some(at(10)), 0, 0));
+        let Step::Settle(settled) = step(&entry("c", Some(10), Some(5)), None, &TERMS, at(9)) else {
+            panic!("over")
+        };
+        assert_eq!(
+            (settled.connected_at, settled.duration_ms, settled.ticks),
+            (Some(at(10)), 0, 0)
+        );
     }
 
     #[test]
     fn an_end_in_the_future_makes_no_tick_early() {
         let call = entry("c", Some(0), Some(200_000));
-        assert_eq!(step(&call, Some(&last(1)), &TERMS, at(119_999)), Step::Wait(at(120_000)));
+        assert_eq!(
+            step(&call, Some(&last(1)), &TERMS, at(119_999)),
+            Step::Wait(at(120_000))
+        );
     }
 
     #[test]
     fn contradicting_ticks_stop_the_chain_but_not_the_settlement() {
-        let odd = LastTick { tick: tick("c", 2, 0, 90_001), sequence: 9 };
+        let odd = LastTick {
+            tick: tick("c", 2, 0, 90_001),
+            sequence: 9,
+        };
         assert!(contradiction(&entry("c", Some(0), None), Some(&odd), &TERMS).is_some());
-        assert_eq!(step(&entry("c", Some(0), None), Some(&odd), &TERMS, at(500_000)), Step::Rest);
+        assert_eq!(
+            step(&entry("c", Some(0), None), Some(&odd), &TERMS, at(500_000)),
+            Step::Rest
+        );
         let Step::Settle(settled) = step(&entry("c", Some(0), Some(300_000)), Some(&odd), &TERMS, at(500_000)) else {
             panic!("over");
         };
@@ -150,7 +195,10 @@ mod tests {
         assert_eq!(deadline(&entry("c", Some(0), None), &TERMS), Some(at(300_000)));
         assert_eq!(deadline(&entry("c", Some(0), Some(1)), &TERMS), None);
         assert_eq!(deadline(&entry("c", None, None), &TERMS), None);
-        let endless = Terms { max_call_duration_ms: None, ..TERMS };
+        let endless = Terms {
+            max_call_duration_ms: None,
+            ..TERMS
+        };
         assert_eq!(deadline(&entry("c", Some(0), None), &endless), None);
     }
 }

@@ -63,7 +63,12 @@ mod tests {
 
     #[test]
     fn a_minute_is_full_at_its_end_and_begun_after_its_start() {
-        let minutes = |duration| (Charge::Full.minutes(duration, 60_000), Charge::Start.minutes(duration, 60_000));
+        let minutes = |duration| {
+            (
+                Charge::Full.minutes(duration, 60_000),
+                Charge::Start.minutes(duration, 60_000),
+            )
+        };
         assert_eq!(minutes(0), (0, 0));
         assert_eq!(minutes(1), (0, 1));
         assert_eq!(minutes(59_999), (0, 1));

@@ -1,0 +1,62 @@
+//! Ticks that are due together, stored by one flush and told.
+
+use std::time::Duration;
+
+use nats::batch::{BatchError, Entry};
+use nats::notice::{self, Notice};
+use nats::{Fact, FactStore, Nats};
+
+use crate::domain::work::{DueTick, NotWritten, Ticket};
+use crate::metrics;
+
+/// What became of a batch.
+#[derive(Debug)]
+pub(crate) struct Written {
+    pub(crate) tickets: Vec<Ticket>,
+    /// The sequence of each tick.
+    pub(crate) outcome: Result<Vec<u64>, NotWritten>,
+}
+
+/// Stores a batch after `delay`, and tells the parties once it is stored. One attempt: the ledger has what is stored read
+/// back before the next.
+pub(crate) async fn store(nats: Nats, facts: FactStore, batch: Vec<DueTick>, delay: Duration) -> Written {
+    tokio::time::sleep(delay).await;
+    nats.connected().await;
+    let (mut tickets, mut entries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+    for DueTick {
+        ticket,
+        tick,
+        guard,
+        trace,
+    } in batch
+    {
+        tickets.push(ticket);
+        entries.push(Entry {
+            fact: Fact::Tick(tick),
+            guard,
+            trace: trace.child(),
+        });
+    }
+    let outcome = match facts.publish_batch(&entries).await {
+        Ok(sequences) => {
+            metrics::batch_stored(entries.iter().map(|entry| entry.fact.occurred_at()));
+            for entry in &entries {
+                if let Fact::Tick(tick) = &entry.fact {
+                    notice::tell_both(&nats.client, &tick.parties, &Notice::tick(tick)).await;
+                }
+            }
+            Ok(sequences)
+        }
+        Err(error @ BatchError::Unacknowledged(_)) => {
+            metrics::batch_failed("unacknowledged");
+            tracing::warn!(%error, size = entries.len(), "ticks are not acknowledged; reading back what is stored");
+            Err(NotWritten::Unanswered)
+        }
+        Err(error) => {
+            metrics::batch_failed("refused");
+            tracing::warn!(%error, size = entries.len(), "ticks are refused; reading back what is stored");
+            Err(NotWritten::Refused)
+        }
+    };
+    Written { tickets, outcome }
+}

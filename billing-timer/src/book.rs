@@ -1,0 +1,89 @@
+//! The book's follower: everything that is on it, then every change, and from the beginning again if it was lost.
+
+use std::pin::pin;
+
+use futures::StreamExt;
+use nats::billing_book::{BillingBook, BillingEntry, BookChange};
+use nats::bucket::{BucketError, Revised};
+use nats::{CallId, Nats};
+use service::{BoxError, Condition};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::domain::partition::Partition;
+use crate::metrics;
+
+/// News that may wait for the ticker.
+pub(crate) const NEWS_CAPACITY: usize = 1_024;
+
+/// What the follower tells.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// What was told before may be out of date: forget it, all entries follow.
+    Anew,
+    /// An entry is on the book as this.
+    Open(CallId, Revised<BillingEntry>),
+    /// An entry is gone.
+    Closed(CallId),
+}
+
+/// Follows the book.
+#[derive(Debug)]
+pub(crate) struct Follower {
+    pub(crate) nats: Nats,
+    pub(crate) book: BillingBook,
+    pub(crate) partition: Partition,
+    /// Holds while the book is being followed.
+    pub(crate) following: Condition,
+    pub(crate) news: mpsc::Sender<News>,
+}
+
+impl Follower {
+    /// Follows until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BoxError> {
+        let mut backoff = Backoff::default();
+        while let Some(outcome) = stop.run_until_cancelled(self.follow(&mut backoff)).await {
+            self.following.set(false);
+            let Some(reason) = outcome else { break };
+            metrics::lost("book");
+            tracing::warn!(reason, "the book's watcher is lost and will be made anew");
+            if stop.run_until_cancelled(backoff.pause()).await.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The reason for which the watcher is lost; none if nobody listens any more.
+    async fn follow(&self, backoff: &mut Backoff) -> Option<String> {
+        self.nats.connected().await;
+        let changes = match self.book.watch().await {
+            Ok(changes) => changes,
+            Err(error) => return Some(error.to_string()),
+        };
+        let mut changes = pin!(changes);
+        backoff.reset();
+        self.news.send(News::Anew).await.ok()?;
+        self.following.set(true);
+        loop {
+            let news = match changes.next().await {
+                Some(Ok(BookChange::Open(entry))) => News::Open(entry.value.parties.call_id.clone(), entry),
+                Some(Ok(BookChange::Closed(call))) => News::Closed(call),
+                Some(Err(error @ BucketError::Unreadable { .. })) => {
+                    metrics::call_stuck("unreadable_entry");
+                    tracing::error!(%error, "an entry of the book cannot be read, its call is not billed: somebody must look");
+                    continue;
+                }
+                Some(Err(error)) => return Some(error.to_string()),
+                None => return Some("the stream of changes ended".to_owned()),
+            };
+            let (News::Open(call, _) | News::Closed(call)) = &news else {
+                continue;
+            };
+            if self.partition.owns(call) {
+                self.news.send(news).await.ok()?;
+            }
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! What is counted. Names are told here once.
+
+use metrics::{counter, gauge, histogram};
+use nats::Timestamp;
+use nats::fact::Settled;
+
+/// Calls on the book.
+pub(crate) fn active_calls(calls: usize) {
+    gauge!("callpulse_billing_active_calls").set(to_f64(calls));
+}
+
+/// A batch of ticks is stored; each was due at its time.
+pub(crate) fn batch_stored(due: impl ExactSizeIterator<Item = Timestamp>) {
+    let (size, now) = (due.len(), Timestamp::now());
+    counter!("callpulse_billing_batches_total", "outcome" => "stored").increment(1);
+    counter!("callpulse_billing_ticks_total").increment(u64::try_from(size).unwrap_or(u64::MAX));
+    gauge!("callpulse_billing_last_batch_size").set(to_f64(size));
+    for at in due {
+        histogram!("callpulse_billing_tick_lateness_seconds").record(now.until(at).as_secs_f64());
+    }
+}
+
+/// A batch of ticks is not known to be stored.
+pub(crate) fn batch_failed(outcome: &'static str) {
+    counter!("callpulse_billing_batches_total", "outcome" => outcome).increment(1);
+}
+
+/// A call is settled.
+pub(crate) fn settled(settled: &Settled) {
+    let reason = serde_json::to_value(settled.reason)
+        .ok()
+        .and_then(|reason| reason.as_str().map(str::to_owned));
+    counter!("callpulse_billing_settlements_total", "reason" => reason.unwrap_or_default()).increment(1);
+    counter!("callpulse_billing_billed_minutes_total").increment(settled.billed_minutes.into());
+    counter!("callpulse_billing_over_ticks_total").increment(settled.over_ticks.into());
+}
+
+/// Two settlements of a call differ.
+pub(crate) fn settlement_disputed() {
+    counter!("callpulse_billing_disputed_settlements_total").increment(1);
+}
+
+/// A call's ticks contradict the book, or what is stored of it cannot be read.
+pub(crate) fn call_stuck(why: &'static str) {
+    counter!("callpulse_billing_stuck_calls_total", "why" => why).increment(1);
+}
+
+/// A message could not be read and was set aside.
+pub(crate) fn parked() {
+    counter!("callpulse_billing_parked_total").increment(1);
+}
+
+/// A fact was entered in the book, or needed no entry.
+pub(crate) fn taken_in(fact: &'static str, outcome: &'static str) {
+    counter!("callpulse_billing_facts_total", "fact" => fact, "outcome" => outcome).increment(1);
+}
+
+/// The consumer or the watcher was lost and is made anew.
+pub(crate) fn lost(what: &'static str) {
+    counter!("callpulse_billing_lost_total", "what" => what).increment(1);
+}
+
+/// A call was asked to end for its length.
+pub(crate) fn asked_to_end(outcome: &'static str) {
+    counter!("callpulse_billing_termination_requests_total", "outcome" => outcome).increment(1);
+}
+
+#[allow(clippy::cast_precision_loss, reason = "counts of calls are far below 2^52")]
+fn to_f64(count: usize) -> f64 {
+    count as f64
+}

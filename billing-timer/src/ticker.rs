@@ -1,0 +1,196 @@
+//! The ticker: one task that drives the ledger, and the bounded work that it hands out.
+//!
+//! The wall clock decides what is due; the monotonic timer only wakes. If the wall clock is set forward, what it then says
+//! to be due is ticked within [`LONGEST_NAP`]; if it is set back, nothing is ticked until it gets there. Instances and
+//! media-workers must keep their clocks together (NTP): a worker's clock that is ahead makes its calls' ticks that much late.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use nats::batch::MAX_BATCH;
+use nats::billing_book::BillingBook;
+use nats::facts::FactError;
+use nats::notice::{self, Notice};
+use nats::{FactStore, Nats, Timestamp};
+use service::BoxError;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::batch::{self, Written};
+use crate::book::{NEWS_CAPACITY, News};
+use crate::closing::{self, Closed};
+use crate::domain::ledger::Ledger;
+use crate::domain::terms::Terms;
+use crate::domain::work::{Position, Ticket};
+use crate::{metrics, overdue, position};
+
+/// Positions read at a time.
+const MAX_READS: usize = 64;
+/// Batches of ticks in flight. The server allows 50 a stream; what becomes due meanwhile makes the next ones fuller.
+const MAX_BATCHES: usize = 4;
+/// Calls being settled at a time.
+const MAX_CLOSINGS: usize = 64;
+/// Calls being asked to end at a time.
+const MAX_ASKS: usize = 16;
+/// The wall clock is looked at this often, whatever the timer says.
+const LONGEST_NAP: Duration = Duration::from_secs(1);
+/// A position that could not be read is tried again after this long …
+const REREAD_DELAY: Duration = Duration::from_secs(1);
+/// … and after this long if what is stored cannot be understood.
+const UNREADABLE_DELAY: Duration = Duration::from_secs(60);
+
+/// What the ticker needs.
+#[derive(Debug)]
+pub(crate) struct Ticker {
+    pub(crate) nats: Nats,
+    pub(crate) facts: FactStore,
+    pub(crate) book: BillingBook,
+    pub(crate) terms: Terms,
+    pub(crate) news: mpsc::Receiver<News>,
+}
+
+type InFlight<T> = FuturesUnordered<BoxFuture<'static, T>>;
+
+#[derive(Default)]
+struct Work {
+    reads: InFlight<(Ticket, Result<Position, FactError>)>,
+    batches: InFlight<Written>,
+    closings: InFlight<(Ticket, Closed)>,
+    asks: InFlight<Ticket>,
+}
+
+impl Ticker {
+    /// Ticks until `stop`, then finishes the batches and settlements that are in flight.
+    pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), BoxError> {
+        let mut ledger = Ledger::new(self.terms, MAX_BATCH);
+        let mut work = Work::default();
+        let mut backoff = Backoff::default();
+        let mut news = Vec::with_capacity(NEWS_CAPACITY);
+        loop {
+            let now = Timestamp::now();
+            ledger.wake(now);
+            self.start(&mut ledger, &mut work, backoff, now);
+            metrics::active_calls(ledger.len());
+            let nap = ledger
+                .next_wake()
+                .map_or(LONGEST_NAP, |wake| wake.until(now).min(LONGEST_NAP));
+            tokio::select! {
+                () = stop.cancelled() => break,
+                received = self.news.recv_many(&mut news, NEWS_CAPACITY) => {
+                    if received == 0 {
+                        break;
+                    }
+                    news.drain(..).for_each(|news| learn(&mut ledger, news));
+                }
+                Some((ticket, position)) = work.reads.next() => self.note_position(&mut ledger, &ticket, position).await,
+                Some(written) = work.batches.next() => note_batch(&mut ledger, &mut backoff, written),
+                Some((ticket, closed)) = work.closings.next() => note_closing(&mut ledger, &ticket, closed),
+                Some(ticket) = work.asks.next() => ledger.asked_to_end(&ticket, Timestamp::now()),
+                () = tokio::time::sleep(nap) => {}
+            }
+        }
+        // Under the drain's deadline. What is not finished then will be, by whoever comes next.
+        while work.batches.next().await.is_some() {}
+        while work.closings.next().await.is_some() {}
+        Ok(())
+    }
+
+    fn start(&self, ledger: &mut Ledger, work: &mut Work, backoff: Backoff, now: Timestamp) {
+        while work.reads.len() < MAX_READS
+            && let Some(ticket) = ledger.next_read()
+        {
+            let facts = self.facts.clone();
+            work.reads.push(
+                async move {
+                    let position = position::read(&facts, &ticket.call).await;
+                    (ticket, position)
+                }
+                .boxed(),
+            );
+        }
+        while work.batches.len() < MAX_BATCHES {
+            let due = ledger.next_batch(now);
+            if due.is_empty() {
+                break;
+            }
+            work.batches
+                .push(batch::store(self.nats.clone(), self.facts.clone(), due, backoff.delay()).boxed());
+        }
+        while work.closings.len() < MAX_CLOSINGS
+            && let Some(closing) = ledger.next_closing(now)
+        {
+            let (nats, facts, book) = (self.nats.clone(), self.facts.clone(), self.book.clone());
+            work.closings.push(closing::close(nats, facts, book, closing).boxed());
+        }
+        while work.asks.len() < MAX_ASKS
+            && let Some(ticket) = ledger.next_overdue(now)
+        {
+            work.asks.push(overdue::ask_to_end(self.nats.clone(), ticket).boxed());
+        }
+    }
+
+    async fn note_position(&self, ledger: &mut Ledger, ticket: &Ticket, position: Result<Position, FactError>) {
+        let now = Timestamp::now();
+        match position {
+            Ok(position) => {
+                let reading = ledger.read(ticket, position, now);
+                if let Some(tick) = reading.confirmed {
+                    notice::tell_both(&self.nats.client, &tick.parties, &Notice::tick(&tick)).await;
+                }
+                if let Some(contradiction) = reading.contradiction {
+                    metrics::call_stuck("contradiction");
+                    tracing::error!(call_id = %ticket.call, %contradiction, "a call's ticks contradict the book, it gets no more: somebody must look");
+                }
+            }
+            Err(error @ FactError::Read { .. }) => {
+                tracing::warn!(call_id = %ticket.call, %error, "a call's position could not be read yet");
+                ledger.not_read(ticket, now.plus(REREAD_DELAY));
+            }
+            Err(error) => {
+                metrics::call_stuck("unreadable_fact");
+                tracing::error!(call_id = %ticket.call, %error, "a call's position cannot be read, it is not ticked: somebody must look");
+                ledger.not_read(ticket, now.plus(UNREADABLE_DELAY));
+            }
+        }
+    }
+}
+
+fn learn(ledger: &mut Ledger, news: News) {
+    match news {
+        News::Anew => ledger.forget(),
+        News::Open(call, entry) => ledger.open(&call, entry, Timestamp::now()),
+        News::Closed(call) => ledger.close(&call),
+    }
+}
+
+fn note_batch(ledger: &mut Ledger, backoff: &mut Backoff, written: Written) {
+    let now = Timestamp::now();
+    match written.outcome {
+        Ok(sequences) => {
+            backoff.reset();
+            written
+                .tickets
+                .iter()
+                .zip(sequences)
+                .for_each(|(ticket, sequence)| ledger.written(ticket, sequence, now));
+        }
+        Err(why) => {
+            backoff.fail();
+            written
+                .tickets
+                .iter()
+                .for_each(|ticket| ledger.not_written(ticket, why));
+        }
+    }
+}
+
+fn note_closing(ledger: &mut Ledger, ticket: &Ticket, closed: Closed) {
+    match closed {
+        Closed::Removed(revision) => ledger.closed(ticket, revision),
+        Closed::Changed(entry) => ledger.changed(ticket, entry, Timestamp::now()),
+        Closed::Stuck => {}
+    }
+}
