@@ -1,2 +1,19 @@
-//! Placeholder.
-fn main() {}
+//! The media-worker process; see the library for what it does.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use service::{App, ServiceArgs};
+
+/// Hosts calls on mediasoup, sees the first RTP packet, publishes the fact.
+#[derive(Debug, Parser)]
+#[command(version)]
+struct Cli {
+    #[command(flatten)]
+    service: ServiceArgs,
+}
+
+fn main() -> ExitCode {
+    let app = App::new(media_worker::NAME, env!("CARGO_PKG_VERSION"));
+    service::serve(app, &Cli::parse().service, media_worker::run)
+}

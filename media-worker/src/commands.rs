@@ -1,0 +1,189 @@
+//! Commands from the edges: registered with the NATS service API, each handled in a task of its own.
+
+mod close_call;
+mod connect_transport;
+mod consume;
+mod create_transport;
+mod get_capabilities;
+mod open_call;
+mod produce;
+mod resume_consumer;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use async_nats::service::{Request, Service, ServiceExt};
+use bytes::Bytes;
+use futures::stream::{BoxStream, SelectAll, select_all};
+use futures::{FutureExt, StreamExt};
+use nats::command::{self, MAX_COMMAND_BYTES, MEDIA_OPERATIONS, MEDIA_SERVICE, MediaOperation};
+use nats::request::{Refusal, RefusalCode};
+use nats::{Nats, TraceParent, parking, subject};
+use service::BoxError;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::calls::Calls;
+use crate::meters;
+
+/// Commands handled side by side; more wait in the subscription.
+const SIDE_BY_SIDE: usize = 128;
+/// Commands that wait for NATS to store the end of their call, which may take long.
+const CLOSING_SIDE_BY_SIDE: usize = 1024;
+/// How long the parking of an unreadable command may take.
+const PARKING_PATIENCE: Duration = Duration::from_secs(10);
+
+/// What a command does.
+trait Handle: MediaOperation + Send + 'static {
+    fn handle(self, calls: &Calls, context: Context) -> impl Future<Output = Result<Self::Reply, Refusal>> + Send;
+}
+
+/// What comes with a command.
+struct Context {
+    trace: TraceParent,
+    /// Held while the command works; one that only waits gives it back.
+    permit: OwnedSemaphorePermit,
+    closing: Arc<Semaphore>,
+}
+
+/// The registered endpoints.
+pub struct Commands {
+    nats: Nats,
+    calls: Arc<Calls>,
+    requests: SelectAll<BoxStream<'static, (&'static str, Request)>>,
+    // Dropping it would take the worker off the list of services.
+    _service: Service,
+}
+
+impl Commands {
+    /// Registers the worker's operations.
+    ///
+    /// # Errors
+    /// The client is closed.
+    pub async fn register(nats: Nats, calls: Arc<Calls>) -> Result<Self, async_nats::Error> {
+        let builder = nats.client.service_builder().description("Hosts calls on mediasoup");
+        let service = builder.start(MEDIA_SERVICE, env!("CARGO_PKG_VERSION")).await?;
+        let group = service.group(subject::media_group(&calls.rules().worker_id));
+        let mut endpoints = Vec::new();
+        for operation in MEDIA_OPERATIONS.iter().copied() {
+            let endpoint = group.endpoint_builder().name(operation).add(operation).await?;
+            endpoints.push(endpoint.map(move |request| (operation, request)).boxed());
+        }
+        Ok(Self {
+            nats,
+            calls,
+            requests: select_all(endpoints),
+            _service: service,
+        })
+    }
+
+    /// Answers until `over`, and finishes what it has begun.
+    ///
+    /// # Errors
+    /// The subscriptions end by themselves, which they must not.
+    pub async fn run(mut self, over: CancellationToken) -> Result<(), BoxError> {
+        let tasks = TaskTracker::new();
+        let (slots, closing) = (
+            Arc::new(Semaphore::new(SIDE_BY_SIDE)),
+            Arc::new(Semaphore::new(CLOSING_SIDE_BY_SIDE)),
+        );
+        let next = async |requests: &mut SelectAll<_>| {
+            let permit = Arc::clone(&slots).acquire_owned().await.ok()?;
+            let (operation, request) = requests.next().await?;
+            Some((permit, operation, request))
+        };
+        while let Some(arrived) = over.run_until_cancelled(next(&mut self.requests)).await {
+            let Some((permit, operation, request)) = arrived else {
+                return Err("the subscriptions to commands have ended".into());
+            };
+            let context = Context {
+                trace: TraceParent::of(request.message.headers.as_ref()),
+                permit,
+                closing: Arc::clone(&closing),
+            };
+            tasks.spawn(answer(
+                self.nats.clone(),
+                Arc::clone(&self.calls),
+                operation,
+                request,
+                context,
+            ));
+        }
+        tasks.close();
+        tasks.wait().await;
+        Ok(())
+    }
+}
+
+async fn answer(nats: Nats, calls: Arc<Calls>, operation: &'static str, request: Request, context: Context) {
+    let started = Instant::now();
+    let payload = request.message.payload.clone();
+    let handled = AssertUnwindSafe(handle(&calls, operation, &payload, context))
+        .catch_unwind()
+        .await;
+    let outcome = handled.unwrap_or_else(|_| {
+        tracing::error!(operation, "a command panicked: this is a bug");
+        Err(Refusal::new(RefusalCode::Internal, "the worker failed"))
+    });
+    let code = outcome.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
+    meters::command(operation, code, started.elapsed());
+    let refusal = outcome.as_ref().err().cloned();
+    if let Err(error) = request
+        .respond(outcome.map_err(|refusal| refusal.to_service_error()))
+        .await
+    {
+        tracing::warn!(operation, %error, "an answer was not sent");
+    }
+    if let Some(refusal) = refusal {
+        tracing::debug!(operation, %refusal, "refused");
+        if refusal.code == RefusalCode::BadRequest {
+            park(&nats, operation, &request, &refusal.message).await;
+        }
+    }
+}
+
+async fn handle(calls: &Calls, operation: &str, payload: &[u8], context: Context) -> Result<Bytes, Refusal> {
+    match operation {
+        command::OpenCall::NAME => run::<command::OpenCall>(calls, payload, context).await,
+        command::GetCapabilities::NAME => run::<command::GetCapabilities>(calls, payload, context).await,
+        command::CreateTransport::NAME => run::<command::CreateTransport>(calls, payload, context).await,
+        command::ConnectTransport::NAME => run::<command::ConnectTransport>(calls, payload, context).await,
+        command::Produce::NAME => run::<command::Produce>(calls, payload, context).await,
+        command::Consume::NAME => run::<command::Consume>(calls, payload, context).await,
+        command::ResumeConsumer::NAME => run::<command::ResumeConsumer>(calls, payload, context).await,
+        command::CloseCall::NAME => run::<command::CloseCall>(calls, payload, context).await,
+        _ => Err(Refusal::new(RefusalCode::Internal, "this operation has no handler")),
+    }
+}
+
+async fn run<C: Handle>(calls: &Calls, payload: &[u8], context: Context) -> Result<Bytes, Refusal> {
+    let bad = |what: String| Refusal::new(RefusalCode::BadRequest, what);
+    if payload.len() > MAX_COMMAND_BYTES {
+        return Err(bad(format!(
+            "{} bytes, a command has at most {MAX_COMMAND_BYTES}",
+            payload.len()
+        )));
+    }
+    let command: C = serde_json::from_slice(payload).map_err(|error| bad(unquoted(&error)))?;
+    let reply = Box::pin(command.handle(calls, context)).await?;
+    let reply = serde_json::to_vec(&reply);
+    reply
+        .map(Bytes::from)
+        .map_err(|error| Refusal::new(RefusalCode::Internal, error.to_string()))
+}
+
+/// What is wrong and where, in a line: serde may quote all that was sent.
+fn unquoted(error: &serde_json::Error) -> String {
+    error.to_string().chars().take(200).collect()
+}
+
+async fn park(nats: &Nats, operation: &str, request: &Request, reason: &str) {
+    let parked = parking::park(nats, MEDIA_SERVICE, &request.message, reason);
+    match tokio::time::timeout(PARKING_PATIENCE, parked).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::error!(operation, %error, "an unreadable command is lost"),
+        Err(_) => tracing::error!(operation, "an unreadable command is lost: NATS does not answer"),
+    }
+}

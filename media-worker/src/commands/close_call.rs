@@ -1,0 +1,41 @@
+//! Ends a call, or gives its room back, and answers when that is stored.
+
+use std::time::Duration;
+
+use nats::Timestamp;
+use nats::command::{CallClosed, CloseCall};
+use nats::request::{Refusal, RefusalCode};
+
+use super::{Context, Handle};
+use crate::calls::{self, Calls};
+use crate::outbox::Ending;
+
+/// Who asked has given up by then.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+impl Handle for CloseCall {
+    async fn handle(self, calls: &Calls, context: Context) -> Result<CallClosed, Refusal> {
+        let call = calls.find(&self.call_id)?;
+        let ended_at = Timestamp::now();
+        calls::end(
+            &call,
+            self.end.map(|end| Ending {
+                reason: end.reason,
+                by: end.by,
+                ended_at,
+            }),
+        )
+        .await;
+        let busy = |_| Refusal::new(RefusalCode::Internal, "too many calls wait for their end to be stored");
+        let _waiting = context.closing.try_acquire_owned().map_err(busy)?;
+        // What only waits for NATS must not keep others from working.
+        drop(context.permit);
+        let late = |_| {
+            Refusal::new(
+                RefusalCode::Internal,
+                "the call is over, but NATS does not store it yet",
+            )
+        };
+        tokio::time::timeout(PATIENCE, call.closed()).await.map_err(late)?
+    }
+}

@@ -1,0 +1,19 @@
+//! RTC-03: the client's side of DTLS.
+
+use nats::command::{ConnectTransport, Done};
+use nats::request::Refusal;
+
+use super::{Context, Handle};
+use crate::calls::Calls;
+
+impl Handle for ConnectTransport {
+    async fn handle(self, calls: &Calls, _: Context) -> Result<Done, Refusal> {
+        let mut visit = calls.visit(&self.asker).await?;
+        let role = visit.role;
+        visit
+            .room()?
+            .connect_transport(role, &self.transport_id, self.dtls_parameters)
+            .await?;
+        Ok(Done {})
+    }
+}

@@ -1,0 +1,18 @@
+//! RTC-05: a party hears the other, paused until it is ready.
+
+use nats::command::{Consume, Consumed};
+use nats::request::Refusal;
+
+use super::{Context, Handle};
+use crate::calls::Calls;
+
+impl Handle for Consume {
+    async fn handle(self, calls: &Calls, _: Context) -> Result<Consumed, Refusal> {
+        let mut visit = calls.visit(&self.asker).await?;
+        let role = visit.role;
+        visit
+            .room()?
+            .consume(role, &self.transport_id, self.rtp_capabilities)
+            .await
+    }
+}

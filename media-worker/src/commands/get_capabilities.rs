@@ -1,0 +1,16 @@
+//! RTC-01: what the call's router can receive.
+
+use nats::command::{Capabilities, GetCapabilities};
+use nats::request::Refusal;
+
+use super::{Context, Handle};
+use crate::calls::Calls;
+
+impl Handle for GetCapabilities {
+    async fn handle(self, calls: &Calls, _: Context) -> Result<Capabilities, Refusal> {
+        let mut visit = calls.visit(&self.asker).await?;
+        Ok(Capabilities {
+            rtp_capabilities: visit.room()?.capabilities()?,
+        })
+    }
+}

@@ -1,0 +1,16 @@
+//! RTC-06: the party is ready to hear.
+
+use nats::command::{Done, ResumeConsumer};
+use nats::request::Refusal;
+
+use super::{Context, Handle};
+use crate::calls::Calls;
+
+impl Handle for ResumeConsumer {
+    async fn handle(self, calls: &Calls, _: Context) -> Result<Done, Refusal> {
+        let mut visit = calls.visit(&self.asker).await?;
+        let role = visit.role;
+        visit.room()?.resume_consumer(role, &self.consumer_id).await?;
+        Ok(Done {})
+    }
+}

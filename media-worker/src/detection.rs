@@ -1,0 +1,119 @@
+//! When a call is connected: a pure decision on the first packet of each party.
+
+use nats::Role;
+use serde::{Deserialize, Serialize};
+
+use crate::moment::Moment;
+
+/// Whose first packet connects the call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ConnectPolicy {
+    /// The first packet from either party.
+    #[default]
+    FirstRtp,
+    /// The second party's first packet.
+    BothRtp,
+}
+
+/// The first packet with a payload that a party sent, as the SFU saw it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FirstPacket {
+    /// Whose.
+    pub role: Role,
+    /// When the SFU saw it.
+    pub at: Moment,
+    /// The producer that it arrived on.
+    pub producer_id: String,
+    /// Its SSRC (RFC 3550 section 5.1).
+    pub ssrc: u32,
+}
+
+/// What has been seen of a call so far.
+#[derive(Debug)]
+pub struct Detection {
+    policy: ConnectPolicy,
+    user_seen: bool,
+    otomo_seen: bool,
+    connected: bool,
+}
+
+impl Detection {
+    /// Nothing seen yet.
+    pub fn new(policy: ConnectPolicy) -> Self {
+        Self {
+            policy,
+            user_seen: false,
+            otomo_seen: false,
+            connected: false,
+        }
+    }
+
+    /// Whether this party's next packet could still matter.
+    pub fn awaits(&self, role: Role) -> bool {
+        !self.connected && !self.seen(role)
+    }
+
+    /// A party's first packet came. True exactly once in a call: this packet connects it.
+    pub fn connects(&mut self, role: Role) -> bool {
+        match role {
+            Role::User => self.user_seen = true,
+            Role::Otomo => self.otomo_seen = true,
+        }
+        let enough = match self.policy {
+            ConnectPolicy::FirstRtp => true,
+            ConnectPolicy::BothRtp => self.user_seen && self.otomo_seen,
+        };
+        let connects = enough && !self.connected;
+        self.connected |= enough;
+        connects
+    }
+
+    fn seen(&self, role: Role) -> bool {
+        match role {
+            Role::User => self.user_seen,
+            Role::Otomo => self.otomo_seen,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn either_party_connects_by_default() {
+        let mut detection = Detection::new(ConnectPolicy::FirstRtp);
+        assert!(detection.awaits(Role::User) && detection.awaits(Role::Otomo));
+        assert!(detection.connects(Role::Otomo));
+        assert!(!detection.awaits(Role::User), "the trace stays off for who comes later");
+        assert!(!detection.connects(Role::User));
+    }
+
+    #[test]
+    fn both_are_needed_where_both_are_asked_for() {
+        let mut detection = Detection::new(ConnectPolicy::BothRtp);
+        assert!(!detection.connects(Role::User));
+        assert!(!detection.connects(Role::User), "the same party twice is not both");
+        assert!(!detection.awaits(Role::User) && detection.awaits(Role::Otomo));
+        assert!(detection.connects(Role::Otomo));
+    }
+
+    proptest! {
+        #[test]
+        fn connects_at_most_once(both in any::<bool>(), packets in proptest::collection::vec(any::<bool>(), 0..20)) {
+            let policy = if both { ConnectPolicy::BothRtp } else { ConnectPolicy::FirstRtp };
+            let mut detection = Detection::new(policy);
+            let parties: Vec<Role> = packets.iter().map(|user| if *user { Role::User } else { Role::Otomo }).collect();
+            let times = parties.iter().filter(|role| detection.connects(**role)).count();
+            let enough = if both {
+                parties.contains(&Role::User) && parties.contains(&Role::Otomo)
+            } else {
+                !parties.is_empty()
+            };
+            prop_assert_eq!(times, usize::from(enough));
+        }
+    }
+}

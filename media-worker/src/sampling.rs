@@ -1,0 +1,40 @@
+//! The one loop that looks at every call's packet counters, once an interval.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use service::BoxError;
+use tokio::time::MissedTickBehavior;
+use tokio_util::sync::CancellationToken;
+
+use crate::calls::{self, Call, Calls};
+use crate::meters;
+
+/// Calls that are looked at side by side; the C++ worker answers one request after the other anyway.
+const SIDE_BY_SIDE: usize = 32;
+
+/// Looks at all calls until `over`.
+///
+/// # Errors
+/// None.
+pub async fn run(calls: Arc<Calls>, over: CancellationToken) -> Result<(), BoxError> {
+    let interval = calls.rules().limits.sample_interval;
+    let mut ticks = tokio::time::interval(interval);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while over.run_until_cancelled(ticks.tick()).await.is_some() {
+        let started = Instant::now();
+        futures::stream::iter(calls.all())
+            .for_each_concurrent(SIDE_BY_SIDE, |call| look(call, interval))
+            .await;
+        meters::sampled(started.elapsed());
+    }
+    Ok(())
+}
+
+async fn look(call: Arc<Call>, patience: Duration) {
+    if let Some(fate) = call.look(patience).await {
+        let ending = call.ending(fate);
+        calls::end(&call, Some(ending)).await;
+    }
+}

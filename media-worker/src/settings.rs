@@ -1,0 +1,235 @@
+//! What can be set, and what is refused.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use nats::storage::WORKER_TTL;
+use nats::{NatsSettings, WorkerId};
+use serde::{Deserialize, Serialize};
+use service::{Secret, ServiceSettings, ShellSettings, Validate};
+
+use crate::detection::ConnectPolicy;
+use crate::liveness::Limits;
+
+/// The most mediasoup workers in one process; a crash takes all of them, so small processes are better.
+const MEDIASOUP_WORKERS_MAX: u16 = 64;
+/// What mediasoup takes as an ICE consent timeout, in seconds (RFC 7675 asks for 30).
+const ICE_CONSENT_TIMEOUT_S: std::ops::RangeInclusive<u8> = 10..=60;
+/// So many heartbeats fit into the time after which a worker counts as dead: one may be late, one may be lost.
+const HEARTBEATS_PER_TTL: u32 = 2;
+
+/// The settings of a media-worker. Keys end in their unit.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settings {
+    /// Where NATS is.
+    pub nats: NatsSettings,
+    /// The password there; `nats_password_file` names a file with it.
+    pub nats_password: Secret,
+    /// The name of this process in subjects and facts; made up if left out.
+    pub worker_id: Option<WorkerId>,
+    /// C++ worker threads; each has one UDP and one TCP port.
+    pub mediasoup_workers: u16,
+    /// The address on which media is received.
+    pub listen_ip: IpAddr,
+    /// The address that clients are told, where it is another.
+    pub announced_address: Option<String>,
+    /// The first worker's port, the others follow; 0 takes any.
+    pub rtc_port: u16,
+    /// Calls at the same time.
+    pub capacity: u32,
+    /// When a call counts as connected.
+    pub connect_policy: ConnectPolicy,
+    /// A call that is not connected so long after it was opened is ended (`media_timeout`).
+    pub media_timeout_ms: u64,
+    /// Silence after which a party's RTP is lost. Opus DTX may pause for seconds.
+    pub rtp_lost_after_ms: u64,
+    /// Silence of everybody after which the call is ended (`rtp_timeout`).
+    pub rtp_timeout_ms: u64,
+    /// Silence of one party after which the call is ended; null: it goes on while the other is there.
+    pub one_sided_timeout_ms: Option<u64>,
+    /// How often the producers' statistics are read.
+    pub stats_interval_ms: u64,
+    /// How often the worker says that it is alive.
+    pub heartbeat_interval_ms: u64,
+    /// How long ICE goes on without the client's consent (RFC 7675).
+    pub ice_consent_timeout_s: u8,
+    /// Facts that may wait for NATS. When it is three quarters full, no new call is taken.
+    pub outbox_capacity: usize,
+    /// Logs, operations port, drain.
+    #[serde(flatten)]
+    pub shell: ShellSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            nats: NatsSettings::default(),
+            nats_password: Secret::default(),
+            worker_id: None,
+            mediasoup_workers: 1,
+            listen_ip: Ipv4Addr::LOCALHOST.into(),
+            announced_address: None,
+            rtc_port: 0,
+            capacity: 500,
+            connect_policy: ConnectPolicy::default(),
+            media_timeout_ms: 30_000,
+            rtp_lost_after_ms: 5_000,
+            rtp_timeout_ms: 15_000,
+            one_sided_timeout_ms: None,
+            stats_interval_ms: 1_000,
+            heartbeat_interval_ms: 2_000,
+            ice_consent_timeout_s: 30,
+            outbox_capacity: 10_000,
+            shell: ShellSettings::with_ops_port(4022),
+        }
+    }
+}
+
+impl Validate for Settings {
+    fn validate(&self) -> Vec<String> {
+        let ttl_ms = u64::try_from((WORKER_TTL / HEARTBEATS_PER_TTL).as_millis()).unwrap_or(u64::MAX);
+        let last_port = u32::from(self.rtc_port) + u32::from(self.mediasoup_workers);
+        let unannounced = self.listen_ip.is_unspecified() && self.announced_address.is_none();
+        let blank = self
+            .announced_address
+            .as_ref()
+            .is_some_and(|it| it.is_empty() || it.contains(char::is_whitespace));
+        [
+            (
+                !(1..=MEDIASOUP_WORKERS_MAX).contains(&self.mediasoup_workers),
+                format!("mediasoup_workers: must be between 1 and {MEDIASOUP_WORKERS_MAX}"),
+            ),
+            (
+                self.rtc_port != 0 && last_port > 0x1_0000,
+                "rtc_port: the last worker's port would be above 65535".into(),
+            ),
+            (
+                unannounced,
+                "announced_address: clients cannot send to an unspecified listen_ip, so it is needed".into(),
+            ),
+            (blank, "announced_address: is neither an address nor a host name".into()),
+            (self.capacity == 0, "capacity: must be at least 1".into()),
+            (
+                self.media_timeout_ms == 0,
+                "media_timeout_ms: must be at least 1".into(),
+            ),
+            (
+                self.stats_interval_ms == 0,
+                "stats_interval_ms: must be at least 1".into(),
+            ),
+            (
+                self.stats_interval_ms >= self.rtp_lost_after_ms,
+                "rtp_lost_after_ms: must be longer than stats_interval_ms".into(),
+            ),
+            (
+                self.rtp_lost_after_ms >= self.rtp_timeout_ms,
+                "rtp_timeout_ms: must be longer than rtp_lost_after_ms".into(),
+            ),
+            (
+                self.one_sided_timeout_ms
+                    .is_some_and(|timeout| timeout <= self.rtp_lost_after_ms),
+                "one_sided_timeout_ms: must be longer than rtp_lost_after_ms".into(),
+            ),
+            (
+                !(1..=ttl_ms).contains(&self.heartbeat_interval_ms),
+                format!("heartbeat_interval_ms: must be between 1 and {ttl_ms}, or the worker counts as dead"),
+            ),
+            (
+                !ICE_CONSENT_TIMEOUT_S.contains(&self.ice_consent_timeout_s),
+                "ice_consent_timeout_s: must be between 10 and 60".into(),
+            ),
+            (
+                self.outbox_capacity < usize::try_from(self.capacity).unwrap_or(usize::MAX),
+                "outbox_capacity: must be at least capacity, one fact for each call".into(),
+            ),
+        ]
+        .into_iter()
+        .filter_map(|(wrong, what)| wrong.then_some(what))
+        .collect()
+    }
+}
+
+impl ServiceSettings for Settings {
+    fn shell(&self) -> &ShellSettings {
+        &self.shell
+    }
+}
+
+impl Settings {
+    /// The times that decide whether media is there.
+    pub fn limits(&self) -> Limits {
+        Limits {
+            media_timeout: Duration::from_millis(self.media_timeout_ms),
+            lost_after: Duration::from_millis(self.rtp_lost_after_ms),
+            rtp_timeout: Duration::from_millis(self.rtp_timeout_ms),
+            one_sided_timeout: self.one_sided_timeout_ms.map(Duration::from_millis),
+            sample_interval: Duration::from_millis(self.stats_interval_ms),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(variables: &[(&str, &str)]) -> Result<Settings, String> {
+        let variables = variables
+            .iter()
+            .map(|(key, value)| (format!("MEDIA_WORKER__{key}"), (*value).to_owned()));
+        service::settings::load_from("MEDIA_WORKER", None, variables).map_err(|errors| errors.to_string())
+    }
+
+    #[test]
+    fn defaults_are_good() {
+        assert_eq!(load(&[]).unwrap(), Settings::default());
+    }
+
+    #[test]
+    fn everything_can_be_set() {
+        let settings = load(&[
+            ("WORKER_ID", "mw-1"),
+            ("LISTEN_IP", "0.0.0.0"),
+            ("ANNOUNCED_ADDRESS", "203.0.113.7"),
+            ("CONNECT_POLICY", "both_rtp"),
+            ("ONE_SIDED_TIMEOUT_MS", "60000"),
+            ("NATS_PASSWORD", "secret"),
+            ("DRAIN_TIMEOUT_MS", "7"),
+        ])
+        .unwrap();
+        assert_eq!(settings.worker_id.unwrap().as_str(), "mw-1");
+        assert_eq!(settings.connect_policy, ConnectPolicy::BothRtp);
+        assert_eq!(
+            (settings.one_sided_timeout_ms, settings.shell.drain_timeout_ms),
+            (Some(60_000), 7)
+        );
+        assert_eq!(settings.nats_password.expose(), "secret");
+    }
+
+    #[test]
+    fn every_contradiction_is_told_at_once() {
+        let told = load(&[
+            ("RTP_LOST_AFTER_MS", "1000"),
+            ("RTP_TIMEOUT_MS", "1000"),
+            ("HEARTBEAT_INTERVAL_MS", "6000"),
+            ("LISTEN_IP", "::"),
+            ("ICE_CONSENT_TIMEOUT_S", "5"),
+            ("OUTBOX_CAPACITY", "10"),
+            ("RTC_PORT", "65535"),
+            ("MEDIASOUP_WORKERS", "2"),
+            ("WORKER_ID", "mw.1"),
+        ])
+        .unwrap_err();
+        for key in [
+            "rtp_lost_after_ms",
+            "rtp_timeout_ms",
+            "heartbeat_interval_ms",
+            "announced_address",
+            "ice_consent_timeout_s",
+            "outbox_capacity",
+            "rtc_port",
+            "worker_id",
+        ] {
+            assert!(told.contains(key), "{key} is missing in {told}");
+        }
+    }
+}
