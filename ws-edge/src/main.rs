@@ -1,2 +1,54 @@
-//! Placeholder.
-fn main() {}
+//! `ws-edge` serves; `ws-edge token` mints a token for somebody to connect with.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use nats::{Party, Role};
+use service::{App, BoxError, ServiceArgs};
+use ws_edge::Settings;
+use ws_edge::token::{Tokens, parse_lifetime, parse_role};
+
+#[derive(Parser)]
+#[command(
+    version,
+    about = "WebSocket edge: authentication, signalling and the delivery of notices"
+)]
+struct Cli {
+    #[command(flatten)]
+    service: ServiceArgs,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Print a token that this service accepts, signed with its own secret
+    Token {
+        /// user or otomo
+        #[arg(long, value_parser = parse_role)]
+        role: Role,
+        /// Whose token it is, such as user_001
+        #[arg(long)]
+        sub: String,
+        /// For how long: 90s, 15m, 1h, 7d
+        #[arg(long, default_value = "1h", value_parser = parse_lifetime)]
+        ttl: Duration,
+    },
+}
+
+fn main() -> ExitCode {
+    let app = App::new("ws-edge", env!("CARGO_PKG_VERSION"));
+    let cli = Cli::parse();
+    match cli.command {
+        None => service::serve(app, &cli.service, ws_edge::run),
+        Some(Command::Token { role, sub, ttl }) => {
+            service::command(app, &cli.service, |settings: Settings, _| async move {
+                let token = Tokens::new(&settings.jwt).mint(&Party::new(role, &sub)?, ttl)?;
+                writeln!(std::io::stdout(), "{token}")?;
+                Ok::<_, BoxError>(())
+            })
+        }
+    }
+}

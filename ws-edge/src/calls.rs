@@ -1,0 +1,219 @@
+//! Calls from their request to their end: one file a request, and what they share.
+//!
+//! The stream decides. What `active_calls` says is where to look; who was first, and whether a call is over, is what
+//! the guarded facts say.
+
+mod accept;
+mod call;
+mod end;
+mod hangup;
+mod reject;
+pub mod terminate;
+
+use std::future::Future;
+use std::time::Duration;
+
+use nats::active_calls::{ActiveCall, ActiveCalls, Revised};
+use nats::fact::{Accepted, Ended, Requested};
+use nats::{
+    CallId, Fact, FactKind, FactStore, Guard, Nats, NodeId, Outcome, Parties, Party, Role, TraceParent, WorkerId,
+};
+use serde_json::Value;
+
+use crate::placement::Workers;
+use crate::protocol::{CallAction, Code, Problem, Request};
+
+pub use end::{End, EndError, Only};
+
+/// How calls are handled.
+#[derive(Debug, Clone)]
+pub struct CallSettings {
+    /// This node.
+    pub node_id: NodeId,
+    /// How long a call rings.
+    pub ring_timeout: Duration,
+    /// How long a worker may take to answer.
+    pub command_timeout: Duration,
+    /// How long JetStream may take.
+    pub storage_timeout: Duration,
+}
+
+/// Everything that calls need. Clones share it.
+#[derive(Debug, Clone)]
+pub struct Calls {
+    pub(crate) nats: Nats,
+    pub(crate) facts: FactStore,
+    pub(crate) active: ActiveCalls,
+    pub(crate) workers: Workers,
+    pub(crate) settings: CallSettings,
+}
+
+/// Where a call stands, by the stream.
+#[derive(Debug, Clone)]
+pub(crate) struct Standing {
+    pub(crate) requested: Requested,
+    /// Of `requested`.
+    pub(crate) sequence: u64,
+    pub(crate) trace: TraceParent,
+    pub(crate) accepted: Option<Accepted>,
+    pub(crate) ended: Option<Ended>,
+}
+
+impl Calls {
+    /// Does what a party asks.
+    ///
+    /// # Errors
+    /// [`Problem`]: what the party is told instead.
+    pub async fn handle(&self, party: &Party, request: Request) -> Result<Value, Problem> {
+        let name = request.name();
+        let outcome = match request {
+            Request::CallRequest { otomo_id } => self.call(party, otomo_id).await,
+            Request::Call(request) => match request.action {
+                CallAction::Accept => self.accept(party, &request.call_id).await,
+                CallAction::Reject => self.reject(party, &request.call_id).await,
+                CallAction::Cancel => self.cancel(party, &request.call_id).await,
+                CallAction::Hangup => self.hangup(party, &request.call_id).await,
+            },
+            Request::Media(request) => self.relay(party, request).await,
+        };
+        let label = outcome.as_ref().map_or_else(|problem| problem.code.as_str(), |_| "ok");
+        metrics::counter!("callpulse_ws_requests_total", "type" => name, "outcome" => label).increment(1);
+        if let Err(problem) = &outcome {
+            tracing::info!(%party, request = name, code = problem.code.as_str(), problem.message, "refused a request");
+        }
+        outcome
+    }
+
+    /// Where a call stands; `None` if it was never requested.
+    pub(crate) async fn standing(&self, call: &CallId) -> Result<Option<Standing>, Problem> {
+        let (requested, accepted, ended) = self
+            .within(async {
+                tokio::try_join!(
+                    self.facts.last(call, FactKind::Requested),
+                    self.facts.last(call, FactKind::Accepted),
+                    self.facts.last(call, FactKind::Ended),
+                )
+            })
+            .await?;
+        let Some(stored) = requested else {
+            return Ok(None);
+        };
+        let Fact::Requested(requested) = stored.fact else {
+            return Ok(None);
+        };
+        let accepted = accepted.and_then(|stored| match stored.fact {
+            Fact::Accepted(fact) => Some(fact),
+            _ => None,
+        });
+        let ended = ended.and_then(|stored| match stored.fact {
+            Fact::Ended(fact) => Some(fact),
+            _ => None,
+        });
+        Ok(Some(Standing {
+            requested,
+            sequence: stored.sequence,
+            trace: stored.trace,
+            accepted,
+            ended,
+        }))
+    }
+
+    /// Where a call of this party's stands.
+    async fn standing_for(&self, party: &Party, call: &CallId) -> Result<Standing, Problem> {
+        let standing = self.standing(call).await?.ok_or_else(|| unknown_call(call))?;
+        check_party(&standing.requested.parties, party)?;
+        match &standing.ended {
+            Some(ended) => Err(over(ended)),
+            None => Ok(standing),
+        }
+    }
+
+    /// Where a party's media goes: the call it names, or the one it is in.
+    pub(crate) async fn host(
+        &self,
+        party: &Party,
+        call: Option<&CallId>,
+    ) -> Result<(Parties, WorkerId, TraceParent), Problem> {
+        let entry = match call {
+            Some(call) => self.within(self.active.get(call)).await?,
+            None => self.within(self.active.of_party(party)).await?,
+        };
+        if let Some(Revised {
+            value:
+                ActiveCall {
+                    parties,
+                    accepted: Some(acceptance),
+                    traceparent,
+                    ..
+                },
+            ..
+        }) = entry
+        {
+            check_party(&parties, party)?;
+            return Ok((parties, acceptance.worker_id, traceparent));
+        }
+        let call = call.cloned().or_else(|| entry.map(|entry| entry.value.parties.call_id));
+        let call = call.ok_or_else(|| Problem::new(Code::UnknownCall, "you are in no call"))?;
+        // The entry follows the fact, so an acceptance of just now may stand in the stream alone.
+        let standing = self.standing_for(party, &call).await?;
+        match standing.accepted {
+            Some(accepted) => Ok((accepted.parties, accepted.worker_id, standing.trace)),
+            None => Err(Problem::new(Code::WrongState, "the call was not accepted yet")),
+        }
+    }
+
+    async fn publish(&self, fact: &Fact, guard: Guard, trace: TraceParent) -> Result<Outcome, Problem> {
+        self.within(self.facts.publish(fact, guard, trace.child())).await
+    }
+
+    /// Whether NATS is there, as far as this node can tell.
+    pub(crate) fn connected(&self) -> bool {
+        self.nats.link().borrow().up
+    }
+
+    /// Waits for the storage, but not for ever.
+    pub(crate) async fn within<T, E: std::fmt::Display>(
+        &self,
+        work: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, Problem> {
+        match tokio::time::timeout(self.settings.storage_timeout, work).await {
+            Ok(Ok(value)) => Ok(value),
+            Ok(Err(error)) => {
+                tracing::warn!(%error, "the storage failed");
+                Err(unavailable())
+            }
+            Err(_) => Err(unavailable()),
+        }
+    }
+}
+
+fn require(party: &Party, role: Role, request: &str) -> Result<(), Problem> {
+    if party.role() == role {
+        Ok(())
+    } else {
+        Err(Problem::new(
+            Code::RoleForbidden,
+            format!("{request} is for the {role}"),
+        ))
+    }
+}
+
+fn check_party(parties: &Parties, party: &Party) -> Result<Role, Problem> {
+    parties
+        .role_of(party)
+        .ok_or_else(|| Problem::new(Code::NotAParty, "it is somebody else's call"))
+}
+
+fn unknown_call(call: &CallId) -> Problem {
+    Problem::new(Code::UnknownCall, format!("there is no call {call}"))
+}
+
+fn over(ended: &Ended) -> Problem {
+    let reason = serde_json::to_value(ended.reason).unwrap_or_default();
+    let reason = reason.as_str().unwrap_or_default().to_owned();
+    Problem::new(Code::WrongState, format!("the call is over ({reason})"))
+}
+
+fn unavailable() -> Problem {
+    Problem::new(Code::Unavailable, "the storage does not answer; try again")
+}

@@ -1,0 +1,129 @@
+//! WS-C02 `call_accept`: the otomo takes the call, a media-worker makes room for it.
+
+use nats::active_calls::{Acceptance, BucketError};
+use nats::command::{CallOpened, CloseCall, OpenCall};
+use nats::fact::Accepted;
+use nats::notice::{self, Notice};
+use nats::request::{self, CommandError};
+use nats::{CallId, Fact, Guard, Outcome, Parties, Party, Role, Timestamp, TraceParent, WorkerId};
+use serde_json::{Value, json};
+
+use super::{Calls, require};
+use crate::protocol::{Code, Problem};
+
+/// Workers that are asked before the otomo is told that there is none.
+const MOST_WORKERS_ASKED: usize = 3;
+/// Attempts at writing an acceptance into `active_calls`, against others who write there too.
+const MOST_UPDATES: usize = 5;
+
+impl Calls {
+    pub(super) async fn accept(&self, party: &Party, call: &CallId) -> Result<Value, Problem> {
+        require(party, Role::Otomo, "call_accept")?;
+        let standing = self.standing_for(party, call).await?;
+        if standing.accepted.is_some() {
+            return Err(Problem::new(Code::WrongState, "the call was accepted already"));
+        }
+        let (parties, trace) = (standing.requested.parties, standing.trace);
+        let (worker_id, opened) = self.place(&parties, trace).await?;
+        let accepted_at = Timestamp::now();
+        let accepted = Accepted {
+            parties: parties.clone(),
+            accepted_at,
+            worker_id: worker_id.clone(),
+        };
+        // Nothing may have happened since the request: a cancellation and an acceptance at once are decided here.
+        let guard = Guard::CallUnchangedSince(standing.sequence);
+        match self.publish(&accepted.clone().into(), guard, trace).await {
+            Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {}
+            Ok(Outcome::Superseded(stored)) => {
+                if !matches!(&stored.fact, Fact::Accepted(other) if other.worker_id == worker_id) {
+                    self.give_back(&worker_id, call, trace).await;
+                }
+                return Err(Problem::new(
+                    Code::WrongState,
+                    "the call was accepted already, on another socket",
+                ));
+            }
+            Ok(Outcome::Refused) => {
+                self.give_back(&worker_id, call, trace).await;
+                return Err(Problem::new(Code::WrongState, "the call is over"));
+            }
+            // It may be stored all the same, so the room is kept: the worker gives it up by itself if no media comes.
+            Err(problem) => return Err(problem),
+        }
+        let acceptance = Acceptance {
+            accepted_at,
+            worker_id,
+            media_deadline: opened.media_deadline,
+        };
+        self.write_acceptance(call, acceptance).await;
+        notice::tell_both(&self.nats.client, &parties, &Notice::accepted(&accepted)).await;
+        tracing::info!(call_id = %call, worker_id = %accepted.worker_id, "accepted");
+        Ok(json!({ "callId": call, "acceptedAt": accepted_at }))
+    }
+
+    async fn place(&self, parties: &Parties, trace: TraceParent) -> Result<(WorkerId, CallOpened), Problem> {
+        let (client, patience) = (&self.nats.client, self.settings.command_timeout);
+        let mut asked = Vec::new();
+        let mut failure = Problem::new(Code::NoWorker, "no media-worker has room; try again");
+        while asked.len() < MOST_WORKERS_ASKED
+            && let Some(worker) = self.workers.choose(&asked)
+        {
+            let command = OpenCall {
+                parties: parties.clone(),
+            };
+            match request::ask(client, &worker, &command, trace.child(), patience).await {
+                Ok(opened) => return Ok((worker, opened)),
+                Err(error) => {
+                    tracing::warn!(call_id = %parties.call_id, worker_id = %worker, %error, "a worker takes no call");
+                    if !matches!(error, CommandError::Refused(_)) {
+                        // It may have made room, and only its answer was lost.
+                        self.give_back(&worker, &parties.call_id, trace).await;
+                        failure = Problem::new(Code::WorkerUnreachable, "no media-worker answers; try again");
+                    }
+                    asked.push(worker);
+                }
+            }
+        }
+        if !self.connected() {
+            failure = Problem::new(Code::Unavailable, "NATS is away; try again");
+        }
+        Err(failure)
+    }
+
+    /// Gives back room for a call that was not accepted after all.
+    async fn give_back(&self, worker: &WorkerId, call: &CallId, trace: TraceParent) {
+        let command = CloseCall {
+            call_id: call.clone(),
+            end: None,
+        };
+        let patience = self.settings.command_timeout;
+        if let Err(error) = request::ask(&self.nats.client, worker, &command, trace.child(), patience).await {
+            tracing::info!(call_id = %call, worker_id = %worker, %error, "room was not given back");
+        }
+    }
+
+    /// Writes who hosts the call into `active_calls`. Its failure is no failure of the call: the stream says it too.
+    pub(crate) async fn write_acceptance(&self, call: &CallId, acceptance: Acceptance) {
+        for _ in 0..MOST_UPDATES {
+            let mut entry = match self.within(self.active.get(call)).await {
+                Ok(Some(entry)) => entry,
+                Ok(None) => return,
+                Err(_) => break,
+            };
+            if entry.value.accepted.is_some() {
+                return;
+            }
+            entry.value.accepted = Some(acceptance.clone());
+            match self.active.update(&entry.value, entry.revision).await {
+                Ok(_) => return,
+                Err(BucketError::Conflict { .. }) => {}
+                Err(error) => {
+                    tracing::warn!(call_id = %call, %error, "active_calls does not know yet that the call is accepted");
+                    return;
+                }
+            }
+        }
+        tracing::warn!(call_id = %call, "active_calls does not know yet that the call is accepted");
+    }
+}

@@ -1,0 +1,287 @@
+//! The end of a call, whoever asks for it: exactly one `ended`, by whoever has the right to say it.
+//!
+//! A call that rings is ended here. A call that was accepted is ended by its worker, which knows when the last packet came;
+//! if there is no worker any more, here too.
+
+use nats::command::{Asker, CloseCall, GetCapabilities};
+use nats::fact::Ended;
+use nats::notice::{self, Notice};
+use nats::request::{self, CommandError, RefusalCode};
+use nats::{
+    CallId, EndReason, Fact, FactKind, Guard, Outcome, Parties, Role, Timestamp, TraceParent, WorkerId, command,
+};
+use thiserror::Error;
+
+use super::{Calls, Standing};
+use crate::protocol::{Code, Problem};
+
+/// Attempts against others who change the call at the same time. It can change twice: accepted, ended.
+const MOST_ATTEMPTS: usize = 4;
+
+/// In which state a call may be ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Only {
+    /// Whatever its state.
+    Any,
+    /// Only while nobody took it.
+    Ringing,
+}
+
+/// What is stored of a call's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct End {
+    /// When it was over.
+    pub ended_at: Timestamp,
+    /// When it had begun.
+    pub connected_at: Option<Timestamp>,
+}
+
+/// Why a call was not ended.
+#[derive(Debug, Error)]
+pub enum EndError {
+    /// It was never requested.
+    #[error("there is no call {0}")]
+    Unknown(CallId),
+    /// It was accepted meanwhile, and only a ringing call was to be ended.
+    #[error("the call was accepted")]
+    Accepted,
+    /// Its worker is alive and keeps the call, or nobody can tell.
+    #[error("the call's worker is alive")]
+    WorkerAlive,
+    /// To be tried again.
+    #[error("{0}")]
+    Unavailable(Problem),
+}
+
+impl From<Problem> for EndError {
+    fn from(problem: Problem) -> Self {
+        Self::Unavailable(problem)
+    }
+}
+
+impl From<EndError> for Problem {
+    fn from(error: EndError) -> Self {
+        match error {
+            EndError::Unknown(_) => Self::new(Code::UnknownCall, error.to_string()),
+            EndError::Accepted | EndError::WorkerAlive => Self::new(Code::WrongState, error.to_string()),
+            EndError::Unavailable(problem) => problem,
+        }
+    }
+}
+
+impl Calls {
+    /// Ends a call, and takes it out of `active_calls`.
+    ///
+    /// # Errors
+    /// [`EndError`]
+    pub async fn end(&self, call: &CallId, reason: EndReason, by: &str, only: Only) -> Result<End, EndError> {
+        for _ in 0..MOST_ATTEMPTS {
+            let standing = self
+                .standing(call)
+                .await?
+                .ok_or_else(|| EndError::Unknown(call.clone()))?;
+            if let Some(ended) = &standing.ended {
+                return Ok(self.ended(ended).await);
+            }
+            if standing.accepted.is_some() && only == Only::Ringing {
+                return Err(EndError::Accepted);
+            }
+            let end = match standing.accepted.clone() {
+                None => self.end_ringing_call(&standing, reason, by).await?,
+                Some(accepted) => Some(
+                    self.end_accepted_call(&standing, accepted.worker_id, reason, by)
+                        .await?,
+                ),
+            };
+            if let Some(end) = end {
+                return Ok(end);
+            }
+        }
+        Err(Problem::new(Code::Unavailable, "the call keeps changing; try again").into())
+    }
+
+    /// `None` if it changed meanwhile.
+    async fn end_ringing_call(
+        &self,
+        standing: &Standing,
+        reason: EndReason,
+        by: &str,
+    ) -> Result<Option<End>, EndError> {
+        let ended = Ended {
+            parties: standing.requested.parties.clone(),
+            ended_at: Timestamp::now(),
+            reason,
+            by: by.to_owned(),
+            connected_at: None,
+        };
+        // Not merely "no `ended` yet": an acceptance of this moment would leave a worker with a call that is over.
+        let guard = Guard::CallUnchangedSince(standing.sequence);
+        match self.publish(&ended.clone().into(), guard, standing.trace).await? {
+            Outcome::Stored(_) | Outcome::AlreadyStored(_) => Ok(Some(self.ended_here(&ended).await)),
+            Outcome::Superseded(_) | Outcome::Refused => Ok(None),
+        }
+    }
+
+    async fn end_accepted_call(
+        &self,
+        standing: &Standing,
+        worker: WorkerId,
+        reason: EndReason,
+        by: &str,
+    ) -> Result<End, EndError> {
+        let parties = &standing.requested.parties;
+        let end = Some(command::End {
+            reason,
+            by: by.to_owned(),
+        });
+        let close = CloseCall {
+            call_id: parties.call_id.clone(),
+            end,
+        };
+        let patience = self.settings.command_timeout;
+        match request::ask(&self.nats.client, &worker, &close, standing.trace.child(), patience).await {
+            Ok(closed) => {
+                self.release(parties).await;
+                Ok(End {
+                    ended_at: closed.ended_at.unwrap_or_else(Timestamp::now),
+                    connected_at: closed.connected_at,
+                })
+            }
+            Err(CommandError::Refused(refusal)) if refusal.code != RefusalCode::UnknownCall => {
+                Err(Problem::from(refusal).into())
+            }
+            Err(error @ CommandError::Answer { .. }) => {
+                tracing::error!(call_id = %parties.call_id, %error, "a worker of another version");
+                Err(Problem::new(
+                    Code::Worker(RefusalCode::Internal),
+                    "the worker's answer cannot be read",
+                )
+                .into())
+            }
+            Err(_) if !self.connected() => Err(Problem::new(Code::Unavailable, "NATS is away; try again").into()),
+            Err(error) => {
+                tracing::warn!(call_id = %parties.call_id, worker_id = %worker, %error, "ending a call without its worker");
+                self.end_without_worker(standing, Timestamp::now(), reason, by).await
+            }
+        }
+    }
+
+    /// Ends a call whose worker is gone, as `worker_lost` at the worker's last sign of life.
+    ///
+    /// # Errors
+    /// [`EndError::WorkerAlive`] if it answers after all: then it was the storage that had gone.
+    pub async fn end_lost(&self, call: &CallId, last_sign: Option<Timestamp>) -> Result<End, EndError> {
+        let standing = self
+            .standing(call)
+            .await?
+            .ok_or_else(|| EndError::Unknown(call.clone()))?;
+        if let Some(ended) = &standing.ended {
+            return Ok(self.ended(ended).await);
+        }
+        let Some(accepted) = standing.accepted.clone() else {
+            return Err(EndError::WorkerAlive);
+        };
+        if self
+            .answers(&standing.requested.parties, &accepted.worker_id, standing.trace)
+            .await?
+        {
+            return Err(EndError::WorkerAlive);
+        }
+        let last_sign = match last_sign {
+            Some(at) => at,
+            None => self
+                .within(self.facts.last_of_call(call))
+                .await?
+                .map_or(accepted.accepted_at, |stored| stored.fact.occurred_at()),
+        };
+        let (reason, by) = (EndReason::WorkerLost, accepted.worker_id.as_str());
+        self.end_without_worker(&standing, last_sign.max(accepted.accepted_at), reason, by)
+            .await
+    }
+
+    /// Whether the worker is there and knows the call.
+    async fn answers(&self, parties: &Parties, worker: &WorkerId, trace: TraceParent) -> Result<bool, EndError> {
+        let asker = Asker {
+            call_id: parties.call_id.clone(),
+            role: Role::User,
+            party_id: parties.user_id.as_str().to_owned(),
+        };
+        let question = GetCapabilities { asker };
+        match request::ask(
+            &self.nats.client,
+            worker,
+            &question,
+            trace.child(),
+            self.settings.command_timeout,
+        )
+        .await
+        {
+            Err(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall => Ok(false),
+            Ok(_) | Err(CommandError::Refused(_) | CommandError::Answer { .. }) => Ok(true),
+            Err(CommandError::Unreachable { .. }) if self.connected() => Ok(false),
+            Err(CommandError::Unreachable { .. }) => Err(Problem::new(Code::Unavailable, "NATS is away").into()),
+        }
+    }
+
+    async fn end_without_worker(
+        &self,
+        standing: &Standing,
+        ended_at: Timestamp,
+        reason: EndReason,
+        by: &str,
+    ) -> Result<End, EndError> {
+        let parties = &standing.requested.parties;
+        let connected_at = self.connected_at(&parties.call_id).await?;
+        let ended = Ended {
+            parties: parties.clone(),
+            ended_at: connected_at.map_or(ended_at, |connected_at| ended_at.max(connected_at)),
+            reason,
+            by: by.to_owned(),
+            connected_at,
+        };
+        match self
+            .publish(&ended.clone().into(), Guard::First, standing.trace)
+            .await?
+        {
+            Outcome::Superseded(stored) => match &stored.fact {
+                Fact::Ended(other) => Ok(self.ended(other).await),
+                _ => Err(Problem::new(Code::Unavailable, "the call changed; try again").into()),
+            },
+            Outcome::Refused => Err(Problem::new(Code::Unavailable, "the call changed; try again").into()),
+            Outcome::Stored(_) | Outcome::AlreadyStored(_) => Ok(self.ended_here(&ended).await),
+        }
+    }
+
+    /// When the call began, from the stream.
+    pub(crate) async fn connected_at(&self, call: &CallId) -> Result<Option<Timestamp>, Problem> {
+        let stored = self.within(self.facts.last(call, FactKind::RtpDetected)).await?;
+        Ok(stored.and_then(|stored| match stored.fact {
+            Fact::RtpDetected(detected) => Some(detected.connected_at),
+            _ => None,
+        }))
+    }
+
+    /// This node's `ended` is stored: it tells the parties, unless the settlement will.
+    async fn ended_here(&self, ended: &Ended) -> End {
+        tracing::info!(call_id = %ended.parties.call_id, reason = ?ended.reason, by = ended.by, "ended");
+        if let Some(notice) = Notice::ended_unconnected(ended) {
+            notice::tell_both(&self.nats.client, &ended.parties, &notice).await;
+        }
+        self.ended(ended).await
+    }
+
+    async fn ended(&self, ended: &Ended) -> End {
+        self.release(&ended.parties).await;
+        End {
+            ended_at: ended.ended_at,
+            connected_at: ended.connected_at,
+        }
+    }
+
+    /// Takes a call out of `active_calls`. What fails here is cleared up by whoever meets it.
+    pub(crate) async fn release(&self, parties: &Parties) {
+        if let Err(problem) = self.within(self.active.release(parties)).await {
+            tracing::warn!(call_id = %parties.call_id, %problem, "a call that is over is still in active_calls");
+        }
+    }
+}

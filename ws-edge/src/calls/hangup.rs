@@ -1,0 +1,27 @@
+//! WS-C02 `call_hangup`: either party ends a call that was accepted.
+
+use nats::{CallId, EndReason, Party, Role};
+use serde_json::{Value, json};
+
+use super::{Calls, Only};
+use crate::protocol::{Code, Problem};
+
+impl Calls {
+    pub(super) async fn hangup(&self, party: &Party, call: &CallId) -> Result<Value, Problem> {
+        let standing = self.standing_for(party, call).await?;
+        if standing.accepted.is_none() {
+            let instead = match party.role() {
+                Role::User => "call_cancel",
+                Role::Otomo => "call_reject",
+            };
+            return Err(Problem::new(
+                Code::WrongState,
+                format!("the call still rings: use {instead}"),
+            ));
+        }
+        let end = self
+            .end(call, EndReason::Hangup, party.role().as_str(), Only::Any)
+            .await?;
+        Ok(json!({ "callId": call, "endedAt": end.ended_at }))
+    }
+}

@@ -1,0 +1,107 @@
+//! `cmd.call.<callId>.terminate`: another team ends a call. All edges answer as one queue group.
+
+use std::sync::Arc;
+
+use async_nats::Message;
+use futures::StreamExt;
+use nats::command::{CallClosed, Terminate};
+use nats::request::{self, Refusal, RefusalCode};
+use nats::{CallId, parking, subject};
+use service::BoxError;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+use super::{Calls, EndError, Only};
+use crate::protocol::{Code, Problem};
+
+/// The group of which one answers, and the name under which what cannot be read is parked.
+pub const QUEUE_GROUP: &str = "ws-edge";
+/// Commands that are worked on at once; more wait in the subscription.
+const MOST_AT_ONCE: u32 = 64;
+/// The longest `by`, in characters.
+const MAX_BY_CHARS: usize = 128;
+
+/// Answers until `stop` is cancelled.
+///
+/// # Errors
+/// If the subscription cannot be made, or ends.
+pub async fn serve(calls: Calls, stop: CancellationToken) -> Result<(), BoxError> {
+    let client = &calls.nats.client;
+    let mut commands = client
+        .queue_subscribe(subject::ALL_TERMINATE, QUEUE_GROUP.to_owned())
+        .await?;
+    let permits = Arc::new(Semaphore::new(MOST_AT_ONCE as usize));
+    let mut draining = false;
+    loop {
+        let next = async {
+            let permit = Arc::clone(&permits).acquire_owned().await;
+            (permit, commands.next().await)
+        };
+        let (permit, command) = tokio::select! {
+            () = stop.cancelled(), if !draining => {
+                // From now on the server gives commands to other nodes; what it gave to this one is answered.
+                draining = true;
+                commands.drain().await?;
+                continue;
+            }
+            next = next => next,
+        };
+        match command {
+            Some(command) => {
+                let calls = calls.clone();
+                tokio::spawn(async move {
+                    answer(&calls, &command).await;
+                    drop(permit);
+                });
+            }
+            None if draining => break,
+            None => return Err("the subscription to terminate commands has ended".into()),
+        }
+    }
+    // All permits are back once all answers are out.
+    let _ = permits.acquire_many(MOST_AT_ONCE).await?;
+    Ok(())
+}
+
+async fn answer(calls: &Calls, message: &Message) {
+    let outcome = match read(message) {
+        Ok((call, command)) => terminate(calls, &call, &command).await,
+        Err(refusal) => {
+            metrics::counter!("callpulse_ws_undecodable_total", "what" => "terminate").increment(1);
+            if let Err(error) = parking::park(&calls.nats, QUEUE_GROUP, message, &refusal.message).await {
+                tracing::error!(%error, "a command that cannot be read is lost");
+            }
+            Err(refusal)
+        }
+    };
+    let label = outcome.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
+    metrics::counter!("callpulse_ws_requests_total", "type" => "terminate", "outcome" => label).increment(1);
+    request::answer(&calls.nats.client, message, &outcome).await;
+}
+
+async fn terminate(calls: &Calls, call: &CallId, command: &Terminate) -> Result<CallClosed, Refusal> {
+    tracing::info!(call_id = %call, by = command.by, reason = ?command.reason, "asked to terminate a call");
+    match calls.end(call, command.reason, &command.by, Only::Any).await {
+        Ok(end) => Ok(CallClosed {
+            ended_at: Some(end.ended_at),
+            connected_at: end.connected_at,
+        }),
+        Err(error @ EndError::Unknown(_)) => Err(Refusal::new(RefusalCode::UnknownCall, error.to_string())),
+        Err(EndError::Unavailable(Problem {
+            code: Code::Worker(code),
+            message,
+        })) => Err(Refusal::new(code, message)),
+        Err(error) => Err(Refusal::new(RefusalCode::Internal, error.to_string())),
+    }
+}
+
+fn read(message: &Message) -> Result<(CallId, Terminate), Refusal> {
+    let bad = |reason: String| Refusal::new(RefusalCode::BadRequest, reason);
+    let call = subject::parse_terminate(&message.subject).ok_or_else(|| bad("the subject names no call".to_owned()))?;
+    let command: Terminate = serde_json::from_slice(&message.payload).map_err(|error| bad(error.to_string()))?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-:.@".contains(c);
+    if command.by.is_empty() || command.by.len() > MAX_BY_CHARS || !command.by.chars().all(allowed) {
+        return Err(bad(format!("by: is 1 to {MAX_BY_CHARS} letters, digits and _-:.@")));
+    }
+    Ok((call, command))
+}

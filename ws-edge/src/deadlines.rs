@@ -1,0 +1,209 @@
+//! What nobody else ends: calls past their ringing or media deadline, calls of workers that are gone, entries that were
+//! left behind. Every edge watches all of them; the stream lets one through.
+
+mod act;
+pub mod watchlist;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::Subscriber;
+use futures::StreamExt;
+use nats::active_calls::CallChange;
+use nats::bucket::BucketError;
+use nats::connection::Link;
+use nats::fleet::{Fleet, FleetChange};
+use nats::storage::Storage;
+use nats::{CallId, FactKind, Timestamp, subject};
+use service::{BoxError, Condition};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::calls::Calls;
+use crate::calls::terminate::QUEUE_GROUP;
+
+use watchlist::Watchlist;
+
+/// Calls that are ended or checked at once; the others wait.
+const MOST_AT_ONCE: usize = 64;
+/// Between losing a watch and renewing it.
+const RENEW_DELAY: Duration = Duration::from_millis(500);
+/// The longest sleep: wall clocks are set, and sleeping does not notice.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// Watches calls and workers, and acts.
+pub struct Deadlines {
+    calls: Calls,
+    fleet: Fleet,
+    list: Watchlist,
+    watching: Condition,
+    tracker: TaskTracker,
+    permits: Arc<Semaphore>,
+    learnt: mpsc::UnboundedSender<Learnt>,
+    lessons: mpsc::UnboundedReceiver<Learnt>,
+}
+
+/// What came out of looking at a call. No more of these are on their way than calls are looked at.
+#[derive(Debug)]
+enum Learnt {
+    /// It is over, and its entry gone.
+    Over(CallId),
+    /// Its worker has it.
+    WorkerAnswers(CallId),
+}
+
+impl Deadlines {
+    /// Nothing is watched before [`Deadlines::run`]; `watching` is set while everything is.
+    pub fn new(calls: Calls, storage: &Storage, grace: Duration, tracker: TaskTracker, watching: Condition) -> Self {
+        let (learnt, lessons) = mpsc::unbounded_channel();
+        let node = calls.settings.node_id.clone();
+        Self {
+            fleet: Fleet::new(storage),
+            list: Watchlist::new(node, grace, Timestamp::now()),
+            permits: Arc::new(Semaphore::new(MOST_AT_ONCE)),
+            calls,
+            watching,
+            tracker,
+            learnt,
+            lessons,
+        }
+    }
+
+    /// Watches until `stop` is cancelled, renewing what is lost.
+    ///
+    /// # Errors
+    /// None: what fails is tried again.
+    pub async fn run(mut self, stop: CancellationToken) -> Result<(), BoxError> {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => break,
+                watched = self.watch() => match watched {
+                    Ok(()) => tracing::info!("a watch has ended, renewing it"),
+                    Err(error) => tracing::warn!(%error, "watching is not possible yet"),
+                }
+            }
+            self.watching.set(false);
+            tokio::select! {
+                () = stop.cancelled() => break,
+                () = tokio::time::sleep(RENEW_DELAY) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Until a watch ends, or the link was lost and is back: then everything is watched anew, from its present state.
+    async fn watch(&mut self) -> Result<(), BoxError> {
+        self.calls.nats.connected().await;
+        let mut link = self.calls.nats.link();
+        let since = *link.borrow_and_update();
+        let mut calls = Box::pin(self.calls.active.watch().await?);
+        let mut workers = Box::pin(self.fleet.watch().await?);
+        let mut ends = self.ends().await?;
+        self.list.sight_regained(Timestamp::now());
+        self.watching.set(true);
+        loop {
+            let pause = self.pause(*link.borrow());
+            tokio::select! {
+                change = calls.next() => match change {
+                    Some(change) => self.note_call(change),
+                    None => return Ok(()),
+                },
+                change = workers.next() => match change {
+                    Some(change) => self.note_worker(change),
+                    None => return Ok(()),
+                },
+                end = ends.next() => match end {
+                    Some(end) => self.look_at_end(&end),
+                    None => return Ok(()),
+                },
+                Some(learnt) = self.lessons.recv() => match learnt {
+                    Learnt::Over(call) => self.list.call_gone(&call),
+                    Learnt::WorkerAnswers(call) => self.list.worker_answers(&call),
+                },
+                changed = link.changed() => {
+                    changed?;
+                    let now = *link.borrow();
+                    if now.up && now.gaps != since.gaps {
+                        return Ok(());
+                    }
+                }
+                () = tokio::time::sleep(pause) => {
+                    // While NATS is away nobody can show a sign of life, and nothing could be stored.
+                    if link.borrow().up {
+                        self.act();
+                    }
+                }
+            }
+        }
+    }
+
+    /// The stored ends of calls, one edge each: a call that its worker ended is taken out of `active_calls` at once.
+    async fn ends(&self) -> Result<Subscriber, BoxError> {
+        let subject = subject::facts_of_kind(FactKind::Ended);
+        Ok(self
+            .calls
+            .nats
+            .client
+            .queue_subscribe(subject, QUEUE_GROUP.to_owned())
+            .await?)
+    }
+
+    fn pause(&self, link: Link) -> Duration {
+        match self.list.next() {
+            Some(next) if link.up => next.until(Timestamp::now()).min(LONGEST_SLEEP),
+            _ => LONGEST_SLEEP,
+        }
+    }
+
+    fn note_call(&mut self, change: Result<CallChange, BucketError>) {
+        match change {
+            Ok(CallChange::Active(call)) => self.list.call(call.value, Timestamp::now()),
+            Ok(CallChange::Gone(call)) => self.list.call_gone(&call),
+            Err(error) => unreadable(&error),
+        }
+    }
+
+    fn note_worker(&mut self, change: Result<FleetChange, BucketError>) {
+        match change {
+            Ok(change) => {
+                self.calls.workers.apply(&change);
+                if let FleetChange::Gone(worker) = &change {
+                    tracing::info!(worker_id = %worker, "a media-worker is gone");
+                }
+                self.list.worker(change, Timestamp::now());
+            }
+            Err(error) => unreadable(&error),
+        }
+    }
+
+    fn act(&mut self) {
+        for (call, due) in self.list.due(Timestamp::now()) {
+            let (calls, learnt, permits) = (self.calls.clone(), self.learnt.clone(), Arc::clone(&self.permits));
+            self.tracker.spawn(async move {
+                let _permit = permits.acquire_owned().await;
+                if let Some(lesson) = act::on(&calls, call, due).await {
+                    // Nobody learns any more once the service stops.
+                    let _ = learnt.send(lesson);
+                }
+            });
+        }
+    }
+
+    fn look_at_end(&self, message: &async_nats::Message) {
+        // The subject says enough; what is stored is read.
+        let Some((call, FactKind::Ended)) = subject::parse_fact(&message.subject) else {
+            return;
+        };
+        let (calls, permits) = (self.calls.clone(), Arc::clone(&self.permits));
+        self.tracker.spawn(async move {
+            let _permit = permits.acquire_owned().await;
+            act::release_if_over(&calls, &call).await;
+        });
+    }
+}
+
+fn unreadable(error: &BucketError) {
+    metrics::counter!("callpulse_ws_undecodable_total", "what" => "bucket").increment(1);
+    tracing::error!(%error, "an entry cannot be read: somebody must look");
+}

@@ -1,0 +1,183 @@
+use nats::active_calls::Acceptance;
+use nats::{Parties, TraceParent};
+
+use super::*;
+
+const GRACE: Duration = Duration::from_secs(2);
+const TTL_MS: u64 = 6_000;
+
+fn at(millis: i64) -> Timestamp {
+    Timestamp::from_millis(millis).unwrap()
+}
+
+fn ringing(node: &str) -> ActiveCall {
+    ActiveCall {
+        parties: Parties {
+            call_id: "call_1".parse().unwrap(),
+            user_id: "user_001".parse().unwrap(),
+            otomo_id: "otomo_777".parse().unwrap(),
+        },
+        node_id: node.parse().unwrap(),
+        requested_at: at(0),
+        ring_deadline: at(30_000),
+        accepted: None,
+        traceparent: TraceParent::generate(),
+    }
+}
+
+fn accepted(node: &str) -> ActiveCall {
+    let acceptance = Acceptance {
+        accepted_at: at(1_000),
+        worker_id: "mw_1".parse().unwrap(),
+        media_deadline: at(31_000),
+    };
+    ActiveCall {
+        accepted: Some(acceptance),
+        ..ringing(node)
+    }
+}
+
+fn alive(millis: i64, started: i64) -> FleetChange {
+    let (worker_id, at, started_at) = ("mw_1".parse().unwrap(), at(millis), at(started));
+    FleetChange::Alive(WorkerStatus {
+        worker_id,
+        calls: 0,
+        capacity: 1,
+        draining: false,
+        at,
+        started_at,
+    })
+}
+
+fn gone() -> FleetChange {
+    FleetChange::Gone("mw_1".parse().unwrap())
+}
+
+fn watchlist() -> Watchlist {
+    Watchlist::new("me".parse().unwrap(), GRACE, at(0))
+}
+
+fn due(list: &mut Watchlist, millis: i64) -> Vec<Due> {
+    list.due(at(millis)).into_iter().map(|(_, due)| due).collect()
+}
+
+#[test]
+fn the_own_call_stops_ringing_to_the_millisecond() {
+    let mut list = watchlist();
+    list.call(ringing("me"), at(0));
+    assert_eq!(list.next(), Some(at(30_000)));
+    assert_eq!(due(&mut list, 29_999), []);
+    assert_eq!(due(&mut list, 30_000), [Due::RingOver]);
+    assert_eq!(due(&mut list, 30_001), [], "it is being done");
+    assert_eq!(due(&mut list, 35_000), [Due::RingOver], "and again if it was not");
+    list.call_gone(&"call_1".parse().unwrap());
+    assert_eq!((list.next(), due(&mut list, 90_000)), (None, vec![]));
+}
+
+#[test]
+fn others_calls_are_left_to_them_for_the_grace() {
+    let mut list = watchlist();
+    list.call(ringing("other"), at(0));
+    assert_eq!(due(&mut list, 31_999), []);
+    assert_eq!(due(&mut list, 34_000), [Due::RingOver]);
+}
+
+#[test]
+fn an_accepted_call_is_checked_after_its_media_deadline_and_then_now_and_again() {
+    let mut list = watchlist();
+    list.call(ringing("me"), at(0));
+    list.worker(alive(0, 0), at(0));
+    list.call(accepted("me"), at(1_000));
+    assert_eq!(due(&mut list, 32_999), []);
+    assert_eq!(due(&mut list, 33_000), [Due::Check]);
+    assert_eq!(list.next(), Some(at(93_000)));
+    assert_eq!(due(&mut list, 93_000), [Due::Check]);
+}
+
+#[test]
+fn the_calls_of_a_worker_that_is_gone_are_lost_at_its_last_sign_of_life() {
+    let mut list = watchlist();
+    list.call(accepted("me"), at(1_000));
+    list.worker(alive(2_000, 0), at(2_001));
+    list.worker(alive(9_000, 0), at(9_001));
+    list.worker(gone(), at(15_000));
+    assert_eq!(due(&mut list, 16_999), []);
+    assert_eq!(
+        due(&mut list, 17_000),
+        [Due::WorkerLost {
+            last_sign: Some(at(9_000))
+        }]
+    );
+    assert_eq!(
+        due(&mut list, 22_000),
+        [Due::WorkerLost {
+            last_sign: Some(at(9_000))
+        }],
+        "until the call is gone"
+    );
+}
+
+#[test]
+fn a_worker_that_shows_itself_again_in_time_has_lost_nothing() {
+    let mut list = watchlist();
+    list.call(accepted("me"), at(1_000));
+    list.worker(alive(2_000, 0), at(2_001));
+    list.worker(gone(), at(15_000));
+    list.worker(alive(16_000, 0), at(16_000));
+    assert_eq!(due(&mut list, 32_999), []);
+}
+
+#[test]
+fn after_an_outage_workers_have_time_to_show_themselves() {
+    let mut list = watchlist();
+    list.call(accepted("me"), at(1_000));
+    list.worker(alive(2_000, 0), at(2_001));
+    list.sight_regained(at(20_000));
+    list.worker(gone(), at(20_010));
+    assert_eq!(due(&mut list, 20_000 + TTL_MS as i64 - 1), []);
+    assert_eq!(
+        due(&mut list, 20_000 + TTL_MS as i64),
+        [Due::WorkerLost {
+            last_sign: Some(at(2_000))
+        }]
+    );
+}
+
+#[test]
+fn a_worker_that_nobody_has_heard_of_is_given_time_too() {
+    let mut list = watchlist();
+    list.call(accepted("me"), at(1_000));
+    assert_eq!(due(&mut list, 6_999), []);
+    assert_eq!(due(&mut list, 7_000), [Due::WorkerLost { last_sign: None }]);
+}
+
+#[test]
+fn a_worker_started_anew_under_its_old_name_has_lost_its_calls() {
+    let mut list = watchlist();
+    list.worker(alive(2_000, 0), at(2_001));
+    list.call(accepted("me"), at(2_500));
+    list.worker(alive(4_000, 3_500), at(4_001));
+    assert_eq!(due(&mut list, 6_000), []);
+    assert_eq!(
+        due(&mut list, 6_001),
+        [Due::WorkerLost {
+            last_sign: Some(at(2_000))
+        }]
+    );
+    list.worker_answers(&"call_1".parse().unwrap());
+    assert_eq!(due(&mut list, 13_000), []);
+}
+
+#[test]
+fn nodes_take_over_at_different_times() {
+    let mut times = std::collections::BTreeSet::new();
+    for node in ["a", "b", "c", "d", "e"] {
+        let mut list = Watchlist::new(node.parse().unwrap(), GRACE, at(0));
+        list.call(ringing("gone"), at(0));
+        times.extend(list.next());
+    }
+    assert!(
+        times.len() > 1 && times.iter().all(|time| (at(32_000)..at(34_000)).contains(time)),
+        "{times:?}"
+    );
+}

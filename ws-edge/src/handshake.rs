@@ -1,0 +1,222 @@
+//! The door: what a request must show before it becomes a WebSocket (RFC 6455 section 4.2).
+//!
+//! The token comes in `Authorization: Bearer …` or, from browsers, which cannot set that header, as a subprotocol:
+//! `Sec-WebSocket-Protocol: callpulse.v1, bearer.<token>`. Never in the URL, which ends up in logs.
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{
+    ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER,
+    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
+};
+use hyper::{Method, Request, Response, StatusCode, Uri};
+use nats::Party;
+use serde_json::json;
+use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+use crate::token::{TokenError, Tokens};
+
+/// The path of the WebSocket.
+pub const PATH: &str = "/ws";
+/// The subprotocol that is spoken.
+pub const SUBPROTOCOL: &str = "callpulse.v1";
+/// What a subprotocol that carries a token starts with.
+const TOKEN_PREFIX: &str = "bearer.";
+/// Names under which tokens are put into URLs elsewhere.
+const TOKEN_KEYS: [&str; 5] = ["access_token", "authorization", "bearer", "jwt", "token"];
+
+/// Who may come in.
+pub struct Door {
+    tokens: Tokens,
+    allowed_origins: Vec<String>,
+}
+
+/// Somebody who may.
+pub struct Admission {
+    /// Who.
+    pub party: Party,
+    /// What to answer before the protocol changes.
+    pub response: Response<Full<Bytes>>,
+}
+
+/// Why somebody may not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    status: StatusCode,
+    /// For programs; the label of its metric.
+    pub code: &'static str,
+    message: String,
+    header: Option<(HeaderName, &'static str)>,
+}
+
+impl Rejection {
+    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            code,
+            message: message.into(),
+            header: None,
+        }
+    }
+
+    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+
+    /// This node cannot serve anybody at the moment.
+    pub fn unavailable(message: &str) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).with(RETRY_AFTER, "1")
+    }
+
+    /// As HTTP.
+    pub fn response(&self) -> Response<Full<Bytes>> {
+        let body = json!({ "code": self.code, "message": self.message }).to_string();
+        let mut response = Response::new(Full::from(body));
+        *response.status_mut() = self.status;
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some((name, value)) = &self.header {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        }
+        response
+    }
+}
+
+impl Door {
+    /// From the settings.
+    pub fn new(tokens: Tokens, allowed_origins: Vec<String>) -> Self {
+        Self {
+            tokens,
+            allowed_origins,
+        }
+    }
+
+    /// Lets a request in, or says why not.
+    ///
+    /// # Errors
+    /// [`Rejection`]
+    pub fn admit<B>(&self, request: &Request<B>) -> Result<Admission, Rejection> {
+        let headers = request.headers();
+        if request.uri().path() != PATH {
+            return Err(Rejection::new(
+                StatusCode::NOT_FOUND,
+                "not_found",
+                format!("the WebSocket is at {PATH}"),
+            ));
+        }
+        if request.method() != Method::GET {
+            let refusal = Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "only GET");
+            return Err(refusal.with(ALLOW, "GET"));
+        }
+        if has_token(request.uri()) {
+            let message = "a token does not belong into a URL: use Authorization, or a subprotocol";
+            return Err(Rejection::new(StatusCode::BAD_REQUEST, "token_in_url", message));
+        }
+        self.check_origin(headers)?;
+        let offered = Subprotocols::of(headers);
+        let party = self.party(headers, &offered)?;
+        let mut response = create_response_with_body(request, Full::default).map_err(|error| {
+            let refusal = Rejection::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", error.to_string());
+            refusal.with(SEC_WEBSOCKET_VERSION, "13")
+        })?;
+        if offered.ours {
+            response
+                .headers_mut()
+                .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+        } else if offered.any {
+            // A browser would drop a connection that agrees to none of what it offered, without saying why.
+            let message = format!("the only subprotocol is {SUBPROTOCOL}");
+            return Err(Rejection::new(
+                StatusCode::BAD_REQUEST,
+                "subprotocol_unsupported",
+                message,
+            ));
+        }
+        Ok(Admission { party, response })
+    }
+
+    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Rejection> {
+        let Some(origin) = headers.get(ORIGIN) else {
+            return Ok(());
+        };
+        let origin = origin.to_str().unwrap_or_default();
+        let own = headers
+            .get(HOST)
+            .and_then(|host| host.to_str().ok())
+            .is_some_and(|host| {
+                ["https://", "http://"]
+                    .iter()
+                    .any(|scheme| origin.strip_prefix(scheme) == Some(host))
+            });
+        if own || self.allowed_origins.iter().any(|allowed| allowed == origin) {
+            Ok(())
+        } else {
+            Err(Rejection::new(
+                StatusCode::FORBIDDEN,
+                "origin_forbidden",
+                "pages of this origin may not connect",
+            ))
+        }
+    }
+
+    fn party(&self, headers: &HeaderMap, offered: &Subprotocols) -> Result<Party, Rejection> {
+        let refused = |code, message: String| {
+            Rejection::new(StatusCode::UNAUTHORIZED, code, message).with(WWW_AUTHENTICATE, "Bearer")
+        };
+        let token = bearer(headers).or(offered.token);
+        let token = token.ok_or_else(|| {
+            let message = format!("send Authorization: Bearer …, or the subprotocols {SUBPROTOCOL}, {TOKEN_PREFIX}…");
+            refused("token_missing", message)
+        })?;
+        self.tokens.verify(token).map_err(|error| match &error {
+            TokenError::Expired => refused("token_expired", error.to_string()),
+            TokenError::Invalid(reason) => {
+                tracing::info!(reason, "a token is refused");
+                refused("token_invalid", error.to_string())
+            }
+        })
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+fn has_token(uri: &Uri) -> bool {
+    let keys = uri
+        .query()
+        .unwrap_or_default()
+        .split('&')
+        .filter_map(|pair| pair.split('=').next());
+    keys.into_iter()
+        .any(|key| TOKEN_KEYS.iter().any(|token| key.eq_ignore_ascii_case(token)))
+}
+
+#[derive(Default)]
+struct Subprotocols<'a> {
+    any: bool,
+    ours: bool,
+    token: Option<&'a str>,
+}
+
+impl<'a> Subprotocols<'a> {
+    fn of(headers: &'a HeaderMap) -> Self {
+        let mut offered = Self::default();
+        let values = headers
+            .get_all(SEC_WEBSOCKET_PROTOCOL)
+            .into_iter()
+            .filter_map(|value| value.to_str().ok());
+        for name in values.flat_map(|value| value.split(',')).map(str::trim) {
+            offered.any = true;
+            offered.ours |= name == SUBPROTOCOL;
+            offered.token = offered.token.or_else(|| name.strip_prefix(TOKEN_PREFIX));
+        }
+        offered
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,122 @@
+//! Which media-worker hosts a call: the less loaded of two random ones that have room (the power of two choices).
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nats::fleet::{FleetChange, WorkerStatus};
+use nats::{Timestamp, WorkerId};
+use rand::seq::IndexedRandom;
+
+/// The fleet as it was last heard of. Clones share it.
+#[derive(Debug, Clone, Default)]
+pub struct Workers {
+    statuses: Arc<Mutex<HashMap<WorkerId, WorkerStatus>>>,
+}
+
+impl Workers {
+    /// Takes note of a change.
+    pub fn apply(&self, change: &FleetChange) {
+        match change {
+            FleetChange::Alive(status) => drop(self.lock().insert(status.worker_id.clone(), status.clone())),
+            FleetChange::Gone(worker) => drop(self.lock().remove(worker)),
+        }
+    }
+
+    /// A worker with room that is none of `tried`. It counts as loaded with the call at once, until it says itself:
+    /// many calls between two of its heartbeats shall not all go to the same one.
+    pub fn choose(&self, tried: &[WorkerId]) -> Option<WorkerId> {
+        let mut statuses = self.lock();
+        let chosen = {
+            let roomy: Vec<&WorkerStatus> = statuses
+                .values()
+                .filter(|status| has_room(status) && !tried.contains(&status.worker_id))
+                .collect();
+            less_loaded(&roomy.sample(&mut rand::rng(), 2).copied().collect::<Vec<_>>())?
+                .worker_id
+                .clone()
+        };
+        if let Some(status) = statuses.get_mut(&chosen) {
+            status.calls = status.calls.saturating_add(1);
+        }
+        Some(chosen)
+    }
+
+    /// Whether a worker of that name runs, and was started after `time`.
+    pub fn started_after(&self, worker: &WorkerId, time: Timestamp) -> bool {
+        self.lock().get(worker).is_some_and(|status| status.started_at > time)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkerId, WorkerStatus>> {
+        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn has_room(status: &WorkerStatus) -> bool {
+    !status.draining && status.calls < status.capacity
+}
+
+/// By share of capacity: workers may be of different sizes.
+fn less_loaded<'a>(candidates: &[&'a WorkerStatus]) -> Option<&'a WorkerStatus> {
+    let share = |status: &WorkerStatus| f64::from(status.calls) / f64::from(status.capacity.max(1));
+    candidates.iter().copied().min_by(|a, b| share(a).total_cmp(&share(b)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn worker(name: &str, calls: u32, capacity: u32, draining: bool) -> WorkerStatus {
+        let at = Timestamp::from_millis(0).unwrap();
+        WorkerStatus {
+            worker_id: name.parse().unwrap(),
+            calls,
+            capacity,
+            draining,
+            at,
+            started_at: at,
+        }
+    }
+
+    fn fleet(statuses: &[WorkerStatus]) -> Workers {
+        let workers = Workers::default();
+        for status in statuses {
+            workers.apply(&FleetChange::Alive(status.clone()));
+        }
+        workers
+    }
+
+    #[test]
+    fn the_full_the_draining_and_the_tried_are_skipped() {
+        let (full, draining, good) = (
+            worker("full", 5, 5, false),
+            worker("going", 0, 5, true),
+            worker("good", 4, 5, false),
+        );
+        let workers = fleet(&[full, draining, good.clone()]);
+        assert_eq!(workers.choose(std::slice::from_ref(&good.worker_id)), None);
+        assert_eq!(workers.choose(&[]), Some(good.worker_id));
+        assert_eq!(workers.choose(&[]), None, "it counts as full now");
+    }
+
+    #[test]
+    fn of_two_the_less_loaded_by_share_is_chosen() {
+        let (big, small) = (worker("big", 10, 100, false), worker("small", 2, 10, false));
+        assert_eq!(fleet(&[big.clone(), small]).choose(&[]), Some(big.worker_id));
+    }
+
+    #[test]
+    fn calls_spread_between_two_heartbeats() {
+        let workers = fleet(&[worker("a", 0, 100, false), worker("b", 0, 100, false)]);
+        let chosen: Vec<_> = (0..50).filter_map(|_| workers.choose(&[])).collect();
+        let to_a = chosen.iter().filter(|worker| worker.as_str() == "a").count();
+        assert_eq!((chosen.len(), to_a), (50, 25));
+    }
+
+    #[test]
+    fn whoever_is_gone_is_not_chosen() {
+        let gone = worker("gone", 0, 5, false);
+        let workers = fleet(std::slice::from_ref(&gone));
+        workers.apply(&FleetChange::Gone(gone.worker_id));
+        assert_eq!(workers.choose(&[]), None);
+    }
+}

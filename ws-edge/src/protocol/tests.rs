@@ -1,0 +1,214 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn code(text: &str) -> (Option<RequestId>, &'static str) {
+    let unread = parse(text).unwrap_err();
+    (unread.id, unread.problem.code.as_str())
+}
+
+fn problem(kind: &str, payload: &Value) -> Problem {
+    parse(&json!({ "type": kind, "id": 1, "payload": payload }).to_string())
+        .unwrap_err()
+        .problem
+}
+
+#[test]
+fn requests_are_read() {
+    let text = r#"{"type":"call_request","id":"a","payload":{"otomoId":"otomo_777","more":1}}"#;
+    let (id, request) = parse(text).unwrap();
+    assert_eq!(id, RequestId::Text("a".to_owned()));
+    assert_eq!(
+        request,
+        Request::CallRequest {
+            otomo_id: "otomo_777".parse().unwrap()
+        }
+    );
+    let (id, request) = parse(r#"{"type":"rtc_capabilities","id":7}"#).unwrap();
+    assert_eq!(id, RequestId::Number(7.into()));
+    assert_eq!(
+        request,
+        Request::Media(MediaRequest {
+            call_id: None,
+            operation: MediaOperation::Capabilities
+        })
+    );
+}
+
+#[test]
+fn names_are_the_types_that_were_read() {
+    let payload = json!({
+        "callId": "c", "otomoId": "o", "direction": "send", "transportId": "t", "dtlsParameters": {}, "kind": "audio",
+        "rtpParameters": {}, "rtpCapabilities": {}, "consumerId": "x",
+    });
+    for kind in [
+        "call_request",
+        "call_accept",
+        "call_reject",
+        "call_cancel",
+        "call_hangup",
+        "rtc_capabilities",
+        "rtc_create_transport",
+        "rtc_connect_transport",
+        "rtc_produce",
+        "rtc_consume",
+        "rtc_resume",
+    ] {
+        let (_, request) = parse(&json!({ "type": kind, "id": 1, "payload": payload }).to_string()).unwrap();
+        assert_eq!(request.name(), kind);
+    }
+}
+
+#[test]
+fn what_is_no_request_is_told_why() {
+    assert_eq!(code("hello"), (None, "bad_json"));
+    assert_eq!(code(""), (None, "bad_json"));
+    assert_eq!(code(&"[".repeat(10_000)), (None, "bad_json"));
+    assert_eq!(code("[]"), (None, "bad_message"));
+    assert_eq!(code(r#"{"id":1}"#), (Some(RequestId::Number(1.into())), "bad_message"));
+    assert_eq!(code(r#"{"type":7,"id":1}"#).1, "bad_message");
+    assert_eq!(code(r#"{"type":"call_dance","id":1}"#).1, "unknown_type");
+    assert_eq!(code(r#"{"type":"call_request"}"#), (None, "bad_message"));
+    assert_eq!(code(r#"{"type":"call_request","id":{}}"#), (None, "bad_message"));
+    let long = "x".repeat(65);
+    assert_eq!(
+        code(&format!(r#"{{"type":"call_request","id":"{long}"}}"#)),
+        (None, "bad_message")
+    );
+}
+
+#[test]
+fn fields_are_named_when_they_do_not_fit() {
+    assert_eq!(
+        problem("call_request", &json!({})).message,
+        "payload.otomoId: is missing, expected a string"
+    );
+    assert_eq!(
+        problem("call_accept", &json!({ "callId": 7 })).message,
+        "payload.callId: expected a string, found a number"
+    );
+    assert_eq!(
+        problem("call_accept", &json!([])).message,
+        "payload: expected an object"
+    );
+    assert!(
+        problem("rtc_create_transport", &json!({ "direction": "up" }))
+            .message
+            .contains("send or recv")
+    );
+    let produce = json!({ "transportId": "t", "kind": "audio", "rtpParameters": "none" });
+    assert_eq!(
+        problem("rtc_produce", &produce).message,
+        "payload.rtpParameters: expected an object, found a string"
+    );
+}
+
+#[test]
+fn ids_that_would_be_subjects_are_refused() {
+    for id in ["a.b", "*", ">", "a b", "", "\u{97f3}", &"x".repeat(65)] {
+        assert_eq!(
+            problem("call_request", &json!({ "otomoId": id })).code,
+            Code::InvalidId,
+            "{id}"
+        );
+        assert_eq!(
+            problem("call_accept", &json!({ "callId": id })).code,
+            Code::InvalidId,
+            "{id}"
+        );
+        assert_eq!(
+            problem("rtc_capabilities", &json!({ "callId": id })).code,
+            Code::InvalidId,
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn nobody_reports_being_connected() {
+    for kind in [
+        "webrtc_connected",
+        "call_connected",
+        "connected",
+        "rtp_detected",
+        "tick",
+        "call_ended",
+        "call_accepted",
+        "incoming_call",
+        "media_lost",
+        "media_resumed",
+        "rtc_new_producer",
+        "sfu_connected_now",
+    ] {
+        let text = json!({ "type": kind, "id": 1, "payload": { "callId": "c" } }).to_string();
+        assert_eq!(
+            code(&text),
+            (Some(RequestId::Number(1.into())), "self_report_forbidden"),
+            "{kind}"
+        );
+        assert_eq!(
+            code(&json!({ "type": kind }).to_string()),
+            (None, "self_report_forbidden"),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn answers_are_written_as_the_protocol_says() {
+    let id = RequestId::Number(7.into());
+    assert_eq!(
+        &*response(&id, &json!({ "a": 1 })),
+        r#"{"type":"response","id":7,"payload":{"a":1}}"#
+    );
+    let problem = Problem::new(Code::Busy, "the otomo");
+    assert_eq!(
+        &*error(None, &problem),
+        r#"{"type":"error","id":null,"payload":{"code":"busy","message":"the otomo"}}"#
+    );
+    assert_eq!(&*message("snapshot", json!({})), r#"{"type":"snapshot","payload":{}}"#);
+}
+
+fn any_json() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        ".{0,8}".prop_map(Value::from),
+    ];
+    leaf.prop_recursive(3, 24, 4, |inner| {
+        prop_oneof![
+            proptest::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            proptest::collection::btree_map("type|id|payload|callId|otomoId|kind|.{0,4}", inner, 0..5)
+                .prop_map(|fields| fields.into_iter().collect()),
+        ]
+    })
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in ".{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_json_panics_and_every_error_can_be_told(
+        kind in "call_[a-z]{0,7}|rtc_[a-z_]{0,17}|.{0,10}",
+        id in any_json(),
+        payload in any_json(),
+    ) {
+        let text = json!({ "type": kind, "id": id, "payload": payload }).to_string();
+        if let Err(unread) = parse(&text) {
+            let told: Value = serde_json::from_str(&error(unread.id.as_ref(), &unread.problem)).unwrap();
+            prop_assert_eq!(&told["type"], "error");
+        }
+    }
+
+    #[test]
+    fn an_id_comes_back_as_it_was(id in "\\PC{0,64}") {
+        let (read, _) = parse(&json!({ "type": "rtc_capabilities", "id": id }).to_string()).unwrap();
+        prop_assert_eq!(serde_json::to_value(&read).unwrap(), Value::from(id));
+    }
+}

@@ -1,0 +1,74 @@
+//! After a hole in what NATS delivered, every party that is connected here is told afresh where it stands.
+
+use std::time::Duration;
+
+use futures::StreamExt;
+use futures::stream;
+use nats::Party;
+use nats::connection::Link;
+use service::{BoxError, Condition};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::edge::Edge;
+use crate::protocol;
+
+/// Parties that are looked up at once.
+const MOST_AT_ONCE: usize = 16;
+/// Attempts for one party: right after a reconnect JetStream may not answer yet.
+const ATTEMPTS: u32 = 5;
+/// Wait before the second attempt; each further one waits as much longer.
+const RETRY_DELAY: Duration = Duration::from_millis(200);
+
+/// Follows the link until `stop` is cancelled.
+///
+/// # Errors
+/// If the connection is given up, which it never is before the service's end.
+pub(crate) async fn run(edge: Edge, up: Condition, stop: CancellationToken) -> Result<(), BoxError> {
+    let link = edge.calls.nats.link();
+    let following = async { tokio::try_join!(follow(link.clone(), up), fill_gaps(&edge, link.clone())) };
+    match stop.run_until_cancelled(following).await {
+        Some(Err(error)) => Err(error.into()),
+        Some(Ok(_)) | None => Ok(()),
+    }
+}
+
+async fn follow(mut link: watch::Receiver<Link>, up: Condition) -> Result<(), watch::error::RecvError> {
+    loop {
+        up.set(link.borrow_and_update().up);
+        link.changed().await?;
+    }
+}
+
+async fn fill_gaps(edge: &Edge, mut link: watch::Receiver<Link>) -> Result<(), watch::error::RecvError> {
+    let mut seen = link.borrow_and_update().gaps;
+    loop {
+        seen = link.wait_for(|link| link.up && link.gaps != seen).await?.gaps;
+        tell_everybody(edge).await;
+    }
+}
+
+async fn tell_everybody(edge: &Edge) {
+    let parties = edge.directory.connected();
+    metrics::counter!("callpulse_ws_resyncs_total").increment(1);
+    tracing::info!(
+        parties = parties.len(),
+        "there may be a hole in what was delivered: telling everybody where they stand"
+    );
+    stream::iter(parties)
+        .for_each_concurrent(MOST_AT_ONCE, async |party| tell(edge, &party).await)
+        .await;
+}
+
+async fn tell(edge: &Edge, party: &Party) {
+    for attempt in 1..=ATTEMPTS {
+        match edge.calls.snapshot(party).await {
+            // Also to those who are in no call: they may have missed its end.
+            Ok(standing) => return edge.directory.tell(party, &protocol::message("snapshot", standing)),
+            Err(problem) if attempt == ATTEMPTS => {
+                tracing::warn!(%party, %problem, "a party was not told where it stands");
+            }
+            Err(_) => tokio::time::sleep(RETRY_DELAY * attempt).await,
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The service's start and end.
+
+use std::time::Duration;
+
+use nats::active_calls::ActiveCalls;
+use nats::storage::Storage;
+use nats::{FactStore, Nats, NodeId, Source};
+use service::{BoxError, Shell};
+use tokio_util::task::TaskTracker;
+
+use crate::calls::{CallSettings, Calls, terminate};
+use crate::deadlines::Deadlines;
+use crate::directory::Directory;
+use crate::edge::{Edge, Parts};
+use crate::handshake::Door;
+use crate::placement::Workers;
+use crate::settings::Settings;
+use crate::token::Tokens;
+use crate::{listener, resync};
+
+/// The service's name in facts and on NATS.
+const SERVICE: &str = "ws-edge";
+/// What generated node names start with.
+const NODE_PREFIX: &str = "edge";
+
+/// Runs the service until it is asked to stop, and drained.
+///
+/// # Errors
+/// If a port is taken, the storage differs from what the code needs, or a task ends early.
+pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
+    let node_id = match settings.node_id.clone() {
+        Some(node_id) => node_id,
+        None => NodeId::generate(NODE_PREFIX)?,
+    };
+    let (nats_up, storage_open) = (shell.health.condition("nats"), shell.health.condition("storage"));
+    let watching = shell.health.condition("watches");
+
+    let listener = listener::bind(settings.listen, &settings.limits)?;
+    let password = Some(settings.nats_password.expose()).filter(|password| !password.is_empty());
+    let nats = Nats::connect(&settings.nats, password, &format!("{SERVICE} {node_id}")).await?;
+    shell.announce([
+        ("ws", listener.local_addr()?.to_string()),
+        ("node_id", node_id.to_string()),
+    ]);
+
+    let storage = tokio::select! {
+        storage = Storage::open_when_available(&nats) => storage?,
+        () = shell.stop.cancelled() => return Ok(()),
+    };
+    storage_open.set(true);
+
+    let facts = FactStore::new(&nats, &storage, Source::new(SERVICE, &node_id));
+    let calls = Calls {
+        nats: nats.clone(),
+        active: ActiveCalls::new(&storage, facts.clone()),
+        facts,
+        workers: Workers::default(),
+        settings: CallSettings {
+            node_id,
+            ring_timeout: Duration::from_millis(settings.ring_timeout_ms),
+            command_timeout: Duration::from_millis(settings.command_timeout_ms),
+            storage_timeout: Duration::from_millis(settings.storage_timeout_ms),
+        },
+    };
+    let limits = settings.limits;
+    let edge = Edge::new(Parts {
+        door: Door::new(Tokens::new(&settings.jwt), settings.allowed_origins),
+        directory: Directory::new(nats.client.clone(), limits.connections_per_party, limits.message_bytes),
+        limits,
+        calls: calls.clone(),
+        tracker: TaskTracker::new(),
+    });
+
+    let stop = &shell.stop;
+    let mut tasks = shell.tasks();
+    tasks.spawn("listener", listener::serve(listener, edge.clone(), stop.clone()));
+    tasks.spawn("terminate", terminate::serve(calls.clone(), stop.clone()));
+    tasks.spawn("resync", resync::run(edge.clone(), nats_up, stop.clone()));
+    let grace = Duration::from_millis(settings.takeover_grace_ms);
+    let deadlines = Deadlines::new(calls, &storage, grace, edge.tracker.clone(), watching);
+    tasks.spawn("deadlines", deadlines.run(stop.clone()));
+    let outcome = tasks.join().await;
+    if nats.link().borrow().up {
+        // The last answers and notices are still in the client's buffer.
+        shell.drain("nats", nats.client.flush()).await.transpose()?;
+    }
+    outcome.map_err(Into::into)
+}

@@ -1,0 +1,287 @@
+//! What an operator may set, with defaults that are safe on one machine.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use nats::{NatsSettings, NodeId};
+use serde::{Deserialize, Serialize};
+use service::{Secret, ServiceSettings, ShellSettings, Validate};
+
+/// All keys of `ws-edge`; environment variables start with `WS_EDGE__`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Settings {
+    /// Where WebSockets are accepted.
+    pub listen: SocketAddr,
+    /// This node's name in facts and in `active_calls`; generated where none is given.
+    pub node_id: Option<NodeId>,
+    /// Where NATS is.
+    pub nats: NatsSettings,
+    /// The password of `nats.user`.
+    pub nats_password: Secret,
+    /// Who is let in.
+    pub jwt: JwtSettings,
+    /// Origins (`https://app.example`) whose pages may connect, besides pages of this very host. Clients that are no
+    /// browser send no Origin, and need none.
+    pub allowed_origins: Vec<String>,
+    /// How long a call rings.
+    pub ring_timeout_ms: u64,
+    /// How long another node waits for the one whose duty something is, before it does it instead.
+    pub takeover_grace_ms: u64,
+    /// How long a media-worker may take to answer.
+    pub command_timeout_ms: u64,
+    /// How long JetStream may take before a client is told to try again.
+    pub storage_timeout_ms: u64,
+    /// What one client, and all of them, may use.
+    pub limits: Limits,
+    /// Logs, operations port, drain.
+    #[serde(flatten)]
+    pub shell: ShellSettings,
+}
+
+/// The keys `jwt.*`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct JwtSettings {
+    /// Shared with whoever issues tokens. At least as long as the algorithm's hash (RFC 7518 section 3.2).
+    pub secret: Secret,
+    /// The one algorithm that is accepted, whatever a token's header says.
+    pub algorithm: TokenAlgorithm,
+    /// What a token's `aud` must name.
+    pub audience: String,
+    /// How far apart the clocks may be, in seconds; at most 5.
+    pub leeway_s: u64,
+}
+
+/// HMAC with SHA-2 (RFC 7518 section 3.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum TokenAlgorithm {
+    /// SHA-256
+    HS256,
+    /// SHA-384
+    HS384,
+    /// SHA-512
+    HS512,
+}
+
+/// The keys `limits.*`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Limits {
+    /// Sockets of this node.
+    pub connections: usize,
+    /// Sockets of one party on this node; a further one closes the oldest.
+    pub connections_per_party: usize,
+    /// From `accept` to the end of the upgrade, the wait for the first byte included.
+    pub handshake_timeout_ms: u64,
+    /// The longest message and frame, in bytes.
+    pub message_bytes: usize,
+    /// Read buffer of a socket, in bytes, allocated for as long as it is open.
+    pub read_buffer_bytes: usize,
+    /// What the kernel may hold for a client that does not read, in bytes.
+    pub send_buffer_bytes: u32,
+    /// Messages that wait for a client that does not read; one more closes it.
+    pub queued_messages: usize,
+    /// How long one write may be stuck.
+    pub write_timeout_ms: u64,
+    /// How often a client is pinged; two intervals without a sign of life close it.
+    pub ping_interval_ms: u64,
+    /// Messages a second of one client, in the long run.
+    pub messages_per_second: u32,
+    /// Messages of one client at once.
+    pub message_burst: u32,
+    /// Messages refused in a row until the client is closed.
+    pub flood_limit: u32,
+    /// Requests of one client that wait for the one before.
+    pub pending_requests: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from(([127, 0, 0, 1], 4001)),
+            node_id: None,
+            nats: NatsSettings::default(),
+            nats_password: Secret::default(),
+            jwt: JwtSettings::default(),
+            allowed_origins: Vec::new(),
+            ring_timeout_ms: 30_000,
+            takeover_grace_ms: 2_000,
+            command_timeout_ms: 3_000,
+            storage_timeout_ms: 5_000,
+            limits: Limits::default(),
+            shell: ShellSettings::with_ops_port(4002),
+        }
+    }
+}
+
+impl Default for JwtSettings {
+    fn default() -> Self {
+        Self {
+            secret: Secret::default(),
+            algorithm: TokenAlgorithm::HS256,
+            audience: "callpulse".to_owned(),
+            leeway_s: 2,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_party: 8,
+            handshake_timeout_ms: 10_000,
+            message_bytes: 64 * 1024,
+            read_buffer_bytes: 4 * 1024,
+            send_buffer_bytes: 64 * 1024,
+            queued_messages: 256,
+            write_timeout_ms: 10_000,
+            ping_interval_ms: 25_000,
+            messages_per_second: 20,
+            message_burst: 40,
+            flood_limit: 100,
+            pending_requests: 16,
+        }
+    }
+}
+
+impl TokenAlgorithm {
+    /// The shortest key that is as strong as the hash, in bytes.
+    pub fn least_secret_bytes(self) -> usize {
+        match self {
+            Self::HS256 => 32,
+            Self::HS384 => 48,
+            Self::HS512 => 64,
+        }
+    }
+}
+
+impl Limits {
+    /// `handshake_timeout_ms`
+    pub fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout_ms)
+    }
+
+    /// `write_timeout_ms`
+    pub fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.write_timeout_ms)
+    }
+
+    /// `ping_interval_ms`
+    pub fn ping_interval(&self) -> Duration {
+        Duration::from_millis(self.ping_interval_ms)
+    }
+}
+
+/// The largest read buffer that 10,000 idle sockets can afford is far below this.
+const READ_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+
+impl Validate for Settings {
+    fn validate(&self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let (given, least) = (self.jwt.secret.expose().len(), self.jwt.algorithm.least_secret_bytes());
+        if given == 0 {
+            wrong.push("jwt.secret: is needed, or jwt.secret_file: without it nobody can be let in".to_owned());
+        } else if given < least {
+            wrong.push(format!(
+                "jwt.secret: has {given} bytes, {:?} needs at least {least}",
+                self.jwt.algorithm
+            ));
+        }
+        if self.jwt.leeway_s > 5 {
+            wrong.push("jwt.leeway_s: is at most 5".to_owned());
+        }
+        if self.jwt.audience.is_empty() {
+            wrong.push("jwt.audience: must not be empty".to_owned());
+        }
+        for origin in &self.allowed_origins {
+            let rest = origin
+                .strip_prefix("https://")
+                .or_else(|| origin.strip_prefix("http://"));
+            if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['/', '*', ' '])) {
+                wrong.push("allowed_origins: each is a scheme and a host, such as https://app.example".to_owned());
+            }
+        }
+        let limits = &self.limits;
+        let positive = [
+            ("ring_timeout_ms", self.ring_timeout_ms),
+            ("command_timeout_ms", self.command_timeout_ms),
+            ("storage_timeout_ms", self.storage_timeout_ms),
+            ("limits.connections", limits.connections as u64),
+            ("limits.connections_per_party", limits.connections_per_party as u64),
+            ("limits.handshake_timeout_ms", limits.handshake_timeout_ms),
+            ("limits.message_bytes", limits.message_bytes as u64),
+            ("limits.send_buffer_bytes", limits.send_buffer_bytes.into()),
+            ("limits.queued_messages", limits.queued_messages as u64),
+            ("limits.write_timeout_ms", limits.write_timeout_ms),
+            ("limits.ping_interval_ms", limits.ping_interval_ms),
+            ("limits.messages_per_second", limits.messages_per_second.into()),
+            ("limits.message_burst", limits.message_burst.into()),
+            ("limits.flood_limit", limits.flood_limit.into()),
+            ("limits.pending_requests", limits.pending_requests as u64),
+        ];
+        wrong.extend(
+            positive
+                .iter()
+                .filter(|(_, value)| *value == 0)
+                .map(|(key, _)| format!("{key}: must not be 0")),
+        );
+        if !(512..=READ_BUFFER_BYTES_MAX).contains(&limits.read_buffer_bytes) {
+            wrong.push(format!(
+                "limits.read_buffer_bytes: is from 512 to {READ_BUFFER_BYTES_MAX}"
+            ));
+        }
+        wrong
+    }
+}
+
+impl ServiceSettings for Settings {
+    fn shell(&self) -> &ShellSettings {
+        &self.shell
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn problems(change: impl FnOnce(&mut Settings)) -> Vec<String> {
+        let mut settings = Settings::default();
+        settings.jwt.secret = Secret::new("x".repeat(32));
+        change(&mut settings);
+        settings.validate()
+    }
+
+    #[test]
+    fn the_defaults_lack_nothing_but_the_secret() {
+        assert!(problems(|_| ()).is_empty());
+        assert_eq!(problems(|settings| settings.jwt.secret = Secret::default()).len(), 1);
+    }
+
+    #[test]
+    fn a_secret_is_as_long_as_the_hash() {
+        assert!(problems(|settings| settings.jwt.secret = Secret::new("x".repeat(31)))[0].contains("31 bytes"));
+        assert!(problems(|settings| settings.jwt.algorithm = TokenAlgorithm::HS512)[0].contains("at least 64"));
+    }
+
+    #[test]
+    fn origins_are_no_patterns() {
+        for origin in [
+            "*",
+            "https://",
+            "app.example",
+            "https://*.example",
+            "https://a.example/path",
+        ] {
+            assert_eq!(
+                problems(|settings| settings.allowed_origins = vec![origin.to_owned()]).len(),
+                1,
+                "{origin}"
+            );
+        }
+        assert!(problems(|settings| settings.allowed_origins = vec!["https://a.example:8443".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn a_limit_of_nothing_is_refused() {
+        assert_eq!(problems(|settings| settings.limits.connections = 0).len(), 1);
+    }
+}
