@@ -6,8 +6,7 @@ use aes_gcm::aes::{Aes128, Aes256};
 use aes_gcm::{Aes128Gcm, Aes256Gcm, Nonce};
 use ctr::Ctr128BE;
 use ctr::cipher::{KeyIvInit, StreamCipher};
-use hmac::{Hmac, Mac};
-use sha1::Sha1;
+use sha1::{Digest, Sha1};
 
 /// The protection profiles that DTLS can negotiate with mediasoup (RFC 5764, RFC 7714).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,10 +139,11 @@ fn gcm(key: &[u8], iv: &[u8], aad: &[u8], msg: &[u8]) -> Vec<u8> {
     .unwrap()
 }
 
+/// RFC 2104, for a key of at most a block.
 fn hmac_sha1(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha1>::new_from_slice(key).unwrap();
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().to_vec()
+    let pad = |byte: u8| -> Vec<u8> { key.iter().chain(&[0; 64]).take(64).map(|octet| octet ^ byte).collect() };
+    let inner = Sha1::new_with_prefix(pad(0x36)).chain_update(parts.concat()).finalize();
+    Sha1::new_with_prefix(pad(0x5c)).chain_update(inner).finalize().to_vec()
 }
 
 /// The SRTCP index behind its E flag, which says that the packet is encrypted.
