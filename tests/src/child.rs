@@ -39,6 +39,7 @@ impl Child {
         let stderr = File::options().create(true).append(true).open(log);
         let stderr = stderr.with_context(|| format!("opening {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        command.process_group(0); // a Ctrl-C in the terminal is ours alone: we stop them in order
         die_with_parent(command);
         let inner = command
             .spawn()

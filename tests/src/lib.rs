@@ -3,7 +3,9 @@
 //! From the ground up: bounded waiting ([`eventually`], [`inbox`]), processes that never outlive a test ([`child`]), a
 //! server of its own for each test ([`nats_server`]), the services beside it ([`process`], [`stack`]), and who uses them:
 //! a [`party`] on a WebSocket with a [`token`], a [`caller`] on WebRTC ([`transport`], [`opus`], [`padding`]), and a
-//! reader of the stored [`facts`].
+//! reader of the stored [`facts`]. [`conversation`] brings two of them into a call.
+//!
+//! [`demo`] plays a whole call on it.
 //!
 //! It reads the wire as an outsider would: JSON values on the WebSocket, never the services' own types.
 
@@ -22,5 +24,9 @@ pub mod padding;
 pub mod transport;
 
 pub mod caller;
+pub mod conversation;
 pub mod facts;
 pub mod stack;
+
+pub mod demo;
+pub mod floor;

@@ -8,48 +8,23 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
-use tokio::time::timeout;
-use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::{self, Message};
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
 
 use crate::inbox::Inbox;
 use crate::token::{self, Role};
+use handshake::{Socket, open};
+
+pub use handshake::Handshake;
+
+mod handshake;
 
 /// How long connecting, an answer or a notice may take, unless said otherwise.
 pub const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Messages that may wait to be written.
 const QUEUED_MESSAGES: usize = 64;
-
-type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
-
-/// How to knock at an edge.
-#[derive(Debug, Clone, Default)]
-pub struct Handshake {
-    /// `Authorization: Bearer …`.
-    pub bearer: Option<String>,
-    /// `Sec-WebSocket-Protocol`, where browsers have to put their token.
-    pub subprotocols: Vec<String>,
-    /// `Origin`.
-    pub origin: Option<String>,
-    /// Path and query; `/` if empty.
-    pub path: String,
-}
-
-impl Handshake {
-    /// With a token in the header, as a native client does.
-    #[must_use]
-    pub fn bearer(token: String) -> Self {
-        Self {
-            bearer: Some(token),
-            ..Self::default()
-        }
-    }
-}
 
 /// A message received, and when.
 #[derive(Debug)]
@@ -211,10 +186,10 @@ impl Party {
     /// # Errors
     /// When no answer comes in time.
     pub async fn ask(&self, kind: &str, payload: Value) -> Result<Answer> {
-        let id = format!("{}-{}", self.name, self.next_id.fetch_add(1, Ordering::Relaxed));
+        let id = json!(self.next_id.fetch_add(1, Ordering::Relaxed));
         self.send(json!({ "type": kind, "id": id, "payload": payload })).await?;
         let what = format!("the answer to {kind} of {}", self.name);
-        let is_answer = |received: &Received| received.message.get("id").and_then(Value::as_str) == Some(&id);
+        let is_answer = |received: &Received| received.message.get("id") == Some(&id);
         let received = self.inbox.take(&what, ANSWERED_WITHIN, is_answer).await?;
         let text = |key: &str| {
             received
@@ -324,29 +299,6 @@ impl Party {
     pub fn closed(&self) -> Option<String> {
         self.inbox.closed()
     }
-}
-
-/// The outer error is no answer in time, the inner one a refusal.
-async fn open(edge: SocketAddr, handshake: &Handshake) -> Result<Result<Socket, tungstenite::Error>> {
-    let path = if handshake.path.is_empty() {
-        "/"
-    } else {
-        &handshake.path
-    };
-    let mut request = ClientRequestBuilder::new(format!("ws://{edge}{path}").parse()?);
-    if let Some(token) = &handshake.bearer {
-        request = request.with_header("Authorization", format!("Bearer {token}"));
-    }
-    if let Some(origin) = &handshake.origin {
-        request = request.with_header("Origin", origin);
-    }
-    for subprotocol in &handshake.subprotocols {
-        request = request.with_sub_protocol(subprotocol);
-    }
-    let without_nagle = true;
-    let opened = timeout(ANSWERED_WITHIN, connect_async_with_config(request, None, without_nagle)).await;
-    let opened = opened.with_context(|| format!("no handshake with {edge} within {ANSWERED_WITHIN:?}"))?;
-    Ok(opened.map(|(socket, _)| socket))
 }
 
 async fn read(

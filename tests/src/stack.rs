@@ -2,8 +2,9 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use tempfile::TempDir;
 
@@ -14,6 +15,9 @@ use crate::token;
 const MEDIA_WORKER: &str = "media-worker";
 const WS_EDGE: &str = "ws-edge";
 const BILLING_TIMER: &str = "billing-timer";
+
+/// How long a service may take to drain and stop.
+const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// What to start, and with which settings.
 #[derive(Debug, Clone)]
@@ -196,6 +200,26 @@ impl Stack {
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Stops everything in order: edges first, the server last.
+    ///
+    /// # Errors
+    /// When a process does not stop in time, or not with success. The others are stopped all the same.
+    pub async fn stop(mut self) -> Result<()> {
+        let services = self.edges.iter_mut().chain(&mut self.timers).chain(&mut self.workers);
+        let mut failures = Vec::new();
+        for service in services {
+            let name = service.child().name().to_owned();
+            match service.terminate(STOP_WITHIN).await {
+                Ok(status) if status.success() => {}
+                Ok(status) => failures.push(format!("{name} stopped with {status}")),
+                Err(error) => failures.push(format!("{error:#}")),
+            }
+        }
+        self.nats.stop().await?;
+        ensure!(failures.is_empty(), "{}", failures.join("; "));
+        Ok(())
     }
 
     /// Waits until every process is ready.

@@ -1,0 +1,103 @@
+//! Two parties in one call, brought to where a test begins.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::caller::Caller;
+use crate::party::Party;
+use crate::token::Role;
+
+/// A call and the sockets of its two parties.
+#[derive(Debug)]
+pub struct Conversation {
+    /// The call.
+    pub call_id: String,
+    /// Who calls.
+    pub user: Party,
+    /// Who is called.
+    pub otomo: Party,
+}
+
+/// Where the two parties connect, and their names.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair<'a> {
+    /// The user's edge.
+    pub user_edge: SocketAddr,
+    /// The otomo's edge.
+    pub otomo_edge: SocketAddr,
+    /// The user's identifier.
+    pub user: &'a str,
+    /// The otomo's identifier.
+    pub otomo: &'a str,
+}
+
+impl Conversation {
+    /// Both connected, and the otomo's screen ringing.
+    ///
+    /// # Errors
+    /// When a step is refused or does not come in time.
+    pub async fn ringing(pair: Pair<'_>) -> Result<Self> {
+        let otomo = Party::connect(pair.otomo_edge, Role::Otomo, pair.otomo).await?;
+        let user = Party::connect(pair.user_edge, Role::User, pair.user).await?;
+        for party in [&user, &otomo] {
+            party.expect_notice("welcome").await?;
+        }
+        let answer = user.request("call_request", json!({ "otomoId": pair.otomo })).await?;
+        let call_id = answer
+            .get("callId")
+            .and_then(Value::as_str)
+            .context("no callId")?
+            .to_owned();
+        let ringing = otomo.expect_notice("incoming_call").await?;
+        anyhow::ensure!(
+            ringing.payload()["callId"] == call_id.as_str(),
+            "another call rings: {ringing:?}"
+        );
+        Ok(Self { call_id, user, otomo })
+    }
+
+    /// The otomo has taken the call, and both know.
+    ///
+    /// # Errors
+    /// As [`ringing`](Self::ringing).
+    pub async fn accepted(pair: Pair<'_>) -> Result<Self> {
+        let conversation = Self::ringing(pair).await?;
+        conversation.otomo.request("call_accept", conversation.id()).await?;
+        for party in conversation.parties() {
+            party.expect_notice("call_accepted").await?;
+        }
+        Ok(conversation)
+    }
+
+    /// Both have joined the media and hear each other; the user spoke first.
+    ///
+    /// # Errors
+    /// As [`ringing`](Self::ringing).
+    pub async fn talking(pair: Pair<'_>) -> Result<(Self, Caller, Caller)> {
+        let conversation = Self::accepted(pair).await?;
+        let mut user = Caller::join(&conversation.user).await?;
+        let mut otomo = Caller::join(&conversation.otomo).await?;
+        user.start_talking().await?;
+        for party in conversation.parties() {
+            party.expect_notice("call_connected").await?;
+        }
+        otomo.start_talking().await?;
+        user.listen(&conversation.user).await?;
+        otomo.listen(&conversation.otomo).await?;
+        Ok((conversation, user, otomo))
+    }
+
+    /// What requests about this call have as their payload.
+    #[must_use]
+    pub fn id(&self) -> Value {
+        json!({ "callId": self.call_id })
+    }
+
+    /// The user and the otomo.
+    #[must_use]
+    pub fn parties(&self) -> [&Party; 2] {
+        [&self.user, &self.otomo]
+    }
+}

@@ -1,0 +1,61 @@
+//! Knocking at an edge, politely or not.
+
+use std::net::SocketAddr;
+
+use anyhow::{Context, Result};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite;
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async_with_config};
+
+use super::ANSWERED_WITHIN;
+
+pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
+
+/// How to knock at an edge.
+#[derive(Debug, Clone, Default)]
+pub struct Handshake {
+    /// `Authorization: Bearer …`.
+    pub bearer: Option<String>,
+    /// `Sec-WebSocket-Protocol`, where browsers have to put their token.
+    pub subprotocols: Vec<String>,
+    /// `Origin`.
+    pub origin: Option<String>,
+    /// Path and query; `/ws` if empty.
+    pub path: String,
+}
+
+impl Handshake {
+    /// With a token in the header, as a native client does.
+    #[must_use]
+    pub fn bearer(token: String) -> Self {
+        Self {
+            bearer: Some(token),
+            ..Self::default()
+        }
+    }
+}
+
+/// The outer error is no answer in time, the inner one a refusal.
+pub(super) async fn open(edge: SocketAddr, handshake: &Handshake) -> Result<Result<Socket, tungstenite::Error>> {
+    let path = if handshake.path.is_empty() {
+        "/"
+    } else {
+        &handshake.path
+    };
+    let mut request = ClientRequestBuilder::new(format!("ws://{edge}{path}").parse()?);
+    if let Some(token) = &handshake.bearer {
+        request = request.with_header("Authorization", format!("Bearer {token}"));
+    }
+    if let Some(origin) = &handshake.origin {
+        request = request.with_header("Origin", origin);
+    }
+    for subprotocol in &handshake.subprotocols {
+        request = request.with_sub_protocol(subprotocol);
+    }
+    let without_nagle = true;
+    let opened = timeout(ANSWERED_WITHIN, connect_async_with_config(request, None, without_nagle)).await;
+    let opened = opened.with_context(|| format!("no handshake with {edge} within {ANSWERED_WITHIN:?}"))?;
+    Ok(opened.map(|(socket, _)| socket))
+}
