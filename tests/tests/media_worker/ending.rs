@@ -1,0 +1,139 @@
+use nats::command::{CallClosed, CloseCall};
+use nats::event::{Source, TraceParent};
+use nats::fact::Ended;
+use nats::request::RefusalCode;
+use nats::storage::Storage;
+use nats::{EndReason, FactStore, Guard, Nats, NatsSettings, Role, Timestamp};
+
+use crate::rig::{Rig, SOON, asker, code};
+
+#[tokio::test]
+async fn hanging_up_stores_the_end_once_and_says_when() {
+    let rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    let hears = rig.notices(&parties.party(Role::Otomo)).await;
+    let speaker = rig.join(&asker(&parties, Role::User)).await;
+    speaker.talk().await;
+    // No wait for the fact: the end must not overtake it.
+    hears.expect("call_connected").await;
+    let closed = rig.hang_up(&parties).await.unwrap();
+    let facts = rig.facts.of_call(parties.call_id.as_str()).await.unwrap();
+    let names: Vec<_> = facts.iter().map(|fact| fact.name.as_str()).collect();
+    assert_eq!(names, ["rtp_detected", "ended"]);
+    let ended = &facts[1];
+    assert_eq!(ended.payload["reason"], "hangup");
+    assert_eq!(ended.payload["by"], "user");
+    assert_eq!(ended.payload["connectedAt"], facts[0].payload["connectedAt"]);
+    let stored: CallClosed = serde_json::from_value(ended.payload.clone()).unwrap();
+    assert_eq!(closed, stored);
+    assert_eq!(code(rig.hang_up(&parties).await), RefusalCode::UnknownCall);
+    assert_eq!(
+        hears.count("call_ended"),
+        0,
+        "the settlement tells, for only it knows what is billed"
+    );
+}
+
+#[tokio::test]
+async fn a_call_that_never_began_is_told_to_be_over_by_the_worker() {
+    let rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    let hears = rig.notices(&parties.party(Role::User)).await;
+    let closed = rig.hang_up(&parties).await.unwrap();
+    assert_eq!(closed.connected_at, None);
+    let notice = hears.expect("call_ended").await;
+    assert_eq!(
+        (&notice["billedMinutes"], &notice["reason"]),
+        (&0.into(), &"hangup".into())
+    );
+    assert_eq!(rig.stored(&parties).await, ["ended"]);
+}
+
+#[tokio::test]
+async fn a_room_is_given_back_without_a_fact() {
+    let rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    let closed = rig
+        .ask(&CloseCall {
+            call_id: parties.call_id.clone(),
+            end: None,
+        })
+        .await
+        .unwrap();
+    assert_eq!(
+        closed,
+        CallClosed {
+            ended_at: None,
+            connected_at: None
+        }
+    );
+    assert_eq!(rig.stored(&parties).await, [""; 0]);
+    assert_eq!(code(rig.hang_up(&parties).await), RefusalCode::UnknownCall);
+}
+
+#[tokio::test]
+async fn who_ended_it_first_is_right() {
+    let rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    let settings = NatsSettings {
+        url: rig.nats.url(),
+        ..NatsSettings::default()
+    };
+    let nats = Nats::connect(&settings, None, "test").await.unwrap();
+    let storage = Storage::open_when_available(&nats).await.unwrap();
+    let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
+    let ended_at = Timestamp::now();
+    let theirs = Ended {
+        parties: parties.clone(),
+        ended_at,
+        reason: EndReason::WorkerLost,
+        by: "edge-1".to_owned(),
+        connected_at: None,
+    };
+    store
+        .publish(&theirs.into(), Guard::First, TraceParent::generate())
+        .await
+        .unwrap();
+    let closed = rig.hang_up(&parties).await.unwrap();
+    assert_eq!(
+        closed,
+        CallClosed {
+            ended_at: Some(ended_at),
+            connected_at: None
+        }
+    );
+    assert_eq!(rig.stored(&parties).await, ["ended"]);
+}
+
+#[tokio::test]
+async fn hanging_up_from_both_sides_at_once_ends_it_once() {
+    let rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    let answers = futures::future::join_all((0..8).map(|_| rig.hang_up(&parties))).await;
+    let mut closed = Vec::new();
+    for answer in answers {
+        match answer {
+            Ok(answer) => closed.push(answer),
+            // Came after all was over.
+            refused => assert_eq!(code(refused), RefusalCode::UnknownCall),
+        }
+    }
+    assert!(!closed.is_empty());
+    assert!(closed.windows(2).all(|pair| pair[0] == pair[1]), "{closed:?}");
+    assert_eq!(rig.stored(&parties).await, ["ended"]);
+}
+
+#[tokio::test]
+async fn a_call_without_rtp_is_given_up_in_time() {
+    let rig = Rig::start(&[("media_timeout_ms", "500"), ("stats_interval_ms", "100")]).await;
+    let parties = rig.call().await;
+    let hears = rig.notices(&parties.party(Role::User)).await;
+    rig.join(&asker(&parties, Role::User)).await;
+    let fact = rig.facts.expect(parties.call_id.as_str(), "ended", SOON).await.unwrap();
+    assert_eq!(
+        (&fact.payload["reason"], &fact.payload["by"]),
+        (&"media_timeout".into(), &"mw-1".into())
+    );
+    assert!(fact.payload["connectedAt"].is_null());
+    assert_eq!(hears.expect("call_ended").await["reason"], "media_timeout");
+}

@@ -1,0 +1,174 @@
+use std::time::Duration;
+
+use anyhow::ensure;
+use callpulse_tests::eventually::eventually;
+use futures::StreamExt;
+use nats::command::OpenCall;
+use nats::fleet::{Fleet, FleetChange};
+use nats::request::RefusalCode;
+use nats::storage::Storage;
+use nats::{Nats, NatsSettings, Role};
+
+use crate::rig::{Rig, SOON, asker, code, some_parties};
+
+/// The next change that fits.
+async fn change(changes: &mut (impl futures::Stream<Item = FleetChange> + Unpin), fits: impl Fn(&FleetChange) -> bool) {
+    let found = tokio::time::timeout(SOON, changes.by_ref().any(|change| std::future::ready(fits(&change)))).await;
+    assert!(found.expect("no such change of the fleet in time"), "the watch ended");
+}
+
+async fn watch(rig: &Rig) -> impl futures::Stream<Item = FleetChange> + Unpin + use<> {
+    let settings = NatsSettings {
+        url: rig.nats.url(),
+        ..NatsSettings::default()
+    };
+    let nats = Nats::connect(&settings, None, "test").await.unwrap();
+    let storage = Storage::open_when_available(&nats).await.unwrap();
+    let changes = Fleet::new(&storage).watch().await.unwrap();
+    changes.map(Result::unwrap).boxed()
+}
+
+fn is_gone(change: &FleetChange) -> bool {
+    matches!(change, FleetChange::Gone(worker) if worker.as_str() == "mw-1")
+}
+
+#[tokio::test]
+async fn a_worker_says_what_it_hosts_and_its_entry_dies_with_it() {
+    let mut rig = Rig::start(&[("capacity", "7"), ("heartbeat_interval_ms", "200")]).await;
+    let mut changes = watch(&rig).await;
+    let parties = rig.call().await;
+    change(
+        &mut changes,
+        |change| matches!(change, FleetChange::Alive(it) if it.calls == 1 && it.capacity == 7 && !it.draining),
+    )
+    .await;
+    rig.hang_up(&parties).await.unwrap();
+    change(
+        &mut changes,
+        |change| matches!(change, FleetChange::Alive(it) if it.calls == 0),
+    )
+    .await;
+    rig.worker.kill().unwrap();
+    change(&mut changes, is_gone).await;
+}
+
+#[tokio::test]
+async fn a_stopping_worker_takes_no_calls_ends_what_is_left_and_withdraws() {
+    let mut rig = Rig::start(&[("drain_timeout_ms", "4000")]).await;
+    let mut changes = watch(&rig).await;
+    let (connected, silent) = (rig.call().await, rig.call().await);
+    let speaker = rig.join(&asker(&connected, Role::User)).await;
+    let hears = rig.notices(&silent.party(Role::User)).await;
+    speaker.talk().await;
+    rig.facts
+        .expect(connected.call_id.as_str(), "rtp_detected", SOON)
+        .await
+        .unwrap();
+
+    let client = rig.client().clone();
+    let worker_id = rig.worker_id.clone();
+    let refused = async {
+        change(
+            &mut changes,
+            |change| matches!(change, FleetChange::Alive(it) if it.draining),
+        )
+        .await;
+        let open = OpenCall {
+            parties: some_parties(),
+        };
+        let trace = nats::TraceParent::generate();
+        code(nats::request::ask(&client, &worker_id, &open, trace, SOON).await)
+    };
+    let (status, refused) = tokio::join!(rig.worker.terminate(SOON), refused);
+    assert!(status.unwrap().success());
+    assert_eq!(refused, RefusalCode::Draining);
+    change(&mut changes, is_gone).await;
+    for (parties, facts) in [(&connected, &["rtp_detected", "ended"][..]), (&silent, &["ended"])] {
+        assert_eq!(rig.stored(parties).await, facts);
+        let ended = rig.facts.expect(parties.call_id.as_str(), "ended", SOON).await.unwrap();
+        assert_eq!(
+            (&ended.payload["reason"], &ended.payload["by"]),
+            (&"worker_shutdown".into(), &"mw-1".into())
+        );
+    }
+    assert_eq!(hears.expect("call_ended").await["reason"], "worker_shutdown");
+}
+
+#[tokio::test]
+async fn a_stopping_worker_lets_its_calls_end_by_themselves() {
+    let mut rig = Rig::start(&[("drain_timeout_ms", "60000")]).await;
+    let mut changes = watch(&rig).await;
+    let parties = rig.call().await;
+    let client = rig.client().clone();
+    let worker_id = rig.worker_id.clone();
+    let hang_up = async {
+        change(
+            &mut changes,
+            |change| matches!(change, FleetChange::Alive(it) if it.draining),
+        )
+        .await;
+        let end = Some(nats::command::End {
+            reason: nats::EndReason::Hangup,
+            by: "user".to_owned(),
+        });
+        let close = nats::command::CloseCall {
+            call_id: parties.call_id.clone(),
+            end,
+        };
+        nats::request::ask(&client, &worker_id, &close, nats::TraceParent::generate(), SOON)
+            .await
+            .unwrap();
+    };
+    let (status, ()) = tokio::join!(rig.worker.terminate(SOON), hang_up);
+    assert!(status.unwrap().success(), "and not only after a minute");
+    let ended = rig.facts.expect(parties.call_id.as_str(), "ended", SOON).await.unwrap();
+    assert_eq!(ended.payload["reason"], "hangup");
+}
+
+#[tokio::test]
+async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released() {
+    use nats::fact::Ended;
+    use nats::{EndReason, FactStore, Guard, Source, Timestamp, TraceParent};
+
+    let rig = Rig::start(&[("heartbeat_interval_ms", "500")]).await;
+    let mut changes = watch(&rig).await;
+    let (lost, kept) = (rig.call().await, rig.call().await);
+    rig.worker.freeze().unwrap();
+    change(&mut changes, is_gone).await;
+    let settings = NatsSettings {
+        url: rig.nats.url(),
+        ..NatsSettings::default()
+    };
+    let nats = Nats::connect(&settings, None, "test").await.unwrap();
+    let storage = Storage::open_when_available(&nats).await.unwrap();
+    let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
+    let ended = Ended {
+        parties: lost.clone(),
+        ended_at: Timestamp::now(),
+        reason: EndReason::WorkerLost,
+        by: "edge-1".to_owned(),
+        connected_at: None,
+    };
+    store
+        .publish(&ended.into(), Guard::First, TraceParent::generate())
+        .await
+        .unwrap();
+    rig.worker.thaw().unwrap();
+    eventually("the lost call is released", SOON, async || {
+        let ask = nats::command::GetCapabilities {
+            asker: asker(&lost, Role::User),
+        };
+        let answer = nats::request::ask(
+            rig.client(),
+            &rig.worker_id,
+            &ask,
+            TraceParent::generate(),
+            Duration::from_secs(5),
+        );
+        ensure!(answer.await.is_err(), "it is still there");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    rig.capabilities(&asker(&kept, Role::User)).await;
+}

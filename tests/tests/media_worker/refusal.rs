@@ -1,0 +1,259 @@
+use anyhow::ensure;
+use callpulse_tests::eventually::eventually;
+use futures::StreamExt;
+use nats::command::{Asker, Direction, MEDIA_OPERATIONS, Produce, ResumeConsumer};
+use nats::request::RefusalCode;
+use nats::storage::PARKED;
+use nats::{CallId, Role, parking};
+use serde_json::{Value, json};
+
+use crate::rig::{Rig, SOON, asker, code, refusal, rtp_parameters};
+
+fn hex() -> String {
+    ["AB"; 32].join(":")
+}
+
+fn dtls(value: &str) -> Value {
+    json!({ "role": "client", "fingerprints": [{ "algorithm": "sha-256", "value": value }] })
+}
+
+#[tokio::test]
+async fn nobody_but_the_two_parties_touches_a_calls_media() {
+    let rig = Rig::start(&[]).await;
+    let (parties, others) = (rig.call().await, rig.call().await);
+    let stranger = asker(&others, Role::User);
+    for third in [
+        Asker {
+            call_id: parties.call_id.clone(),
+            ..stranger.clone()
+        },
+        Asker {
+            role: Role::Otomo,
+            ..asker(&parties, Role::User)
+        },
+        Asker {
+            party_id: "user.*".to_owned(),
+            ..asker(&parties, Role::User)
+        },
+        Asker {
+            party_id: String::new(),
+            ..asker(&parties, Role::User)
+        },
+    ] {
+        let answer = rig
+            .ask(&nats::command::CreateTransport {
+                asker: third.clone(),
+                direction: Direction::Send,
+            })
+            .await;
+        assert_eq!(code(answer), RefusalCode::NotAParty, "{third:?}");
+    }
+    let nowhere = Asker {
+        call_id: CallId::generate(),
+        ..asker(&parties, Role::User)
+    };
+    let answer = rig.ask(&nats::command::GetCapabilities { asker: nowhere }).await;
+    assert_eq!(code(answer), RefusalCode::UnknownCall);
+
+    // The peer's transport is as foreign as a third party's.
+    let user = asker(&parties, Role::User);
+    let created = rig.create(&asker(&parties, Role::Otomo), Direction::Send).await;
+    let answer = rig.produce(&user, &created.id, rtp_parameters(100, 1)).await;
+    assert_eq!(code(answer), RefusalCode::UnknownTransport);
+    assert_eq!(
+        code(rig.connect(&user, &created.id, dtls(&hex())).await),
+        RefusalCode::UnknownTransport
+    );
+}
+
+#[tokio::test]
+async fn a_party_sends_one_audio_stream_and_no_other() {
+    let rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    let user = asker(&parties, Role::User);
+    let speaker = rig.join(&user).await;
+    let payload_type = rig.payload_type(&user).await;
+    let again = rig
+        .produce(&user, &speaker.transport_id, rtp_parameters(payload_type, 99))
+        .await;
+    assert_eq!(code(again), RefusalCode::AlreadyProducing);
+    for kind in ["video", "", "Audio"] {
+        let video = Produce {
+            asker: user.clone(),
+            transport_id: speaker.transport_id.clone(),
+            kind: kind.to_owned(),
+            rtp_parameters: rtp_parameters(payload_type, 99),
+        };
+        assert_eq!(code(rig.ask(&video).await), RefusalCode::AudioOnly, "{kind}");
+    }
+    let receiving = rig.create(&user, Direction::Recv).await;
+    let answer = rig
+        .produce(&user, &receiving.id, rtp_parameters(payload_type, 99))
+        .await;
+    assert_eq!(code(answer), RefusalCode::UnknownTransport, "not on the receiving one");
+}
+
+#[tokio::test]
+async fn hearing_needs_somebody_who_speaks_and_what_fits() {
+    let rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    let (user, otomo) = (asker(&parties, Role::User), asker(&parties, Role::Otomo));
+    let capabilities = rig.capabilities(&otomo).await;
+    let receiving = rig.create(&otomo, Direction::Recv).await;
+    let answer = rig.consume(&otomo, &receiving.id, capabilities.clone()).await;
+    assert_eq!(code(answer), RefusalCode::NoProducer);
+    let _speaker = rig.join(&user).await;
+    let video = json!({ "codecs": [{ "kind": "video", "mimeType": "video/VP8", "clockRate": 90_000 }] });
+    assert_eq!(
+        code(rig.consume(&otomo, &receiving.id, video).await),
+        RefusalCode::CannotConsume
+    );
+    assert_eq!(
+        code(rig.consume(&otomo, &receiving.id, json!(7)).await),
+        RefusalCode::InvalidParameters
+    );
+    let consumed = rig.consume(&otomo, &receiving.id, capabilities.clone()).await.unwrap();
+    let again = rig.consume(&otomo, &receiving.id, capabilities).await.unwrap();
+    assert_ne!(consumed.consumer_id, again.consumer_id);
+    let stale = ResumeConsumer {
+        asker: otomo.clone(),
+        consumer_id: consumed.consumer_id,
+    };
+    assert_eq!(
+        code(rig.ask(&stale).await),
+        RefusalCode::UnknownConsumer,
+        "the newer one took its place"
+    );
+    let theirs = ResumeConsumer {
+        asker: user,
+        consumer_id: again.consumer_id,
+    };
+    assert_eq!(code(rig.ask(&theirs).await), RefusalCode::UnknownConsumer);
+}
+
+#[tokio::test]
+async fn malformed_parameters_are_told_and_harm_nobody() {
+    let mut rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    let user = asker(&parties, Role::User);
+    let created = rig.create(&user, Direction::Send).await;
+    let candidates = created.ice_candidates.as_array().unwrap();
+    assert!(
+        candidates
+            .iter()
+            .all(|it| it["ip"] == it["address"] && it["ip"] == "127.0.0.1"),
+        "{candidates:?}"
+    );
+    for wrong in [
+        json!(null),
+        json!({ "fingerprints": [] }),
+        dtls(""),
+        dtls("zz"),
+        dtls(&"音".repeat(31)),
+        dtls(&format!("A{}A", "音".repeat(31))),
+        json!({ "role": "boss", "fingerprints": [{ "algorithm": "sha-256", "value": hex() }] }),
+    ] {
+        let refusal = refusal(rig.connect(&user, &created.id, wrong.clone()).await);
+        assert_eq!(refusal.code, RefusalCode::InvalidParameters, "{wrong}");
+        assert!(!refusal.message.is_empty());
+    }
+    let good = rtp_parameters(100, 1);
+    let with = |pointer: &str, value: Value| {
+        let mut parameters = good.clone();
+        *parameters.pointer_mut(pointer).unwrap() = value;
+        parameters
+    };
+    for wrong in [
+        json!([]),
+        with("/codecs", json!([])),
+        with("/codecs/0/mimeType", json!("video/VP8")),
+        with("/codecs/0/payloadType", json!(4_000_000_000_u32)),
+        with("/encodings", json!([])),
+        with("/encodings", json!([{ "ssrc": 1 }, { "ssrc": 1 }])),
+        with("/encodings/0/ssrc", json!("one")),
+        with("/mid", json!("x".repeat(10_000))),
+        with(
+            "/headerExtensions",
+            json!([{ "uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 0 }]),
+        ),
+    ] {
+        let answer = rig.produce(&user, &created.id, wrong.clone()).await;
+        assert_eq!(code(answer), RefusalCode::InvalidParameters, "{wrong}");
+    }
+    assert_eq!(
+        code(rig.connect(&user, "no-transport", dtls(&hex())).await),
+        RefusalCode::UnknownTransport
+    );
+    // The very same party goes on as if nothing had been.
+    let speaker = rig.join(&user).await;
+    speaker.talk().await;
+    rig.facts
+        .expect(parties.call_id.as_str(), "rtp_detected", SOON)
+        .await
+        .unwrap();
+    let twice = rig.connect(&user, &speaker.transport_id, dtls(&hex())).await;
+    assert_eq!(code(twice), RefusalCode::WrongState);
+    rig.assert_alive().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_is_refused_and_parked_and_the_next_is_answered() {
+    let mut rig = Rig::start(&[]).await;
+    let jetstream = async_nats::jetstream::new(rig.client().clone());
+    let parked = jetstream.get_stream(PARKED).await.unwrap();
+    let mut sent = 0;
+    for operation in MEDIA_OPERATIONS {
+        for payload in [&b""[..], b"{", b"\xff\xfe", b"[]", br#"{"callId":"a.b"}"#] {
+            let answer = rig.ask_raw(operation, payload.to_vec()).await;
+            let headers = answer.headers.unwrap();
+            let error = headers.get("Nats-Service-Error").unwrap().as_str();
+            assert!(error.starts_with("bad_request: "), "{operation} {payload:?}: {error}");
+            assert_eq!(headers.get("Nats-Service-Error-Code").unwrap().as_str(), "400");
+            sent += 1;
+        }
+    }
+    let answer = rig.ask_raw("open_call", vec![b' '; 200_000]).await;
+    assert!(
+        answer
+            .headers
+            .unwrap()
+            .get("Nats-Service-Error")
+            .unwrap()
+            .as_str()
+            .contains("at most")
+    );
+    sent += 1;
+    eventually("all of them parked", SOON, async || {
+        let info = parked.get_info().await?;
+        ensure!(info.state.messages == sent, "{} of {sent}", info.state.messages);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let message = parked
+        .get_last_raw_message_by_subject("parked.media-worker.media.mw-1.open_call")
+        .await
+        .unwrap();
+    assert!(message.headers.get(parking::REASON).is_some());
+    rig.assert_alive().await;
+}
+
+#[tokio::test]
+async fn the_fleet_is_listed_by_the_service_api() {
+    let rig = Rig::start(&[]).await;
+    let mut answers = rig.client().subscribe("info.inbox").await.unwrap();
+    rig.client()
+        .publish_with_reply("$SRV.INFO.media-worker", "info.inbox", "".into())
+        .await
+        .unwrap();
+    let info = tokio::time::timeout(SOON, answers.next()).await.unwrap().unwrap();
+    let info: Value = serde_json::from_slice(&info.payload).unwrap();
+    let subjects: Vec<_> = info["endpoints"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["subject"].as_str().unwrap())
+        .collect();
+    assert_eq!(subjects.len(), MEDIA_OPERATIONS.len());
+    assert!(subjects.contains(&"media.mw-1.close_call"), "{subjects:?}");
+}

@@ -1,0 +1,342 @@
+//! A server, a worker, and callers that speak to it without an edge.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use async_nats::Client;
+use callpulse_tests::facts::Facts;
+use callpulse_tests::inbox::Inbox;
+use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::process::Service;
+use callpulse_tests::transport::{Prepared, Transport};
+use futures::StreamExt;
+use nats::command::{
+    Asker, CloseCall, ConnectTransport, Consume, Consumed, CreateTransport, Direction, End, GetCapabilities,
+    MediaOperation, OpenCall, Produce, Produced, ResumeConsumer, TransportCreated,
+};
+use nats::request::{self, CommandError, Refusal, RefusalCode};
+use nats::{CallId, EndReason, Parties, Party, Role, TraceParent, WorkerId, subject};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+use tokio::task::JoinSet;
+
+/// Longer than anything takes on a busy machine, but for what is meant to take longer.
+pub(crate) const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) struct Rig {
+    pub(crate) worker: Service,
+    pub(crate) worker_id: WorkerId,
+    pub(crate) facts: Facts,
+    pub(crate) nats: NatsServer,
+    _folder: TempDir,
+}
+
+/// Everything that one party is told.
+pub(crate) struct Notices {
+    pub(crate) inbox: Arc<Inbox<Value>>,
+    _task: JoinSet<()>,
+}
+
+/// A party that sends.
+pub(crate) struct Speaker {
+    pub(crate) send: Transport,
+    pub(crate) transport_id: String,
+    pub(crate) producer_id: String,
+    pub(crate) ssrc: u32,
+}
+
+impl Rig {
+    pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+        let folder = tempfile::Builder::new().prefix("callpulse-").tempdir().unwrap();
+        let nats = NatsServer::start(&folder.path().join("nats"), Sync::Always)
+            .await
+            .unwrap();
+        let given = [
+            ("nats.url", nats.url().as_str()),
+            ("ops.listen", "127.0.0.1:0"),
+            ("worker_id", "mw-1"),
+        ]
+        .iter()
+        .chain(settings)
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
+        let mut worker = Service::start("media-worker", "media-worker", given, folder.path())
+            .await
+            .unwrap();
+        worker.ready().await.unwrap();
+        let facts = Facts::connect(&nats.url()).await.unwrap();
+        Self {
+            worker,
+            worker_id: "mw-1".parse().unwrap(),
+            facts,
+            nats,
+            _folder: folder,
+        }
+    }
+
+    pub(crate) fn client(&self) -> &Client {
+        self.facts.client()
+    }
+
+    pub(crate) async fn ask<O: MediaOperation>(&self, operation: &O) -> Result<O::Reply, CommandError> {
+        request::ask(self.client(), &self.worker_id, operation, TraceParent::generate(), SOON).await
+    }
+
+    /// What comes back from bytes of choice.
+    pub(crate) async fn ask_raw(&self, operation: &str, payload: Vec<u8>) -> async_nats::Message {
+        let subject = subject::media(&self.worker_id, operation);
+        let request = async_nats::Request::new().payload(payload.into()).timeout(Some(SOON));
+        self.client().send_request(subject, request).await.unwrap()
+    }
+
+    /// A call with parties of its own, opened.
+    pub(crate) async fn call(&self) -> Parties {
+        let parties = some_parties();
+        self.ask(&OpenCall {
+            parties: parties.clone(),
+        })
+        .await
+        .unwrap();
+        parties
+    }
+
+    pub(crate) async fn notices(&self, party: &Party) -> Notices {
+        let mut messages = self.client().subscribe(subject::notices_to(party)).await.unwrap();
+        self.client().flush().await.unwrap();
+        let inbox = Arc::new(Inbox::default());
+        let filled = Arc::clone(&inbox);
+        let mut task = JoinSet::new();
+        task.spawn(async move {
+            while let Some(message) = messages.next().await {
+                filled.push(serde_json::from_slice(&message.payload).unwrap());
+            }
+        });
+        Notices { inbox, _task: task }
+    }
+
+    pub(crate) async fn create(&self, asker: &Asker, direction: Direction) -> TransportCreated {
+        self.ask(&CreateTransport {
+            asker: asker.clone(),
+            direction,
+        })
+        .await
+        .unwrap()
+    }
+
+    pub(crate) async fn payload_type(&self, asker: &Asker) -> u8 {
+        let capabilities = self.capabilities(asker).await;
+        let payload_type = capabilities["codecs"][0]["preferredPayloadType"].as_u64().unwrap();
+        payload_type.try_into().unwrap()
+    }
+
+    pub(crate) async fn capabilities(&self, asker: &Asker) -> Value {
+        self.ask(&GetCapabilities { asker: asker.clone() })
+            .await
+            .unwrap()
+            .rtp_capabilities
+    }
+
+    /// Up to the producer, connected and silent.
+    pub(crate) async fn join(&self, asker: &Asker) -> Speaker {
+        let payload_type = self.payload_type(asker).await;
+        let created = self.create(asker, Direction::Send).await;
+        let transport_id = created.id.clone();
+        let mut prepared = Prepared::new(&serde_json::to_value(&created).unwrap(), payload_type)
+            .await
+            .unwrap();
+        let ssrc = rand::random::<u32>() | 1;
+        prepared.will_send(ssrc);
+        self.connect(asker, &transport_id, prepared.dtls_parameters())
+            .await
+            .unwrap();
+        let send = prepared.start();
+        let produced = self
+            .produce(asker, &transport_id, rtp_parameters(payload_type, ssrc))
+            .await
+            .unwrap();
+        send.connected().await.unwrap();
+        Speaker {
+            send,
+            transport_id,
+            producer_id: produced.producer_id,
+            ssrc,
+        }
+    }
+
+    pub(crate) async fn connect(
+        &self,
+        asker: &Asker,
+        transport_id: &str,
+        dtls_parameters: Value,
+    ) -> Result<(), CommandError> {
+        let (asker, transport_id) = (asker.clone(), transport_id.to_owned());
+        self.ask(&ConnectTransport {
+            asker,
+            transport_id,
+            dtls_parameters,
+        })
+        .await
+        .map(drop)
+    }
+
+    pub(crate) async fn produce(
+        &self,
+        asker: &Asker,
+        transport_id: &str,
+        rtp: Value,
+    ) -> Result<Produced, CommandError> {
+        let (asker, transport_id) = (asker.clone(), transport_id.to_owned());
+        self.ask(&Produce {
+            asker,
+            transport_id,
+            kind: "audio".to_owned(),
+            rtp_parameters: rtp,
+        })
+        .await
+    }
+
+    /// Hears the peer, who must produce already.
+    pub(crate) async fn listen(&self, asker: &Asker) -> Transport {
+        let (capabilities, payload_type) = (self.capabilities(asker).await, self.payload_type(asker).await);
+        let created = self.create(asker, Direction::Recv).await;
+        let mut prepared = Prepared::new(&serde_json::to_value(&created).unwrap(), payload_type)
+            .await
+            .unwrap();
+        self.connect(asker, &created.id, prepared.dtls_parameters())
+            .await
+            .unwrap();
+        let receive = prepared.start();
+        let consumed = self.consume(asker, &created.id, capabilities).await.unwrap();
+        let ssrc = consumed.rtp_parameters["encodings"][0]["ssrc"].as_u64().unwrap();
+        receive.expect(ssrc.try_into().unwrap()).await.unwrap();
+        receive.connected().await.unwrap();
+        let resume = ResumeConsumer {
+            asker: asker.clone(),
+            consumer_id: consumed.consumer_id,
+        };
+        self.ask(&resume).await.unwrap();
+        receive
+    }
+
+    pub(crate) async fn consume(
+        &self,
+        asker: &Asker,
+        transport_id: &str,
+        rtp_capabilities: Value,
+    ) -> Result<Consumed, CommandError> {
+        let (asker, transport_id) = (asker.clone(), transport_id.to_owned());
+        self.ask(&Consume {
+            asker,
+            transport_id,
+            rtp_capabilities,
+        })
+        .await
+    }
+
+    pub(crate) async fn hang_up(&self, parties: &Parties) -> Result<nats::command::CallClosed, CommandError> {
+        let end = Some(End {
+            reason: EndReason::Hangup,
+            by: "user".to_owned(),
+        });
+        self.ask(&CloseCall {
+            call_id: parties.call_id.clone(),
+            end,
+        })
+        .await
+    }
+
+    /// The names of the facts that are stored of a call.
+    pub(crate) async fn stored(&self, parties: &Parties) -> Vec<String> {
+        let facts = self.facts.of_call(parties.call_id.as_str()).await.unwrap();
+        facts.into_iter().map(|fact| fact.name).collect()
+    }
+
+    /// The worker answers, and has not been started anew.
+    pub(crate) async fn assert_alive(&mut self) {
+        let parties = self.call().await;
+        self.capabilities(&asker(&parties, Role::User)).await;
+        self.worker.ready().await.unwrap();
+    }
+}
+
+impl Notices {
+    pub(crate) async fn expect(&self, kind: &str) -> Value {
+        let taken = self
+            .inbox
+            .take(kind, SOON, |notice| notice["type"] == kind)
+            .await
+            .unwrap();
+        taken["payload"].clone()
+    }
+
+    pub(crate) fn count(&self, kind: &str) -> usize {
+        self.inbox.all().iter().filter(|notice| notice["type"] == kind).count()
+    }
+}
+
+impl Speaker {
+    pub(crate) async fn talk(&self) {
+        self.send.start_talking(self.ssrc).await.unwrap();
+    }
+
+    pub(crate) async fn hush(&self) {
+        self.send.stop_talking(self.ssrc).await.unwrap();
+    }
+}
+
+pub(crate) fn some_parties() -> Parties {
+    let number = rand::random::<u32>();
+    Parties {
+        call_id: CallId::generate(),
+        user_id: format!("user-{number:x}").parse().unwrap(),
+        otomo_id: format!("otomo-{number:x}").parse().unwrap(),
+    }
+}
+
+pub(crate) fn asker(parties: &Parties, role: Role) -> Asker {
+    Asker {
+        call_id: parties.call_id.clone(),
+        role,
+        party_id: parties.party(role).id().to_owned(),
+    }
+}
+
+/// Why it was refused.
+pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, CommandError>) -> Refusal {
+    match answer {
+        Err(CommandError::Refused(refusal)) => refusal,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+pub(crate) fn code<T: std::fmt::Debug>(answer: Result<T, CommandError>) -> RefusalCode {
+    refusal(answer).code
+}
+
+/// A gauge or a counter of the worker, summed over its labels.
+pub(crate) async fn metric(worker: &Service, name: &str) -> Result<f64> {
+    let (_, page) = worker.ops("/metrics").await?;
+    let of = |line: &&str| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"));
+    let values = page.lines().filter(of).map(|line| {
+        line.rsplit(' ')
+            .next()
+            .context("no value")?
+            .parse::<f64>()
+            .map_err(Into::into)
+    });
+    values.sum()
+}
+
+pub(crate) fn rtp_parameters(payload_type: u8, ssrc: u32) -> Value {
+    json!({
+        "mid": "0",
+        "codecs": [{
+            "mimeType": "audio/opus", "payloadType": payload_type, "clockRate": 48_000, "channels": 2,
+            "parameters": { "useinbandfec": 1 }, "rtcpFeedback": [],
+        }],
+        "headerExtensions": [],
+        "encodings": [{ "ssrc": ssrc }],
+        "rtcp": { "cname": "someone", "reducedSize": true },
+    })
+}
