@@ -40,7 +40,7 @@ impl Handshake {
 /// The outer error is no answer in time, the inner one a refusal.
 pub(super) async fn open(edge: SocketAddr, handshake: &Handshake) -> Result<Result<Socket, tungstenite::Error>> {
     let path = if handshake.path.is_empty() {
-        "/"
+        "/ws"
     } else {
         &handshake.path
     };
