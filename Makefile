@@ -1,6 +1,8 @@
 # The commands of this repository; `make` lists them. On Debian 12 they need make and a Rust toolchain, nothing more.
 
 CARGO ?= cargo
+# Where the binaries are. `cargo run -p` would choose other features than `build --workspace`, and compile the world again.
+BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
@@ -19,10 +21,10 @@ test: build ## Run every test; the ones that start services use the binaries of 
 	$(CARGO) test --workspace
 
 demo: build ## Play a whole call through the real services, and show what happened
-	$(CARGO) run -q -p callpulse-tests --bin demo
+	$(BUILT)/demo
 
 up: build ## Run the whole stack until Ctrl-C
-	$(CARGO) run -q -p callpulse-tests --bin up
+	$(BUILT)/up
 
 ci: setup ## What CI runs: format, licences, lints, tests, demo
 	$(CARGO) fmt --all --check
