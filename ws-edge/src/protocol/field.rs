@@ -5,7 +5,7 @@ use std::str::FromStr;
 use nats::id::InvalidId;
 use serde_json::{Map, Value};
 
-use super::{Code, Problem};
+use super::problem::{Code, Problem};
 
 #[derive(Clone, Copy)]
 pub(super) struct Fields<'a>(pub(super) &'a Map<String, Value>);
