@@ -1,0 +1,195 @@
+//! A server, one or two billing-timers, and the hands to publish facts and look at what came of them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use callpulse_tests::eventually::eventually;
+use callpulse_tests::facts::{Fact, Facts};
+use callpulse_tests::nats_server::Sync;
+use callpulse_tests::process::Service;
+use callpulse_tests::stack::{Stack, StackBuilder};
+use nats::billing_book::BillingBook;
+use nats::fact::{EndReason, Ended, Method, RtpDetected};
+use nats::storage::Storage;
+use nats::{FactStore, Guard, Nats, NatsSettings, Parties, Role, Source, Timestamp, TraceParent};
+use serde_json::Value;
+
+/// Long enough for a busy machine; nothing waits for it to pass.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+pub(crate) struct Bench {
+    pub(crate) stack: Stack,
+    pub(crate) reader: Facts,
+    pub(crate) nats: Nats,
+    pub(crate) facts: FactStore,
+    pub(crate) book: BillingBook,
+    pub(crate) interval_ms: u64,
+}
+
+impl Bench {
+    pub(crate) async fn start(interval_ms: u64) -> Result<Self> {
+        Self::with(interval_ms, StackBuilder::default()).await
+    }
+
+    pub(crate) async fn with(interval_ms: u64, stack: StackBuilder) -> Result<Self> {
+        let stack = stack
+            .workers(0)
+            .edges(0)
+            .sync(Sync::Lazy)
+            .set("billing-timer", "tick_interval_ms", interval_ms)
+            .set("billing-timer", "intake.ack_wait_ms", 1_000)
+            .start()
+            .await?;
+        let settings = NatsSettings {
+            url: stack.nats.url(),
+            ..Default::default()
+        };
+        let nats = Nats::connect(&settings, None, "test").await?;
+        let storage = Storage::open_when_available(&nats).await?;
+        let facts = FactStore::new(&nats, &storage, Source::new("test", "bench"));
+        let reader = Facts::connect(&stack.nats.url()).await?;
+        Ok(Self {
+            reader,
+            facts,
+            book: BillingBook::new(&storage),
+            nats,
+            stack,
+            interval_ms,
+        })
+    }
+
+    pub(crate) fn timer(&mut self) -> &mut Service {
+        &mut self.stack.timers[0]
+    }
+
+    /// As a media-worker.
+    pub(crate) async fn connect(&self, call: &str, connected_at: Timestamp) -> Result<()> {
+        let fact = rtp_detected(call, connected_at).into();
+        let outcome = self.facts.publish(&fact, Guard::First, TraceParent::generate()).await?;
+        outcome.sequence().context("refused").map(drop)
+    }
+
+    /// As whoever ends a call.
+    pub(crate) async fn end(&self, call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -> Result<()> {
+        let fact = ended(call, ended_at, connected_at).into();
+        let outcome = self.facts.publish(&fact, Guard::First, TraceParent::generate()).await?;
+        outcome.sequence().context("refused").map(drop)
+    }
+
+    pub(crate) async fn expect_tick(&self, call: &str, minute: u64) -> Result<()> {
+        eventually(&format!("tick {minute} of {call}"), SOON, async || {
+            let ticks = self.ticks(call).await?;
+            ensure!(
+                ticks.iter().any(|tick| tick.payload["minute"] == minute),
+                "{} ticks",
+                ticks.len()
+            );
+            Ok(())
+        })
+        .await
+    }
+
+    pub(crate) async fn ticks(&self, call: &str) -> Result<Vec<Fact>> {
+        let facts = self.reader.of_call(call).await?;
+        Ok(facts.into_iter().filter(|fact| fact.name == "tick").collect())
+    }
+
+    /// All ticks of a call are there once, in order, with the times that they were due, and none was early. Says how many.
+    pub(crate) async fn check_ticks(&self, call: &str, connected_at: Timestamp) -> Result<u64> {
+        let ticks = self.ticks(call).await?;
+        for (minute, tick) in (1u64..).zip(&ticks) {
+            let due = connected_at.plus_millis(minute * self.interval_ms);
+            ensure!(
+                tick.payload["minute"] == minute,
+                "{call} has {:?} in place of minute {minute}",
+                tick.payload
+            );
+            ensure!(
+                tick.text("at")? == due.to_string(),
+                "minute {minute} is due at {due}: {:?}",
+                tick.payload
+            );
+            ensure!(
+                tick.text("connectedAt")? == connected_at.to_string(),
+                "{:?}",
+                tick.payload
+            );
+            ensure!(tick.text("userId")? == format!("u_{call}"), "{:?}", tick.payload);
+            let taken_in = tick.taken_in_at.timestamp_millis();
+            ensure!(taken_in >= due.as_millis(), "minute {minute} of {call} was early");
+        }
+        Ok(u64::try_from(ticks.len())?)
+    }
+
+    /// The call's record, once it is stored and the call off the book.
+    pub(crate) async fn settled(&self, call: &str) -> Result<Value> {
+        let settled = self.reader.expect(call, "settled", SOON).await?.payload;
+        eventually(&format!("{call} off the book"), SOON, async || {
+            ensure!(self.book.get(&call.parse()?).await?.is_none(), "still there");
+            Ok(())
+        })
+        .await?;
+        let all = self.reader.of_call(call).await?;
+        ensure!(
+            all.iter().filter(|fact| fact.name == "settled").count() == 1,
+            "settled twice"
+        );
+        Ok(settled)
+    }
+
+    /// The sum of a counter over its labels that contain `label`.
+    pub(crate) async fn metric(&self, name: &str, label: &str) -> Result<f64> {
+        let (_, page) = self.stack.timers[0].ops("/metrics").await?;
+        let samples = page
+            .lines()
+            .filter(|line| line.starts_with(name) && line.contains(label));
+        samples
+            .map(|line| Ok(line.rsplit(' ').next().context("no value")?.parse::<f64>()?))
+            .sum()
+    }
+}
+
+/// Waits for the wall clock, which is what the timer goes by.
+pub(crate) async fn clock(moment: Timestamp) -> Result<()> {
+    let within = moment.until(Timestamp::now()) + SOON;
+    eventually("the moment", within, async || {
+        ensure!(Timestamp::now() >= moment, "not yet {moment}");
+        Ok(())
+    })
+    .await
+}
+
+pub(crate) fn ago(millis: u64) -> Timestamp {
+    let now = Timestamp::now().as_millis();
+    Timestamp::from_millis(now - i64::try_from(millis).unwrap()).unwrap()
+}
+
+pub(crate) fn parties(call: &str) -> Parties {
+    Parties {
+        call_id: call.parse().unwrap(),
+        user_id: format!("u_{call}").parse().unwrap(),
+        otomo_id: format!("o_{call}").parse().unwrap(),
+    }
+}
+
+pub(crate) fn rtp_detected(call: &str, connected_at: Timestamp) -> RtpDetected {
+    RtpDetected {
+        parties: parties(call),
+        connected_at,
+        method: Method::SfuRtpDetected,
+        detected_from: Role::User,
+        worker_id: "mw_test".parse().unwrap(),
+        producer_id: "producer".to_owned(),
+        ssrc: 7,
+    }
+}
+
+pub(crate) fn ended(call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -> Ended {
+    Ended {
+        parties: parties(call),
+        ended_at,
+        reason: EndReason::Hangup,
+        by: "user".to_owned(),
+        connected_at,
+    }
+}

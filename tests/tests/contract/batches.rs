@@ -1,0 +1,123 @@
+//! Many facts by one flush.
+
+use anyhow::{Context, Result, ensure};
+use nats::batch::{BatchError, Entry, MAX_BATCH};
+use nats::facts::Guard;
+use nats::{FactKind, TraceParent};
+
+use crate::rig::{Rig, tick};
+
+fn entry(call: &str, minute: u32, guard: Guard) -> Entry {
+    Entry {
+        fact: tick(call, minute).into(),
+        guard,
+        trace: TraceParent::generate(),
+    }
+}
+
+#[tokio::test]
+async fn a_full_batch_is_stored_with_contiguous_sequences() -> Result<()> {
+    let rig = Rig::start().await?;
+    let calls: Vec<String> = (0..MAX_BATCH).map(|number| format!("c{number}")).collect();
+    let first: Vec<Entry> = calls.iter().map(|call| entry(call, 1, Guard::First)).collect();
+    let sequences = rig.facts.publish_batch(&first).await?;
+    ensure!(sequences.len() == MAX_BATCH && sequences.windows(2).all(|pair| pair[1] == pair[0] + 1));
+    for index in [0, 1, 499, MAX_BATCH - 1] {
+        let stored = rig
+            .facts
+            .last(&calls[index].parse()?, FactKind::Tick)
+            .await?
+            .context("not stored")?;
+        ensure!(
+            stored.sequence == sequences[index] && stored.fact == first[index].fact,
+            "{stored:?}"
+        );
+        ensure!(stored.trace == first[index].trace);
+    }
+    let second: Vec<Entry> = calls
+        .iter()
+        .zip(&sequences)
+        .map(|(call, sequence)| entry(call, 2, Guard::After(*sequence)))
+        .collect();
+    let next = rig.facts.publish_batch(&second).await?;
+    ensure!(next.first() > sequences.last());
+    Ok(())
+}
+
+#[tokio::test]
+async fn one_refused_entry_refuses_the_whole_batch_wherever_it_stands() -> Result<()> {
+    let rig = Rig::start().await?;
+    rig.facts.publish_batch(&[entry("taken", 1, Guard::First)]).await?;
+    for bad in [0, 1, 9] {
+        let batch: Vec<Entry> = (0..10)
+            .map(|number| {
+                if number == bad {
+                    "taken".to_owned()
+                } else {
+                    format!("c{number}")
+                }
+            })
+            .map(|call| entry(&call, 1, Guard::First))
+            .collect();
+        let refused = rig.facts.publish_batch(&batch).await;
+        ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
+        for number in (0..10).filter(|number| *number != bad) {
+            let stored = rig.facts.last(&format!("c{number}").parse()?, FactKind::Tick).await?;
+            ensure!(stored.is_none(), "{stored:?} of a refused batch");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_of_one_and_several_at_a_time_are_stored() -> Result<()> {
+    let rig = Rig::start().await?;
+    let one = rig.facts.publish_batch(&[entry("one", 1, Guard::First)]).await?;
+    ensure!(one.len() == 1);
+    let batches: Vec<Vec<Entry>> = (0..8)
+        .map(|batch| {
+            (0..100)
+                .map(|number| entry(&format!("b{batch}c{number}"), 1, Guard::First))
+                .collect()
+        })
+        .collect();
+    let stored = futures::future::try_join_all(batches.iter().map(|batch| rig.facts.publish_batch(batch))).await?;
+    let mut sequences = stored.concat();
+    sequences.sort_unstable();
+    sequences.dedup();
+    ensure!(sequences.len() == 800);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_batch_has_neither_none_nor_too_many() -> Result<()> {
+    let rig = Rig::start().await?;
+    let too_many: Vec<Entry> = (0..=MAX_BATCH)
+        .map(|number| entry(&format!("c{number}"), 1, Guard::First))
+        .collect();
+    for batch in [&[][..], &too_many] {
+        let refused = rig.facts.publish_batch(batch).await;
+        ensure!(
+            matches!(refused, Err(BatchError::Size(size)) if size == batch.len()),
+            "{refused:?}"
+        );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn two_publishers_of_the_same_batch_store_it_once() -> Result<()> {
+    let rig = Rig::start().await?;
+    let other = rig.other().await?;
+    for round in 0..10 {
+        let batch: Vec<Entry> = (0..50)
+            .map(|number| entry(&format!("r{round}c{number}"), 1, Guard::First))
+            .collect();
+        let (one, two) = tokio::join!(rig.facts.publish_batch(&batch), other.publish_batch(&batch));
+        ensure!(one.is_ok() != two.is_ok(), "{one:?} and {two:?}");
+    }
+    let mut calls = rig.storage.calls.clone();
+    let messages = calls.info().await?.state.messages;
+    ensure!(messages == 500, "{messages}");
+    Ok(())
+}

@@ -1,0 +1,257 @@
+//! The buckets: compare-and-set, markers, expiry.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::{Stream, StreamExt};
+use nats::active_calls::{ActiveCall, ActiveCalls, CallChange, ClaimError};
+use nats::billing_book::{BillingBook, BillingEntry, BookChange};
+use nats::bucket::BucketError;
+use nats::fact::EndReason;
+use nats::facts::Guard;
+use nats::fleet::{Fleet, FleetChange, WorkerStatus};
+use nats::storage::WORKER_TTL;
+use nats::{CallId, Parties, Party, Role, TraceParent};
+use tokio::time::{Instant, timeout};
+
+use crate::rig::{Rig, SOON, at, ended};
+
+fn billing(call: &str, connected: Option<i64>) -> BillingEntry {
+    BillingEntry {
+        parties: crate::rig::parties(call),
+        connected_at: connected.map(at),
+        end: None,
+        traceparent: TraceParent::generate(),
+    }
+}
+
+fn active(call: &str, user: &str, otomo: &str) -> ActiveCall {
+    ActiveCall {
+        parties: Parties {
+            call_id: call.parse().unwrap(),
+            user_id: user.parse().unwrap(),
+            otomo_id: otomo.parse().unwrap(),
+        },
+        node_id: "edge".parse().unwrap(),
+        requested_at: at(0),
+        ring_deadline: at(30_000),
+        accepted: None,
+        traceparent: TraceParent::generate(),
+    }
+}
+
+async fn next<T>(changes: &mut (impl Stream<Item = Result<T, BucketError>> + Unpin)) -> Result<T> {
+    Ok(timeout(SOON, changes.next()).await?.context("the watch ended")??)
+}
+
+#[tokio::test]
+async fn the_book_is_merged_watched_and_closed() -> Result<()> {
+    let rig = Rig::start().await?;
+    let book = BillingBook::new(&rig.storage);
+    let before = billing("before", None);
+    book.upsert(&"before".parse()?, |_| before.clone()).await?;
+    let mut changes = Box::pin(book.watch().await?);
+    ensure!(matches!(next(&mut changes).await?, BookChange::Open(entry) if entry.value == before));
+
+    let call: CallId = "c".parse()?;
+    let entry = billing("c", None);
+    book.upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
+        .await?;
+    let BookChange::Open(opened) = next(&mut changes).await? else {
+        anyhow::bail!("not open")
+    };
+    book.upsert(&call, |found| BillingEntry {
+        connected_at: Some(at(5)),
+        ..found.unwrap()
+    })
+    .await?;
+    let BookChange::Open(changed) = next(&mut changes).await? else {
+        anyhow::bail!("not open")
+    };
+    ensure!(changed.value.connected_at == Some(at(5)) && changed.revision > opened.revision);
+
+    // What changes nothing is not written.
+    book.upsert(&call, |found| found.unwrap()).await?;
+    ensure!(book.get(&call).await?.context("gone")?.revision == changed.revision);
+
+    ensure!(matches!(
+        book.remove(&call, opened.revision).await,
+        Err(BucketError::Conflict { .. })
+    ));
+    book.remove(&call, changed.revision).await?;
+    ensure!(next(&mut changes).await? == BookChange::Closed(call.clone()));
+    ensure!(book.get(&call).await?.is_none());
+    ensure!(matches!(
+        book.remove(&call, changed.revision).await,
+        Err(BucketError::Conflict { .. })
+    ));
+
+    // A key that was removed can be written again.
+    book.upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
+        .await?;
+    ensure!(matches!(next(&mut changes).await?, BookChange::Open(entry) if entry.value.connected_at.is_none()));
+    Ok(())
+}
+
+#[tokio::test]
+async fn changes_of_one_entry_side_by_side_are_all_kept() -> Result<()> {
+    let rig = Rig::start().await?;
+    let book = BillingBook::new(&rig.storage);
+    let call: CallId = "c".parse()?;
+    let change = |found: Option<BillingEntry>| {
+        let entry = found.unwrap_or_else(|| billing("c", Some(0)));
+        let connected_at = entry.connected_at.map(|connected_at| connected_at.plus_millis(1));
+        BillingEntry { connected_at, ..entry }
+    };
+    let changes = (0..5).map(|_| book.upsert(&call, change));
+    futures::future::try_join_all(changes).await?;
+    let entry = book.get(&call).await?.context("gone")?;
+    ensure!(entry.value.connected_at == Some(at(5)), "{entry:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_watch_goes_on_after_the_servers_death_or_says_that_it_is_lost() -> Result<()> {
+    let mut rig = Rig::start().await?;
+    let book = BillingBook::new(&rig.storage);
+    let mut changes = Box::pin(book.watch().await?);
+    rig.server.kill()?;
+    rig.server.restart().await?;
+    rig.nats.connected().await;
+    let entry = billing("c", None);
+    callpulse_tests::eventually::eventually("a write", SOON, async || {
+        Ok(book
+            .upsert(&"c".parse()?, |found| found.unwrap_or_else(|| entry.clone()))
+            .await?)
+    })
+    .await?;
+    let change = loop {
+        match timeout(SOON, changes.next()).await? {
+            Some(Ok(change)) => break change,
+            Some(Err(BucketError::Unavailable { .. })) | None => changes = Box::pin(book.watch().await?),
+            Some(Err(error)) => return Err(error.into()),
+        }
+    };
+    ensure!(matches!(change, BookChange::Open(opened) if opened.value == entry));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_that_is_silent_is_gone_after_its_time() -> Result<()> {
+    let rig = Rig::start().await?;
+    let fleet = Fleet::new(&rig.storage);
+    let status = |worker: &str, calls| WorkerStatus {
+        worker_id: worker.parse().unwrap(),
+        calls,
+        capacity: 10,
+        draining: false,
+        at: at(0),
+        started_at: at(0),
+    };
+    let mut changes = Box::pin(fleet.watch().await?);
+    fleet.beat(&status("silent", 1)).await?;
+    let beaten = Instant::now();
+    ensure!(next(&mut changes).await? == FleetChange::Alive(status("silent", 1)));
+    ensure!(
+        next(&mut changes).await? == FleetChange::Gone("silent".parse()?),
+        "a marker tells"
+    );
+    let silence = beaten.elapsed();
+    ensure!(
+        silence >= WORKER_TTL - Duration::from_millis(500),
+        "gone after {silence:?}"
+    );
+
+    fleet.beat(&status("leaver", 0)).await?;
+    ensure!(next(&mut changes).await? == FleetChange::Alive(status("leaver", 0)));
+    fleet.withdraw(&"leaver".parse()?).await?;
+    ensure!(next(&mut changes).await? == FleetChange::Gone("leaver".parse()?));
+    fleet
+        .withdraw(&"leaver".parse()?)
+        .await
+        .context("harmless when repeated")?;
+    // Whoever was gone may come back, and its markers do not outlive it.
+    fleet.beat(&status("silent", 2)).await?;
+    ensure!(next(&mut changes).await? == FleetChange::Alive(status("silent", 2)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_party_in_a_call_is_busy_until_the_call_is_released() -> Result<()> {
+    let rig = Rig::start().await?;
+    let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    let mut changes = Box::pin(calls.watch().await?);
+    let first = active("c1", "u1", "o1");
+    let revision = calls.claim(&first).await?;
+    ensure!(
+        matches!(next(&mut changes).await?, CallChange::Active(call) if call.value == first && call.revision == revision)
+    );
+
+    let busy = calls.claim(&active("c2", "u1", "o2")).await;
+    ensure!(matches!(busy, Err(ClaimError::Busy(Role::User))), "{busy:?}");
+    let busy = calls.claim(&active("c3", "u2", "o1")).await;
+    ensure!(matches!(busy, Err(ClaimError::Busy(Role::Otomo))), "{busy:?}");
+    for party in [Party::User("u2".parse()?), Party::Otomo("o2".parse()?)] {
+        ensure!(
+            calls.of_party(&party).await?.is_none(),
+            "a refused claim leaves nothing behind"
+        );
+    }
+    for party in [Party::User("u1".parse()?), Party::Otomo("o1".parse()?)] {
+        ensure!(calls.of_party(&party).await?.context("not in a call")?.value == first);
+    }
+
+    calls.release(&first.parties).await?;
+    calls.release(&first.parties).await.context("harmless when repeated")?;
+    calls.claim(&active("c4", "u1", "o1")).await?;
+    let gone = async {
+        loop {
+            if next(&mut changes).await? == CallChange::Gone("c1".parse()?) {
+                return anyhow::Ok(());
+            }
+        }
+    };
+    timeout(SOON, gone).await?
+}
+
+#[tokio::test]
+async fn the_lock_of_a_call_that_has_ended_is_taken_over() -> Result<()> {
+    let rig = Rig::start().await?;
+    let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    // Whoever ended it died before releasing it.
+    calls.claim(&active("old", "u", "o")).await?;
+    rig.facts
+        .publish(
+            &ended("old", EndReason::Hangup).into(),
+            Guard::First,
+            TraceParent::generate(),
+        )
+        .await?;
+    let new = active("new", "u", "o");
+    calls.claim(&new).await?;
+    let party = Party::Otomo("o".parse()?);
+    ensure!(calls.of_party(&party).await?.context("not in a call")?.value == new);
+    // The old call is released at last: the new one's locks stay.
+    calls.release(&active("old", "u", "o").parties).await?;
+    ensure!(calls.of_party(&party).await?.context("not in a call")?.value == new);
+    ensure!(calls.get(&"old".parse()?).await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_claims_on_a_party_at_most_one_succeeds() -> Result<()> {
+    let rig = Rig::start().await?;
+    let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    for round in 0..20 {
+        let otomo = format!("o{round}");
+        let (one, two) = (
+            active(&format!("a{round}"), "ua", &otomo),
+            active(&format!("b{round}"), "ub", &otomo),
+        );
+        let (first, second) = tokio::join!(calls.claim(&one), calls.claim(&two));
+        ensure!(first.is_ok() != second.is_ok(), "{first:?} and {second:?}");
+        calls.release(&one.parties).await?;
+        calls.release(&two.parties).await?;
+    }
+    Ok(())
+}

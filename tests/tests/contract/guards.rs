@@ -1,0 +1,206 @@
+//! One fact at a time, each under its guard.
+
+use anyhow::{Context, Result, ensure};
+use nats::fact::{EndReason, RtpLost};
+use nats::facts::{Guard, Outcome};
+use nats::{Fact, FactKind, Role, TraceParent};
+
+use crate::rig::{Rig, at, ended, parties, requested, rtp_detected, tick};
+
+#[tokio::test]
+async fn the_first_stands_and_the_same_again_is_recognised() -> Result<()> {
+    let rig = Rig::start().await?;
+    let fact: Fact = rtp_detected("c", 1).into();
+    let trace = TraceParent::generate();
+    let Outcome::Stored(sequence) = rig.facts.publish(&fact, Guard::First, trace).await? else {
+        anyhow::bail!("not stored");
+    };
+    let again = rig
+        .other()
+        .await?
+        .publish(&fact, Guard::First, TraceParent::generate())
+        .await?;
+    ensure!(again == Outcome::AlreadyStored(sequence), "{again:?}");
+    let stored = rig
+        .facts
+        .last(fact.call_id(), FactKind::RtpDetected)
+        .await?
+        .context("nothing stored")?;
+    ensure!(
+        stored.fact == fact && stored.sequence == sequence && stored.trace == trace,
+        "{stored:?}"
+    );
+
+    let other = rig
+        .facts
+        .publish(&rtp_detected("c", 2).into(), Guard::First, trace)
+        .await?;
+    ensure!(other == Outcome::Superseded(Box::new(stored)), "{other:?}");
+    ensure!(other.sequence().is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_two_publishers_that_race_exactly_one_is_let_in() -> Result<()> {
+    let rig = Rig::start().await?;
+    let other = rig.other().await?;
+    for round in 0..50 {
+        let call = format!("c{round}");
+        let (one, two) = (
+            ended(&call, EndReason::Hangup).into(),
+            ended(&call, EndReason::WorkerLost).into(),
+        );
+        let (one, two) = tokio::join!(
+            rig.facts.publish(&one, Guard::First, TraceParent::generate()),
+            other.publish(&two, Guard::First, TraceParent::generate()),
+        );
+        match (one?, two?) {
+            (Outcome::Stored(sequence), Outcome::Superseded(stored))
+            | (Outcome::Superseded(stored), Outcome::Stored(sequence)) => ensure!(stored.sequence == sequence),
+            outcomes => anyhow::bail!("{outcomes:?}"),
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn ticks_form_a_chain() -> Result<()> {
+    let rig = Rig::start().await?;
+    let publish = async |minute, guard| {
+        rig.facts
+            .publish(&tick("c", minute).into(), guard, TraceParent::generate())
+            .await
+    };
+    let first = publish(1, Guard::First).await?.sequence().context("refused")?;
+    let second = publish(2, Guard::After(first)).await?.sequence().context("refused")?;
+    ensure!(publish(2, Guard::After(first)).await? == Outcome::AlreadyStored(second));
+    ensure!(matches!(publish(3, Guard::After(first)).await?, Outcome::Superseded(stored) if stored.sequence == second));
+    ensure!(matches!(publish(3, Guard::First).await?, Outcome::Superseded(_)));
+    ensure!(matches!(publish(3, Guard::After(second)).await?, Outcome::Stored(_)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_unchanged_call_can_be_demanded() -> Result<()> {
+    let rig = Rig::start().await?;
+    let trace = TraceParent::generate();
+    let requested = rig
+        .facts
+        .publish(&requested("c").into(), Guard::First, trace)
+        .await?
+        .sequence()
+        .context("refused")?;
+    // Another call's facts are no change of this one.
+    rig.facts
+        .publish(&rtp_detected("other", 1).into(), Guard::First, trace)
+        .await?;
+    let connected = rig
+        .facts
+        .publish(
+            &rtp_detected("c", 1).into(),
+            Guard::CallUnchangedSince(requested),
+            trace,
+        )
+        .await?;
+    let connected = connected
+        .sequence()
+        .context("refused although nothing happened in between")?;
+
+    let end = ended("c", EndReason::MediaTimeout).into();
+    let late = rig
+        .facts
+        .publish(&end, Guard::CallUnchangedSince(requested), trace)
+        .await?;
+    ensure!(late == Outcome::Refused, "the call has moved on: {late:?}");
+    let last = rig.facts.last_of_call(end.call_id()).await?.context("nothing stored")?;
+    ensure!(last.sequence == connected && last.fact.kind() == FactKind::RtpDetected);
+    let timely = rig
+        .facts
+        .publish(&end, Guard::CallUnchangedSince(connected), trace)
+        .await?;
+    ensure!(matches!(timely, Outcome::Stored(_)), "{timely:?}");
+    let again = rig
+        .facts
+        .publish(&end, Guard::CallUnchangedSince(connected), trace)
+        .await?;
+    ensure!(matches!(again, Outcome::AlreadyStored(_)), "{again:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_may_come_again_does_and_a_retry_of_it_does_not() -> Result<()> {
+    let rig = Rig::start().await?;
+    let lost = |millis| -> Fact {
+        RtpLost {
+            parties: parties("c"),
+            party: Role::User,
+            last_rtp_at: at(millis),
+            gap_ms: 5_000,
+        }
+        .into()
+    };
+    let publish = async |fact: &Fact| {
+        rig.facts
+            .publish(fact, Guard::Repeatable, TraceParent::generate())
+            .await
+    };
+    let Outcome::Stored(first) = publish(&lost(1)).await? else {
+        anyhow::bail!("not stored")
+    };
+    ensure!(publish(&lost(1)).await? == Outcome::AlreadyStored(first));
+    ensure!(matches!(publish(&lost(2)).await?, Outcome::Stored(_)));
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_facts_of_a_call_are_read_in_order() -> Result<()> {
+    let rig = Rig::start().await?;
+    let facts: [Fact; 3] = [
+        requested("c").into(),
+        rtp_detected("c", 1).into(),
+        ended("c", EndReason::Hangup).into(),
+    ];
+    for fact in &facts {
+        rig.facts.publish(fact, Guard::First, TraceParent::generate()).await?;
+        rig.facts
+            .publish(
+                &rtp_detected(&format!("x{}", fact.kind()), 1).into(),
+                Guard::First,
+                TraceParent::generate(),
+            )
+            .await?;
+    }
+    let (call, mut sequence, mut read) = ("c".parse()?, 1, Vec::new());
+    while let Some(stored) = rig.facts.next_of_call(&call, sequence).await? {
+        sequence = stored.sequence + 1;
+        read.push(stored.fact);
+    }
+    ensure!(read == facts, "{read:?}");
+    ensure!(rig.facts.last(&call, FactKind::Tick).await?.is_none());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_fact_published_while_the_server_is_dead_is_stored_when_it_is_back() -> Result<()> {
+    let mut rig = Rig::start().await?;
+    rig.server.kill()?;
+    let facts = rig.facts.clone();
+    let fact: Fact = rtp_detected("c", 1).into();
+    let publication = tokio::spawn({
+        let fact = fact.clone();
+        async move { facts.publish(&fact, Guard::First, TraceParent::generate()).await }
+    });
+    let mut link = rig.nats.link();
+    tokio::time::timeout(crate::rig::SOON, link.wait_for(|link| !link.up)).await??;
+    ensure!(!publication.is_finished(), "nobody could have stored it");
+    rig.server.restart().await?;
+    let outcome = tokio::time::timeout(crate::rig::SOON, publication).await???;
+    let sequence = outcome.sequence().with_context(|| format!("{outcome:?}"))?;
+    let stored = rig
+        .facts
+        .last(fact.call_id(), FactKind::RtpDetected)
+        .await?
+        .context("nothing stored")?;
+    ensure!(stored.sequence == sequence && stored.fact == fact);
+    Ok(())
+}

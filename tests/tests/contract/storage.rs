@@ -1,0 +1,135 @@
+//! Streams and buckets are created, compared, never deleted; what cannot be read is set aside.
+
+use anyhow::{Context, Result, ensure};
+use futures::StreamExt;
+use nats::parking;
+use nats::storage::{CALLS, Storage, StorageError};
+use nats::subject;
+use tokio::time::timeout;
+
+use crate::rig::{Rig, SOON, rtp_detected};
+
+#[tokio::test]
+async fn opening_again_finds_everything_as_it_is() -> Result<()> {
+    let rig = Rig::start().await?;
+    let nats = crate::rig::connect(&rig.server).await?;
+    nats.connected().await;
+    Storage::open(&nats).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn processes_that_start_together_open_it_together() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server =
+        callpulse_tests::nats_server::NatsServer::start(folder.path(), callpulse_tests::nats_server::Sync::Lazy)
+            .await?;
+    let mut opened = Vec::new();
+    for _ in 0..6 {
+        let nats = crate::rig::connect(&server).await?;
+        opened.push(async move { Storage::open_when_available(&nats).await });
+    }
+    timeout(SOON, futures::future::try_join_all(opened)).await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_stream_that_differs_is_refused_and_left_as_it_is() -> Result<()> {
+    let rig = Rig::start().await?;
+    let fact: nats::Fact = rtp_detected("c", 1).into();
+    rig.facts
+        .publish(&fact, nats::Guard::First, nats::TraceParent::generate())
+        .await?;
+    let mut config = rig.nats.jetstream.get_stream(CALLS).await?.cached_info().config.clone();
+    config.max_age /= 2;
+    rig.nats.jetstream.update_stream(&config).await?;
+    let error = Storage::open(&rig.nats).await.err().context("it was opened")?;
+    ensure!(
+        matches!(&error, StorageError::Differs { name: "CALLS", differences } if differences.contains("max_age")),
+        "{error}"
+    );
+    let error = timeout(SOON, Storage::open_when_available(&rig.nats))
+        .await?
+        .err()
+        .context("it was opened")?;
+    ensure!(matches!(error, StorageError::Differs { .. }), "waiting would not help");
+    let left = rig.nats.jetstream.get_stream(CALLS).await?;
+    ensure!(left.cached_info().config.max_age == config.max_age && left.cached_info().state.messages == 1);
+    Ok(())
+}
+
+#[tokio::test]
+async fn facts_cannot_be_deleted_or_purged() -> Result<()> {
+    let rig = Rig::start().await?;
+    let fact: nats::Fact = rtp_detected("c", 1).into();
+    let outcome = rig
+        .facts
+        .publish(&fact, nats::Guard::First, nats::TraceParent::generate())
+        .await?;
+    let sequence = outcome.sequence().context("refused")?;
+    ensure!(rig.storage.calls.delete_message(sequence).await.is_err());
+    ensure!(rig.storage.calls.purge().await.is_err());
+    ensure!(rig.facts.last(fact.call_id(), fact.kind()).await?.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_parked_message_tells_where_it_was_and_why_and_is_out_of_the_way() -> Result<()> {
+    use async_nats::jetstream::consumer::pull;
+    let rig = Rig::start().await?;
+    rig.nats
+        .jetstream
+        .publish("call.bad.tick", "rubbish".into())
+        .await?
+        .await?;
+    let config = pull::Config {
+        durable_name: Some("reader".to_owned()),
+        ..Default::default()
+    };
+    let mut consumer = rig.storage.calls.create_consumer(config).await?;
+    let mut messages = consumer.messages().await?;
+    let delivery = timeout(SOON, messages.next()).await?.context("the consumer ended")??;
+    parking::park_delivery(&rig.nats, "reader", &delivery, "no JSON\r\nat all").await?;
+    // Parked again after a crash in between: once is enough.
+    parking::park_delivery(&rig.nats, "reader", &delivery, "no JSON").await?;
+
+    let mut parked = rig.storage.parked.clone();
+    ensure!(parked.info().await?.state.messages == 1);
+    let message = parked
+        .get_last_raw_message_by_subject(&subject::parked("reader", "call.bad.tick"))
+        .await?;
+    let header = |name| {
+        message
+            .headers
+            .get(name)
+            .map(|value| value.as_str().to_owned())
+            .unwrap_or_default()
+    };
+    ensure!(message.payload == "rubbish");
+    ensure!(
+        header(parking::REASON) == "no JSON  at all",
+        "{}",
+        header(parking::REASON)
+    );
+    ensure!(header(parking::ORIGINAL_SUBJECT) == "call.bad.tick" && header(parking::ORIGINAL_SEQUENCE) == "1");
+    callpulse_tests::eventually::eventually("nothing pending", SOON, async || {
+        let info = consumer.info().await?;
+        ensure!(info.num_ack_pending == 0 && info.num_pending == 0, "{info:?}");
+        Ok(())
+    })
+    .await?;
+
+    // What came by plain NATS has no sequence, and can be parked as well.
+    let plain = async_nats::Message {
+        subject: "cmd.call.x.terminate".into(),
+        reply: None,
+        payload: "{".into(),
+        headers: None,
+        status: None,
+        description: None,
+        length: 1,
+    };
+    parking::park(&rig.nats, "edge", &plain, "no JSON").await?;
+    ensure!(parked.info().await?.state.messages == 2);
+    Ok(())
+}
