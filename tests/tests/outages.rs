@@ -1,0 +1,236 @@
+//! A connected call while a part of the system dies and comes back.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
+
+use std::time::Duration;
+
+use callpulse_tests::conversation::{Conversation, Pair};
+use callpulse_tests::eventually::eventually;
+use callpulse_tests::facts::Facts;
+use callpulse_tests::stack::{Stack, StackBuilder};
+use serde_json::json;
+
+const SOON: Duration = Duration::from_secs(20);
+const INTERVAL_MS: i64 = 300;
+
+async fn stack() -> Stack {
+    let stack = StackBuilder::default().set("billing-timer", "tick_interval_ms", INTERVAL_MS);
+    stack.start().await.unwrap()
+}
+
+fn pair(stack: &Stack) -> Pair<'static> {
+    let edge = stack.edge(0).unwrap();
+    Pair {
+        user_edge: edge,
+        otomo_edge: edge,
+        user: "user_001",
+        otomo: "otomo_777",
+    }
+}
+
+/// Every minute of a settled call is there once, when it was due, and none beyond the end.
+async fn assert_minutes_are_whole(facts: &Facts, call_id: &str) {
+    let settled = facts.expect(call_id, "settled", SOON).await.unwrap();
+    let stored = facts.of_call(call_id).await.unwrap();
+    let ended = stored.iter().filter(|fact| fact.name == "ended").collect::<Vec<_>>();
+    let detected = stored
+        .iter()
+        .filter(|fact| fact.name == "rtp_detected")
+        .collect::<Vec<_>>();
+    assert_eq!((ended.len(), detected.len()), (1, 1));
+    let (connected_at, ended_at) = (
+        detected[0].time("connectedAt").unwrap(),
+        ended[0].time("endedAt").unwrap(),
+    );
+    let due = (ended_at - connected_at).num_milliseconds() / INTERVAL_MS;
+    let ticks = stored.iter().filter(|fact| fact.name == "tick").collect::<Vec<_>>();
+    let over = settled.payload["overTicks"].as_i64().unwrap_or(0);
+    assert_eq!(i64::try_from(ticks.len()).unwrap(), due + over);
+    for (number, tick) in (1..).zip(&ticks) {
+        assert_eq!(tick.payload["minute"], json!(number));
+        assert_eq!(
+            (tick.time("at").unwrap() - connected_at).num_milliseconds(),
+            number * INTERVAL_MS
+        );
+    }
+    assert_eq!(settled.payload["ticks"], json!(due));
+    assert_eq!(settled.payload["billedMinutes"], json!(due));
+}
+
+async fn stored_ticks(facts: &Facts, call_id: &str, at_least: usize) {
+    eventually(&format!("{at_least} ticks"), SOON, async || {
+        let stored = facts.of_call(call_id).await?;
+        let ticks = stored.iter().filter(|fact| fact.name == "tick").count();
+        anyhow::ensure!(ticks >= at_least, "{ticks} so far");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn minutes_are_made_up_after_billing_timer_was_killed_between_ticks() {
+    let mut stack = stack().await;
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    for round in 1..=3 {
+        stored_ticks(&facts, &call.call_id, 2 * round).await;
+        stack.timers[0].kill().unwrap();
+        // Minutes fall due with nobody there to write them.
+        let due = chrono::Utc::now() + chrono::TimeDelta::milliseconds(3 * INTERVAL_MS);
+        eventually("minutes falling due", SOON, async || {
+            anyhow::ensure!(chrono::Utc::now() > due);
+            Ok(())
+        })
+        .await
+        .unwrap();
+        stack.timers[0].restart().await.unwrap();
+        stack.timers[0].ready().await.unwrap();
+    }
+    // It is dead while the call ends, too.
+    stack.timers[0].kill().unwrap();
+    call.otomo.request("call_hangup", call.id()).await.unwrap();
+    stack.timers[0].restart().await.unwrap();
+    assert_minutes_are_whole(&facts, &call.call_id).await;
+    for party in call.parties() {
+        assert_eq!(
+            party.expect_notice_within("call_ended", SOON).await.unwrap().payload()["reason"],
+            json!("hangup")
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_call_outlives_a_killed_nats_server() {
+    let mut stack = stack().await;
+    let url = stack.nats.url();
+    let (call, user, otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    stored_ticks(&Facts::connect(&url).await.unwrap(), &call.call_id, 2).await;
+    for _ in 0..2 {
+        stack.nats.kill().unwrap();
+        let (user_heard, otomo_heard) = (user.heard(), otomo.heard());
+        eventually("media flowing without NATS", SOON, async || {
+            anyhow::ensure!(user.heard() > user_heard + 20 && otomo.heard() > otomo_heard + 20);
+            Ok(())
+        })
+        .await
+        .unwrap();
+        stack.nats.restart().await.unwrap();
+        stack.ready().await.unwrap();
+    }
+    let facts = Facts::connect(&url).await.unwrap();
+    let hung_up = eventually("hanging up", SOON, async || {
+        call.user.request("call_hangup", call.id()).await
+    })
+    .await;
+    hung_up.unwrap();
+    assert_minutes_are_whole(&facts, &call.call_id).await;
+    for party in call.parties() {
+        party.expect_notice_within("call_ended", SOON).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_call_connected_while_nats_is_away_is_stored_on_its_return_with_its_original_time() {
+    let mut stack = stack().await;
+    let url = stack.nats.url();
+    let call = Conversation::accepted(pair(&stack)).await.unwrap();
+    let user = callpulse_tests::caller::Caller::join(&call.user).await.unwrap();
+    stack.nats.kill().unwrap();
+    user.start_talking().await.unwrap();
+    eventually("a second of talk", SOON, async || {
+        anyhow::ensure!(user.sent() > 50);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    stack.nats.restart().await.unwrap();
+    let facts = Facts::connect(&url).await.unwrap();
+    let detected = facts.expect(&call.call_id, "rtp_detected", SOON).await.unwrap();
+    let sent = chrono::DateTime::<chrono::Utc>::from(user.first_datagram_sent_at().unwrap().wall);
+    let lag = (detected.time("connectedAt").unwrap() - sent).num_milliseconds();
+    assert!(
+        (-1..500).contains(&lag),
+        "connectedAt is {lag} ms after the packet left"
+    );
+    // By the notice, or, if the edge was not back yet when it went out, by the snapshot that follows a gap.
+    for party in call.parties() {
+        eventually("being told of the connection", SOON, async || {
+            let told = party.received().into_iter().find_map(|message| match message.kind() {
+                "call_connected" => Some(message.payload()["connectedAt"].clone()),
+                "snapshot" => Some(message.payload()["activeCall"]["connectedAt"].clone()).filter(|at| !at.is_null()),
+                _ => None,
+            });
+            anyhow::ensure!(told.as_ref() == Some(&detected.payload["connectedAt"]), "told {told:?}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_killed_worker_ends_its_calls_with_its_last_sign_of_life_and_no_others() {
+    let stack = StackBuilder::default().workers(2).edges(2);
+    let stack =
+        stack
+            .set("billing-timer", "tick_interval_ms", INTERVAL_MS)
+            .set("media-worker", "heartbeat_interval_ms", 500);
+    let mut stack = stack.start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let (first, _a, _b) = Conversation::talking(pair(&stack)).await.unwrap();
+    // Placement is by chance: more calls, until both workers have one.
+    let mut others = Vec::new();
+    let host = |facts: Facts, call: String| async move {
+        facts
+            .expect(&call, "accepted", SOON)
+            .await
+            .unwrap()
+            .text("workerId")
+            .unwrap()
+            .to_owned()
+    };
+    let doomed = host(facts.clone(), first.call_id.clone()).await;
+    let survivor = loop {
+        let number = others.len();
+        assert!(number < 20, "twenty calls on one of two idle workers");
+        let (user, otomo) = (format!("user_{number}"), format!("otomo_{number}"));
+        let pair = Pair {
+            user: &user,
+            otomo: &otomo,
+            ..pair(&stack)
+        };
+        let (call, a, b) = Conversation::talking(pair).await.unwrap();
+        let on = host(facts.clone(), call.call_id.clone()).await;
+        let id = call.call_id.clone();
+        others.push((call, a, b));
+        if on != doomed {
+            break id;
+        }
+    };
+    let index = stack
+        .workers
+        .iter()
+        .position(|worker| worker.setting("worker_id") == Some(&doomed))
+        .unwrap();
+    let killed_at = chrono::Utc::now();
+    stack.workers[index].kill().unwrap();
+    let ended = facts.expect(&first.call_id, "ended", SOON).await.unwrap();
+    assert_eq!(ended.text("reason").unwrap(), "worker_lost");
+    let ended_at = ended.time("endedAt").unwrap();
+    let before = (killed_at - ended_at).num_milliseconds();
+    assert!(
+        (0..2_000).contains(&before),
+        "its last sign of life was {before} ms before its death"
+    );
+    assert_minutes_are_whole(&facts, &first.call_id).await;
+    for party in first.parties() {
+        let told = party.expect_notice_within("call_ended", SOON).await.unwrap();
+        assert_eq!(told.payload()["reason"], json!("worker_lost"));
+    }
+    let stored = facts.of_call(&survivor).await.unwrap();
+    assert!(
+        !stored.iter().any(|fact| fact.name == "ended"),
+        "the other worker's call goes on"
+    );
+}
