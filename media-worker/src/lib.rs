@@ -86,7 +86,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         connect_policy: settings.connect_policy,
         limits: settings.limits(),
     };
-    let calls = Calls::new(rules, Arc::clone(&sfu), post);
+    let calls = Calls::new(rules, Arc::clone(&sfu), Arc::clone(&post));
     let commands = Commands::register(nats.clone(), Arc::clone(&calls)).await?;
     let fleet = Fleet::new(&storage);
 
@@ -113,6 +113,13 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     );
     tasks.spawn("draining", draining::run(calls, drain, stop, over));
     let outcome = tasks.join().await;
+    let facts = post.waiting();
+    if facts > 0 {
+        tracing::error!(
+            facts,
+            "facts that NATS did not store in time are lost with this process"
+        );
+    }
 
     let withdrawn = shell.drain("fleet", fleet.withdraw(&worker_id)).await;
     if let Some(Err(error)) = withdrawn {

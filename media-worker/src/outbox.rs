@@ -80,7 +80,12 @@ impl Post {
 
     /// Three quarters of the room are taken: no new call should be.
     pub fn is_crowded(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) >= self.capacity / 4 * 3
+        self.waiting() >= self.capacity / 4 * 3
+    }
+
+    /// How many facts wait.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// The stream, to read from.
@@ -162,8 +167,7 @@ impl Outbox {
     }
 
     fn push(&self, entry: Entry, reserved: usize) {
-        let full = self.entries.capacity() <= reserved
-            || (reserved > 0 && self.post.waiting.load(Ordering::Relaxed) >= self.post.capacity);
+        let full = self.entries.capacity() <= reserved || (reserved > 0 && self.post.waiting() >= self.post.capacity);
         if full {
             meters::dropped();
             tracing::error!(?entry, "the outbox is full: a fact is lost");

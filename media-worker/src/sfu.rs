@@ -194,3 +194,6 @@ fn invalid(what: &str) -> Refusal {
         what.chars().take(MESSAGE_CHARS).collect::<String>(),
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -129,14 +129,15 @@ impl Call {
     /// Reads its packet counters, writes down what follows, and says if the call is over by it.
     pub async fn look(&self, patience: Duration) -> Option<Fate> {
         let probes = lock(&self.probes).clone();
-        for (role, probe) in Role::BOTH.into_iter().zip(probes) {
-            let Some(probe) = probe else { continue };
-            let packets = probe.packets(patience).await;
-            let now = Moment::now();
-            if let Some(packets) = packets {
-                let verdict = lock(&self.liveness).sample(role, probe.source, packets, now);
-                verdict.and_then(|verdict| self.note(verdict));
-            }
+        let read = Role::BOTH
+            .into_iter()
+            .zip(probes)
+            .filter_map(|(role, probe)| Some((role, probe?)));
+        let read = read.map(async |(role, probe)| Some((role, probe.source, probe.packets(patience).await?)));
+        let read: Vec<_> = futures::future::join_all(read).await;
+        for (role, source, packets) in read.into_iter().flatten() {
+            let verdict = lock(&self.liveness).sample(role, source, packets, Moment::now());
+            verdict.and_then(|verdict| self.note(verdict));
         }
         let verdicts = lock(&self.liveness).tick(Moment::now());
         verdicts.into_iter().filter_map(|verdict| self.note(verdict)).last()

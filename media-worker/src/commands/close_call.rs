@@ -12,9 +12,19 @@ use crate::outbox::Ending;
 
 /// Who asked has given up by then.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The longest name of who ends a call, in bytes. A fact that is too long could never be stored.
+const BY_BYTES_MAX: usize = 128;
 
 impl Handle for CloseCall {
     async fn handle(self, calls: &Calls, context: Context) -> Result<CallClosed, Refusal> {
+        if self
+            .end
+            .as_ref()
+            .is_some_and(|end| !(1..=BY_BYTES_MAX).contains(&end.by.len()))
+        {
+            let what = format!("by: must have 1 to {BY_BYTES_MAX} bytes");
+            return Err(Refusal::new(RefusalCode::BadRequest, what));
+        }
         let call = calls.find(&self.call_id)?;
         let ended_at = Timestamp::now();
         calls::end(

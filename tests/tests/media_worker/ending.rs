@@ -1,4 +1,4 @@
-use nats::command::{CallClosed, CloseCall};
+use nats::command::{CallClosed, CloseCall, End};
 use nats::event::{Source, TraceParent};
 use nats::fact::Ended;
 use nats::request::RefusalCode;
@@ -136,4 +136,22 @@ async fn a_call_without_rtp_is_given_up_in_time() {
     );
     assert!(fact.payload["connectedAt"].is_null());
     assert_eq!(hears.expect("call_ended").await["reason"], "media_timeout");
+}
+
+#[tokio::test]
+async fn who_ends_a_call_has_a_name_that_fits_into_its_record() {
+    let rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    for by in [String::new(), "x".repeat(20_000)] {
+        let end = Some(End {
+            reason: EndReason::Terminated,
+            by,
+        });
+        let close = CloseCall {
+            call_id: parties.call_id.clone(),
+            end,
+        };
+        assert_eq!(code(rig.ask(&close).await), RefusalCode::BadRequest);
+    }
+    rig.hang_up(&parties).await.unwrap();
 }

@@ -14,7 +14,7 @@ use crate::rig::{Rig, SOON, asker, code, some_parties};
 /// The next change that fits.
 async fn change(changes: &mut (impl futures::Stream<Item = FleetChange> + Unpin), fits: impl Fn(&FleetChange) -> bool) {
     let found = tokio::time::timeout(SOON, changes.by_ref().any(|change| std::future::ready(fits(&change)))).await;
-    assert!(found.expect("no such change of the fleet in time"), "the watch ended");
+    assert_eq!(found, Ok(true), "no such change of the fleet in time");
 }
 
 async fn watch(rig: &Rig) -> impl futures::Stream<Item = FleetChange> + Unpin + use<> {

@@ -90,3 +90,32 @@ async fn one_silent_party_is_told_and_ends_nothing() {
     otomo.send.mend().await.unwrap();
     assert_eq!(hears.expect("media_resumed").await["party"], "otomo");
 }
+
+#[tokio::test]
+async fn one_silent_party_ends_the_call_where_configured() {
+    let rig = Rig::start(&[
+        ("stats_interval_ms", "100"),
+        ("rtp_lost_after_ms", "1000"),
+        ("one_sided_timeout_ms", "2000"),
+    ])
+    .await;
+    let parties = rig.call().await;
+    let user = rig.join(&asker(&parties, Role::User)).await;
+    let otomo = rig.join(&asker(&parties, Role::Otomo)).await;
+    user.talk().await;
+    otomo.talk().await;
+    let listener = rig.listen(&asker(&parties, Role::User)).await;
+    eventually("the user hears the otomo", SOON, async || {
+        ensure!(listener.received() > 50, "{} packets", listener.received());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    otomo.hush().await;
+    let call = parties.call_id.as_str();
+    let ended = rig.facts.expect(call, "ended", SOON).await.unwrap();
+    let lost = rig.facts.expect(call, "rtp_lost", SOON).await.unwrap();
+    assert_eq!(ended.payload["reason"], "rtp_timeout");
+    assert_eq!(lost.payload["party"], "otomo");
+    assert_eq!(ended.payload["endedAt"], lost.payload["lastRtpAt"]);
+}
