@@ -1,4 +1,4 @@
-//! The demo: one call from ringing to its bill, then twenty more for their latency, each expectation checked.
+//! The demo: one call from ringing to its bill, then fifty more for their latency, each expectation checked.
 //!
 //! [`story`] is the call, [`latency`] the measurement, [`onlooker`] prints what passes by, [`checklist`] is what must
 //! have been seen at the end, [`screen`] is where all of it goes.
@@ -8,9 +8,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
+use crate::interrupt::interrupted;
+use crate::process;
 use crate::stack::{Stack, StackBuilder};
 use checklist::{Checklist, Expectation};
 use screen::{Screen, Tone};
@@ -34,7 +35,7 @@ pub async fn main() -> ExitCode {
     let screen = Screen::new();
     let mut checklist = Checklist::default();
     // Kept when something goes wrong, to be looked into.
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("../.run/demo-{}", std::process::id()));
+    let folder = process::run_folder("demo");
     let outcome = tokio::select! {
         outcome = timeout(OVER_WITHIN, play(&screen, &mut checklist, &folder)) => {
             outcome.unwrap_or_else(|_| bail_late()).map(Some)
@@ -64,7 +65,6 @@ pub async fn main() -> ExitCode {
         );
         return ExitCode::SUCCESS;
     }
-    let folder = folder.canonicalize().unwrap_or(folder);
     screen.line(
         Tone::Bad,
         &format!("not all of it happened; the logs are in {}", folder.display()),
@@ -121,13 +121,4 @@ fn addresses(stack: &Stack) -> Result<Vec<(String, String)>> {
 
 fn bail_late() -> Result<latency::Figures> {
     bail!("it was not over within {OVER_WITHIN:?}")
-}
-
-async fn interrupted() -> Result<()> {
-    let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
-    Ok(())
 }

@@ -5,7 +5,7 @@
 //! a [`party`] on a WebSocket with a [`token`], a [`caller`] on WebRTC ([`transport`], [`opus`], [`padding`]), and a
 //! reader of the stored [`facts`]. [`conversation`] brings two of them into a call.
 //!
-//! [`demo`] plays a whole call on it.
+//! [`demo`] plays a whole call on it beside its [`floor`], [`up`] keeps it running for a developer.
 //!
 //! It reads the wire as an outsider would: JSON values on the WebSocket, never the services' own types.
 
@@ -28,5 +28,8 @@ pub mod conversation;
 pub mod facts;
 pub mod stack;
 
-pub mod demo;
 pub mod floor;
+pub mod interrupt;
+
+pub mod demo;
+pub mod up;

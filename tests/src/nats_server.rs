@@ -75,6 +75,11 @@ impl NatsServer {
         &self.child
     }
 
+    /// The process, to ask whether it has ended.
+    pub fn child_mut(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
     /// SIGKILL, as a crash.
     ///
     /// # Errors

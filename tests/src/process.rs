@@ -77,6 +77,11 @@ impl Service {
         &self.child
     }
 
+    /// Its process, to ask whether it has ended.
+    pub fn child_mut(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
     /// An address from its announcement, such as `ws` or `ops`.
     ///
     /// # Errors
@@ -178,6 +183,17 @@ pub fn built(program: &str) -> Result<PathBuf> {
             own.display()
         )
     })
+}
+
+/// A folder of this run's own below `.run`, for logs and stores that may be looked at afterwards.
+#[must_use]
+pub fn run_folder(name: &str) -> PathBuf {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests
+        .parent()
+        .unwrap_or(tests)
+        .join(".run")
+        .join(format!("{name}-{}", std::process::id()))
 }
 
 /// `ops.listen` of `ws-edge` is `WS_EDGE__OPS__LISTEN`.

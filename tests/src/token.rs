@@ -1,5 +1,7 @@
 //! JSON Web Tokens, the good and the wicked.
 
+use std::time::Duration;
+
 use anyhow::Result;
 use base64::Engine;
 use base64::prelude::BASE64_URL_SAFE_NO_PAD;
@@ -12,7 +14,7 @@ pub const SECRET: &str = "only-for-tests-and-the-demo-on-this-machine";
 /// The audience that tests and the demo give to ws-edge.
 pub const AUDIENCE: &str = "callpulse";
 
-const LIFETIME_SECS: i64 = 3600;
+const LIFETIME: Duration = Duration::from_secs(3600);
 
 /// Who a token says its bearer is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,7 +85,15 @@ impl Wickedness {
 /// # Errors
 /// When it cannot be signed, which would be a fault of the harness.
 pub fn good(role: Role, subject: &str) -> Result<String> {
-    sign(&claims(role, subject), Algorithm::HS256, SECRET)
+    good_for(role, subject, LIFETIME)
+}
+
+/// The same for as long as one likes.
+///
+/// # Errors
+/// When it cannot be signed, which would be a fault of the harness.
+pub fn good_for(role: Role, subject: &str, lifetime: Duration) -> Result<String> {
+    sign(&claims(role, subject, lifetime), Algorithm::HS256, SECRET)
 }
 
 /// A token that ws-edge must refuse.
@@ -91,7 +101,7 @@ pub fn good(role: Role, subject: &str) -> Result<String> {
 /// # Errors
 /// When it cannot be signed, which would be a fault of the harness.
 pub fn wicked(role: Role, subject: &str, how: Wickedness) -> Result<String> {
-    let mut claims = claims(role, subject);
+    let mut claims = claims(role, subject, LIFETIME);
     let hour = |hours: i64| json!(Utc::now().timestamp() + hours * 3600);
     match how {
         Wickedness::Expired => claims = with(claims, "exp", hour(-1)),
@@ -109,8 +119,8 @@ pub fn wicked(role: Role, subject: &str, how: Wickedness) -> Result<String> {
     sign(&claims, Algorithm::HS256, SECRET)
 }
 
-fn claims(role: Role, subject: &str) -> Map<String, Value> {
-    let expiry = Utc::now().timestamp() + LIFETIME_SECS;
+fn claims(role: Role, subject: &str, lifetime: Duration) -> Map<String, Value> {
+    let expiry = (Utc::now() + lifetime).timestamp();
     let claims = [
         ("sub", json!(subject)),
         ("role", json!(role.as_str())),

@@ -33,7 +33,7 @@ pub enum Expectation {
     Told,
     /// Nothing happened more often than it may.
     Once,
-    /// Twenty more calls.
+    /// Many more calls.
     Measured,
     /// All processes stop in order.
     Stopped,

@@ -8,7 +8,6 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::screen::{Screen, Tone};
@@ -20,7 +19,9 @@ use crate::stack::Stack;
 use crate::token::Role;
 
 /// Calls that are measured.
-const CALLS: usize = 24;
+const CALLS: usize = 50;
+/// Calls shown on one line.
+const CALLS_A_LINE: usize = 10;
 /// How long a step may take.
 const SOON: Duration = Duration::from_secs(8);
 /// What the design aims at: the median to each side.
@@ -57,24 +58,25 @@ pub async fn measure(screen: &Screen, stack: &Stack) -> Result<Figures> {
     let mut floor = Floor::new(facts.client()).await?;
     let mut samples = Vec::with_capacity(CALLS);
     for number in 1..=CALLS {
-        let sample = one_call(stack, &watch, &mut floor, number)
-            .await
-            .with_context(|| format!("call {number}"))?;
-        let Sample {
-            stored,
-            user,
-            otomo,
-            publish,
-            echo,
-        } = sample;
-        let [stored, user, otomo, publish, echo] = [stored, user, otomo, publish, echo].map(millis);
-        screen.line(
-            Tone::Quiet,
-            &format!(
-                "call {number:>2}  stored {stored:.2}  user {user:.2}  otomo {otomo:.2}  floor {publish:.2} + {echo:.2}"
-            ),
+        samples.push(
+            one_call(stack, &watch, &mut floor, number)
+                .await
+                .with_context(|| format!("call {number}"))?,
         );
-        samples.push(sample);
+        if number % CALLS_A_LINE == 0 {
+            let latest = samples.iter().skip(number - CALLS_A_LINE);
+            let slower: Vec<String> = latest
+                .map(|sample| format!("{:6.2}", millis(sample.user.max(sample.otomo))))
+                .collect();
+            screen.line(
+                Tone::Quiet,
+                &format!(
+                    "calls {:>2} to {number:>2} {}",
+                    number - CALLS_A_LINE + 1,
+                    slower.join(" ")
+                ),
+            );
+        }
     }
     Ok(Figures { samples })
 }
@@ -123,7 +125,7 @@ impl Figures {
     pub fn show(&self, screen: &Screen) {
         let calls = self.calls();
         screen.heading(&format!(
-            "Latency over {calls} calls, in ms (with so few, the 99th percentile is the slowest)"
+            "Latency over {calls} calls, in ms (with so few, p99 is the slowest)"
         ));
         screen.plain(Tone::Heading, &format!("  {:<58} {:>8} {:>8}", "", "median", "p99"));
         let row = |name: &str, of: fn(&Sample) -> Duration| {
@@ -164,17 +166,17 @@ impl Figures {
         );
     }
 
-    /// Median and 99th percentile, in milliseconds.
+    /// Median and 99th percentile, in milliseconds, each a value that was measured (nearest rank).
     fn quantiles(&self, of: fn(&Sample) -> Duration) -> (f64, f64) {
-        // Three digits are exact enough for a table with two; it cannot fail, and an empty table shows if it did.
-        let Ok(mut histogram) = Histogram::<u64>::new(3) else {
-            return (f64::NAN, f64::NAN);
+        let mut sorted: Vec<Duration> = self.samples.iter().map(of).collect();
+        sorted.sort_unstable();
+        let ranked = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100);
+            sorted
+                .get(rank.saturating_sub(1))
+                .map_or(f64::NAN, |duration| millis(*duration))
         };
-        for sample in &self.samples {
-            histogram.saturating_record(u64::try_from(of(sample).as_nanos()).unwrap_or(u64::MAX));
-        }
-        let quantile = |quantile| histogram.value_at_quantile(quantile) as f64 / 1e6;
-        (quantile(0.5), quantile(0.99))
+        (ranked(50), ranked(99))
     }
 }
 

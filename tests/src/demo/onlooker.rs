@@ -100,11 +100,11 @@ fn show_fact(screen: &Screen, fact: &Fact) {
 fn brief(payload: &Value) -> String {
     match payload {
         Value::Object(fields) => {
-            let fields: Vec<String> = fields
-                .iter()
-                .map(|(key, value)| format!("{key}={}", brief_field(value)))
-                .collect();
-            fields.join(" ")
+            let fields = fields.iter().map(|(key, value)| match value {
+                Value::Object(_) if is_webrtc(key) => format!("{key}={{…}}"),
+                _ => format!("{key}={}", brief_field(value)),
+            });
+            fields.collect::<Vec<_>>().join(" ")
         }
         other => brief_field(other),
     }
@@ -121,6 +121,11 @@ fn brief_field(value: &Value) -> String {
     }
 }
 
+/// Long, and of interest to nobody who looks on.
+fn is_webrtc(key: &str) -> bool {
+    ["ice", "dtls", "rtp"].iter().any(|prefix| key.starts_with(prefix))
+}
+
 fn is_flat(fields: &Map<String, Value>) -> bool {
     fields
         .values()
@@ -135,10 +140,11 @@ mod tests {
 
     #[test]
     fn payloads_are_brief() {
-        let payload = json!({ "a": "short", "b": "x".repeat(99), "c": [1, 2], "d": { "e": null }, "f": { "g": [] } });
+        let payload =
+            json!({ "a": "short", "b": "x".repeat(99), "c": [1, 2], "d": { "e": null }, "f": { "g": [] }, "iceX": {} });
         assert_eq!(
             brief(&payload),
-            format!("a=short b={}… c=[2] d={{e=null}} f={{…}}", "x".repeat(25))
+            format!("a=short b={}… c=[2] d={{e=null}} f={{…}} iceX={{…}}", "x".repeat(25))
         );
     }
 }
