@@ -163,7 +163,16 @@ impl Calls {
     }
 
     async fn publish(&self, fact: &Fact, guard: Guard, trace: TraceParent) -> Result<Outcome, Problem> {
-        self.within(self.facts.publish(fact, guard, trace.child())).await
+        let span = trace.child();
+        let outcome = self.within(self.facts.publish(fact, guard, span)).await?;
+        if !matches!(outcome, Outcome::AlreadyStored(_)) {
+            return Ok(outcome);
+        }
+        // Two who say the same within one millisecond say it in the same words; the span tells who was first.
+        match self.within(self.facts.last(fact.call_id(), fact.kind())).await? {
+            Some(stored) if stored.trace != span => Ok(Outcome::Superseded(Box::new(stored))),
+            _ => Ok(outcome),
+        }
     }
 
     /// Whether NATS is there, as far as this node can tell.

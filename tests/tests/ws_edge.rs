@@ -1,0 +1,338 @@
+//! Signalling: from `call_request` to the end of a call, on real edges with a real worker and a real server.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may")]
+
+use std::time::Duration;
+
+use callpulse_tests::conversation::{Conversation, Pair};
+use callpulse_tests::facts::{Facts, time};
+use callpulse_tests::nats_server::Sync;
+use callpulse_tests::party::Party;
+use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::token::Role;
+use nats::command::Terminate;
+use nats::request::{CommandError, RefusalCode};
+use nats::{EndReason, request};
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(10);
+
+fn edges(count: usize) -> StackBuilder {
+    StackBuilder::default().edges(count).timers(0).sync(Sync::Lazy)
+}
+
+fn pair(stack: &Stack) -> Pair<'static> {
+    let (user_edge, otomo_edge) = (stack.edge(0).unwrap(), stack.edge(stack.edges.len() - 1).unwrap());
+    Pair {
+        user_edge,
+        otomo_edge,
+        user: "user_001",
+        otomo: "otomo_777",
+    }
+}
+
+async fn names(facts: &Facts, call: &str) -> Vec<String> {
+    facts
+        .of_call(call)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|fact| fact.name)
+        .collect()
+}
+
+async fn ended(party: &Party, call: &str, reason: &str) {
+    let notice = party.expect_notice("call_ended").await.unwrap();
+    let payload = notice.payload();
+    assert_eq!(
+        (payload["callId"].as_str(), payload["reason"].as_str()),
+        (Some(call), Some(reason))
+    );
+    assert_eq!(
+        (&payload["durationMs"], &payload["billedMinutes"]),
+        (&json!(0), &json!(0))
+    );
+}
+
+/// The active call in a fresh socket's welcome.
+async fn welcomed(edge: std::net::SocketAddr, role: Role, name: &str) -> Value {
+    let party = Party::connect(edge, role, name).await.unwrap();
+    let welcome = party.expect_notice("welcome").await.unwrap();
+    assert!(welcome.payload()["sessionId"].is_string());
+    welcome.payload()["activeCall"].clone()
+}
+
+#[tokio::test]
+async fn a_call_rings_is_accepted_and_hung_up_across_two_edges() {
+    let stack = edges(2).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+
+    assert_eq!(
+        call.user.refused("rtc_capabilities", call.id()).await.unwrap(),
+        "wrong_state"
+    );
+    assert_eq!(
+        call.user.refused("call_hangup", call.id()).await.unwrap(),
+        "wrong_state"
+    );
+    assert_eq!(
+        call.user.refused("call_accept", call.id()).await.unwrap(),
+        "role_forbidden"
+    );
+
+    call.otomo.request("call_accept", call.id()).await.unwrap();
+    let mut accepted_at = Vec::new();
+    for party in call.parties() {
+        let notice = party.expect_notice("call_accepted").await.unwrap();
+        assert_eq!(notice.payload()["userId"], "user_001");
+        assert_eq!(notice.payload()["otomoId"], "otomo_777");
+        accepted_at.push(notice.payload()["acceptedAt"].clone());
+    }
+    let stored = facts.of_call(&call.call_id).await.unwrap();
+    assert_eq!(stored[1].payload["acceptedAt"], accepted_at[0]);
+    assert_eq!(stored[1].payload["workerId"], "media-worker-1");
+    // One trace from the request on, and the envelope of CloudEvents.
+    let trace = |index: usize| stored[index].headers.get("traceparent").unwrap().as_str()[3..35].to_owned();
+    assert_eq!(trace(0), trace(1));
+    assert_eq!(
+        stored[0].headers.get("ce-source").unwrap().as_str(),
+        "/ws-edge/ws-edge-1"
+    );
+
+    for party in call.parties() {
+        // With the call named, and as the only one that the party is in.
+        for payload in [call.id(), json!({})] {
+            let answer = party.request("rtc_capabilities", payload).await.unwrap();
+            assert!(answer["rtpCapabilities"]["codecs"].is_array(), "{answer}");
+        }
+        let transport = party
+            .request("rtc_create_transport", json!({ "direction": "send" }))
+            .await
+            .unwrap();
+        assert!(transport["iceCandidates"].is_array(), "{transport}");
+        let nowhere = json!({ "transportId": "nowhere", "dtlsParameters": {} });
+        let code = party.refused("rtc_connect_transport", nowhere).await.unwrap();
+        assert!(
+            ["unknown_transport", "invalid_parameters"].contains(&code.as_str()),
+            "{code}"
+        );
+    }
+    assert_eq!(
+        call.otomo.refused("call_accept", call.id()).await.unwrap(),
+        "wrong_state"
+    );
+    assert_eq!(
+        call.otomo.refused("call_reject", call.id()).await.unwrap(),
+        "wrong_state"
+    );
+    assert_eq!(
+        call.user.refused("call_cancel", call.id()).await.unwrap(),
+        "wrong_state"
+    );
+
+    call.user.request("call_hangup", call.id()).await.unwrap();
+    for party in call.parties() {
+        ended(party, &call.call_id, "hangup").await;
+    }
+    assert_eq!(names(&facts, &call.call_id).await, ["requested", "accepted", "ended"]);
+    assert_eq!(
+        call.otomo.refused("call_hangup", call.id()).await.unwrap(),
+        "wrong_state"
+    );
+    assert_eq!(
+        call.otomo.refused("rtc_capabilities", call.id()).await.unwrap(),
+        "wrong_state"
+    );
+
+    let again = call
+        .user
+        .request("call_request", json!({ "otomoId": "otomo_777" }))
+        .await
+        .unwrap();
+    assert_ne!(again["callId"], call.call_id.as_str());
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_call_that_nobody_takes_ends_at_its_deadline() {
+    let stack = edges(2)
+        .workers(0)
+        .set("ws-edge", "ring_timeout_ms", 500)
+        .start()
+        .await
+        .unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+    for party in call.parties() {
+        ended(party, &call.call_id, "no_answer").await;
+    }
+    let stored = facts.of_call(&call.call_id).await.unwrap();
+    assert_eq!(stored.len(), 2);
+    assert_eq!(
+        stored[1].text("by").unwrap(),
+        "ws-edge-1",
+        "the node that took the request"
+    );
+    let late = stored[1].time("endedAt").unwrap() - stored[0].time("requestedAt").unwrap();
+    assert!((500..2_000).contains(&late.num_milliseconds()), "{late}");
+    assert_eq!(
+        call.otomo.refused("call_accept", call.id()).await.unwrap(),
+        "wrong_state"
+    );
+}
+
+#[tokio::test]
+async fn a_ringing_call_is_rejected_or_cancelled_by_the_right_one() {
+    let stack = edges(1).workers(0).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+    assert_eq!(
+        call.user.refused("call_reject", call.id()).await.unwrap(),
+        "role_forbidden"
+    );
+    assert_eq!(
+        call.otomo.refused("call_cancel", call.id()).await.unwrap(),
+        "role_forbidden"
+    );
+    call.otomo.request("call_reject", call.id()).await.unwrap();
+    for party in call.parties() {
+        ended(party, &call.call_id, "rejected").await;
+    }
+    assert_eq!(names(&facts, &call.call_id).await, ["requested", "ended"]);
+
+    let second = call
+        .user
+        .request("call_request", json!({ "otomoId": "otomo_777" }))
+        .await
+        .unwrap();
+    let second = second["callId"].as_str().unwrap();
+    assert_eq!(
+        call.otomo
+            .refused("call_accept", json!({ "callId": second }))
+            .await
+            .unwrap(),
+        "no_worker"
+    );
+    call.user
+        .request("call_cancel", json!({ "callId": second }))
+        .await
+        .unwrap();
+    for party in call.parties() {
+        ended(party, second, "cancelled").await;
+    }
+}
+
+#[tokio::test]
+async fn who_is_in_a_call_is_busy_until_it_is_over() {
+    let stack = edges(1).workers(0).start().await.unwrap();
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+    let other = Party::connect(stack.edge(0).unwrap(), Role::User, "user_002")
+        .await
+        .unwrap();
+    let to_otomo = json!({ "otomoId": "otomo_777" });
+    assert_eq!(other.refused("call_request", to_otomo.clone()).await.unwrap(), "busy");
+    assert_eq!(
+        call.user
+            .refused("call_request", json!({ "otomoId": "otomo_888" }))
+            .await
+            .unwrap(),
+        "busy"
+    );
+    assert_eq!(
+        call.otomo.refused("call_request", to_otomo.clone()).await.unwrap(),
+        "role_forbidden"
+    );
+    // Whoever was refused holds nothing.
+    other
+        .request("call_request", json!({ "otomoId": "otomo_888" }))
+        .await
+        .unwrap();
+    call.user.request("call_cancel", call.id()).await.unwrap();
+    call.user.request("call_request", to_otomo).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_comes_back_to_any_node_is_told_where_the_call_stands() {
+    let stack = edges(2).start().await.unwrap();
+    let (here, there) = (stack.edge(0).unwrap(), stack.edge(1).unwrap());
+    assert_eq!(welcomed(here, Role::User, "user_001").await, Value::Null);
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+    for edge in [here, there] {
+        let snapshot = welcomed(edge, Role::Otomo, "otomo_777").await;
+        assert_eq!(snapshot["callId"], call.call_id.as_str());
+        assert_eq!(
+            (&snapshot["state"], &snapshot["userId"]),
+            (&json!("ringing"), &json!("user_001"))
+        );
+        let rings = time(snapshot["expiresAt"].as_str().unwrap()).unwrap()
+            - time(snapshot["requestedAt"].as_str().unwrap()).unwrap();
+        assert_eq!(rings.num_milliseconds(), 30_000);
+        assert_eq!(
+            (&snapshot["acceptedAt"], &snapshot["lastTick"]),
+            (&Value::Null, &Value::Null)
+        );
+    }
+    call.otomo.request("call_accept", call.id()).await.unwrap();
+    let accepted = call.user.expect_notice("call_accepted").await.unwrap();
+    for edge in [here, there] {
+        let snapshot = welcomed(edge, Role::User, "user_001").await;
+        assert_eq!(
+            (&snapshot["state"], &snapshot["connectedAt"]),
+            (&json!("accepted"), &Value::Null)
+        );
+        assert_eq!(snapshot["acceptedAt"], accepted.payload()["acceptedAt"]);
+        assert_eq!(snapshot["expiresAt"], Value::Null);
+    }
+    // The same identifier on the other side is another person.
+    assert_eq!(welcomed(here, Role::Otomo, "user_001").await, Value::Null);
+    call.otomo.request("call_hangup", call.id()).await.unwrap();
+    assert_eq!(welcomed(there, Role::User, "user_001").await, Value::Null);
+}
+
+#[tokio::test]
+async fn another_team_terminates_calls_in_any_state() {
+    let stack = edges(2).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let command = |reason| Terminate {
+        reason,
+        by: "wallet:no-balance".to_owned(),
+    };
+    let (nobodys, terminated) = ("call_none".parse().unwrap(), command(EndReason::Terminated));
+    match request::terminate(facts.client(), &nobodys, &terminated, SOON).await {
+        Err(CommandError::Refused(refusal)) => assert_eq!(refusal.code, RefusalCode::UnknownCall),
+        other => panic!("{other:?}"),
+    }
+
+    let ringing = Conversation::ringing(Pair {
+        user: "user_r",
+        otomo: "otomo_r",
+        ..pair(&stack)
+    })
+    .await
+    .unwrap();
+    let accepted = Conversation::accepted(Pair {
+        user: "user_a",
+        otomo: "otomo_a",
+        ..pair(&stack)
+    })
+    .await
+    .unwrap();
+    for call in [&ringing, &accepted] {
+        let id = call.call_id.parse().unwrap();
+        let closed = request::terminate(facts.client(), &id, &command(EndReason::Terminated), SOON)
+            .await
+            .unwrap();
+        assert_eq!(closed.connected_at, None);
+        for party in call.parties() {
+            ended(party, &call.call_id, "terminated").await;
+        }
+        let stored = facts.expect(&call.call_id, "ended", SOON).await.unwrap();
+        assert_eq!(stored.text("by").unwrap(), "wallet:no-balance");
+        // Once more is harmless, and says what is stored.
+        let again = request::terminate(facts.client(), &id, &command(EndReason::MaxDuration), SOON)
+            .await
+            .unwrap();
+        assert_eq!(again, closed);
+    }
+}

@@ -1,0 +1,328 @@
+//! Bad input: each gets a typed error or a closed door, and nobody else notices.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
+
+#[path = "ws_edge/common.rs"]
+mod common;
+
+use std::time::Duration;
+
+use callpulse_tests::conversation::{Conversation, Pair};
+use callpulse_tests::facts::Facts;
+use callpulse_tests::party::{Handshake, Party, Received};
+use callpulse_tests::token::{self, Role, Wickedness};
+use nats::parking;
+use serde_json::{Value, json};
+use tokio_tungstenite::tungstenite::Message;
+
+use common::{edge, metric, user};
+
+const SOON: Duration = Duration::from_secs(10);
+
+/// The next error, whatever it answers.
+async fn error(party: &Party) -> (Value, String, String) {
+    let received = party.expect_notice("error").await.unwrap();
+    let text = |received: &Received, key: &str| received.payload()[key].as_str().unwrap().to_owned();
+    (
+        received.message["id"].clone(),
+        text(&received, "code"),
+        text(&received, "message"),
+    )
+}
+
+#[tokio::test]
+async fn what_is_no_request_gets_a_typed_error_and_the_socket_survives() {
+    let stack = edge().start().await.unwrap();
+    let party = user(&stack, "user_001").await;
+    let long = "x".repeat(65);
+    let cases: Vec<(String, Value, &str)> = vec![
+        ("hello".into(), Value::Null, "bad_json"),
+        (String::new(), Value::Null, "bad_json"),
+        ("{\"type\":".into(), Value::Null, "bad_json"),
+        ("[".repeat(5_000), Value::Null, "bad_json"),
+        ("7".into(), Value::Null, "bad_message"),
+        (json!({ "id": 1 }).to_string(), json!(1), "bad_message"),
+        (json!({ "type": 5, "id": 2 }).to_string(), json!(2), "bad_message"),
+        (
+            json!({ "type": "call_dance", "id": "a" }).to_string(),
+            json!("a"),
+            "unknown_type",
+        ),
+        (
+            json!({ "type": "call_request", "payload": { "otomoId": "o" } }).to_string(),
+            Value::Null,
+            "bad_message",
+        ),
+        (
+            json!({ "type": "call_request", "id": [], "payload": {} }).to_string(),
+            Value::Null,
+            "bad_message",
+        ),
+        (
+            json!({ "type": "call_request", "id": long, "payload": {} }).to_string(),
+            Value::Null,
+            "bad_message",
+        ),
+        (
+            json!({ "type": "call_request", "id": 3, "payload": {} }).to_string(),
+            json!(3),
+            "bad_message",
+        ),
+        (
+            json!({ "type": "call_request", "id": 4, "payload": 7 }).to_string(),
+            json!(4),
+            "bad_message",
+        ),
+        (
+            json!({ "type": "call_request", "id": 5, "payload": { "otomoId": 7 } }).to_string(),
+            json!(5),
+            "bad_message",
+        ),
+    ];
+    for (text, id, code) in cases {
+        party.send_raw(Message::text(text.clone())).await.unwrap();
+        let (answered, found, message) = error(&party).await;
+        assert_eq!((answered, found.as_str()), (id, code), "{text}: {message}");
+    }
+    party.send_raw(Message::binary(vec![0, 159, 146, 150])).await.unwrap();
+    assert_eq!(error(&party).await.1, "binary_unsupported");
+    assert!(party.refused("call_request", json!({ "otomoId": null })).await.unwrap() == "bad_message");
+    party
+        .request("call_request", json!({ "otomoId": "otomo_777" }))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn ids_that_would_be_other_subjects_are_refused() {
+    let stack = edge()
+        .set("ws-edge", "limits.message_burst", 1000)
+        .start()
+        .await
+        .unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let party = user(&stack, "user_001").await;
+    for id in ["a.b", "*", ">", "a b", "", "音", "a\n", &"x".repeat(65)] {
+        for (kind, field) in [
+            ("call_request", "otomoId"),
+            ("call_accept", "callId"),
+            ("call_cancel", "callId"),
+            ("call_hangup", "callId"),
+            ("rtc_capabilities", "callId"),
+        ] {
+            let code = party.refused(kind, json!({ field: id })).await.unwrap();
+            assert_eq!(code, "invalid_id", "{kind} {id:?}");
+        }
+    }
+    assert!(facts.all().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn unknown_and_foreign_calls_are_told_apart_from_wrong_states() {
+    let stack = edge()
+        .workers(1)
+        .set("ws-edge", "limits.message_burst", 1000)
+        .start()
+        .await
+        .unwrap();
+    let address = stack.edge(0).unwrap();
+    let pair = Pair {
+        user_edge: address,
+        otomo_edge: address,
+        user: "user_001",
+        otomo: "otomo_777",
+    };
+    let call = Conversation::accepted(pair).await.unwrap();
+    let (thief, other) = (
+        user(&stack, "user_002").await,
+        Party::connect(address, Role::Otomo, "otomo_2").await.unwrap(),
+    );
+    let unknown = json!({ "callId": "call_nobody_knows" });
+    let transport = json!({ "callId": call.call_id, "direction": "send" });
+    for kind in ["call_cancel", "call_hangup", "rtc_capabilities"] {
+        assert_eq!(
+            thief.refused(kind, unknown.clone()).await.unwrap(),
+            "unknown_call",
+            "{kind}"
+        );
+        assert_eq!(thief.refused(kind, call.id()).await.unwrap(), "not_a_party", "{kind}");
+    }
+    assert_eq!(
+        thief.refused("rtc_create_transport", transport).await.unwrap(),
+        "not_a_party"
+    );
+    assert_eq!(other.refused("call_accept", call.id()).await.unwrap(), "not_a_party");
+    assert_eq!(other.refused("call_reject", call.id()).await.unwrap(), "not_a_party");
+    assert_eq!(
+        thief.refused("rtc_capabilities", json!({})).await.unwrap(),
+        "unknown_call"
+    );
+    let video = json!({ "transportId": "t", "kind": "video", "rtpParameters": {} });
+    let code = call.user.refused("rtc_produce", video).await.unwrap();
+    assert!(
+        ["audio_only", "unknown_transport", "invalid_parameters"].contains(&code.as_str()),
+        "{code}"
+    );
+    assert_eq!(
+        call.user.refused("call_cancel", call.id()).await.unwrap(),
+        "wrong_state"
+    );
+}
+
+#[tokio::test]
+async fn nobody_is_connected_by_saying_so() {
+    let stack = edge().workers(1).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let address = stack.edge(0).unwrap();
+    let pair = Pair {
+        user_edge: address,
+        otomo_edge: address,
+        user: "user_001",
+        otomo: "otomo_777",
+    };
+    let call = Conversation::accepted(pair).await.unwrap();
+    let kinds = [
+        "webrtc_connected",
+        "call_connected",
+        "connected",
+        "rtp_detected",
+        "tick",
+        "call_ended",
+        "media_resumed",
+    ];
+    for kind in kinds {
+        for party in call.parties() {
+            assert_eq!(
+                party.refused(kind, call.id()).await.unwrap(),
+                "self_report_forbidden",
+                "{kind}"
+            );
+        }
+    }
+    let stored: Vec<String> = facts
+        .of_call(&call.call_id)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|fact| fact.name)
+        .collect();
+    assert_eq!(stored, ["requested", "accepted"]);
+    for party in call.parties() {
+        assert!(kinds.iter().all(|kind| party.received_of(kind).is_empty()));
+    }
+    let counted = metric(&stack.edges[0], "callpulse_ws_self_reports_total").await;
+    assert_eq!(counted, Some(2.0 * kinds.len() as f64));
+}
+
+#[tokio::test]
+async fn the_door_stays_closed_to_bad_tokens_and_foreign_pages() {
+    let stack = edge()
+        .set("ws-edge", "allowed_origins", "https://app.example")
+        .start()
+        .await
+        .unwrap();
+    let address = stack.edge(0).unwrap();
+    let good = || token::good(Role::User, "user_001").unwrap();
+    let knock = async |handshake: Handshake| Party::turned_away(address, &handshake).await.unwrap();
+    for how in Wickedness::ALL {
+        let token = token::wicked(Role::User, "user_001", how).unwrap();
+        assert_eq!(knock(Handshake::bearer(token.clone())).await, 401, "{how:?}");
+        let subprotocols = vec!["callpulse.v1".to_owned(), format!("bearer.{token}")];
+        assert_eq!(
+            knock(Handshake {
+                subprotocols,
+                ..Handshake::default()
+            })
+            .await,
+            401,
+            "{how:?}"
+        );
+    }
+    assert_eq!(knock(Handshake::default()).await, 401);
+    let with_origin = |origin: &str| Handshake {
+        origin: Some(origin.to_owned()),
+        ..Handshake::bearer(good())
+    };
+    assert_eq!(knock(with_origin("https://evil.example")).await, 403);
+    let at = |path: String| Handshake {
+        path,
+        ..Handshake::bearer(good())
+    };
+    assert_eq!(knock(at("/elsewhere".to_owned())).await, 404);
+    assert_eq!(knock(at(format!("/ws?token={}", good()))).await, 400);
+
+    let subprotocols = vec!["callpulse.v1".to_owned(), format!("bearer.{}", good())];
+    let browser = Handshake {
+        subprotocols,
+        bearer: None,
+        ..with_origin("https://app.example")
+    };
+    let party = Party::connect_as(address, "user_001", &browser).await.unwrap();
+    party.expect_notice("welcome").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_command_that_cannot_be_read_is_refused_and_parked() {
+    let stack = edge().start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let cases = [
+        ("cmd.call.call_1.terminate", "not json"),
+        ("cmd.call.call_1.terminate", "{}"),
+        ("cmd.call.call_1.terminate", r#"{"by":"a b"}"#),
+        ("cmd.call.call_1.terminate", r#"{"by":"wallet","reason":"whim"}"#),
+        ("cmd.call.call$1.terminate", r#"{"by":"wallet"}"#),
+    ];
+    for (subject, payload) in cases {
+        let answer = tokio::time::timeout(SOON, facts.client().request(subject, payload.into()))
+            .await
+            .unwrap()
+            .unwrap();
+        let refusal = answer
+            .headers
+            .as_ref()
+            .and_then(|headers| headers.get("Nats-Service-Error"))
+            .unwrap();
+        assert!(
+            refusal.as_str().starts_with("bad_request: "),
+            "{payload}: {}",
+            refusal.as_str()
+        );
+    }
+    let jetstream = async_nats::jetstream::new(facts.client().clone());
+    let parked = jetstream.get_stream(nats::storage::PARKED).await.unwrap();
+    for (sequence, (subject, payload)) in (1..).zip(cases) {
+        let message = parked.get_raw_message(sequence).await.unwrap();
+        assert_eq!(&*message.payload, payload.as_bytes());
+        assert_eq!(
+            message.headers.get(parking::ORIGINAL_SUBJECT).unwrap().as_str(),
+            subject
+        );
+        assert!(!message.headers.get(parking::REASON).unwrap().as_str().is_empty());
+    }
+    let counted = metric(&stack.edges[0], "callpulse_ws_undecodable_total{what=\"terminate\"}").await;
+    assert_eq!(counted, Some(cases.len() as f64));
+}
+
+#[tokio::test]
+async fn a_notice_that_is_none_is_kept_from_clients() {
+    let stack = edge().start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let party = user(&stack, "user_001").await;
+    let publish = async |payload: Vec<u8>| {
+        facts
+            .client()
+            .publish("user.user_001.tick", payload.into())
+            .await
+            .unwrap()
+    };
+    publish(vec![0xff, 0xfe]).await;
+    publish(vec![b'x'; 100_000]).await;
+    publish(br#"{"type":"tick","payload":{}}"#.to_vec()).await;
+    party.expect_notice("tick").await.unwrap();
+    assert_eq!(
+        party.received().len(),
+        2,
+        "the welcome and the tick: {:?}",
+        party.received()
+    );
+}

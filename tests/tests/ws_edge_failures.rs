@@ -1,0 +1,163 @@
+//! What holds when an edge, a worker or the server dies.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
+
+use std::time::Duration;
+
+use callpulse_tests::conversation::{Conversation, Pair};
+use callpulse_tests::eventually::eventually;
+use callpulse_tests::facts::Facts;
+use callpulse_tests::nats_server::Sync;
+use callpulse_tests::party::Party;
+use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::token::Role;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(10);
+/// A worker's entry expires after 6 s; then there is the grace.
+const WORKER_LOST_WITHIN: Duration = Duration::from_secs(25);
+
+fn edges(count: usize) -> StackBuilder {
+    StackBuilder::default().edges(count).timers(0).sync(Sync::Lazy)
+}
+
+fn pair(stack: &Stack) -> Pair<'static> {
+    let (user_edge, otomo_edge) = (stack.edge(0).unwrap(), stack.edge(stack.edges.len() - 1).unwrap());
+    Pair {
+        user_edge,
+        otomo_edge,
+        user: "user_001",
+        otomo: "otomo_777",
+    }
+}
+
+async fn names(facts: &Facts, call: &str) -> Vec<String> {
+    facts
+        .of_call(call)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|fact| fact.name)
+        .collect()
+}
+
+async fn ended(party: &Party, call: &str, reason: &str) {
+    let notice = party.expect_notice("call_ended").await.unwrap();
+    let payload = notice.payload();
+    assert_eq!(
+        (payload["callId"].as_str(), payload["reason"].as_str()),
+        (Some(call), Some(reason))
+    );
+    assert_eq!(
+        (&payload["durationMs"], &payload["billedMinutes"]),
+        (&json!(0), &json!(0))
+    );
+}
+
+/// The active call in a fresh socket's welcome.
+async fn welcomed(edge: std::net::SocketAddr, role: Role, name: &str) -> Value {
+    let party = Party::connect(edge, role, name).await.unwrap();
+    let welcome = party.expect_notice("welcome").await.unwrap();
+    assert!(welcome.payload()["sessionId"].is_string());
+    welcome.payload()["activeCall"].clone()
+}
+
+#[tokio::test]
+async fn another_edge_ends_what_a_dead_one_left_ringing() {
+    let mut stack = edges(2)
+        .workers(0)
+        .set("ws-edge", "ring_timeout_ms", 700)
+        .start()
+        .await
+        .unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+    stack.edges[0].kill().unwrap();
+    ended(&call.otomo, &call.call_id, "no_answer").await;
+    let stored = facts.of_call(&call.call_id).await.unwrap();
+    assert_eq!(stored[1].text("by").unwrap(), "ws-edge-2");
+}
+
+#[tokio::test]
+async fn the_calls_of_a_killed_worker_end_at_its_last_sign_of_life() {
+    let mut stack = edges(2).workers(1).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let call = Conversation::accepted(pair(&stack)).await.unwrap();
+    let killed_at = chrono::Utc::now();
+    stack.workers[0].kill().unwrap();
+    assert_eq!(
+        call.user.refused("rtc_capabilities", json!({})).await.unwrap(),
+        "worker_unreachable"
+    );
+    let stored = facts.expect(&call.call_id, "ended", WORKER_LOST_WITHIN).await.unwrap();
+    assert_eq!(stored.text("reason").unwrap(), "worker_lost");
+    assert!(stored.time("endedAt").unwrap() <= killed_at, "{stored:?}");
+    for party in call.parties() {
+        ended(party, &call.call_id, "worker_lost").await;
+    }
+    assert_eq!(names(&facts, &call.call_id).await, ["requested", "accepted", "ended"]);
+    eventually("both being free again", SOON, async || {
+        anyhow::ensure!(welcomed(stack.edge(0)?, Role::User, "user_001").await == Value::Null);
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_hangup_without_a_worker_ends_the_call_all_the_same() {
+    let mut stack = edges(1).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let call = Conversation::accepted(pair(&stack)).await.unwrap();
+    stack.workers[0].kill().unwrap();
+    call.otomo.request("call_hangup", call.id()).await.unwrap();
+    for party in call.parties() {
+        ended(party, &call.call_id, "hangup").await;
+    }
+    let stored = facts.of_call(&call.call_id).await.unwrap();
+    assert_eq!((stored.len(), stored[2].text("by").unwrap()), (3, "otomo"));
+}
+
+#[tokio::test]
+async fn sockets_are_closed_for_a_restart_when_the_node_stops() {
+    let mut stack = edges(2).workers(0).start().await.unwrap();
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+    let status = stack.edges[0].terminate(SOON).await.unwrap();
+    assert!(status.success(), "{status}");
+    let closed = call.user.until_closed(SOON).await.unwrap();
+    assert!(closed.starts_with("close frame 1012"), "{closed}");
+    // The call goes on: the user may come back elsewhere.
+    let snapshot = welcomed(stack.edge(1).unwrap(), Role::User, "user_001").await;
+    assert_eq!(snapshot["callId"], call.call_id.as_str());
+}
+
+#[tokio::test]
+async fn calls_outlive_an_outage_of_the_server_and_parties_are_told_where_they_stand() {
+    let mut stack = edges(1).start().await.unwrap();
+    let call = Conversation::accepted(pair(&stack)).await.unwrap();
+    stack.nats.kill().unwrap();
+    eventually("requests being refused", SOON, async || {
+        let code = call.user.refused("rtc_capabilities", json!({})).await?;
+        anyhow::ensure!(code == "unavailable", "{code}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // Longer than a worker's entry lives: it has expired when the server is back.
+    tokio::time::sleep(nats::storage::WORKER_TTL + Duration::from_secs(1)).await;
+    stack.nats.restart().await.unwrap();
+    for party in call.parties() {
+        let snapshot = party
+            .expect_notice_within("snapshot", WORKER_LOST_WITHIN)
+            .await
+            .unwrap();
+        assert_eq!(snapshot.payload()["activeCall"]["state"], "accepted");
+    }
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    // And longer than a lost worker would be waited for.
+    tokio::time::sleep(nats::storage::WORKER_TTL + Duration::from_secs(4)).await;
+    assert_eq!(names(&facts, &call.call_id).await, ["requested", "accepted"]);
+    call.user.request("rtc_capabilities", json!({})).await.unwrap();
+    call.user.request("call_hangup", call.id()).await.unwrap();
+    ended(&call.otomo, &call.call_id, "hangup").await;
+}

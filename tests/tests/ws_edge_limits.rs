@@ -1,0 +1,197 @@
+//! What one client, and all of them, may use: whoever uses more is closed, and delays nobody.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
+
+#[path = "ws_edge/common.rs"]
+mod common;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use callpulse_tests::eventually::eventually;
+use callpulse_tests::facts::Facts;
+use callpulse_tests::party::{Handshake, Party};
+use callpulse_tests::token::{self, Role};
+use futures::StreamExt;
+use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use common::{edge, metric, user};
+
+const SOON: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn a_message_beyond_the_limit_closes_its_socket() {
+    let stack = edge().start().await.unwrap();
+    let (big, other) = (user(&stack, "user_001").await, user(&stack, "user_002").await);
+    big.send_raw(Message::text("x".repeat(64 * 1024 + 1))).await.unwrap();
+    let closed = big.until_closed(SOON).await.unwrap();
+    assert!(closed.starts_with("close frame 1009"), "{closed}");
+    assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+}
+
+#[tokio::test]
+async fn a_flood_is_refused_and_then_closed() {
+    let stack = edge().start().await.unwrap();
+    let (flooding, other) = (user(&stack, "user_001").await, user(&stack, "user_002").await);
+    for _ in 0..1_000 {
+        if flooding.send(json!({ "type": "call_dance", "id": 1 })).await.is_err() {
+            break;
+        }
+    }
+    let closed = flooding.until_closed(SOON).await.unwrap();
+    assert!(closed.starts_with("close frame 1008"), "{closed}");
+    let codes: Vec<_> = flooding
+        .received_of("error")
+        .iter()
+        .map(|error| error.payload()["code"].clone())
+        .collect();
+    let limited = codes.iter().filter(|code| **code == "rate_limited").count();
+    assert!(
+        limited >= 90 && codes.len() - limited >= 40,
+        "{limited} of {}",
+        codes.len()
+    );
+    assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    assert!(
+        metric(&stack.edges[0], "callpulse_ws_rate_limited_total")
+            .await
+            .unwrap()
+            >= 100.0
+    );
+}
+
+#[tokio::test]
+async fn a_party_has_so_many_sockets_and_the_newest_stay() {
+    let stack = edge()
+        .set("ws-edge", "limits.connections_per_party", 2)
+        .start()
+        .await
+        .unwrap();
+    let (first, second) = (user(&stack, "user_001").await, user(&stack, "user_001").await);
+    let third = user(&stack, "user_001").await;
+    let closed = first.until_closed(SOON).await.unwrap();
+    assert!(closed.starts_with("close frame 4001"), "{closed}");
+    for party in [&second, &third] {
+        assert_eq!(party.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    }
+}
+
+#[tokio::test]
+async fn connections_are_capped_and_those_that_say_nothing_end() {
+    let stack = edge()
+        .set("ws-edge", "limits.connections", 2)
+        .set("ws-edge", "limits.handshake_timeout_ms", 400)
+        .start()
+        .await
+        .unwrap();
+    let address = stack.edge(0).unwrap();
+    let party = user(&stack, "user_001").await;
+    let mut silent = TcpStream::connect(address).await.unwrap();
+    let mut slow = None;
+    eventually("the house being full", SOON, async || {
+        let token = token::good(Role::User, "user_002")?;
+        anyhow::ensure!(Party::turned_away(address, &Handshake::bearer(token)).await? == 503);
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // Not one byte, and half a head: both are over when the time is.
+    let ended = tokio::time::timeout(SOON, silent.read(&mut [0; 16])).await.unwrap();
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+    eventually("room for another", SOON, async || {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(b"GET /ws HTTP/1.1\r\nHost: x\r\n").await?;
+        let read = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut [0; 16])).await?;
+        slow = Some(matches!(read, Ok(0)));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert!(slow.is_some());
+    assert_eq!(party.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+}
+
+/// A client of which nothing is read unless the test reads it.
+async fn deaf(address: SocketAddr, name: &str) -> WebSocketStream<TcpStream> {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4 * 1024).unwrap();
+    let stream = socket.connect(address).await.unwrap();
+    let token = token::good(Role::User, name).unwrap();
+    let request = ClientRequestBuilder::new(format!("ws://{address}/ws").parse().unwrap())
+        .with_header("Authorization", format!("Bearer {token}"));
+    let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    socket
+}
+
+/// Reads to the end: how many messages there were, and the close.
+async fn last_words(socket: &mut WebSocketStream<TcpStream>) -> (usize, Option<CloseCode>) {
+    let mut messages = 0;
+    while let Some(Ok(message)) = tokio::time::timeout(SOON, socket.next()).await.unwrap() {
+        match message {
+            Message::Close(frame) => return (messages, frame.map(|frame| frame.code)),
+            _ => messages += 1,
+        }
+    }
+    (messages, None)
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_is_closed_and_delays_nobody() {
+    let stack = edge().start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let nats = facts.client();
+    let mut slow = deaf(stack.edge(0).unwrap(), "user_slow").await;
+    // A second socket of the very same party, which does read, and somebody else.
+    let (same, other) = (user(&stack, "user_slow").await, user(&stack, "user_002").await);
+    assert!(matches!(slow.next().await, Some(Ok(Message::Text(text))) if text.contains("welcome")));
+
+    let notice = json!({ "type": "tick", "payload": { "filler": "x".repeat(4_000) } }).to_string();
+    let sent = 600;
+    for _ in 0..sent {
+        for to in ["user_slow", "user_002"] {
+            nats.publish(format!("user.{to}.tick"), notice.clone().into())
+                .await
+                .unwrap();
+        }
+        // At the pace of those who read: they must not be the ones that overflow.
+        same.expect_notice("tick").await.unwrap();
+        other.expect_notice("tick").await.unwrap();
+    }
+    eventually("the slow one being given up", SOON, async || {
+        let closed = metric(&stack.edges[0], "callpulse_ws_closed_total{reason=\"slow\"}").await;
+        anyhow::ensure!(closed == Some(1.0), "{closed:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let (messages, close) = last_words(&mut slow).await;
+    assert_eq!(close, Some(CloseCode::Again), "after {messages} messages");
+    assert!(messages < sent);
+    assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+}
+
+#[tokio::test]
+async fn a_client_without_a_sign_of_life_is_closed() {
+    let stack = edge()
+        .set("ws-edge", "limits.ping_interval_ms", 150)
+        .start()
+        .await
+        .unwrap();
+    let mut silent = deaf(stack.edge(0).unwrap(), "user_silent").await;
+    let alive = user(&stack, "user_001").await;
+    eventually("the silent one being given up", SOON, async || {
+        let closed = metric(&stack.edges[0], "callpulse_ws_closed_total{reason=\"silent\"}").await;
+        anyhow::ensure!(closed == Some(1.0), "{closed:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(last_words(&mut silent).await.1, Some(CloseCode::Away));
+    assert_eq!(alive.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+}

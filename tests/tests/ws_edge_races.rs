@@ -1,0 +1,110 @@
+//! Several who do something at once: the stream lets one through.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use callpulse_tests::conversation::{Conversation, Pair};
+use callpulse_tests::facts::Facts;
+use callpulse_tests::nats_server::Sync;
+use callpulse_tests::party::{Answer, Party};
+use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::token::Role;
+use serde_json::json;
+
+fn edges(count: usize) -> StackBuilder {
+    StackBuilder::default().edges(count).timers(0).sync(Sync::Lazy)
+}
+
+fn pair(stack: &Stack) -> Pair<'static> {
+    let (user_edge, otomo_edge) = (stack.edge(0).unwrap(), stack.edge(stack.edges.len() - 1).unwrap());
+    Pair {
+        user_edge,
+        otomo_edge,
+        user: "user_001",
+        otomo: "otomo_777",
+    }
+}
+
+async fn names(facts: &Facts, call: &str) -> Vec<String> {
+    facts
+        .of_call(call)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|fact| fact.name)
+        .collect()
+}
+
+#[tokio::test]
+async fn every_socket_of_a_party_is_told_and_one_of_them_takes_the_call() {
+    let stack = edges(2).start().await.unwrap();
+    let otomos = [
+        Party::connect(stack.edge(0).unwrap(), Role::Otomo, "otomo_777")
+            .await
+            .unwrap(),
+        Party::connect(stack.edge(0).unwrap(), Role::Otomo, "otomo_777")
+            .await
+            .unwrap(),
+        Party::connect(stack.edge(1).unwrap(), Role::Otomo, "otomo_777")
+            .await
+            .unwrap(),
+    ];
+    for otomo in &otomos {
+        otomo.expect_notice("welcome").await.unwrap();
+    }
+    let user = Party::connect(stack.edge(1).unwrap(), Role::User, "user_001")
+        .await
+        .unwrap();
+    let answer = user
+        .request("call_request", json!({ "otomoId": "otomo_777" }))
+        .await
+        .unwrap();
+    for otomo in &otomos {
+        assert_eq!(
+            otomo.expect_notice("incoming_call").await.unwrap().payload()["callId"],
+            answer["callId"]
+        );
+    }
+    let call = json!({ "callId": answer["callId"] });
+    let accepts = otomos.iter().map(|otomo| otomo.ask("call_accept", call.clone()));
+    let answers = futures::future::try_join_all(accepts).await.unwrap();
+    let taken = answers
+        .iter()
+        .filter(|answer| matches!(answer, Answer::Response(_)))
+        .count();
+    assert_eq!(taken, 1, "{answers:?}");
+    for otomo in &otomos {
+        otomo.expect_notice("call_accepted").await.unwrap();
+    }
+    user.expect_notice("call_accepted").await.unwrap();
+    // The room that the winner got is still there.
+    user.request("rtc_capabilities", json!({})).await.unwrap();
+}
+
+#[tokio::test]
+async fn accepting_and_cancelling_at_once_ends_in_one_of_both() {
+    let stack = edges(2).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    for round in 0..10 {
+        let (user, otomo) = (format!("user_{round}"), format!("otomo_{round}"));
+        let call = Conversation::ringing(Pair {
+            user: &user,
+            otomo: &otomo,
+            ..pair(&stack)
+        })
+        .await
+        .unwrap();
+        let (accepted, cancelled) = tokio::join!(
+            call.otomo.ask("call_accept", call.id()),
+            call.user.ask("call_cancel", call.id())
+        );
+        let granted = |answer: &Answer| matches!(answer, Answer::Response(_));
+        let (accepted, cancelled) = (granted(&accepted.unwrap()), granted(&cancelled.unwrap()));
+        assert!(accepted != cancelled, "accepted: {accepted}, cancelled: {cancelled}");
+        let expected = if accepted {
+            ["requested", "accepted"]
+        } else {
+            ["requested", "ended"]
+        };
+        assert_eq!(names(&facts, &call.call_id).await, expected);
+    }
+}
