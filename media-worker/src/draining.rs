@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::calls::{self, Calls, Fate};
 
-/// Kept of the drain's time for storing the ends of the calls that are left, at most half of it.
-const RESERVE: Duration = Duration::from_secs(2);
+/// Kept of the drain's time for storing the ends of the calls that are left, at most half of it. Hundreds of calls are
+/// thousands of writes, each on the disk before it is acknowledged.
+const RESERVE: Duration = Duration::from_secs(5);
 /// Calls that are ended side by side.
 const SIDE_BY_SIDE: usize = 64;
 

@@ -2,7 +2,6 @@ use anyhow::ensure;
 use callpulse_tests::eventually::eventually;
 use chrono::{DateTime, Utc};
 use nats::Role;
-use nats::command::Direction;
 use nats::request::RefusalCode;
 use serde_json::json;
 
@@ -185,30 +184,4 @@ async fn what_happens_while_nats_is_away_is_stored_with_its_time_when_it_is_back
     })
     .await
     .unwrap();
-}
-
-#[tokio::test]
-async fn opening_twice_is_harmless_and_capacity_is_kept() {
-    let rig = Rig::start(&[("capacity", "1"), ("mediasoup_workers", "2")]).await;
-    let parties = rig.call().await;
-    let again = nats::command::OpenCall {
-        parties: parties.clone(),
-    };
-    let (first, second) = (rig.ask(&again).await.unwrap(), rig.ask(&again).await.unwrap());
-    assert_eq!(first, second);
-    let others = nats::Parties {
-        user_id: "someone-else".parse().unwrap(),
-        ..parties.clone()
-    };
-    assert_eq!(
-        code(rig.ask(&nats::command::OpenCall { parties: others }).await),
-        RefusalCode::WrongState
-    );
-    let more = nats::command::OpenCall {
-        parties: crate::rig::some_parties(),
-    };
-    assert_eq!(code(rig.ask(&more).await), RefusalCode::AtCapacity);
-    rig.hang_up(&parties).await.unwrap();
-    rig.ask(&more).await.unwrap();
-    rig.create(&asker(&more.parties, Role::User), Direction::Recv).await;
 }

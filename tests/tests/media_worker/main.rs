@@ -9,6 +9,7 @@
 
 mod rig;
 
+mod capacity;
 mod connection;
 mod ending;
 mod fleet;

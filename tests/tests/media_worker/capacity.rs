@@ -1,0 +1,147 @@
+use anyhow::ensure;
+use async_nats::jetstream;
+use callpulse_tests::eventually::eventually;
+use futures::StreamExt;
+use nats::Role;
+use nats::command::{Direction, OpenCall};
+use nats::request::RefusalCode;
+use nats::storage::CALLS;
+
+use crate::rig::{Rig, SOON, asker, code, metric, rtp_parameters, some_parties};
+
+#[tokio::test]
+async fn opening_twice_is_harmless_and_capacity_is_kept() {
+    let rig = Rig::start(&[("capacity", "1"), ("mediasoup_workers", "2")]).await;
+    let parties = rig.call().await;
+    let again = nats::command::OpenCall {
+        parties: parties.clone(),
+    };
+    let (first, second) = (rig.ask(&again).await.unwrap(), rig.ask(&again).await.unwrap());
+    assert_eq!(first, second);
+    let others = nats::Parties {
+        user_id: "someone-else".parse().unwrap(),
+        ..parties.clone()
+    };
+    assert_eq!(
+        code(rig.ask(&nats::command::OpenCall { parties: others }).await),
+        RefusalCode::WrongState
+    );
+    let more = nats::command::OpenCall {
+        parties: crate::rig::some_parties(),
+    };
+    assert_eq!(code(rig.ask(&more).await), RefusalCode::AtCapacity);
+    rig.hang_up(&parties).await.unwrap();
+    rig.ask(&more).await.unwrap();
+    rig.create(&asker(&more.parties, Role::User), Direction::Recv).await;
+}
+
+/// As many as a worker takes by default.
+const MANY: usize = 500;
+
+#[tokio::test]
+async fn a_full_worker_looks_at_all_its_calls_and_ends_them_all_when_it_stops() {
+    let mut rig = Rig::start(&[]).await;
+    let rig_ref = &rig;
+    let opened = futures::stream::iter(0..MANY).map(|number| async move {
+        let parties = rig_ref.call().await;
+        for role in Role::BOTH {
+            let asker = asker(&parties, role);
+            let created = rig_ref.create(&asker, Direction::Send).await;
+            let ssrc = u32::try_from(number + 1).unwrap();
+            rig_ref
+                .produce(&asker, &created.id, rtp_parameters(100, ssrc))
+                .await
+                .unwrap();
+        }
+    });
+    opened.buffer_unordered(16).collect::<Vec<()>>().await;
+    let one_more = OpenCall {
+        parties: some_parties(),
+    };
+    assert_eq!(code(rig.ask(&one_more).await), RefusalCode::AtCapacity);
+
+    let rounds = metric(&rig.worker, "callpulse_media_sampling_seconds_count")
+        .await
+        .unwrap();
+    let spent = metric(&rig.worker, "callpulse_media_sampling_seconds_sum")
+        .await
+        .unwrap();
+    eventually("two more rounds of looking", SOON, async || {
+        let more = metric(&rig.worker, "callpulse_media_sampling_seconds_count").await? - rounds;
+        ensure!(more >= 2.0, "{more} rounds");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let rounds = metric(&rig.worker, "callpulse_media_sampling_seconds_count")
+        .await
+        .unwrap()
+        - rounds;
+    let spent = metric(&rig.worker, "callpulse_media_sampling_seconds_sum")
+        .await
+        .unwrap()
+        - spent;
+    assert!(
+        spent / rounds < 0.5,
+        "a round takes {} s of the second it has",
+        spent / rounds
+    );
+
+    assert!(rig.worker.terminate(SOON).await.unwrap().success());
+    let facts = rig.facts.all().await.unwrap();
+    assert_eq!(facts.len(), MANY);
+    assert!(
+        facts
+            .iter()
+            .all(|fact| fact.name == "ended" && fact.payload["reason"] == "worker_shutdown")
+    );
+}
+
+#[tokio::test]
+async fn while_too_many_facts_wait_no_call_is_taken_and_none_is_lost() {
+    let rig = Rig::start(&[("capacity", "4"), ("outbox_capacity", "4")]).await;
+    let first = rig.call().await;
+    rig.hang_up(&first).await.unwrap();
+    // A stream that is full: commands are answered, facts are not acknowledged.
+    let jetstream = jetstream::new(rig.client().clone());
+    let usual = jetstream.get_stream(CALLS).await.unwrap().cached_info().config.clone();
+    let discard = jetstream::stream::DiscardPolicy::New;
+    let full = jetstream::stream::Config {
+        max_messages: 1,
+        discard,
+        ..usual.clone()
+    };
+    jetstream.update_stream(full).await.unwrap();
+
+    let mut calls = Vec::new();
+    for _ in 0..3 {
+        let parties = rig.call().await;
+        let speaker = rig.join(&asker(&parties, Role::User)).await;
+        speaker.talk().await;
+        calls.push((parties, speaker));
+    }
+    eventually("three of four places taken", SOON, async || {
+        let waiting = metric(&rig.worker, "callpulse_media_outbox_facts").await?;
+        ensure!(waiting == 3.0, "{waiting} facts wait");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    let one_more = OpenCall {
+        parties: some_parties(),
+    };
+    assert_eq!(code(rig.ask(&one_more).await), RefusalCode::AtCapacity);
+
+    jetstream.update_stream(usual).await.unwrap();
+    for (parties, _) in &calls {
+        rig.facts
+            .expect(parties.call_id.as_str(), "rtp_detected", SOON)
+            .await
+            .unwrap();
+    }
+    rig.ask(&one_more).await.unwrap();
+    assert_eq!(
+        metric(&rig.worker, "callpulse_media_facts_lost_total").await.unwrap(),
+        0.0
+    );
+}
