@@ -80,7 +80,7 @@ impl Default for Settings {
             heartbeat_interval_ms: 2_000,
             ice_consent_timeout_s: 30,
             outbox_capacity: 10_000,
-            shell: ShellSettings::with_ops_port(4022),
+            shell: ShellSettings::with_ops_port(4012),
         }
     }
 }

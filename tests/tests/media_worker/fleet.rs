@@ -2,6 +2,7 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use callpulse_tests::eventually::eventually;
+use callpulse_tests::process::Service;
 use futures::StreamExt;
 use nats::command::OpenCall;
 use nats::fleet::{Fleet, FleetChange};
@@ -171,4 +172,38 @@ async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released(
     .await
     .unwrap();
     rig.capabilities(&asker(&kept, Role::User)).await;
+}
+
+#[tokio::test]
+async fn without_nats_it_starts_waits_and_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    // Bound and never answering, so that nobody else's server is found there.
+    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", nobody.local_addr().unwrap());
+    let settings = [("nats.url", url.as_str()), ("ops.listen", "127.0.0.1:0")];
+    let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+    let mut worker = Service::start("media-worker", "media-worker", settings, folder.path())
+        .await
+        .unwrap();
+    assert_ne!(worker.address("rtc").unwrap().port(), 0);
+    let (status, body) = worker.ops("/readyz").await.unwrap();
+    let readiness: serde_json::Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((status, &readiness["conditions"]["sfu"]), (503, &true.into()));
+    assert_eq!(
+        (&readiness["conditions"]["nats"], &readiness["conditions"]["streams"]),
+        (&false.into(), &false.into())
+    );
+    assert!(worker.terminate(SOON).await.unwrap().success());
+}
+
+#[tokio::test]
+async fn facts_that_cannot_be_stored_do_not_hold_up_the_end_and_are_named() {
+    let mut rig = Rig::start(&[("drain_timeout_ms", "2000")]).await;
+    let parties = rig.call().await;
+    let speaker = rig.join(&asker(&parties, Role::User)).await;
+    rig.nats.kill().unwrap();
+    speaker.talk().await;
+    rig.worker.terminate(SOON).await.unwrap();
+    let log = rig.worker.child().log_tail();
+    assert!(log.contains("are lost with this process"), "{log}");
 }
