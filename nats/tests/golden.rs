@@ -3,6 +3,8 @@
 //! A change here changes what other versions and other teams read. Where it is meant, run the tests with
 //! `CALLPULSE_REWRITE_GOLDEN=1` and look at the difference before committing it.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may")]
+
 use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,77 @@
+//! Ticks that are due, in batches.
+
+use nats::Timestamp;
+
+use super::{Ledger, Phase};
+use crate::domain::chain::{self, LastTick};
+use crate::domain::step::{Step, step};
+use crate::domain::work::{DueTick, NotWritten, Ticket};
+
+/// A call's ticks go in batches smaller by this factor after each refusal, so that one that is always refused is soon alone.
+const ISOLATION_FACTOR: usize = 8;
+
+impl Ledger {
+    /// Ticks that are due, at most one a call; empty if there are none.
+    pub fn next_batch(&mut self, now: Timestamp) -> Vec<DueTick> {
+        let mut batch = Vec::new();
+        while batch.len() < self.max_batch {
+            let Some(ticket) = self.due.pop_front() else { break };
+            batch.extend(self.take_due(ticket, now));
+        }
+        while batch.is_empty() {
+            let Some(first) = self.suspects.pop_front() else { break };
+            let refusals = self.account(&first).map_or(0, |account| account.refusals);
+            let size = self.max_batch / ISOLATION_FACTOR.saturating_pow(refusals);
+            batch.extend(self.take_due(first, now));
+            while batch.len() < size {
+                let Some(ticket) = self.suspects.pop_front() else { break };
+                batch.extend(self.take_due(ticket, now));
+            }
+        }
+        batch
+    }
+
+    fn take_due(&mut self, ticket: Ticket, now: Timestamp) -> Option<DueTick> {
+        let terms = self.terms;
+        let account = self.account(&ticket).filter(|account| account.phase == Phase::Due)?;
+        // Asked again: the call may have ended since it became due.
+        let Step::Tick(tick) = step(&account.entry, account.position.last.as_ref(), &terms, now) else {
+            self.decide(&ticket.call, now);
+            return None;
+        };
+        account.phase = Phase::Writing;
+        account.sent = Some(tick.clone());
+        let (guard, trace) = (chain::guard(account.position.last.as_ref()), account.entry.traceparent);
+        Some(DueTick {
+            ticket,
+            tick,
+            guard,
+            trace,
+        })
+    }
+
+    /// A tick is stored under this sequence.
+    pub fn written(&mut self, ticket: &Ticket, sequence: u64, now: Timestamp) {
+        let Some(account) = self.account(ticket).filter(|account| account.phase == Phase::Writing) else {
+            return;
+        };
+        account.refusals = 0;
+        if let Some(tick) = account.sent.take() {
+            account.position.last = Some(LastTick { tick, sequence });
+        }
+        self.decide(&ticket.call, now);
+    }
+
+    /// A tick is not known to be stored: what is stored will be read back.
+    pub fn not_written(&mut self, ticket: &Ticket, why: NotWritten) {
+        let Some(account) = self.account(ticket).filter(|account| account.phase == Phase::Writing) else {
+            return;
+        };
+        account.refusals = match why {
+            NotWritten::Refused => account.refusals.saturating_add(1),
+            NotWritten::Unanswered => account.refusals,
+        };
+        account.phase = Phase::Reading;
+        self.to_read.push_back(ticket.clone());
+    }
+}
