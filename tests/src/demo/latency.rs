@@ -1,13 +1,15 @@
-//! How fast `call_connected` is, beside the floor that no implementation on this stack could beat.
+//! How fast `call_connected` is, beside a floor: one publication with its acknowledgement and one WebSocket echo, bare.
 //!
 //! Everything is measured on one monotonic clock, that of this process: it sends the RTP packet, it observes the stream,
 //! and it holds both parties' WebSockets. "Stored" is when an observer of the stream has the fact in hand, so it includes
-//! the delivery to that observer. Calls are made one after the other, and one floor sample is taken before each, after the
-//! same quiet moment: a floor from a tight loop on warm caches would be another machine's.
+//! the delivery to that observer. The server's own time stamp, from before the disk, shows how much of that was the way
+//! to it. Calls are made one after the other, and one floor sample is taken before each, after the same quiet moment: a
+//! floor from a tight loop on warm caches would be another machine's.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
 use super::screen::{Screen, Tone};
@@ -32,6 +34,7 @@ const AIM_OF_FLOOR: f64 = 2.0;
 /// One call's, from the RTP packet.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
+    arrived: Duration,
     stored: Duration,
     user: Duration,
     otomo: Duration,
@@ -100,9 +103,12 @@ async fn one_call(stack: &Stack, watch: &FactWatch, floor: &mut Floor, number: u
     let fact = watch.expect(call, "rtp_detected", SOON).await?;
     let told_user = user.expect_notice("call_connected").await?;
     let told_otomo = otomo.expect_notice("call_connected").await?;
-    let sent = caller.first_datagram_sent_at().context("nothing was sent")?.at;
-    let since = |at: Instant| at.saturating_duration_since(sent);
+    let sent = caller.first_datagram_sent_at().context("nothing was sent")?;
+    let since = |at: Instant| at.saturating_duration_since(sent.at);
+    // The server runs on this machine's clock; set back in between, it would give nothing below zero.
+    let arrived = fact.taken_in_at - DateTime::<Utc>::from(sent.wall);
     let sample = Sample {
+        arrived: arrived.to_std().unwrap_or_default(),
         stored: since(fact.seen_at),
         user: since(told_user.at),
         otomo: since(told_otomo.at),
@@ -133,6 +139,9 @@ impl Figures {
             screen.plain(Tone::Narrator, &format!("  {name:<58} {median:>8.2} {p99:>8.2}"));
             median
         };
+        row("RTP datagram sent → fact at nats-server (its time stamp)", |sample| {
+            sample.arrived
+        });
         row("RTP datagram sent → fact stored (seen by an observer)", |sample| {
             sample.stored
         });
@@ -193,6 +202,7 @@ mod tests {
         let sample = |millis| {
             let user = Duration::from_millis(millis);
             Sample {
+                arrived: user,
                 stored: user,
                 user,
                 otomo: user,
