@@ -161,3 +161,50 @@ async fn calls_outlive_an_outage_of_the_server_and_parties_are_told_where_they_s
     call.user.request("call_hangup", call.id()).await.unwrap();
     ended(&call.otomo, &call.call_id, "hangup").await;
 }
+
+#[tokio::test]
+async fn a_worker_started_anew_under_its_name_does_not_have_its_old_calls() {
+    let mut stack = edges(1).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let call = Conversation::accepted(pair(&stack)).await.unwrap();
+    let killed_at = chrono::Utc::now();
+    // Back long before its entry expires.
+    stack.workers[0].restart().await.unwrap();
+    let stored = facts.expect(&call.call_id, "ended", WORKER_LOST_WITHIN).await.unwrap();
+    assert_eq!(stored.text("reason").unwrap(), "worker_lost");
+    assert!(stored.time("endedAt").unwrap() <= killed_at, "{stored:?}");
+}
+
+#[tokio::test]
+async fn an_edge_that_starts_finds_what_was_left_behind() {
+    let mut stack = edges(1).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let ringing = Conversation::ringing(Pair {
+        user: "user_r",
+        otomo: "otomo_r",
+        ..pair(&stack)
+    })
+    .await
+    .unwrap();
+    let accepted = Conversation::accepted(Pair {
+        user: "user_a",
+        otomo: "otomo_a",
+        ..pair(&stack)
+    })
+    .await
+    .unwrap();
+    stack.edges[0].kill().unwrap();
+    stack.workers[0].kill().unwrap();
+    stack.edges[0].restart().await.unwrap();
+    let lost = facts
+        .expect(&accepted.call_id, "ended", WORKER_LOST_WITHIN)
+        .await
+        .unwrap();
+    assert_eq!(lost.text("reason").unwrap(), "worker_lost");
+    // The other one rings on until its deadline.
+    let snapshot = welcomed(stack.edge(0).unwrap(), Role::User, "user_r").await;
+    assert_eq!(
+        (&snapshot["callId"], &snapshot["state"]),
+        (&json!(ringing.call_id), &json!("ringing"))
+    );
+}

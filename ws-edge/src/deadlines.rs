@@ -4,7 +4,6 @@
 mod act;
 pub mod watchlist;
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Subscriber;
@@ -16,14 +15,13 @@ use nats::fleet::{Fleet, FleetChange};
 use nats::storage::Storage;
 use nats::{CallId, FactKind, Timestamp, subject};
 use service::{BoxError, Condition};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
 use crate::calls::terminate::QUEUE_GROUP;
 
-use watchlist::Watchlist;
+use watchlist::{Learnt, Watchlist};
 
 /// Calls that are ended or checked at once; the others wait.
 const MOST_AT_ONCE: usize = 64;
@@ -38,35 +36,23 @@ pub struct Deadlines {
     fleet: Fleet,
     list: Watchlist,
     watching: Condition,
-    tracker: TaskTracker,
-    permits: Arc<Semaphore>,
-    learnt: mpsc::UnboundedSender<Learnt>,
-    lessons: mpsc::UnboundedReceiver<Learnt>,
-}
-
-/// What came out of looking at a call. No more of these are on their way than calls are looked at.
-#[derive(Debug)]
-enum Learnt {
-    /// It is over, and its entry gone.
-    Over(CallId),
-    /// Its worker has it.
-    WorkerAnswers(CallId),
+    /// What is being done, each for another call.
+    running: JoinSet<(CallId, Learnt)>,
+    /// Ends being looked up.
+    releasing: JoinSet<()>,
 }
 
 impl Deadlines {
     /// Nothing is watched before [`Deadlines::run`]; `watching` is set while everything is.
-    pub fn new(calls: Calls, storage: &Storage, grace: Duration, tracker: TaskTracker, watching: Condition) -> Self {
-        let (learnt, lessons) = mpsc::unbounded_channel();
+    pub fn new(calls: Calls, storage: &Storage, grace: Duration, watching: Condition) -> Self {
         let node = calls.settings.node_id.clone();
         Self {
             fleet: Fleet::new(storage),
             list: Watchlist::new(node, grace, Timestamp::now()),
-            permits: Arc::new(Semaphore::new(MOST_AT_ONCE)),
             calls,
             watching,
-            tracker,
-            learnt,
-            lessons,
+            running: JoinSet::new(),
+            releasing: JoinSet::new(),
         }
     }
 
@@ -89,6 +75,8 @@ impl Deadlines {
                 () = tokio::time::sleep(RENEW_DELAY) => {}
             }
         }
+        // What was begun is finished: nobody else would tell the parties.
+        while self.running.join_next().await.is_some() {}
         Ok(())
     }
 
@@ -113,14 +101,17 @@ impl Deadlines {
                     Some(change) => self.note_worker(change),
                     None => return Ok(()),
                 },
-                end = ends.next() => match end {
+                end = ends.next(), if self.releasing.len() < MOST_AT_ONCE => match end {
                     Some(end) => self.look_at_end(&end),
                     None => return Ok(()),
                 },
-                Some(learnt) = self.lessons.recv() => match learnt {
-                    Learnt::Over(call) => self.list.call_gone(&call),
-                    Learnt::WorkerAnswers(call) => self.list.worker_answers(&call),
-                },
+                Some(_) = self.releasing.join_next() => {}
+                Some(done) = self.running.join_next() => {
+                    // A panic is a bug, and was logged; the call comes up again after a restart, or at another node.
+                    if let Ok((call, learnt)) = done {
+                        self.list.done(&call, learnt, Timestamp::now());
+                    }
+                }
                 changed = link.changed() => {
                     changed?;
                     let now = *link.borrow();
@@ -151,7 +142,9 @@ impl Deadlines {
 
     fn pause(&self, link: Link) -> Duration {
         match self.list.next() {
-            Some(next) if link.up => next.until(Timestamp::now()).min(LONGEST_SLEEP),
+            Some(next) if link.up && self.running.len() < MOST_AT_ONCE => {
+                next.until(Timestamp::now()).min(LONGEST_SLEEP)
+            }
             _ => LONGEST_SLEEP,
         }
     }
@@ -178,28 +171,20 @@ impl Deadlines {
     }
 
     fn act(&mut self) {
-        for (call, due) in self.list.due(Timestamp::now()) {
-            let (calls, learnt, permits) = (self.calls.clone(), self.learnt.clone(), Arc::clone(&self.permits));
-            self.tracker.spawn(async move {
-                let _permit = permits.acquire_owned().await;
-                if let Some(lesson) = act::on(&calls, call, due).await {
-                    // Nobody learns any more once the service stops.
-                    let _ = learnt.send(lesson);
-                }
-            });
+        let room = MOST_AT_ONCE.saturating_sub(self.running.len());
+        for (call, due) in self.list.due(Timestamp::now(), room) {
+            let calls = self.calls.clone();
+            self.running.spawn(async move { act::on(&calls, call, due).await });
         }
     }
 
-    fn look_at_end(&self, message: &async_nats::Message) {
+    fn look_at_end(&mut self, message: &async_nats::Message) {
         // The subject says enough; what is stored is read.
-        let Some((call, FactKind::Ended)) = subject::parse_fact(&message.subject) else {
-            return;
-        };
-        let (calls, permits) = (self.calls.clone(), Arc::clone(&self.permits));
-        self.tracker.spawn(async move {
-            let _permit = permits.acquire_owned().await;
-            act::release_if_over(&calls, &call).await;
-        });
+        if let Some((call, FactKind::Ended)) = subject::parse_fact(&message.subject) {
+            let calls = self.calls.clone();
+            self.releasing
+                .spawn(async move { act::release_if_over(&calls, &call).await });
+        }
     }
 }
 

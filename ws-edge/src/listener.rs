@@ -138,7 +138,9 @@ where
         let mut response = answer(request);
         // One request a connection. For the upgrade it must not be said: `Connection: Upgrade, close` is refused by clients.
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
         }
         async move { Ok::<_, Infallible>(response) }
     });

@@ -77,7 +77,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     tasks.spawn("terminate", terminate::serve(calls.clone(), stop.clone()));
     tasks.spawn("resync", resync::run(edge.clone(), nats_up, stop.clone()));
     let grace = Duration::from_millis(settings.takeover_grace_ms);
-    let deadlines = Deadlines::new(calls, &storage, grace, edge.tracker.clone(), watching);
+    let deadlines = Deadlines::new(calls, &storage, grace, watching);
     tasks.spawn("deadlines", deadlines.run(stop.clone()));
     let outcome = tasks.join().await;
     if nats.link().borrow().up {

@@ -5,8 +5,7 @@ use std::time::Duration;
 use nats::active_calls::{Acceptance, ActiveCall};
 use nats::{CallId, EndReason, FactKind, Timestamp};
 
-use super::Learnt;
-use super::watchlist::Due;
+use super::watchlist::{Due, Learnt};
 use crate::calls::{Calls, EndError, Only};
 use crate::protocol::Problem;
 
@@ -14,40 +13,35 @@ use crate::protocol::Problem;
 const MEDIA_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Does it. A failure is logged; the call comes up again.
-pub(super) async fn on(calls: &Calls, call: ActiveCall, due: Due) -> Option<Learnt> {
+pub(super) async fn on(calls: &Calls, call: ActiveCall, due: Due) -> (CallId, Learnt) {
     let id = call.parties.call_id.clone();
     let outcome = match due {
         Due::RingOver => stop_ringing(calls, &call).await,
         Due::Check => check(calls, &call).await,
-        Due::WorkerLost { last_sign } => calls.end_lost(&id, last_sign).await.map(|_| Outcome::Over),
+        Due::WorkerLost { last_sign } => calls.end_lost(&id, last_sign).await.map(|_| Learnt::Over),
     };
-    match outcome {
-        Ok(Outcome::Over) => Some(Learnt::Over(id)),
-        Ok(Outcome::GoesOn) => None,
-        Err(EndError::WorkerAlive) => Some(Learnt::WorkerAnswers(id)),
+    let learnt = match outcome {
+        Ok(learnt) => learnt,
+        Err(EndError::WorkerAlive) => Learnt::WorkerAnswers,
         // Claimed, and whoever claimed it died before the request was stored.
         Err(EndError::Unknown(_)) => {
-            tracing::info!(call_id = %id, "released a call that was never requested");
+            tracing::info!(call_id = %id, "releasing a call that was never requested");
             calls.release(&call.parties).await;
-            Some(Learnt::Over(id))
+            Learnt::Over
         }
         Err(error) => {
             tracing::warn!(call_id = %id, ?due, %error, "a call was not ended, trying again");
-            None
+            Learnt::Failed
         }
-    }
+    };
+    (id, learnt)
 }
 
-enum Outcome {
-    Over,
-    GoesOn,
-}
-
-async fn stop_ringing(calls: &Calls, call: &ActiveCall) -> Result<Outcome, EndError> {
+async fn stop_ringing(calls: &Calls, call: &ActiveCall) -> Result<Learnt, EndError> {
     let id = &call.parties.call_id;
     let node = calls.settings.node_id.as_str();
     match calls.end(id, EndReason::NoAnswer, node, Only::Ringing).await {
-        Ok(_) => Ok(Outcome::Over),
+        Ok(_) => Ok(Learnt::Over),
         Err(EndError::Accepted) => {
             // Whoever accepted it died before it wrote so into the entry.
             if let Some(accepted) = calls.standing(id).await?.and_then(|standing| standing.accepted) {
@@ -58,37 +52,37 @@ async fn stop_ringing(calls: &Calls, call: &ActiveCall) -> Result<Outcome, EndEr
                 };
                 calls.write_acceptance(id, acceptance).await;
             }
-            Ok(Outcome::GoesOn)
+            Ok(Learnt::GoesOn)
         }
         Err(error) => Err(error),
     }
 }
 
-async fn check(calls: &Calls, call: &ActiveCall) -> Result<Outcome, EndError> {
+async fn check(calls: &Calls, call: &ActiveCall) -> Result<Learnt, EndError> {
     let id = &call.parties.call_id;
     let standing = calls.standing(id).await?.ok_or_else(|| EndError::Unknown(id.clone()))?;
     if standing.ended.is_some() {
         calls.release(&call.parties).await;
-        return Ok(Outcome::Over);
+        return Ok(Learnt::Over);
     }
     let Some(acceptance) = &call.accepted else {
-        return Ok(Outcome::GoesOn);
+        return Ok(Learnt::GoesOn);
     };
     if calls
         .workers
         .started_after(&acceptance.worker_id, acceptance.accepted_at)
     {
         // Perhaps another process under the same name; it is asked before anything is done.
-        return calls.end_lost(id, None).await.map(|_| Outcome::Over);
+        return calls.end_lost(id, None).await.map(|_| Learnt::Over);
     }
     if Timestamp::now() < acceptance.media_deadline || calls.connected_at(id).await?.is_some() {
-        return Ok(Outcome::GoesOn);
+        return Ok(Learnt::GoesOn);
     }
     let node = calls.settings.node_id.as_str();
     calls
         .end(id, EndReason::MediaTimeout, node, Only::Any)
         .await
-        .map(|_| Outcome::Over)
+        .map(|_| Learnt::Over)
 }
 
 /// Releases a call if its end is stored. A message on the subject proves nothing by itself.

@@ -32,6 +32,19 @@ pub enum Due {
     },
 }
 
+/// What came out of doing it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Learnt {
+    /// The call is over, and its entry gone.
+    Over,
+    /// The call's worker was asked, and has it.
+    WorkerAnswers,
+    /// The call goes on.
+    GoesOn,
+    /// It could not be done.
+    Failed,
+}
+
 /// The calls that are not over, and the workers that are there.
 #[derive(Debug)]
 pub struct Watchlist {
@@ -53,6 +66,8 @@ struct Watched {
     not_before: Timestamp,
     next_check: Timestamp,
     queued_at: Timestamp,
+    /// Something is being done for it; it is not in the queue.
+    in_hand: bool,
     /// Its worker was started anew under the same name.
     orphaned: Option<Departed>,
 }
@@ -117,6 +132,7 @@ impl Watchlist {
                     not_before: now,
                     next_check,
                     queued_at: now,
+                    in_hand: false,
                     orphaned: None,
                 };
                 self.calls.insert(id.clone(), watched);
@@ -196,35 +212,44 @@ impl Watchlist {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// What is due. Each call comes up again later unless it is gone by then.
-    pub fn due(&mut self, now: Timestamp) -> Vec<(ActiveCall, Due)> {
+    /// What is due, for at most `most` calls. None of them comes up again before [`Watchlist::done`].
+    pub fn due(&mut self, now: Timestamp, most: usize) -> Vec<(ActiveCall, Due)> {
         let mut due = Vec::new();
-        while let Some((at, call)) = self.queue.first().cloned() {
-            if at > now {
-                break;
-            }
-            let Some(watched) = self.calls.get(&call) else {
-                self.queue.pop_first();
+        while due.len() < most
+            && self.queue.first().is_some_and(|(at, _)| *at <= now)
+            && let Some((_, call)) = self.queue.pop_first()
+        {
+            let Some(what) = self.calls.get(&call).map(|watched| self.next_due(watched).1) else {
                 continue;
             };
-            let (_, what) = self.next_due(watched);
-            due.push((watched.call.clone(), what));
-            let own = watched.call.node_id == self.node;
             if let Some(watched) = self.calls.get_mut(&call) {
-                watched.not_before = now.plus(RETRY);
-                watched.next_check = now.plus(if own { OWN_CHECK } else { OTHERS_CHECK });
+                watched.in_hand = true;
+                watched.next_check = now.plus(if watched.call.node_id == self.node {
+                    OWN_CHECK
+                } else {
+                    OTHERS_CHECK
+                });
+                due.push((watched.call.clone(), what));
             }
-            self.requeue(&call);
         }
         due
     }
 
-    /// The call's worker was asked, and has it.
-    pub fn worker_answers(&mut self, call: &CallId) {
-        if let Some(watched) = self.calls.get_mut(call) {
-            watched.orphaned = None;
-            self.requeue(call);
+    /// What was due for a call is done; unless the call is over, it comes up again.
+    pub fn done(&mut self, call: &CallId, learnt: Learnt, now: Timestamp) {
+        if learnt == Learnt::Over {
+            return self.call_gone(call);
         }
+        if let Some(watched) = self.calls.get_mut(call) {
+            watched.in_hand = false;
+            watched.not_before = now.plus(RETRY);
+            match learnt {
+                Learnt::WorkerAnswers => watched.orphaned = None,
+                Learnt::Failed => watched.next_check = now,
+                Learnt::GoesOn | Learnt::Over => {}
+            }
+        }
+        self.requeue(call);
     }
 
     fn requeue_all(&mut self) {
@@ -235,7 +260,7 @@ impl Watchlist {
     }
 
     fn requeue(&mut self, call: &CallId) {
-        let Some(watched) = self.calls.get(call) else {
+        let Some(watched) = self.calls.get(call).filter(|watched| !watched.in_hand) else {
             return;
         };
         let at = self.next_due(watched).0.max(watched.not_before);

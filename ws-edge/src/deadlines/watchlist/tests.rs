@@ -57,8 +57,12 @@ fn watchlist() -> Watchlist {
     Watchlist::new("me".parse().unwrap(), GRACE, at(0))
 }
 
+fn done(list: &mut Watchlist, learnt: Learnt, millis: i64) {
+    list.done(&"call_1".parse().unwrap(), learnt, at(millis));
+}
+
 fn due(list: &mut Watchlist, millis: i64) -> Vec<Due> {
-    list.due(at(millis)).into_iter().map(|(_, due)| due).collect()
+    list.due(at(millis), 10).into_iter().map(|(_, due)| due).collect()
 }
 
 #[test]
@@ -68,9 +72,10 @@ fn the_own_call_stops_ringing_to_the_millisecond() {
     assert_eq!(list.next(), Some(at(30_000)));
     assert_eq!(due(&mut list, 29_999), []);
     assert_eq!(due(&mut list, 30_000), [Due::RingOver]);
-    assert_eq!(due(&mut list, 30_001), [], "it is being done");
-    assert_eq!(due(&mut list, 35_000), [Due::RingOver], "and again if it was not");
-    list.call_gone(&"call_1".parse().unwrap());
+    assert_eq!((due(&mut list, 60_000), list.next()), (vec![], None), "it is in hand");
+    done(&mut list, Learnt::Failed, 60_000);
+    assert_eq!(due(&mut list, 65_000), [Due::RingOver], "and again if that failed");
+    done(&mut list, Learnt::Over, 66_000);
     assert_eq!((list.next(), due(&mut list, 90_000)), (None, vec![]));
 }
 
@@ -90,8 +95,11 @@ fn an_accepted_call_is_checked_after_its_media_deadline_and_then_now_and_again()
     list.call(accepted("me"), at(1_000));
     assert_eq!(due(&mut list, 32_999), []);
     assert_eq!(due(&mut list, 33_000), [Due::Check]);
+    done(&mut list, Learnt::GoesOn, 33_000);
     assert_eq!(list.next(), Some(at(93_000)));
     assert_eq!(due(&mut list, 93_000), [Due::Check]);
+    done(&mut list, Learnt::Failed, 94_000);
+    assert_eq!(due(&mut list, 99_000), [Due::Check], "sooner if it could not be done");
 }
 
 #[test]
@@ -108,6 +116,7 @@ fn the_calls_of_a_worker_that_is_gone_are_lost_at_its_last_sign_of_life() {
             last_sign: Some(at(9_000))
         }]
     );
+    done(&mut list, Learnt::Failed, 17_000);
     assert_eq!(
         due(&mut list, 22_000),
         [Due::WorkerLost {
@@ -164,8 +173,8 @@ fn a_worker_started_anew_under_its_old_name_has_lost_its_calls() {
             last_sign: Some(at(2_000))
         }]
     );
-    list.worker_answers(&"call_1".parse().unwrap());
-    assert_eq!(due(&mut list, 13_000), []);
+    done(&mut list, Learnt::WorkerAnswers, 6_001);
+    assert_eq!(due(&mut list, 66_000), []);
 }
 
 #[test]
@@ -180,4 +189,26 @@ fn nodes_take_over_at_different_times() {
         times.len() > 1 && times.iter().all(|time| (at(32_000)..at(34_000)).contains(time)),
         "{times:?}"
     );
+}
+
+#[test]
+fn many_due_calls_are_taken_a_few_at_a_time() {
+    let mut list = watchlist();
+    for number in 0..10 {
+        let mut call = ringing("me");
+        call.parties.call_id = format!("call_{number}").parse().unwrap();
+        list.call(call, at(0));
+    }
+    let first = list.due(at(30_000), 7);
+    assert_eq!((first.len(), list.due(at(30_000), 7).len(), list.next()), (7, 3, None));
+}
+
+#[test]
+fn a_call_that_goes_while_it_is_in_hand_does_not_come_back() {
+    let mut list = watchlist();
+    list.call(ringing("me"), at(0));
+    assert_eq!(due(&mut list, 30_000), [Due::RingOver]);
+    list.call_gone(&"call_1".parse().unwrap());
+    done(&mut list, Learnt::Failed, 30_001);
+    assert_eq!(list.next(), None);
 }
