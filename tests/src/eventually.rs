@@ -1,5 +1,6 @@
 //! The one way to wait for a condition that can only be asked for: bounded, and never a bare sleep.
 
+use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
@@ -8,10 +9,22 @@ use tokio::time::{Instant, sleep, timeout_at};
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
+/// An error after which trying again is pointless: [`eventually`] gives up at once.
+#[derive(Debug)]
+pub struct Hopeless(pub String);
+
+impl fmt::Display for Hopeless {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Hopeless {}
+
 /// Repeats `attempt` until it succeeds and returns what it gave.
 ///
 /// # Errors
-/// After `within`, the last attempt's error with `what` was awaited. An attempt still running then is abandoned.
+/// After `within`, the last attempt's error with `what` was awaited; at once if it is [`Hopeless`]. An attempt still running then is abandoned.
 pub async fn eventually<T>(what: &str, within: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + within;
     let mut pause = FIRST_PAUSE;
@@ -19,6 +32,7 @@ pub async fn eventually<T>(what: &str, within: Duration, mut attempt: impl Async
     loop {
         match timeout_at(deadline, attempt()).await {
             Ok(Ok(value)) => return Ok(value),
+            Ok(Err(error)) if error.is::<Hopeless>() => return Err(error.context(format!("{what} cannot happen"))),
             Ok(Err(error)) => last_error = error,
             Err(_) => return Err(last_error).with_context(|| expired(what, within)),
         }
@@ -65,6 +79,15 @@ mod tests {
         .unwrap_err();
         assert_eq!(format!("{error:#}"), "rain did not happen within 1s: dry");
         assert!(started.elapsed() <= Duration::from_secs(1));
+    }
+
+    #[tokio::test]
+    async fn gives_up_at_once_when_it_is_hopeless() {
+        let within = Duration::from_secs(600);
+        let error = eventually("rain", within, async || -> Result<()> {
+            Err(Hopeless("no sky".to_owned()).into())
+        });
+        assert_eq!(format!("{:#}", error.await.unwrap_err()), "rain cannot happen: no sky");
     }
 
     #[tokio::test(start_paused = true)]

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use crate::child::Child;
-use crate::eventually::eventually;
+use crate::eventually::{Hopeless, eventually};
 
 /// How long a server may take until it accepts connections.
 const START_WITHIN: Duration = Duration::from_secs(20);
@@ -156,7 +156,7 @@ async fn bound_port(child: &mut Child, folder: &Path) -> Result<u16> {
     let suffix = format!("_{}.ports", child.pid());
     eventually("nats-server accepting connections", START_WITHIN, async || {
         if let Some(status) = child.ended()? {
-            bail!("it ended ({status}): {}", child.log_tail());
+            bail!(Hopeless(format!("it ended ({status}): {}", child.log_tail())));
         }
         let written = fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.path());
         let mut written = written.filter(|path| path.to_string_lossy().ends_with(&suffix));

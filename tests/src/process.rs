@@ -14,7 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
 use crate::child::Child;
-use crate::eventually::eventually;
+use crate::eventually::{Hopeless, eventually};
 
 /// How long a service may take until it announces its addresses.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(20);
@@ -151,7 +151,7 @@ impl Service {
         let what = format!("{} being ready", self.child.name());
         eventually(&what, READY_WITHIN, async || {
             if let Some(status) = self.child.ended()? {
-                bail!("it ended ({status}): {}", self.child.log_tail());
+                bail!(Hopeless(format!("it ended ({status}): {}", self.child.log_tail())));
             }
             let (status, body) = get(ops, "/readyz").await?;
             ensure!(status == 200, "/readyz answers {status}: {body}");
