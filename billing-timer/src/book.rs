@@ -1,18 +1,20 @@
-//! The book's follower: everything that is on it, then every change, and from the beginning again if it was lost.
+//! The book's follower: everything that is on it, then every change, and all of it again if it was lost.
 
 use std::pin::pin;
 
 use futures::StreamExt;
 use nats::billing_book::{BillingBook, BillingEntry, BookChange};
 use nats::bucket::{BucketError, Revised};
+use nats::storage::MARKER_TTL;
 use nats::{CallId, Nats};
 use service::{BoxError, Condition};
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::domain::partition::Partition;
-use crate::metrics;
+use crate::{link, metrics};
 
 /// News that may wait for the ticker.
 pub(crate) const NEWS_CAPACITY: usize = 1_024;
@@ -43,7 +45,11 @@ impl Follower {
     /// Follows until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BoxError> {
         let mut backoff = Backoff::default();
-        while let Some(outcome) = stop.run_until_cancelled(self.follow(&mut backoff)).await {
+        let mut lost_at = None;
+        while let Some(outcome) = stop.run_until_cancelled(self.follow(&mut backoff, lost_at)).await {
+            if self.following.holds() {
+                lost_at = Some(Instant::now());
+            }
             self.following.set(false);
             let Some(reason) = outcome else { break };
             metrics::lost("book");
@@ -56,18 +62,25 @@ impl Follower {
     }
 
     /// The reason for which the watcher is lost; none if nobody listens any more.
-    async fn follow(&self, backoff: &mut Backoff) -> Option<String> {
-        self.nats.connected().await;
+    async fn follow(&self, backoff: &mut Backoff, lost_at: Option<Instant>) -> Option<String> {
+        let mut gap = pin!(link::until_gap(&self.nats).await);
         let changes = match self.book.watch().await {
             Ok(changes) => changes,
             Err(error) => return Some(error.to_string()),
         };
         let mut changes = pin!(changes);
         backoff.reset();
-        self.news.send(News::Anew).await.ok()?;
+        // All entries come again, and markers of those that are gone, unless it has been too long for that.
+        if lost_at.is_none_or(|lost_at| lost_at.elapsed() > MARKER_TTL / 2) {
+            self.news.send(News::Anew).await.ok()?;
+        }
         self.following.set(true);
         loop {
-            let news = match changes.next().await {
+            let change = tokio::select! {
+                change = changes.next() => change,
+                () = &mut gap => return Some("the link had a gap".to_owned()),
+            };
+            let news = match change {
                 Some(Ok(BookChange::Open(entry))) => News::Open(entry.value.parties.call_id.clone(), entry),
                 Some(Ok(BookChange::Closed(call))) => News::Closed(call),
                 Some(Err(error @ BucketError::Unreadable { .. })) => {

@@ -6,6 +6,7 @@
 
 mod delivery;
 
+use std::pin::pin;
 use std::time::Duration;
 
 use async_nats::jetstream;
@@ -20,8 +21,8 @@ use service::{BoxError, Condition};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::metrics;
 use crate::settings::IntakeSettings;
+use crate::{link, metrics};
 
 /// The durable consumer's name, on the stream and in the subjects of parked messages.
 pub const CONSUMER: &str = "billing-timer";
@@ -72,15 +73,19 @@ impl Intake {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BoxError> {
         let mut backoff = Backoff::default();
         loop {
-            let lost = stop.run_until_cancelled(self.consumer()).await;
+            let opened = async {
+                let gap = link::until_gap(&self.nats).await;
+                Ok::<_, BoxError>((self.consumer().await?, gap))
+            };
+            let lost = stop.run_until_cancelled(opened).await;
             let lost = match lost {
                 None => Lost::Stopped,
                 Some(Err(error)) => Lost::Because(error.to_string()),
-                Some(Ok(messages)) => {
+                Some(Ok((messages, gap))) => {
                     backoff.reset();
                     self.consuming.set(true);
                     tracing::info!(consumer = CONSUMER, "consuming facts");
-                    self.consume(messages, &stop).await
+                    self.consume(messages, gap, &stop).await
                 }
             };
             self.consuming.set(false);
@@ -103,7 +108,6 @@ impl Intake {
 
     /// Creates the consumer, or updates it to these settings; the server refuses what cannot be updated.
     async fn consumer(&self) -> Result<pull::Stream, BoxError> {
-        self.nats.connected().await;
         let config = pull::Config {
             durable_name: Some(CONSUMER.to_owned()),
             description: Some("Puts calls on the book of those being billed".to_owned()),
@@ -127,11 +131,18 @@ impl Intake {
         Ok(messages)
     }
 
-    async fn consume(&self, mut messages: pull::Stream, stop: &CancellationToken) -> Lost {
+    async fn consume(
+        &self,
+        mut messages: pull::Stream,
+        gap: impl Future<Output = ()>,
+        stop: &CancellationToken,
+    ) -> Lost {
+        let mut gap = pin!(gap);
         let mut in_hand = FuturesUnordered::new();
         let lost = loop {
             tokio::select! {
                 () = stop.cancelled() => break Lost::Stopped,
+                () = &mut gap => break Lost::Because("the link had a gap".to_owned()),
                 Some(()) = in_hand.next() => {}
                 message = messages.next(), if in_hand.len() < self.settings.concurrency => match message {
                     Some(Ok(message)) => in_hand.push(self.handle(message)),

@@ -23,6 +23,7 @@ mod position;
 pub mod domain;
 
 mod backoff;
+mod link;
 mod metrics;
 #[cfg(test)]
 mod testing;
@@ -30,9 +31,8 @@ mod testing;
 use nats::billing_book::BillingBook;
 use nats::storage::Storage;
 use nats::{FactStore, Nats, NodeId, Source};
-use service::{BoxError, Condition, Shell};
+use service::{BoxError, Shell};
 use tokio::sync::mpsc;
-use tokio_util::sync::CancellationToken;
 
 use crate::book::Follower;
 use crate::domain::partition::Partition;
@@ -60,7 +60,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let password = (!settings.nats_password.is_empty()).then(|| settings.nats_password.expose());
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {instance}")).await?;
     let mut tasks = shell.tasks();
-    tasks.spawn("link", watch_link(nats.clone(), connected, shell.stop.clone()));
+    tasks.spawn("link", link::watch(nats.clone(), connected, shell.stop.clone()));
     shell.announce([("instance_id", instance.to_string())]);
 
     let Some(storage) = shell
@@ -103,16 +103,4 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         }
     }
     Ok(outcome?)
-}
-
-async fn watch_link(nats: Nats, connected: Condition, stop: CancellationToken) -> Result<(), BoxError> {
-    let mut link = nats.link();
-    loop {
-        connected.set(link.borrow_and_update().up);
-        match stop.run_until_cancelled(link.changed()).await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(error.into()),
-            None => return Ok(()),
-        }
-    }
 }

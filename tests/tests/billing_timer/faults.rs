@@ -88,6 +88,13 @@ async fn minutes_go_on_after_the_server_was_killed() -> Result<()> {
         bench.timer().ready().await?;
         let due = Timestamp::now().millis_since(connected_at) / 200;
         bench.expect_tick("c1", due + round).await?;
+        // A call that begins now is noticed soon, not after the consumers' heartbeats were missed.
+        let (call, connected_at) = (format!("new{round}"), Timestamp::now());
+        bench.connect(&call, connected_at).await?;
+        bench.expect_tick(&call, 1).await?;
+        let tick = bench.ticks(&call).await?.remove(0);
+        let late = tick.taken_in_at.timestamp_millis() - tick.time("at")?.timestamp_millis();
+        ensure!(late < 5_000, "{late} ms late");
     }
     let ended_at = Timestamp::now();
     for call in ["c1", "c2", "c3"] {

@@ -81,6 +81,10 @@ async fn the_book_is_merged_watched_and_closed() -> Result<()> {
     book.remove(&call, changed.revision).await?;
     ensure!(next(&mut changes).await? == BookChange::Closed(call.clone()));
     ensure!(book.get(&call).await?.is_none());
+    // Whoever was away is told as well, by the marker.
+    let mut later = Box::pin(book.watch().await?);
+    let told = [next(&mut later).await?, next(&mut later).await?];
+    ensure!(told.contains(&BookChange::Closed(call.clone())), "{told:?}");
     ensure!(matches!(
         book.remove(&call, changed.revision).await,
         Err(BucketError::Conflict { .. })
