@@ -207,6 +207,8 @@ pub async fn tell(client: &Client, parties: &Parties, roles: &[Role], notice: &N
             tracing::warn!(call_id = %parties.call_id, notice = notice.name(), %role, %error, "a notice was not sent");
         }
     }
+    // The client writes from a task of its own: it goes first, whatever the caller does next.
+    tokio::task::yield_now().await;
 }
 
 /// Tells both sides, see [`tell`].
