@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::edge::Edge;
 use crate::handshake::Rejection;
-use crate::session;
+use crate::session::{self, Socket};
 use crate::settings::Limits;
 
 /// The pause after a failed `accept`: out of file descriptors is not mended by trying faster.
@@ -101,33 +101,38 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken) -
 type Admitted = Arc<Mutex<Option<(Party, OnUpgrade)>>>;
 
 async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, stop: CancellationToken) {
+    let shaken = tokio::select! {
+        // One deadline for all of it: hyper's own does not cover the wait for the first byte.
+        shaken = timeout(edge.limits.handshake_timeout(), Box::pin(shake_hands(&edge, stream))) => shaken,
+        () = stop.cancelled() => return,
+    };
+    match shaken {
+        Ok(Some((party, socket))) => {
+            count_handshake("ok");
+            let _open = Open::count();
+            session::run(edge, socket, party, stop).await;
+        }
+        Ok(None) => {}
+        Err(_) => count_handshake("timeout"),
+    }
+    drop(place);
+}
+
+async fn shake_hands(edge: &Edge, stream: TcpStream) -> Option<(Party, Socket)> {
     let admitted = Admitted::default();
-    let handshake = {
+    let answer = {
         let (edge, admitted) = (edge.clone(), Arc::clone(&admitted));
         move |request| admit(&edge, &admitted, request)
     };
-    let shaken = async {
-        serve_http(stream, handshake).await.ok()?;
-        let (party, upgrade) = admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
-        let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
-        Some((party, parts.io.into_inner(), parts.read_buf))
-    };
-    // One deadline for all of it: hyper's own does not cover the wait for the first byte.
-    let shaken = tokio::select! {
-        shaken = timeout(edge.limits.handshake_timeout(), Box::pin(shaken)) => shaken,
-        () = stop.cancelled() => return,
-    };
-    let (party, stream, read) = match shaken {
-        Ok(Some(shaken)) => shaken,
-        Ok(None) => return,
-        Err(_) => return count_handshake("timeout"),
-    };
-    count_handshake("ok");
-    let _open = Open::count();
-    let config = websocket_config(&edge.limits);
-    let socket = WebSocketStream::from_partially_read(stream, read.to_vec(), Role::Server, Some(config)).await;
-    session::run(edge, socket, party, stop).await;
-    drop(place);
+    serve_http(stream, answer).await.ok()?;
+    let (party, upgrade) = admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
+    let config = Some(websocket_config(&edge.limits));
+    Some((
+        party,
+        WebSocketStream::from_partially_read(stream, read, Role::Server, config).await,
+    ))
 }
 
 async fn serve_http<F>(stream: TcpStream, answer: F) -> hyper::Result<()>

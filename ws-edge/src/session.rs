@@ -54,7 +54,9 @@ pub async fn run(edge: Edge, socket: Socket, party: Party, stop: CancellationTok
     // Subscribed before the snapshot is read: a change after it comes as a notice.
     let seat = edge.directory.join(&party, outbox.clone()).await;
     let write_timeout = edge.limits.write_timeout();
-    let end = match edge.calls.snapshot(&party).await {
+    // Boxed, as is whatever else is over soon: an open socket shall not keep the room that its beginning took.
+    let snapshot = Box::pin(edge.calls.snapshot(&party)).await;
+    let end = match snapshot {
         Ok(standing) => {
             tracing::debug!(%party, session_id, "connected");
             let welcome = protocol::message(
@@ -83,7 +85,7 @@ pub async fn run(edge: Edge, socket: Socket, party: Party, stop: CancellationTok
         End::Gone | End::Stuck | End::Close(_) => tracing::debug!(%party, session_id, reason, "disconnected"),
     }
     if let End::Close(closing) = end {
-        session.close(closing, write_timeout).await;
+        Box::pin(session.close(closing, write_timeout)).await;
     }
 }
 
@@ -107,7 +109,7 @@ impl Session {
         loop {
             let outcome = tokio::select! {
                 biased;
-                () = stop.cancelled() => return self.last_words(intake, write_timeout).await,
+                () = stop.cancelled() => return Box::pin(self.last_words(intake, write_timeout)).await,
                 taken = self.mail.take(&mut batch, WRITE_BATCH) => match taken {
                     Ok(taken) => {
                         written.increment(taken as u64);
