@@ -1,5 +1,6 @@
 //! A real nats-server with a port, a store and a configuration of its own.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -16,6 +17,8 @@ use crate::eventually::{Hopeless, eventually};
 const START_WITHIN: Duration = Duration::from_secs(20);
 /// How long an orderly stop may take.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
+/// More than any test stores.
+const MAX_FILE_STORE: &str = "4GB";
 
 /// When an acknowledged write is on the disk itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,11 +30,27 @@ pub enum Sync {
     Lazy,
 }
 
-/// One nats-server with JetStream on loopback. Dropping it kills it.
+/// The users of `nats/conf/accounts.conf`. A service's user is named like its program.
+pub const USERS: [&str; 6] = [
+    "admin",
+    "media-worker",
+    "ws-edge",
+    "billing-timer",
+    "observer",
+    "wallet",
+];
+
+/// Passwords by user, thought up for one server.
+type Passwords = BTreeMap<&'static str, String>;
+
+/// One nats-server on loopback, with the repository's configuration and its users. Dropping it kills it.
+///
+/// Who names no user is `admin` here: a test may look at everything, and set anything up.
 #[derive(Debug)]
 pub struct NatsServer {
     folder: PathBuf,
     port: u16,
+    passwords: Passwords,
     child: Child,
 }
 
@@ -51,16 +70,43 @@ impl NatsServer {
     pub async fn start_on(folder: &Path, sync: Sync, port: Option<u16>) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
-        fs::write(folder.join("server.conf"), configuration(&folder, sync))?;
-        let mut child = spawn(&folder, port)?;
+        fs::write(folder.join("server.conf"), configuration(&folder, sync)?)?;
+        let passwords = USERS.map(|user| (user, password())).into();
+        let mut child = spawn(&folder, port, &passwords)?;
         let port = bound_port(&mut child, &folder).await?;
-        Ok(Self { folder, port, child })
+        Ok(Self {
+            folder,
+            port,
+            passwords,
+            child,
+        })
     }
 
     /// Where clients connect.
     #[must_use]
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// The password of one of [`USERS`].
+    ///
+    /// # Errors
+    /// When there is no such user.
+    pub fn password(&self, user: &str) -> Result<&str> {
+        let password = self.passwords.get(user);
+        password.map(String::as_str).with_context(|| format!("no user {user}"))
+    }
+
+    /// The settings with which a service connects as itself.
+    ///
+    /// # Errors
+    /// When `program` has no user.
+    pub fn settings_of(&self, program: &str) -> Result<[(&'static str, String); 3]> {
+        Ok([
+            ("nats.url", self.url()),
+            ("nats.user", program.to_owned()),
+            ("nats_password", self.password(program)?.to_owned()),
+        ])
     }
 
     /// Its port, the same after every restart.
@@ -102,7 +148,7 @@ impl NatsServer {
     /// When it does not accept connections in time, or somebody took its port.
     pub async fn restart(&mut self) -> Result<()> {
         self.child.kill()?;
-        self.child = spawn(&self.folder, Some(self.port))?;
+        self.child = spawn(&self.folder, Some(self.port), &self.passwords)?;
         let port = bound_port(&mut self.child, &self.folder).await?;
         ensure!(port == self.port, "restarted on port {port} instead of {}", self.port);
         Ok(())
@@ -124,26 +170,39 @@ pub fn program() -> Result<PathBuf> {
     Ok(installed.canonicalize()?)
 }
 
-fn spawn(folder: &Path, port: Option<u16>) -> Result<Child> {
+fn spawn(folder: &Path, port: Option<u16>, passwords: &Passwords) -> Result<Child> {
     let mut command = Command::new(program()?);
     command.arg("-c").arg(folder.join("server.conf"));
     command
         .arg("-p")
         .arg(port.map_or_else(|| "-1".to_owned(), |port| port.to_string()));
     command.arg("--ports_file_dir").arg(folder);
+    let passwords = passwords.iter().map(|(user, password)| {
+        let user = user.replace('-', "_").to_uppercase();
+        (format!("NATS_{user}_PASSWORD"), password)
+    });
+    command.envs(passwords).env("NATS_MAX_FILE_STORE", MAX_FILE_STORE);
+    // Quoted: the server reads a variable as it reads its file, and a folder's name may hold what means something there.
+    command.env("NATS_STORE_DIR", format!("\"{}\"", folder.join("store").display()));
     Child::start("nats-server", &mut command, &folder.join("nats-server.log"))
 }
 
-fn configuration(folder: &Path, sync: Sync) -> String {
-    let sync = match sync {
-        Sync::Always => "sync_interval: always",
-        Sync::Lazy => "",
+/// The repository's configuration, and what only a test wants.
+fn configuration(folder: &Path, sync: Sync) -> Result<String> {
+    // The server looks for an included file below the folder of the including one, even if its path is absolute.
+    let root = "../".repeat(folder.components().count() - 1);
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nats/conf").canonicalize()?;
+    let conf = format!("{root}{}", conf.strip_prefix("/")?.display());
+    let lazy = match sync {
+        Sync::Always => String::new(),
+        Sync::Lazy => format!("jetstream {{\n  include \"{conf}/store.conf\"\n  sync_interval: \"2m\"\n}}\n"),
     };
-    // Quoted: a folder's name may hold what the configuration's grammar would read as something else.
-    format!(
-        "host: \"127.0.0.1\"\njetstream {{\n  store_dir: \"{}\"\n  {sync}\n}}\n",
-        folder.join("store").display()
-    )
+    Ok(format!("include \"{conf}/dev.conf\"\nno_auth_user: admin\n{lazy}"))
+}
+
+/// A letter first: the server would read digits as a number, which is no password.
+fn password() -> String {
+    format!("p{:032x}", rand::random::<u128>())
 }
 
 #[derive(Deserialize)]

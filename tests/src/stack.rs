@@ -149,14 +149,15 @@ impl StackBuilder {
         let services = (1..=count).map(|number| {
             let name = format!("{program}-{number}");
             let settings = self.settings(program, &name, nats);
-            async move { Service::start(program, &name, settings, logs).await }
+            async move { Service::start(program, &name, settings?, logs).await }
         });
         try_join_all(services).await
     }
 
-    fn settings(&self, program: &str, name: &str, nats: &NatsServer) -> Settings {
+    fn settings(&self, program: &str, name: &str, nats: &NatsServer) -> Result<Settings> {
         let any_port = "127.0.0.1:0";
-        let mut settings = vec![("nats.url", nats.url()), ("ops.listen", any_port.to_owned())];
+        let mut settings = nats.settings_of(program)?.to_vec();
+        settings.push(("ops.listen", any_port.to_owned()));
         match program {
             MEDIA_WORKER => settings.extend([("worker_id", name.to_owned()), ("listen_ip", "127.0.0.1".to_owned())]),
             WS_EDGE => settings.extend([
@@ -169,9 +170,9 @@ impl StackBuilder {
         }
         let overrides = self.overrides.iter().filter(|(of, _, _)| of == program || of == name);
         let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value));
-        settings
+        Ok(settings
             .chain(overrides.map(|(_, key, value)| (key.clone(), value.clone())))
-            .collect()
+            .collect())
     }
 }
 
@@ -243,17 +244,16 @@ mod tests {
         let stack = StackBuilder::default()
             .set(WS_EDGE, "ring_timeout_ms", 700)
             .set("ws-edge-2", "listen", "[::1]:0");
-        let of = |name| stack.settings(WS_EDGE, name, &nats);
+        let of = |name| stack.settings(WS_EDGE, name, &nats).unwrap();
         assert_eq!(of("ws-edge-1")["ring_timeout_ms"], "700");
         assert_eq!(
             (of("ws-edge-1")["listen"].as_str(), of("ws-edge-2")["listen"].as_str()),
             ("127.0.0.1:0", "[::1]:0")
         );
         assert_eq!(of("ws-edge-2")["nats.url"], nats.url());
-        assert!(
-            !stack
-                .settings(BILLING_TIMER, "billing-timer-1", &nats)
-                .contains_key("jwt.secret")
-        );
+        let timer = stack.settings(BILLING_TIMER, "billing-timer-1", &nats).unwrap();
+        assert!(!timer.contains_key("jwt.secret"));
+        assert_eq!(timer["nats.user"], BILLING_TIMER);
+        assert_ne!(timer["nats_password"], of("ws-edge-1")["nats_password"]);
     }
 }

@@ -83,7 +83,14 @@ async fn a_call_keeps_the_interval_it_began_with() -> Result<()> {
     // Somebody changes the setting while the call runs: stored ticks say what its minute is.
     bench.timer().kill()?;
     let first = bench.stack.timers.remove(0);
-    let settings = ["nats.url", "ops.listen", "instance_id", "intake.ack_wait_ms"];
+    let settings = [
+        "nats.url",
+        "nats.user",
+        "nats_password",
+        "ops.listen",
+        "instance_id",
+        "intake.ack_wait_ms",
+    ];
     let mut settings: callpulse_tests::process::Settings = settings
         .iter()
         .map(|key| ((*key).to_owned(), first.setting(key).unwrap_or_default().to_owned()))

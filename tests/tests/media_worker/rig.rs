@@ -52,15 +52,14 @@ impl Rig {
         let nats = NatsServer::start(&folder.path().join("nats"), Sync::Always)
             .await
             .unwrap();
-        let given = [
-            ("nats.url", nats.url().as_str()),
-            ("ops.listen", "127.0.0.1:0"),
-            ("worker_id", "mw-1"),
-        ]
-        .iter()
-        .chain(settings)
-        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
-        .collect();
+        let given = [("ops.listen", "127.0.0.1:0"), ("worker_id", "mw-1")]
+            .iter()
+            .chain(settings)
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
+        let as_itself = nats.settings_of("media-worker").unwrap();
+        let given = given
+            .chain(as_itself.map(|(key, value)| (key.to_owned(), value)))
+            .collect();
         let mut worker = Service::start("media-worker", "media-worker", given, folder.path())
             .await
             .unwrap();
