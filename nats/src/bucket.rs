@@ -1,6 +1,9 @@
 //! A key-value bucket with JSON values: what the typed buckets share.
 
-use async_nats::jetstream::kv;
+use std::time::Duration;
+
+use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde::Serialize;
@@ -93,6 +96,27 @@ impl Bucket {
             .put(key, encode(key, value)?)
             .await
             .map_err(|error| unavailable(key, &error))
+    }
+
+    /// Expires if it is not put again within `ttl`, of which the server counts whole seconds.
+    pub(crate) async fn put_for<T: Serialize>(
+        &self,
+        jetstream: &jetstream::Context,
+        key: &str,
+        value: &T,
+        ttl: Duration,
+    ) -> Result<u64, BucketError> {
+        let message = PublishMessage::build().payload(encode(key, value)?).ttl(ttl);
+        let subject = format!("{}{key}", self.store.prefix);
+        let publish = async { jetstream.send_publish(subject, message).await?.await };
+        let acknowledgement = publish.await.map_err(|error| unavailable(key, &error))?;
+        Ok(acknowledgement.sequence)
+    }
+
+    /// Whatever is there. Leaves nothing behind but a marker, which expires.
+    pub(crate) async fn clear(&self, key: &str) -> Result<(), BucketError> {
+        let purged = self.store.purge_with_ttl(key, MARKER_TTL).await;
+        purged.map_err(|error| unavailable(key, &error))
     }
 
     pub(crate) async fn update<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, BucketError> {

@@ -2,7 +2,7 @@
 //!
 //! In reading order: names ([`id`], [`party`], [`time`], [`subject`]), what is said ([`fact`], [`notice`], [`command`], [`request`]) and in which
 //! envelope ([`event`]), where it is kept ([`connection`], [`storage`]), how a fact is stored once ([`facts`], [`batch`]),
-//! and the shared state that is derived from facts ([`fleet`], [`active_calls`], [`billing_book`]).
+//! and the shared state that is derived from facts ([`fleet`], [`active_calls`], [`billing_book`], [`leases`]).
 //!
 //! No service writes a subject, a stream name or a payload of its own. Dependencies run one way: services know this
 //! crate, and this crate knows no service.
@@ -33,6 +33,7 @@ pub mod bucket;
 pub mod active_calls;
 pub mod billing_book;
 pub mod fleet;
+pub mod leases;
 
 pub use connection::{Nats, NatsSettings};
 pub use event::{Source, TraceParent};

@@ -18,6 +18,8 @@ pub const MEDIA_WORKERS: &str = "media_workers";
 pub const ACTIVE_CALLS: &str = "active_calls";
 /// Bucket: calls being billed.
 pub const BILLING_ACTIVE: &str = "billing_active";
+/// Bucket: which billing-timers live, and who ticks which calls.
+pub const BILLING_LEASES: &str = "billing_leases";
 
 /// A worker that has not been heard of for this long is lost. Several heartbeats long.
 pub const WORKER_TTL: Duration = Duration::from_secs(6);
@@ -72,6 +74,8 @@ pub struct Storage {
     pub active_calls: kv::Store,
     /// [`BILLING_ACTIVE`]
     pub billing_active: kv::Store,
+    /// [`BILLING_LEASES`]
+    pub billing_leases: kv::Store,
 }
 
 impl Storage {
@@ -87,6 +91,7 @@ impl Storage {
             media_workers: open_bucket(jetstream, MEDIA_WORKERS, WORKER_TTL, replicas).await?,
             active_calls: open_bucket(jetstream, ACTIVE_CALLS, Duration::ZERO, replicas).await?,
             billing_active: open_bucket(jetstream, BILLING_ACTIVE, Duration::ZERO, replicas).await?,
+            billing_leases: open_bucket(jetstream, BILLING_LEASES, Duration::ZERO, replicas).await?,
         })
     }
 

@@ -14,6 +14,7 @@ use nats::billing_book::{BillingEnd, BillingEntry};
 use nats::command::*;
 use nats::fact::*;
 use nats::fleet::WorkerStatus;
+use nats::leases::{Instance, Lease, Partition};
 use nats::notice::Notice;
 use nats::{CallId, Fact, FactKind, OtomoId, Parties, Role, Timestamp, TraceParent, UserId, WorkerId};
 use serde::Serialize;
@@ -524,6 +525,20 @@ fn stored_values() {
             traceparent: trace(),
         },
     );
+    golden.value(
+        "bucket.billing_leases.instance",
+        &Instance {
+            instance_id: "billing_1".parse().unwrap(),
+            at: ended_at(),
+        },
+    );
+    golden.value(
+        "bucket.billing_leases.partition",
+        &Lease {
+            instance_id: "billing_1".parse().unwrap(),
+            since: connected_at(),
+        },
+    );
     golden.complete("bucket.");
 }
 
@@ -549,4 +564,17 @@ fn readers_ignore_what_they_do_not_know_and_refuse_what_contradicts_itself() {
         Fact::decode("call.c.requested", injected.as_bytes()),
         Err(DecodeError::Payload { .. })
     ));
+}
+
+/// Instances of different versions must agree on which calls are whose.
+#[test]
+fn partitions_of_calls() {
+    for (call, partition) in [
+        ("call_abc123", 48),
+        ("call_01941f297c007b2a8f0d3c6a5e4b2d10", 14),
+        ("A", 32),
+        ("-_", 34),
+    ] {
+        assert_eq!(Partition::of(&call.parse().unwrap()).number(), partition, "{call}");
+    }
 }
