@@ -195,3 +195,21 @@ async fn a_client_without_a_sign_of_life_is_closed() {
     assert_eq!(last_words(&mut silent).await.1, Some(CloseCode::Away));
     assert_eq!(alive.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
 }
+
+#[tokio::test]
+async fn a_client_that_does_not_read_does_not_hold_up_the_stop() {
+    let mut stack = edge().start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let _slow = deaf(stack.edge(0).unwrap(), "user_slow").await;
+    let other = user(&stack, "user_slow").await;
+    let notice = json!({ "type": "tick", "payload": { "filler": "x".repeat(4_000) } }).to_string();
+    for _ in 0..150 {
+        let sent = facts.client().publish("user.user_slow.tick", notice.clone().into());
+        sent.await.unwrap();
+        other.expect_notice("tick").await.unwrap();
+    }
+    let status = stack.edges[0].terminate(Duration::from_secs(5)).await.unwrap();
+    assert!(status.success(), "{status}");
+    let closed = other.until_closed(SOON).await.unwrap();
+    assert!(closed.starts_with("close frame 1012"), "{closed}");
+}

@@ -11,7 +11,7 @@ use futures::{SinkExt, StreamExt};
 use nats::Party;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -50,7 +50,7 @@ enum End {
 pub async fn run(edge: Edge, socket: Socket, party: Party, stop: CancellationToken) {
     let (outbox, mail) = outbox(edge.limits.queued_messages);
     let session_id = format!("ws_{}", uuid::Uuid::now_v7().simple());
-    let mut session = Session { socket, mail };
+    let mut session = Session { socket, mail, stop };
     // Subscribed before the snapshot is read: a change after it comes as a notice.
     let seat = edge.directory.join(&party, outbox.clone()).await;
     let write_timeout = edge.limits.write_timeout();
@@ -67,7 +67,7 @@ pub async fn run(edge: Edge, socket: Socket, party: Party, stop: CancellationTok
                 },
             );
             let intake = Intake::new(edge, party.clone(), outbox);
-            session.serve(welcome, intake, stop).await
+            session.serve(welcome, intake).await
         }
         Err(_) => End::Close(Closing::Unavailable),
     };
@@ -92,10 +92,11 @@ pub async fn run(edge: Edge, socket: Socket, party: Party, stop: CancellationTok
 struct Session {
     socket: Socket,
     mail: Mail,
+    stop: CancellationToken,
 }
 
 impl Session {
-    async fn serve(&mut self, welcome: Utf8Bytes, mut intake: Intake, stop: CancellationToken) -> End {
+    async fn serve(&mut self, welcome: Utf8Bytes, mut intake: Intake) -> End {
         let limits = &intake.edge().limits;
         let (interval, write_timeout) = (limits.ping_interval(), limits.write_timeout());
         let written = metrics::counter!("callpulse_ws_messages_total", "direction" => "out");
@@ -109,7 +110,7 @@ impl Session {
         loop {
             let outcome = tokio::select! {
                 biased;
-                () = stop.cancelled() => return Box::pin(self.last_words(intake, write_timeout)).await,
+                () = self.stop.cancelled() => return Box::pin(self.last_words(intake, write_timeout)).await,
                 taken = self.mail.take(&mut batch, WRITE_BATCH) => match taken {
                     Ok(taken) => {
                         written.increment(taken as u64);
@@ -146,7 +147,7 @@ impl Session {
 
     /// Writes messages in one go. An overflow of the queue meanwhile is not waited out.
     async fn write(&mut self, messages: impl IntoIterator<Item = Message>, limit: Duration) -> Result<(), End> {
-        let Self { socket, mail } = self;
+        let Self { socket, mail, stop } = self;
         let writing = async {
             for message in messages {
                 socket.feed(message).await?;
@@ -161,6 +162,8 @@ impl Session {
                 Err(_) => Err(End::Stuck),
             },
             closing = mail.closing() => Err(End::Close(closing)),
+            // The node's stop does not wait for a client that does not read.
+            () = async { stop.cancelled().await; sleep(CLOSE_TIMEOUT).await } => Err(End::Stuck),
         }
     }
 
@@ -178,6 +181,11 @@ impl Session {
 
     /// Says why, and waits a moment for the client to have read it: to go at once could take the frame back.
     async fn close(mut self, closing: Closing, limit: Duration) {
+        let limit = if closing == Closing::Restart {
+            limit.min(CLOSE_TIMEOUT)
+        } else {
+            limit
+        };
         let frame = CloseFrame {
             code: closing.code(),
             reason: Utf8Bytes::from_static(closing.reason()),
