@@ -191,7 +191,9 @@ fn spawn(folder: &Path, port: Option<u16>, passwords: &Passwords) -> Result<Chil
 fn configuration(folder: &Path, sync: Sync) -> Result<String> {
     // The server looks for an included file below the folder of the including one, even if its path is absolute.
     let root = "../".repeat(folder.components().count() - 1);
-    let conf = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nats/conf").canonicalize()?;
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../nats/conf")
+        .canonicalize()?;
     let conf = format!("{root}{}", conf.strip_prefix("/")?.display());
     let lazy = match sync {
         Sync::Always => String::new(),
