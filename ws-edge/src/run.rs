@@ -32,7 +32,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         Some(node_id) => node_id,
         None => NodeId::generate(NODE_PREFIX)?,
     };
-    let (nats_up, storage_open) = (shell.health.condition("nats"), shell.health.condition("storage"));
+    let (nats_up, storage_open) = (shell.health.condition("nats"), shell.health.condition("streams"));
     let watching = shell.health.condition("watches");
 
     let listener = listener::bind(settings.listen, &settings.limits)?;
