@@ -1,0 +1,357 @@
+//! Who may say and hear what: `nats/conf/accounts.conf` against the server that reads it.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use async_nats::ConnectOptions;
+use async_nats::jetstream;
+use async_nats::jetstream::consumer::{PullConsumer, pull};
+use callpulse_tests::conversation::{Conversation, Pair};
+use callpulse_tests::eventually::eventually;
+use callpulse_tests::facts::Facts;
+use callpulse_tests::nats_server::{NatsServer, Sync, USERS};
+use callpulse_tests::stack::Stack;
+use futures::StreamExt;
+use nats::command::Terminate;
+use nats::{EndReason, request, storage, subject};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(20);
+
+const ADMIN: &str = "admin";
+const WORKER: &str = "media-worker";
+const EDGE: &str = "ws-edge";
+const TIMER: &str = "billing-timer";
+const OBSERVER: &str = "observer";
+const WALLET: &str = "wallet";
+/// Where another team finds what it may ask JetStream.
+const OTHERS_PREFIX: &str = "CALLPULSE.API";
+
+/// Subjects, and who may publish on them besides the admin.
+const MAY_PUBLISH: &[(&str, &[&str])] = &[
+    ("call.c.requested", &[EDGE]),
+    ("call.c.accepted", &[EDGE]),
+    ("call.c.rtp_detected", &[WORKER]),
+    ("call.c.rtp_lost", &[WORKER]),
+    ("call.c.rtp_resumed", &[WORKER]),
+    ("call.c.tick", &[TIMER]),
+    ("call.c.ended", &[WORKER, EDGE]),
+    ("call.c.settled", &[TIMER]),
+    ("call.c.unheard_of", &[]),
+    ("user.u.incoming_call", &[EDGE]),
+    ("otomo.o.call_accepted", &[EDGE]),
+    ("user.u.call_connected", &[WORKER]),
+    ("otomo.o.call_connected", &[WORKER]),
+    ("otomo.o.rtc_new_producer", &[WORKER]),
+    ("user.u.media_lost", &[WORKER]),
+    ("user.u.tick", &[TIMER]),
+    ("otomo.o.call_ended", &[WORKER, EDGE, TIMER]),
+    ("media.w.open_call", &[EDGE]),
+    ("cmd.call.c.terminate", &[TIMER, WALLET]),
+    ("parked.media-worker.x", &[WORKER]),
+    ("parked.ws-edge.x", &[EDGE]),
+    ("parked.billing-timer.x", &[TIMER]),
+    ("$KV.media_workers.w", &[WORKER]),
+    ("$KV.active_calls.call.c", &[WORKER, EDGE]),
+    ("$KV.billing_active.c", &[TIMER]),
+    ("$KV.billing_leases.p", &[TIMER]),
+    ("_INBOX.somebody.else", &[]),
+    ("$JS.API.STREAM.INFO.CALLS", &[WORKER, EDGE, TIMER]),
+    ("CALLPULSE.API.STREAM.INFO.CALLS", &[OBSERVER, WALLET]),
+    ("$JS.API.STREAM.CREATE.CALLS", &[WORKER, EDGE, TIMER]),
+    ("$JS.API.STREAM.CREATE.ANOTHER", &[]),
+    ("$JS.API.STREAM.UPDATE.CALLS", &[]),
+    ("$JS.API.STREAM.DELETE.CALLS", &[]),
+    ("$JS.API.STREAM.DELETE.KV_active_calls", &[]),
+    ("$JS.API.STREAM.PURGE.CALLS", &[]),
+    ("$JS.API.STREAM.PURGE.PARKED", &[]),
+    ("$JS.API.STREAM.MSG.DELETE.CALLS", &[]),
+    ("$JS.API.STREAM.SNAPSHOT.CALLS", &[]),
+    ("$JS.API.STREAM.RESTORE.CALLS", &[]),
+    ("CALLPULSE.API.DIRECT.GET.CALLS.call.c.ended", &[OBSERVER, WALLET]),
+    ("$JS.API.DIRECT.GET.KV_active_calls.$KV.active_calls.x", &[WORKER, EDGE]),
+    ("$JS.API.CONSUMER.CREATE.CALLS", &[]),
+    ("$JS.API.CONSUMER.CREATE.CALLS.observer", &[]),
+    ("CALLPULSE.API.CONSUMER.CREATE.CALLS.observer", &[]),
+    ("CALLPULSE.API.STREAM.PURGE.CALLS", &[]),
+    ("$JS.API.CONSUMER.CREATE.CALLS.billing-timer", &[TIMER]),
+    ("$JS.API.CONSUMER.DELETE.CALLS.billing-timer", &[]),
+    ("$JS.API.CONSUMER.MSG.NEXT.CALLS.billing-timer", &[TIMER]),
+    ("CALLPULSE.API.CONSUMER.MSG.NEXT.CALLS.observer", &[OBSERVER]),
+    ("CALLPULSE.API.CONSUMER.MSG.NEXT.CALLS.wallet", &[WALLET]),
+    ("$JS.API.CONSUMER.INFO.CALLS.billing-timer", &[TIMER]),
+    ("CALLPULSE.API.CONSUMER.INFO.CALLS.observer", &[OBSERVER]),
+    ("$JS.ACK.CALLS.billing-timer.1.1.1.1.1", &[TIMER]),
+    ("$JS.ACK.CALLS.observer.1.1.1.1.1", &[OBSERVER]),
+];
+
+/// Subjects, and who may listen to them besides the admin.
+const MAY_SUBSCRIBE: &[(&str, &[&str])] = &[
+    (">", &[]),
+    ("_INBOX.own.*", &[WORKER, EDGE, TIMER, OBSERVER, WALLET]),
+    ("call.>", &[OBSERVER, WALLET]),
+    ("call.*.ended", &[EDGE, OBSERVER, WALLET]),
+    ("user.u.*", &[EDGE]),
+    ("otomo.o.*", &[EDGE]),
+    ("media.w.*", &[WORKER]),
+    ("$SRV.PING", &[WORKER]),
+    ("cmd.call.*.terminate", &[EDGE]),
+    ("$KV.billing_active.>", &[]),
+    ("$JS.API.>", &[]),
+];
+
+/// A client that speaks the protocol itself, so that what is seen is the server's doing alone.
+struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    async fn connect(server: &NatsServer, user: &str, password: &str) -> Result<Self> {
+        let stream = TcpStream::connect(("127.0.0.1", server.port())).await?;
+        let mut client = Self {
+            stream: BufReader::new(stream),
+        };
+        let hello = json!({ "user": user, "pass": password, "verbose": false, "headers": true, "no_responders": true });
+        match client.refused(&format!("CONNECT {hello}")).await? {
+            Some(refusal) => anyhow::bail!("{user}: {refusal}"),
+            None => Ok(client),
+        }
+    }
+
+    /// What the server has against an operation. It answers in order, so nothing is left to come after the PONG.
+    async fn refused(&mut self, operation: &str) -> Result<Option<String>> {
+        self.stream
+            .write_all(format!("{operation}\r\nPING\r\n").as_bytes())
+            .await?;
+        let read = timeout(SOON, async {
+            let mut refusal = None;
+            loop {
+                let mut line = String::new();
+                ensure!(
+                    self.stream.read_line(&mut line).await? > 0,
+                    "the server hung up: {refusal:?}"
+                );
+                match line.trim_end() {
+                    "PONG" => return Ok(refusal),
+                    error if error.starts_with("-ERR") => refusal = Some(error.to_owned()),
+                    _ => {}
+                }
+            }
+        });
+        read.await.context("no answer")?
+    }
+
+    async fn publish(&mut self, subject: &str) -> Result<Option<String>> {
+        self.refused(&format!("PUB {subject} 0\r\n")).await
+    }
+}
+
+async fn client_of(server: &NatsServer, user: &str) -> Result<Client> {
+    Client::connect(server, user, server.password(user)?).await
+}
+
+#[tokio::test]
+async fn each_user_says_and_hears_what_is_its_own_and_nothing_else() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
+    let mut wrong = Vec::new();
+    for user in USERS {
+        let mut client = client_of(&server, user).await?;
+        for (subject, allowed) in MAY_PUBLISH {
+            let refusal = client.publish(subject).await?;
+            let expected = (user != ADMIN && !allowed.contains(&user))
+                .then(|| format!("-ERR 'Permissions Violation for Publish to \"{subject}\"'"));
+            if refusal != expected {
+                wrong.push(format!("{user} publishing on {subject}: {refusal:?}"));
+            }
+        }
+        for (number, (subject, allowed)) in (1..).zip(MAY_SUBSCRIBE) {
+            let refusal = client.refused(&format!("SUB {subject} {number}")).await?;
+            let expected = (user != ADMIN && !allowed.contains(&user))
+                .then(|| format!("-ERR 'Permissions Violation for Subscription to \"{subject}\"'"));
+            if refusal != expected {
+                wrong.push(format!("{user} listening to {subject}: {refusal:?}"));
+            }
+            client.refused(&format!("UNSUB {number}")).await?;
+        }
+    }
+    ensure!(wrong.is_empty(), "{wrong:#?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_wrong_password_lets_nobody_in() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
+    for user in USERS {
+        let others = server.password(if user == ADMIN { OBSERVER } else { ADMIN })?;
+        for password in ["", others] {
+            let error = Client::connect(&server, user, password).await.err();
+            let error = error.with_context(|| format!("{user} came in with {password:?}"))?;
+            ensure!(format!("{error:#}").contains("Authorization Violation"), "{error:#}");
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn every_service_of_a_stack_is_its_own_user() -> Result<()> {
+    let stack = Stack::start().await?;
+    let admin = async_nats::connect(stack.nats.url()).await?;
+    let answer = admin
+        .request("$SYS.REQ.ACCOUNT.PING.CONNZ", r#"{"auth":true}"#.into())
+        .await?;
+    let answer: Value = serde_json::from_slice(&answer.payload)?;
+    let connections = answer["data"]["connections"].as_array().context("no connections")?;
+    for program in [WORKER, EDGE, TIMER] {
+        let users: Vec<&Value> = connections
+            .iter()
+            .filter(|connection| {
+                connection["name"]
+                    .as_str()
+                    .is_some_and(|name| name.starts_with(program))
+            })
+            .map(|connection| &connection["authorized_user"])
+            .collect();
+        ensure!(users == [&json!(program)], "{program}: {answer}");
+    }
+    Ok(())
+}
+
+async fn client(server: &NatsServer, user: &str) -> Result<async_nats::Client> {
+    let options = ConnectOptions::with_user_and_password(user.to_owned(), server.password(user)?.to_owned());
+    Ok(options.connect(server.url()).await?)
+}
+
+#[tokio::test]
+async fn the_wallet_ends_a_call_and_the_observer_reads_all_of_it() -> Result<()> {
+    let stack = Stack::start().await?;
+    let facts = Facts::connect(&stack.nats.url()).await?;
+    let observer = client(&stack.nats, OBSERVER).await?;
+    let mut heard = observer.subscribe(subject::ALL_FACTS).await?;
+    let admin_made = pull::Config {
+        durable_name: Some(OBSERVER.to_owned()),
+        ..Default::default()
+    };
+    facts.stream().create_consumer(admin_made).await?;
+    let edge = stack.edge(0)?;
+    let pair = Pair {
+        user_edge: edge,
+        otomo_edge: edge,
+        user: "user_001",
+        otomo: "otomo_777",
+    };
+    let call = Conversation::accepted(pair).await?;
+    let terminate = Terminate {
+        reason: EndReason::Terminated,
+        by: WALLET.to_owned(),
+    };
+    let wallet = client(&stack.nats, WALLET).await?;
+    let closed = request::terminate(&wallet, &call.call_id.parse()?, &terminate, SOON).await?;
+    ensure!(closed.ended_at.is_some(), "{closed:?}");
+    facts.expect(&call.call_id, "ended", SOON).await?;
+
+    let stored: Vec<String> = ["requested", "accepted", "ended"]
+        .map(|name| format!("call.{}.{name}", call.call_id))
+        .into();
+    let mut subjects = Vec::new();
+    while subjects.len() < stored.len() {
+        let message = timeout(SOON, heard.next()).await?.context("the subscription ended")?;
+        subjects.push(message.subject.to_string());
+    }
+    ensure!(subjects == stored, "heard {subjects:?}");
+
+    let stream = jetstream::with_prefix(observer.clone(), OTHERS_PREFIX)
+        .get_stream(storage::CALLS)
+        .await?;
+    let ended = stream.direct_get_last_for_subject(stored[2].as_str()).await?;
+    let ended: Value = serde_json::from_slice(&ended.payload)?;
+    ensure!(ended["reason"] == "terminated" && ended["by"] == WALLET, "{ended}");
+    let first = stream.direct_get_first_for_subject(subject::ALL_FACTS).await?;
+    ensure!(first.subject.as_str() == stored[0]);
+
+    let consumer: PullConsumer = stream.get_consumer(OBSERVER).await.map_err(anyhow::Error::from_boxed)?;
+    let mut messages = consumer.fetch().max_messages(stored.len()).messages().await?;
+    for subject in &stored {
+        let message = messages
+            .next()
+            .await
+            .context("too few")?
+            .map_err(anyhow::Error::from_boxed)?;
+        ensure!(message.subject.as_str() == subject);
+        message.ack().await.map_err(anyhow::Error::from_boxed)?;
+    }
+    eventually("what the observer read being acknowledged", SOON, async || {
+        let consumer = facts.stream().consumer_info(OBSERVER).await?;
+        ensure!(consumer.ack_floor.stream_sequence == 3, "{consumer:?}");
+        Ok(())
+    })
+    .await
+}
+
+#[tokio::test]
+async fn an_answer_that_is_to_go_to_a_facts_subject_is_no_fact() -> Result<()> {
+    let stack = Stack::start().await?;
+    let facts = Facts::connect(&stack.nats.url()).await?;
+    // JetStream answers wherever it is told to; among those of one account, no permission hinders it.
+    let admin = client(&stack.nats, ADMIN).await?;
+    let question = "$JS.API.STREAM.INFO.CALLS";
+    admin.publish_with_reply(question, "call.admin.tick", "".into()).await?;
+    facts.expect("admin", "tick", SOON).await?;
+    for user in [OBSERVER, WALLET] {
+        let admin_made = pull::Config {
+            durable_name: Some(user.to_owned()),
+            ..Default::default()
+        };
+        facts.stream().create_consumer(admin_made).await?;
+        let client = client(&stack.nats, user).await?;
+        for (question, reply) in [
+            ("STREAM.INFO.CALLS".to_owned(), "tick"),
+            ("DIRECT.GET.CALLS.call.admin.tick".to_owned(), "settled"),
+            (format!("CONSUMER.MSG.NEXT.CALLS.{user}"), "ended"),
+        ] {
+            let (question, reply) = (format!("{OTHERS_PREFIX}.{question}"), format!("call.{user}.{reply}"));
+            let mut answers = client.subscribe(reply.clone()).await?;
+            client.publish_with_reply(question.clone(), reply, "".into()).await?;
+            let answer = timeout(SOON, answers.next()).await?.context("no answer")?;
+            let answer = std::str::from_utf8(&answer.payload)?;
+            ensure!(
+                answer.contains("stream_info_response") && !answer.contains("error"),
+                "{question}: {answer}"
+            );
+        }
+        let stored = facts.of_call(user).await?;
+        ensure!(stored.is_empty(), "{stored:?}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_admin_alone_deletes() -> Result<()> {
+    let stack = Stack::start().await?;
+    let admin = jetstream::new(client(&stack.nats, ADMIN).await?);
+    let sequence = admin.publish("parked.test.x", "rubbish".into()).await?.await?.sequence;
+    let mut parked = admin.get_stream(storage::PARKED).await?;
+    for user in USERS.into_iter().filter(|user| *user != ADMIN) {
+        let mut client = client_of(&stack.nats, user).await?;
+        let delete = format!(r#"{{"seq":{sequence}}}"#);
+        let delete = format!("PUB $JS.API.STREAM.MSG.DELETE.PARKED {}\r\n{delete}", delete.len());
+        ensure!(client.refused(&delete).await?.is_some(), "{user} deletes a message");
+        for operation in ["PURGE", "DELETE"] {
+            let refusal = client.publish(&format!("$JS.API.STREAM.{operation}.PARKED")).await?;
+            ensure!(refusal.is_some(), "{user}: {operation}");
+        }
+    }
+    ensure!(parked.info().await?.state.messages == 1);
+    ensure!(parked.delete_message(sequence).await?);
+    ensure!(parked.info().await?.state.messages == 0);
+    admin.publish("parked.test.x", "rubbish".into()).await?.await?;
+    ensure!(parked.purge().await?.purged == 1);
+    ensure!(admin.delete_stream(storage::PARKED).await?.success);
+    Ok(())
+}
