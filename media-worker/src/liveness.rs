@@ -67,6 +67,8 @@ struct Stream {
     // `last`, without the time in which nobody looked.
     silent_since: Instant,
     lost: bool,
+    // Its transport went since the last look: packets that the next one finds came before that.
+    gone_at: Option<Moment>,
 }
 
 impl Stream {
@@ -77,6 +79,7 @@ impl Stream {
             last: now,
             silent_since: now.instant,
             lost: false,
+            gone_at: None,
         }
     }
 
@@ -155,9 +158,15 @@ impl Liveness {
         if source < stream.source {
             return None;
         }
-        let before = if source == stream.source { stream.packets } else { 0 };
+        let newer = source > stream.source;
+        let before = if newer { 0 } else { stream.packets };
         (stream.source, stream.packets) = (source, packets.max(before));
+        let gone_at = stream.gone_at.take().filter(|_| !newer);
         if packets <= before {
+            return None;
+        }
+        if let Some(gone_at) = gone_at {
+            (stream.last, stream.silent_since) = (gone_at, gone_at.instant);
             return None;
         }
         let gap = now.since(stream.last);
@@ -176,6 +185,7 @@ impl Liveness {
             return None;
         }
         let stream = self.stream(party).as_mut().filter(|stream| stream.source <= source)?;
+        stream.gone_at = Some(now);
         stream.lose(party, now)
     }
 

@@ -26,8 +26,8 @@ const RTC_PORT: u16 = 40_000;
 const OPS_PORTS: [(&str, u16); 4] = [
     ("ws-edge-1", 4002),
     ("ws-edge-2", 4004),
-    ("media-worker-1", 4022),
-    ("billing-timer-1", 4032),
+    ("media-worker-1", 4012),
+    ("billing-timer-1", 4022),
 ];
 
 /// How often the processes are looked after.
@@ -42,6 +42,9 @@ pub struct Options {
     /// The length of a minute, in milliseconds
     #[arg(long, default_value_t = 60_000)]
     pub tick_interval_ms: u64,
+    /// A page's origin that may connect, such as http://localhost:5173; may be given several times
+    #[arg(long = "allow-origin", value_name = "ORIGIN")]
+    pub allowed_origins: Vec<String>,
 }
 
 /// Runs until Ctrl-C (0) or until a process ends by itself (1).
@@ -96,6 +99,9 @@ async fn start(folder: &Path, options: &Options) -> Result<Stack> {
     let ops = OPS_PORTS.iter().map(|(name, port)| (*name, "ops.listen", *port));
     for (name, key, port) in edges.chain(ops).filter(|(_, _, port)| is_free(*port)) {
         builder = builder.set(name, key, format!("127.0.0.1:{port}"));
+    }
+    if !options.allowed_origins.is_empty() {
+        builder = builder.set("ws-edge", "allowed_origins", options.allowed_origins.join(","));
     }
     builder.start().await
 }

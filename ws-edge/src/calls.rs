@@ -67,6 +67,8 @@ impl Calls {
     pub async fn handle(&self, party: &Party, request: Request) -> Result<Value, Problem> {
         let name = request.name();
         let outcome = match request {
+            // Not even tried: taking back what may have been stored would keep the client waiting as long again.
+            _ if !self.connected() => Err(unavailable()),
             Request::CallRequest { otomo_id } => self.call(party, otomo_id).await,
             Request::Call(request) => match request.action {
                 CallAction::Accept => self.accept(party, &request.call_id).await,
@@ -158,7 +160,10 @@ impl Calls {
         let standing = self.standing_for(party, &call).await?;
         match standing.accepted {
             Some(accepted) => Ok((accepted.parties, accepted.worker_id, standing.trace)),
-            None => Err(Problem::new(Code::WrongState, "the call was not accepted yet")),
+            None => Err(Problem::new(
+                Code::WrongState,
+                "the call was not accepted yet: wait for call_accepted",
+            )),
         }
     }
 

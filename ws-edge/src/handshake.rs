@@ -156,7 +156,7 @@ impl Door {
             Err(Rejection::new(
                 StatusCode::FORBIDDEN,
                 "origin_forbidden",
-                "pages of this origin may not connect",
+                "pages of this origin may not connect: it is not among the node's allowed_origins",
             ))
         }
     }

@@ -139,6 +139,51 @@ fn a_closed_transport_is_a_loss_at_once_and_only_once() {
 }
 
 #[test]
+fn packets_from_before_a_close_are_no_return() {
+    let mut call = Watched::connected(LIMITS);
+    call.seconds(2, &Role::BOTH);
+    let closed = call.now.plus(Duration::from_millis(300));
+    assert!(call.liveness.gone(Role::User, 0, closed).is_some());
+    assert_eq!(
+        call.second(&Role::BOTH),
+        [],
+        "counted since the last look, sent before the close"
+    );
+    assert_eq!(call.seconds(5, &[Role::Otomo]), []);
+    // Had nothing come between the last look and the close, it would be no different.
+    assert_eq!(
+        call.liveness.stream(Role::User).as_ref().unwrap().last.wall,
+        closed.wall
+    );
+}
+
+#[test]
+fn a_transport_that_comes_back_by_itself_is_told_one_look_later() {
+    let mut call = Watched::connected(LIMITS);
+    call.seconds(2, &Role::BOTH);
+    assert!(call.liveness.gone(Role::User, 0, call.now).is_some());
+    assert_eq!(call.second(&Role::BOTH), []);
+    let back = call.second(&Role::BOTH);
+    assert!(
+        matches!(back[..], [Verdict::Resumed { party: Role::User, .. }]),
+        "{back:?}"
+    );
+}
+
+#[test]
+fn a_new_producer_is_back_at_its_first_packets() {
+    let mut call = Watched::connected(LIMITS);
+    call.seconds(2, &Role::BOTH);
+    assert!(call.liveness.gone(Role::User, 0, call.now).is_some());
+    (call.source, call.packets) = (1, [0; 2]);
+    let back = call.second(&Role::BOTH);
+    assert!(
+        matches!(back[..], [Verdict::Resumed { party: Role::User, .. }]),
+        "{back:?}"
+    );
+}
+
+#[test]
 fn a_new_producer_counts_from_nothing() {
     let mut call = Watched::connected(LIMITS);
     call.seconds(20, &Role::BOTH);

@@ -143,7 +143,10 @@ impl Room {
             .filter(|leg| leg.is(transport_id))
             .ok_or_else(unknown_transport)?;
         if seat.producer.as_ref().is_some_and(|producer| !producer.closed()) {
-            return Err(Refusal::new(RefusalCode::AlreadyProducing, "this party sends already"));
+            return Err(Refusal::new(
+                RefusalCode::AlreadyProducing,
+                "this party sends already: replace its track, or create a new send transport",
+            ));
         }
         let options = ProducerOptions::new(MediaKind::Audio, rtp_parameters);
         let producer = patiently(leg.transport.produce(options))
@@ -184,7 +187,12 @@ impl Room {
             .as_ref()
             .filter(|leg| leg.is(transport_id))
             .ok_or_else(unknown_transport)?;
-        let peer = peer.ok_or_else(|| Refusal::new(RefusalCode::NoProducer, "the peer sends nothing yet"))?;
+        let peer = peer.ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::NoProducer,
+                "the peer sends nothing yet: ask again when rtc_new_producer comes",
+            )
+        })?;
         if !router.can_consume(&peer, &capabilities) {
             return Err(Refusal::new(
                 RefusalCode::CannotConsume,
@@ -217,7 +225,12 @@ impl Room {
     pub async fn resume_consumer(&mut self, role: Role, consumer_id: &str) -> Result<(), Refusal> {
         let consumer = self.seat(role).consumer.as_ref();
         let consumer = consumer.filter(|consumer| consumer.id().to_string() == consumer_id && !consumer.closed());
-        let consumer = consumer.ok_or_else(|| Refusal::new(RefusalCode::UnknownConsumer, "no such consumer here"))?;
+        let consumer = consumer.ok_or_else(|| {
+            Refusal::new(
+                RefusalCode::UnknownConsumer,
+                "no such consumer of this party: a later rtc_consume replaces it",
+            )
+        })?;
         patiently(consumer.resume()).await?.map_err(refused)
     }
 
@@ -291,7 +304,10 @@ pub(super) const OPUS_CLOCK_RATE: NonZeroU32 = NonZeroU32::new(48_000).unwrap();
 pub(super) const OPUS_CHANNELS: NonZeroU8 = NonZeroU8::new(2).unwrap();
 
 fn unknown_transport() -> Refusal {
-    Refusal::new(RefusalCode::UnknownTransport, "no such transport of this party")
+    Refusal::new(
+        RefusalCode::UnknownTransport,
+        "no such transport of this party: rtc_produce needs its latest send transport, rtc_consume its latest recv one",
+    )
 }
 
 fn json(value: &impl Serialize) -> Result<Value, Refusal> {
