@@ -15,95 +15,27 @@ use callpulse_tests::nats_server::{NatsServer, Sync, USERS};
 use callpulse_tests::stack::Stack;
 use futures::StreamExt;
 use nats::command::Terminate;
-use nats::{EndReason, request, storage, subject};
+use nats::fact::{Method, RtpDetected};
+use nats::storage::Storage;
+use nats::{
+    EndReason, FactStore, Guard, Nats, NatsSettings, Parties, Role, Source, Timestamp, TraceParent, request, storage,
+    subject,
+};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-const SOON: Duration = Duration::from_secs(20);
+mod table;
 
-const ADMIN: &str = "admin";
-const WORKER: &str = "media-worker";
-const EDGE: &str = "ws-edge";
-const TIMER: &str = "billing-timer";
-const OBSERVER: &str = "observer";
-const WALLET: &str = "wallet";
+use table::{ADMIN, EDGE, MAY_PUBLISH, MAY_SUBSCRIBE, OBSERVER, TIMER, WALLET, WORKER};
+
+const SOON: Duration = Duration::from_secs(20);
+/// Longer than the client waits for an acknowledgement before it tries again.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
+
 /// Where another team finds what it may ask JetStream.
 const OTHERS_PREFIX: &str = "CALLPULSE.API";
-
-/// Subjects, and who may publish on them besides the admin.
-const MAY_PUBLISH: &[(&str, &[&str])] = &[
-    ("call.c.requested", &[EDGE]),
-    ("call.c.accepted", &[EDGE]),
-    ("call.c.rtp_detected", &[WORKER]),
-    ("call.c.rtp_lost", &[WORKER]),
-    ("call.c.rtp_resumed", &[WORKER]),
-    ("call.c.tick", &[TIMER]),
-    ("call.c.ended", &[WORKER, EDGE]),
-    ("call.c.settled", &[TIMER]),
-    ("call.c.unheard_of", &[]),
-    ("user.u.incoming_call", &[EDGE]),
-    ("otomo.o.call_accepted", &[EDGE]),
-    ("user.u.call_connected", &[WORKER]),
-    ("otomo.o.call_connected", &[WORKER]),
-    ("otomo.o.rtc_new_producer", &[WORKER]),
-    ("user.u.media_lost", &[WORKER]),
-    ("user.u.tick", &[TIMER]),
-    ("otomo.o.call_ended", &[WORKER, EDGE, TIMER]),
-    ("media.w.open_call", &[EDGE]),
-    ("cmd.call.c.terminate", &[TIMER, WALLET]),
-    ("parked.media-worker.x", &[WORKER]),
-    ("parked.ws-edge.x", &[EDGE]),
-    ("parked.billing-timer.x", &[TIMER]),
-    ("$KV.media_workers.w", &[WORKER]),
-    ("$KV.active_calls.call.c", &[WORKER, EDGE]),
-    ("$KV.billing_active.c", &[TIMER]),
-    ("$KV.billing_leases.p", &[TIMER]),
-    ("_INBOX.somebody.else", &[]),
-    ("$JS.API.STREAM.INFO.CALLS", &[WORKER, EDGE, TIMER]),
-    ("CALLPULSE.API.STREAM.INFO.CALLS", &[OBSERVER, WALLET]),
-    ("$JS.API.STREAM.CREATE.CALLS", &[WORKER, EDGE, TIMER]),
-    ("$JS.API.STREAM.CREATE.ANOTHER", &[]),
-    ("$JS.API.STREAM.UPDATE.CALLS", &[]),
-    ("$JS.API.STREAM.DELETE.CALLS", &[]),
-    ("$JS.API.STREAM.DELETE.KV_active_calls", &[]),
-    ("$JS.API.STREAM.PURGE.CALLS", &[]),
-    ("$JS.API.STREAM.PURGE.PARKED", &[]),
-    ("$JS.API.STREAM.MSG.DELETE.CALLS", &[]),
-    ("$JS.API.STREAM.SNAPSHOT.CALLS", &[]),
-    ("$JS.API.STREAM.RESTORE.CALLS", &[]),
-    ("CALLPULSE.API.DIRECT.GET.CALLS.call.c.ended", &[OBSERVER, WALLET]),
-    ("$JS.API.DIRECT.GET.KV_active_calls.$KV.active_calls.x", &[WORKER, EDGE]),
-    ("$JS.API.CONSUMER.CREATE.CALLS", &[]),
-    ("$JS.API.CONSUMER.CREATE.CALLS.observer", &[]),
-    ("CALLPULSE.API.CONSUMER.CREATE.CALLS.observer", &[]),
-    ("CALLPULSE.API.STREAM.PURGE.CALLS", &[]),
-    ("$JS.API.CONSUMER.CREATE.CALLS.billing-timer", &[TIMER]),
-    ("$JS.API.CONSUMER.DELETE.CALLS.billing-timer", &[]),
-    ("$JS.API.CONSUMER.MSG.NEXT.CALLS.billing-timer", &[TIMER]),
-    ("CALLPULSE.API.CONSUMER.MSG.NEXT.CALLS.observer", &[OBSERVER]),
-    ("CALLPULSE.API.CONSUMER.MSG.NEXT.CALLS.wallet", &[WALLET]),
-    ("$JS.API.CONSUMER.INFO.CALLS.billing-timer", &[TIMER]),
-    ("CALLPULSE.API.CONSUMER.INFO.CALLS.observer", &[OBSERVER]),
-    ("$JS.ACK.CALLS.billing-timer.1.1.1.1.1", &[TIMER]),
-    ("$JS.ACK.CALLS.observer.1.1.1.1.1", &[OBSERVER]),
-];
-
-/// Subjects, and who may listen to them besides the admin.
-const MAY_SUBSCRIBE: &[(&str, &[&str])] = &[
-    (">", &[]),
-    ("_INBOX.own.*", &[WORKER, EDGE, TIMER, OBSERVER, WALLET]),
-    ("call.>", &[OBSERVER, WALLET]),
-    ("call.*.ended", &[EDGE, OBSERVER, WALLET]),
-    ("user.u.*", &[EDGE]),
-    ("otomo.o.*", &[EDGE]),
-    ("media.w.*", &[WORKER]),
-    ("$SRV.PING", &[WORKER]),
-    ("cmd.call.*.terminate", &[EDGE]),
-    ("$KV.billing_active.>", &[]),
-    ("$JS.API.>", &[]),
-];
 
 /// A client that speaks the protocol itself, so that what is seen is the server's doing alone.
 struct Client {
@@ -327,6 +259,47 @@ async fn an_answer_that_is_to_go_to_a_facts_subject_is_no_fact() -> Result<()> {
         }
         let stored = facts.of_call(user).await?;
         ensure!(stored.is_empty(), "{stored:?}");
+    }
+    Ok(())
+}
+
+async fn facts_as(server: &NatsServer, user: &str) -> Result<FactStore> {
+    let settings = NatsSettings {
+        url: server.url(),
+        user: user.to_owned(),
+        ..Default::default()
+    };
+    let nats = Nats::connect(&settings, Some(server.password(user)?), user).await?;
+    let storage = Storage::open_when_available(&nats).await?;
+    Ok(FactStore::new(&nats, &storage, Source::new(user, "test")))
+}
+
+#[tokio::test]
+async fn a_fact_that_is_anothers_to_say_is_not_stored_nor_taken_for_stored() -> Result<()> {
+    for (user, stores) in [(EDGE, false), (TIMER, false), (WORKER, true)] {
+        let folder = tempfile::tempdir()?;
+        let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
+        // Each finds nothing there, and may make it.
+        let facts = timeout(SOON, facts_as(&server, user)).await??;
+        let fact = RtpDetected {
+            parties: Parties {
+                call_id: "c".parse()?,
+                user_id: "u".parse()?,
+                otomo_id: "o".parse()?,
+            },
+            connected_at: Timestamp::now(),
+            method: Method::SfuRtpDetected,
+            detected_from: Role::User,
+            worker_id: "w".parse()?,
+            producer_id: "p".to_owned(),
+            ssrc: 1,
+        }
+        .into();
+        let patience = if stores { SOON } else { UNACKNOWLEDGED };
+        let attempt = timeout(patience, facts.publish(&fact, Guard::First, TraceParent::generate())).await;
+        ensure!(attempt.is_ok() == stores, "{user}: {attempt:?}");
+        let stored = facts.last(fact.call_id(), fact.kind()).await?;
+        ensure!(stored.is_some() == stores, "{user}: {stored:?}");
     }
     Ok(())
 }
