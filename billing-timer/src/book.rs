@@ -13,7 +13,6 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
-use crate::domain::partition::Partition;
 use crate::{link, metrics};
 
 /// News that may wait for the ticker.
@@ -35,7 +34,6 @@ pub(crate) enum News {
 pub(crate) struct Follower {
     pub(crate) nats: Nats,
     pub(crate) book: BillingBook,
-    pub(crate) partition: Partition,
     /// Holds while the book is being followed.
     pub(crate) following: Condition,
     pub(crate) news: mpsc::Sender<News>,
@@ -91,12 +89,7 @@ impl Follower {
                 Some(Err(error)) => return Some(error.to_string()),
                 None => return Some("the stream of changes ended".to_owned()),
             };
-            let (News::Open(call, _) | News::Closed(call)) = &news else {
-                continue;
-            };
-            if self.partition.owns(call) {
-                self.news.send(news).await.ok()?;
-            }
+            self.news.send(news).await.ok()?;
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! In reading order: the fleet's [`terms`], the stored [`chain`] of a call's ticks, the [`settlement`], the next [`step`]
 //! of one call, how facts meet in its [`entry`], the time-ordered [`schedule`], and the [`ledger`] of all calls, which
-//! hands out [`work`].
+//! hands out [`work`]. Which calls are on it: [`partition`]s, who holds which ([`lease`]), and the [`shelf`] of all entries.
 
 pub mod terms;
 
@@ -18,6 +18,9 @@ pub mod ledger;
 pub mod work;
 
 pub mod partition;
+
+pub mod lease;
+pub mod shelf;
 
 #[cfg(test)]
 mod simulation;

@@ -4,6 +4,9 @@
 //! `billing_active`); the follower of the book tells the ticker; the ticker's ledger ([`domain`]) says what is due; due ticks
 //! go out as guarded batches, and a call that is over is closed: settled, told, taken off the book.
 //!
+//! Several instances share the calls by leases on partitions (bucket `billing_leases`): each follows the whole book, and
+//! ticks the calls of the partitions that it holds.
+//!
 //! What is here is derived. The stream is the truth: a restart reads the book and each call's last tick, and goes on from
 //! there. No minute is lost, since the entry stays on the book until the settlement is stored; none is doubled, since each
 //! tick names the sequence of the one before it, and the server lets one through.
@@ -13,6 +16,7 @@ pub mod settings;
 pub mod intake;
 
 mod book;
+mod leases;
 mod ticker;
 
 mod batch;
@@ -29,14 +33,16 @@ mod metrics;
 mod testing;
 
 use nats::billing_book::BillingBook;
+use nats::leases::Leases;
 use nats::storage::Storage;
 use nats::{FactStore, Nats, NodeId, Source};
 use service::{BoxError, Shell};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::book::Follower;
-use crate::domain::partition::Partition;
+use crate::domain::partition::Holding;
 use crate::intake::Intake;
+use crate::leases::Tenant;
 pub use crate::settings::Settings;
 use crate::ticker::Ticker;
 
@@ -56,6 +62,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let stored = shell.health.condition("streams");
     let consuming = shell.health.condition("consumer");
     let following = shell.health.condition("book");
+    let announced = shell.health.condition("leases");
 
     let password = (!settings.nats_password.is_empty()).then(|| settings.nats_password.expose());
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {instance}")).await?;
@@ -75,14 +82,22 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
 
     let facts = FactStore::new(&nats, &storage, Source::new(NAME, &instance));
     let book = BillingBook::new(&storage);
+    let (holder, holding) = watch::channel(Holding::default());
     let (sender, news) = mpsc::channel(book::NEWS_CAPACITY);
     let intake = Intake::new(&nats, &storage, &facts, settings.intake, consuming);
     let follower = Follower {
         nats: nats.clone(),
         book: book.clone(),
-        partition: Partition,
         following,
         news: sender,
+    };
+    let tenant = Tenant {
+        nats: nats.clone(),
+        leases: Leases::new(&nats, &storage),
+        instance,
+        ttl: settings.lease_ttl(),
+        announced,
+        holding: holder,
     };
     let ticker = Ticker {
         nats: nats.clone(),
@@ -90,9 +105,11 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         book,
         terms: settings.terms(),
         news,
+        holding,
     };
     tasks.spawn("intake", intake.run(shell.stop.clone()));
     tasks.spawn("book", follower.run(shell.stop.clone()));
+    tasks.spawn("leases", tenant.run(shell.stop.clone()));
     tasks.spawn("ticker", ticker.run(shell.stop.clone()));
     let outcome = tasks.join().await;
 

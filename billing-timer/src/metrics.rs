@@ -4,6 +4,8 @@ use metrics::{counter, gauge, histogram};
 use nats::Timestamp;
 use nats::fact::Settled;
 
+use crate::domain::lease::Kind;
+
 /// Calls on the book.
 pub(crate) fn active_calls(calls: usize) {
     gauge!("callpulse_billing_active_calls").set(to_f64(calls));
@@ -58,6 +60,16 @@ pub(crate) fn taken_in(fact: &'static str, outcome: &'static str) {
 /// The consumer or the watcher was lost and is made anew.
 pub(crate) fn lost(what: &'static str) {
     counter!("callpulse_billing_lost_total", "what" => what).increment(1);
+}
+
+/// Partitions whose calls are ticked here.
+pub(crate) fn leases_held(partitions: usize) {
+    gauge!("callpulse_billing_leases_held").set(to_f64(partitions));
+}
+
+/// A partition has another owner by our doing: `first`, `takeover` from one that is gone, `handover` of what was too much.
+pub(crate) fn lease_moved(kind: Kind) {
+    counter!("callpulse_billing_lease_moves_total", "kind" => kind.as_str()).increment(1);
 }
 
 /// A call was asked to end for its length.

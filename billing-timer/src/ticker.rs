@@ -15,7 +15,8 @@ use nats::facts::FactError;
 use nats::notice::{self, Notice};
 use nats::{FactStore, Nats, Timestamp};
 use service::BoxError;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -23,6 +24,8 @@ use crate::batch::{self, Written};
 use crate::book::{NEWS_CAPACITY, News};
 use crate::closing::{self, Closed};
 use crate::domain::ledger::Ledger;
+use crate::domain::partition::Holding;
+use crate::domain::shelf::Shelf;
 use crate::domain::terms::Terms;
 use crate::domain::work::{Position, Ticket};
 use crate::{metrics, overdue, position};
@@ -50,6 +53,7 @@ pub(crate) struct Ticker {
     pub(crate) book: BillingBook,
     pub(crate) terms: Terms,
     pub(crate) news: mpsc::Receiver<News>,
+    pub(crate) holding: watch::Receiver<Holding>,
 }
 
 type InFlight<T> = FuturesUnordered<BoxFuture<'static, T>>;
@@ -66,29 +70,33 @@ impl Ticker {
     /// Ticks until `stop`, then finishes the batches and settlements that are in flight.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), BoxError> {
         let mut ledger = Ledger::new(self.terms, MAX_BATCH);
+        let mut shelf = Shelf::default();
         let mut work = Work::default();
         let mut backoff = Backoff::default();
         let mut news = Vec::with_capacity(NEWS_CAPACITY);
         loop {
             let now = Timestamp::now();
+            let lapse = self.hold(&mut ledger, &mut shelf, now);
             ledger.wake(now);
             self.start(&mut ledger, &mut work, backoff, now);
             metrics::active_calls(ledger.len());
             let nap = ledger
                 .next_wake()
-                .map_or(LONGEST_NAP, |wake| wake.until(now).min(LONGEST_NAP));
+                .map_or(LONGEST_NAP, |wake| wake.until(now).min(LONGEST_NAP))
+                .min(lapse);
             tokio::select! {
                 () = stop.cancelled() => break,
                 received = self.news.recv_many(&mut news, NEWS_CAPACITY) => {
                     if received == 0 {
                         break;
                     }
-                    news.drain(..).for_each(|news| learn(&mut ledger, news));
+                    news.drain(..).for_each(|news| learn(&mut ledger, &mut shelf, news));
                 }
                 Some((ticket, position)) = work.reads.next() => self.note_position(&mut ledger, &ticket, position).await,
                 Some(written) = work.batches.next() => note_batch(&mut ledger, &mut backoff, written),
                 Some((ticket, closed)) = work.closings.next() => note_closing(&mut ledger, &ticket, closed),
                 Some(ticket) = work.asks.next() => ledger.asked_to_end(&ticket, Timestamp::now()),
+                Ok(()) = self.holding.changed() => {}
                 () = tokio::time::sleep(nap) => {}
             }
         }
@@ -96,6 +104,21 @@ impl Ticker {
         while work.batches.next().await.is_some() {}
         while work.closings.next().await.is_some() {}
         Ok(())
+    }
+
+    /// Ticks what is held at this moment, and says for how long that is so.
+    fn hold(&mut self, ledger: &mut Ledger, shelf: &mut Shelf, now: Timestamp) -> Duration {
+        let (holding, instant) = (*self.holding.borrow_and_update(), Instant::now().into_std());
+        let partitions = holding.at(instant);
+        if partitions != shelf.held() {
+            tracing::info!(held = partitions.len(), "ticking other partitions now");
+            shelf.hold(ledger, partitions, now);
+            metrics::leases_held(partitions.len());
+        }
+        match holding.until {
+            Some(until) if until > instant => until - instant,
+            _ => LONGEST_NAP,
+        }
     }
 
     fn start(&self, ledger: &mut Ledger, work: &mut Work, backoff: Backoff, now: Timestamp) {
@@ -158,11 +181,11 @@ impl Ticker {
     }
 }
 
-fn learn(ledger: &mut Ledger, news: News) {
+fn learn(ledger: &mut Ledger, shelf: &mut Shelf, news: News) {
     match news {
-        News::Anew => ledger.forget(),
-        News::Open(call, entry) => ledger.open(&call, entry, Timestamp::now()),
-        News::Closed(call) => ledger.close(&call),
+        News::Anew => shelf.forget(ledger),
+        News::Open(call, entry) => shelf.open(ledger, call, entry, Timestamp::now()),
+        News::Closed(call) => shelf.close(ledger, &call),
     }
 }
 

@@ -10,4 +10,6 @@ mod settlements;
 
 mod faults;
 
+mod leases;
+
 mod crowd;
