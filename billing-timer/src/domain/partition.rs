@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use nats::CallId;
 use nats::leases::{PARTITIONS, Partition};
 
 const _: () = assert!(PARTITIONS as u32 <= u64::BITS, "a partition is a bit");
@@ -76,11 +75,6 @@ impl Holding {
             _ => Partitions::NONE,
         }
     }
-
-    /// Whether a call is ticked here.
-    pub fn owns(self, call: &CallId, now: Instant) -> bool {
-        self.at(now).contains(Partition::of(call))
-    }
 }
 
 #[cfg(test)]
@@ -109,13 +103,12 @@ mod tests {
     #[test]
     fn nothing_is_held_when_nothing_was_renewed_in_time() {
         let now = Instant::now();
-        let call: CallId = "c".parse().unwrap();
         let all = Holding {
             partitions: Partition::all().collect(),
             until: Some(now + Duration::from_secs(4)),
         };
-        assert!(all.owns(&call, now + Duration::from_millis(3_999)));
-        assert!(!all.owns(&call, now + Duration::from_secs(4)));
+        assert_eq!(all.at(now + Duration::from_millis(3_999)).len(), 64);
+        assert_eq!(all.at(now + Duration::from_secs(4)), Partitions::NONE);
         assert_eq!(Holding { until: None, ..all }.at(now), Partitions::NONE);
     }
 }
