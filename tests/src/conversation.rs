@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::caller::Caller;
 use crate::party::Party;
+use crate::stack::Stack;
 use crate::token::Role;
 
 /// A call and the sockets of its two parties.
@@ -31,6 +32,21 @@ pub struct Pair<'a> {
     pub user: &'a str,
     /// The otomo's identifier.
     pub otomo: &'a str,
+}
+
+impl Pair<'static> {
+    /// The user on the first edge, the otomo on the last.
+    ///
+    /// # Errors
+    /// When there is no edge.
+    pub fn across(stack: &Stack) -> Result<Self> {
+        Ok(Self {
+            user_edge: stack.edge(0)?,
+            otomo_edge: stack.edge(stack.edges.len().saturating_sub(1))?,
+            user: "user_001",
+            otomo: "otomo_777",
+        })
+    }
 }
 
 impl Conversation {

@@ -25,16 +25,6 @@ fn two_edges() -> StackBuilder {
         .set("media-worker", "rtp_timeout_ms", 1_500)
 }
 
-fn across(stack: &Stack) -> Pair<'static> {
-    let (user_edge, otomo_edge) = (stack.edge(0).unwrap(), stack.edge(stack.edges.len() - 1).unwrap());
-    Pair {
-        user_edge,
-        otomo_edge,
-        user: "user_001",
-        otomo: "otomo_777",
-    }
-}
-
 async fn facts_of(stack: &Stack) -> Facts {
     Facts::connect(&stack.nats.url()).await.unwrap()
 }
@@ -51,7 +41,7 @@ fn millis(from: &str, to: &str) -> i64 {
 async fn goes_from_the_first_packet_to_both_screens_the_minutes_and_the_record() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
-    let call = Conversation::accepted(across(&stack)).await.unwrap();
+    let call = Conversation::accepted(Pair::across(&stack).unwrap()).await.unwrap();
     let mut user = Caller::join(&call.user).await.unwrap();
     let mut otomo = Caller::join(&call.otomo).await.unwrap();
 
@@ -176,7 +166,7 @@ async fn two_producers_at_once_give_one_rtp_detected() {
         let pair = Pair {
             user: &user,
             otomo: &otomo,
-            ..across(&stack)
+            ..Pair::across(&stack).unwrap()
         };
         let call = Conversation::accepted(pair).await.unwrap();
         let (user, otomo) = tokio::try_join!(Caller::join(&call.user), Caller::join(&call.otomo)).unwrap();
@@ -203,7 +193,7 @@ async fn is_never_connected_by_a_claim() {
         .await
         .unwrap();
     let facts = facts_of(&stack).await;
-    let call = Conversation::accepted(across(&stack)).await.unwrap();
+    let call = Conversation::accepted(Pair::across(&stack).unwrap()).await.unwrap();
     let _silent = Caller::join(&call.user).await.unwrap();
     for claim in ["webrtc_connected", "call_connected"] {
         for party in call.parties() {
@@ -243,7 +233,7 @@ async fn is_not_connected_by_padding() {
         .await
         .unwrap();
     let facts = facts_of(&stack).await;
-    let call = Conversation::accepted(across(&stack)).await.unwrap();
+    let call = Conversation::accepted(Pair::across(&stack).unwrap()).await.unwrap();
     let user = Caller::join(&call.user).await.unwrap();
     user.send_padding_only(20).await.unwrap();
     eventually("padding on its way", SOON, async || {
@@ -261,7 +251,7 @@ async fn is_not_connected_by_padding() {
 async fn is_connected_by_a_payload_after_padding() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
-    let call = Conversation::accepted(across(&stack)).await.unwrap();
+    let call = Conversation::accepted(Pair::across(&stack).unwrap()).await.unwrap();
     let user = Caller::join(&call.user).await.unwrap();
     user.send_padding_only(5).await.unwrap();
     user.start_talking().await.unwrap();
@@ -275,7 +265,7 @@ async fn is_connected_by_a_payload_after_padding() {
 async fn goes_on_when_one_side_falls_silent_and_comes_back() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
-    let (call, user, _otomo) = Conversation::talking(across(&stack)).await.unwrap();
+    let (call, user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
     for _ in 0..2 {
         user.stop_talking().await.unwrap();
         for party in call.parties() {
@@ -307,7 +297,7 @@ async fn goes_on_when_one_side_falls_silent_and_comes_back() {
 async fn ends_with_its_last_packet_when_both_sides_are_dead() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
-    let (call, user, otomo) = Conversation::talking(across(&stack)).await.unwrap();
+    let (call, user, otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
     call.user.expect_notice("tick").await.unwrap();
     let before = chrono::Utc::now();
     tokio::try_join!(user.cut(), otomo.cut()).unwrap();
@@ -343,7 +333,7 @@ async fn ends_with_its_last_packet_when_both_sides_are_dead() {
 #[tokio::test]
 async fn refuses_a_third_party_at_its_media() {
     let stack = two_edges().start().await.unwrap();
-    let (call, user, _otomo) = Conversation::talking(across(&stack)).await.unwrap();
+    let (call, user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
     let third = Party::connect(stack.edge(0).unwrap(), Role::User, "user_666")
         .await
         .unwrap();
@@ -364,7 +354,7 @@ async fn refuses_a_third_party_at_its_media() {
 async fn tells_who_reconnects_where_it_stands_on_any_node() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
-    let (call, _user, _otomo) = Conversation::talking(across(&stack)).await.unwrap();
+    let (call, _user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
     let detected = facts.expect(&call.call_id, "rtp_detected", SOON).await.unwrap();
     call.user.expect_notice("tick").await.unwrap();
     drop(call.user);

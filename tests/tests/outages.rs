@@ -18,16 +18,6 @@ async fn stack() -> Stack {
     stack.start().await.unwrap()
 }
 
-fn pair(stack: &Stack) -> Pair<'static> {
-    let edge = stack.edge(0).unwrap();
-    Pair {
-        user_edge: edge,
-        otomo_edge: edge,
-        user: "user_001",
-        otomo: "otomo_777",
-    }
-}
-
 /// Every minute of a settled call is there once, when it was due, and none beyond the end.
 async fn assert_minutes_are_whole(facts: &Facts, call_id: &str) {
     let settled = facts.expect(call_id, "settled", SOON).await.unwrap();
@@ -72,7 +62,7 @@ async fn stored_ticks(facts: &Facts, call_id: &str, at_least: usize) {
 async fn minutes_are_made_up_after_billing_timer_was_killed_between_ticks() {
     let mut stack = stack().await;
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    let (call, _user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
     for round in 1..=3 {
         stored_ticks(&facts, &call.call_id, 2 * round).await;
         stack.timers[0].kill().unwrap();
@@ -104,7 +94,7 @@ async fn minutes_are_made_up_after_billing_timer_was_killed_between_ticks() {
 async fn a_call_outlives_a_killed_nats_server() {
     let mut stack = stack().await;
     let url = stack.nats.url();
-    let (call, user, otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    let (call, user, otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
     stored_ticks(&Facts::connect(&url).await.unwrap(), &call.call_id, 2).await;
     for _ in 0..2 {
         stack.nats.kill().unwrap();
@@ -134,7 +124,7 @@ async fn a_call_outlives_a_killed_nats_server() {
 async fn a_call_connected_while_nats_is_away_is_stored_on_its_return_with_its_original_time() {
     let mut stack = stack().await;
     let url = stack.nats.url();
-    let call = Conversation::accepted(pair(&stack)).await.unwrap();
+    let call = Conversation::accepted(Pair::across(&stack).unwrap()).await.unwrap();
     let user = callpulse_tests::caller::Caller::join(&call.user).await.unwrap();
     stack.nats.kill().unwrap();
     user.start_talking().await.unwrap();
@@ -178,7 +168,7 @@ async fn a_killed_worker_ends_its_calls_with_its_last_sign_of_life_and_no_others
             .set("media-worker", "heartbeat_interval_ms", 500);
     let mut stack = stack.start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let (first, _a, _b) = Conversation::talking(pair(&stack)).await.unwrap();
+    let (first, _a, _b) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
     // Placement is by chance: more calls, until both workers have one.
     let mut others = Vec::new();
     let host = |facts: Facts, call: String| async move {
@@ -198,7 +188,7 @@ async fn a_killed_worker_ends_its_calls_with_its_last_sign_of_life_and_no_others
         let pair = Pair {
             user: &user,
             otomo: &otomo,
-            ..pair(&stack)
+            ..Pair::across(&stack).unwrap()
         };
         let (call, a, b) = Conversation::talking(pair).await.unwrap();
         let on = host(facts.clone(), call.call_id.clone()).await;

@@ -1,10 +1,13 @@
-//! What the tests of the edge's limits and of bad input share.
+//! What the tests of the edge share.
 
+use callpulse_tests::conversation::Pair;
+use callpulse_tests::facts::Facts;
 use callpulse_tests::nats_server::Sync;
 use callpulse_tests::party::Party;
 use callpulse_tests::process::Service;
 use callpulse_tests::stack::{Stack, StackBuilder};
 use callpulse_tests::token::Role;
+use serde_json::{Value, json};
 
 /// One edge, and nothing else but its server.
 pub(crate) fn edge() -> StackBuilder {
@@ -24,4 +27,47 @@ pub(crate) async fn metric(service: &Service, line: &str) -> Option<f64> {
     assert_eq!(status, 200);
     let value = body.lines().find_map(|found| found.strip_prefix(line))?;
     value.trim().parse().ok()
+}
+
+/// So many edges, one worker, and nobody who bills.
+pub(crate) fn edges(count: usize) -> StackBuilder {
+    StackBuilder::default().edges(count).timers(0).sync(Sync::Lazy)
+}
+
+/// The user on the first edge, the otomo on the last.
+pub(crate) fn pair(stack: &Stack) -> Pair<'static> {
+    Pair::across(stack).unwrap()
+}
+
+/// The facts of a call, by name.
+pub(crate) async fn names(facts: &Facts, call: &str) -> Vec<String> {
+    facts
+        .of_call(call)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|fact| fact.name)
+        .collect()
+}
+
+/// A party is told of the end of a call that never began.
+pub(crate) async fn ended(party: &Party, call: &str, reason: &str) {
+    let notice = party.expect_notice("call_ended").await.unwrap();
+    let payload = notice.payload();
+    assert_eq!(
+        (payload["callId"].as_str(), payload["reason"].as_str()),
+        (Some(call), Some(reason))
+    );
+    assert_eq!(
+        (&payload["durationMs"], &payload["billedMinutes"]),
+        (&json!(0), &json!(0))
+    );
+}
+
+/// The active call in a fresh socket's welcome.
+pub(crate) async fn welcomed(edge: std::net::SocketAddr, role: Role, name: &str) -> Value {
+    let party = Party::connect(edge, role, name).await.unwrap();
+    let welcome = party.expect_notice("welcome").await.unwrap();
+    assert!(welcome.payload()["sessionId"].is_string());
+    welcome.payload()["activeCall"].clone()
 }

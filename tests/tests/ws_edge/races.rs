@@ -1,38 +1,12 @@
 //! Several who do something at once: the stream lets one through.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
 use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::facts::Facts;
-use callpulse_tests::nats_server::Sync;
 use callpulse_tests::party::{Answer, Party};
-use callpulse_tests::stack::{Stack, StackBuilder};
 use callpulse_tests::token::Role;
 use serde_json::json;
 
-fn edges(count: usize) -> StackBuilder {
-    StackBuilder::default().edges(count).timers(0).sync(Sync::Lazy)
-}
-
-fn pair(stack: &Stack) -> Pair<'static> {
-    let (user_edge, otomo_edge) = (stack.edge(0).unwrap(), stack.edge(stack.edges.len() - 1).unwrap());
-    Pair {
-        user_edge,
-        otomo_edge,
-        user: "user_001",
-        otomo: "otomo_777",
-    }
-}
-
-async fn names(facts: &Facts, call: &str) -> Vec<String> {
-    facts
-        .of_call(call)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|fact| fact.name)
-        .collect()
-}
+use crate::common::{edges, names, pair};
 
 #[tokio::test]
 async fn every_socket_of_a_party_is_told_and_one_of_them_takes_the_call() {

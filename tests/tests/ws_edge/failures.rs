@@ -1,66 +1,18 @@
 //! What holds when an edge, a worker or the server dies.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
-
 use std::time::Duration;
 
 use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::Facts;
-use callpulse_tests::nats_server::Sync;
-use callpulse_tests::party::Party;
-use callpulse_tests::stack::{Stack, StackBuilder};
 use callpulse_tests::token::Role;
 use serde_json::{Value, json};
+
+use crate::common::{edges, ended, names, pair, welcomed};
 
 const SOON: Duration = Duration::from_secs(10);
 /// A worker's entry expires after 6 s; then there is the grace.
 const WORKER_LOST_WITHIN: Duration = Duration::from_secs(25);
-
-fn edges(count: usize) -> StackBuilder {
-    StackBuilder::default().edges(count).timers(0).sync(Sync::Lazy)
-}
-
-fn pair(stack: &Stack) -> Pair<'static> {
-    let (user_edge, otomo_edge) = (stack.edge(0).unwrap(), stack.edge(stack.edges.len() - 1).unwrap());
-    Pair {
-        user_edge,
-        otomo_edge,
-        user: "user_001",
-        otomo: "otomo_777",
-    }
-}
-
-async fn names(facts: &Facts, call: &str) -> Vec<String> {
-    facts
-        .of_call(call)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|fact| fact.name)
-        .collect()
-}
-
-async fn ended(party: &Party, call: &str, reason: &str) {
-    let notice = party.expect_notice("call_ended").await.unwrap();
-    let payload = notice.payload();
-    assert_eq!(
-        (payload["callId"].as_str(), payload["reason"].as_str()),
-        (Some(call), Some(reason))
-    );
-    assert_eq!(
-        (&payload["durationMs"], &payload["billedMinutes"]),
-        (&json!(0), &json!(0))
-    );
-}
-
-/// The active call in a fresh socket's welcome.
-async fn welcomed(edge: std::net::SocketAddr, role: Role, name: &str) -> Value {
-    let party = Party::connect(edge, role, name).await.unwrap();
-    let welcome = party.expect_notice("welcome").await.unwrap();
-    assert!(welcome.payload()["sessionId"].is_string());
-    welcome.payload()["activeCall"].clone()
-}
 
 #[tokio::test]
 async fn another_edge_ends_what_a_dead_one_left_ringing() {

@@ -1,7 +1,5 @@
 //! The command line of `ws-edge`: what it refuses to start with, and the tokens it mints.
 
-#![allow(clippy::unwrap_used, reason = "a test may")]
-
 use std::process::{Command, Output};
 
 use callpulse_tests::party::{Handshake, Party};

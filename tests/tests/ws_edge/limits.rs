@@ -1,10 +1,5 @@
 //! What one client, and all of them, may use: whoever uses more is closed, and delays nobody.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
-
-#[path = "ws_edge/common.rs"]
-mod common;
-
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use common::{edge, metric, user};
+use crate::common::{edge, metric, user};
 
 const SOON: Duration = Duration::from_secs(10);
 

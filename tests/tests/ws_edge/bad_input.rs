@@ -1,10 +1,5 @@
 //! Bad input: each gets a typed error or a closed door, and nobody else notices.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
-
-#[path = "ws_edge/common.rs"]
-mod common;
-
 use std::time::Duration;
 
 use callpulse_tests::conversation::{Conversation, Pair};
@@ -15,7 +10,7 @@ use nats::parking;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use common::{edge, metric, user};
+use crate::common::{edge, metric, user};
 
 const SOON: Duration = Duration::from_secs(10);
 
