@@ -1,7 +1,7 @@
 //! SRTP's sending side written down once more from the RFCs on RustCrypto's primitives, to compare the shim with.
 //! RFC 3711 (key derivation, AES-CM with HMAC-SHA1) and RFC 7714 (AES-GCM), without MKI and with a key derivation rate of 0.
 
-use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::aead::{AeadInOut, KeyInit};
 use aes_gcm::aes::{Aes128, Aes256};
 use aes_gcm::{Aes128Gcm, Aes256Gcm, Nonce};
 use ctr::Ctr128BE;
@@ -128,15 +128,18 @@ pub(crate) fn apply_keystream(key: &[u8], iv: &[u8], data: &mut [u8]) {
 
 fn gcm(key: &[u8], iv: &[u8], aad: &[u8], msg: &[u8]) -> Vec<u8> {
     let nonce = Nonce::try_from(iv).unwrap();
-    match key.len() {
+    let mut text = msg.to_vec();
+    let in_place = text.as_mut_slice().into();
+    let tag = match key.len() {
         16 => Aes128Gcm::new_from_slice(key)
             .unwrap()
-            .encrypt(&nonce, Payload { msg, aad }),
+            .encrypt_inout_detached(&nonce, aad, in_place),
         _ => Aes256Gcm::new_from_slice(key)
             .unwrap()
-            .encrypt(&nonce, Payload { msg, aad }),
-    }
-    .unwrap()
+            .encrypt_inout_detached(&nonce, aad, in_place),
+    };
+    text.extend(tag.unwrap());
+    text
 }
 
 /// RFC 2104, for a key of at most a block.
