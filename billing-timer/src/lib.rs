@@ -64,10 +64,14 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let following = shell.health.condition("book");
     let announced = shell.health.condition("leases");
 
-    let password = (!settings.nats_password.is_empty()).then(|| settings.nats_password.expose());
+    let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {instance}")).await?;
     let mut tasks = shell.tasks();
-    tasks.spawn("link", link::watch(nats.clone(), connected, shell.stop.clone()));
+    let (link, stop) = (nats.clone(), shell.stop.clone());
+    tasks.spawn("link", async move {
+        let following = link.follow_link(|up| connected.set(up));
+        stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
+    });
     shell.announce([("instance_id", instance.to_string())]);
 
     let Some(storage) = shell

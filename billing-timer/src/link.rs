@@ -1,21 +1,6 @@
-//! The link to NATS: whether it is up, and whether something may have been missed.
+//! The link to NATS: whether something may have been missed.
 
 use nats::Nats;
-use service::{BoxError, Condition};
-use tokio_util::sync::CancellationToken;
-
-/// Keeps the condition as the link is, until `stop`.
-pub(crate) async fn watch(nats: Nats, connected: Condition, stop: CancellationToken) -> Result<(), BoxError> {
-    let mut link = nats.link();
-    loop {
-        connected.set(link.borrow_and_update().up);
-        match stop.run_until_cancelled(link.changed()).await {
-            Some(Ok(())) => {}
-            Some(Err(error)) => return Err(error.into()),
-            None => return Ok(()),
-        }
-    }
-}
 
 /// Connects, and gives what ends when something may have been missed since: a reconnect, or a message dropped.
 ///

@@ -33,7 +33,7 @@ use nats::active_calls::ActiveCalls;
 use nats::fleet::Fleet;
 use nats::storage::Storage;
 use nats::{FactStore, Nats, Source, WorkerId};
-use service::{BoxError, Condition, Shell};
+use service::{BoxError, Shell};
 use tokio_util::sync::CancellationToken;
 
 use calls::{Calls, Rules};
@@ -58,7 +58,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let (sfu, deaths) = Sfu::start(sfu_settings(&settings)).await?;
     let sfu = Arc::new(sfu);
     whole.set(true);
-    let password = (!settings.nats_password.is_empty()).then(|| settings.nats_password.expose());
+    let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {worker_id}")).await?;
     let rtc = sfu.addresses();
     tracing::info!(%worker_id, ?rtc, "receiving media");
@@ -66,7 +66,11 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     shell.announce([("worker_id", worker_id.to_string()), ("rtc", rtc)]);
 
     let mut tasks = shell.tasks();
-    tasks.spawn("link", watch_link(nats.clone(), link_up, shell.stop.clone()));
+    let (link, stop) = (nats.clone(), shell.stop.clone());
+    tasks.spawn("link", async move {
+        let following = link.follow_link(|up| link_up.set(up));
+        stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
+    });
     let storage = match shell
         .stop
         .run_until_cancelled(Storage::open_when_available(&nats))
@@ -138,16 +142,5 @@ fn sfu_settings(settings: &Settings) -> SfuSettings {
         announced_address: settings.announced_address.clone(),
         rtc_port: settings.rtc_port,
         ice_consent_timeout_s: settings.ice_consent_timeout_s,
-    }
-}
-
-async fn watch_link(nats: Nats, up: Condition, stop: CancellationToken) -> Result<(), BoxError> {
-    let mut link = nats.link();
-    loop {
-        up.set(link.borrow_and_update().up);
-        tokio::select! {
-            () = stop.cancelled() => return Ok(()),
-            changed = link.changed() => changed?,
-        }
     }
 }

@@ -67,7 +67,7 @@ async fn the_calls_of_a_dead_worker_end_and_another_takes_its_place() {
         url: server.url(),
         ..NatsSettings::default()
     };
-    let nats = Nats::connect(&settings, None, "test").await.unwrap();
+    let nats = Nats::connect(&settings, "", "test").await.unwrap();
     let (sfu, _deaths) = Sfu::start(SfuSettings {
         workers: 2,
         listen_ip: Ipv4Addr::LOCALHOST.into(),

@@ -78,11 +78,11 @@ pub struct Link {
 impl Nats {
     /// Starts connecting, and goes on trying in the background for as long as it takes; see [`Nats::link`].
     ///
-    /// `name` is shown by the server's monitoring.
+    /// `name` is shown by the server's monitoring. Without a user in the settings the password is not sent.
     ///
     /// # Errors
     /// [`ConnectError`] if trying again would not help.
-    pub async fn connect(settings: &NatsSettings, password: Option<&str>, name: &str) -> Result<Self, ConnectError> {
+    pub async fn connect(settings: &NatsSettings, password: &str, name: &str) -> Result<Self, ConnectError> {
         let servers = settings
             .url
             .split(',')
@@ -109,7 +109,7 @@ impl Nats {
                 async {}
             });
         if !settings.user.is_empty() {
-            options = options.user_and_password(settings.user.clone(), password.unwrap_or_default().to_owned());
+            options = options.user_and_password(settings.user.clone(), password.to_owned());
         }
         let client = options.connect(servers).await?;
         let jetstream = jetstream::context::ContextBuilder::new()
@@ -129,6 +129,18 @@ impl Nats {
     /// The link's state, to be watched.
     pub fn link(&self) -> watch::Receiver<Link> {
         self.state.clone()
+    }
+
+    /// Tells whether the link is up: now, and at every change from now on.
+    ///
+    /// # Errors
+    /// When the client is gone, which it is not before `self` is dropped.
+    pub async fn follow_link(&self, tell: impl Fn(bool)) -> Result<(), watch::error::RecvError> {
+        let mut state = self.state.clone();
+        loop {
+            tell(state.borrow_and_update().up);
+            state.changed().await?;
+        }
     }
 
     /// Waits until connected. Waits forever if the server stays away, so race it against the stop signal.

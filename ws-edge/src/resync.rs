@@ -25,18 +25,11 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// # Errors
 /// If the connection is given up, which it never is before the service's end.
 pub(crate) async fn run(edge: Edge, up: Condition, stop: CancellationToken) -> Result<(), BoxError> {
-    let link = edge.calls.nats.link();
-    let following = async { tokio::try_join!(follow(link.clone(), up), fill_gaps(&edge, link.clone())) };
+    let nats = &edge.calls.nats;
+    let following = async { tokio::try_join!(nats.follow_link(|is_up| up.set(is_up)), fill_gaps(&edge, nats.link())) };
     match stop.run_until_cancelled(following).await {
         Some(Err(error)) => Err(error.into()),
         Some(Ok(_)) | None => Ok(()),
-    }
-}
-
-async fn follow(mut link: watch::Receiver<Link>, up: Condition) -> Result<(), watch::error::RecvError> {
-    loop {
-        up.set(link.borrow_and_update().up);
-        link.changed().await?;
     }
 }
 

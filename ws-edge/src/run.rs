@@ -36,7 +36,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let watching = shell.health.condition("watches");
 
     let listener = listener::bind(settings.listen, &settings.limits)?;
-    let password = Some(settings.nats_password.expose()).filter(|password| !password.is_empty());
+    let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{SERVICE} {node_id}")).await?;
     shell.announce([
         ("ws", listener.local_addr()?.to_string()),

@@ -44,7 +44,7 @@ impl Bench {
             url: stack.nats.url(),
             ..Default::default()
         };
-        let nats = Nats::connect(&settings, None, "test").await?;
+        let nats = Nats::connect(&settings, "", "test").await?;
         let storage = Storage::open_when_available(&nats).await?;
         let facts = FactStore::new(&nats, &storage, Source::new("test", "bench"));
         let reader = Facts::connect(&stack.nats.url()).await?;

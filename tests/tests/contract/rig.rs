@@ -48,7 +48,7 @@ pub(crate) async fn connect(server: &NatsServer) -> Result<Nats> {
         url: server.url(),
         ..Default::default()
     };
-    Ok(Nats::connect(&settings, None, "contract").await?)
+    Ok(Nats::connect(&settings, "", "contract").await?)
 }
 
 pub(crate) fn at(millis: i64) -> Timestamp {

@@ -79,7 +79,7 @@ async fn who_ended_it_first_is_right() {
         url: rig.nats.url(),
         ..NatsSettings::default()
     };
-    let nats = Nats::connect(&settings, None, "test").await.unwrap();
+    let nats = Nats::connect(&settings, "", "test").await.unwrap();
     let storage = Storage::open_when_available(&nats).await.unwrap();
     let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
     let ended_at = Timestamp::now();

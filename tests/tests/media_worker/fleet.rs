@@ -23,7 +23,7 @@ async fn watch(rig: &Rig) -> impl futures::Stream<Item = FleetChange> + Unpin + 
         url: rig.nats.url(),
         ..NatsSettings::default()
     };
-    let nats = Nats::connect(&settings, None, "test").await.unwrap();
+    let nats = Nats::connect(&settings, "", "test").await.unwrap();
     let storage = Storage::open_when_available(&nats).await.unwrap();
     let changes = Fleet::new(&storage).watch().await.unwrap();
     changes.map(Result::unwrap).boxed()
@@ -140,7 +140,7 @@ async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released(
         url: rig.nats.url(),
         ..NatsSettings::default()
     };
-    let nats = Nats::connect(&settings, None, "test").await.unwrap();
+    let nats = Nats::connect(&settings, "", "test").await.unwrap();
     let storage = Storage::open_when_available(&nats).await.unwrap();
     let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
     let ended = Ended {

@@ -269,7 +269,7 @@ async fn facts_as(server: &NatsServer, user: &str) -> Result<FactStore> {
         user: user.to_owned(),
         ..Default::default()
     };
-    let nats = Nats::connect(&settings, Some(server.password(user)?), user).await?;
+    let nats = Nats::connect(&settings, server.password(user)?, user).await?;
     let storage = Storage::open_when_available(&nats).await?;
     Ok(FactStore::new(&nats, &storage, Source::new(user, "test")))
 }
