@@ -31,5 +31,6 @@ pub mod stack;
 pub mod floor;
 pub mod interrupt;
 
+pub mod chaos;
 pub mod demo;
 pub mod up;
