@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::calls::Calls;
 use crate::directory::Directory;
 use crate::handshake::Door;
+use crate::pages::Pages;
 use crate::settings::Limits;
 
 /// This node. Clones share it.
@@ -18,6 +19,8 @@ pub struct Edge(Arc<Parts>);
 pub struct Parts {
     /// Who may come in.
     pub door: Door,
+    /// What a browser is shown, where that is wanted.
+    pub pages: Option<Pages>,
     /// What one client, and all of them, may use.
     pub limits: Limits,
     /// Who is connected here.

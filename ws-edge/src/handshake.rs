@@ -1,5 +1,7 @@
 //! The door: what a request must show before it becomes a WebSocket (RFC 6455 section 4.2).
 //!
+//! It has an [`Entrance`] for each kind of [`Guest`]; all but the look at the token is the same for every one of them.
+//!
 //! The token comes in `Authorization: Bearer …` or, from browsers, which cannot set that header, as a subprotocol:
 //! `Sec-WebSocket-Protocol: callpulse.v1, bearer.<token>`. Never in the URL, which ends up in logs.
 
@@ -25,6 +27,30 @@ const TOKEN_PREFIX: &str = "bearer.";
 /// Names under which tokens are put into URLs elsewhere.
 const TOKEN_KEYS: [&str; 5] = ["access_token", "authorization", "bearer", "jwt", "token"];
 
+/// A WebSocket that is served here, by its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entrance {
+    /// [`PATH`]: the parties of calls.
+    Party,
+}
+
+impl Entrance {
+    /// The one at a path.
+    pub fn at(path: &str) -> Option<Self> {
+        match path {
+            PATH => Some(Self::Party),
+            _ => None,
+        }
+    }
+}
+
+/// Somebody who came in, by the entrance of their kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Guest {
+    /// A user or an otomo.
+    Party(Party),
+}
+
 /// Who may come in.
 pub struct Door {
     tokens: Tokens,
@@ -34,7 +60,7 @@ pub struct Door {
 /// Somebody who may.
 pub struct Admission {
     /// Who.
-    pub party: Party,
+    pub guest: Guest,
     /// What to answer before the protocol changes.
     pub response: Response<Full<Bytes>>,
 }
@@ -69,6 +95,18 @@ impl Rejection {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).with(RETRY_AFTER, "1")
     }
 
+    /// What may be done here is `allowed`.
+    pub fn method_not_allowed(allowed: &'static str) -> Self {
+        let message = format!("only {allowed}");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).with(ALLOW, allowed)
+    }
+
+    /// A token stands where logs are written from.
+    pub fn token_in_url(instead: &str) -> Self {
+        let message = format!("a token does not belong into a URL: {instead}");
+        Self::new(StatusCode::BAD_REQUEST, "token_in_url", message)
+    }
+
     /// As HTTP.
     pub fn response(&self) -> Response<Full<Bytes>> {
         let body = json!({ "code": self.code, "message": self.message }).to_string();
@@ -99,24 +137,19 @@ impl Door {
     /// [`Rejection`]
     pub fn admit<B>(&self, request: &Request<B>) -> Result<Admission, Rejection> {
         let headers = request.headers();
-        if request.uri().path() != PATH {
-            return Err(Rejection::new(
-                StatusCode::NOT_FOUND,
-                "not_found",
-                format!("the WebSocket is at {PATH}"),
-            ));
-        }
+        let entrance = Entrance::at(request.uri().path()).ok_or_else(|| {
+            let message = format!("the WebSocket is at {PATH}");
+            Rejection::new(StatusCode::NOT_FOUND, "not_found", message)
+        })?;
         if request.method() != Method::GET {
-            let refusal = Rejection::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "only GET");
-            return Err(refusal.with(ALLOW, "GET"));
+            return Err(Rejection::method_not_allowed("GET"));
         }
         if has_token(request.uri()) {
-            let message = "a token does not belong into a URL: use Authorization, or a subprotocol";
-            return Err(Rejection::new(StatusCode::BAD_REQUEST, "token_in_url", message));
+            return Err(Rejection::token_in_url("use Authorization, or a subprotocol"));
         }
         self.check_origin(headers)?;
         let offered = Subprotocols::of(headers);
-        let party = self.party(headers, &offered)?;
+        let guest = self.guest(entrance, headers, &offered)?;
         let mut response = create_response_with_body(request, Full::default).map_err(|error| {
             let refusal = Rejection::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", error.to_string());
             refusal.with(SEC_WEBSOCKET_VERSION, "13")
@@ -134,7 +167,7 @@ impl Door {
                 message,
             ));
         }
-        Ok(Admission { party, response })
+        Ok(Admission { guest, response })
     }
 
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Rejection> {
@@ -161,7 +194,7 @@ impl Door {
         }
     }
 
-    fn party(&self, headers: &HeaderMap, offered: &Subprotocols) -> Result<Party, Rejection> {
+    fn guest(&self, entrance: Entrance, headers: &HeaderMap, offered: &Subprotocols) -> Result<Guest, Rejection> {
         let refused = |code, message: String| {
             Rejection::new(StatusCode::UNAUTHORIZED, code, message).with(WWW_AUTHENTICATE, "Bearer")
         };
@@ -170,7 +203,10 @@ impl Door {
             let message = format!("send Authorization: Bearer …, or the subprotocols {SUBPROTOCOL}, {TOKEN_PREFIX}…");
             refused("token_missing", message)
         })?;
-        self.tokens.verify(token).map_err(|error| match &error {
+        let verified = match entrance {
+            Entrance::Party => self.tokens.verify(token).map(Guest::Party),
+        };
+        verified.map_err(|error| match &error {
             TokenError::Expired => refused("token_expired", error.to_string()),
             TokenError::Invalid(reason) => {
                 tracing::info!(reason, "a token is refused");
@@ -185,7 +221,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-fn has_token(uri: &Uri) -> bool {
+/// Whether a token, by its name, is in the query.
+pub(crate) fn has_token(uri: &Uri) -> bool {
     let keys = uri
         .query()
         .unwrap_or_default()

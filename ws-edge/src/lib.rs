@@ -3,6 +3,7 @@
 //! A connection flows through the modules in this order: [`listener`] accepts it, [`handshake`] looks at its [`token`] and
 //! upgrades it, [`session`] serves the socket and its [`outbox`], [`directory`] brings its party's notices. What a client
 //! sends is read by [`protocol`] and done by [`calls`], with [`placement`] choosing a worker and `media` relaying to it.
+//! What a browser asks for before it has a socket comes from [`pages`].
 //! [`snapshot`] tells who comes back where the call stands; [`deadlines`] ends what nobody ends.
 
 pub mod settings;
@@ -10,6 +11,7 @@ pub mod settings;
 pub mod listener;
 
 pub mod handshake;
+pub mod pages;
 pub mod token;
 
 pub mod directory;

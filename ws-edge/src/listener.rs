@@ -14,7 +14,6 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use nats::Party;
 use service::BoxError;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -24,7 +23,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::Edge;
-use crate::handshake::Rejection;
+use crate::handshake::{Guest, Rejection};
 use crate::session::{self, Socket};
 use crate::settings::Limits;
 
@@ -98,7 +97,7 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken) -
 }
 
 /// What the handshake has made of a connection.
-type Admitted = Arc<Mutex<Option<(Party, OnUpgrade)>>>;
+type Admitted = Arc<Mutex<Option<(Guest, OnUpgrade)>>>;
 
 async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, stop: CancellationToken) {
     let shaken = tokio::select! {
@@ -107,10 +106,12 @@ async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, 
         () = stop.cancelled() => return,
     };
     match shaken {
-        Ok(Some((party, socket))) => {
+        Ok(Some((guest, socket))) => {
             count_handshake("ok");
             let _open = Open::count();
-            session::run(edge, socket, party, stop).await;
+            match guest {
+                Guest::Party(party) => session::run(edge, socket, party, stop).await,
+            }
         }
         Ok(None) => {}
         Err(_) => count_handshake("timeout"),
@@ -118,19 +119,19 @@ async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, 
     drop(place);
 }
 
-async fn shake_hands(edge: &Edge, stream: TcpStream) -> Option<(Party, Socket)> {
+async fn shake_hands(edge: &Edge, stream: TcpStream) -> Option<(Guest, Socket)> {
     let admitted = Admitted::default();
     let answer = {
         let (edge, admitted) = (edge.clone(), Arc::clone(&admitted));
-        move |request| admit(&edge, &admitted, request)
+        move |request| answer(&edge, &admitted, request)
     };
     serve_http(stream, answer).await.ok()?;
-    let (party, upgrade) = admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let (guest, upgrade) = admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
     let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
     let config = Some(websocket_config(&edge.limits));
     Some((
-        party,
+        guest,
         WebSocketStream::from_partially_read(stream, read, Role::Server, config).await,
     ))
 }
@@ -157,6 +158,12 @@ where
         .await
 }
 
+/// A page where its path says so; anything else is for the door.
+fn answer(edge: &Edge, admitted: &Admitted, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let page = edge.pages.as_ref().and_then(|pages| pages.answer(&request));
+    page.unwrap_or_else(|| admit(edge, admitted, request))
+}
+
 fn admit(edge: &Edge, admitted: &Admitted, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let admission = edge.door.admit(&request).and_then(|admission| {
         if edge.calls.connected() {
@@ -168,7 +175,7 @@ fn admit(edge: &Edge, admitted: &Admitted, mut request: Request<Incoming>) -> Re
     match admission {
         Ok(admission) => {
             let upgrade = hyper::upgrade::on(&mut request);
-            *admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some((admission.party, upgrade));
+            *admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some((admission.guest, upgrade));
             admission.response
         }
         Err(rejection) => {

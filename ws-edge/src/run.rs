@@ -13,6 +13,7 @@ use crate::deadlines::Deadlines;
 use crate::directory::Directory;
 use crate::edge::{Edge, Parts};
 use crate::handshake::Door;
+use crate::pages::Pages;
 use crate::placement::Workers;
 use crate::settings::Settings;
 use crate::token::Tokens;
@@ -65,6 +66,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let limits = settings.limits;
     let edge = Edge::new(Parts {
         door: Door::new(Tokens::new(&settings.jwt), settings.allowed_origins),
+        pages: settings.pages.then(Pages::built_in),
         directory: Directory::new(nats.client.clone(), limits.connections_per_party, limits.message_bytes),
         limits,
         calls: calls.clone(),

@@ -23,6 +23,8 @@ pub struct Settings {
     /// Origins (`https://app.example`) whose pages may connect, besides pages of this very host. Clients that are no
     /// browser send no Origin, and need none.
     pub allowed_origins: Vec<String>,
+    /// Whether the pages that come with the binary are served: `/` to call from, `/ops` to watch.
+    pub pages: bool,
     /// How long a call rings.
     pub ring_timeout_ms: u64,
     /// How long another node waits for the one whose duty something is, before it does it instead.
@@ -102,6 +104,7 @@ impl Default for Settings {
             nats_password: Secret::default(),
             jwt: JwtSettings::default(),
             allowed_origins: Vec::new(),
+            pages: true,
             ring_timeout_ms: 30_000,
             takeover_grace_ms: 2_000,
             command_timeout_ms: 3_000,

@@ -45,7 +45,10 @@ fn refused(uri: &str, headers: &[(&str, &str)]) -> (u16, &'static str) {
 #[test]
 fn a_bearer_is_let_in() {
     let admission = admit("/ws", &[("authorization", &format!("bearer {}", token()))]).unwrap();
-    assert_eq!(admission.party, Party::new(Role::User, "user_001").unwrap());
+    assert_eq!(
+        admission.guest,
+        Guest::Party(Party::new(Role::User, "user_001").unwrap())
+    );
     assert_eq!(admission.response.status(), StatusCode::SWITCHING_PROTOCOLS);
     // The example of RFC 6455 section 1.3.
     assert_eq!(

@@ -1,0 +1,139 @@
+//! The pages that come with the binary: `/` to call from, `/ops` to watch, and under `/assets/` what they consist of.
+//!
+//! They are built into it (`make web`, then cargo), so a node needs no files, and a path can lead to none.
+
+mod asset;
+mod headers;
+
+use http_body_util::Full;
+use hyper::body::Bytes;
+use hyper::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NONE_MATCH};
+use hyper::{Method, Request, Response, StatusCode};
+
+use crate::handshake::{Rejection, has_token};
+
+use asset::Asset;
+
+/// Where the assets are, in URLs.
+const ASSETS: &str = "/assets/";
+/// The pages: path, file.
+const PAGES: [(&str, &str); 2] = [("/", "index.html"), ("/ops", "ops.html")];
+/// Instead of a page that cargo did not find.
+const NOT_BUILT: &str = "The pages are not in this binary: `make build` builds them and it.\n";
+
+/// The pages of this binary.
+#[derive(Debug)]
+pub struct Pages(());
+
+impl Pages {
+    /// What was built in.
+    pub fn built_in() -> Self {
+        Self(())
+    }
+
+    /// The answer to a request for a page or an asset; none if the path is neither's.
+    pub fn answer<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
+        let file = file(request.uri().path())?;
+        let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            Rejection::method_not_allowed("GET, HEAD").response()
+        } else if has_token(request.uri()) {
+            Rejection::token_in_url("put it behind a #").response()
+        } else {
+            show(file, request.headers())
+        };
+        headers::harden(response.headers_mut());
+        let status = response.status().as_str().to_owned();
+        metrics::counter!("callpulse_page_requests_total", "status" => status).increment(1);
+        Some(response)
+    }
+}
+
+/// The name under which a path's file was built in, if it was.
+fn file(path: &str) -> Option<&str> {
+    let page = PAGES.iter().find(|(page, _)| *page == path).map(|(_, file)| *file);
+    page.or_else(|| path.starts_with(ASSETS).then(|| path.trim_start_matches('/')))
+}
+
+fn show(file: &str, asked: &HeaderMap) -> Response<Full<Bytes>> {
+    let gzip = mentions(asked, ACCEPT_ENCODING, |coding| {
+        let mut parts = coding.split(';').map(str::trim);
+        parts.next() == Some("gzip") && parts.all(|weight| !matches!(weight, "q=0" | "q=0.0"))
+    });
+    let Some(asset) = Asset::find(file, gzip) else {
+        return missing(file);
+    };
+    let known = mentions(asked, IF_NONE_MATCH, |tag| {
+        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == asset.tag
+    });
+    let mut response = Response::default();
+    asset.describe(response.headers_mut());
+    if known {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+    } else {
+        *response.body_mut() = Full::from(asset.bytes);
+    }
+    response
+}
+
+fn missing(file: &str) -> Response<Full<Bytes>> {
+    let built = PAGES.iter().any(|(_, page)| Asset::find(page, false).is_some());
+    let text = if built { "There is nothing here.\n" } else { NOT_BUILT };
+    tracing::debug!(file, built, "a page is missing");
+    let mut response = Response::new(Full::from(text));
+    *response.status_mut() = StatusCode::NOT_FOUND;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, plain);
+    response
+}
+
+/// Whether one of a header's comma-separated values is such a one.
+fn mentions(headers: &HeaderMap, name: hyper::header::HeaderName, is: impl Fn(&str) -> bool) -> bool {
+    let values = headers
+        .get_all(name)
+        .into_iter()
+        .filter_map(|value| value.to_str().ok());
+    values.flat_map(|value| value.split(',')).any(|value| is(value.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pages_and_assets_have_files() {
+        assert_eq!(file("/"), Some("index.html"));
+        assert_eq!(file("/ops"), Some("ops.html"));
+        assert_eq!(file("/assets/page.js"), Some("assets/page.js"));
+        for path in ["/ws", "/ops/live", "/index.html", "/ops/", "//", "", "/assets"] {
+            assert_eq!(file(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_built_in_is_missing() {
+        for file in [
+            "assets/../index.html",
+            "assets/../../src/main.rs",
+            "assets//etc/passwd",
+            "assets/%2e%2e/index.html",
+            "assets/..\\index.html",
+            ".gitignore",
+            "",
+        ] {
+            let response = show(file, &HeaderMap::new());
+            let found = file == ".gitignore";
+            // The folder's own file is built in, but no path leads to it.
+            assert_eq!(response.status() == StatusCode::OK, found, "{file}");
+        }
+        assert_eq!(super::file("/.gitignore"), None);
+    }
+
+    #[test]
+    fn a_header_is_read_value_by_value() {
+        let mut headers = HeaderMap::new();
+        headers.insert(IF_NONE_MATCH, HeaderValue::from_static("\"a\", W/\"b\""));
+        assert!(mentions(&headers, IF_NONE_MATCH, |tag| tag == "W/\"b\""));
+        assert!(!mentions(&headers, IF_NONE_MATCH, |tag| tag == "\"b\""));
+        assert!(!mentions(&HeaderMap::new(), IF_NONE_MATCH, |_| true));
+    }
+}
