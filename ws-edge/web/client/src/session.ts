@@ -1,0 +1,234 @@
+/** A call in this window: its record, its events, and its sound once the window has joined it. */
+
+import { type OpenSource, openSource } from './audio.ts';
+import type { CallRecord, CallState, Ended, LastTick } from './book.ts';
+import { Emitter } from './emitter.ts';
+import { Media, type Request } from './media.ts';
+import type { AudioSource, Environment, Logger } from './options.ts';
+import { CallpulseError, problem } from './problem.ts';
+import type { Role } from './protocol.ts';
+
+/** This window's sound: the window's own affair, which says nothing about the call. */
+export type LocalMedia = 'none' | 'starting' | 'on' | 'failed';
+
+export type CallEvents = {
+  /** Anything of the call has changed; after the event of its own. */
+  state: [CallState];
+  accepted: [{ at: Date }];
+  /** The SFU received the first RTP packet. */
+  connected: [{ connectedAt: Date }];
+  /** A minute is full. */
+  tick: [LastTick];
+  /** The SFU misses a party's RTP. */
+  mediaLost: [{ party: Role }];
+  mediaResumed: [{ party: Role }];
+  ended: [Ended];
+  /** What the peer says: give it to an `<audio>`. Another stream takes the place of the one before. */
+  remoteAudio: [MediaStream];
+  /** This window's sound has changed. */
+  media: [LocalMedia];
+  /** This window's sound failed; the call goes on. */
+  error: [CallpulseError];
+};
+
+/** What a call needs of its phone. */
+export interface Ground {
+  readonly request: Request;
+  readonly environment: Environment;
+  readonly log: Logger | undefined;
+  readonly isOnline: () => boolean;
+}
+
+/** Attempts at setting up the sound before the window gives up. */
+const MOST_ATTEMPTS = 3;
+/** The wait before the second attempt, in milliseconds; the third waits twice as long. */
+const RETRY_DELAY_MS = 500;
+
+export class Session {
+  readonly events = new Emitter<CallEvents>();
+  record: CallRecord;
+  remoteAudio: MediaStream | null = null;
+  readonly #ground: Ground;
+  #source: OpenSource | null = null;
+  #media: Media | null = null;
+  #local: LocalMedia = 'none';
+  #isMuted = false;
+  /** Whether lost transports may be set up anew without being asked: once a connection, lest two windows fight. */
+  #mayRebuild = true;
+
+  constructor(record: CallRecord, ground: Ground) {
+    this.record = record;
+    this.#ground = ground;
+  }
+
+  get local(): LocalMedia {
+    return this.#local;
+  }
+
+  get isMuted(): boolean {
+    return this.#isMuted;
+  }
+
+  get hasJoined(): boolean {
+    return this.#source !== null;
+  }
+
+  set isMuted(muted: boolean) {
+    this.#isMuted = muted;
+    this.#applyMute();
+  }
+
+  /** Opens a source, so that a refused microphone is known before anything is asked of the server. */
+  open(source: AudioSource): Promise<OpenSource> {
+    return openSource(source);
+  }
+
+  /** From now on this window carries the call's sound, as soon as the call is accepted. */
+  join(source: OpenSource): void {
+    if (this.record.state === 'ended') {
+      source.stop();
+      return;
+    }
+    this.leave();
+    this.#source = source;
+    this.#mayRebuild = true;
+    this.#applyMute();
+    this.ensureMedia();
+  }
+
+  /** This window carries it no more. */
+  leave(): void {
+    this.#media?.close();
+    this.#media = null;
+    this.#source?.stop();
+    this.#source = null;
+    this.remoteAudio = null;
+    this.#setLocal('none');
+  }
+
+  /** Sets the sound up, if this window has joined, the call is accepted and nothing is there yet. */
+  ensureMedia(): void {
+    const { state } = this.record;
+    const isOn = state === 'accepted' || state === 'connected';
+    if (isOn && this.#source !== null && this.#media === null && this.#local !== 'failed' && this.#ground.isOnline()) {
+      void this.#start(this.#source);
+    }
+  }
+
+  /** The peer sends something new. */
+  newProducer(): void {
+    this.#media?.consume().catch((error: unknown) => this.#fail(problem(error, 'media_failed')));
+  }
+
+  /** The connection is back, and with it what was told meanwhile: the peer's new producer, perhaps. */
+  resume(): void {
+    this.#mayRebuild = true;
+    if (this.#media?.isBroken === true) {
+      this.#media.close();
+      this.#media = null;
+    }
+    if (this.#media !== null) {
+      this.newProducer();
+    } else {
+      this.ensureMedia();
+    }
+  }
+
+  async #start(source: OpenSource): Promise<void> {
+    this.#setLocal('starting');
+    for (let attempt = 1; ; attempt += 1) {
+      const media = this.#newMedia();
+      this.#media = media;
+      try {
+        const device = await this.#ground.environment.createDevice();
+        await media.start(device, source.track);
+        if (this.#media === media) {
+          this.#setLocal('on');
+        }
+        return;
+      } catch (error) {
+        media.close();
+        if (this.#media !== media) {
+          return;
+        }
+        this.#media = null;
+        this.#ground.log?.warn('callpulse: no sound', error);
+        if (!this.#ground.isOnline()) {
+          // The next connection starts it again.
+          return;
+        }
+        const reason = problem(error, 'media_failed');
+        if (attempt === MOST_ATTEMPTS || reason.code === 'browser_unsupported') {
+          this.#fail(reason);
+          return;
+        }
+      }
+      await new Promise((resolve) => setTimeout(resolve, RETRY_DELAY_MS * attempt));
+      if (this.#source !== source || this.#media !== null || this.#isOver()) {
+        return;
+      }
+    }
+  }
+
+  #newMedia(): Media {
+    const media = new Media(
+      this.record.id,
+      {
+        request: this.#ground.request,
+        heard: (track) => {
+          this.remoteAudio = new MediaStream([track]);
+          this.events.emit('remoteAudio', this.remoteAudio);
+        },
+        broken: () => this.#broken(media),
+      },
+      this.#ground.log,
+    );
+    return media;
+  }
+
+  #broken(media: Media): void {
+    if (this.#media !== media || this.#local !== 'on') {
+      return;
+    }
+    if (!this.#ground.isOnline()) {
+      // Most likely one and the same interruption: the next connection brings it back.
+      return;
+    }
+    media.close();
+    this.#media = null;
+    if (this.#mayRebuild) {
+      this.#mayRebuild = false;
+      this.ensureMedia();
+    } else {
+      this.#fail(new CallpulseError('media_elsewhere'));
+    }
+  }
+
+  #isOver(): boolean {
+    return this.record.state === 'ended';
+  }
+
+  #fail(error: CallpulseError): void {
+    if (this.#isOver() || this.#source === null) {
+      return;
+    }
+    this.#media?.close();
+    this.#media = null;
+    this.#setLocal('failed');
+    this.events.emit('error', error);
+  }
+
+  #applyMute(): void {
+    if (this.#source !== null) {
+      // A disabled track goes on sending silence: to stop sending would be a loss of media.
+      this.#source.track.enabled = !this.#isMuted;
+    }
+  }
+
+  #setLocal(local: LocalMedia): void {
+    if (this.#local !== local) {
+      this.#local = local;
+      this.events.emit('media', local);
+    }
+  }
+}
