@@ -20,6 +20,9 @@ use crate::time::Timestamp;
 
 pub use crate::bucket::{BucketError, Revised};
 
+/// Every call's own key.
+pub(crate) const CALL_KEYS: &str = "call.*";
+
 /// A call that is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -201,15 +204,19 @@ impl ActiveCalls {
     /// # Errors
     /// [`BucketError::Unavailable`]
     pub async fn watch(&self) -> Result<impl Stream<Item = Result<CallChange, BucketError>> + use<>, BucketError> {
-        let changes = self.bucket.watch::<ActiveCall>("call.*").await?;
+        let changes = self.bucket.watch::<ActiveCall>(CALL_KEYS).await?;
         Ok(changes.filter_map(async |change| match change {
-            Ok((_, Change::Put(call))) => Some(Ok(CallChange::Active(call))),
-            Ok((key, Change::Gone)) => key
-                .strip_prefix("call.")
-                .and_then(|call| call.parse().ok())
-                .map(|call| Ok(CallChange::Gone(call))),
+            Ok((key, change)) => read(&key, change).map(Ok),
             Err(error) => Some(Err(error)),
         }))
+    }
+}
+
+/// Nothing for a key that is no call's.
+pub(crate) fn read(key: &str, change: Change<ActiveCall>) -> Option<CallChange> {
+    match change {
+        Change::Put(call) => Some(CallChange::Active(call)),
+        Change::Gone => key.strip_prefix("call.")?.parse().ok().map(CallChange::Gone),
     }
 }
 

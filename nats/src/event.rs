@@ -15,7 +15,7 @@ const TYPE_PREFIX: &str = "callpulse.call";
 /// Header names.
 const CE_ID: &str = "ce-id";
 const CE_TYPE: &str = "ce-type";
-const CE_SOURCE: &str = "ce-source";
+pub(crate) const CE_SOURCE: &str = "ce-source";
 const CE_TIME: &str = "ce-time";
 const CE_SPECVERSION: &str = "ce-specversion";
 /// Header that carries a [`TraceParent`], on facts and on commands.
@@ -53,6 +53,11 @@ impl TraceParent {
             trace_id: rand::random::<u128>().max(1),
             span_id: rand::random::<u64>().max(1),
         }
+    }
+
+    /// What all steps of the trace have in common, as tracing tools spell it: 32 hexadecimal digits.
+    pub fn trace_id(self) -> String {
+        format!("{:032x}", self.trace_id)
     }
 
     /// A step within the same trace.

@@ -75,9 +75,16 @@ impl Fleet {
     pub async fn watch(&self) -> Result<impl Stream<Item = Result<FleetChange, BucketError>> + use<>, BucketError> {
         let changes = self.bucket.watch::<WorkerStatus>(">").await?;
         Ok(changes.filter_map(async |change| match change {
-            Ok((_, Change::Put(status))) => Some(Ok(FleetChange::Alive(status.value))),
-            Ok((key, Change::Gone)) => key.parse().ok().map(|worker| Ok(FleetChange::Gone(worker))),
+            Ok((key, change)) => read(&key, change).map(Ok),
             Err(error) => Some(Err(error)),
         }))
+    }
+}
+
+/// Nothing for a key that is no worker's.
+pub(crate) fn read(key: &str, change: Change<WorkerStatus>) -> Option<FleetChange> {
+    match change {
+        Change::Put(status) => Some(FleetChange::Alive(status.value)),
+        Change::Gone => key.parse().ok().map(FleetChange::Gone),
     }
 }

@@ -168,7 +168,7 @@ impl Leases {
 }
 
 /// Nothing for a key that this version does not know.
-fn read(key: &str, change: Change<Value>) -> Option<Result<LeaseChange, BucketError>> {
+pub(crate) fn read(key: &str, change: Change<Value>) -> Option<Result<LeaseChange, BucketError>> {
     if let Some(instance) = key.strip_prefix(INSTANCE) {
         let instance = instance.parse().ok()?;
         return Some(Ok(match change {

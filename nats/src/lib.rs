@@ -2,7 +2,8 @@
 //!
 //! In reading order: names ([`id`], [`party`], [`time`], [`subject`]), what is said ([`fact`], [`notice`], [`command`], [`request`]) and in which
 //! envelope ([`event`]), where it is kept ([`connection`], [`storage`]), how a fact is stored once ([`facts`], [`batch`]),
-//! and the shared state that is derived from facts ([`fleet`], [`active_calls`], [`billing_book`], [`leases`]).
+//! the shared state that is derived from facts ([`fleet`], [`active_calls`], [`billing_book`], [`leases`]), and how calls are
+//! looked at from outside ([`call_view`], [`timeline`], [`history`], [`tail`]).
 //!
 //! No service writes a subject, a stream name or a payload of its own. Dependencies run one way: services know this
 //! crate, and this crate knows no service.
@@ -34,6 +35,13 @@ pub mod active_calls;
 pub mod billing_book;
 pub mod fleet;
 pub mod leases;
+
+pub mod call_view;
+pub mod timeline;
+
+mod direct;
+pub mod history;
+pub mod tail;
 
 pub use connection::{Nats, NatsSettings};
 pub use event::{Source, TraceParent};

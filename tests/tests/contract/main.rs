@@ -11,3 +11,5 @@ mod batches;
 mod buckets;
 
 mod storage;
+
+mod reading;

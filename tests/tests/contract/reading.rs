@@ -1,0 +1,177 @@
+//! Reading facts and following buckets by direct gets.
+
+use anyhow::{Context, Result, ensure};
+use callpulse_tests::eventually::eventually;
+use nats::active_calls::{ActiveCall, ActiveCalls, CallChange};
+use nats::call_view::{CallState, CallView};
+use nats::fleet::{Fleet, FleetChange, WorkerStatus};
+use nats::history::{History, MAX_OF_CALL, Start};
+use nats::leases::{LeaseChange, Leases, Partition};
+use nats::timeline::Timeline;
+use nats::{CallId, EndReason, Fact, FactKind, Guard, TraceParent, tail};
+
+use crate::rig::{Rig, SOON, at, ended, parties, requested, rtp_detected, tick};
+
+async fn store(rig: &Rig, fact: impl Into<Fact>) -> Result<u64> {
+    let fact = fact.into();
+    let outcome = rig.facts.publish(&fact, Guard::Repeatable, TraceParent::generate());
+    outcome.await?.sequence().context("not stored")
+}
+
+fn subjects<'a>(facts: impl IntoIterator<Item = &'a nats::history::Recorded>) -> Vec<&'a str> {
+    facts.into_iter().map(|fact| fact.subject.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_calls_facts_come_in_order_with_who_said_them_and_when() -> Result<()> {
+    let rig = Rig::start().await?;
+    let history = History::new(&rig.nats);
+    let call: CallId = "c1".parse()?;
+    ensure!(history.last_sequence().await? == 0);
+    ensure!(history.of_call(&call).await?.facts.is_empty());
+    store(&rig, requested("c1")).await?;
+    store(&rig, requested("c2")).await?;
+    store(&rig, rtp_detected("c1", 0)).await?;
+    for minute in 1..=3 {
+        store(&rig, tick("c1", minute)).await?;
+    }
+    let last = store(&rig, ended("c1", EndReason::Hangup)).await?;
+    ensure!(history.last_sequence().await? == last);
+
+    let page = history.of_call(&call).await?;
+    let expected = ["requested", "rtp_detected", "tick", "tick", "tick", "ended"].map(|kind| format!("call.c1.{kind}"));
+    ensure!(subjects(&page.facts) == expected, "{page:?}");
+    ensure!(!page.more);
+    let sources: Vec<_> = page.facts.iter().filter_map(|fact| fact.source.as_deref()).collect();
+    ensure!(sources == ["/test/contract"; 6]);
+    let timeline = Timeline::new(&page, at(90_000));
+    ensure!(timeline.state == Some(CallState::Ended));
+    ensure!(timeline.minutes.stored == 3 && timeline.minutes.due == Some(1), "{timeline:?}");
+
+    let ticks = history.page(Some(FactKind::Tick), Start::Sequence(0), 2).await?;
+    ensure!(subjects(&ticks.facts) == ["call.c1.tick"; 2] && ticks.more);
+    let from = ticks.facts.last().context("none")?.sequence + 1;
+    let ticks = history.page(Some(FactKind::Tick), Start::Sequence(from), 2).await?;
+    ensure!(subjects(&ticks.facts) == ["call.c1.tick"] && !ticks.more);
+    let stored_at = page.facts.last().context("none")?.stored_at;
+    let late = history.page(None, Start::Time(stored_at), 10).await?;
+    ensure!(subjects(&late.facts).last() == Some(&"call.c1.ended"));
+    let none = history.page(None, Start::Time(stored_at.plus_millis(60_000)), 10).await?;
+    ensure!(none.facts.is_empty() && !none.more);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_very_long_call_is_read_up_to_a_bound() -> Result<()> {
+    let rig = Rig::start().await?;
+    let minutes = u32::try_from(MAX_OF_CALL)? + 5;
+    let stores = (1..=minutes).map(|minute| store(&rig, tick("c1", minute)));
+    futures::future::try_join_all(stores).await?;
+    let page = History::new(&rig.nats).of_call(&"c1".parse()?).await?;
+    ensure!(page.facts.len() == MAX_OF_CALL && page.more);
+    Ok(())
+}
+
+#[tokio::test]
+async fn many_calls_last_facts_are_enough_to_know_where_they_stand() -> Result<()> {
+    let rig = Rig::start().await?;
+    let names: Vec<String> = (0..300).map(|number| format!("c{number}")).collect();
+    let stores = names.iter().map(async |name| {
+        store(&rig, requested(name)).await?;
+        store(&rig, rtp_detected(name, 0)).await?;
+        for minute in 1..=3 {
+            store(&rig, tick(name, minute)).await?;
+        }
+        anyhow::Ok(())
+    });
+    futures::future::try_join_all(stores).await?;
+    let mut calls: Vec<CallId> = names.iter().filter_map(|name| name.parse().ok()).collect();
+    calls.push("unheard_of".parse()?);
+    let facts = History::new(&rig.nats).last_of_calls(&calls).await?;
+    ensure!(facts.len() == 900, "{} facts", facts.len());
+    for name in names {
+        let of_call = facts.iter().filter(|fact| fact.subject.starts_with(&format!("call.{name}.")));
+        let view = CallView::of(of_call).context("no view")?;
+        ensure!(view.state() == CallState::Connected && view.last_tick.map(|tick| tick.minute) == Some(3));
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn facts_are_followed_from_a_point_on_and_across_an_outage() -> Result<()> {
+    let mut rig = Rig::start().await?;
+    store(&rig, requested("before")).await?;
+    let mut tail = tail::facts(&rig.nats, History::new(&rig.nats).last_sequence().await?);
+    ensure!(tail.poll().await?.is_empty() && !tail.is_behind());
+    let stores = (0..1_500).map(|number| {
+        let rig = &rig;
+        async move { store(rig, requested(&format!("c{number}"))).await }
+    });
+    futures::future::try_join_all(stores).await?;
+    ensure!(tail.poll().await?.len() == 1_500, "more than one answer takes");
+    ensure!(tail.poll().await?.is_empty());
+    rig.server.kill()?;
+    ensure!(tail.poll().await.is_err());
+    rig.server.restart().await?;
+    store(&rig, requested("after")).await?;
+    let seen = eventually("an answer", SOON, async || Ok(tail.poll().await?)).await?;
+    ensure!(subjects(&seen) == ["call.after.requested"], "{seen:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn buckets_are_followed_with_what_goes_and_what_expires() -> Result<()> {
+    let rig = Rig::start().await?;
+    let (mut calls, mut workers, mut leases) = (
+        tail::active_calls(&rig.nats),
+        tail::workers(&rig.nats),
+        tail::leases(&rig.nats),
+    );
+    let active = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    let call = ActiveCall {
+        parties: parties("c1"),
+        node_id: "n".parse()?,
+        requested_at: at(0),
+        ring_deadline: at(1),
+        accepted: None,
+        traceparent: TraceParent::generate(),
+    };
+    let revision = active.claim(&call).await?;
+    let news: Vec<_> = calls.poll().await?.into_iter().collect::<Result<_, _>>()?;
+    ensure!(
+        matches!(&news[..], [CallChange::Active(seen)] if seen.value == call && seen.revision == revision),
+        "{news:?}"
+    );
+    active.release(&call.parties).await?;
+    let news: Vec<_> = calls.poll().await?.into_iter().collect::<Result<_, _>>()?;
+    ensure!(news == [CallChange::Gone("c1".parse()?)], "{news:?}");
+
+    let status = WorkerStatus {
+        worker_id: "mw".parse()?,
+        calls: 1,
+        capacity: 2,
+        draining: false,
+        at: at(0),
+        started_at: at(0),
+    };
+    Fleet::new(&rig.storage).beat(&status).await?;
+    let news: Vec<_> = workers.poll().await?.into_iter().collect::<Result<_, _>>()?;
+    ensure!(news == [FleetChange::Alive(status)], "{news:?}");
+    let gone = eventually("the worker's key expires", SOON, async || {
+        let news = workers.poll().await?;
+        ensure!(!news.is_empty(), "nothing yet");
+        Ok(news)
+    });
+    let gone: Vec<_> = gone.await?.into_iter().collect::<Result<_, _>>()?;
+    ensure!(gone == [FleetChange::Gone("mw".parse()?)], "{gone:?}");
+
+    let book = Leases::new(&rig.nats, &rig.storage);
+    let timer = "bt".parse()?;
+    book.announce(&timer, std::time::Duration::from_secs(60)).await?;
+    let seventh = Partition::numbered(7).context("no partition")?;
+    let lease = book.give(seventh, &timer, None).await?;
+    book.withdraw(&timer).await?;
+    let news: Vec<_> = leases.poll().await?.into_iter().collect::<Result<_, _>>()?;
+    ensure!(news == [LeaseChange::Held(seventh, lease), LeaseChange::Gone(timer)], "{news:?}");
+    Ok(())
+}
