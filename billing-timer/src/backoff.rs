@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use nats::clock::Clock;
+
 const MIN: Duration = Duration::from_millis(50);
 const MAX: Duration = Duration::from_secs(2);
 
@@ -24,36 +26,35 @@ impl Backoff {
 
     /// The wait that is due: none if nothing failed, else from half to all of a doubling time, so that instances that were
     /// cut off together do not come back together.
-    pub(crate) fn delay(self) -> Duration {
+    pub(crate) fn delay(self, clock: &dyn Clock) -> Duration {
         match self.failures.checked_sub(1) {
             None => Duration::ZERO,
-            Some(earlier) => MIN
-                .saturating_mul(1 << earlier.min(16))
-                .min(MAX)
-                .mul_f64(rand::random_range(0.5..=1.0)),
+            Some(earlier) => clock.jittered(MIN.saturating_mul(1 << earlier.min(16)).min(MAX)),
         }
     }
 
     /// Counts a failure and waits.
-    pub(crate) async fn pause(&mut self) {
+    pub(crate) async fn pause(&mut self, clock: &dyn Clock) {
         self.fail();
-        tokio::time::sleep(self.delay()).await;
+        clock.sleep(self.delay(clock)).await;
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use nats::clock::SystemClock;
+
     use super::*;
 
     #[test]
     fn waits_grow_up_to_a_limit_and_start_anew() {
         let mut backoff = Backoff::default();
-        assert_eq!(backoff.delay(), Duration::ZERO);
+        assert_eq!(backoff.delay(&SystemClock), Duration::ZERO);
         backoff.fail();
-        assert!(backoff.delay() <= MIN && backoff.delay() >= MIN / 2);
+        assert!(backoff.delay(&SystemClock) <= MIN && backoff.delay(&SystemClock) >= MIN / 2);
         (0..100).for_each(|_| backoff.fail());
-        assert!(backoff.delay() <= MAX && backoff.delay() >= MAX / 2);
+        assert!(backoff.delay(&SystemClock) <= MAX && backoff.delay(&SystemClock) >= MAX / 2);
         backoff.reset();
-        assert_eq!(backoff.delay(), Duration::ZERO);
+        assert_eq!(backoff.delay(&SystemClock), Duration::ZERO);
     }
 }

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use nats::Fact;
 use nats::batch::{BatchError, Entry};
-use nats::notice::{self, Notice};
-use nats::{Fact, FactStore, Nats};
+use nats::notice::Notice;
 
 use crate::domain::work::{DueTick, NotWritten, Ticket};
 use crate::metrics;
+use crate::world::World;
 
 /// What became of a batch.
 #[derive(Debug)]
@@ -19,9 +20,9 @@ pub(crate) struct Written {
 
 /// Stores a batch after `delay`, and tells the parties once it is stored. One attempt: the ledger has what is stored read
 /// back before the next.
-pub(crate) async fn store(nats: Nats, facts: FactStore, batch: Vec<DueTick>, delay: Duration) -> Written {
-    tokio::time::sleep(delay).await;
-    nats.connected().await;
+pub(crate) async fn store(world: World, batch: Vec<DueTick>, delay: Duration) -> Written {
+    world.clock.sleep(delay).await;
+    world.connected().await;
     let (mut tickets, mut entries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
     for DueTick {
         ticket,
@@ -37,12 +38,12 @@ pub(crate) async fn store(nats: Nats, facts: FactStore, batch: Vec<DueTick>, del
             trace: trace.child(),
         });
     }
-    let outcome = match facts.publish_batch(&entries).await {
+    let outcome = match world.facts.publish_batch(&entries).await {
         Ok(sequences) => {
-            metrics::batch_stored(entries.iter().map(|entry| entry.fact.occurred_at()));
+            metrics::batch_stored(entries.iter().map(|entry| entry.fact.occurred_at()), world.clock.now());
             for entry in &entries {
                 if let Fact::Tick(tick) = &entry.fact {
-                    notice::tell_both(&nats.client, &tick.parties, &Notice::tick(tick)).await;
+                    world.voice.tell_both(&tick.parties, &Notice::tick(tick)).await;
                 }
             }
             Ok(sequences)

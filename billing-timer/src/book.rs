@@ -1,18 +1,19 @@
 //! The book's follower: everything that is on it, then every change, and all of it again if it was lost.
 
 use std::pin::pin;
+use std::time::Instant;
 
 use futures::StreamExt;
-use nats::billing_book::{BillingBook, BillingEntry, BookChange};
+use nats::CallId;
+use nats::billing_book::{BillingEntry, BookChange};
 use nats::bucket::{BucketError, Revised};
 use nats::storage::MARKER_TTL;
-use nats::{CallId, Nats};
 use service::{BoxError, Condition};
 use tokio::sync::mpsc;
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
+use crate::world::World;
 use crate::{link, metrics};
 
 /// News that may wait for the ticker.
@@ -32,8 +33,7 @@ pub(crate) enum News {
 /// Follows the book.
 #[derive(Debug)]
 pub(crate) struct Follower {
-    pub(crate) nats: Nats,
-    pub(crate) book: BillingBook,
+    pub(crate) world: World,
     /// Holds while the book is being followed.
     pub(crate) following: Condition,
     pub(crate) news: mpsc::Sender<News>,
@@ -46,13 +46,17 @@ impl Follower {
         let mut lost_at = None;
         while let Some(outcome) = stop.run_until_cancelled(self.follow(&mut backoff, lost_at)).await {
             if self.following.holds() {
-                lost_at = Some(Instant::now());
+                lost_at = Some(self.world.clock.instant());
             }
             self.following.set(false);
             let Some(reason) = outcome else { break };
             metrics::lost("book");
             tracing::warn!(reason, "the book's watcher is lost and will be made anew");
-            if stop.run_until_cancelled(backoff.pause()).await.is_none() {
+            if stop
+                .run_until_cancelled(backoff.pause(&*self.world.clock))
+                .await
+                .is_none()
+            {
                 break;
             }
         }
@@ -61,22 +65,24 @@ impl Follower {
 
     /// The reason for which the watcher is lost; none if nobody listens any more.
     async fn follow(&self, backoff: &mut Backoff, lost_at: Option<Instant>) -> Option<String> {
-        let mut gap = pin!(link::until_gap(&self.nats).await);
-        let changes = match self.book.watch().await {
+        let mut gap = pin!(link::until_gap(&self.world.link).await);
+        let changes = match self.world.book.watch().await {
             Ok(changes) => changes,
             Err(error) => return Some(error.to_string()),
         };
         let mut changes = pin!(changes);
         backoff.reset();
         // All entries come again, and markers of those that are gone, unless it has been too long for that.
-        if lost_at.is_none_or(|lost_at| lost_at.elapsed() > MARKER_TTL / 2) {
+        let now = self.world.clock.instant();
+        if lost_at.is_none_or(|lost_at| now.duration_since(lost_at) > MARKER_TTL / 2) {
             self.news.send(News::Anew).await.ok()?;
         }
         self.following.set(true);
         loop {
             let change = tokio::select! {
-                change = changes.next() => change,
+                biased;
                 () = &mut gap => return Some("the link had a gap".to_owned()),
+                change = changes.next() => change,
             };
             let news = match change {
                 Some(Ok(BookChange::Open(entry))) => News::Open(entry.value.parties.call_id.clone(), entry),

@@ -3,16 +3,17 @@
 //! Whatever dies in between, the entry is still on the book and the rest is done by whoever reads it next; then the parties
 //! may be told twice, never not at all.
 
-use nats::billing_book::{BillingBook, BillingEntry};
+use nats::billing_book::BillingEntry;
 use nats::bucket::{BucketError, Revised};
 use nats::fact::Settled;
 use nats::facts::{Guard, Outcome};
-use nats::notice::{self, Notice};
-use nats::{Fact, FactStore, Nats, TraceParent};
+use nats::notice::Notice;
+use nats::{Fact, TraceParent};
 
 use crate::backoff::Backoff;
 use crate::domain::work::{Closing, Ticket};
 use crate::metrics;
+use crate::world::World;
 
 /// What became of an entry.
 #[derive(Debug)]
@@ -26,7 +27,7 @@ pub(crate) enum Closed {
 }
 
 /// Settles a call and takes it off the book, waiting for as long as NATS is away. May be dropped at any point.
-pub(crate) async fn close(nats: Nats, facts: FactStore, book: BillingBook, closing: Closing) -> (Ticket, Closed) {
+pub(crate) async fn close(world: World, closing: Closing) -> (Ticket, Closed) {
     let Closing {
         ticket,
         revision,
@@ -37,25 +38,25 @@ pub(crate) async fn close(nats: Nats, facts: FactStore, book: BillingBook, closi
     let settled = if stored {
         Some(settled)
     } else {
-        store(&facts, settled, trace).await
+        store(&world, settled, trace).await
     };
     let Some(settled) = settled else {
         return (ticket, Closed::Stuck);
     };
     if let Some(notice) = Notice::settled(&settled) {
-        notice::tell_both(&nats.client, &settled.parties, &notice).await;
+        world.voice.tell_both(&settled.parties, &notice).await;
     }
-    let closed = remove(&book, &settled, revision).await;
+    let closed = remove(&world, &settled, revision).await;
     (ticket, closed)
 }
 
 /// The record as it stands in the stream.
-async fn store(facts: &FactStore, settled: Settled, trace: TraceParent) -> Option<Settled> {
+async fn store(world: &World, settled: Settled, trace: TraceParent) -> Option<Settled> {
     let call = settled.parties.call_id.clone();
     let fact = Fact::Settled(settled.clone());
     let mut backoff = Backoff::default();
     loop {
-        match facts.publish(&fact, Guard::First, trace.child()).await {
+        match world.facts.publish(&fact, Guard::First, trace.child()).await {
             Ok(Outcome::Stored(_)) => {
                 metrics::settled(&settled);
                 return Some(settled);
@@ -72,7 +73,7 @@ async fn store(facts: &FactStore, settled: Settled, trace: TraceParent) -> Optio
             }
             Ok(Outcome::Refused) => {
                 tracing::warn!(call_id = %call, "a settlement is refused though none is stored, trying again");
-                backoff.pause().await;
+                backoff.pause(&*world.clock).await;
             }
             Err(error) => {
                 metrics::call_stuck("settlement");
@@ -83,13 +84,13 @@ async fn store(facts: &FactStore, settled: Settled, trace: TraceParent) -> Optio
     }
 }
 
-async fn remove(book: &BillingBook, settled: &Settled, revision: u64) -> Closed {
+async fn remove(world: &World, settled: &Settled, revision: u64) -> Closed {
     let call = &settled.parties.call_id;
     let mut backoff = Backoff::default();
     loop {
-        let error = match book.remove(call, revision).await {
+        let error = match world.book.remove(call, revision).await {
             Ok(()) => return Closed::Removed(revision),
-            Err(BucketError::Conflict { .. }) => match book.get(call).await {
+            Err(BucketError::Conflict { .. }) => match world.book.get(call).await {
                 Ok(Some(entry)) => return Closed::Changed(entry),
                 Ok(None) => return Closed::Removed(revision),
                 Err(error) => error,
@@ -97,6 +98,6 @@ async fn remove(book: &BillingBook, settled: &Settled, revision: u64) -> Closed 
             Err(error) => error,
         };
         tracing::warn!(call_id = %call, %error, "a settled call could not be taken off the book yet");
-        backoff.pause().await;
+        backoff.pause(&*world.clock).await;
     }
 }

@@ -4,22 +4,22 @@
 //! monotonic clock no later than others can take it over; that is the ticker's to observe, whatever this task waits for.
 
 use std::pin::pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use nats::NodeId;
 use nats::bucket::{BucketError, Revised};
-use nats::leases::{Lease, LeaseChange, Leases};
-use nats::{Nats, NodeId};
+use nats::leases::{Lease, LeaseChange};
 use service::{BoxError, Condition};
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::domain::lease::{Move, Occasion, View};
 use crate::domain::partition::{Holding, Partitions};
+use crate::world::World;
 use crate::{link, metrics};
 
 /// How often the word is renewed within its life.
@@ -28,8 +28,7 @@ const RENEWALS: u32 = 3;
 /// Holds leases.
 #[derive(Debug)]
 pub(crate) struct Tenant {
-    pub(crate) nats: Nats,
-    pub(crate) leases: Leases,
+    pub(crate) world: World,
     pub(crate) instance: NodeId,
     pub(crate) ttl: Duration,
     /// Holds while the bucket is watched and this instance is announced.
@@ -63,14 +62,18 @@ impl Tenant {
             self.announced.set(false);
             metrics::lost("leases");
             tracing::warn!(reason, "the leases' watcher is lost and will be made anew");
-            if stop.run_until_cancelled(backoff.pause()).await.is_none() {
+            if stop
+                .run_until_cancelled(backoff.pause(&*self.world.clock))
+                .await
+                .is_none()
+            {
                 break;
             }
         }
         self.holding.send_replace(Holding::default());
         // If NATS is away, the word expires by itself.
-        if self.nats.link().borrow().up
-            && let Err(error) = self.leases.withdraw(&self.instance).await
+        if self.world.is_up()
+            && let Err(error) = self.world.leases.withdraw(&self.instance).await
         {
             tracing::warn!(%error, "the leases could not be given up, and will expire");
         }
@@ -79,23 +82,24 @@ impl Tenant {
 
     /// The reason for which the watcher is lost.
     async fn hold(&self, backoff: &mut Backoff) -> String {
-        let mut gap = pin!(link::until_gap(&self.nats).await);
-        let changes = match self.leases.watch().await {
+        let mut gap = pin!(link::until_gap(&self.world.link).await);
+        let changes = match self.world.leases.watch().await {
             Ok(changes) => changes,
             Err(error) => return error.to_string(),
         };
         let mut changes = pin!(changes);
         backoff.reset();
         let mut session = Session::default();
-        let mut renewal = interval(self.ttl / RENEWALS);
-        renewal.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut renew_at = self.world.clock.instant();
         loop {
-            let lapse = self.holding.borrow().until.map(Instant::from_std);
+            let lapse = self.holding.borrow().until;
             let occasion = tokio::select! {
+                biased;
+                () = &mut gap => return "the link had a gap".to_owned(),
                 change = changes.next() => match change {
                     Some(Ok(change)) => {
                         if matches!(&change, LeaseChange::Gone(instance) if *instance == self.instance) {
-                            renewal.reset_immediately();
+                            renew_at = self.world.clock.instant();
                         }
                         session.view.learn(change);
                         Occasion::Change
@@ -107,17 +111,17 @@ impl Tenant {
                     Some(Err(error)) => return error.to_string(),
                     None => return "the stream of changes ended".to_owned(),
                 },
-                _ = renewal.tick() => {
+                () = self.until(Some(renew_at)) => {
+                    renew_at = self.world.clock.instant() + self.ttl / RENEWALS;
                     self.renew(&mut session);
                     continue;
                 }
                 Some(done) = session.writes.next() => self.note(&mut session, done),
-                () = lapsed(lapse), if self.announced.holds() => {
+                () = self.until(lapse), if self.announced.holds() => {
                     self.announced.set(false);
                     tracing::warn!("the leases could not be renewed in time, nothing is ticked");
                     continue;
                 }
-                () = &mut gap => return "the link had a gap".to_owned(),
             };
             let complete = session
                 .first_word
@@ -133,12 +137,12 @@ impl Tenant {
             return;
         }
         session.announcing = true;
-        let (leases, instance, ttl) = (self.leases.clone(), self.instance.clone(), self.ttl);
+        let (world, instance, ttl) = (self.world.clone(), self.instance.clone(), self.ttl);
         session.writes.push(
             async move {
                 // Before it is sent, since the server may count from any moment after.
-                let sent_at = Instant::now();
-                Done::Announced(sent_at, leases.announce(&instance, ttl).await)
+                let sent_at = world.clock.instant();
+                Done::Announced(sent_at, world.leases.announce(&instance, ttl).await)
             }
             .boxed(),
         );
@@ -151,7 +155,7 @@ impl Tenant {
                 match outcome {
                     Ok(revision) => {
                         session.first_word.get_or_insert(revision);
-                        let until = Some((sent_at + self.ttl).into_std());
+                        let until = Some(sent_at + self.ttl);
                         self.holding.send_modify(|holding| holding.until = until);
                         return Occasion::Renewal;
                     }
@@ -186,7 +190,7 @@ impl Tenant {
             .holding
             .borrow()
             .until
-            .is_none_or(|until| until <= Instant::now().into_std());
+            .is_none_or(|until| until <= self.world.clock.instant());
         self.announced.set(lives && !lapsed);
         if lapsed {
             return;
@@ -196,7 +200,7 @@ impl Tenant {
                 continue;
             }
             session.moving = session.moving.with(step.partition);
-            let leases = self.leases.clone();
+            let leases = self.world.leases.clone();
             session.writes.push(
                 async move {
                     let given = leases.give(step.partition, &step.to, step.revision).await;
@@ -209,11 +213,15 @@ impl Tenant {
             tracing::debug!(held = partitions.len(), "the leases are renewed");
         }
     }
-}
 
-async fn lapsed(at: Option<Instant>) {
-    match at {
-        Some(at) => sleep_until(at).await,
-        None => std::future::pending().await,
+    /// Until a moment; for ever if there is none.
+    async fn until(&self, at: Option<Instant>) {
+        match at {
+            Some(at) => {
+                let now = self.world.clock.instant();
+                self.world.clock.sleep(at.saturating_duration_since(now)).await;
+            }
+            None => std::future::pending().await,
+        }
     }
 }

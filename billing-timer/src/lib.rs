@@ -26,18 +26,21 @@ mod position;
 
 pub mod domain;
 
+pub mod world;
+
 mod backoff;
 mod link;
 mod metrics;
 #[cfg(test)]
 mod testing;
 
-use nats::billing_book::BillingBook;
-use nats::leases::Leases;
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use nats::storage::Storage;
-use nats::{FactStore, Nats, NodeId, Source};
-use service::{BoxError, Shell};
+use nats::{Nats, NodeId};
+use service::{BoxError, Health, Shell};
 use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::book::Follower;
 use crate::domain::partition::Holding;
@@ -45,9 +48,16 @@ use crate::intake::Intake;
 use crate::leases::Tenant;
 pub use crate::settings::Settings;
 use crate::ticker::Ticker;
+use crate::world::World;
 
 /// The package's name, as facts and logs bear it.
 pub const NAME: &str = "billing-timer";
+
+/// What holds while the parts do their work: facts are consumed, the book is followed, the leases are renewed.
+const PARTS_READY: [&str; 3] = [CONSUMING, FOLLOWING, ANNOUNCED];
+const CONSUMING: &str = "consumer";
+const FOLLOWING: &str = "book";
+const ANNOUNCED: &str = "leases";
 
 /// Runs the service until its shell is stopped.
 ///
@@ -60,9 +70,8 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     };
     let connected = shell.health.condition("nats");
     let stored = shell.health.condition("streams");
-    let consuming = shell.health.condition("consumer");
-    let following = shell.health.condition("book");
-    let announced = shell.health.condition("leases");
+    // Known from the start, so that nobody is ready before they hold.
+    PARTS_READY.iter().for_each(|name| drop(shell.health.condition(name)));
 
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {instance}")).await?;
@@ -84,37 +93,10 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let storage = storage?;
     stored.set(true);
 
-    let facts = FactStore::new(&nats, &storage, Source::new(NAME, &instance));
-    let book = BillingBook::new(&storage);
-    let (holder, holding) = watch::channel(Holding::default());
-    let (sender, news) = mpsc::channel(book::NEWS_CAPACITY);
-    let intake = Intake::new(&nats, &storage, &facts, settings.intake, consuming);
-    let follower = Follower {
-        nats: nats.clone(),
-        book: book.clone(),
-        following,
-        news: sender,
-    };
-    let tenant = Tenant {
-        nats: nats.clone(),
-        leases: Leases::new(&nats, &storage),
-        instance,
-        ttl: settings.lease_ttl(),
-        announced,
-        holding: holder,
-    };
-    let ticker = Ticker {
-        nats: nats.clone(),
-        facts,
-        book,
-        terms: settings.terms(),
-        news,
-        holding,
-    };
-    tasks.spawn("intake", intake.run(shell.stop.clone()));
-    tasks.spawn("book", follower.run(shell.stop.clone()));
-    tasks.spawn("leases", tenant.run(shell.stop.clone()));
-    tasks.spawn("ticker", ticker.run(shell.stop.clone()));
+    let world = World::new(&nats, &storage, &instance);
+    for (name, part) in parts(&world, &settings, &instance, &shell.health, &shell.stop) {
+        tasks.spawn(name, part);
+    }
     let outcome = tasks.join().await;
 
     if nats.link().borrow().up {
@@ -124,4 +106,45 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         }
     }
     Ok(outcome?)
+}
+
+/// What runs side by side in an instance, by name: each until `stop`, and then until its work is done.
+pub fn parts(
+    world: &World,
+    settings: &Settings,
+    instance: &NodeId,
+    health: &Health,
+    stop: &CancellationToken,
+) -> [(&'static str, BoxFuture<'static, Result<(), BoxError>>); 4] {
+    let (holder, holding) = watch::channel(Holding::default());
+    let (sender, news) = mpsc::channel(book::NEWS_CAPACITY);
+    let intake = Intake {
+        world: world.clone(),
+        settings: settings.intake,
+        consuming: health.condition(CONSUMING),
+    };
+    let follower = Follower {
+        world: world.clone(),
+        following: health.condition(FOLLOWING),
+        news: sender,
+    };
+    let tenant = Tenant {
+        world: world.clone(),
+        instance: instance.clone(),
+        ttl: settings.lease_ttl(),
+        announced: health.condition(ANNOUNCED),
+        holding: holder,
+    };
+    let ticker = Ticker {
+        world: world.clone(),
+        terms: settings.terms(),
+        news,
+        holding,
+    };
+    [
+        ("intake", intake.run(stop.clone()).boxed()),
+        ("book", follower.run(stop.clone()).boxed()),
+        ("leases", tenant.run(stop.clone()).boxed()),
+        ("ticker", ticker.run(stop.clone()).boxed()),
+    ]
 }

@@ -12,8 +12,8 @@ pub(crate) fn active_calls(calls: usize) {
 }
 
 /// A batch of ticks is stored; each was due at its time.
-pub(crate) fn batch_stored(due: impl ExactSizeIterator<Item = Timestamp>) {
-    let (size, now) = (due.len(), Timestamp::now());
+pub(crate) fn batch_stored(due: impl ExactSizeIterator<Item = Timestamp>, now: Timestamp) {
+    let size = due.len();
     counter!("callpulse_billing_batches_total", "outcome" => "stored").increment(1);
     counter!("callpulse_billing_ticks_total").increment(u64::try_from(size).unwrap_or(u64::MAX));
     gauge!("callpulse_billing_last_batch_size").set(to_f64(size));

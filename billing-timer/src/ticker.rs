@@ -9,14 +9,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
+use nats::Timestamp;
 use nats::batch::MAX_BATCH;
-use nats::billing_book::BillingBook;
 use nats::facts::FactError;
-use nats::notice::{self, Notice};
-use nats::{FactStore, Nats, Timestamp};
+use nats::notice::Notice;
 use service::BoxError;
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
@@ -28,6 +26,7 @@ use crate::domain::partition::Holding;
 use crate::domain::shelf::Shelf;
 use crate::domain::terms::Terms;
 use crate::domain::work::{Position, Ticket};
+use crate::world::World;
 use crate::{metrics, overdue, position};
 
 /// Positions read at a time.
@@ -48,9 +47,7 @@ const UNREADABLE_DELAY: Duration = Duration::from_secs(60);
 /// What the ticker needs.
 #[derive(Debug)]
 pub(crate) struct Ticker {
-    pub(crate) nats: Nats,
-    pub(crate) facts: FactStore,
-    pub(crate) book: BillingBook,
+    pub(crate) world: World,
     pub(crate) terms: Terms,
     pub(crate) news: mpsc::Receiver<News>,
     pub(crate) holding: watch::Receiver<Holding>,
@@ -75,7 +72,7 @@ impl Ticker {
         let mut backoff = Backoff::default();
         let mut news = Vec::with_capacity(NEWS_CAPACITY);
         loop {
-            let now = Timestamp::now();
+            let now = self.world.clock.now();
             let lapse = self.hold(&mut ledger, &mut shelf, now);
             ledger.wake(now);
             self.start(&mut ledger, &mut work, backoff, now);
@@ -84,20 +81,23 @@ impl Ticker {
                 .next_wake()
                 .map_or(LONGEST_NAP, |wake| wake.until(now).min(LONGEST_NAP))
                 .min(lapse);
+            // In this order: what comes back is bounded by what is out, so it leaves its turn to the news.
             tokio::select! {
+                biased;
                 () = stop.cancelled() => break,
+                Some(written) = work.batches.next() => note_batch(&mut ledger, &mut backoff, written, self.world.clock.now()),
+                Some((ticket, position)) = work.reads.next() => self.note_position(&mut ledger, &ticket, position).await,
+                Some((ticket, closed)) = work.closings.next() => note_closing(&mut ledger, &ticket, closed, self.world.clock.now()),
+                Some(ticket) = work.asks.next() => ledger.asked_to_end(&ticket, self.world.clock.now()),
+                Ok(()) = self.holding.changed() => {}
                 received = self.news.recv_many(&mut news, NEWS_CAPACITY) => {
                     if received == 0 {
                         break;
                     }
-                    news.drain(..).for_each(|news| learn(&mut ledger, &mut shelf, news));
+                    let now = self.world.clock.now();
+                    news.drain(..).for_each(|news| learn(&mut ledger, &mut shelf, news, now));
                 }
-                Some((ticket, position)) = work.reads.next() => self.note_position(&mut ledger, &ticket, position).await,
-                Some(written) = work.batches.next() => note_batch(&mut ledger, &mut backoff, written),
-                Some((ticket, closed)) = work.closings.next() => note_closing(&mut ledger, &ticket, closed),
-                Some(ticket) = work.asks.next() => ledger.asked_to_end(&ticket, Timestamp::now()),
-                Ok(()) = self.holding.changed() => {}
-                () = tokio::time::sleep(nap) => {}
+                () = self.world.clock.sleep(nap) => {}
             }
         }
         // Under the drain's deadline. What is not finished then will be, by whoever comes next.
@@ -108,7 +108,7 @@ impl Ticker {
 
     /// Ticks what is held at this moment, and says for how long that is so.
     fn hold(&mut self, ledger: &mut Ledger, shelf: &mut Shelf, now: Timestamp) -> Duration {
-        let (holding, instant) = (*self.holding.borrow_and_update(), Instant::now().into_std());
+        let (holding, instant) = (*self.holding.borrow_and_update(), self.world.clock.instant());
         let partitions = holding.at(instant);
         if partitions != shelf.held() {
             tracing::info!(held = partitions.len(), "ticking other partitions now");
@@ -125,7 +125,7 @@ impl Ticker {
         while work.reads.len() < MAX_READS
             && let Some(ticket) = ledger.next_read()
         {
-            let facts = self.facts.clone();
+            let facts = self.world.facts.clone();
             work.reads.push(
                 async move {
                     let position = position::read(&facts, &ticket.call).await;
@@ -140,28 +140,27 @@ impl Ticker {
                 break;
             }
             work.batches
-                .push(batch::store(self.nats.clone(), self.facts.clone(), due, backoff.delay()).boxed());
+                .push(batch::store(self.world.clone(), due, backoff.delay(&*self.world.clock)).boxed());
         }
         while work.closings.len() < MAX_CLOSINGS
             && let Some(closing) = ledger.next_closing(now)
         {
-            let (nats, facts, book) = (self.nats.clone(), self.facts.clone(), self.book.clone());
-            work.closings.push(closing::close(nats, facts, book, closing).boxed());
+            work.closings.push(closing::close(self.world.clone(), closing).boxed());
         }
         while work.asks.len() < MAX_ASKS
             && let Some(ticket) = ledger.next_overdue(now)
         {
-            work.asks.push(overdue::ask_to_end(self.nats.clone(), ticket).boxed());
+            work.asks.push(overdue::ask_to_end(self.world.clone(), ticket).boxed());
         }
     }
 
     async fn note_position(&self, ledger: &mut Ledger, ticket: &Ticket, position: Result<Position, FactError>) {
-        let now = Timestamp::now();
+        let now = self.world.clock.now();
         match position {
             Ok(position) => {
                 let reading = ledger.read(ticket, position, now);
                 if let Some(tick) = reading.confirmed {
-                    notice::tell_both(&self.nats.client, &tick.parties, &Notice::tick(&tick)).await;
+                    self.world.voice.tell_both(&tick.parties, &Notice::tick(&tick)).await;
                 }
                 if let Some(contradiction) = reading.contradiction {
                     metrics::call_stuck("contradiction");
@@ -181,16 +180,15 @@ impl Ticker {
     }
 }
 
-fn learn(ledger: &mut Ledger, shelf: &mut Shelf, news: News) {
+fn learn(ledger: &mut Ledger, shelf: &mut Shelf, news: News, now: Timestamp) {
     match news {
         News::Anew => shelf.forget(ledger),
-        News::Open(call, entry) => shelf.open(ledger, call, entry, Timestamp::now()),
+        News::Open(call, entry) => shelf.open(ledger, call, entry, now),
         News::Closed(call) => shelf.close(ledger, &call),
     }
 }
 
-fn note_batch(ledger: &mut Ledger, backoff: &mut Backoff, written: Written) {
-    let now = Timestamp::now();
+fn note_batch(ledger: &mut Ledger, backoff: &mut Backoff, written: Written, now: Timestamp) {
     match written.outcome {
         Ok(sequences) => {
             backoff.reset();
@@ -210,10 +208,10 @@ fn note_batch(ledger: &mut Ledger, backoff: &mut Backoff, written: Written) {
     }
 }
 
-fn note_closing(ledger: &mut Ledger, ticket: &Ticket, closed: Closed) {
+fn note_closing(ledger: &mut Ledger, ticket: &Ticket, closed: Closed, now: Timestamp) {
     match closed {
         Closed::Removed(revision) => ledger.closed(ticket, revision),
-        Closed::Changed(entry) => ledger.changed(ticket, entry, Timestamp::now()),
+        Closed::Changed(entry) => ledger.changed(ticket, entry, now),
         Closed::Stuck => {}
     }
 }

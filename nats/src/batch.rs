@@ -1,10 +1,7 @@
 //! Atomic batches: many facts stored by one flush, all or none, each under its own guard.
 //!
-//! Source: NATS ADR-50 (nats-server 2.12). The entries of a batch are contiguous in the stream, so the acknowledgement of
-//! the last one gives the sequences of all.
+//! Source: NATS ADR-50 (nats-server 2.12); how it is said to the server: [`crate::log`].
 
-use async_nats::jetstream::response::Response;
-use serde::Deserialize;
 use thiserror::Error;
 
 use crate::event::TraceParent;
@@ -13,10 +10,6 @@ use crate::facts::{FactError, FactStore, Guard};
 
 /// The most facts in one batch (a limit of the server).
 pub const MAX_BATCH: usize = 1000;
-
-const BATCH_ID: &str = "Nats-Batch-Id";
-const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
-const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 
 /// One fact of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,13 +42,6 @@ pub enum BatchError {
     Fact(#[from] FactError),
 }
 
-#[derive(Deserialize)]
-struct Acknowledgement {
-    seq: u64,
-    #[serde(default)]
-    count: Option<usize>,
-}
-
 impl FactStore {
     /// Stores all entries or none, and gives the sequence of each. One attempt: what to do about a refusal is the caller's.
     ///
@@ -65,46 +51,13 @@ impl FactStore {
         if entries.is_empty() || entries.len() > MAX_BATCH {
             return Err(BatchError::Size(entries.len()));
         }
-        let id = uuid::Uuid::now_v7().simple().to_string();
-        let client = self.client();
-        let unacknowledged = |error: &dyn std::fmt::Display| BatchError::Unacknowledged(error.to_string());
-        let mut answer = None;
-        for (number, entry) in (1..).zip(entries) {
+        let mut publications = Vec::with_capacity(entries.len());
+        for entry in entries {
             if entry.guard == Guard::Repeatable {
                 return Err(BatchError::Unguarded(entry.fact.subject()));
             }
-            let mut message = self
-                .message(&entry.fact, entry.guard, entry.trace)?
-                .outbound_message(entry.fact.subject());
-            let mut headers = message.headers.take().unwrap_or_default();
-            headers.insert(BATCH_ID, id.as_str());
-            headers.insert(BATCH_SEQUENCE, number.to_string());
-            if number < entries.len() {
-                let sent = client
-                    .publish_with_headers(message.subject, headers, message.payload)
-                    .await;
-                sent.map_err(|error| unacknowledged(&error))?;
-            } else {
-                // The server answers once, at the commit: also if it threw the batch away at an earlier entry.
-                headers.insert(BATCH_COMMIT, "1");
-                let commit = async_nats::Request::new().headers(headers).payload(message.payload);
-                let sent = client.send_request(message.subject, commit).await;
-                answer = Some(sent.map_err(|error| unacknowledged(&error))?);
-            }
+            publications.push(self.publication(&entry.fact, entry.guard, entry.trace)?);
         }
-        let answer = answer.ok_or(BatchError::Size(0))?;
-        match serde_json::from_slice::<Response<Acknowledgement>>(&answer.payload) {
-            Ok(Response::Ok(ack)) if ack.count.unwrap_or(1) == entries.len() => {
-                let first = ack.seq.saturating_sub(entries.len() as u64 - 1);
-                Ok((first..=ack.seq).collect())
-            }
-            Ok(Response::Ok(ack)) => Err(BatchError::Unacknowledged(format!(
-                "{} of {} entries are acknowledged",
-                ack.count.unwrap_or(1),
-                entries.len()
-            ))),
-            Ok(Response::Err { error }) => Err(BatchError::Refused(error.to_string())),
-            Err(error) => Err(unacknowledged(&error)),
-        }
+        self.log().publish_batch(publications).await
     }
 }

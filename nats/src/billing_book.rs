@@ -1,5 +1,7 @@
 //! Bucket `billing_active`: the calls being billed, from the first fact that concerns billing to their settlement.
 
+use std::sync::Arc;
+
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
@@ -7,6 +9,7 @@ use crate::bucket::{Bucket, BucketError, Change, Revised};
 use crate::event::TraceParent;
 use crate::fact::{EndReason, Ended};
 use crate::id::CallId;
+use crate::key_value::KeyValue;
 use crate::party::Parties;
 use crate::storage::Storage;
 use crate::time::Timestamp;
@@ -68,6 +71,13 @@ impl BillingBook {
     pub fn new(storage: &Storage) -> Self {
         Self {
             bucket: Bucket::new(storage.billing_active.clone()),
+        }
+    }
+
+    /// In another bucket: a simulation's.
+    pub fn over(keys: Arc<dyn KeyValue>) -> Self {
+        Self {
+            bucket: Bucket::over(keys),
         }
     }
 

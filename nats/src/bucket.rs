@@ -1,8 +1,8 @@
 //! A key-value bucket with JSON values: what the typed buckets share.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
 
-use crate::storage::MARKER_TTL;
+use crate::key_value::{JetStreamKeys, KeyValue};
 
 /// Why a bucket did not do as asked.
 #[derive(Debug, Error)]
@@ -59,85 +59,57 @@ pub enum Change<T> {
 
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {
-    store: kv::Store,
+    keys: Arc<dyn KeyValue>,
 }
 
 impl Bucket {
     pub(crate) fn new(store: kv::Store) -> Self {
-        Self { store }
+        Self::over(Arc::new(JetStreamKeys { store, jetstream: None }))
+    }
+
+    /// For [`Bucket::put_for`].
+    pub(crate) fn expiring(jetstream: jetstream::Context, store: kv::Store) -> Self {
+        let jetstream = Some(jetstream);
+        Self::over(Arc::new(JetStreamKeys { store, jetstream }))
+    }
+
+    pub(crate) fn over(keys: Arc<dyn KeyValue>) -> Self {
+        Self { keys }
     }
 
     pub(crate) async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Revised<T>>, BucketError> {
-        let entry = self.store.entry(key).await.map_err(|error| unavailable(key, &error))?;
-        match entry {
-            Some(entry) if entry.operation == kv::Operation::Put => {
-                let value = decode(key, &entry.value)?;
-                Ok(Some(Revised {
-                    value,
-                    revision: entry.revision,
-                }))
-            }
-            _ => Ok(None),
-        }
+        let Some(Revised { value, revision }) = self.keys.get(key).await? else {
+            return Ok(None);
+        };
+        let value = decode(key, &value)?;
+        Ok(Some(Revised { value, revision }))
     }
 
     pub(crate) async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<u64, BucketError> {
-        self.store
-            .create(key, encode(key, value)?)
-            .await
-            .map_err(|error| match error.kind() {
-                kv::CreateErrorKind::AlreadyExists => BucketError::Conflict { key: key.to_owned() },
-                _ => unavailable(key, &error),
-            })
+        self.keys.create(key, encode(key, value)?).await
     }
 
     pub(crate) async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<u64, BucketError> {
-        self.store
-            .put(key, encode(key, value)?)
-            .await
-            .map_err(|error| unavailable(key, &error))
+        self.keys.put(key, encode(key, value)?).await
     }
 
     /// Expires if it is not put again within `ttl`, of which the server counts whole seconds.
-    pub(crate) async fn put_for<T: Serialize>(
-        &self,
-        jetstream: &jetstream::Context,
-        key: &str,
-        value: &T,
-        ttl: Duration,
-    ) -> Result<u64, BucketError> {
-        let message = PublishMessage::build().payload(encode(key, value)?).ttl(ttl);
-        let subject = format!("{}{key}", self.store.prefix);
-        let publish = async { jetstream.send_publish(subject, message).await?.await };
-        let acknowledgement = publish.await.map_err(|error| unavailable(key, &error))?;
-        Ok(acknowledgement.sequence)
+    pub(crate) async fn put_for<T: Serialize>(&self, key: &str, value: &T, ttl: Duration) -> Result<u64, BucketError> {
+        self.keys.put_for(key, encode(key, value)?, ttl).await
     }
 
     /// Whatever is there. Leaves nothing behind but a marker, which expires.
     pub(crate) async fn clear(&self, key: &str) -> Result<(), BucketError> {
-        let purged = self.store.purge_with_ttl(key, MARKER_TTL).await;
-        purged.map_err(|error| unavailable(key, &error))
+        self.keys.clear(key).await
     }
 
     pub(crate) async fn update<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, BucketError> {
-        self.store
-            .update(key, encode(key, value)?, revision)
-            .await
-            .map_err(|error| match error.kind() {
-                kv::UpdateErrorKind::WrongLastRevision => BucketError::Conflict { key: key.to_owned() },
-                _ => unavailable(key, &error),
-            })
+        self.keys.update(key, encode(key, value)?, revision).await
     }
 
     /// Leaves nothing behind but a marker, which expires.
     pub(crate) async fn remove(&self, key: &str, revision: u64) -> Result<(), BucketError> {
-        self.store
-            .purge_expect_revision_with_ttl(key, revision, MARKER_TTL)
-            .await
-            .map_err(|error| match error.kind() {
-                kv::PurgeErrorKind::WrongLastRevision => BucketError::Conflict { key: key.to_owned() },
-                _ => unavailable(key, &error),
-            })
+        self.keys.remove(key, revision).await
     }
 
     /// All keys that match `pattern` as they are, then every change. The stream ends when the watcher is lost: watch again.
@@ -145,26 +117,17 @@ impl Bucket {
         &self,
         pattern: &str,
     ) -> Result<impl Stream<Item = Result<(String, Change<T>), BucketError>> + use<T>, BucketError> {
-        let watch = self
-            .store
-            .watch_with_history(pattern)
-            .await
-            .map_err(|error| unavailable(pattern, &error))?;
-        let pattern = pattern.to_owned();
-        Ok(watch.map(move |entry| {
-            let entry = entry.map_err(|error| unavailable(&pattern, &error))?;
-            let change = match entry.operation {
-                kv::Operation::Put if !entry.value.is_empty() => {
-                    let value = decode(&entry.key, &entry.value)?;
-                    Change::Put(Revised {
-                        value,
-                        revision: entry.revision,
-                    })
-                }
-                // The marker that the server writes for an expired key has no operation header, and no value.
-                _ => Change::Gone,
+        let changes = self.keys.watch(pattern).await?;
+        Ok(changes.map(|change| {
+            let (key, change) = change?;
+            let change = match change {
+                Change::Put(Revised { value, revision }) => Change::Put(Revised {
+                    value: decode(&key, &value)?,
+                    revision,
+                }),
+                Change::Gone => Change::Gone,
             };
-            Ok((entry.key, change))
+            Ok((key, change))
         }))
     }
 }
@@ -183,12 +146,4 @@ fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, BucketError
         key: key.to_owned(),
         error,
     })
-}
-
-fn unavailable(key: &str, error: &dyn std::error::Error) -> BucketError {
-    let source = error.source().map(|source| format!(" ({source})")).unwrap_or_default();
-    BucketError::Unavailable {
-        key: key.to_owned(),
-        reason: format!("{error}{source}"),
-    }
 }

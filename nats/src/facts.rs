@@ -5,18 +5,18 @@
 //! answered by reading back what is stored: the same content means that an earlier attempt had come through.
 //! Source: NATS documentation, JetStream headers; measured facts in the project's design notes.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream::context::PublishErrorKind;
-use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind};
-use async_nats::{HeaderMap, header, jetstream};
+use async_nats::{HeaderMap, header};
 use thiserror::Error;
 
+use crate::clock::{Clock, SystemClock};
 use crate::connection::Nats;
 use crate::event::{self, Source, TraceParent};
 use crate::fact::{DecodeError, Fact, FactKind};
 use crate::id::CallId;
+use crate::log::{JetStreamLog, Log, NotAcknowledged, Publication, StoredMessage};
 use crate::storage::{CALLS, Storage};
 use crate::subject;
 
@@ -106,19 +106,24 @@ pub enum FactError {
 /// The stream of facts, as one service sees it.
 #[derive(Debug, Clone)]
 pub struct FactStore {
-    jetstream: jetstream::Context,
-    calls: jetstream::stream::Stream,
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
     source: Source,
 }
 
 impl FactStore {
     /// `source` is what the facts of this process bear as their CloudEvents source.
     pub fn new(nats: &Nats, storage: &Storage, source: Source) -> Self {
-        Self {
+        let log = JetStreamLog {
             jetstream: nats.jetstream.clone(),
             calls: storage.calls.clone(),
-            source,
-        }
+        };
+        Self::over(Arc::new(log), Arc::new(SystemClock), source)
+    }
+
+    /// Over another stream, by another clock: a simulation's.
+    pub fn over(log: Arc<dyn Log>, clock: Arc<dyn Clock>, source: Source) -> Self {
+        Self { log, clock, source }
     }
 
     /// Stores a fact under its guard, trying again with growing delays until the server acknowledges or refuses.
@@ -129,49 +134,42 @@ impl FactStore {
     /// # Errors
     /// [`FactError`] if trying again cannot help.
     pub async fn publish(&self, fact: &Fact, guard: Guard, trace: TraceParent) -> Result<Outcome, FactError> {
-        let subject = fact.subject();
-        let message = self.message(fact, guard, trace)?;
+        let publication = self.publication(fact, guard, trace)?;
+        let subject = publication.subject.clone();
         let mut delay = RETRY_DELAY_MIN;
         loop {
-            let attempt = async {
-                self.jetstream
-                    .send_publish(subject.clone(), message.clone())
-                    .await?
-                    .await
-            };
-            match attempt.await {
+            match self.log.publish(publication.clone()).await {
                 Ok(ack) if ack.duplicate => return Ok(Outcome::AlreadyStored(ack.sequence)),
                 Ok(ack) => return Ok(Outcome::Stored(ack.sequence)),
-                Err(error) => match error.kind() {
-                    PublishErrorKind::WrongLastSequence => match self.refused(fact).await {
-                        Err(FactError::Read { reason, .. }) => {
-                            tracing::warn!(%subject, reason, "a refused fact could not be read back, trying again");
-                        }
-                        outcome => return outcome,
-                    },
-                    PublishErrorKind::MaxPayloadExceeded => {
-                        return Err(FactError::Refused {
-                            subject,
-                            reason: error.to_string(),
-                        });
+                Err(NotAcknowledged::WrongLastSequence) => match self.refused(fact).await {
+                    Err(FactError::Read { reason, .. }) => {
+                        tracing::warn!(%subject, reason, "a refused fact could not be read back, trying again");
                     }
-                    _ => tracing::warn!(%subject, %error, "a fact is not acknowledged yet, trying again"),
+                    outcome => return outcome,
                 },
+                Err(NotAcknowledged::Unacceptable(reason)) => return Err(FactError::Refused { subject, reason }),
+                Err(NotAcknowledged::Unanswered(error)) => {
+                    tracing::warn!(%subject, %error, "a fact is not acknowledged yet, trying again");
+                }
             }
-            tokio::time::sleep(jittered(delay)).await;
+            self.clock.sleep(self.clock.jittered(delay)).await;
             delay = (delay * 2).min(RETRY_DELAY_MAX);
         }
     }
 
-    pub(crate) fn client(&self) -> async_nats::Client {
-        self.jetstream.client()
+    pub(crate) fn log(&self) -> &dyn Log {
+        self.log.as_ref()
     }
 
-    /// The headers and payload with which [`FactStore::publish`] would store a fact.
-    pub(crate) fn message(&self, fact: &Fact, guard: Guard, trace: TraceParent) -> Result<PublishMessage, FactError> {
+    /// What [`FactStore::publish`] sends for a fact.
+    pub(crate) fn publication(&self, fact: &Fact, guard: Guard, trace: TraceParent) -> Result<Publication, FactError> {
         let mut headers = event::headers(fact, &self.source, trace);
         guard_headers(&mut headers, fact, guard);
-        Ok(PublishMessage::build().payload(fact.encode()?).headers(headers))
+        Ok(Publication {
+            subject: fact.subject(),
+            headers,
+            payload: fact.encode()?,
+        })
     }
 
     async fn refused(&self, fact: &Fact) -> Result<Outcome, FactError> {
@@ -202,12 +200,13 @@ impl FactStore {
         let mut failure = String::new();
         for attempt in 0..READ_ATTEMPTS {
             if attempt > 0 {
-                tokio::time::sleep(jittered(RETRY_DELAY_MIN * 2u32.saturating_pow(attempt))).await;
+                let delay = RETRY_DELAY_MIN * 2u32.saturating_pow(attempt);
+                self.clock.sleep(self.clock.jittered(delay)).await;
             }
-            match self.calls.get_last_raw_message_by_subject(&subject).await {
-                Ok(message) => return Ok(Some(stored(&message)?)),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(None),
-                Err(error) => failure = error.to_string(),
+            match self.log.last(subject.clone()).await {
+                Ok(Some(message)) => return Ok(Some(stored(&message)?)),
+                Ok(None) => return Ok(None),
+                Err(reason) => failure = reason,
             }
         }
         Err(FactError::Read {
@@ -222,22 +221,15 @@ impl FactStore {
     /// As [`FactStore::last`].
     pub async fn next_of_call(&self, call: &CallId, sequence: u64) -> Result<Option<StoredFact>, FactError> {
         let subject = subject::facts_of(call);
-        match self
-            .calls
-            .direct_get_next_for_subject(subject.clone(), Some(sequence))
-            .await
-        {
-            Ok(message) => Ok(Some(stored(&message)?)),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(FactError::Read {
-                subject,
-                reason: error.to_string(),
-            }),
+        match self.log.next(subject.clone(), sequence).await {
+            Ok(Some(message)) => Ok(Some(stored(&message)?)),
+            Ok(None) => Ok(None),
+            Err(reason) => Err(FactError::Read { subject, reason }),
         }
     }
 }
 
-fn stored(message: &jetstream::message::StreamMessage) -> Result<StoredFact, FactError> {
+fn stored(message: &StoredMessage) -> Result<StoredFact, FactError> {
     Ok(StoredFact {
         fact: Fact::decode(&message.subject, &message.payload)?,
         sequence: message.sequence,
@@ -257,9 +249,4 @@ fn guard_headers(headers: &mut HeaderMap, fact: &Fact, guard: Guard) {
         Guard::Repeatable => return headers.insert(header::NATS_MESSAGE_ID, fact.event_id()),
     };
     headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
-}
-
-/// Between half and all of `delay`, so that publishers that were cut off together do not come back together.
-pub(crate) fn jittered(delay: Duration) -> Duration {
-    delay.mul_f64(rand::random_range(0.5..=1.0))
 }

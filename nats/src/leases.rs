@@ -7,16 +7,18 @@
 //! Two instances that both take a partition for theirs are harmless: the chain of ticks lets one through. So nothing here
 //! is a lock, and changes need no handshake.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::jetstream;
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::bucket::{Bucket, BucketError, Change, Revised};
+use crate::clock::{Clock, SystemClock};
 use crate::connection::Nats;
 use crate::id::{CallId, NodeId};
+use crate::key_value::KeyValue;
 use crate::storage::Storage;
 use crate::time::Timestamp;
 
@@ -94,8 +96,8 @@ pub enum LeaseChange {
 /// The bucket.
 #[derive(Debug, Clone)]
 pub struct Leases {
-    jetstream: jetstream::Context,
     bucket: Bucket,
+    clock: Arc<dyn Clock>,
 }
 
 const INSTANCE: &str = "instance.";
@@ -105,8 +107,16 @@ impl Leases {
     /// From the opened storage.
     pub fn new(nats: &Nats, storage: &Storage) -> Self {
         Self {
-            jetstream: nats.jetstream.clone(),
-            bucket: Bucket::new(storage.billing_leases.clone()),
+            bucket: Bucket::expiring(nats.jetstream.clone(), storage.billing_leases.clone()),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// In another bucket, by another clock: a simulation's.
+    pub fn over(keys: Arc<dyn KeyValue>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            bucket: Bucket::over(keys),
+            clock,
         }
     }
 
@@ -118,10 +128,10 @@ impl Leases {
         let key = format!("{INSTANCE}{instance}");
         let value = Instance {
             instance_id: instance.clone(),
-            at: Timestamp::now(),
+            at: self.clock.now(),
         };
         let ttl = Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0));
-        self.bucket.put_for(&self.jetstream, &key, &value, ttl).await
+        self.bucket.put_for(&key, &value, ttl).await
     }
 
     /// An instance that stops says so, and its partitions are free at once.
@@ -145,7 +155,7 @@ impl Leases {
         let key = format!("{PARTITION}{}", partition.number());
         let value = Lease {
             instance_id: instance.clone(),
-            since: Timestamp::now(),
+            since: self.clock.now(),
         };
         let revision = match revision {
             Some(revision) => self.bucket.update(&key, &value, revision).await?,

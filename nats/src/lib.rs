@@ -1,7 +1,7 @@
 //! The contract between callpulse's parts: what is said on NATS, where, and with which guarantees.
 //!
-//! In reading order: names ([`id`], [`party`], [`time`], [`subject`]), what is said ([`fact`], [`notice`], [`command`], [`request`]) and in which
-//! envelope ([`event`]), where it is kept ([`connection`], [`storage`]), how a fact is stored once ([`facts`], [`batch`]),
+//! In reading order: names ([`id`], [`party`], [`time`], [`clock`], [`subject`]), what is said ([`fact`], [`notice`], [`command`], [`request`]) and in which
+//! envelope ([`event`]), where it is kept ([`connection`], [`storage`]), how a fact is stored once ([`facts`], [`batch`], [`log`]),
 //! the shared state that is derived from facts ([`fleet`], [`active_calls`], [`billing_book`], [`leases`]), and how calls are
 //! looked at from outside ([`call_view`], [`timeline`], [`history`], [`tail`]).
 //!
@@ -11,6 +11,8 @@
 pub mod id;
 pub mod party;
 pub mod time;
+
+pub mod clock;
 
 pub mod subject;
 
@@ -27,9 +29,11 @@ pub mod storage;
 
 pub mod batch;
 pub mod facts;
+pub mod log;
 pub mod parking;
 
 pub mod bucket;
+pub mod key_value;
 
 pub mod active_calls;
 pub mod billing_book;

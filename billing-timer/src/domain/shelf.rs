@@ -2,7 +2,7 @@
 //!
 //! Every instance knows all entries, so that one that takes over a partition has its calls in hand.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use nats::billing_book::BillingEntry;
 use nats::bucket::Revised;
@@ -12,13 +12,14 @@ use nats::{CallId, Timestamp};
 use super::ledger::Ledger;
 use super::partition::Partitions;
 
-type Entries = HashMap<CallId, Revised<BillingEntry>>;
+/// In order, so that the same news always makes the same work.
+type Entries = BTreeMap<CallId, Revised<BillingEntry>>;
 
 /// The entries, and whose calls are in the ledger. Bounded as the book is.
 #[derive(Debug, Default)]
 pub struct Shelf {
     held: Partitions,
-    entries: HashMap<Partition, Entries>,
+    entries: BTreeMap<Partition, Entries>,
 }
 
 impl Shelf {
@@ -29,7 +30,7 @@ impl Shelf {
 
     /// How many entries there are, of all partitions.
     pub fn len(&self) -> usize {
-        self.entries.values().map(HashMap::len).sum()
+        self.entries.values().map(BTreeMap::len).sum()
     }
 
     /// Whether there are none.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream;
 use nats::bucket::BucketError;
 use nats::fact::{Ended, RtpDetected};
 use nats::facts::FactError;
-use nats::{CallId, Fact, FactKind, Timestamp, TraceParent, parking};
+use nats::{CallId, Fact, FactKind, Timestamp, TraceParent};
 use thiserror::Error;
 
-use super::{CONSUMER, Intake, give_back};
+use super::feed::Delivery;
+use super::{Intake, give_back};
 use crate::domain::entry;
 use crate::metrics;
 
@@ -26,41 +26,43 @@ enum NotEntered {
 }
 
 impl Intake {
-    pub(super) async fn handle(&self, message: jetstream::Message) {
-        let fact = match Fact::decode(&message.subject, &message.payload) {
+    pub(super) async fn handle(&self, message: Box<dyn Delivery>) {
+        let fact = match Fact::decode(message.subject(), message.payload()) {
             Ok(fact) => fact,
-            Err(error) => return self.park(&message, &error.to_string()).await,
+            Err(error) => return park(message.as_ref(), &error.to_string()).await,
         };
-        let trace = TraceParent::of(message.headers.as_ref());
+        let trace = TraceParent::of(message.headers());
         match self.enter(&fact, trace).await {
             Ok(outcome) => {
                 metrics::taken_in(fact.kind().as_str(), outcome);
-                if let Err(error) = message.double_ack().await {
+                if let Err(error) = message.acknowledge().await {
                     tracing::warn!(call_id = %fact.call_id(), %error, "an entered fact is not acknowledged, and will come again");
                 }
             }
             Err(error) => {
                 metrics::taken_in(fact.kind().as_str(), "failed");
                 tracing::warn!(call_id = %fact.call_id(), fact = %fact.kind(), %error, "a fact could not be entered yet");
-                give_back(&message, Some(RETRY_DELAY)).await;
+                give_back(message.as_ref(), Some(RETRY_DELAY)).await;
             }
         }
     }
 
     async fn enter(&self, fact: &Fact, trace: TraceParent) -> Result<&'static str, NotEntered> {
         let call = fact.call_id();
-        if self.facts.last(call, FactKind::Settled).await?.is_some() {
+        if self.world.facts.last(call, FactKind::Settled).await?.is_some() {
             return Ok("settled_before");
         }
         match fact {
             Fact::RtpDetected(fact) => {
-                self.book
+                self.world
+                    .book
                     .upsert(call, |entry| entry::connected(entry, fact, trace))
                     .await?;
             }
             Fact::Ended(fact) => {
                 let connected_at = self.beginning(call, fact).await?;
-                self.book
+                self.world
+                    .book
                     .upsert(call, |entry| entry::ended(entry, fact, connected_at, trace))
                     .await?;
             }
@@ -72,12 +74,12 @@ impl Intake {
 
     /// When the call began, for an `ended` that may have overtaken its `rtp_detected` on the way here.
     async fn beginning(&self, call: &CallId, fact: &Ended) -> Result<Option<Timestamp>, NotEntered> {
-        if let Some(entry) = self.book.get(call).await?
+        if let Some(entry) = self.world.book.get(call).await?
             && entry.value.connected_at.is_some()
         {
             return Ok(entry.value.connected_at);
         }
-        match self.facts.last(call, FactKind::RtpDetected).await {
+        match self.world.facts.last(call, FactKind::RtpDetected).await {
             Ok(Some(stored)) => match stored.fact {
                 Fact::RtpDetected(RtpDetected { connected_at, .. }) => Ok(Some(connected_at)),
                 _ => Ok(fact.connected_at),
@@ -96,14 +98,14 @@ impl Intake {
             Err(error) => Err(error.into()),
         }
     }
+}
 
-    async fn park(&self, message: &jetstream::Message, reason: &str) {
-        match parking::park_delivery(&self.nats, CONSUMER, message, reason).await {
-            Ok(()) => metrics::parked(),
-            Err(error) => {
-                tracing::warn!(%error, "a message could not be parked yet");
-                give_back(message, Some(RETRY_DELAY)).await;
-            }
+async fn park(message: &dyn Delivery, reason: &str) {
+    match message.park(reason).await {
+        Ok(()) => metrics::parked(),
+        Err(error) => {
+            tracing::warn!(%error, "a message could not be parked yet");
+            give_back(message, Some(RETRY_DELAY)).await;
         }
     }
 }
