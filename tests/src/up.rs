@@ -72,6 +72,7 @@ async fn run(screen: &Screen, folder: &Path, options: &Options) -> Result<()> {
     let facts = Facts::connect(&stack.nats.url()).await?;
     let _onlooker = Onlooker::new(*screen, &facts).await?;
     introduce(screen, &stack)?;
+    invite(screen, &stack)?;
     tokio::select! {
         outcome = interrupted() => outcome?,
         outcome = look_after(&mut stack) => outcome?,
@@ -142,6 +143,34 @@ fn introduce(screen: &Screen, stack: &Stack) -> Result<()> {
         "  more: WS_EDGE__JWT__SECRET={} target/debug/ws-edge token --role user --sub user_002",
         token::SECRET
     ));
+    Ok(())
+}
+
+/// Addresses to click on: nodes and tokens are in them, behind the `#`, which no browser sends.
+fn invite(screen: &Screen, stack: &Stack) -> Result<()> {
+    let (first, last) = (stack.edge(0)?, stack.edge(EDGE_PORTS.len() - 1)?);
+    let user = token::good_for(Role::User, USER, TOKEN_LIFETIME)?;
+    let otomo = token::good_for(Role::Otomo, OTOMO, TOKEN_LIFETIME)?;
+    screen.heading("To call from: open one of these in a browser");
+    for (what, tone, url) in [
+        (
+            "both sides",
+            Tone::Good,
+            format!("http://{first}/#user={user}&otomo={otomo}"),
+        ),
+        (
+            "the user's window",
+            Tone::User,
+            format!("http://{first}/?role=user&call={OTOMO}#token={user}"),
+        ),
+        (
+            "the otomo's window",
+            Tone::Otomo,
+            format!("http://{last}/?role=otomo#token={otomo}"),
+        ),
+    ] {
+        screen.plain(tone, &format!("  {what:<18} {url}"));
+    }
     screen.heading("Every fact, as it is stored");
     Ok(())
 }
@@ -156,7 +185,7 @@ async fn look_after(stack: &mut Stack) -> Result<()> {
             .iter_mut()
             .chain(&mut stack.workers)
             .chain(&mut stack.timers);
-        for child in services.map(Service::child_mut).chain([stack.nats.child_mut()]) {
+        for child in services.map(Service::child_mut).chain(stack.nats.children_mut()) {
             if let Some(status) = child.ended().context("looking after the processes")? {
                 bail!("{} ended by itself ({status}):\n{}", child.name(), child.log_tail());
             }

@@ -1,0 +1,143 @@
+/** The page: its head, one or two sides, its foot. */
+
+import { readAddress } from './address.ts';
+import { button, el, setText } from './dom.ts';
+import { listenToKeys } from './keys.ts';
+import {
+  setLanguage,
+  setRingSound,
+  setTheme,
+  storedLanguage,
+  storedRingSound,
+  storedTheme,
+  THEMES,
+} from './preferences.ts';
+import { type Page, Side } from './side.ts';
+import { readClaims } from './token.ts';
+import { speaker } from './words.ts';
+
+/** How often what passes with time is looked at, in milliseconds: a second's turn is not to be seen late. */
+const LOOK_MS = 200;
+/** Whom a user calls who knows of nobody: the otomo of the development tokens. */
+const SOMEBODY = 'otomo_777';
+
+let language = storedLanguage();
+let isRingAudible = storedRingSound();
+
+const address = readAddress(location.search, location.hash);
+forgetTokens();
+
+const socketUrl = new URL('/ws', location.href);
+socketUrl.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
+socketUrl.search = socketUrl.hash = '';
+const page: Page = { socketUrl: String(socketUrl), language: () => language, isRingAudible: () => isRingAudible };
+
+const otomo = readClaims(address.tokens.otomo ?? '')?.sub;
+const sides = new Map(
+  address.roles.map((role) => [
+    role,
+    new Side(page, {
+      role,
+      token: address.tokens[role] ?? null,
+      callee: address.callee ?? otomo ?? SOMEBODY,
+      isListening: address.roles.length === 1,
+    }),
+  ]),
+);
+
+const tagline = el('p');
+const languageChoice = button('language', 'small', () => {
+  language = language === 'en' ? 'ja' : 'en';
+  setLanguage(language);
+  render();
+});
+const themeChoice = button('theme', 'small', () => {
+  setTheme(THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length] ?? 'system');
+  render();
+});
+const ringChoice = button('ring-sound', 'small', () => {
+  isRingAudible = !isRingAudible;
+  setRingSound(isRingAudible);
+  render();
+});
+const keysTitle = el('summary');
+const keys = (['tab', 'enter', 'escape', 'mute'] as const).map((key) => ({ key, element: el('li') }));
+
+document.body.append(
+  el(
+    'header',
+    { class: 'top' },
+    el(
+      'div',
+      { class: 'brand' },
+      el('img', { src: '/assets/icon.svg', alt: '', width: '32', height: '32' }),
+      el('div', {}, el('h1', {}, 'callpulse'), tagline),
+    ),
+    el('div', { class: 'choices' }, ringChoice, themeChoice, languageChoice),
+  ),
+  el(
+    'main',
+    { class: 'sides', 'data-count': String(sides.size) },
+    ...[...sides.values()].map(({ element }) => element),
+  ),
+  el(
+    'footer',
+    { class: 'foot' },
+    el('details', {}, keysTitle, el('ul', {}, ...keys.map(({ element }) => element))),
+  ),
+);
+
+function render(): void {
+  const text = speaker(language);
+  document.documentElement.lang = language;
+  document.title = text('page.title');
+  setText(tagline, text('page.tagline'));
+  setText(languageChoice, text('page.language'));
+  languageChoice.lang = language === 'en' ? 'ja' : 'en';
+  languageChoice.title = text('page.language.hint');
+  setText(themeChoice, text(`page.theme.${storedTheme()}`));
+  setText(ringChoice, text(isRingAudible ? 'page.ring.on' : 'page.ring.off'));
+  ringChoice.setAttribute('aria-pressed', String(isRingAudible));
+  setText(keysTitle, text('page.keys'));
+  for (const { key, element } of keys) {
+    setText(element, text(`page.keys.${key}`));
+  }
+  for (const side of sides.values()) {
+    side.render();
+  }
+}
+
+function animate(): void {
+  for (const side of sides.values()) {
+    side.renderLevel();
+  }
+  requestAnimationFrame(animate);
+}
+
+/** Tokens do not stay in the address, where a look over the shoulder finds them; the tab keeps them. */
+function forgetTokens(): void {
+  if (location.hash !== '') {
+    history.replaceState(null, '', location.pathname + location.search);
+  }
+}
+
+listenToKeys([...sides.values()]);
+render();
+setInterval(() => {
+  for (const side of sides.values()) {
+    side.render();
+  }
+}, LOOK_MS);
+requestAnimationFrame(animate);
+
+// Another token behind the `#` of a page that is open already.
+addEventListener('hashchange', () => {
+  const { tokens } = readAddress(location.search, location.hash);
+  forgetTokens();
+  for (const [role, side] of sides) {
+    const token = tokens[role];
+    if (token !== undefined) {
+      side.signIn(token);
+    }
+  }
+});

@@ -1,0 +1,89 @@
+/** The sentences of a side, by what it shows. */
+
+import { exactSpan } from './clock.ts';
+import type { Model } from './model.ts';
+import { say, type Blanks, type Key, type Language } from './strings.ts';
+
+/** Says something in the language that the page has at the moment. */
+export type Say = (key: Key, blanks?: Blanks) => string;
+
+export function speaker(language: Language): Say {
+  return (key, blanks) => say(language, key, blanks);
+}
+
+/** The state, in large. */
+export function stateText(model: Model, text: Say): string {
+  switch (model.stage) {
+    case 'idle':
+      return text(`state.idle.${model.role}`);
+    case 'incoming':
+      return text('state.incoming', { peer: model.call?.peerId ?? '' });
+    default:
+      return text(`state.${model.stage}`);
+  }
+}
+
+/** The line below it. */
+export function detailText(model: Model, text: Say): string {
+  const { call, stage } = model;
+  switch (stage) {
+    case 'out':
+    case 'connecting':
+    case 'requesting':
+    case 'accepted':
+      return text(`detail.${stage}`);
+    case 'idle':
+      return text(`detail.idle.${model.role}`);
+    case 'ringing':
+    case 'incoming':
+      return text(`detail.${stage}`, { peer: call?.peerId ?? '', seconds: model.secondsLeft });
+    case 'connected':
+      return minuteText(model, text);
+    case 'ended':
+      return endText(model, text);
+  }
+}
+
+function minuteText({ minute }: Model, text: Say): string {
+  return minute === 0 ? text('detail.connected.0') : text('detail.connected.n', { minute });
+}
+
+function endText({ call }: Model, text: Say): string {
+  if (call?.connectedAt == null) {
+    return text('detail.ended.never');
+  }
+  const { durationMs, billedMinutes } = call.end ?? {};
+  if (durationMs == null || billedMinutes == null) {
+    return text('record.pending');
+  }
+  return text('detail.ended', { duration: exactSpan(durationMs), minutes: billedMinutes });
+}
+
+/** What is amiss while the call goes on; null if nothing is. */
+export function noteText(model: Model, text: Say): string | null {
+  if (model.missed !== 'nobody') {
+    return text(`lost.${model.missed}`, { peer: model.call?.peerId ?? '' });
+  }
+  if (model.stage === 'connected' && model.call?.isMuted === true) {
+    return text('muted.me');
+  }
+  return model.mayRejoin && model.link === 'online' ? text('sound.none') : null;
+}
+
+/** What a screen reader is told: what has changed, and no clock. */
+export function announcement(model: Model, text: Say): string {
+  const said = [stateText(model, text)];
+  if (model.stage === 'connected') {
+    said.push(minuteText(model, text));
+  } else if (model.stage === 'ended') {
+    said.push(endText(model, text));
+  }
+  const note = noteText(model, text);
+  if (note !== null) {
+    said.push(note);
+  }
+  if (model.link === 'offline') {
+    said.push(text('link.offline'));
+  }
+  return said.join(' ');
+}
