@@ -24,6 +24,8 @@ mod closing;
 mod overdue;
 mod position;
 
+pub mod reconcile;
+
 pub mod domain;
 
 pub mod world;

@@ -48,6 +48,8 @@ pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
     ("$JS.API.STREAM.MSG.DELETE.CALLS", &[]),
     ("$JS.API.STREAM.SNAPSHOT.CALLS", &[]),
     ("$JS.API.STREAM.RESTORE.CALLS", &[]),
+    ("$JS.API.DIRECT.GET.CALLS", &[TIMER]),
+    ("$JS.API.DIRECT.GET.PARKED", &[TIMER]),
     ("CALLPULSE.API.DIRECT.GET.CALLS.call.c.ended", &[OBSERVER, WALLET]),
     ("$JS.API.DIRECT.GET.KV_active_calls.$KV.active_calls.x", &[WORKER, EDGE]),
     ("$JS.API.CONSUMER.CREATE.CALLS", &[]),

@@ -1,0 +1,417 @@
+//! A clean history has no differences; each way to spoil it has its own.
+
+use std::time::Duration;
+
+use nats::fact::{Ended, Requested, Settled};
+use nats::{EndReason, FactKind};
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::terms::Charge;
+use crate::testing::{at, ended, parties, rtp_detected, tick};
+
+const SECOND: i64 = 1_000;
+const MINUTE: i64 = 60 * SECOND;
+const HOUR: i64 = 60 * MINUTE;
+const DAY: i64 = 24 * HOUR;
+
+const TERMS: Terms = Terms {
+    interval_ms: 60_000,
+    charge: Charge::Full,
+    max_call_duration_ms: Some(4 * 3_600_000),
+};
+
+/// When it is stored, and what.
+type Stored = Vec<(i64, Fact)>;
+
+fn window(from: i64, to: i64) -> Window {
+    Window {
+        from: at(from),
+        to: at(to),
+        grace: Duration::from_secs(600),
+    }
+}
+
+fn requested(call: &str, moment: i64) -> Fact {
+    Requested {
+        parties: parties(call),
+        requested_at: at(moment),
+    }
+    .into()
+}
+
+fn settled(call: &str, connected: Option<i64>, ended: i64) -> Settled {
+    let duration = connected.map_or(0, |connected| ended - connected);
+    let minutes = u32::try_from(duration / MINUTE).unwrap();
+    Settled {
+        parties: parties(call),
+        connected_at: connected.map(at),
+        ended_at: at(ended),
+        duration_ms: u64::try_from(duration).unwrap(),
+        ticks: minutes,
+        over_ticks: 0,
+        billed_minutes: minutes,
+        reason: EndReason::Hangup,
+    }
+}
+
+/// A call as the services store it.
+fn call(name: &str, connected: i64, duration: i64) -> Stored {
+    let over = connected + duration;
+    let mut stored = vec![
+        (connected - 5 * SECOND, requested(name, connected - 5 * SECOND)),
+        (connected + 1, rtp_detected(name, connected).into()),
+    ];
+    for minute in 1..=duration / MINUTE {
+        let due = connected + minute * MINUTE;
+        let number = u32::try_from(minute).unwrap();
+        stored.push((due + 3, tick(name, number, connected, due).into()));
+    }
+    stored.push((over + 4, ended(name, over, Some(connected)).into()));
+    stored.push((over + 5, settled(name, Some(connected), over).into()));
+    stored
+}
+
+/// As the shell does it, over a stream with these messages.
+fn reconcile(mut stored: Stored, window: Window) -> (Vec<Difference>, Summary) {
+    stored.sort_by_key(|(stored_at, _)| *stored_at);
+    let stream: Vec<Sighting> = (1..)
+        .zip(stored)
+        .map(|(sequence, (stored_at, fact))| Sighting {
+            sequence,
+            stored_at: at(stored_at),
+            fact,
+        })
+        .collect();
+    let mut audit = Audit::new(TERMS, window);
+    let read = window.reading_from(&TERMS)..window.reading_to();
+    for sighting in stream.iter().filter(|sighting| read.contains(&sighting.stored_at)) {
+        audit.pass_to(sighting.stored_at);
+        if audit.lacks_history(&sighting.fact) {
+            let call = sighting.fact.call_id();
+            let earlier = stream.iter().filter(|earlier| earlier.sequence < sighting.sequence);
+            for earlier in earlier.filter(|earlier| earlier.fact.call_id() == call) {
+                audit.recall(earlier.clone()).unwrap();
+            }
+            audit.recalled(call, sighting.stored_at);
+        }
+        audit.take(sighting.clone()).unwrap();
+    }
+    let mut found = audit.found();
+    let (rest, summary) = audit.finish();
+    found.extend(rest);
+    (found, summary)
+}
+
+fn kinds(differences: &[Difference]) -> Vec<Kind> {
+    differences.iter().map(|difference| difference.kind).collect()
+}
+
+/// The kinds that a call of three and a half minutes shows once it is spoilt.
+fn spoilt(spoil: impl FnOnce(&mut Stored)) -> Vec<Kind> {
+    let mut stored = call("c1", HOUR, 3 * MINUTE + 30 * SECOND);
+    spoil(&mut stored);
+    // One that goes on, so that the stream does.
+    stored.extend(call("other", HOUR, 2 * HOUR));
+    let (found, summary) = reconcile(stored, window(0, DAY));
+    assert_eq!(summary.differences.values().sum::<u64>(), found.len() as u64);
+    assert!(
+        found
+            .iter()
+            .all(|difference| difference.call_id == Some("c1".parse().unwrap()))
+    );
+    kinds(&found)
+}
+
+fn index(stored: &Stored, kind: FactKind) -> usize {
+    stored.iter().position(|(_, fact)| fact.kind() == kind).unwrap()
+}
+
+fn remove(kind: FactKind) -> impl FnOnce(&mut Stored) {
+    move |stored| {
+        stored.remove(index(stored, kind));
+    }
+}
+
+fn double(kind: FactKind) -> impl FnOnce(&mut Stored) {
+    move |stored| {
+        let (stored_at, fact) = stored[index(stored, kind)].clone();
+        stored.push((stored_at + 60 * SECOND, fact));
+    }
+}
+
+fn with_settled(change: impl FnOnce(&mut Settled)) -> impl FnOnce(&mut Stored) {
+    |stored| match stored.last_mut() {
+        Some((_, Fact::Settled(settled))) => change(settled),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn with_ended(change: impl FnOnce(&mut Ended)) -> impl FnOnce(&mut Stored) {
+    |stored| {
+        let index = index(stored, FactKind::Ended);
+        match &mut stored[index].1 {
+            Fact::Ended(ended) => change(ended),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_clean_call_is_counted() {
+    let (found, summary) = reconcile(call("c1", HOUR, 3 * MINUTE + 30 * SECOND), window(0, DAY));
+    assert_eq!(found, []);
+    let expected = Summary {
+        calls: 1,
+        connected: 1,
+        settled: 1,
+        billed_minutes: 3,
+        ticks_due: 3,
+        ticks_stored: 3,
+        ..Summary::default()
+    };
+    assert_eq!(summary, expected);
+    assert!(summary.is_clean());
+}
+
+#[test]
+fn a_call_that_never_connected_is_clean_with_a_bill_of_nothing() {
+    let stored = vec![
+        (0, requested("c1", 0)),
+        (9, ended("c1", 9, None).into()),
+        (10, settled("c1", None, 9).into()),
+    ];
+    let (found, summary) = reconcile(stored, window(0, DAY));
+    assert_eq!((found, summary.calls, summary.connected), (vec![], 1, 0));
+}
+
+#[test]
+fn what_is_lost_is_told() {
+    assert_eq!(spoilt(remove(FactKind::Requested)), []);
+    assert_eq!(spoilt(remove(FactKind::Tick)), [Kind::TickMissing]);
+    assert_eq!(spoilt(remove(FactKind::Ended)), [Kind::SettledWithoutEnd]);
+    assert_eq!(spoilt(remove(FactKind::Settled)), [Kind::NotSettled]);
+    assert_eq!(
+        spoilt(remove(FactKind::RtpDetected)),
+        [Kind::TickUnconnected, Kind::Beginning]
+    );
+    let all_ticks = |stored: &mut Stored| stored.retain(|(_, fact)| fact.kind() != FactKind::Tick);
+    assert_eq!(spoilt(all_ticks), [Kind::TickMissing]);
+    let all_after_the_second = |stored: &mut Stored| stored.truncate(4);
+    assert_eq!(spoilt(all_after_the_second), [Kind::TickMissing, Kind::NotEnded]);
+}
+
+#[test]
+fn what_is_there_twice_is_told() {
+    assert_eq!(spoilt(double(FactKind::RtpDetected)), [Kind::ConnectedTwice]);
+    assert_eq!(spoilt(double(FactKind::Ended)), [Kind::EndedTwice]);
+    assert_eq!(spoilt(double(FactKind::Settled)), [Kind::SettledTwice]);
+    assert_eq!(spoilt(double(FactKind::Tick)), [Kind::TickDoubled]);
+    let second_chain = |stored: &mut Stored| {
+        for minute in 1..=3u32 {
+            let due = HOUR + i64::from(minute) * MINUTE;
+            stored.push((due + 50, tick("c1", minute, HOUR, due).into()));
+        }
+    };
+    assert_eq!(spoilt(second_chain), [Kind::TickDoubled; 3]);
+}
+
+#[test]
+fn a_late_second_settlement_is_told_though_the_call_was_forgotten() {
+    let late = |stored: &mut Stored| {
+        let mut second = settled("c1", Some(HOUR), HOUR + 3 * MINUTE + 30 * SECOND);
+        second.billed_minutes = 4;
+        stored.push((3 * HOUR, second.into()));
+    };
+    assert_eq!(spoilt(late), [Kind::SettledTwice]);
+    // By the window in which it was stored, and no other.
+    let mut stored = call("c1", HOUR, MINUTE);
+    late(&mut stored);
+    let told = |from, to| kinds(&reconcile(stored.clone(), window(from, to)).0);
+    assert_eq!(told(0, 2 * HOUR), []);
+    assert_eq!(told(2 * HOUR, 4 * HOUR), [Kind::SettledTwice]);
+    assert_eq!(told(4 * HOUR, 6 * HOUR), []);
+}
+
+#[test]
+fn ticks_that_are_wrong_are_told() {
+    let swap = |stored: &mut Stored| {
+        stored[3].0 += 2 * MINUTE;
+    };
+    assert_eq!(spoilt(swap), [Kind::TickOutOfOrder]);
+    let shift = |stored: &mut Stored| stored[3].1 = tick("c1", 2, HOUR, HOUR + 2 * MINUTE + 1).into();
+    assert_eq!(spoilt(shift), [Kind::TickTime]);
+    let other_beginning = |stored: &mut Stored| stored[3].1 = tick("c1", 2, HOUR + 7, HOUR + 2 * MINUTE + 7).into();
+    assert_eq!(spoilt(other_beginning), [Kind::Beginning]);
+    let beyond = |stored: &mut Stored| {
+        let due = HOUR + 4 * MINUTE;
+        stored.push((due, tick("c1", 4, HOUR, due).into()));
+    };
+    assert_eq!(spoilt(beyond), [Kind::TickBeyondEnd]);
+    let announced = |stored: &mut Stored| {
+        beyond(stored);
+        let last = stored.len() - 2;
+        match &mut stored[last].1 {
+            Fact::Settled(settled) => settled.over_ticks = 1,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(spoilt(announced), []);
+}
+
+#[test]
+fn each_field_of_the_settlement_is_compared() {
+    for change in [
+        |settled: &mut Settled| settled.billed_minutes += 1,
+        |settled: &mut Settled| settled.ticks -= 1,
+        |settled: &mut Settled| settled.duration_ms += 1,
+        |settled: &mut Settled| settled.over_ticks = 1,
+        |settled: &mut Settled| settled.ended_at = at(7),
+        |settled: &mut Settled| settled.connected_at = None,
+        |settled: &mut Settled| settled.reason = EndReason::Terminated,
+    ] {
+        assert_eq!(spoilt(with_settled(change)), [Kind::Settlement]);
+    }
+    let other_user = |settled: &mut Settled| settled.parties.user_id = "somebody".parse().unwrap();
+    assert_eq!(spoilt(with_settled(other_user)), [Kind::Parties]);
+    assert_eq!(spoilt(with_ended(|ended| ended.connected_at = None)), []);
+    assert_eq!(
+        spoilt(with_ended(|ended| ended.connected_at = Some(at(7)))),
+        [Kind::Beginning]
+    );
+}
+
+#[test]
+fn a_call_of_another_interval_is_told_once_and_judged_by_its_own() {
+    let half_minutes = |stored: &mut Stored| {
+        stored.retain(|(_, fact)| fact.kind() != FactKind::Tick);
+        for number in 1..=7u32 {
+            let due = HOUR + i64::from(number) * MINUTE / 2;
+            stored.push((due + 3, tick("c1", number, HOUR, due).into()));
+        }
+        let settlement = index(stored, FactKind::Settled);
+        match &mut stored[settlement].1 {
+            Fact::Settled(settled) => (settled.ticks, settled.billed_minutes) = (7, 7),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(spoilt(half_minutes), [Kind::MinuteLength]);
+}
+
+#[test]
+fn a_running_call_is_judged_by_what_was_due() {
+    let mut stored = call("c1", 23 * HOUR, 3 * HOUR);
+    let summary = |stored: &Stored| reconcile(stored.clone(), window(0, DAY));
+    let (found, counted) = summary(&stored);
+    assert_eq!((found, counted.running, counted.ticks_due), (vec![], 1, 60));
+    let tenth = stored
+        .iter()
+        .position(|(_, fact)| matches!(fact, Fact::Tick(tick) if tick.minute == 10));
+    stored.remove(tenth.unwrap());
+    assert_eq!(kinds(&summary(&stored).0), [Kind::TickMissing]);
+    // Billing stopped altogether. What became due right at the window's end may be late.
+    stored.retain(|(stored_at, _)| *stored_at < DAY - MINUTE);
+    stored.extend(call("other", 23 * HOUR, 2 * HOUR));
+    let (found, counted) = summary(&stored);
+    assert_eq!((kinds(&found), counted.running), (vec![Kind::TickMissing; 2], 2));
+}
+
+#[test]
+fn a_call_that_should_long_be_over_is_told_by_one_window() {
+    // Nothing is stored of it after its first minutes.
+    let mut stored = call("c1", HOUR, 10 * MINUTE);
+    stored.truncate(2);
+    stored.extend(call("other", 20 * HOUR, MINUTE));
+    let told = |from: i64, to: i64| kinds(&reconcile(stored.clone(), window(from * HOUR, to * HOUR)).0);
+    assert_eq!(told(0, 4), [Kind::TickMissing]);
+    assert_eq!(told(4, 8), [Kind::TickMissing, Kind::NotEnded]);
+    assert_eq!(told(8, 24), []);
+}
+
+#[test]
+fn messages_that_cannot_be_read_are_told_by_their_window() {
+    let mut audit = Audit::new(TERMS, window(0, DAY));
+    for stored_at in [-1, 5, DAY] {
+        audit.unreadable(
+            Some("c1".parse().unwrap()),
+            9,
+            at(stored_at),
+            "not a tick: …".to_owned(),
+        );
+        audit.parked(None, None, at(stored_at), "parked.x.y with …".to_owned());
+    }
+    assert_eq!(kinds(&audit.found()), [Kind::Unreadable, Kind::Parked]);
+}
+
+#[test]
+fn nothing_is_held_of_calls_that_are_over() {
+    let mut audit = Audit::new(TERMS, window(0, DAY));
+    let mut most = 0;
+    for number in 0..2_000i64 {
+        for (stored_at, fact) in call(&format!("c{number}"), number * MINUTE, 30 * SECOND) {
+            let sighting = Sighting {
+                sequence: u64::try_from(number).unwrap(),
+                stored_at: at(stored_at),
+                fact,
+            };
+            audit.pass_to(sighting.stored_at);
+            audit.take(sighting).unwrap();
+        }
+        most = most.max(audit.open_calls());
+    }
+    assert!(most <= 12, "{most}: ten minutes of grace, a call a minute");
+    assert_eq!(audit.found(), []);
+}
+
+/// Calls as they may be: when they connect and how long they are.
+fn calls() -> impl Strategy<Value = Vec<(i64, i64)>> {
+    prop::collection::vec((5 * SECOND..DAY, 0..2 * HOUR), 1..12)
+}
+
+fn stream(calls: &[(i64, i64)]) -> Stored {
+    let calls = calls.iter().enumerate();
+    calls
+        .flat_map(|(number, (connected, duration))| call(&format!("c{number}"), *connected, *duration))
+        .collect()
+}
+
+proptest! {
+    #[test]
+    fn windows_that_follow_each_other_judge_every_call_once(calls in calls(), mut cuts in prop::collection::vec(0..DAY, 0..5)) {
+        cuts.extend([-HOUR, 2 * DAY]);
+        cuts.sort_unstable();
+        let (mut judged, mut billed) = (0, 0);
+        for cut in cuts.windows(2) {
+            let (found, summary) = reconcile(stream(&calls), window(cut[0], cut[1]));
+            prop_assert_eq!(found, vec![]);
+            judged += summary.calls - summary.running;
+            billed += summary.billed_minutes;
+        }
+        prop_assert_eq!(judged, calls.len() as u64);
+        let minutes: i64 = calls.iter().map(|(_, duration)| duration / MINUTE).sum();
+        prop_assert_eq!(billed, u64::try_from(minutes).unwrap());
+    }
+
+    #[test]
+    fn whichever_fact_is_lost_or_doubled_is_told_of_its_call(
+        calls in calls(),
+        which in any::<prop::sample::Index>(),
+        lost in any::<bool>(),
+        cut in 0..2 * DAY,
+        delay in 0..DAY,
+    ) {
+        let mut stored = stream(&calls);
+        stored.retain(|(_, fact)| fact.kind() != FactKind::Requested);
+        let index = which.index(stored.len());
+        let (stored_at, fact) = stored[index].clone();
+        if lost {
+            stored.remove(index);
+        } else {
+            stored.push((stored_at + delay, fact.clone()));
+        }
+        let windows = [window(-HOUR, cut), window(cut, 4 * DAY)];
+        let found: Vec<Difference> = windows.into_iter().flat_map(|window| reconcile(stored.clone(), window).0).collect();
+        prop_assert!(!found.is_empty(), "{:?} at {}", fact, stored_at);
+        prop_assert!(found.iter().all(|difference| difference.call_id.as_ref() == Some(fact.call_id())), "{:?}", found);
+    }
+}

@@ -1,0 +1,229 @@
+//! The ticks of one call as they come: which minutes are there, and how long they are.
+
+use nats::fact::Tick;
+
+use super::difference::Kind;
+use crate::domain::terms::{self, MIN_INTERVAL_MS};
+
+/// Holes in a call's minutes that are kept, to see them filled. One more is taken for missing at once.
+const MAX_GAPS: usize = 64;
+
+/// What is wrong with a tick: kind, expected, found.
+pub(crate) type Wrong = (Kind, String, String);
+
+/// The minutes of one call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Minutes {
+    /// How many have a tick.
+    pub(crate) stored: u32,
+    /// The highest number.
+    pub(crate) highest: u32,
+    gaps: Vec<Gap>,
+    /// As the last tick of a right length says.
+    interval_ms: Option<u64>,
+    /// The length that the first tick said, if it is not the one that is set.
+    other_ms: Option<u64>,
+}
+
+/// Minutes without a tick, before one that has.
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    first: u32,
+    last: u32,
+    sequence: u64,
+}
+
+/// Minutes that were due and have no tick.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Missing {
+    pub(crate) first: u32,
+    pub(crate) last: u32,
+    /// The tick that was stored in their place, if one was.
+    pub(crate) sequence: Option<u64>,
+}
+
+impl Minutes {
+    /// The length of a minute, in milliseconds.
+    pub(crate) fn interval_ms(&self, configured: u64) -> u64 {
+        self.interval_ms.unwrap_or(configured)
+    }
+
+    /// The next tick, in the order of the stream.
+    pub(crate) fn take(&mut self, tick: &Tick, sequence: u64, configured: u64) -> Vec<Wrong> {
+        let length = self.length(tick, configured);
+        length.into_iter().chain(self.number(tick.minute, sequence)).collect()
+    }
+
+    fn length(&mut self, tick: &Tick, configured: u64) -> Option<Wrong> {
+        let span_ms = tick.at.millis_since(tick.connected_at);
+        let minute = u64::from(tick.minute);
+        let interval = span_ms
+            .checked_div(minute)
+            .filter(|interval| interval.checked_mul(minute) == Some(span_ms) && *interval >= MIN_INTERVAL_MS);
+        match interval {
+            Some(interval) if interval == configured || self.other_ms == Some(interval) => {
+                self.interval_ms = Some(interval);
+                None
+            }
+            // A call keeps the length that its first tick says.
+            Some(interval) if self.stored == 0 => {
+                self.interval_ms = Some(interval);
+                self.other_ms = Some(interval);
+                let found = format!("{interval} ms by tick {minute}");
+                Some((Kind::MinuteLength, format!("minutes of {configured} ms"), found))
+            }
+            _ => {
+                let due = terms::due(tick.connected_at, tick.minute, self.interval_ms(configured));
+                Some((Kind::TickTime, format!("tick {minute} at {due}"), tick.at.to_string()))
+            }
+        }
+    }
+
+    fn number(&mut self, minute: u32, sequence: u64) -> Option<Wrong> {
+        let next = self.highest.saturating_add(1);
+        if minute > self.highest {
+            self.highest = minute;
+            self.stored += 1;
+            if minute > next {
+                return self.skip(next, minute - 1, sequence);
+            }
+            return None;
+        }
+        let expected = format!("tick {next} or none");
+        let in_gap = self
+            .gaps
+            .iter()
+            .position(|gap| (gap.first..=gap.last).contains(&minute));
+        let Some(index) = in_gap else {
+            return Some((Kind::TickDoubled, expected, format!("tick {minute} once more")));
+        };
+        let gap = self.gaps.swap_remove(index);
+        self.stored += 1;
+        let before = (gap.first < minute).then(|| Gap {
+            last: minute - 1,
+            ..gap
+        });
+        let after = (minute < gap.last).then(|| Gap {
+            first: minute + 1,
+            ..gap
+        });
+        self.gaps.extend(before.into_iter().chain(after));
+        let found = format!("tick {minute} after tick {}", self.highest);
+        Some((Kind::TickOutOfOrder, expected, found))
+    }
+
+    fn skip(&mut self, first: u32, last: u32, sequence: u64) -> Option<Wrong> {
+        if self.gaps.len() < MAX_GAPS {
+            self.gaps.push(Gap { first, last, sequence });
+            return None;
+        }
+        let missing = Missing {
+            first,
+            last,
+            sequence: Some(sequence),
+        };
+        let (expected, found) = missing.told();
+        Some((Kind::TickMissing, expected, found))
+    }
+
+    /// The minutes up to `due` that have no tick, in order.
+    pub(crate) fn missing(&self, due: u32) -> Vec<Missing> {
+        let tail = (self.highest < due).then(|| Missing {
+            first: self.highest + 1,
+            last: due,
+            sequence: None,
+        });
+        let gaps = self.gaps.iter().filter(|gap| gap.first <= due).map(|gap| Missing {
+            first: gap.first,
+            last: gap.last.min(due),
+            sequence: Some(gap.sequence),
+        });
+        let mut missing: Vec<Missing> = gaps.chain(tail).collect();
+        missing.sort_by_key(|missing| missing.first);
+        missing
+    }
+}
+
+impl Missing {
+    /// How many.
+    pub(crate) fn count(self) -> u32 {
+        (self.last - self.first).saturating_add(1)
+    }
+
+    /// Expected and found.
+    pub(crate) fn told(self) -> (String, String) {
+        let Self { first, last, .. } = self;
+        let expected = if first == last {
+            format!("tick {first}")
+        } else {
+            format!("ticks {first} to {last}")
+        };
+        let found = match self.sequence {
+            Some(_) => format!("tick {} in their place", last.saturating_add(1)),
+            None => "none".to_owned(),
+        };
+        (expected, found)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{at, tick};
+
+    fn take(minutes: &mut Minutes, minute: u32, interval: i64) -> Vec<Kind> {
+        let tick = tick("c", minute, 0, i64::from(minute) * interval);
+        let wrong = minutes.take(&tick, u64::from(minute), 60_000);
+        wrong.into_iter().map(|(kind, ..)| kind).collect()
+    }
+
+    fn numbers(minutes: &Minutes, due: u32) -> Vec<(u32, u32)> {
+        let missing = minutes.missing(due).into_iter();
+        missing.map(|missing| (missing.first, missing.last)).collect()
+    }
+
+    #[test]
+    fn minutes_in_order_are_right_and_what_is_due_beyond_them_is_missing() {
+        let mut minutes = Minutes::default();
+        for minute in 1..=3 {
+            assert_eq!(take(&mut minutes, minute, 60_000), []);
+        }
+        assert_eq!((minutes.stored, minutes.highest), (3, 3));
+        assert_eq!(numbers(&minutes, 3), []);
+        assert_eq!(numbers(&minutes, 5), [(4, 5)]);
+    }
+
+    #[test]
+    fn a_hole_is_missing_until_it_is_filled_and_then_out_of_order() {
+        let mut minutes = Minutes::default();
+        for minute in [1, 6] {
+            assert_eq!(take(&mut minutes, minute, 60_000), []);
+        }
+        assert_eq!(numbers(&minutes, 9), [(2, 5), (7, 9)]);
+        assert_eq!(take(&mut minutes, 3, 60_000), [Kind::TickOutOfOrder]);
+        assert_eq!(take(&mut minutes, 3, 60_000), [Kind::TickDoubled]);
+        assert_eq!(numbers(&minutes, 4), [(2, 2), (4, 4)]);
+        assert_eq!(minutes.stored, 3);
+    }
+
+    #[test]
+    fn the_first_tick_may_say_another_length_and_the_rest_must_keep_it() {
+        let mut minutes = Minutes::default();
+        assert_eq!(take(&mut minutes, 1, 30_000), [Kind::MinuteLength]);
+        assert_eq!(take(&mut minutes, 2, 30_000), []);
+        assert_eq!(minutes.interval_ms(60_000), 30_000);
+        assert_eq!(take(&mut minutes, 3, 20_000), [Kind::TickTime]);
+        assert_eq!(take(&mut minutes, 0, 0), [Kind::TickTime, Kind::TickDoubled]);
+        assert_eq!(at(90_000), terms::due(at(0), 3, minutes.interval_ms(60_000)));
+    }
+
+    #[test]
+    fn more_holes_than_are_kept_are_missing_at_once() {
+        let mut minutes = Minutes::default();
+        let kept = u32::try_from(MAX_GAPS).unwrap();
+        for hole in 1..=kept {
+            assert_eq!(take(&mut minutes, hole * 2, 60_000), []);
+        }
+        assert_eq!(take(&mut minutes, kept * 2 + 2, 60_000), [Kind::TickMissing]);
+    }
+}

@@ -1,0 +1,310 @@
+//! One call, rebuilt from its stored facts, and what of them does not agree.
+//!
+//! The first fact of a kind counts, as the server's guard has it; every later one is a difference. What is due and billed
+//! is worked out by the fleet's [`terms`] alone: nothing here is shared with what stores ticks and settlements.
+
+use nats::fact::{Ended, RtpDetected, Settled, Tick};
+use nats::{EndReason, Fact, Parties, Timestamp};
+use serde_json::Value;
+
+use super::difference::{Difference, Kind};
+use super::minutes::{Minutes, Missing};
+use crate::domain::terms::{Terms, full_minutes};
+
+/// Differences of one call that are told; the rest of them are counted.
+const MAX_DIFFERENCES: usize = 32;
+
+/// A stored fact: what it says, where it stands, and when the server took it in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Sighting {
+    /// Its sequence in the stream.
+    pub(crate) sequence: u64,
+    /// The server's clock when it was stored.
+    pub(crate) stored_at: Timestamp,
+    /// What it says.
+    pub(crate) fact: Fact,
+}
+
+/// What is known of a call.
+#[derive(Debug, Clone)]
+pub(crate) struct Record {
+    parties: Parties,
+    /// When its first known fact was stored, and where.
+    pub(crate) first_stored_at: Timestamp,
+    pub(crate) first_sequence: u64,
+    /// When it was over for the stream: its `ended` stored, or its `settled` where there is none.
+    pub(crate) over_at: Option<Timestamp>,
+    connected: Option<(u64, Timestamp)>,
+    ended: Option<(u64, Box<Ended>)>,
+    settled: Option<(u64, Box<Settled>)>,
+    minutes: Minutes,
+    unconnected: bool,
+    differences: Vec<Difference>,
+    untold: u32,
+}
+
+/// What became of a call.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Judgement {
+    pub(crate) differences: Vec<Difference>,
+    /// Differences beyond the most that are told.
+    pub(crate) untold: u32,
+    pub(crate) connected: bool,
+    pub(crate) settled: bool,
+    pub(crate) billed_minutes: u32,
+    pub(crate) ticks_due: u32,
+    pub(crate) ticks_stored: u32,
+}
+
+impl Record {
+    pub(crate) fn new(first: &Sighting) -> Self {
+        Self {
+            parties: first.fact.parties().clone(),
+            first_stored_at: first.stored_at,
+            first_sequence: first.sequence,
+            over_at: None,
+            connected: None,
+            ended: None,
+            settled: None,
+            minutes: Minutes::default(),
+            unconnected: false,
+            differences: Vec::new(),
+            untold: 0,
+        }
+    }
+
+    /// The next fact of the call, in the order of the stream.
+    pub(crate) fn take(&mut self, sighting: Sighting, terms: &Terms) {
+        let Sighting {
+            sequence,
+            stored_at,
+            fact,
+        } = sighting;
+        if *fact.parties() != self.parties {
+            let (expected, found) = (named(&self.parties), named(fact.parties()));
+            self.note(
+                Kind::Parties,
+                [sequence],
+                expected,
+                format!("{found} in {}", fact.kind()),
+            );
+        }
+        match fact {
+            Fact::RtpDetected(fact) => self.connect(sequence, &fact),
+            Fact::Tick(fact) => self.tick(sequence, &fact, terms),
+            Fact::Ended(fact) => self.end(sequence, stored_at, fact),
+            Fact::Settled(fact) => self.settle(sequence, stored_at, fact),
+            // Nothing in these is billed.
+            Fact::Requested(_) | Fact::Accepted(_) | Fact::RtpLost(_) | Fact::RtpResumed(_) => {}
+        }
+    }
+
+    fn connect(&mut self, sequence: u64, fact: &RtpDetected) {
+        match self.connected {
+            None => self.connected = Some((sequence, fact.connected_at)),
+            Some((first, at)) => {
+                let found = format!("one more, at {}", fact.connected_at);
+                self.note(Kind::ConnectedTwice, [first, sequence], format!("one, at {at}"), found);
+            }
+        }
+    }
+
+    fn tick(&mut self, sequence: u64, tick: &Tick, terms: &Terms) {
+        match self.beginning() {
+            Some(at) if at != tick.connected_at => {
+                let found = format!("{} in tick {}", tick.connected_at, tick.minute);
+                self.note(Kind::Beginning, [sequence], format!("connectedAt {at}"), found);
+            }
+            None if !self.unconnected => {
+                self.unconnected = true;
+                let found = format!("tick {}", tick.minute);
+                self.note(Kind::TickUnconnected, [sequence], "no tick before rtp_detected", found);
+            }
+            _ => {}
+        }
+        for (kind, expected, found) in self.minutes.take(tick, sequence, terms.interval_ms) {
+            self.note(kind, [sequence], expected, found);
+        }
+    }
+
+    fn end(&mut self, sequence: u64, stored_at: Timestamp, fact: Ended) {
+        if let Some((first, ended)) = &self.ended {
+            let (first, expected) = (*first, format!("one, {}", ending(ended)));
+            let found = format!("one more, {}", ending(&fact));
+            return self.note(Kind::EndedTwice, [first, sequence], expected, found);
+        }
+        self.over_at.get_or_insert(stored_at);
+        self.ended = Some((sequence, Box::new(fact)));
+    }
+
+    fn settle(&mut self, sequence: u64, stored_at: Timestamp, fact: Settled) {
+        if let Some((first, settled)) = &self.settled {
+            let (first, expected) = (*first, format!("one, billedMinutes {}", settled.billed_minutes));
+            let found = format!("one more, billedMinutes {}", fact.billed_minutes);
+            return self.note(Kind::SettledTwice, [first, sequence], expected, found);
+        }
+        self.over_at.get_or_insert(stored_at);
+        self.settled = Some((sequence, Box::new(fact)));
+    }
+
+    /// When the call began, if it did: `rtp_detected` is the authority, and `ended` is believed where there is none.
+    pub(crate) fn beginning(&self) -> Option<Timestamp> {
+        let told = || self.ended.as_ref().and_then(|(_, ended)| ended.connected_at);
+        self.connected.map(|(_, at)| at).or_else(told)
+    }
+
+    /// Judges a call that is over: all that is due must be there.
+    pub(crate) fn over(&self, terms: &Terms) -> Judgement {
+        let mut judged = self.clone();
+        let due = match (&self.ended, &self.settled) {
+            (Some((_, ended)), settled) => {
+                let due = self.due(ended.ended_at, terms);
+                judged.check_beginning();
+                judged.missing(due);
+                match settled {
+                    Some((sequence, settled)) => judged.compare(ended, *sequence, settled, terms),
+                    None => {
+                        let last = self.ended.iter().map(|(sequence, _)| *sequence);
+                        judged.note(Kind::NotSettled, last, "settled", "none");
+                    }
+                }
+                due
+            }
+            (None, Some((sequence, settled))) => {
+                let found = format!("settled, billedMinutes {}", settled.billed_minutes);
+                judged.note(Kind::SettledWithoutEnd, [*sequence], "ended before it", found);
+                settled.ticks
+            }
+            (None, None) => 0,
+        };
+        judged.judgement(due)
+    }
+
+    /// Judges a call that ran on at `now`: what was due by then must be there. Its bill is not this window's.
+    pub(crate) fn running(&self, terms: &Terms, now: Timestamp) -> Judgement {
+        let mut judged = self.clone();
+        let until = self.ended.as_ref().map_or(now, |(_, ended)| ended.ended_at.min(now));
+        let due = self.due(until, terms);
+        judged.missing(due);
+        if let (None, Some(max_ms)) = (&self.ended, terms.max_call_duration_ms) {
+            let deadline = self.beginning().unwrap_or(self.first_stored_at).plus_millis(max_ms);
+            if deadline <= now {
+                let last = self.connected.map_or(self.first_sequence, |(sequence, _)| sequence);
+                judged.note(Kind::NotEnded, [last], format!("ended by {deadline}"), "none");
+            }
+        }
+        let missing: u32 = self.minutes.missing(due).into_iter().map(Missing::count).sum();
+        Judgement {
+            settled: false,
+            billed_minutes: 0,
+            ticks_stored: due.saturating_sub(missing),
+            ..judged.judgement(due)
+        }
+    }
+
+    fn due(&self, until: Timestamp, terms: &Terms) -> u32 {
+        let duration_ms = self.beginning().map_or(0, |at| until.millis_since(at));
+        full_minutes(duration_ms, self.minutes.interval_ms(terms.interval_ms))
+    }
+
+    /// Who ends a call may not know that it began; who says when must be right.
+    fn check_beginning(&mut self) {
+        let told = self
+            .ended
+            .as_ref()
+            .and_then(|(sequence, ended)| Some((*sequence, ended.connected_at?)));
+        let Some((sequence, told)) = told else { return };
+        let expected = match self.connected {
+            Some((_, at)) if at == told => return,
+            Some((_, at)) => format!("connectedAt {at}"),
+            None => "an rtp_detected".to_owned(),
+        };
+        self.note(Kind::Beginning, [sequence], expected, format!("{told} in ended"));
+    }
+
+    fn missing(&mut self, due: u32) {
+        for missing in self.minutes.missing(due) {
+            let (expected, found) = Missing::told(missing);
+            self.note(Kind::TickMissing, missing.sequence, expected, found);
+        }
+    }
+
+    fn compare(&mut self, ended: &Ended, sequence: u64, settled: &Settled, terms: &Terms) {
+        let interval_ms = self.minutes.interval_ms(terms.interval_ms);
+        let connected_at = self.beginning();
+        let duration_ms = connected_at.map_or(0, |at| ended.ended_at.millis_since(at));
+        let ticks = full_minutes(duration_ms, interval_ms);
+        let billed = terms.charge.minutes(duration_ms, interval_ms);
+        let over = self.minutes.highest.saturating_sub(ticks);
+        let shown = |at: Option<Timestamp>| at.map_or_else(|| "null".to_owned(), |at| at.to_string());
+        let fields = [
+            ("connectedAt", shown(connected_at), shown(settled.connected_at)),
+            ("endedAt", ended.ended_at.to_string(), settled.ended_at.to_string()),
+            ("durationMs", duration_ms.to_string(), settled.duration_ms.to_string()),
+            ("ticks", ticks.to_string(), settled.ticks.to_string()),
+            ("billedMinutes", billed.to_string(), settled.billed_minutes.to_string()),
+            ("reason", reason(ended.reason), reason(settled.reason)),
+        ];
+        for (field, expected, found) in fields {
+            if expected != found {
+                self.note(Kind::Settlement, [sequence], format!("{field} {expected}"), found);
+            }
+        }
+        if over > settled.over_ticks {
+            let expected = format!("no tick beyond {ticks} but the {} of overTicks", settled.over_ticks);
+            let found = format!("ticks up to {}", self.minutes.highest);
+            self.note(Kind::TickBeyondEnd, [sequence], expected, found);
+        } else if over < settled.over_ticks {
+            let found = settled.over_ticks.to_string();
+            self.note(Kind::Settlement, [sequence], format!("overTicks {over}"), found);
+        }
+    }
+
+    fn note(
+        &mut self,
+        kind: Kind,
+        sequences: impl IntoIterator<Item = u64>,
+        expected: impl Into<String>,
+        found: impl Into<String>,
+    ) {
+        if self.differences.len() >= MAX_DIFFERENCES {
+            self.untold = self.untold.saturating_add(1);
+            return;
+        }
+        self.differences.push(Difference {
+            kind,
+            call_id: Some(self.parties.call_id.clone()),
+            sequences: sequences.into_iter().collect(),
+            expected: expected.into(),
+            found: found.into(),
+        });
+    }
+
+    fn judgement(self, ticks_due: u32) -> Judgement {
+        Judgement {
+            connected: self.beginning().is_some(),
+            settled: self.settled.is_some(),
+            billed_minutes: self.settled.map_or(0, |(_, settled)| settled.billed_minutes),
+            ticks_due,
+            ticks_stored: self.minutes.stored,
+            differences: self.differences,
+            untold: self.untold,
+        }
+    }
+}
+
+fn named(parties: &Parties) -> String {
+    format!("{} and {}", parties.user_id, parties.otomo_id)
+}
+
+fn ending(ended: &Ended) -> String {
+    format!("{} at {} by {}", reason(ended.reason), ended.ended_at, ended.by)
+}
+
+/// As the contract writes it.
+fn reason(reason: EndReason) -> String {
+    match serde_json::to_value(reason) {
+        Ok(Value::String(written)) => written,
+        _ => format!("{reason:?}"),
+    }
+}
