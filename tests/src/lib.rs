@@ -1,9 +1,10 @@
 //! The harness behind callpulse's end-to-end tests and its demo: real processes, real NATS, real sockets, real RTP.
 //!
 //! From the ground up: bounded waiting ([`eventually`], [`inbox`]), processes that never outlive a test ([`child`]), a
-//! server of its own for each test ([`nats_server`]), the services beside it ([`process`], [`stack`]), and who uses them:
-//! a [`party`] on a WebSocket with a [`token`], a [`caller`] on WebRTC ([`transport`], [`opus`], [`padding`]), and a
-//! reader of the stored [`facts`]. [`conversation`] brings two of them into a call.
+//! server or a cluster of its own for each test ([`nats_server`]) and cables to it that can be cut ([`proxy`], [`links`]), the
+//! services beside it ([`process`], [`stack`]), and who uses them: a [`party`] on a WebSocket with a [`token`], a [`caller`]
+//! on WebRTC ([`transport`], [`opus`], [`padding`]), and a reader of the stored [`facts`]. [`conversation`] brings two of
+//! them into a call.
 //!
 //! [`demo`] plays a whole call on it beside its [`floor`], [`up`] keeps it running for a developer.
 //!
@@ -15,6 +16,9 @@ pub mod inbox;
 pub mod child;
 pub mod nats_server;
 pub mod process;
+
+pub mod links;
+pub mod proxy;
 
 pub mod party;
 pub mod token;

@@ -1,24 +1,26 @@
-//! A real nats-server with a port, a store and a configuration of its own.
+//! A real nats-server with a port, a store and a configuration of its own; or three of them that are one cluster.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
-use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
-use serde::Deserialize;
-use tokio::net::TcpStream;
+use anyhow::{Context, Result, bail};
+use futures::future::try_join_all;
 
 use crate::child::Child;
-use crate::eventually::{Hopeless, eventually};
 
-/// How long a server may take until it accepts connections.
-const START_WITHIN: Duration = Duration::from_secs(20);
-/// How long an orderly stop may take.
-const STOP_WITHIN: Duration = Duration::from_secs(10);
-/// More than any test stores.
-const MAX_FILE_STORE: &str = "4GB";
+pub use configuration::USERS;
+
+use configuration::Passwords;
+use node::Node;
+
+mod cluster;
+mod configuration;
+mod node;
+
+/// Servers of a cluster: the fewest that go on when one is lost.
+const CLUSTER_NODES: usize = 3;
+/// Somebody may take a port of a cluster before its server does; then all are chosen anew.
+const CLUSTER_ATTEMPTS: usize = 3;
 
 /// When an acknowledged write is on the disk itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -30,28 +32,13 @@ pub enum Sync {
     Lazy,
 }
 
-/// The users of `nats/conf/accounts.conf`. A service's user is named like its program.
-pub const USERS: [&str; 6] = [
-    "admin",
-    "media-worker",
-    "ws-edge",
-    "billing-timer",
-    "observer",
-    "wallet",
-];
-
-/// Passwords by user, thought up for one server.
-type Passwords = BTreeMap<&'static str, String>;
-
-/// One nats-server on loopback, with the repository's configuration and its users. Dropping it kills it.
+/// NATS on loopback, with the repository's configuration and its users: one server, or a cluster. Dropping it kills it.
 ///
 /// Who names no user is `admin` here: a test may look at everything, and set anything up.
 #[derive(Debug)]
 pub struct NatsServer {
-    folder: PathBuf,
-    port: u16,
     passwords: Passwords,
-    child: Child,
+    nodes: Vec<Node>,
 }
 
 impl NatsServer {
@@ -68,24 +55,65 @@ impl NatsServer {
     /// # Errors
     /// As [`start`](Self::start); and when the port is taken.
     pub async fn start_on(folder: &Path, sync: Sync, port: Option<u16>) -> Result<Self> {
-        fs::create_dir_all(folder)?;
-        let folder = folder.canonicalize()?;
-        fs::write(folder.join("server.conf"), configuration(&folder, sync)?)?;
-        let passwords = USERS.map(|user| (user, password())).into();
-        let mut child = spawn(&folder, port, &passwords)?;
-        let port = bound_port(&mut child, &folder).await?;
-        Ok(Self {
-            folder,
-            port,
-            passwords,
-            child,
-        })
+        let passwords = Passwords::new();
+        let folder = prepared(folder, "dev.conf", sync)?;
+        let mut node = Node::new("nats-server", &folder, port, passwords.environment());
+        node.start().await?;
+        let nodes = vec![node];
+        Ok(Self { passwords, nodes })
     }
 
-    /// Where clients connect.
+    /// Starts a cluster of three, and waits until it has elected who leads it.
+    ///
+    /// Those whose indices are `absent` have their places and are not started; [`restart_node`](Self::restart_node)
+    /// does. Without the majority there is nothing to wait for.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); and when nobody is elected in time.
+    pub async fn start_cluster(folder: &Path, sync: Sync, absent: &[usize]) -> Result<Self> {
+        let mut attempt = 1;
+        loop {
+            // Each in a folder of its own: a server that came up has written to its store.
+            match Self::launch_cluster(&folder.join(format!("cluster-{attempt}")), sync, absent).await {
+                Err(_) if attempt < CLUSTER_ATTEMPTS => attempt += 1,
+                outcome => return outcome,
+            }
+        }
+    }
+
+    async fn launch_cluster(folder: &Path, sync: Sync, absent: &[usize]) -> Result<Self> {
+        let passwords = Passwords::new();
+        let names: Vec<String> = (0..CLUSTER_NODES).map(|index| format!("nats-{index}")).collect();
+        let members = names.iter().zip(configuration::cluster(&names)?);
+        let nodes = members.map(|(name, (port, environment))| {
+            let folder = prepared(&folder.join(name), "cluster.conf", sync)?;
+            let environment = passwords.environment().into_iter().chain(environment).collect();
+            anyhow::Ok(Node::new(name, &folder, Some(port), environment))
+        });
+        let mut nodes = nodes.collect::<Result<Vec<_>>>()?;
+        let present = nodes
+            .iter_mut()
+            .enumerate()
+            .filter(|(index, _)| !absent.contains(index));
+        try_join_all(present.map(|(_, node)| node.start())).await?;
+        let cluster = Self { passwords, nodes };
+        if cluster.nodes.iter().filter(|node| node.is_up()).count() > CLUSTER_NODES / 2 {
+            cluster.elected().await?;
+        }
+        Ok(cluster)
+    }
+
+    /// Where clients connect: one server that runs, the first if none does.
     #[must_use]
     pub fn url(&self) -> String {
-        format!("nats://127.0.0.1:{}", self.port)
+        let running = self.nodes.iter().find(|node| node.is_up());
+        running.or(self.nodes.first()).map(Node::url).unwrap_or_default()
+    }
+
+    /// Where all of its servers are, running or not.
+    #[must_use]
+    pub fn urls(&self) -> Vec<String> {
+        self.nodes.iter().map(Node::url).collect()
     }
 
     /// The password of one of [`USERS`].
@@ -93,8 +121,7 @@ impl NatsServer {
     /// # Errors
     /// When there is no such user.
     pub fn password(&self, user: &str) -> Result<&str> {
-        let password = self.passwords.get(user);
-        password.map(String::as_str).with_context(|| format!("no user {user}"))
+        self.passwords.of(user)
     }
 
     /// The settings with which a service connects as itself.
@@ -103,55 +130,97 @@ impl NatsServer {
     /// When `program` has no user.
     pub fn settings_of(&self, program: &str) -> Result<[(&'static str, String); 3]> {
         Ok([
-            ("nats.url", self.url()),
+            ("nats.url", self.urls().join(",")),
             ("nats.user", program.to_owned()),
             ("nats_password", self.password(program)?.to_owned()),
         ])
     }
 
-    /// Its port, the same after every restart.
+    /// The first server's port, the same after every restart.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.port
+        self.nodes.first().map(Node::port).unwrap_or_default()
     }
 
-    /// The process, for its log or a freeze.
+    /// The ports of all servers, running or not.
+    pub fn ports(&self) -> impl Iterator<Item = u16> {
+        self.nodes.iter().map(Node::port)
+    }
+
+    /// How many servers it is: one, or three.
     #[must_use]
-    pub fn child(&self) -> &Child {
-        &self.child
+    pub fn nodes(&self) -> usize {
+        self.nodes.len()
     }
 
-    /// The process, to ask whether it has ended.
-    pub fn child_mut(&mut self) -> &mut Child {
-        &mut self.child
+    /// The processes that run, to ask whether one has ended.
+    pub fn children_mut(&mut self) -> impl Iterator<Item = &mut Child> {
+        self.nodes.iter_mut().filter_map(Node::child_mut)
     }
 
-    /// SIGKILL, as a crash.
+    /// SIGKILL to all, as a crash.
     ///
     /// # Errors
     /// When the system refuses.
-    pub fn kill(&mut self) -> Result<ExitStatus> {
-        self.child.kill()
+    pub fn kill(&mut self) -> Result<()> {
+        self.nodes.iter_mut().try_for_each(Node::kill)
     }
 
-    /// An orderly stop.
+    /// An orderly stop of all.
     ///
     /// # Errors
-    /// When it still runs after 10 s.
-    pub async fn stop(&mut self) -> Result<ExitStatus> {
-        self.child.terminate(STOP_WITHIN).await
+    /// When one still runs after 10 s, or stops without success.
+    pub async fn stop(&mut self) -> Result<()> {
+        try_join_all(self.nodes.iter_mut().map(Node::stop)).await.map(drop)
     }
 
-    /// Starts it again on the same port and the same store. Kills it first if it still runs.
+    /// Starts all again on the same ports and the same stores. Kills first what still runs.
+    ///
+    /// # Errors
+    /// When one does not accept connections in time, or somebody took its port.
+    pub async fn restart(&mut self) -> Result<()> {
+        self.kill()?;
+        try_join_all(self.nodes.iter_mut().map(Node::start)).await.map(drop)
+    }
+
+    /// SIGKILL to one.
+    ///
+    /// # Errors
+    /// When there is no such server, or the system refuses.
+    pub fn kill_node(&mut self, index: usize) -> Result<()> {
+        self.node_mut(index)?.kill()
+    }
+
+    /// Starts one again, or for the first time, on the same port and the same store. Kills it first if it still runs.
     ///
     /// # Errors
     /// When it does not accept connections in time, or somebody took its port.
-    pub async fn restart(&mut self) -> Result<()> {
-        self.child.kill()?;
-        self.child = spawn(&self.folder, Some(self.port), &self.passwords)?;
-        let port = bound_port(&mut self.child, &self.folder).await?;
-        ensure!(port == self.port, "restarted on port {port} instead of {}", self.port);
-        Ok(())
+    pub async fn restart_node(&mut self, index: usize) -> Result<()> {
+        self.node_mut(index)?.start().await
+    }
+
+    /// SIGSTOP to one: it keeps its sockets and does nothing.
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn freeze_node(&mut self, index: usize) -> Result<()> {
+        self.node_mut(index)?.freeze()
+    }
+
+    /// SIGCONT, after [`freeze_node`](Self::freeze_node).
+    ///
+    /// # Errors
+    /// When it does not run.
+    pub fn thaw_node(&mut self, index: usize) -> Result<()> {
+        self.node_mut(index)?.thaw()
+    }
+
+    fn node(&self, index: usize) -> Result<&Node> {
+        self.nodes.get(index).with_context(|| format!("no server {index}"))
+    }
+
+    fn node_mut(&mut self, index: usize) -> Result<&mut Node> {
+        self.nodes.get_mut(index).with_context(|| format!("no server {index}"))
     }
 }
 
@@ -170,67 +239,10 @@ pub fn program() -> Result<PathBuf> {
     Ok(installed.canonicalize()?)
 }
 
-fn spawn(folder: &Path, port: Option<u16>, passwords: &Passwords) -> Result<Child> {
-    let mut command = Command::new(program()?);
-    command.arg("-c").arg(folder.join("server.conf"));
-    command
-        .arg("-p")
-        .arg(port.map_or_else(|| "-1".to_owned(), |port| port.to_string()));
-    command.arg("--ports_file_dir").arg(folder);
-    let passwords = passwords.iter().map(|(user, password)| {
-        let user = user.replace('-', "_").to_uppercase();
-        (format!("NATS_{user}_PASSWORD"), password)
-    });
-    command.envs(passwords).env("NATS_MAX_FILE_STORE", MAX_FILE_STORE);
-    // Quoted: the server reads a variable as it reads its file, and a folder's name may hold what means something there.
-    command.env("NATS_STORE_DIR", format!("\"{}\"", folder.join("store").display()));
-    Child::start("nats-server", &mut command, &folder.join("nats-server.log"))
-}
-
-/// The repository's configuration, and what only a test wants.
-fn configuration(folder: &Path, sync: Sync) -> Result<String> {
-    // The server looks for an included file below the folder of the including one, even if its path is absolute.
-    let root = "../".repeat(folder.components().count() - 1);
-    let conf = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../nats/conf")
-        .canonicalize()?;
-    let conf = format!("{root}{}", conf.strip_prefix("/")?.display());
-    let lazy = match sync {
-        Sync::Always => String::new(),
-        Sync::Lazy => format!("jetstream {{\n  include \"{conf}/store.conf\"\n  sync_interval: \"2m\"\n}}\n"),
-    };
-    Ok(format!("include \"{conf}/dev.conf\"\nno_auth_user: admin\n{lazy}"))
-}
-
-/// A letter first: the server would read digits as a number, which is no password.
-fn password() -> String {
-    format!("p{:032x}", rand::random::<u128>())
-}
-
-#[derive(Deserialize)]
-struct PortsFile {
-    nats: Vec<String>,
-}
-
-/// The server writes its ports to `<program>_<pid>.ports` once they are bound.
-async fn bound_port(child: &mut Child, folder: &Path) -> Result<u16> {
-    let suffix = format!("_{}.ports", child.pid());
-    eventually("nats-server accepting connections", START_WITHIN, async || {
-        if let Some(status) = child.ended()? {
-            bail!(Hopeless(format!("it ended ({status}): {}", child.log_tail())));
-        }
-        let written = fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.path());
-        let mut written = written.filter(|path| path.to_string_lossy().ends_with(&suffix));
-        let path = written.next().context("no ports file yet")?;
-        let ports: PortsFile = serde_json::from_slice(&fs::read(path)?)?;
-        let port = ports
-            .nats
-            .first()
-            .and_then(|url| url.rsplit(':').next())
-            .context("no client port")?;
-        let port: u16 = port.parse()?;
-        TcpStream::connect(("127.0.0.1", port)).await?;
-        Ok(port)
-    })
-    .await
+/// A server's folder with its configuration in it.
+fn prepared(folder: &Path, base: &str, sync: Sync) -> Result<PathBuf> {
+    fs::create_dir_all(folder)?;
+    let folder = folder.canonicalize()?;
+    fs::write(folder.join("server.conf"), configuration::server(&folder, base, sync)?)?;
+    Ok(folder)
 }

@@ -214,7 +214,7 @@ async fn announcement(stdout: pipe::Receiver) -> Result<Value> {
 }
 
 /// A bare HTTP/1.1 GET on loopback: nothing shared with what it tests.
-async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
+pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let answer = timeout(OPS_WITHIN, async {
         let mut stream = TcpStream::connect(address).await?;
         let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");

@@ -1,5 +1,6 @@
 //! The whole system on loopback: nats-server, media-workers, edges, billing-timers, each its own process.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -8,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use tempfile::TempDir;
 
+use crate::links::Links;
 use crate::nats_server::{NatsServer, Sync};
 use crate::process::{Service, Settings};
 use crate::token;
@@ -28,6 +30,9 @@ pub struct StackBuilder {
     sync: Sync,
     folder: Option<PathBuf>,
     nats_port: Option<u16>,
+    cluster: bool,
+    absent: Vec<usize>,
+    proxied: bool,
     /// Program (or the name of one process, such as `ws-edge-2`), key, value.
     overrides: Vec<(String, String, String)>,
 }
@@ -41,8 +46,10 @@ pub struct Stack {
     pub edges: Vec<Service>,
     /// One process each.
     pub timers: Vec<Service>,
-    /// Their server.
+    /// Their server, or cluster.
     pub nats: NatsServer,
+    /// By process.
+    links: BTreeMap<String, Links>,
     folder: PathBuf,
     _temporary: Option<TempDir>,
 }
@@ -56,6 +63,9 @@ impl Default for StackBuilder {
             sync: Sync::Always,
             folder: None,
             nats_port: None,
+            cluster: false,
+            absent: Vec::new(),
+            proxied: false,
             overrides: Vec::new(),
         }
     }
@@ -104,6 +114,28 @@ impl StackBuilder {
         self
     }
 
+    /// Three servers, and three copies of everything.
+    #[must_use]
+    pub fn cluster(mut self) -> Self {
+        self.cluster = true;
+        self
+    }
+
+    /// Servers of the [`cluster`](Self::cluster) that are not started: [`NatsServer::restart_node`] does, later. Nothing is
+    /// waited for until then: see [`Stack::ready`].
+    #[must_use]
+    pub fn absent(mut self, nodes: &[usize]) -> Self {
+        self.absent = nodes.to_vec();
+        self
+    }
+
+    /// Every service process reaches each server through a proxy of its own: see [`Stack::links`].
+    #[must_use]
+    pub fn proxied(mut self) -> Self {
+        self.proxied = true;
+        self
+    }
+
     /// A setting of every process of a program, or of one: `ws-edge-2` is the second edge.
     #[must_use]
     pub fn set(mut self, program_or_process: &str, key: &str, value: impl ToString) -> Self {
@@ -127,36 +159,76 @@ impl StackBuilder {
             .or_else(|| self.folder.clone());
         let folder = folder.context("no folder")?;
         std::fs::create_dir_all(&folder)?;
-        let nats = NatsServer::start_on(&folder.join("nats"), self.sync, self.nats_port).await?;
+        let nats = self.servers(&folder.join("nats")).await?;
+        let links = self.links(&nats).await?;
         let (workers, edges, timers) = tokio::try_join!(
-            self.processes(MEDIA_WORKER, self.workers, &nats, &folder),
-            self.processes(WS_EDGE, self.edges, &nats, &folder),
-            self.processes(BILLING_TIMER, self.timers, &nats, &folder),
+            self.processes(MEDIA_WORKER, &nats, &links, &folder),
+            self.processes(WS_EDGE, &nats, &links, &folder),
+            self.processes(BILLING_TIMER, &nats, &links, &folder),
         )?;
         let mut stack = Stack {
             workers,
             edges,
             timers,
             nats,
+            links,
             folder,
             _temporary: temporary,
         };
-        stack.ready().await?;
+        if self.absent.is_empty() {
+            stack.ready().await?;
+        }
         Ok(stack)
     }
 
-    async fn processes(&self, program: &str, count: usize, nats: &NatsServer, logs: &Path) -> Result<Vec<Service>> {
-        let services = (1..=count).map(|number| {
-            let name = format!("{program}-{number}");
-            let settings = self.settings(program, &name, nats);
+    async fn servers(&self, folder: &Path) -> Result<NatsServer> {
+        if self.cluster {
+            ensure!(self.nats_port.is_none(), "a cluster has free ports only");
+            NatsServer::start_cluster(folder, self.sync, &self.absent).await
+        } else {
+            NatsServer::start_on(folder, self.sync, self.nats_port).await
+        }
+    }
+
+    async fn links(&self, nats: &NatsServer) -> Result<BTreeMap<String, Links>> {
+        let programs = [MEDIA_WORKER, WS_EDGE, BILLING_TIMER].into_iter();
+        let processes = programs
+            .filter(|_| self.proxied)
+            .flat_map(|program| self.names(program));
+        let links = processes.map(async |process| anyhow::Ok((process, Links::to(nats).await?)));
+        Ok(try_join_all(links).await?.into_iter().collect())
+    }
+
+    /// The processes of a program: `ws-edge-1`, `ws-edge-2`, …
+    fn names(&self, program: &str) -> Vec<String> {
+        let count = match program {
+            MEDIA_WORKER => self.workers,
+            WS_EDGE => self.edges,
+            _ => self.timers,
+        };
+        (1..=count).map(|number| format!("{program}-{number}")).collect()
+    }
+
+    async fn processes(
+        &self,
+        program: &str,
+        nats: &NatsServer,
+        links: &BTreeMap<String, Links>,
+        logs: &Path,
+    ) -> Result<Vec<Service>> {
+        let services = self.names(program).into_iter().map(|name| {
+            let settings = self.settings(program, &name, nats, links.get(&name));
             async move { Service::start(program, &name, settings?, logs).await }
         });
         try_join_all(services).await
     }
 
-    fn settings(&self, program: &str, name: &str, nats: &NatsServer) -> Result<Settings> {
+    fn settings(&self, program: &str, name: &str, nats: &NatsServer, links: Option<&Links>) -> Result<Settings> {
         let any_port = "127.0.0.1:0";
         let mut settings = nats.settings_of(program)?.to_vec();
+        // Of two settings with one key, the later counts.
+        settings.extend(links.map(|links| ("nats.url", links.url())));
+        settings.push(("nats.replicas", nats.nodes().to_string()));
         settings.push(("ops.listen", any_port.to_owned()));
         match program {
             MEDIA_WORKER => settings.extend([("worker_id", name.to_owned()), ("listen_ip", "127.0.0.1".to_owned())]),
@@ -195,6 +267,15 @@ impl Stack {
             .get(index)
             .with_context(|| format!("only {} edges", self.edges.len()))?;
         edge.address("ws")
+    }
+
+    /// The way of one process (`ws-edge-2` is the second edge) to NATS.
+    ///
+    /// # Errors
+    /// When there is no such process, or the stack is not [`proxied`](StackBuilder::proxied).
+    pub fn links(&self, process: &str) -> Result<&Links> {
+        let links = self.links.get(process);
+        links.with_context(|| format!("{process} has no proxies, only {:?}", self.links.keys()))
     }
 
     /// Where the logs are.
@@ -244,14 +325,14 @@ mod tests {
         let stack = StackBuilder::default()
             .set(WS_EDGE, "ring_timeout_ms", 700)
             .set("ws-edge-2", "listen", "[::1]:0");
-        let of = |name| stack.settings(WS_EDGE, name, &nats).unwrap();
+        let of = |name| stack.settings(WS_EDGE, name, &nats, None).unwrap();
         assert_eq!(of("ws-edge-1")["ring_timeout_ms"], "700");
         assert_eq!(
             (of("ws-edge-1")["listen"].as_str(), of("ws-edge-2")["listen"].as_str()),
             ("127.0.0.1:0", "[::1]:0")
         );
         assert_eq!(of("ws-edge-2")["nats.url"], nats.url());
-        let timer = stack.settings(BILLING_TIMER, "billing-timer-1", &nats).unwrap();
+        let timer = stack.settings(BILLING_TIMER, "billing-timer-1", &nats, None).unwrap();
         assert!(!timer.contains_key("jwt.secret"));
         assert_eq!(timer["nats.user"], BILLING_TIMER);
         assert_ne!(timer["nats_password"], of("ws-edge-1")["nats_password"]);

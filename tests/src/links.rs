@@ -1,0 +1,59 @@
+//! One process's way to NATS: a proxy to each server, so that this process alone can be cut off.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, Result};
+use futures::future::try_join_all;
+
+use crate::nats_server::NatsServer;
+use crate::proxy::Proxy;
+
+/// The proxies of one process, one a server. Processes and servers may restart beside it.
+#[derive(Debug)]
+pub struct Links {
+    proxies: Vec<Proxy>,
+}
+
+impl Links {
+    /// To every server, running or not.
+    ///
+    /// # Errors
+    /// When there is no port to be had.
+    pub async fn to(nats: &NatsServer) -> Result<Self> {
+        let proxies = nats
+            .ports()
+            .map(|port| Proxy::to(SocketAddr::from((Ipv4Addr::LOCALHOST, port))));
+        let proxies = try_join_all(proxies).await?;
+        Ok(Self { proxies })
+    }
+
+    /// The URLs for the process, separated by commas.
+    #[must_use]
+    pub fn url(&self) -> String {
+        let urls = self.proxies.iter().map(|proxy| format!("nats://{}", proxy.address()));
+        urls.collect::<Vec<_>>().join(",")
+    }
+
+    /// The way to one server.
+    ///
+    /// # Errors
+    /// When there is no such server.
+    pub fn node(&self, index: usize) -> Result<&Proxy> {
+        self.proxies.get(index).with_context(|| format!("no server {index}"))
+    }
+
+    /// [`Proxy::cut`] to every server.
+    pub fn cut(&self) {
+        self.proxies.iter().for_each(Proxy::cut);
+    }
+
+    /// [`Proxy::stall`] to every server.
+    pub fn stall(&self) {
+        self.proxies.iter().for_each(Proxy::stall);
+    }
+
+    /// [`Proxy::mend`] to every server.
+    pub fn mend(&self) {
+        self.proxies.iter().for_each(Proxy::mend);
+    }
+}

@@ -1,0 +1,100 @@
+//! The repository's configuration of the server, and what only a test wants.
+
+use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, TcpListener};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use super::Sync;
+use super::node::Environment;
+
+/// The users of `nats/conf/accounts.conf`. A service's user is named like its program.
+pub const USERS: [&str; 6] = [
+    "admin",
+    "media-worker",
+    "ws-edge",
+    "billing-timer",
+    "observer",
+    "wallet",
+];
+/// More than any test stores.
+const MAX_FILE_STORE: &str = "4GB";
+
+/// Passwords by user, thought up for one server or cluster.
+#[derive(Debug)]
+pub(super) struct Passwords(BTreeMap<&'static str, String>);
+
+impl Passwords {
+    pub(super) fn new() -> Self {
+        Self(USERS.map(|user| (user, password())).into())
+    }
+
+    pub(super) fn of(&self, user: &str) -> Result<&str> {
+        let password = self.0.get(user);
+        password.map(String::as_str).with_context(|| format!("no user {user}"))
+    }
+
+    /// What every server gets from its environment.
+    pub(super) fn environment(&self) -> Environment {
+        let passwords = self.0.iter().map(|(user, password)| {
+            let user = user.replace('-', "_").to_uppercase();
+            (format!("NATS_{user}_PASSWORD"), password.clone())
+        });
+        let store = ("NATS_MAX_FILE_STORE".to_owned(), MAX_FILE_STORE.to_owned());
+        passwords.chain([store]).collect()
+    }
+}
+
+/// The text for a server with this folder: `base` is a file of `nats/conf`.
+pub(super) fn server(folder: &Path, base: &str, sync: Sync) -> Result<String> {
+    // The server looks for an included file below the folder of the including one, even if its path is absolute.
+    let root = "../".repeat(folder.components().count() - 1);
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../nats/conf")
+        .canonicalize()?;
+    let conf = format!("{root}{}", conf.strip_prefix("/")?.display());
+    let lazy = match sync {
+        Sync::Always => String::new(),
+        Sync::Lazy => format!("jetstream {{\n  include \"{conf}/store.conf\"\n  sync_interval: \"2m\"\n}}\n"),
+    };
+    Ok(format!("include \"{conf}/{base}\"\nno_auth_user: admin\n{lazy}"))
+}
+
+/// What the servers of a cluster get from their environment besides, by name and client port.
+pub(super) fn cluster(names: &[String]) -> Result<Vec<(u16, Environment)>> {
+    let (clients, routes) = (free_ports(names.len())?, free_ports(names.len())?);
+    let password = password();
+    let urls: Vec<String> = routes
+        .iter()
+        .map(|port| format!("nats://cluster:{password}@127.0.0.1:{port}"))
+        .collect();
+    let members = names.iter().zip(clients).zip(routes);
+    Ok(members
+        .map(|((name, client), route)| {
+            let environment = [
+                ("NATS_SERVER_NAME", name.clone()),
+                ("NATS_LISTEN", format!("127.0.0.1:{client}")),
+                ("NATS_MONITORING_LISTEN", "\"127.0.0.1:-1\"".to_owned()),
+                ("NATS_CLUSTER_LISTEN", format!("127.0.0.1:{route}")),
+                ("NATS_CLUSTER_PASSWORD", password.clone()),
+                ("NATS_CLUSTER_ROUTES", format!("[{}]", urls.join(", "))),
+            ];
+            let environment = environment.map(|(key, value)| (key.to_owned(), value));
+            (client, environment.into())
+        })
+        .collect())
+}
+
+/// Free a moment ago, and all different. The servers must know each other's before the first of them starts.
+fn free_ports(count: usize) -> Result<Vec<u16>> {
+    let held = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+    let held = held.collect::<Result<Vec<_>, _>>()?;
+    let ports = held.iter().map(|listener| Ok(listener.local_addr()?.port()));
+    ports.collect()
+}
+
+/// A letter first: the server would read digits as a number, which is no password.
+fn password() -> String {
+    format!("p{:032x}", rand::random::<u128>())
+}

@@ -1,0 +1,7 @@
+//! The whole system on three nats-servers, with real RTP callers: what holds while servers die and cables are cut.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
+
+mod scene;
+
+mod starts;
