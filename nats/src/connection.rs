@@ -11,7 +11,7 @@ use tokio::sync::watch;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
-    /// One or more server URLs, separated by commas.
+    /// One or more server URLs, separated by commas: all servers of a cluster, since no others are tried.
     pub url: String,
     /// User name; empty for a server that asks for none.
     pub user: String,
@@ -46,8 +46,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
 /// Messages a subscription may hold before the client drops some (and says so as a slow-consumer event).
 const SUBSCRIPTION_CAPACITY: usize = 16 * 1024;
-/// A dead server is noticed after two of these.
-const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A server that is silent (frozen, or behind a network that drops packets) is left after three of these: the client gives
+/// up when the third ping would be unanswered. With [`CONNECT_TIMEOUT`] for one more try of the same server, a service is
+/// at work on another one within 7 s. An idle link costs a few bytes a second.
+const PING_INTERVAL: Duration = Duration::from_millis(1500);
 /// How long JetStream may take to answer one request before it is tried again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Publications awaiting their acknowledgement; more wait their turn.
@@ -100,6 +102,10 @@ impl Nats {
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
+            // `nats.url` says where the servers are, and nobody else: the addresses that a cluster tells of its members are
+            // its own view of itself (behind a NAT or in containers not ours), and remain with the client when a member
+            // has moved, each costing a connection timeout when every second counts. A name is resolved at every attempt.
+            .ignore_discovered_servers()
             .reconnect_delay_callback(|attempts| {
                 let shift = u32::try_from(attempts.min(6)).unwrap_or(6);
                 Duration::from_millis(25 << shift).min(RECONNECT_DELAY_MAX)
