@@ -1,0 +1,156 @@
+//! Where something was overdue: what recovery is measured by.
+
+use std::collections::{HashMap, HashSet};
+
+use super::duty::{Learnt, learnt};
+use super::heard::{Listeners, Word};
+use super::history::{Call, Calls};
+use super::moment::Moment;
+use super::times::Times;
+use crate::chaos::journal::{Attempt, Entries};
+use crate::chaos::recovery::Disturbance;
+
+/// What is this late is overdue.
+const OVERDUE_MS: i64 = 1_000;
+
+/// All of a run.
+pub(super) fn gather(
+    calls: &Calls,
+    listeners: &Listeners<'_>,
+    entries: &Entries,
+    times: &Times<'_>,
+) -> Vec<Disturbance> {
+    let mut found = Vec::new();
+    for (id, call) in calls {
+        found.extend(overdue_facts(id, call));
+        found.extend(overdue_news(id, call, listeners, times));
+        found.extend(lost_worker(id, call));
+    }
+    for (party, listener) in listeners {
+        found.extend(overdue_ticks(party, listener, times));
+    }
+    let outages = entries.outages.iter().enumerate();
+    let suffered = outages.filter(|(place, _)| !entries.chosen.contains(place));
+    found.extend(suffered.map(|(_, outage)| Disturbance {
+        what: format!("{} had no connection", outage.party),
+        target: None,
+        since: outage.from.into(),
+        until: outage.until.map(Moment::from),
+    }));
+    found.extend(failed_attempts(&entries.attempts));
+    found
+}
+
+fn overdue(what: String, since: Moment, until: Moment) -> Option<Disturbance> {
+    (until.ms_since(since) > OVERDUE_MS).then_some(Disturbance {
+        what,
+        target: None,
+        since,
+        until: Some(until),
+    })
+}
+
+/// Stored long after they were due: ticks, the connection, the settlement.
+fn overdue_facts(id: &str, call: &Call) -> Vec<Disturbance> {
+    let end = call.ended.first();
+    let detected = call.detected.iter().filter_map(|fact| {
+        overdue(
+            format!("{id}: connection stored"),
+            fact.said.connected_at,
+            fact.stored_at,
+        )
+    });
+    let ticks = call.ticks.iter().filter_map(|fact| {
+        overdue(
+            format!("{id}: tick {} stored", fact.said.minute),
+            fact.said.at,
+            fact.stored_at,
+        )
+    });
+    let settled = end.zip(call.settled.first());
+    let settled = settled
+        .and_then(|(end, settled)| overdue(format!("{id}: settlement stored"), end.stored_at, settled.stored_at));
+    detected.chain(ticks).chain(settled).collect()
+}
+
+/// Told long after it was stored, to a party that was there all the time.
+fn overdue_news(id: &str, call: &Call, listeners: &Listeners<'_>, times: &Times<'_>) -> Vec<Disturbance> {
+    let mut found = Vec::new();
+    for (news, stored_at, _) in call.news() {
+        for (_, party) in call.parties() {
+            let Some(listener) = listeners.get(party) else { continue };
+            let (Learnt::Told(at) | Learnt::Resynchronised(at) | Learnt::Overtaken(at)) =
+                learnt(news, id, call, stored_at, listener)
+            else {
+                continue;
+            };
+            if times.is_connected(party, stored_at) && !times.was_away(party, stored_at, at) {
+                found.extend(overdue(format!("{id}: {news:?} told to {party}"), stored_at, at));
+            }
+        }
+    }
+    found
+}
+
+/// From its worker's last sign of life until its end is stored.
+fn lost_worker(id: &str, call: &Call) -> Option<Disturbance> {
+    let ended = call.ended.first().filter(|ended| ended.said.reason == "worker_lost")?;
+    let worker = call.accepted.first().map(|accepted| accepted.said.worker_id.clone());
+    Some(Disturbance {
+        what: format!("{id}: worker lost"),
+        target: worker,
+        since: ended.said.ended_at,
+        until: Some(ended.stored_at),
+    })
+}
+
+/// Ticks that a party was told of late though it was there; of those told twice, the first time.
+fn overdue_ticks(party: &str, listener: &super::heard::Listener, times: &Times<'_>) -> Vec<Disturbance> {
+    let (mut told, mut found) = (HashSet::new(), Vec::new());
+    for heard in &listener.heard {
+        let Word::Tick(tick) = &heard.word else { continue };
+        let is_first = told.insert((&tick.call_id, tick.minute));
+        if is_first && times.is_connected(party, tick.at) && !times.was_away(party, tick.at, heard.at) {
+            let what = format!("{}: tick {} told to {party}", tick.call_id, tick.minute);
+            found.extend(overdue(what, tick.at, heard.at));
+        }
+    }
+    found
+}
+
+/// From a party's first failure of a step until it succeeds again; or anybody, if the party does not try again.
+fn failed_attempts(attempts: &[Attempt]) -> Vec<Disturbance> {
+    let mut attempts: Vec<&Attempt> = attempts.iter().collect();
+    attempts.sort_by_key(|attempt| attempt.at);
+    let mut open: HashMap<(&str, &str), &Attempt> = HashMap::new();
+    let mut found = Vec::new();
+    let mut close = |first: &Attempt, until: Option<Moment>| {
+        found.push(Disturbance {
+            what: format!(
+                "{}: {} failed: {}",
+                first.party,
+                first.step,
+                first.failed.as_deref().unwrap_or_default()
+            ),
+            target: None,
+            since: first.at.into(),
+            until,
+        });
+    };
+    for attempt in &attempts {
+        let key = (attempt.party.as_str(), attempt.step);
+        if attempt.failed.is_some() {
+            open.entry(key).or_insert(attempt);
+        } else if let Some(first) = open.remove(&key) {
+            close(first, Some(attempt.at.into()));
+        }
+    }
+    for first in open.into_values() {
+        let mut later = attempts
+            .iter()
+            .filter(|other| other.step == first.step && other.at > first.at);
+        let success = later.find(|other| other.failed.is_none());
+        close(first, success.map(|success| success.at.into()));
+    }
+    found
+}

@@ -1,0 +1,285 @@
+//! Seconds to recover, per fault.
+//!
+//! A disturbance is a time in which something was overdue; a fault's recovery ends with the last of its disturbances. It begins
+//! with the strike where others must take over (a kill), and with the mending where what is held up comes back by itself.
+//! A fault that disturbed nothing took no time.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::checker::moment::Moment;
+use super::journal::{Fault, Since};
+
+/// A loss may be noticed with hindsight: its last sign of life was this long before the strike.
+const HINDSIGHT_MS: i64 = 3_000;
+
+/// A time in which something was overdue.
+#[derive(Debug, Clone)]
+pub struct Disturbance {
+    /// What was.
+    pub what: String,
+    /// The process that is to blame, where that is known.
+    pub target: Option<String>,
+    /// Since when it should have been.
+    pub since: Moment,
+    /// When it was. None: not until the end.
+    pub until: Option<Moment>,
+}
+
+/// How long one fault was felt.
+#[derive(Debug, Clone, Serialize)]
+pub struct FaultRecovery {
+    /// What was done, and to whom.
+    pub what: String,
+    /// To whom.
+    pub target: String,
+    /// When, as text.
+    pub struck_at: String,
+    /// Whether anything was left that could have taken over.
+    pub total: bool,
+    /// Seconds until all was well, as this kind of fault is counted.
+    pub seconds: f64,
+    /// Seconds from the strike.
+    pub from_strike: f64,
+    /// How many disturbances it made.
+    pub disturbances: usize,
+    /// The last of them.
+    pub last: Option<String>,
+    /// Something was not well until the end.
+    pub open: bool,
+}
+
+/// Figures over many faults, in seconds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
+pub struct Percentiles {
+    /// How many faults.
+    pub faults: usize,
+    /// Half of them took no longer.
+    pub p50: f64,
+    /// All but one of a hundred took no longer.
+    pub p99: f64,
+    /// None took longer.
+    pub max: f64,
+}
+
+/// The recoveries of a run.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Recovery {
+    /// In the order of striking.
+    pub faults: Vec<FaultRecovery>,
+    /// Over all of them.
+    pub all: Percentiles,
+    /// By what was done.
+    pub by_kind: BTreeMap<String, Percentiles>,
+    /// What was overdue with no fault before it.
+    pub without_fault: Vec<String>,
+}
+
+/// Measures all faults of a run that was over at `over_at`.
+#[must_use]
+pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) -> Recovery {
+    let mut felt: Vec<Vec<&Disturbance>> = faults.iter().map(|_| Vec::new()).collect();
+    let mut without_fault = Vec::new();
+    for disturbance in disturbances {
+        match cause(faults, disturbance).and_then(|cause| felt.get_mut(cause)) {
+            Some(felt) => felt.push(disturbance),
+            None => without_fault.push(disturbance.what.clone()),
+        }
+    }
+    let faults: Vec<FaultRecovery> = faults
+        .iter()
+        .zip(&felt)
+        .map(|(fault, felt)| recovery(fault, felt, over_at))
+        .collect();
+    let mut kinds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+    for fault in &faults {
+        kinds.entry(fault.what.clone()).or_default().push(fault.seconds);
+    }
+    Recovery {
+        all: percentiles(faults.iter().map(|fault| fault.seconds).collect()),
+        by_kind: kinds
+            .into_iter()
+            .map(|(kind, seconds)| (kind, percentiles(seconds)))
+            .collect(),
+        faults,
+        without_fault,
+    }
+}
+
+/// The fault behind a disturbance: of those that hit the process to blame, if that is known and any did; else the latest of
+/// those still on when it began; else one struck soon after (hindsight); else the latest before; else the first during.
+fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize> {
+    let (since, until) = (disturbance.since, disturbance.until);
+    let spans = faults.iter().enumerate().map(|(place, fault)| {
+        let struck = Moment::from(fault.struck_at);
+        (struck, fault.mended_at.map(Moment::from), place)
+    });
+    let before_its_end = |struck: Moment| until.is_none_or(|until| struck <= until);
+    let hindsight = since.plus_ms(HINDSIGHT_MS);
+    let to_blame = spans.clone().filter(|(struck, _, place)| {
+        let target = faults.get(*place).map(|fault| &fault.target);
+        before_its_end(*struck)
+            && *struck <= hindsight
+            && disturbance.target.is_some()
+            && target == disturbance.target.as_ref()
+    });
+    let on = spans
+        .clone()
+        .filter(|(struck, mended, _)| *struck <= since && mended.is_none_or(|mended| mended >= since));
+    let soon = spans
+        .clone()
+        .filter(|(struck, _, _)| *struck > since && *struck <= hindsight && before_its_end(*struck));
+    let before = spans.clone().filter(|(struck, _, _)| *struck <= since);
+    let during = spans
+        .clone()
+        .filter(|(struck, _, _)| *struck > since && before_its_end(*struck));
+    let place = |(_, _, place)| place;
+    let latest = to_blame.max().or_else(|| on.max());
+    let latest = latest.or_else(|| soon.min()).or_else(|| before.max());
+    latest.or_else(|| during.min()).map(place)
+}
+
+fn recovery(fault: &Fault, felt: &[&Disturbance], over_at: Moment) -> FaultRecovery {
+    let end = |disturbance: &&&Disturbance| disturbance.until.unwrap_or(over_at);
+    let last = felt.iter().max_by_key(end);
+    let struck_at = Moment::from(fault.struck_at);
+    let mended_at = fault.mended_at.map_or(over_at, Moment::from);
+    let base = match fault.since {
+        Since::Strike if !fault.total => struck_at,
+        Since::Strike | Since::Mending => mended_at,
+    };
+    let seconds_from = |base| last.map_or(0.0, |last| end(&last).seconds_since(base));
+    FaultRecovery {
+        what: fault.what.clone(),
+        target: fault.target.clone(),
+        struck_at: struck_at.to_string(),
+        total: fault.total,
+        seconds: seconds_from(base),
+        from_strike: seconds_from(struck_at),
+        disturbances: felt.len(),
+        last: last.map(|last| last.what.clone()),
+        open: felt.iter().any(|disturbance| disturbance.until.is_none()),
+    }
+}
+
+/// By the nearest rank.
+fn percentiles(mut seconds: Vec<f64>) -> Percentiles {
+    seconds.sort_by(f64::total_cmp);
+    let rank = |percent: usize| {
+        let rank = (seconds.len() * percent).div_ceil(100);
+        seconds.get(rank.saturating_sub(1)).copied().unwrap_or_default()
+    };
+    Percentiles {
+        faults: seconds.len(),
+        p50: rank(50),
+        p99: rank(99),
+        max: rank(100),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+    use super::*;
+
+    fn at(seconds: f64) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs_f64(seconds)
+    }
+
+    fn fault(what: &str, target: &str, struck: f64, mended: Option<f64>) -> Fault {
+        Fault {
+            what: what.to_owned(),
+            target: target.to_owned(),
+            struck_at: at(struck),
+            mended_at: mended.map(at),
+            total: false,
+            since: if what == "SIGKILL" {
+                Since::Strike
+            } else {
+                Since::Mending
+            },
+        }
+    }
+
+    fn disturbance(since: f64, until: Option<f64>, target: Option<&str>) -> Disturbance {
+        Disturbance {
+            what: format!("since {since}"),
+            target: target.map(str::to_owned),
+            since: at(since).into(),
+            until: until.map(|until| at(until).into()),
+        }
+    }
+
+    fn seconds(faults: &[Fault], disturbances: &[Disturbance]) -> Vec<f64> {
+        let recovery = measure(faults, disturbances, at(100.0).into());
+        recovery.faults.iter().map(|fault| fault.seconds).collect()
+    }
+
+    #[test]
+    fn a_kill_counts_from_the_strike_and_a_freeze_from_the_mending() {
+        let faults = [
+            fault("SIGKILL", "timer", 10.0, Some(12.0)),
+            fault("SIGSTOP", "timer", 30.0, Some(35.0)),
+            fault("cut", "nats", 50.0, Some(51.0)),
+        ];
+        let felt = [
+            disturbance(10.5, Some(14.0), None),
+            disturbance(11.0, Some(13.0), None),
+            disturbance(31.0, Some(36.5), None),
+        ];
+        assert_eq!(seconds(&faults, &felt), [4.0, 1.5, 0.0]);
+        let recovery = measure(&faults, &felt, at(100.0).into());
+        assert_eq!(recovery.faults[1].from_strike, 6.5);
+        assert_eq!((recovery.all.p50, recovery.all.p99, recovery.all.max), (1.5, 4.0, 4.0));
+        assert_eq!(recovery.by_kind["SIGKILL"].max, 4.0);
+    }
+
+    #[test]
+    fn a_total_outage_counts_from_its_mending() {
+        let total = Fault {
+            total: true,
+            ..fault("SIGKILL", "nats", 10.0, Some(20.0))
+        };
+        assert_eq!(seconds(&[total], &[disturbance(11.0, Some(22.0), None)]), [2.0]);
+    }
+
+    #[test]
+    fn a_disturbance_is_of_the_fault_that_was_on_or_just_noticed_or_before() {
+        let faults = [
+            fault("SIGKILL", "a", 10.0, Some(11.0)),
+            fault("SIGKILL", "b", 20.0, Some(25.0)),
+        ];
+        // (since, until, to blame) → which fault, and for how long
+        let cases = [
+            (15.0, 16.0, None, [6.0, 0.0]),
+            (19.0, 23.0, None, [0.0, 3.0]),
+            (21.0, 23.0, None, [0.0, 3.0]),
+            (21.0, 23.0, Some("a"), [13.0, 0.0]),
+            (9.0, 10.5, None, [0.5, 0.0]),
+            (1.0, 12.0, None, [2.0, 0.0]),
+        ];
+        for (since, until, blame, expected) in cases {
+            let felt = [disturbance(since, Some(until), blame)];
+            assert_eq!(seconds(&faults, &felt), expected, "{felt:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_well_until_the_end_is_open_and_what_no_fault_explains_is_told() {
+        let faults = [fault("SIGKILL", "a", 10.0, Some(11.0))];
+        let felt = [disturbance(10.5, None, None), disturbance(1.0, Some(2.0), None)];
+        let recovery = measure(&faults, &felt, at(100.0).into());
+        assert!(recovery.faults[0].open);
+        assert_eq!(recovery.faults[0].seconds, 90.0);
+        assert_eq!(recovery.without_fault, ["since 1"]);
+    }
+
+    #[test]
+    fn percentiles_are_by_the_nearest_rank() {
+        let figures = percentiles((1..=200).map(f64::from).collect());
+        assert_eq!((figures.p50, figures.p99, figures.max), (100.0, 198.0, 200.0));
+        assert_eq!(percentiles(Vec::new()), Percentiles::default());
+    }
+}
