@@ -5,6 +5,7 @@
 //!
 //! WebRTC parameters pass through as JSON: only media-worker knows mediasoup, and it checks them.
 
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -89,7 +90,7 @@ pub struct GetCapabilities {
 }
 
 /// Answer to [`GetCapabilities`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Capabilities {
     /// mediasoup `RtpCapabilities` of the call's router.
@@ -97,7 +98,7 @@ pub struct Capabilities {
 }
 
 /// Which way media flows, as the client sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
     /// From the client.
@@ -118,7 +119,7 @@ pub struct CreateTransport {
 }
 
 /// Answer to [`CreateTransport`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransportCreated {
     /// The transport.
@@ -160,7 +161,7 @@ pub struct Produce {
 }
 
 /// Answer to [`Produce`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Produced {
     /// The producer.
@@ -181,7 +182,7 @@ pub struct Consume {
 }
 
 /// Answer to [`Consume`]: a consumer of the peer's producer, paused until [`ResumeConsumer`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Consumed {
     /// The consumer.
@@ -236,7 +237,7 @@ pub struct CallClosed {
 }
 
 /// An answer with nothing to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Done {}
 
 /// `cmd.call.<id>.terminate`: another team ends a call.

@@ -5,6 +5,7 @@
 
 use async_nats::Client;
 use bytes::Bytes;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fact::{Accepted, EndReason, Ended, Method, RtpDetected, Settled, Tick};
@@ -14,7 +15,7 @@ use crate::subject;
 use crate::time::Timestamp;
 
 /// A message from the server to a party, as it stands on the wire.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(
     tag = "type",
     content = "payload",

@@ -1,9 +1,11 @@
 //! Wall-clock time as the contract writes it: RFC 3339, UTC, whole milliseconds.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
 use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A moment of wall-clock time, in whole milliseconds.
@@ -77,6 +79,16 @@ impl<'de> Deserialize<'de> for Timestamp {
         DateTime::parse_from_rfc3339(&text)
             .map(|time| time.with_timezone(&Utc).into())
             .map_err(|error| de::Error::custom(format!("{text:?} is not an RFC 3339 time: {error}")))
+    }
+}
+
+impl JsonSchema for Timestamp {
+    fn schema_name() -> Cow<'static, str> {
+        "Timestamp".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": "date-time" })
     }
 }
 

@@ -3,13 +3,14 @@
 use nats::active_calls::ActiveCall;
 use nats::fact::Method;
 use nats::{CallId, Fact, FactKind, OtomoId, Party, Timestamp, UserId};
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::calls::Calls;
 use crate::protocol::Problem;
 
 /// A call that is not over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Snapshot {
     call_id: CallId,
@@ -26,7 +27,8 @@ pub struct Snapshot {
     last_tick: Option<LastTick>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
+#[schemars(inline)]
 #[serde(rename_all = "snake_case")]
 enum State {
     Ringing,
@@ -34,14 +36,14 @@ enum State {
     Connected,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 struct LastTick {
     minute: u32,
     at: Timestamp,
 }
 
 /// The payload of `snapshot`, and part of that of `welcome`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Standing {
     /// Null if the party is in no call.
@@ -49,7 +51,7 @@ pub struct Standing {
 }
 
 /// The payload of `welcome`.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Welcome<'a> {
     /// This socket's name in logs.

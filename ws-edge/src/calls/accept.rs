@@ -6,10 +6,10 @@ use nats::fact::Accepted;
 use nats::notice::{self, Notice};
 use nats::request::{self, CommandError};
 use nats::{CallId, Fact, Guard, Outcome, Parties, Party, Role, Timestamp, TraceParent, WorkerId};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Calls, require};
-use crate::protocol::{Code, Problem};
+use crate::protocol::{CallTaken, Code, Problem, payload};
 
 /// Workers that are asked before the otomo is told that there is none.
 const MOST_WORKERS_ASKED: usize = 3;
@@ -59,7 +59,10 @@ impl Calls {
         self.write_acceptance(call, acceptance).await;
         notice::tell_both(&self.nats.client, &parties, &Notice::accepted(&accepted)).await;
         tracing::info!(call_id = %call, worker_id = %accepted.worker_id, "accepted");
-        Ok(json!({ "callId": call, "acceptedAt": accepted_at }))
+        Ok(payload(CallTaken {
+            call_id: call,
+            accepted_at,
+        }))
     }
 
     async fn place(&self, parties: &Parties, trace: TraceParent) -> Result<(WorkerId, CallOpened), Problem> {

@@ -4,10 +4,10 @@ use nats::active_calls::{ActiveCall, ClaimError};
 use nats::fact::Requested;
 use nats::notice::{self, Notice};
 use nats::{CallId, EndReason, Guard, OtomoId, Parties, Party, Role, Timestamp, TraceParent};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Calls, Only, require, unavailable};
-use crate::protocol::{Code, Problem};
+use crate::protocol::{CallRequested, Code, Problem, payload};
 
 impl Calls {
     pub(super) async fn call(&self, party: &Party, otomo_id: OtomoId) -> Result<Value, Problem> {
@@ -51,7 +51,10 @@ impl Calls {
         };
         notice::tell(&self.nats.client, &parties, &[Role::Otomo], &incoming).await;
         tracing::info!(call_id = %parties.call_id, user_id = %parties.user_id, otomo_id = %parties.otomo_id, "requested");
-        Ok(json!({ "callId": parties.call_id, "expiresAt": call.ring_deadline }))
+        Ok(payload(CallRequested {
+            call_id: &parties.call_id,
+            expires_at: call.ring_deadline,
+        }))
     }
 
     async fn claim(&self, call: &ActiveCall) -> Result<(), Problem> {

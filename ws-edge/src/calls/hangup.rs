@@ -1,10 +1,10 @@
 //! WS-C02 `call_hangup`: either party ends a call that was accepted.
 
 use nats::{CallId, EndReason, Party, Role};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Calls, Only};
-use crate::protocol::{Code, Problem};
+use crate::protocol::{CallOver, Code, Problem, payload};
 
 impl Calls {
     pub(super) async fn hangup(&self, party: &Party, call: &CallId) -> Result<Value, Problem> {
@@ -22,6 +22,9 @@ impl Calls {
         let end = self
             .end(call, EndReason::Hangup, party.role().as_str(), Only::Any)
             .await?;
-        Ok(json!({ "callId": call, "endedAt": end.ended_at }))
+        Ok(payload(CallOver {
+            call_id: call,
+            ended_at: end.ended_at,
+        }))
     }
 }

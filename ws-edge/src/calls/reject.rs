@@ -1,10 +1,10 @@
 //! WS-C02 `call_reject` and `call_cancel`: a call ends before anybody took it.
 
 use nats::{CallId, EndReason, Party, Role};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{Calls, EndError, Only, require};
-use crate::protocol::{Code, Problem};
+use crate::protocol::{CallOver, Code, Problem, payload};
 
 impl Calls {
     pub(super) async fn reject(&self, party: &Party, call: &CallId) -> Result<Value, Problem> {
@@ -20,7 +20,10 @@ impl Calls {
     async fn end_ringing(&self, party: &Party, call: &CallId, reason: EndReason) -> Result<Value, Problem> {
         self.standing_for(party, call).await?;
         match self.end(call, reason, party.role().as_str(), Only::Ringing).await {
-            Ok(end) => Ok(json!({ "callId": call, "endedAt": end.ended_at })),
+            Ok(end) => Ok(payload(CallOver {
+                call_id: call,
+                ended_at: end.ended_at,
+            })),
             Err(EndError::Accepted) => Err(Problem::new(
                 Code::WrongState,
                 "the call was accepted already: use call_hangup",

@@ -1,9 +1,11 @@
 //! What can be wrong, as a client is told it.
 
 use nats::request::{Refusal, RefusalCode};
+use schemars::JsonSchema;
 
 /// What is wrong, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
+#[schemars(rename = "ErrorCode", rename_all = "snake_case")]
 #[allow(missing_docs, reason = "each is explained by its text on the wire")]
 pub enum Code {
     BadJson,
@@ -22,6 +24,7 @@ pub enum Code {
     WorkerUnreachable,
     Unavailable,
     /// The media-worker's own, passed on.
+    #[schemars(untagged)]
     Worker(RefusalCode),
 }
 

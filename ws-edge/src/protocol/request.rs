@@ -2,11 +2,12 @@
 
 use nats::command::Direction;
 use nats::{CallId, OtomoId};
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Number, Value};
 
 /// What a client calls its request; its answer bears the same.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RequestId {
     /// A text of at most 64 characters.

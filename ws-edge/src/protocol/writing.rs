@@ -1,10 +1,11 @@
 //! Answers and messages of the server, written.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
-use super::problem::Problem;
+use super::problem::{Code, Problem};
 use super::request::RequestId;
 
 #[derive(Serialize)]
@@ -15,8 +16,9 @@ struct Answer<'a, P> {
     payload: P,
 }
 
-#[derive(Serialize)]
-struct ErrorPayload<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct ErrorPayload<'a> {
+    #[schemars(with = "Code")]
     code: &'a str,
     message: &'a str,
 }

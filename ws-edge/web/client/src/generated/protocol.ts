@@ -1,4 +1,177 @@
+/** Made from schema/protocol.schema.json by `npm run types`; not to be edited. */
+
+export type CallId = string;
+export type Timestamp = string;
+export type OtomoId = string;
+/**
+ * Which way media flows, as the client sees it.
+ */
+export type Direction = 'send' | 'recv';
+/**
+ * What the server says.
+ */
+export type ServerMessage = OwnMessage | Notice;
+/**
+ * What the node itself says.
+ */
+export type OwnMessage =
+  | {
+      payload: Welcome;
+      type: 'welcome';
+    }
+  | {
+      payload: Standing;
+      type: 'snapshot';
+    }
+  | {
+      id: RequestId;
+      payload: unknown;
+      type: 'response';
+    }
+  | {
+      id: RequestId | null;
+      payload: ErrorPayload;
+      type: 'error';
+    };
+/**
+ * How the SFU knew; there is one way.
+ */
+export type Method = 'sfu_rtp_detected';
+export type UserId = string;
+/**
+ * What a client calls its request; its answer bears the same.
+ */
+export type RequestId = string | number;
+/**
+ * What is wrong, for programs.
+ */
+export type ErrorCode =
+  | (
+      | 'bad_json'
+      | 'bad_message'
+      | 'unknown_type'
+      | 'invalid_id'
+      | 'binary_unsupported'
+      | 'self_report_forbidden'
+      | 'rate_limited'
+      | 'role_forbidden'
+      | 'busy'
+      | 'unknown_call'
+      | 'not_a_party'
+      | 'wrong_state'
+      | 'no_worker'
+      | 'worker_unreachable'
+      | 'unavailable'
+    )
+  | RefusalCode;
+/**
+ * Why a command was refused. Codes travel to WebSocket clients unchanged.
+ */
+export type RefusalCode =
+  | 'bad_request'
+  | 'invalid_parameters'
+  | 'audio_only'
+  | 'not_a_party'
+  | 'unknown_call'
+  | 'unknown_transport'
+  | 'unknown_consumer'
+  | 'no_producer'
+  | 'already_producing'
+  | 'cannot_consume'
+  | 'wrong_state'
+  | 'at_capacity'
+  | 'draining'
+  | 'internal';
+/**
+ * A message from the server to a party, as it stands on the wire.
+ */
+export type Notice =
+  | {
+      payload: {
+        callId: CallId;
+        expiresAt: Timestamp;
+        userId: UserId;
+      };
+      type: 'incoming_call';
+    }
+  | {
+      payload: {
+        acceptedAt: Timestamp;
+        callId: CallId;
+        otomoId: OtomoId;
+        userId: UserId;
+      };
+      type: 'call_accepted';
+    }
+  | {
+      payload: {
+        callId: CallId;
+        /**
+         * The peer's producer.
+         */
+        producerId: string;
+      };
+      type: 'rtc_new_producer';
+    }
+  | {
+      payload: {
+        callId: CallId;
+        connectedAt: Timestamp;
+        method: Method;
+        otomoId: OtomoId;
+        userId: UserId;
+      };
+      type: 'call_connected';
+    }
+  | {
+      payload: {
+        at: Timestamp;
+        callId: CallId;
+        connectedAt: Timestamp;
+        /**
+         * 1, 2, …
+         */
+        minute: number;
+      };
+      type: 'tick';
+    }
+  | {
+      payload: {
+        callId: CallId;
+        party: Role;
+      };
+      type: 'media_lost';
+    }
+  | {
+      payload: {
+        callId: CallId;
+        party: Role;
+      };
+      type: 'media_resumed';
+    }
+  | {
+      payload: {
+        /**
+         * What the user pays for.
+         */
+        billedMinutes: number;
+        callId: CallId;
+        /**
+         * How long it was connected, in milliseconds.
+         */
+        durationMs: number;
+        endedAt: Timestamp;
+        reason: EndReason;
+      };
+      type: 'call_ended';
+    };
+/**
+ * Which side of a call.
+ */
 export type Role = 'user' | 'otomo';
+/**
+ * Why a call is over.
+ */
 export type EndReason =
   | 'hangup'
   | 'rejected'
@@ -10,30 +183,295 @@ export type EndReason =
   | 'worker_shutdown'
   | 'max_duration'
   | 'terminated';
-export interface Snapshot {
-  callId: string;
-  userId: string;
-  otomoId: string;
-  state: 'ringing' | 'accepted' | 'connected';
-  requestedAt: string;
-  expiresAt: string | null;
-  acceptedAt: string | null;
-  connectedAt: string | null;
-  method: 'sfu_rtp_detected' | null;
-  lastTick: { minute: number; at: string } | null;
+
+/**
+ * Everything that is said over callpulse's WebSocket, version 1.
+ */
+export interface Protocol {
+  exchanges: Exchanges;
+  serverMessage: ServerMessage;
 }
-export type Notice =
-  | { type: 'incoming_call'; payload: { callId: string; userId: string; expiresAt: string } }
-  | { type: 'call_accepted'; payload: { callId: string; userId: string; otomoId: string; acceptedAt: string } }
-  | { type: 'rtc_new_producer'; payload: { callId: string; producerId: string } }
-  | {
-      type: 'call_connected';
-      payload: { callId: string; userId: string; otomoId: string; connectedAt: string; method: 'sfu_rtp_detected' };
-    }
-  | { type: 'tick'; payload: { callId: string; minute: number; at: string; connectedAt: string } }
-  | { type: 'media_lost'; payload: { callId: string; party: Role } }
-  | { type: 'media_resumed'; payload: { callId: string; party: Role } }
-  | {
-      type: 'call_ended';
-      payload: { callId: string; endedAt: string; reason: EndReason; durationMs: number; billedMinutes: number };
-    };
+/**
+ * By the type of the request: what it bears, and what its answer bears.
+ */
+export interface Exchanges {
+  call_accept: {
+    request: OfCall;
+    response: CallTaken;
+  };
+  call_cancel: {
+    request: OfCall;
+    response: CallOver;
+  };
+  call_hangup: {
+    request: OfCall;
+    response: CallOver;
+  };
+  call_reject: {
+    request: OfCall;
+    response: CallOver;
+  };
+  call_request: {
+    request: CallRequest;
+    response: CallRequested;
+  };
+  rtc_capabilities: {
+    request: RtcCapabilities;
+    response: Capabilities;
+  };
+  rtc_connect_transport: {
+    request: RtcConnectTransport;
+    response: Done;
+  };
+  rtc_consume: {
+    request: RtcConsume;
+    response: Consumed;
+  };
+  rtc_create_transport: {
+    request: RtcCreateTransport;
+    response: TransportCreated;
+  };
+  rtc_produce: {
+    request: RtcProduce;
+    response: Produced;
+  };
+  rtc_resume: {
+    request: RtcResume;
+    response: Done;
+  };
+}
+/**
+ * WS-C02
+ */
+export interface OfCall {
+  callId: CallId;
+}
+/**
+ * To `call_accept`: the call is the otomo's, media may be set up.
+ */
+export interface CallTaken {
+  acceptedAt: Timestamp;
+  callId: CallId;
+}
+/**
+ * To `call_reject`, `call_cancel` and `call_hangup`: the call is over.
+ */
+export interface CallOver {
+  callId: CallId;
+  endedAt: Timestamp;
+}
+/**
+ * WS-C01, of a user.
+ */
+export interface CallRequest {
+  otomoId: OtomoId;
+}
+/**
+ * To `call_request`: it rings.
+ */
+export interface CallRequested {
+  callId: CallId;
+  expiresAt: Timestamp;
+}
+/**
+ * RTC-01
+ */
+export interface RtcCapabilities {
+  /**
+   * The call; the party's only one if left out.
+   */
+  callId?: CallId | null;
+}
+/**
+ * Answer to [`GetCapabilities`].
+ */
+export interface Capabilities {
+  /**
+   * mediasoup `RtpCapabilities` of the call's router.
+   */
+  rtpCapabilities: unknown;
+}
+/**
+ * RTC-03
+ */
+export interface RtcConnectTransport {
+  /**
+   * The call; the party's only one if left out.
+   */
+  callId?: CallId | null;
+  /**
+   * mediasoup `DtlsParameters` of the client: an object.
+   */
+  dtlsParameters: unknown;
+  /**
+   * Which.
+   */
+  transportId: string;
+}
+/**
+ * An answer with nothing to say.
+ */
+export interface Done {}
+/**
+ * RTC-05
+ */
+export interface RtcConsume {
+  /**
+   * The call; the party's only one if left out.
+   */
+  callId?: CallId | null;
+  /**
+   * mediasoup `RtpCapabilities` of the client: an object.
+   */
+  rtpCapabilities: unknown;
+  /**
+   * On which transport.
+   */
+  transportId: string;
+}
+/**
+ * Answer to [`Consume`]: a consumer of the peer's producer, paused until [`ResumeConsumer`].
+ */
+export interface Consumed {
+  /**
+   * The consumer.
+   */
+  consumerId: string;
+  /**
+   * `audio`.
+   */
+  kind: string;
+  /**
+   * What it consumes.
+   */
+  producerId: string;
+  /**
+   * mediasoup `RtpParameters` of what the client will receive.
+   */
+  rtpParameters: unknown;
+}
+/**
+ * RTC-02
+ */
+export interface RtcCreateTransport {
+  /**
+   * The call; the party's only one if left out.
+   */
+  callId?: CallId | null;
+  direction: Direction;
+}
+/**
+ * Answer to [`CreateTransport`].
+ */
+export interface TransportCreated {
+  /**
+   * mediasoup `DtlsParameters`.
+   */
+  dtlsParameters: unknown;
+  /**
+   * mediasoup `IceCandidate`s; each has both `address` and `ip`, which older clients read.
+   */
+  iceCandidates: unknown;
+  /**
+   * mediasoup `IceParameters`.
+   */
+  iceParameters: unknown;
+  /**
+   * The transport.
+   */
+  id: string;
+}
+/**
+ * RTC-04
+ */
+export interface RtcProduce {
+  /**
+   * The call; the party's only one if left out.
+   */
+  callId?: CallId | null;
+  /**
+   * `audio`.
+   */
+  kind: string;
+  /**
+   * mediasoup `RtpParameters` of what the client sends: an object.
+   */
+  rtpParameters: unknown;
+  /**
+   * On which transport.
+   */
+  transportId: string;
+}
+/**
+ * Answer to [`Produce`].
+ */
+export interface Produced {
+  /**
+   * The producer.
+   */
+  producerId: string;
+}
+/**
+ * RTC-06
+ */
+export interface RtcResume {
+  /**
+   * The call; the party's only one if left out.
+   */
+  callId?: CallId | null;
+  /**
+   * Which.
+   */
+  consumerId: string;
+}
+/**
+ * The payload of `welcome`.
+ */
+export interface Welcome {
+  /**
+   * Null if the party is in no call.
+   */
+  activeCall: Snapshot | null;
+  /**
+   * This socket's name in logs.
+   */
+  sessionId: string;
+}
+/**
+ * A call that is not over.
+ */
+export interface Snapshot {
+  acceptedAt: Timestamp | null;
+  callId: CallId;
+  /**
+   * The original one, from the stream.
+   */
+  connectedAt: Timestamp | null;
+  /**
+   * While it rings.
+   */
+  expiresAt: Timestamp | null;
+  lastTick: LastTick | null;
+  method: Method | null;
+  otomoId: OtomoId;
+  requestedAt: Timestamp;
+  state: 'ringing' | 'accepted' | 'connected';
+  userId: UserId;
+}
+export interface LastTick {
+  at: Timestamp;
+  minute: number;
+}
+/**
+ * The payload of `snapshot`, and part of that of `welcome`.
+ */
+export interface Standing {
+  /**
+   * Null if the party is in no call.
+   */
+  activeCall: Snapshot | null;
+}
+export interface ErrorPayload {
+  code: ErrorCode;
+  message: string;
+}
