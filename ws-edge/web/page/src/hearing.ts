@@ -5,13 +5,15 @@ const FULL_LEVEL = 0.3;
 
 let shared: AudioContext | null = null;
 
-/** One context for all of the page; browsers allow few, and none before the page was touched. */
+/** One context for all of the page: browsers allow few. None before the page was touched: they would hold it back. */
 function context(): AudioContext | null {
-  if (typeof AudioContext === 'undefined') {
+  if (typeof AudioContext === 'undefined' || !navigator.userActivation.hasBeenActive) {
     return null;
   }
   shared ??= new AudioContext();
-  void shared.resume().catch(() => undefined);
+  if (shared.state === 'suspended') {
+    void shared.resume().catch(() => undefined);
+  }
   return shared;
 }
 
@@ -34,22 +36,22 @@ export class Ear {
   hear(stream: MediaStream): void {
     this.stop();
     this.#audio.srcObject = stream;
-    // Refused before the page was touched. The page shows that by its level, and “Listen” is a touch.
+    this.play();
+  }
+
+  /** Plays, and measures; to be called again when the page is touched, which some browsers wait for. */
+  play(): void {
+    const stream = this.#audio.srcObject;
+    if (!(stream instanceof MediaStream)) {
+      return;
+    }
     void this.#audio.play().catch(() => undefined);
     const audio = context();
-    if (audio !== null) {
+    if (audio !== null && this.#analyser === null) {
       this.#analyser = new AnalyserNode(audio, { fftSize: 1024 });
       this.#samples = new Float32Array(this.#analyser.fftSize);
       this.#input = audio.createMediaStreamSource(stream);
       this.#input.connect(this.#analyser);
-    }
-  }
-
-  /** Tries again to play: call it when the page is touched. */
-  play(): void {
-    context();
-    if (this.#audio.srcObject !== null) {
-      void this.#audio.play().catch(() => undefined);
     }
   }
 

@@ -64,7 +64,7 @@ export class Line {
   /** Comes online; with the token of the last time, if none is given. */
   async signIn(given: string): Promise<void> {
     const token = given === '' ? this.#kept.token : given;
-    this.signOut();
+    this.#leave();
     const claims = token === null ? null : readClaims(token);
     if (token === null || claims === null) {
       this.#fail(new CallpulseError(token === null ? 'token_missing' : 'token_invalid'));
@@ -98,14 +98,10 @@ export class Line {
     }
   }
 
-  /** Goes offline, and keeps the token for the next time. */
+  /** Goes offline, and forgets the token. */
   signOut(): void {
-    this.#attempt += 1;
-    this.#isConnecting = false;
-    this.#phone?.close();
-    this.#phone = null;
-    this.#attach(null);
-    this.#owner.changed();
+    this.#kept.token = null;
+    this.#leave();
   }
 
   async call(otomoId: string): Promise<void> {
@@ -160,6 +156,15 @@ export class Line {
 
   dismissProblem(): void {
     this.#problem = null;
+    this.#owner.changed();
+  }
+
+  #leave(): void {
+    this.#attempt += 1;
+    this.#isConnecting = false;
+    this.#phone?.close();
+    this.#phone = null;
+    this.#attach(null);
     this.#owner.changed();
   }
 

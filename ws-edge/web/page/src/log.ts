@@ -35,8 +35,12 @@ function parts(text: unknown): [type: string | null, payload: Readonly<Record<st
   }
 }
 
+/** Says the same in every message of a call: it comes last. */
+const REPEATED = ['userId', 'otomoId', 'callId'];
+
 function inShort(payload: Readonly<Record<string, unknown>>): string {
   return Object.entries(payload)
+    .sort(([one], [other]) => REPEATED.indexOf(one) - REPEATED.indexOf(other))
     .map(([name, value]) => `${name}=${brief(value)}`)
     .join(' ');
 }

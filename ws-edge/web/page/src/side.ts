@@ -14,7 +14,7 @@ import { notePart, problemPart } from './view/messages.ts';
 import { recordPart } from './view/record.ts';
 import { signInPart } from './view/signIn.ts';
 import { type Part, stagePart } from './view/stage.ts';
-import { whoPart } from './view/who.ts';
+import { leavePart, whoPart } from './view/who.ts';
 import { speaker } from './words.ts';
 
 /** What a side takes from the page around it. */
@@ -69,14 +69,15 @@ export class Side {
     });
     const id = `side-${role}`;
     this.#parts = [
-      whoPart(`${id}-name`, role, () => line.signOut()),
+      whoPart(`${id}-name`, role),
       stagePart(),
       notePart(),
       problemPart(page.language, () => line.dismissProblem()),
       signInPart(role, (given) => void line.signIn(given)),
-      this.#controls,
       recordPart(),
+      this.#controls,
       log,
+      leavePart(() => line.signOut()),
     ];
     const parts = this.#parts.map(({ element }) => element);
     const attributes = { class: 'side', tabindex: '-1', 'aria-labelledby': `${id}-name`, 'data-testid': id };

@@ -75,7 +75,7 @@ export const en = {
   'source.tone': 'Test tone',
   'source.microphone': 'Microphone',
 
-  'level.peer': 'What you hear of {peer}',
+  'level.peer': 'Sound of {peer}',
   'action.listen': 'Listen',
 
   'problem.title': 'That did not work',

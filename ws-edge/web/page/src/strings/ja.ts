@@ -77,7 +77,7 @@ export const ja: Table = {
   'source.tone': 'テスト音',
   'source.microphone': 'マイク',
 
-  'level.peer': '{peer} さんから聞こえる音',
+  'level.peer': '{peer} さんの音',
   'action.listen': '聞く',
 
   'problem.title': 'うまくいきませんでした',

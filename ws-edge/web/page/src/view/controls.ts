@@ -29,7 +29,7 @@ export interface Controls extends Part {
 
 const SOURCES: readonly Source[] = ['tone', 'microphone'];
 /** Stages in which it makes a difference where the sound comes from. */
-const BEFORE: readonly Stage[] = ['idle', 'requesting', 'ringing', 'incoming', 'ended'];
+const BEFORE: readonly Stage[] = ['idle', 'requesting', 'incoming', 'ended'];
 
 export function controlsPart(role: Role, callee: string, actions: Actions): Controls {
   const calleeId = `callee-${role}`;
@@ -57,7 +57,7 @@ export function controlsPart(role: Role, callee: string, actions: Actions): Cont
   const reject = button('reject', 'button stop', actions.reject);
   const cancel = button('cancel', 'button stop', actions.cancel);
   const rejoin = button('rejoin', 'button primary', actions.rejoin);
-  const mute = button('mute', 'button plain', actions.toggleMute);
+  const mute = button('mute', 'button plain alert', actions.toggleMute);
   const listen = button('listen', 'button plain', actions.toggleListening);
   const hangUp = button('hang-up', 'button stop', actions.hangUp);
   const names: readonly (readonly [HTMLButtonElement, Key])[] = [

@@ -1,4 +1,4 @@
-/** The event log: closed at first, the newest at the end. */
+/** The event log: the newest at the end; closed at first where the screen is small. */
 
 import { timeOfDay } from '../clock.ts';
 import { el, setText, show } from '../dom.ts';
@@ -17,6 +17,7 @@ export function logPart(): LogPart {
   const empty = el('p', { class: 'hint' });
   const list = el('ol', { tabindex: '0', 'data-testid': 'log' });
   const element = el('details', { class: 'log' }, title, empty, list);
+  element.open = matchMedia('(min-width: 48rem)').matches;
   element.addEventListener('toggle', () => toEnd(list));
   return {
     element,

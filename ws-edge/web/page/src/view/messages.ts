@@ -7,7 +7,7 @@ import type { Part } from './stage.ts';
 
 export function problemPart(language: () => Language, dismissed: () => void): Part {
   const title = el('strong');
-  const advice = el('p');
+  const advice = el('p', { class: 'advice' });
   const dismiss = button('dismiss', 'small', dismissed);
   const element = el(
     'div',

@@ -14,7 +14,7 @@ export function stagePart(): Part {
   const orb = el('div', { class: 'orb', 'aria-hidden': 'true' });
   const state = el('p', { class: 'state', 'data-testid': 'state' });
   const clock = el('p', { class: 'clock', role: 'timer', 'aria-live': 'off', 'data-testid': 'clock' });
-  const detail = el('p', { class: 'detail', 'data-testid': 'detail' });
+  const detail = el('p', { class: 'detail minute', 'data-testid': 'detail' });
   const moment = el('time', { 'data-testid': 'connected-at' });
   const since = el('p', { class: 'detail' });
   const level = el('div', { class: 'level', 'data-testid': 'level' });

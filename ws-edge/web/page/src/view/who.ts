@@ -5,22 +5,32 @@ import type { Role } from '@callpulse/client';
 import { button, el, setAttribute, setText, show } from '../dom.ts';
 import type { Part } from './stage.ts';
 
-export function whoPart(id: string, role: Role, leave: () => void): Part {
+export function whoPart(id: string, role: Role): Part {
   const name = el('h2', { id });
   const party = el('span', { class: 'id', 'data-testid': 'party' });
   const link = el('span', { class: 'link', 'data-testid': 'link' });
-  const out = button('sign-out', 'small', leave);
-  const element = el('div', { class: 'who' }, name, party, link, out);
   return {
-    element,
+    element: el('div', { class: 'who' }, name, party, link),
     render(model, text) {
       const state = model.link === 'closed' ? 'out' : model.link;
       setText(name, text(`role.${role}`));
       setText(party, model.me ?? '');
       setText(link, text(`link.${state}`));
       setAttribute(link, 'data-link', state);
+    },
+  };
+}
+
+/** The way out, at the end: it is rarely wanted. */
+export function leavePart(leave: () => void): Part {
+  const out = button('sign-out', 'small', leave);
+  const element = el('div', { class: 'below' }, out);
+  return {
+    element,
+    render({ stage }, text) {
       setText(out, text('token.leave'));
-      show(out, state !== 'out');
+      // In a call it would leave the other side waiting: hang up first.
+      show(element, stage === 'connecting' || stage === 'idle' || stage === 'ended');
     },
   };
 }

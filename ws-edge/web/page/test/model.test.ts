@@ -1,0 +1,101 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { type CallFacts, modelOf, type Situation } from '../src/model.ts';
+import { announcement, detailText, noteText, speaker, stateText } from '../src/words.ts';
+
+const NOW = Date.parse('2026-01-15T12:02:15.123Z');
+const text = speaker('en');
+
+const idle: Situation = {
+  role: 'user',
+  me: 'user_001',
+  link: 'online',
+  call: null,
+  isBusy: false,
+  isCalling: false,
+  problem: null,
+  source: 'tone',
+  isListening: true,
+};
+
+const call: CallFacts = {
+  id: 'call_1',
+  peerId: 'otomo_777',
+  state: 'ringing',
+  expiresAt: new Date(NOW + 12_300),
+  connectedAt: null,
+  lastTick: null,
+  lost: [],
+  end: null,
+  localMedia: 'none',
+  isMuted: false,
+};
+
+const at = (change: Partial<CallFacts>, situation: Partial<Situation> = {}) =>
+  modelOf({ ...idle, ...situation, call: { ...call, ...change } }, NOW);
+const connected: Partial<CallFacts> = {
+  state: 'connected',
+  expiresAt: null,
+  connectedAt: new Date(NOW - 42_900),
+  localMedia: 'on',
+};
+
+test('without a call the connection says where a side stands', () => {
+  const stages = (['out', 'connecting', 'online', 'offline', 'closed'] as const).map(
+    (link) => modelOf({ ...idle, link }, NOW).stage,
+  );
+  assert.deepEqual(stages, ['out', 'connecting', 'idle', 'idle', 'out']);
+  assert.equal(modelOf({ ...idle, isCalling: true }, NOW).stage, 'requesting');
+});
+
+test('ringing is another thing for the one who is called', () => {
+  assert.equal(at({}).stage, 'ringing');
+  const incoming = at({ peerId: 'user_001' }, { role: 'otomo' });
+  assert.equal(incoming.stage, 'incoming');
+  assert.equal(stateText(incoming, text), 'user_001 is calling');
+  assert.equal(incoming.secondsLeft, 13);
+  assert.equal(at({ expiresAt: new Date(NOW - 5) }).secondsLeft, 0);
+});
+
+test('nothing but what the server told makes a call connected', () => {
+  const media = at({ state: 'accepted', localMedia: 'on' });
+  assert.deepEqual([media.stage, media.elapsedMs], ['accepted', 0]);
+  assert.match(detailText(media, text), /Nothing is charged/);
+  const { stage, elapsedMs, minute } = at(connected);
+  assert.deepEqual([stage, elapsedMs, minute], ['connected', 42_900, 0]);
+});
+
+test('minutes are told as they fill, and announced once each', () => {
+  const first = at({ ...connected, lastTick: { minute: 1, at: new Date(NOW) } });
+  assert.equal(detailText(first, text), 'Minute 1 full');
+  assert.equal(announcement(first, text), 'Connected Minute 1 full');
+  const later = modelOf({ ...idle, call: first.call }, NOW + 5_000);
+  assert.equal(announcement(later, text), announcement(first, text));
+});
+
+test('whose sound is missed depends on the side', () => {
+  assert.equal(at({ ...connected, lost: ['user'] }).missed, 'me');
+  assert.equal(at({ ...connected, lost: ['user'] }, { role: 'otomo' }).missed, 'peer');
+  assert.equal(at({ ...connected, lost: ['otomo', 'user'] }).missed, 'both');
+  assert.match(noteText(at({ ...connected, lost: ['otomo'] }), text) ?? '', /does not hear otomo_777/);
+  assert.equal(noteText(at({ ...connected, isMuted: true }), text), 'You are muted.');
+  assert.equal(noteText(at(connected), text), null);
+});
+
+test('a window that does not carry the sound may take it', () => {
+  assert.ok(at({ ...connected, localMedia: 'none' }).mayRejoin);
+  assert.ok(at({ state: 'accepted', localMedia: 'failed' }).mayRejoin);
+  assert.ok(!at({ localMedia: 'none' }).mayRejoin);
+  assert.ok(!at(connected).mayRejoin);
+});
+
+test('a call that is over shows its bill, when it is known', () => {
+  const end = { reason: 'hangup', endedAt: new Date(NOW), durationMs: 42_900, billedMinutes: 1 } as const;
+  const over = { ...connected, state: 'ended', end } as const;
+  assert.equal(detailText(at(over), text), '00:42.900 · 1 min billed');
+  const away = { reason: 'unknown', endedAt: null, durationMs: null, billedMinutes: null } as const;
+  assert.equal(detailText(at({ ...over, end: away }), text), 'The bill follows…');
+  assert.match(detailText(at({ ...over, connectedAt: null }), text), /never began/);
+  assert.equal(at(over, { isCalling: true }).stage, 'requesting');
+});

@@ -1,0 +1,67 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+
+import { readAddress } from '../src/address.ts';
+import { exactSpan, ServerClock, span } from '../src/clock.ts';
+import { momentOf, readEntry } from '../src/log.ts';
+import { readClaims } from '../src/token.ts';
+
+test('the address says which sides, and brings their tokens behind the #', () => {
+  assert.deepEqual(readAddress('', ''), { roles: ['user', 'otomo'], tokens: {}, callee: null });
+  assert.deepEqual(readAddress('', '#user=a.b.c&otomo=d.e.f').tokens, { user: 'a.b.c', otomo: 'd.e.f' });
+  assert.deepEqual(readAddress('?role=otomo', '#token=a.b.c'), {
+    roles: ['otomo'],
+    tokens: { otomo: 'a.b.c' },
+    callee: null,
+  });
+  assert.equal(readAddress('?role=user&call=otomo_778', '').callee, 'otomo_778');
+  // One token for both sides would be a mistake; a token in the query is never read.
+  assert.deepEqual(readAddress('', '#token=a.b.c').tokens, {});
+  assert.deepEqual(readAddress('?role=user&token=a.b.c', '').tokens, {});
+  assert.deepEqual(readAddress('?role=ops', '').roles, ['user', 'otomo']);
+});
+
+test('time spans are cut, not rounded: a minute is not full before it is', () => {
+  assert.deepEqual([0, 59_999, 60_000, 3_599_999, 3_600_000, -5].map(span), [
+    '00:00',
+    '00:59',
+    '01:00',
+    '59:59',
+    '1:00:00',
+    '00:00',
+  ]);
+  assert.equal(exactSpan(8_552), '00:08.552');
+});
+
+test('the distance to the server’s clock is the least that was seen', () => {
+  const clock = new ServerClock();
+  assert.equal(clock.at(1_000), 1_000);
+  clock.heard(new Date(0), 700);
+  clock.heard(new Date(1_000), 1_530);
+  clock.heard(new Date(2_000), 2_900);
+  assert.equal(clock.at(10_000), 9_470);
+});
+
+test('a message of the server becomes a line', () => {
+  const message = {
+    type: 'tick',
+    payload: { callId: 'c', minute: 2, at: '2026-01-15T12:02:15.123Z', list: [1, 2], more: { a: 1 } },
+  };
+  const entry = readEntry(JSON.stringify(message), new Date(0));
+  assert.equal(entry?.type, 'tick');
+  assert.equal(entry?.payload, 'minute=2 at=2026-01-15T12:02:15.123Z list=[2] more={…} callId=c');
+  assert.equal(momentOf(JSON.stringify(message))?.toISOString(), '2026-01-15T12:02:15.123Z');
+  assert.equal(momentOf('{"type":"welcome","payload":{"at":"2026-01-15T12:02:15.123Z"}}'), null);
+  for (const rubbish of ['', '[]', 'null', '7', '{"kind":"x"}', new ArrayBuffer(2)]) {
+    assert.equal(readEntry(rubbish, new Date(0)), null);
+  }
+  assert.equal(readEntry('{"type":"x","payload":"<b>"}', new Date(0))?.payload, '');
+});
+
+test('a token says whose it is, or is none', () => {
+  const claims = btoa('{"sub":"user_001","role":"user"}').replaceAll('=', '');
+  assert.deepEqual(readClaims(`x.${claims}.y`), { sub: 'user_001', role: 'user' });
+  for (const none of ['', 'x', `x.${claims}`, `x.${claims}.y.z`, 'x.###.y', `x.${btoa('{}')}.y`, `x.${btoa('null')}.y`]) {
+    assert.equal(readClaims(none), null, none);
+  }
+});
