@@ -121,10 +121,21 @@ export class Call implements Listenable<CallEvents> {
     return this.#end('call_cancel');
   }
 
-  /** Ends the call. The microphone is let go at once; `ended` comes when the server says so. */
-  hangUp(): Promise<void> {
+  /** Ends the call, wherever it stands. The microphone is let go at once; `ended` comes when the server says so. */
+  async hangUp(): Promise<void> {
     this.#session.leave();
-    return this.#end('call_hangup');
+    if (this.state === 'ringing') {
+      try {
+        await this.#end(this.role === 'user' ? 'call_cancel' : 'call_reject');
+        return;
+      } catch (error) {
+        // It was accepted at the same moment.
+        if (!(error instanceof CallpulseError && error.code === 'wrong_state')) {
+          throw error;
+        }
+      }
+    }
+    await this.#end('call_hangup');
   }
 
   /** Brings the call's sound to this window: after a reload, from another window, or after a failure. */

@@ -16,6 +16,11 @@ export interface MediaOwner {
   broken(): void;
 }
 
+/** Whether an error says that another window of the party has set up its own transports. */
+export function isTaken(error: unknown): boolean {
+  return error instanceof CallpulseError && error.code === 'unknown_transport';
+}
+
 /** Chromium leaves `disconnected` by itself after a moment's loss. */
 const PATIENCE_MS = 3_000;
 
@@ -27,6 +32,8 @@ export class Media {
   #receive: types.Transport | null = null;
   #consumer: types.Consumer | null = null;
   #capabilities: types.RtpCapabilities | null = null;
+  /** What the sending transport was connected with. */
+  #dtls: types.DtlsParameters | null = null;
   #consuming: Promise<void> = Promise.resolve();
   #patience: ReturnType<typeof setTimeout> | undefined;
   #isBroken = false;
@@ -109,6 +116,23 @@ export class Media {
     }
   }
 
+  /**
+   * Whether the worker still has these transports for this party's: a later window of the party's takes their place. To
+   * connect one twice is refused in either case, and the refusal tells.
+   */
+  async isOurs(): Promise<boolean> {
+    if (this.#send === null || this.#dtls === null) {
+      return true;
+    }
+    const payload = { callId: this.#callId, transportId: this.#send.id, dtlsParameters: this.#dtls };
+    try {
+      await this.#owner.request('rtc_connect_transport', payload);
+      return true;
+    } catch (error) {
+      return !isTaken(error);
+    }
+  }
+
   close(): void {
     this.#isClosed = true;
     this.#isBroken = true;
@@ -127,6 +151,9 @@ export class Media {
   #wire<T extends types.Transport>(transport: T): T {
     transport.on('connect', ({ dtlsParameters }, done, failed) => {
       const payload = { callId: this.#callId, transportId: transport.id, dtlsParameters };
+      if (transport.direction === 'send') {
+        this.#dtls = dtlsParameters;
+      }
       this.#owner.request('rtc_connect_transport', payload).then(() => done(), failed);
     });
     transport.on('connectionstatechange', (state) => {

@@ -3,7 +3,7 @@
 import { type OpenSource, openSource } from './audio.ts';
 import type { CallRecord, CallState, Ended, LastTick } from './book.ts';
 import { Emitter } from './emitter.ts';
-import { Media, type Request } from './media.ts';
+import { isTaken, Media, type Request } from './media.ts';
 import type { AudioSource, Environment, Logger } from './options.ts';
 import { CallpulseError, problem } from './problem.ts';
 import type { Role } from './protocol.ts';
@@ -41,6 +41,8 @@ export interface Ground {
 
 /** Attempts at setting up the sound before the window gives up. */
 const MOST_ATTEMPTS = 3;
+/** Transports that break again and again are not set up for ever. */
+const MOST_REBUILDS = 5;
 /** The wait before the second attempt, in milliseconds; the third waits twice as long. */
 const RETRY_DELAY_MS = 500;
 
@@ -53,8 +55,8 @@ export class Session {
   #media: Media | null = null;
   #local: LocalMedia = 'none';
   #isMuted = false;
-  /** Whether lost transports may be set up anew without being asked: once a connection, lest two windows fight. */
-  #mayRebuild = true;
+  /** Transports that were set up anew without being asked, since the connection stands. */
+  #rebuilt = 0;
 
   constructor(record: CallRecord, ground: Ground) {
     this.record = record;
@@ -91,7 +93,7 @@ export class Session {
     }
     this.leave();
     this.#source = source;
-    this.#mayRebuild = true;
+    this.#rebuilt = 0;
     this.#applyMute();
     this.ensureMedia();
   }
@@ -117,19 +119,27 @@ export class Session {
 
   /** The peer sends something new. */
   newProducer(): void {
-    this.#media?.consume().catch((error: unknown) => this.#fail(problem(error, 'media_failed')));
+    this.#media?.consume().catch((error: unknown) => {
+      if (isTaken(error)) {
+        this.#fail(new CallpulseError('media_elsewhere', undefined, { cause: error }));
+      } else if (this.#ground.isOnline()) {
+        // What this side sends is not touched by it.
+        this.events.emit('error', problem(error, 'media_failed'));
+      }
+    });
   }
 
   /** The connection is back, and with it what was told meanwhile: the peer's new producer, perhaps. */
   resume(): void {
-    this.#mayRebuild = true;
+    this.#rebuilt = 0;
     if (this.#media?.isBroken === true) {
-      this.#media.close();
-      this.#media = null;
-    }
-    if (this.#media !== null) {
+      void this.#rebuild(this.#media);
+    } else if (this.#media !== null) {
       this.newProducer();
     } else {
+      if (this.#local === 'failed' && this.#source !== null) {
+        this.#setLocal('none');
+      }
       this.ensureMedia();
     }
   }
@@ -194,10 +204,23 @@ export class Session {
       // Most likely one and the same interruption: the next connection brings it back.
       return;
     }
-    media.close();
-    this.#media = null;
-    if (this.#mayRebuild) {
-      this.#mayRebuild = false;
+    if (this.#rebuilt === MOST_REBUILDS) {
+      this.#fail(new CallpulseError('media_failed'));
+      return;
+    }
+    this.#rebuilt += 1;
+    void this.#rebuild(media);
+  }
+
+  /** Sets the sound up anew, unless another window has taken it: the two would go on taking it from each other. */
+  async #rebuild(media: Media): Promise<void> {
+    const isOurs = await media.isOurs();
+    if (this.#media !== media) {
+      return;
+    }
+    if (isOurs) {
+      media.close();
+      this.#media = null;
       this.ensureMedia();
     } else {
       this.#fail(new CallpulseError('media_elsewhere'));
@@ -214,6 +237,11 @@ export class Session {
     }
     this.#media?.close();
     this.#media = null;
+    if (error.code === 'media_elsewhere') {
+      // The other window has a microphone of its own.
+      this.#source.stop();
+      this.#source = null;
+    }
     this.#setLocal('failed');
     this.events.emit('error', error);
   }
