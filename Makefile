@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip`: without what runs in browsers, where no npm registry can be reached.
 WEB ?= build
 
-.PHONY: help setup web build test demo up ci fmt deny clean
+.PHONY: help setup web build test demo up chaos ci fmt deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ endif
 
 demo: build ## Play a whole call through the real services, and show what happened
 	$(BUILT)/demo
+
+# All of them may be left out; `target/debug/chaos --help` has more.
+CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DURATION),--duration $(DURATION)) $(if $(CALLS),--calls $(CALLS))
+
+chaos: build ## Break the stack under load and check the bill; SEED=, DURATION= (seconds), CALLS=
+	$(BUILT)/chaos $(CHAOS)
 
 up: build ## Run the whole stack until Ctrl-C
 	$(BUILT)/up

@@ -3,6 +3,7 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
+use crate::opus::Pace;
 use crate::party::Party;
 use crate::transport::{Moment, Prepared, Transport};
 
@@ -79,7 +80,15 @@ impl Caller {
     /// # Errors
     /// When the transport is over.
     pub async fn start_talking(&self) -> Result<()> {
-        self.send.start_talking(self.ssrc).await
+        self.start_talking_at(Pace::STEADY).await
+    }
+
+    /// The same at another pace.
+    ///
+    /// # Errors
+    /// When the transport is over.
+    pub async fn start_talking_at(&self, pace: Pace) -> Result<()> {
+        self.send.start_talking_at(self.ssrc, pace).await
     }
 
     /// Sends no more RTP; ICE stays.

@@ -1,3 +1,237 @@
 //! `make chaos`: many calls on the real stack while its parts are killed, frozen and cut off, and a judge of what came of them.
+//!
+//! [`options`] is what can be chosen. [`dice`] throw, from the seed, the [`plan`] of each call and the [`schedule`] of faults.
+//! A [`slot`] is a pair of [`client`]s, each with a [`view`] of its own, that calls by its plans; [`load`] is all of them, on
+//! one [`board`]. The [`breaker`] strikes and mends. Everybody writes the [`journal`]; the [`checker`] reads it, and the stream,
+//! and gives its [`report`], with the [`recovery`] of each fault. [`logs`] are searched for what no service should say.
 
+pub mod checker;
 pub mod journal;
+pub mod recovery;
+pub mod report;
+
+pub mod dice;
+pub mod plan;
+pub mod schedule;
+
+pub mod board;
+pub mod client;
+pub mod load;
+pub mod slot;
+pub mod sustained;
+pub mod view;
+
+pub mod breaker;
+pub mod ground;
+pub mod logs;
+pub mod options;
+pub mod usage;
+
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream;
+use futures::TryStreamExt;
+use nats::{FactKind, storage, subject};
+use tokio::time::{Instant, sleep};
+
+use crate::demo::screen::{Screen, Tone};
+use crate::eventually::eventually;
+use crate::interrupt::interrupted;
+use crate::process;
+use crate::stack::{Stack, StackBuilder};
+use board::Board;
+use breaker::Breaker;
+use client::Doors;
+use journal::Journal;
+use load::Load;
+use options::Options;
+use report::Report;
+use slot::{MEDIA_TIMEOUT, RING_TIMEOUT, RTP_LOST_AFTER, RTP_TIMEOUT};
+use sustained::Sustained;
+
+/// How long the last calls may take to end. A slot that waits longer is stuck.
+const HUNG_UP_WITHIN: Duration = Duration::from_secs(120);
+/// How long the last settlements may take, once all is whole.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// What the checker needs to see after that, and a bit: nothing broken, everybody connected.
+const CALM: Duration = Duration::from_millis(checker::CALM_MS as u64 + 1_000);
+/// As shells report an end by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The checker's.
+    pub report: Report,
+    /// The harness's own: stuck slots, processes that ended by themselves, errors in logs.
+    pub findings: Vec<String>,
+    /// Calls requested, and calls that both parties saw connected.
+    pub calls: (u64, u64),
+    sustained: Sustained,
+    usage: String,
+    faults: usize,
+}
+
+/// Runs as the command line says: 0 if the run is clean, 1 if not, 130 if interrupted.
+pub async fn main(options: Options) -> ExitCode {
+    let (screen, folder) = (Screen::new(), process::run_folder("chaos"));
+    let outcome = tokio::select! {
+        outcome = run(&options, screen, &folder) => outcome,
+        interrupted = interrupted() => {
+            let _ = interrupted;
+            screen.line(Tone::Bad, "interrupted; everything is stopped");
+            return ExitCode::from(INTERRUPTED);
+        }
+    };
+    let clean = match outcome {
+        Ok(outcome) => {
+            screen.heading("Report");
+            screen.plain(Tone::Narrator, &outcome.to_string());
+            outcome.is_clean()
+        }
+        Err(error) => {
+            screen.line(Tone::Bad, &format!("{error:#}"));
+            false
+        }
+    };
+    if clean && !options.keep {
+        let _ = std::fs::remove_dir_all(&folder);
+    } else {
+        screen.line(Tone::Quiet, &format!("logs and stores are in {}", folder.display()));
+    }
+    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One run, with its logs and stores below `folder`.
+///
+/// # Errors
+/// When the run itself did not come about. What it found is in the outcome.
+pub async fn run(options: &Options, screen: Screen, folder: &Path) -> Result<Outcome> {
+    let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let schedule = options.terms().schedule(seed);
+    screen.heading(&format!(
+        "Seed {seed}: {} calls at once for {} s, {} faults",
+        options.calls,
+        options.duration,
+        schedule.len()
+    ));
+    let stack = start(options, folder).await.context("starting the stack")?;
+    let client = async_nats::connect(stack.nats.urls())
+        .await
+        .context("connecting to NATS")?;
+    let (doors, journal, board) = (Doors::default(), Journal::default(), Board::new(options.slots()));
+    let mut breaker = Breaker::new(stack, doors.clone(), journal.clone(), board.clone(), screen)?;
+    let mut load = Load::start(options, seed, &doors, &journal, &board);
+    let (started, mut sustained) = (Instant::now(), Sustained::new(options.calls));
+    tokio::select! {
+        broken = breaker.run(&schedule, options.duration()) => broken.context("breaking and mending")?,
+        () = load::follow(screen, &board, &client, started, options.full_after(), &mut sustained) => {}
+    }
+    screen.heading("Hanging up");
+    let usage = breaker.usage().to_string();
+    let left = breaker.beside(load.finish(HUNG_UP_WITHIN)).await?;
+    if left > 0 {
+        board.finding(format!(
+            "stuck: {left} of {} slots have not ended within {HUNG_UP_WITHIN:?}",
+            load.pairs()
+        ));
+    }
+    let mut stack = breaker.into_stack();
+    for unwell in [stack.ready().await, stack.nats.settled().await, settled(&client).await] {
+        if let Err(error) = unwell {
+            board.finding(format!("{error:#}"));
+        }
+    }
+    sleep(CALM).await;
+    journal.over(SystemTime::now());
+    drop(load);
+    screen.heading("Checking");
+    let report = checker::check(client, &journal, options.interval())
+        .await
+        .context("checking")?;
+    if let Err(error) = stack.stop().await {
+        board.finding(format!("{error:#}"));
+    }
+    let (mut findings, more) = board.found();
+    findings.extend((more > 0).then(|| format!("and {more} more")));
+    findings.extend(logs::complaints(folder)?);
+    Ok(Outcome {
+        report,
+        findings,
+        calls: board.calls(),
+        sustained,
+        usage,
+        faults: board.faults() as usize,
+    })
+}
+
+async fn start(options: &Options, folder: &Path) -> Result<Stack> {
+    let mut builder = StackBuilder::default()
+        .workers(options.workers)
+        .edges(options.edges)
+        .timers(options.timers)
+        .proxied()
+        .folder(folder)
+        .set("billing-timer", "tick_interval_ms", options.interval_ms)
+        .set("ws-edge", "ring_timeout_ms", RING_TIMEOUT.as_millis())
+        .set("media-worker", "media_timeout_ms", MEDIA_TIMEOUT.as_millis())
+        .set("media-worker", "rtp_lost_after_ms", RTP_LOST_AFTER.as_millis())
+        .set("media-worker", "rtp_timeout_ms", RTP_TIMEOUT.as_millis());
+    if !options.single {
+        builder = builder.cluster();
+    }
+    builder.start().await
+}
+
+/// Every call that was requested is settled.
+async fn settled(client: &async_nats::Client) -> Result<()> {
+    let jetstream = jetstream::new(client.clone());
+    let calls_with = async |kind: FactKind| -> Result<usize> {
+        let stream = jetstream.get_stream(storage::CALLS).await?;
+        let subjects = stream.info_with_subjects(subject::facts_of_kind(kind)).await?;
+        Ok(subjects.try_collect::<Vec<_>>().await?.len())
+    };
+    eventually("the settlement of all calls", SETTLED_WITHIN, async || {
+        let (requested, settled) = (
+            calls_with(FactKind::Requested).await?,
+            calls_with(FactKind::Settled).await?,
+        );
+        ensure!(requested == settled, "{settled} of {requested} calls are settled");
+        Ok(())
+    })
+    .await
+}
+
+impl Outcome {
+    /// Nothing was found fault with, by the checker or by the harness.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.report.is_clean() && self.findings.is_empty()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (requested, connected) = self.calls;
+        writeln!(f, "{}", self.report)?;
+        writeln!(
+            f,
+            "calls made     {requested} requested, {connected} connected as both parties saw it; {} faults",
+            self.faults
+        )?;
+        writeln!(f, "connected      {}", self.sustained)?;
+        writeln!(f, "processor      {}", self.usage)?;
+        for finding in &self.findings {
+            writeln!(f, "✗ {finding}")?;
+        }
+        f.write_str(if self.is_clean() {
+            "the run is clean"
+        } else {
+            "the run is NOT clean"
+        })
+    }
+}

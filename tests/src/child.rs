@@ -100,9 +100,26 @@ impl Child {
     /// # Errors
     /// When it still runs after `within`.
     pub async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
-        if self.ended()?.is_none() {
-            self.signal(Signal::SIGTERM)?;
+        self.ask_to_end()?;
+        self.until_ended(within).await
+    }
+
+    /// SIGTERM, and does not wait.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn ask_to_end(&mut self) -> Result<()> {
+        match self.ended()? {
+            None => self.signal(Signal::SIGTERM),
+            Some(_) => Ok(()),
         }
+    }
+
+    /// Waits for the end, after [`ask_to_end`](Self::ask_to_end).
+    ///
+    /// # Errors
+    /// When it still runs after `within`.
+    pub async fn until_ended(&mut self, within: Duration) -> Result<ExitStatus> {
         let what = format!("the end of {} after SIGTERM", self.name);
         eventually(&what, within, async || self.ended()?.context("still running")).await
     }

@@ -9,6 +9,29 @@ pub const CLOCK_RATE: u32 = 48_000;
 /// RTP time from one packet to the next.
 pub const FRAME_TICKS: u32 = 960;
 
+/// How often a caller sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Pace {
+    /// For so long every frame is sent.
+    pub lively: Duration,
+    /// From then on a packet leaves only so often, as in Opus' discontinuous transmission.
+    pub pause: Duration,
+}
+
+impl Pace {
+    /// Every frame, for as long as it lasts.
+    pub const STEADY: Self = Self {
+        lively: Duration::MAX,
+        pause: FRAME,
+    };
+
+    /// How long after one packet the next leaves, `spoken` after the first.
+    #[must_use]
+    pub fn gap(self, spoken: Duration) -> Duration {
+        if spoken < self.lively { FRAME } else { self.pause }
+    }
+}
+
 /// Configuration 31 (CELT, fullband, 20 ms), mono, one frame (RFC 6716 section 3.1).
 const TABLE_OF_CONTENTS: u8 = 31 << 3;
 /// About 16 kbit/s, as speech is sent; well above the 2 bytes or fewer of DTX.

@@ -1,12 +1,13 @@
 //! One party's WebSocket: requests with their answers, notices in order, and bad input on purpose.
 
+use std::fmt::Debug;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, bail};
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::JoinSet;
@@ -19,6 +20,7 @@ use handshake::{Socket, open};
 pub use handshake::Handshake;
 
 mod handshake;
+mod wire;
 
 /// How long connecting, an answer or a notice may take, unless said otherwise.
 pub const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
@@ -72,6 +74,21 @@ pub struct Overheard {
 /// Whoever wants to look on while a party talks. A slow onlooker misses messages; the party never waits.
 pub type Onlookers = broadcast::Sender<Overheard>;
 
+/// Whoever has to hear every message of the server, in order, before anything else is done with it. Must not block.
+///
+/// With an ear the inbox keeps answers only: a party that lives for long would fill it with notices.
+pub trait Ear: Debug + Send + Sync {
+    /// A message was read.
+    fn hear(&self, at: SystemTime, message: &Value);
+}
+
+/// Who follows what passes by.
+#[derive(Debug, Clone, Default)]
+struct Followers {
+    onlookers: Option<Onlookers>,
+    ear: Option<Arc<dyn Ear>>,
+}
+
 /// What an edge answered to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
@@ -92,7 +109,7 @@ pub struct Party {
     name: String,
     inbox: Arc<Inbox<Received>>,
     outgoing: mpsc::Sender<Message>,
-    onlookers: Option<Onlookers>,
+    followers: Followers,
     next_id: AtomicU64,
     _tasks: JoinSet<()>,
 }
@@ -120,7 +137,21 @@ impl Party {
         let socket = open(edge, &handshake)
             .await?
             .with_context(|| format!("{name} connecting to {edge}"))?;
-        Ok(Self::on(socket, name, onlookers))
+        let followers = Followers { onlookers, ear: None };
+        Ok(Self::on(socket, name, followers))
+    }
+
+    /// Connects with a good token, and every message of the server is heard as it is read.
+    ///
+    /// # Errors
+    /// When the edge does not accept.
+    pub async fn connect_heard(edge: SocketAddr, role: Role, name: &str, ear: Arc<dyn Ear>) -> Result<Self> {
+        let handshake = Handshake::bearer(token::good(role, name)?);
+        let followers = Followers {
+            onlookers: None,
+            ear: Some(ear),
+        };
+        Ok(Self::on(open(edge, &handshake).await??, name, followers))
     }
 
     /// Connects in any way one likes.
@@ -128,7 +159,7 @@ impl Party {
     /// # Errors
     /// When the edge does not accept; the error names the HTTP status.
     pub async fn connect_as(edge: SocketAddr, name: &str, handshake: &Handshake) -> Result<Self> {
-        Ok(Self::on(open(edge, handshake).await??, name, None))
+        Ok(Self::on(open(edge, handshake).await??, name, Followers::default()))
     }
 
     /// Knocks, expecting to be turned away before the WebSocket stands: the HTTP status.
@@ -143,18 +174,23 @@ impl Party {
         }
     }
 
-    fn on(socket: Socket, name: &str, onlookers: Option<Onlookers>) -> Self {
+    fn on(socket: Socket, name: &str, followers: Followers) -> Self {
         let (outgoing, queue) = mpsc::channel(QUEUED_MESSAGES);
         let inbox = Arc::new(Inbox::default());
         let (sink, stream) = socket.split();
         let mut tasks = JoinSet::new();
-        tasks.spawn(read(stream, Arc::clone(&inbox), name.to_owned(), onlookers.clone()));
-        tasks.spawn(write(sink, queue));
+        tasks.spawn(wire::read(
+            stream,
+            Arc::clone(&inbox),
+            name.to_owned(),
+            followers.clone(),
+        ));
+        tasks.spawn(wire::write(sink, queue));
         Self {
             name: name.to_owned(),
             inbox,
             outgoing,
-            onlookers,
+            followers,
             next_id: AtomicU64::new(1),
             _tasks: tasks,
         }
@@ -254,7 +290,7 @@ impl Party {
     /// When the connection is gone.
     pub async fn send(&self, message: Value) -> Result<()> {
         self.send_raw(Message::text(message.to_string())).await?;
-        if let Some(onlookers) = &self.onlookers {
+        if let Some(onlookers) = &self.followers.onlookers {
             let overheard = Overheard {
                 party: self.name.clone(),
                 way: Way::Out,
@@ -301,50 +337,9 @@ impl Party {
     }
 }
 
-async fn read(
-    mut stream: futures::stream::SplitStream<Socket>,
-    inbox: Arc<Inbox<Received>>,
-    party: String,
-    onlookers: Option<Onlookers>,
-) {
-    while let Some(message) = stream.next().await {
-        let at = Instant::now();
-        let message = match message {
-            Ok(Message::Text(text)) => serde_json::from_str(&text).unwrap_or_else(|_| json!(text.as_str())),
-            Ok(Message::Binary(bytes)) => json!(String::from_utf8_lossy(&bytes)),
-            Ok(Message::Close(Some(frame))) => {
-                inbox.close(format!("close frame {}: {}", u16::from(frame.code), frame.reason));
-                continue;
-            }
-            Ok(_) => continue,
-            Err(error) => {
-                inbox.close(format!("connection lost: {error}"));
-                continue;
-            }
-        };
-        if let Some(onlookers) = &onlookers {
-            let message = Arc::new(message.clone());
-            let _ = onlookers.send(Overheard {
-                party: party.clone(),
-                way: Way::In,
-                message,
-            });
-        }
-        inbox.push(Received { at, message });
-    }
-    inbox.close("connection ended without a close frame");
-}
-
-async fn write(mut sink: futures::stream::SplitSink<Socket, Message>, mut queue: mpsc::Receiver<Message>) {
-    while let Some(message) = queue.recv().await {
-        if sink.send(message).await.is_err() {
-            return; // the reader records why
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use futures::{SinkExt, StreamExt};
     use tokio::net::TcpListener;
     use tokio_tungstenite::accept_async;
 

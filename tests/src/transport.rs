@@ -10,6 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde_json::{Value, json};
+use str0m::config::DtlsCert;
 use str0m::format::{Codec, CodecConfig, FormatParams};
 use str0m::ice::IceCreds;
 use str0m::media::{Frequency, MediaKind, Mid, Pt};
@@ -20,6 +21,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
+use crate::opus::Pace;
 use crate::padding;
 use driver::Driver;
 
@@ -53,7 +55,8 @@ enum State {
 #[derive(Debug)]
 enum Command {
     Expect(Ssrc),
-    Talk(Ssrc, bool),
+    Talk(Ssrc, Pace),
+    Silence(Ssrc),
     Padding(Ssrc, u32),
     Cut(bool),
 }
@@ -84,6 +87,13 @@ pub struct Transport {
     _task: JoinSet<()>,
 }
 
+/// One for all callers of this process: hundreds of them would spend their time on making keys.
+fn certificate() -> Result<DtlsCert> {
+    static CERTIFICATE: OnceLock<Option<DtlsCert>> = OnceLock::new();
+    let made = CERTIFICATE.get_or_init(|| padding::crypto().dtls_provider.generate_certificate());
+    made.clone().context("no DTLS certificate could be made")
+}
+
 impl Prepared {
     /// Takes what the SFU answered to `rtc_create_transport`, and the payload type of Opus on it.
     ///
@@ -107,6 +117,7 @@ impl Prepared {
         );
         let mut config = RtcConfig::new()
             .set_crypto_provider(padding::crypto())
+            .set_dtls_cert(certificate()?)
             .set_rtp_mode(true)
             .clear_extension_map();
         *config.codec_config() = codecs;
@@ -210,7 +221,15 @@ impl Transport {
     /// # Errors
     /// When the transport is over.
     pub async fn start_talking(&self, ssrc: u32) -> Result<()> {
-        self.command(Command::Talk(ssrc.into(), true)).await
+        self.start_talking_at(ssrc, Pace::STEADY).await
+    }
+
+    /// Sends Opus packets from now on, as often as `pace` says.
+    ///
+    /// # Errors
+    /// When the transport is over.
+    pub async fn start_talking_at(&self, ssrc: u32, pace: Pace) -> Result<()> {
+        self.command(Command::Talk(ssrc.into(), pace)).await
     }
 
     /// Sends no more RTP. ICE and DTLS stay as they are.
@@ -218,7 +237,7 @@ impl Transport {
     /// # Errors
     /// When the transport is over.
     pub async fn stop_talking(&self, ssrc: u32) -> Result<()> {
-        self.command(Command::Talk(ssrc.into(), false)).await
+        self.command(Command::Silence(ssrc.into())).await
     }
 
     /// Sends packets that have nothing but padding.

@@ -3,7 +3,7 @@
 //! Many tasks write it, the checker reads it afterwards. All times are this machine's wall clock, which the services'
 //! and the server's times are too.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -105,6 +105,8 @@ pub struct Entries {
     pub told: Vec<Told>,
     /// In the order of loss.
     pub outages: Vec<Outage>,
+    /// Outages that parties chose, by their place in `outages`: there is nothing to recover from.
+    pub chosen: BTreeSet<usize>,
     /// In the order of writing.
     pub attempts: Vec<Attempt>,
     /// In the order of striking.
@@ -128,6 +130,15 @@ impl Journal {
 
     /// A party has no connection from that moment on. Said twice, the first counts.
     pub fn disconnected(&self, party: &str, from: SystemTime) {
+        self.outage(party, from, false);
+    }
+
+    /// The same, by the party's own doing.
+    pub fn left(&self, party: &str, from: SystemTime) {
+        self.outage(party, from, true);
+    }
+
+    fn outage(&self, party: &str, from: SystemTime, chosen: bool) {
         let mut entries = self.entries();
         let entries = &mut *entries;
         if entries.open.contains_key(party) {
@@ -140,6 +151,9 @@ impl Journal {
         };
         if let Some(place) = push(&mut entries.outages, outage, &mut entries.lost) {
             entries.open.insert(party.to_owned(), place);
+            if chosen {
+                entries.chosen.insert(place);
+            }
         }
     }
 

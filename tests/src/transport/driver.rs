@@ -15,7 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::{Command, Counters, MID, Moment, Prepared, State};
-use crate::{opus, padding};
+use crate::opus::{self, Pace};
+use crate::padding;
 
 /// No datagram is longer.
 const DATAGRAM_BYTES: usize = 2000;
@@ -33,7 +34,16 @@ pub(super) struct Driver {
     started: Instant,
     sequence: u64,
     padding: HashSet<u16>,
-    talking: Option<(Ssrc, Instant)>,
+    talking: Option<Speech>,
+}
+
+/// What is being said.
+#[derive(Clone, Copy)]
+struct Speech {
+    ssrc: Ssrc,
+    pace: Pace,
+    since: Instant,
+    next: Instant,
 }
 
 impl Driver {
@@ -65,8 +75,8 @@ impl Driver {
         self.rtc.handle_input(Input::Timeout(Instant::now()))?;
         while self.rtc.is_alive() {
             let mut wake = self.flush().await?;
-            if let (Some((_, next)), true) = (self.talking, self.is_connected()) {
-                wake = wake.min(next);
+            if let (Some(speech), true) = (self.talking, self.is_connected()) {
+                wake = wake.min(speech.next);
             }
             tokio::select! {
                 command = queue.recv() => {
@@ -104,11 +114,17 @@ impl Driver {
             Command::Expect(ssrc) => {
                 self.rtc.direct_api().expect_stream_rx(ssrc, None, Mid::from(MID), None);
             }
-            Command::Talk(ssrc, true) => {
-                self.talking = Some((ssrc, Instant::now()));
-                self.speak(Instant::now());
+            Command::Talk(ssrc, pace) => {
+                let now = Instant::now();
+                self.talking = Some(Speech {
+                    ssrc,
+                    pace,
+                    since: now,
+                    next: now,
+                });
+                self.speak(now);
             }
-            Command::Talk(_, false) => self.talking = None,
+            Command::Silence(ssrc) => self.talking = self.talking.filter(|speech| speech.ssrc != ssrc),
             Command::Cut(cut) => self.cut = cut,
             Command::Padding(ssrc, packets) => {
                 for _ in 0..packets {
@@ -120,12 +136,14 @@ impl Driver {
     }
 
     fn speak(&mut self, now: Instant) {
-        let Some((ssrc, next)) = self.talking else { return };
-        if now < next || !self.is_connected() {
+        let connected = self.is_connected();
+        let Some(speech) = self.talking.as_mut().filter(|speech| connected && now >= speech.next) else {
             return;
-        }
-        let next = if now > next + LATEST_FRAME { now } else { next };
-        self.talking = Some((ssrc, next + opus::FRAME));
+        };
+        let late = now > speech.next + LATEST_FRAME;
+        let from = if late { now } else { speech.next };
+        speech.next = from + speech.pace.gap(now - speech.since);
+        let ssrc = speech.ssrc;
         self.write(ssrc, now, opus::packet(self.sequence));
     }
 

@@ -1,0 +1,75 @@
+//! How many calls were connected, second by second.
+
+use std::fmt;
+
+/// Seconds that are kept; a run is shorter than that.
+const MOST_SECONDS: usize = 100_000;
+
+/// The numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Sustained {
+    target: usize,
+    seconds: Vec<usize>,
+}
+
+impl Sustained {
+    /// Nothing yet; so many were wanted.
+    #[must_use]
+    pub fn new(target: usize) -> Self {
+        Self {
+            target,
+            seconds: Vec::new(),
+        }
+    }
+
+    /// Another second.
+    pub fn note(&mut self, connected: usize) {
+        if self.seconds.len() < MOST_SECONDS {
+            self.seconds.push(connected);
+        }
+    }
+
+    fn at(&self, share: f64) -> usize {
+        let mut sorted = self.seconds.clone();
+        sorted.sort_unstable();
+        let place = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
+        sorted.get(place).copied().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Sustained {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.seconds.len().max(1);
+        let mean = self.seconds.iter().sum::<usize>() / count;
+        let reached = self
+            .seconds
+            .iter()
+            .filter(|connected| **connected >= self.target)
+            .count()
+            * 100
+            / count;
+        write!(
+            f,
+            "{mean} on average, {} at least, {} at most, median {}; {} or more for {reached} % of the time",
+            self.at(0.0),
+            self.at(1.0),
+            self.at(0.5),
+            self.target
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tells_what_was_sustained() {
+        let mut sustained = Sustained::new(3);
+        (1..=4).for_each(|connected| sustained.note(connected));
+        assert_eq!(
+            sustained.to_string(),
+            "2 on average, 1 at least, 4 at most, median 3; 3 or more for 50 % of the time"
+        );
+    }
+}

@@ -1,0 +1,97 @@
+//! How much processor each process took, its restarts included: from /proc.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// What /proc counts in: USER_HZ, which is 100 on every architecture that matters here.
+const TICK: Duration = Duration::from_millis(10);
+
+/// Processor time by name.
+#[derive(Debug)]
+pub struct Usage {
+    since: Instant,
+    /// By name: the process looked at last, what it had taken by then, what those before it had taken.
+    taken: BTreeMap<String, (u32, Duration, Duration)>,
+}
+
+impl Usage {
+    /// From now on.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            since: Instant::now(),
+            taken: BTreeMap::new(),
+        }
+    }
+
+    /// Looks at a process that goes by that name now.
+    pub fn look(&mut self, name: &str, pid: u32) {
+        let Some(now) = ticks(pid) else { return };
+        let now = TICK * now;
+        let (process, last, before) = self.taken.entry(name.to_owned()).or_insert((pid, now, Duration::ZERO));
+        if *process != pid {
+            (*process, *last) = (pid, Duration::ZERO);
+        }
+        *before += now.saturating_sub(*last);
+        *last = now;
+    }
+
+    /// Of one core, in per cent, by name.
+    #[must_use]
+    pub fn per_cent(&self) -> Vec<(String, f64)> {
+        let elapsed = self.since.elapsed().as_secs_f64().max(0.001);
+        let share = |(name, (_, _, taken)): (&String, &(u32, Duration, Duration))| {
+            (name.clone(), taken.as_secs_f64() / elapsed * 100.0)
+        };
+        self.taken.iter().map(share).collect()
+    }
+}
+
+impl Default for Usage {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let shares = self.per_cent();
+        let sum: f64 = shares.iter().map(|(_, share)| share).sum();
+        write!(f, "{sum:.0} % of one core (")?;
+        for (place, (name, share)) in shares.iter().enumerate() {
+            write!(f, "{}{name} {share:.0}", if place == 0 { "" } else { ", " })?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// `utime` and `stime`, the 14th and 15th field; the second may hold blanks and is in parentheses (proc_pid_stat(5)).
+fn ticks(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_whitespace().skip(11);
+    let mut next = || fields.next()?.parse::<u32>().ok();
+    Some(next()? + next()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_what_a_process_takes() {
+        let mut usage = Usage::new();
+        usage.look("self", std::process::id());
+        let until = Instant::now() + Duration::from_millis(60);
+        while Instant::now() < until {
+            std::hint::black_box(0);
+        }
+        usage.look("self", std::process::id());
+        let shares = usage.per_cent();
+        assert!(shares[0].1 > 5.0, "{shares:?}");
+        usage.look("nobody", 0);
+        assert_eq!(usage.per_cent().len(), 1);
+    }
+}

@@ -1,0 +1,62 @@
+//! The two tasks behind a party's socket.
+
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt, StreamExt};
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio_tungstenite::tungstenite::Message;
+
+use super::handshake::Socket;
+use super::{Followers, Overheard, Received, Way};
+use crate::inbox::Inbox;
+
+pub(super) async fn read(
+    mut stream: SplitStream<Socket>,
+    inbox: Arc<Inbox<Received>>,
+    party: String,
+    followers: Followers,
+) {
+    while let Some(message) = stream.next().await {
+        let at = Instant::now();
+        let message = match message {
+            Ok(Message::Text(text)) => serde_json::from_str(&text).unwrap_or_else(|_| json!(text.as_str())),
+            Ok(Message::Binary(bytes)) => json!(String::from_utf8_lossy(&bytes)),
+            Ok(Message::Close(Some(frame))) => {
+                inbox.close(format!("close frame {}: {}", u16::from(frame.code), frame.reason));
+                continue;
+            }
+            Ok(_) => continue,
+            Err(error) => {
+                inbox.close(format!("connection lost: {error}"));
+                continue;
+            }
+        };
+        if let Some(onlookers) = &followers.onlookers {
+            let message = Arc::new(message.clone());
+            let _ = onlookers.send(Overheard {
+                party: party.clone(),
+                way: Way::In,
+                message,
+            });
+        }
+        if let Some(ear) = &followers.ear {
+            ear.hear(SystemTime::now(), &message);
+            if message.get("id").is_none() {
+                continue;
+            }
+        }
+        inbox.push(Received { at, message });
+    }
+    inbox.close("connection ended without a close frame");
+}
+
+pub(super) async fn write(mut sink: SplitSink<Socket, Message>, mut queue: mpsc::Receiver<Message>) {
+    while let Some(message) = queue.recv().await {
+        if sink.send(message).await.is_err() {
+            return; // the reader records why
+        }
+    }
+}
