@@ -33,6 +33,12 @@ export type PhoneEvents = {
 /** Calls whose objects still hear of late news, beside the active one. */
 const MOST_SESSIONS = 8;
 
+/** Who waits for the first welcome. */
+interface Opening {
+  ready(): void;
+  failed(error: CallpulseError): void;
+}
+
 export class Phone implements Listenable<PhoneEvents> {
   readonly #events = new Emitter<PhoneEvents>();
   readonly #link: Link;
@@ -44,10 +50,11 @@ export class Phone implements Listenable<PhoneEvents> {
   readonly once: Listenable<PhoneEvents>['once'];
   #book: Book;
   #isReady = false;
-  #opening: { ready(): void; failed(error: CallpulseError): void } | null = null;
+  #opening: Opening | null;
 
-  constructor(options: ConnectOptions, party: Party) {
+  constructor(options: ConnectOptions, party: Party, opening: Opening) {
     this.#options = options;
+    this.#opening = opening;
     this.#book = emptyBook(party);
     this.on = this.#events.on.bind(this.#events) as Listenable<PhoneEvents>['on'];
     this.once = this.#events.once.bind(this.#events) as Listenable<PhoneEvents>['once'];
@@ -58,6 +65,7 @@ export class Phone implements Listenable<PhoneEvents> {
       closed: (error) => this.#closed(error),
       complaint: (error) => this.#emit('error', error),
     });
+    this.#link.start();
   }
 
   /** `online` once the server has said where the party's call stands. */
@@ -103,24 +111,6 @@ export class Phone implements Listenable<PhoneEvents> {
   /** Leaves. A call goes on without this window until its media is missed; hang up first to end it. */
   close(): void {
     this.#link.close();
-  }
-
-  /** Resolves with the first welcome. */
-  open(timeoutMs: number): Promise<void> {
-    return new Promise((resolve, reject) => {
-      const timer = setTimeout(() => this.#link.close(new CallpulseError('not_reachable')), timeoutMs);
-      this.#opening = {
-        ready: () => {
-          clearTimeout(timer);
-          resolve();
-        },
-        failed: (error) => {
-          clearTimeout(timer);
-          reject(error);
-        },
-      };
-      this.#link.start();
-    });
   }
 
   #up(): void {
@@ -272,7 +262,17 @@ export async function connect(options: ConnectOptions): Promise<Phone> {
   if (token === undefined) {
     throw new CallpulseError('token_missing');
   }
-  const phone = new Phone({ ...options, token }, partyOf(token));
-  await phone.open(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS);
-  return phone;
+  const party = partyOf(token);
+  let timer: ReturnType<typeof setTimeout> | undefined;
+  try {
+    return await new Promise<Phone>((resolve, reject) => {
+      const phone = new Phone({ ...options, token }, party, { ready: () => resolve(phone), failed: reject });
+      timer = setTimeout(() => {
+        reject(new CallpulseError('not_reachable'));
+        phone.close();
+      }, options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS);
+    });
+  } finally {
+    clearTimeout(timer);
+  }
 }

@@ -1,0 +1,281 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+
+import { FakeMediaStreamTrack } from 'fake-mediastreamtrack';
+import { Device, FakeHandler, testFakeParameters } from 'mediasoup-client';
+
+import type { Call } from '../src/call.ts';
+import { connect, type Phone } from '../src/phone.ts';
+import type { Snapshot } from '../src/protocol.ts';
+import { type Line, last, settle, token, wired } from './wire.ts';
+
+const ID = 'call_abc123';
+const NOW = '2025-01-15T12:02:15.123Z';
+
+const snapshot: Snapshot = {
+  callId: ID,
+  userId: 'user_001',
+  otomoId: 'otomo_777',
+  state: 'connected',
+  requestedAt: NOW,
+  expiresAt: null,
+  acceptedAt: NOW,
+  connectedAt: NOW,
+  method: 'sfu_rtp_detected',
+  lastTick: null,
+};
+
+function track(): MediaStreamTrack {
+  return new FakeMediaStreamTrack({ kind: 'audio' }) as unknown as MediaStreamTrack;
+}
+
+/** A phone that is online. Its mediasoup-client is the real one, on the handler that it brings for tests. */
+async function online(role: 'user' | 'otomo', activeCall: Snapshot | null = null) {
+  const handlers: FakeHandler[] = [];
+  const create = FakeHandler.createFactory(testFakeParameters);
+  const { options, lines } = wired({
+    token: token(role, role === 'user' ? 'user_001' : 'otomo_777'),
+    environment: {
+      createDevice: async () =>
+        new Device({
+          handlerFactory: {
+            ...create,
+            factory: (given) => {
+              const handler = create.factory(given) as FakeHandler;
+              handlers.push(handler);
+              return handler;
+            },
+          },
+        }),
+    },
+  });
+  const connected = connect(options);
+  await settle();
+  last(lines).welcome(activeCall);
+  const phone = await connected;
+  await new Promise((resolve) => setTimeout(resolve));
+  return { phone, lines, handlers };
+}
+
+/** Everything that a call tells, in words. */
+function listen(call: Call): string[] {
+  const told: string[] = [];
+  for (const name of ['accepted', 'connected', 'tick', 'mediaLost', 'mediaResumed', 'ended', 'media', 'error'] as const) {
+    call.on(name, (value: unknown) => {
+      told.push(name === 'media' ? `media ${String(value)}` : name);
+    });
+  }
+  return told;
+}
+
+/** The server's part in setting up the sound, up to the moment at which it flows. */
+async function answerMedia(line: Line, transport: string): Promise<void> {
+  await settle();
+  line.answer('rtc_capabilities', { rtpCapabilities: testFakeParameters.generateRouterRtpCapabilities() });
+  await settle();
+  line.answer('rtc_create_transport', testFakeParameters.generateTransportRemoteParameters());
+  await settle();
+  line.answer('rtc_connect_transport', {});
+  await settle();
+  line.answer('rtc_produce', { producerId: 'producer_1' });
+  await settle();
+  line.answer('rtc_create_transport', { ...testFakeParameters.generateTransportRemoteParameters(), id: transport });
+  await settle();
+  line.refuse('rtc_consume', 'no_producer');
+  await settle();
+}
+
+async function ringing(): Promise<{ phone: Phone; lines: Line[]; handlers: FakeHandler[]; call: Call }> {
+  const set = await online('user');
+  const placed = set.phone.call('otomo_777', { audio: track() });
+  await settle();
+  last(set.lines).answer('call_request', { callId: ID, expiresAt: NOW });
+  return { ...set, call: await placed };
+}
+
+const accepted = {
+  type: 'call_accepted',
+  payload: { callId: ID, userId: 'user_001', otomoId: 'otomo_777', acceptedAt: NOW },
+} as const;
+const connected = {
+  type: 'call_connected',
+  payload: { callId: ID, userId: 'user_001', otomoId: 'otomo_777', connectedAt: NOW, method: 'sfu_rtp_detected' },
+} as const;
+const ended = {
+  type: 'call_ended',
+  payload: { callId: ID, endedAt: NOW, reason: 'hangup', durationMs: 1_000, billedMinutes: 1 },
+} as const;
+
+describe('a call', () => {
+  test('is connected when the server says so, whatever this browser sends', async () => {
+    const { phone, lines, handlers, call } = await ringing();
+    const told = listen(call);
+    const line = last(lines);
+    assert.equal(phone.activeCall, call);
+    assert.equal(call.state, 'ringing');
+    line.say(accepted);
+    await answerMedia(line, 'recv_1');
+    for (const state of ['connecting', 'connected', 'disconnected', 'connected'] as const) {
+      for (const handler of handlers) {
+        handler.setConnectionState(state);
+      }
+      await settle();
+      assert.equal(call.state, 'accepted', state);
+    }
+    assert.equal(call.localMedia, 'on');
+    assert.equal(call.connectedAt, null);
+    assert.deepEqual(told, ['accepted', 'media starting', 'media on']);
+    line.say(connected);
+    assert.equal(call.state, 'connected');
+    assert.deepEqual(call.connectedAt, new Date(NOW));
+    assert.equal(told.at(-1), 'connected');
+    // Nothing that was asked of the server says anything of the kind.
+    assert.deepEqual(
+      line.sent.map((sent) => sent.type),
+      [
+        'call_request',
+        'rtc_capabilities',
+        'rtc_create_transport',
+        'rtc_connect_transport',
+        'rtc_produce',
+        'rtc_create_transport',
+        'rtc_consume',
+      ],
+    );
+    phone.close();
+  });
+
+  test('lets go of the sound when it ends', async () => {
+    const { phone, lines, call } = await ringing();
+    const told = listen(call);
+    last(lines).say(accepted);
+    await answerMedia(last(lines), 'recv_1');
+    last(lines).say(ended);
+    assert.equal(call.localMedia, 'none');
+    assert.equal(phone.activeCall, null);
+    assert.deepEqual(call.end, { reason: 'hangup', endedAt: new Date(NOW), durationMs: 1_000, billedMinutes: 1 });
+    assert.deepEqual(told, ['accepted', 'media starting', 'media on', 'media none', 'ended']);
+    phone.close();
+  });
+
+  test('keeps its sound over an interruption, and asks what the peer sends by now', async () => {
+    const { phone, lines, call } = await ringing();
+    last(lines).say(accepted);
+    await answerMedia(last(lines), 'recv_1');
+    const told = listen(call);
+    last(lines).break(1012, 'restart');
+    while (lines.length === 1) {
+      await new Promise((resolve) => setTimeout(resolve, 20));
+    }
+    await settle();
+    last(lines).welcome(snapshot);
+    assert.equal(phone.activeCall, call);
+    assert.equal(call.state, 'connected');
+    await settle();
+    assert.deepEqual(
+      last(lines).sent.map((sent) => sent.type),
+      ['rtc_consume'],
+    );
+    last(lines).refuse('rtc_consume', 'unknown_transport');
+    await settle();
+    assert.deepEqual(told, ['connected', 'media failed', 'error']);
+    phone.close();
+  });
+
+  test('is found again by a page that was reloaded, and carried by it when it asks', async () => {
+    const { phone, lines } = await online('user', snapshot);
+    const call = phone.activeCall;
+    assert.ok(call !== null);
+    assert.equal(call.localMedia, 'none');
+    assert.deepEqual(call.connectedAt, new Date(NOW));
+    await call.rejoin({ audio: track() });
+    await answerMedia(last(lines), 'recv_1');
+    assert.equal(call.localMedia, 'on');
+    phone.close();
+  });
+
+  test('is taken back or refused by whoever hangs up while it rings', async () => {
+    const { phone, lines, call } = await ringing();
+    const hungUp = call.hangUp();
+    await settle();
+    last(lines).answer('call_cancel', { callId: ID, endedAt: NOW });
+    await hungUp;
+    assert.equal(call.state, 'ringing', 'until the server says that it is over');
+    last(lines).say({ ...ended, payload: { ...ended.payload, reason: 'cancelled' } });
+    assert.equal(call.state, 'ended');
+    phone.close();
+  });
+
+  test('that was over already is hung up without complaint', async () => {
+    const { phone, lines, call } = await ringing();
+    last(lines).say(accepted);
+    const hungUp = call.hangUp();
+    await settle();
+    last(lines).say(ended);
+    last(lines).refuse('call_hangup', 'wrong_state');
+    await hungUp;
+    phone.close();
+  });
+});
+
+describe('a phone', () => {
+  test('rings with the call that was there before it', async () => {
+    const { options, lines } = wired({ token: token('otomo', 'otomo_777') });
+    const opening = connect(options);
+    await settle();
+    last(lines).welcome({ ...snapshot, state: 'ringing', acceptedAt: null, connectedAt: null, expiresAt: NOW });
+    const phone = await opening;
+    const rang = await new Promise<Call>((resolve) => phone.on('incoming', resolve));
+    assert.equal(rang, phone.activeCall);
+    assert.equal(rang.peerId, 'user_001');
+    phone.close();
+  });
+
+  test('calls nobody without a microphone', async () => {
+    const { phone, lines } = await online('user');
+    const refusal = new DOMException('', 'NotAllowedError');
+    await assert.rejects(phone.call('otomo_777', { audio: () => Promise.reject(refusal) }));
+    assert.deepEqual(last(lines).sent, []);
+    phone.close();
+  });
+
+  test('lets go of the microphone when the call is refused', async () => {
+    const { phone, lines } = await online('user');
+    const microphone = track();
+    const placed = assert.rejects(phone.call('otomo_777', { audio: () => microphone }), { code: 'otomo_busy' });
+    await settle();
+    last(lines).refuse('call_request', 'busy');
+    await placed;
+    assert.equal(microphone.readyState, 'ended');
+    phone.close();
+  });
+
+  test('is in one call at a time', async () => {
+    const { phone } = await online('user', snapshot);
+    await assert.rejects(phone.call('otomo_777', { audio: track() }), { code: 'already_in_call' });
+    phone.close();
+  });
+
+  test('tells of being replaced, and then of the end', async () => {
+    const { phone, lines } = await online('user');
+    const told: string[] = [];
+    phone.on('replaced', () => told.push('replaced'));
+    phone.on('closed', (error) => told.push(`closed ${error?.code}`));
+    last(lines).break(4001, 'replaced');
+    assert.deepEqual(told, ['replaced', 'closed session_replaced']);
+    assert.equal(phone.state, 'closed');
+  });
+
+  test('does not open with a token that is refused', async () => {
+    const { options, lines } = wired({ token: token('user', 'user_001') });
+    const opening = assert.rejects(connect(options), { code: 'token_expired' });
+    await settle();
+    last(lines).break(4401, 'token_expired');
+    await opening;
+  });
+
+  test('gives up a server that is not there', async () => {
+    const { options } = wired({ token: token('user', 'user_001'), connectTimeoutMs: 50 });
+    await assert.rejects(connect(options), { code: 'not_reachable' });
+  });
+});

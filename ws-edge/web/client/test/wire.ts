@@ -1,0 +1,103 @@
+/** The other end of the WebSocket, played by the test: what is sent to it is kept, what it says is said at once. */
+
+import type { ConnectOptions, Socket } from '../src/options.ts';
+import type { ServerMessage } from '../src/protocol.ts';
+
+export interface Sent {
+  readonly type: string;
+  readonly id: number;
+  readonly payload: Record<string, unknown>;
+}
+
+export class Line implements Socket {
+  readyState = 0;
+  onopen: Socket['onopen'] = null;
+  onmessage: Socket['onmessage'] = null;
+  onclose: Socket['onclose'] = null;
+  onerror: Socket['onerror'] = null;
+  readonly url: string;
+  readonly protocols: readonly string[];
+  readonly sent: Sent[] = [];
+  closedWith: number | undefined;
+
+  constructor(url: string, protocols: readonly string[]) {
+    this.url = url;
+    this.protocols = protocols;
+  }
+
+  send(text: string): void {
+    this.sent.push(JSON.parse(text) as Sent);
+  }
+
+  close(code?: number): void {
+    this.closedWith = code;
+  }
+
+  say(message: ServerMessage): void {
+    this.onmessage?.({ data: JSON.stringify(message) });
+  }
+
+  welcome(activeCall: Extract<ServerMessage, { type: 'welcome' }>['payload']['activeCall'] = null): void {
+    this.onopen?.(undefined as never);
+    this.say({ type: 'welcome', payload: { sessionId: 'ws_1', activeCall } });
+  }
+
+  break(code = 1006, reason = ''): void {
+    this.onclose?.({ code, reason });
+  }
+
+  /** The last request of a type; answers it. */
+  answer(type: string, payload: object): void {
+    this.say({ type: 'response', id: this.#asked(type).id, payload });
+  }
+
+  refuse(type: string, code: 'busy' | 'no_producer' | 'wrong_state' | 'unknown_transport'): void {
+    this.say({ type: 'error', id: this.#asked(type).id, payload: { code, message: 'words' } });
+  }
+
+  #asked(type: string): Sent {
+    const sent = this.sent.findLast((sent) => sent.type === type);
+    if (sent === undefined) {
+      throw new Error(`no ${type} among ${this.sent.map((sent) => sent.type).join()}`);
+    }
+    return sent;
+  }
+}
+
+/** Options whose sockets are kept in `lines`, and whose chance is always the same. */
+export function wired(options: Partial<ConnectOptions> = {}): { options: ConnectOptions; lines: Line[] } {
+  const lines: Line[] = [];
+  const openSocket = (url: string, protocols: string[]): Socket => {
+    const line = new Line(url, protocols);
+    lines.push(line);
+    return line;
+  };
+  return {
+    lines,
+    options: {
+      url: 'wss://calls.example/ws',
+      ...options,
+      environment: { openSocket, random: () => 0.5, ...options.environment },
+    },
+  };
+}
+
+/** Lets everything run that is ready to. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 5; turn += 1) {
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+}
+
+export function last<T>(list: readonly T[]): T {
+  const item = list.at(-1);
+  if (item === undefined) {
+    throw new Error('an empty list');
+  }
+  return item;
+}
+
+/** A token as the client reads it; only the server looks at the signature. */
+export function token(role: 'user' | 'otomo', sub: string): string {
+  return `e30.${Buffer.from(JSON.stringify({ role, sub })).toString('base64url')}.signature`;
+}
