@@ -28,7 +28,7 @@ install() {
     pins=$(digest package.json package-lock.json .npmrc */package.json)
     ! same "$installed" "$pins" || return 0
     say "installing what package-lock.json pins"
-    npm ci --loglevel=error --no-progress >/dev/null || fail "npm could not install what package-lock.json pins. If the line above tells
+    npm ci --loglevel=error --no-progress >/dev/null || fail "npm could not install what package-lock.json pins. If the lines above tell
 web: of the network, let this machine reach an npm registry ('npm config set registry …' names another one) and run
 web: make once more. 'make build WEB=skip' builds the services without their pages meanwhile."
     echo "$pins" >"$installed"
