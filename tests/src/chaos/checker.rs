@@ -132,21 +132,17 @@ fn judge_recovery(report: &mut Report) {
         let text = format!("p99 is {p99:.1} s");
         report.find(Check::Recovery, "", &[], text);
     }
-    let open: Vec<String> = report
-        .recovery
-        .faults
-        .iter()
-        .filter(|fault| fault.open)
-        .map(|fault| {
-            format!(
-                "after {} {}, until the end: {}",
-                fault.what,
-                fault.target,
-                fault.last.as_deref().unwrap_or_default()
-            )
-        })
-        .collect();
-    for text in open {
+    let recovery = &report.recovery;
+    let open = recovery.faults.iter().filter(|fault| fault.open).map(|fault| {
+        let last = fault.last.as_deref().unwrap_or_default();
+        format!("after {} {}, until the end: {last}", fault.what, fault.target)
+    });
+    let unexplained = recovery.without_fault.iter();
+    let unexplained = unexplained
+        .filter(|unexplained| unexplained.open || unexplained.seconds >= RECOVERY_P99_SECONDS)
+        .map(|unexplained| format!("{:.1} s without a fault: {}", unexplained.seconds, unexplained.what));
+    let texts: Vec<String> = open.chain(unexplained).collect();
+    for text in texts {
         report.find(Check::Recovery, "", &[], text);
     }
 }

@@ -72,8 +72,19 @@ pub struct Recovery {
     pub all: Percentiles,
     /// By what was done.
     pub by_kind: BTreeMap<String, Percentiles>,
-    /// What was overdue with no fault before it.
-    pub without_fault: Vec<String>,
+    /// What was overdue with no fault to blame.
+    pub without_fault: Vec<Unexplained>,
+}
+
+/// Something was overdue, and nothing had been struck.
+#[derive(Debug, Clone, Serialize)]
+pub struct Unexplained {
+    /// What was.
+    pub what: String,
+    /// For how long, at most until the end.
+    pub seconds: f64,
+    /// Until the end.
+    pub open: bool,
 }
 
 /// Measures all faults of a run that was over at `over_at`.
@@ -84,7 +95,11 @@ pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) 
     for disturbance in disturbances {
         match cause(faults, disturbance).and_then(|cause| felt.get_mut(cause)) {
             Some(felt) => felt.push(disturbance),
-            None => without_fault.push(disturbance.what.clone()),
+            None => without_fault.push(Unexplained {
+                what: disturbance.what.clone(),
+                seconds: disturbance.until.unwrap_or(over_at).seconds_since(disturbance.since),
+                open: disturbance.until.is_none(),
+            }),
         }
     }
     let faults: Vec<FaultRecovery> = faults
@@ -273,7 +288,11 @@ mod tests {
         let recovery = measure(&faults, &felt, at(100.0).into());
         assert!(recovery.faults[0].open);
         assert_eq!(recovery.faults[0].seconds, 90.0);
-        assert_eq!(recovery.without_fault, ["since 1"]);
+        let unexplained = &recovery.without_fault[0];
+        assert_eq!(
+            (unexplained.what.as_str(), unexplained.seconds, unexplained.open),
+            ("since 1", 1.0, false)
+        );
     }
 
     #[test]

@@ -4,11 +4,14 @@
 //! have time for that while something is broken or the party has no connection, and [`CALM_MS`] once neither is so.
 
 use super::CALM_MS;
-use super::heard::{Heard, Listener, Word};
+use super::heard::{Listener, Word};
 use super::history::Call;
 use super::moment::Moment;
 use super::times::Times;
 use crate::chaos::report::{Check, Report};
+
+/// Who is told this much too early was told, too; that it was too early is found elsewhere.
+const EARLY_MS: i64 = 1_000;
 
 /// How a party got to know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,22 +78,23 @@ pub(super) fn judge(
 
 /// How and when a party got to know: by whichever came first, and by the notice if there was one.
 pub(super) fn learnt(news: News, id: &str, call: &Call, stored_at: Moment, listener: &Listener) -> Learnt {
-    let first = |fits: &dyn Fn(&Heard) -> bool| listener.heard.iter().find(|heard| fits(heard)).map(|heard| heard.at);
-    let told = first(&|heard| match (&heard.word, news) {
+    let heard = listener.since(stored_at.plus_ms(-EARLY_MS));
+    let told = heard.iter().position(|heard| match (&heard.word, news) {
         (Word::Connected(told), News::Connected) => told.call_id == id,
         (Word::Ended(told), News::Ended) => told.call_id == id,
         _ => false,
     });
-    let stands = first(&|heard| match (&heard.word, news) {
+    let (before, told) = heard.split_at(told.unwrap_or(heard.len()));
+    let stands = before.iter().find(|heard| match (&heard.word, news) {
         (Word::Standing(Some(told)), News::Connected) => told.call_id == id && told.connected_at.is_some(),
         (Word::Standing(told), News::Ended) => {
             heard.at >= stored_at && told.as_ref().is_none_or(|told| told.call_id != id)
         }
         _ => false,
     });
-    match (told, stands) {
-        (Some(told), stands) => return Learnt::Told(stands.map_or(told, |stands| told.min(stands))),
-        (None, Some(stands)) => return Learnt::Resynchronised(stands),
+    match (told.first(), stands) {
+        (Some(told), stands) => return Learnt::Told(stands.unwrap_or(told).at),
+        (None, Some(stands)) => return Learnt::Resynchronised(stands.at),
         (None, None) => {}
     }
     let end = match (news, call.ended.first()) {

@@ -179,6 +179,14 @@ fn read<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
     T::deserialize(value)
 }
 
+impl Listener {
+    /// What it heard from that moment on.
+    pub(super) fn since(&self, moment: Moment) -> &[Heard] {
+        let first = self.heard.partition_point(|heard| heard.at < moment);
+        self.heard.get(first..).unwrap_or_default()
+    }
+}
+
 impl Word {
     /// The call that it speaks of.
     pub(super) fn call_id(&self) -> Option<&str> {

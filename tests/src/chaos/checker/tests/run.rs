@@ -98,7 +98,6 @@ impl Run {
                 failed,
             });
         }
-        run.entries.faults.push(fault("SIGKILL", 4_000, 4_500));
         run.entries.over_at = Some(moment(40_000));
         run
     }
@@ -189,7 +188,7 @@ impl Run {
         self.tell(at + 8, call, "call_connected", told);
     }
 
-    /// Minute 7 of `c1`, right before its settlement.
+    /// A minute of `c1`, right before its settlement.
     pub(super) fn tick_beyond_end(&mut self, minute: i64) {
         self.tick(minute);
         let tick = self.facts.pop().unwrap();

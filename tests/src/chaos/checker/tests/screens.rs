@@ -17,9 +17,11 @@ const UNTRUE: &[Case] = &[
     ("another method", &[ToldUntrue], |run| {
         told(run, "call_connected")["method"] = json!("said")
     }),
-    ("a beginning with something more", &[Unreadable, ToldLate], |run| {
-        told(run, "call_connected")["ssrc"] = json!(7)
-    }),
+    (
+        "a beginning with something more",
+        &[Recovery, Unreadable, ToldLate],
+        |run| told(run, "call_connected")["ssrc"] = json!(7),
+    ),
     ("a connection of which nothing is stored", &[ToldUntrue], |run| {
         run.tell(
             1_500,
@@ -112,10 +114,14 @@ const UNTOLD: &[Case] = &[
         run.silence("u1", "call_ended");
         run.welcome(15_000, "u1", standing());
     }),
-    ("the end, for more than ten calm seconds", &[ToldLate], |run| {
-        run.silence("u1", "call_ended");
-        run.welcome(24_100, "u1", Value::Null);
-    }),
+    (
+        "the end, for more than ten calm seconds",
+        &[Recovery, ToldLate],
+        |run| {
+            run.silence("u1", "call_ended");
+            run.welcome(24_100, "u1", Value::Null);
+        },
+    ),
     ("the end, for ten calm seconds after an outage", &[ToldLate], |run| {
         run.silence("u1", "call_ended");
         run.away("u1", 13_500, Some(16_000));
@@ -137,7 +143,7 @@ const UNTOLD: &[Case] = &[
         run.silence("u1", "call_ended");
         run.entries.over_at = Some(moment(15_000));
     }),
-    ("the beginning, before the end came", &[ToldLate], |run| {
+    ("the beginning, before the end came", &[Recovery, ToldLate], |run| {
         run.silence("u1", "call_connected")
     }),
     ("anything of the call", &[NotTold], |run| {
@@ -149,6 +155,7 @@ const UNTOLD: &[Case] = &[
 const SLOW: &[Case] = &[
     ("an outage of 24 s", &[Recovery], |run| {
         run.silence("u1", "call_ended");
+        run.entries.faults.push(fault("SIGKILL", 4_900, 5_500));
         run.away("u1", 5_000, Some(29_000));
         run.welcome(29_000, "u1", Value::Null);
     }),
@@ -166,14 +173,20 @@ const SLOW: &[Case] = &[
             failed: Some("unavailable".to_owned()),
         });
     }),
-    ("a tick stored 11 s late", &[Recovery], |run| {
-        run.fact("c1", "tick", 5).0 = 24_002;
-        run.fact("c1", "ended", 0).0 = 24_100;
-        run.fact("c1", "settled", 0).0 = 24_200;
-        let late = run.told.iter_mut().filter(|told| told.0 > 13_000);
-        late.for_each(|told| told.0 += 12_000);
+    ("a tick 11 s late, for no reason", &[Recovery], late_tick),
+    ("a tick 11 s late, after a kill", &[Recovery], |run| {
+        run.entries.faults.push(fault("SIGKILL", 12_900, 13_500));
+        late_tick(run);
     }),
 ];
+
+fn late_tick(run: &mut Run) {
+    run.fact("c1", "tick", 5).0 = 24_002;
+    run.fact("c1", "ended", 0).0 = 24_100;
+    run.fact("c1", "settled", 0).0 = 24_200;
+    let late = run.told.iter_mut().filter(|told| told.0 > 13_000);
+    late.for_each(|told| told.0 += 12_000);
+}
 
 fn told<'a>(run: &'a mut Run, kind: &str) -> &'a mut Value {
     let mut told = run.told.iter_mut();
@@ -258,7 +271,9 @@ fn who_was_told_otherwise_is_counted_apart() {
 
 #[test]
 fn a_clean_run_is_clean_and_says_so() {
-    let report = Run::clean().judge();
+    let mut run = Run::clean();
+    run.entries.faults.push(fault("SIGKILL", 4_000, 4_500));
+    let report = run.judge();
     assert!(report.is_clean(), "{report}");
     assert_eq!((report.calls, report.detected.one, report.detected.none), (2, 1, 1));
     assert_eq!((report.ended.one, report.settled.one, report.telling.told), (2, 2, 6));
@@ -277,6 +292,6 @@ fn a_finding_names_the_call_and_the_facts() {
     let mut run = Run::clean();
     run.repeat("c1", "ended");
     let printed = run.judge().to_string();
-    assert!(printed.contains("Repeated c1 [14, 15]: 2 times ended"), "{printed}");
+    assert!(printed.contains("Repeated c1 [13, 14]: 2 times ended"), "{printed}");
     assert!(printed.ends_with("not clean"), "{printed}");
 }
