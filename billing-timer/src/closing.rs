@@ -6,13 +6,14 @@
 use nats::billing_book::BillingEntry;
 use nats::bucket::{BucketError, Revised};
 use nats::fact::Settled;
-use nats::facts::{Guard, Outcome};
+use nats::facts::{FactError, Guard, Outcome};
 use nats::notice::Notice;
-use nats::{Fact, TraceParent};
+use nats::{CallId, Fact};
 
 use crate::backoff::Backoff;
 use crate::domain::work::{Closing, Ticket};
 use crate::metrics;
+use crate::position::{self, Standing};
 use crate::world::World;
 
 /// What became of an entry.
@@ -22,66 +23,88 @@ pub(crate) enum Closed {
     Removed(u64),
     /// It had changed, to this.
     Changed(Revised<BillingEntry>),
+    /// More is stored than its record was made from.
+    Outdated(Standing),
     /// Its record cannot be stored: it stays on the book, and somebody must look.
     Stuck,
 }
 
 /// Settles a call and takes it off the book, waiting for as long as NATS is away. May be dropped at any point.
 pub(crate) async fn close(world: World, closing: Closing) -> (Ticket, Closed) {
-    let Closing {
-        ticket,
-        revision,
-        settled,
-        stored,
-        trace,
-    } = closing;
-    let settled = if stored {
-        Some(settled)
+    let settled = if closing.stored {
+        closing.settled.clone()
     } else {
-        store(&world, settled, trace).await
-    };
-    let Some(settled) = settled else {
-        return (ticket, Closed::Stuck);
+        match store(&world, &closing).await {
+            Ok(settled) => settled,
+            Err(closed) => return (closing.ticket, closed),
+        }
     };
     if let Some(notice) = Notice::settled(&settled) {
         world.voice.tell_both(&settled.parties, &notice).await;
     }
-    let closed = remove(&world, &settled, revision).await;
-    (ticket, closed)
+    let closed = remove(&world, &settled, closing.revision).await;
+    (closing.ticket, closed)
 }
 
 /// The record as it stands in the stream.
-async fn store(world: &World, settled: Settled, trace: TraceParent) -> Option<Settled> {
-    let call = settled.parties.call_id.clone();
-    let fact = Fact::Settled(settled.clone());
+///
+/// It is stored under the condition that nothing of the call was since its facts were read, and they were what the record was
+/// made from: so it speaks of all that is stored before it, of a beginning that came late and of another owner's last tick.
+async fn store(world: &World, closing: &Closing) -> Result<Settled, Closed> {
+    let call = &closing.ticket.call;
+    let fact = Fact::Settled(closing.settled.clone());
     let mut backoff = Backoff::default();
     loop {
-        match world.facts.publish(&fact, Guard::First, trace.child()).await {
-            Ok(Outcome::Stored(_)) => {
-                metrics::settled(&settled);
-                return Some(settled);
+        let standing = match position::read_all(&world.facts, call).await {
+            Ok(standing) => standing,
+            Err(error @ FactError::Read { .. }) => {
+                tracing::warn!(call_id = %call, %error, "a call that is over could not be read yet");
+                backoff.pause(&*world.clock).await;
+                continue;
             }
-            Ok(Outcome::AlreadyStored(_)) => return Some(settled),
+            Err(error) => return Err(stuck(call, &error)),
+        };
+        if is_outdated(closing, &standing) {
+            return Err(Closed::Outdated(standing));
+        }
+        let guard = Guard::CallUnchangedSince(standing.sequence);
+        match world.facts.publish(&fact, guard, closing.trace.child()).await {
+            Ok(Outcome::Stored(_)) => {
+                metrics::settled(&closing.settled);
+                return Ok(closing.settled.clone());
+            }
+            Ok(Outcome::AlreadyStored(_)) => return Ok(closing.settled.clone()),
             Ok(Outcome::Superseded(stored)) => {
                 metrics::settlement_disputed();
-                tracing::error!(call_id = %call, stored = ?stored.fact, ours = ?settled, "the call is settled otherwise; what is stored stands");
-                return Some(if let Fact::Settled(stored) = stored.fact {
-                    stored
-                } else {
-                    settled
+                tracing::error!(call_id = %call, stored = ?stored.fact, ours = ?closing.settled, "the call is settled otherwise; what is stored stands");
+                return Ok(match stored.fact {
+                    Fact::Settled(stored) => stored,
+                    _ => closing.settled.clone(),
                 });
             }
             Ok(Outcome::Refused) => {
-                tracing::warn!(call_id = %call, "a settlement is refused though none is stored, trying again");
+                tracing::info!(call_id = %call, "something was stored of the call as it was to be settled, looking again");
                 backoff.pause(&*world.clock).await;
             }
-            Err(error) => {
-                metrics::call_stuck("settlement");
-                tracing::error!(call_id = %call, %error, "a call cannot be settled: somebody must look");
-                return None;
-            }
+            Err(error) => return Err(stuck(call, &error)),
         }
     }
+}
+
+fn is_outdated(closing: &Closing, standing: &Standing) -> bool {
+    let Standing {
+        connected_at, position, ..
+    } = standing;
+    let last = position.last.as_ref().map(|last| last.sequence);
+    position.settled.is_some()
+        || last != closing.last
+        || (connected_at.is_some() && *connected_at != closing.settled.connected_at)
+}
+
+fn stuck(call: &CallId, error: &FactError) -> Closed {
+    metrics::call_stuck("settlement");
+    tracing::error!(call_id = %call, %error, "a call cannot be settled: somebody must look");
+    Closed::Stuck
 }
 
 async fn remove(world: &World, settled: &Settled, revision: u64) -> Closed {

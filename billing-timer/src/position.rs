@@ -1,7 +1,7 @@
 //! Where a call stands in the stream.
 
 use nats::facts::{FactError, StoredFact};
-use nats::{CallId, Fact, FactKind, FactStore};
+use nats::{CallId, Fact, FactKind, FactStore, Timestamp};
 
 use crate::domain::chain::LastTick;
 use crate::domain::work::Position;
@@ -19,5 +19,34 @@ pub(crate) async fn read(facts: &FactStore, call: &CallId) -> Result<Position, F
             Fact::Settled(settled) => Some(settled),
             _ => None,
         }),
+    })
+}
+
+/// All that a call's record is made of, as it stands at one moment.
+#[derive(Debug)]
+pub(crate) struct Standing {
+    /// Nothing was stored of the call after this.
+    pub(crate) sequence: u64,
+    /// As `rtp_detected` tells it, if it is stored and can be read.
+    pub(crate) connected_at: Option<Timestamp>,
+    pub(crate) position: Position,
+}
+
+/// Reads everything of a call. Whatever is stored meanwhile is after [`Standing::sequence`], which is read first.
+pub(crate) async fn read_all(facts: &FactStore, call: &CallId) -> Result<Standing, FactError> {
+    let sequence = facts.sequence_of_call(call).await?;
+    let beginning = async {
+        match facts.last(call, FactKind::RtpDetected).await {
+            Ok(stored) => Ok(stored.map(|stored| stored.fact.occurred_at())),
+            // It is parked when it is delivered. The end of the call does not wait for that.
+            Err(FactError::Stored(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    };
+    let (connected_at, position) = futures::future::try_join(beginning, read(facts, call)).await?;
+    Ok(Standing {
+        sequence,
+        connected_at,
+        position,
     })
 }

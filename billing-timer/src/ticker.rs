@@ -4,13 +4,14 @@
 //! to be due is ticked within [`LONGEST_NAP`]; if it is set back, nothing is ticked until it gets there. Instances and
 //! media-workers must keep their clocks together (NTP): a worker's clock that is ahead makes its calls' ticks that much late.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use nats::Timestamp;
 use nats::batch::MAX_BATCH;
+use nats::clock::Clock;
 use nats::facts::FactError;
 use nats::notice::Notice;
 use service::BoxError;
@@ -26,6 +27,7 @@ use crate::domain::partition::Holding;
 use crate::domain::shelf::Shelf;
 use crate::domain::terms::Terms;
 use crate::domain::work::{Position, Ticket};
+use crate::position::Standing;
 use crate::world::World;
 use crate::{metrics, overdue, position};
 
@@ -63,33 +65,56 @@ struct Work {
     asks: InFlight<Ticket>,
 }
 
+/// When the next batch may be sent, after one that was not stored.
+#[derive(Default)]
+struct Pace {
+    backoff: Backoff,
+    not_before: Option<Instant>,
+}
+
+impl Pace {
+    fn slow_down(&mut self, clock: &dyn Clock) {
+        self.backoff.fail();
+        self.not_before = Some(clock.instant() + self.backoff.delay(clock));
+    }
+
+    /// How long to wait, if at all.
+    fn pause(&self, now: Instant) -> Option<Duration> {
+        self.not_before.filter(|at| *at > now).map(|at| at - now)
+    }
+}
+
 impl Ticker {
     /// Ticks until `stop`, then finishes the batches and settlements that are in flight.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), BoxError> {
         let mut ledger = Ledger::new(self.terms, MAX_BATCH);
         let mut shelf = Shelf::default();
         let mut work = Work::default();
-        let mut backoff = Backoff::default();
+        let mut pace = Pace::default();
+        let mut link = self.world.link.clone();
         let mut news = Vec::with_capacity(NEWS_CAPACITY);
         loop {
             let now = self.world.clock.now();
             let lapse = self.hold(&mut ledger, &mut shelf, now);
             ledger.wake(now);
-            self.start(&mut ledger, &mut work, backoff, now);
+            let pause = pace.pause(self.world.clock.instant());
+            self.start(&mut ledger, &mut work, pause, now);
             metrics::active_calls(ledger.len());
             let nap = ledger
                 .next_wake()
                 .map_or(LONGEST_NAP, |wake| wake.until(now).min(LONGEST_NAP))
-                .min(lapse);
+                .min(lapse)
+                .min(pause.unwrap_or(LONGEST_NAP));
             // In this order: what comes back is bounded by what is out, so it leaves its turn to the news.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(written) = work.batches.next() => note_batch(&mut ledger, &mut backoff, written, self.world.clock.now()),
+                Some(written) = work.batches.next() => self.note_batch(&mut ledger, &mut pace, written),
                 Some((ticket, position)) = work.reads.next() => self.note_position(&mut ledger, &ticket, position).await,
                 Some((ticket, closed)) = work.closings.next() => note_closing(&mut ledger, &ticket, closed, self.world.clock.now()),
                 Some(ticket) = work.asks.next() => ledger.asked_to_end(&ticket, self.world.clock.now()),
                 Ok(()) = self.holding.changed() => {}
+                Ok(()) = link.changed() => {}
                 received = self.news.recv_many(&mut news, NEWS_CAPACITY) => {
                     if received == 0 {
                         break;
@@ -121,7 +146,8 @@ impl Ticker {
         }
     }
 
-    fn start(&self, ledger: &mut Ledger, work: &mut Work, backoff: Backoff, now: Timestamp) {
+    /// Hands out what there is to do. Ticks are taken from the ledger in the moment in which they can be sent, not before.
+    fn start(&self, ledger: &mut Ledger, work: &mut Work, pause: Option<Duration>, now: Timestamp) {
         while work.reads.len() < MAX_READS
             && let Some(ticket) = ledger.next_read()
         {
@@ -134,13 +160,12 @@ impl Ticker {
                 .boxed(),
             );
         }
-        while work.batches.len() < MAX_BATCHES {
+        while pause.is_none() && self.world.is_up() && work.batches.len() < MAX_BATCHES {
             let due = ledger.next_batch(now);
             if due.is_empty() {
                 break;
             }
-            work.batches
-                .push(batch::store(self.world.clone(), due, backoff.delay(&*self.world.clock)).boxed());
+            work.batches.push(batch::store(self.world.clone(), due).boxed());
         }
         while work.closings.len() < MAX_CLOSINGS
             && let Some(closing) = ledger.next_closing(now)
@@ -178,6 +203,27 @@ impl Ticker {
             }
         }
     }
+
+    fn note_batch(&self, ledger: &mut Ledger, pace: &mut Pace, written: Written) {
+        let now = self.world.clock.now();
+        match written.outcome {
+            Ok(sequences) => {
+                *pace = Pace::default();
+                written
+                    .tickets
+                    .iter()
+                    .zip(sequences)
+                    .for_each(|(ticket, sequence)| ledger.written(ticket, sequence, now));
+            }
+            Err(why) => {
+                pace.slow_down(&*self.world.clock);
+                written
+                    .tickets
+                    .iter()
+                    .for_each(|ticket| ledger.not_written(ticket, why));
+            }
+        }
+    }
 }
 
 fn learn(ledger: &mut Ledger, shelf: &mut Shelf, news: News, now: Timestamp) {
@@ -188,29 +234,12 @@ fn learn(ledger: &mut Ledger, shelf: &mut Shelf, news: News, now: Timestamp) {
     }
 }
 
-fn note_batch(ledger: &mut Ledger, backoff: &mut Backoff, written: Written, now: Timestamp) {
-    match written.outcome {
-        Ok(sequences) => {
-            backoff.reset();
-            written
-                .tickets
-                .iter()
-                .zip(sequences)
-                .for_each(|(ticket, sequence)| ledger.written(ticket, sequence, now));
-        }
-        Err(why) => {
-            backoff.fail();
-            written
-                .tickets
-                .iter()
-                .for_each(|ticket| ledger.not_written(ticket, why));
-        }
-    }
-}
-
 fn note_closing(ledger: &mut Ledger, ticket: &Ticket, closed: Closed, now: Timestamp) {
     match closed {
         Closed::Removed(revision) => ledger.closed(ticket, revision),
+        Closed::Outdated(Standing {
+            connected_at, position, ..
+        }) => ledger.outdated(ticket, connected_at, position, now),
         Closed::Changed(entry) => ledger.changed(ticket, entry, now),
         Closed::Stuck => {}
     }

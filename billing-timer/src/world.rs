@@ -70,12 +70,6 @@ impl World {
     pub(crate) fn is_up(&self) -> bool {
         self.link.borrow().up
     }
-
-    /// Waits until the server can be reached, for as long as it takes.
-    pub(crate) async fn connected(&self) {
-        // An error means that the client is gone.
-        let _ = self.link.clone().wait_for(|link| link.up).await;
-    }
 }
 
 impl Voice for async_nats::Client {

@@ -196,7 +196,21 @@ impl FactStore {
         self.last_on(subject::facts_of(call)).await
     }
 
+    /// The sequence of the call's last fact of any kind, readable or not; 0 if it has none: for [`Guard::CallUnchangedSince`].
+    ///
+    /// # Errors
+    /// [`FactError::Read`] if NATS does not answer.
+    pub async fn sequence_of_call(&self, call: &CallId) -> Result<u64, FactError> {
+        let last = self.last_message(subject::facts_of(call)).await?;
+        Ok(last.map_or(0, |message| message.sequence))
+    }
+
     async fn last_on(&self, subject: String) -> Result<Option<StoredFact>, FactError> {
+        let last = self.last_message(subject).await?;
+        last.as_ref().map(stored).transpose()
+    }
+
+    async fn last_message(&self, subject: String) -> Result<Option<StoredMessage>, FactError> {
         let mut failure = String::new();
         for attempt in 0..READ_ATTEMPTS {
             if attempt > 0 {
@@ -204,8 +218,7 @@ impl FactStore {
                 self.clock.sleep(self.clock.jittered(delay)).await;
             }
             match self.log.last(subject.clone()).await {
-                Ok(Some(message)) => return Ok(Some(stored(&message)?)),
-                Ok(None) => return Ok(None),
+                Ok(message) => return Ok(message),
                 Err(reason) => failure = reason,
             }
         }

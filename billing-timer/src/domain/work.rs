@@ -47,6 +47,8 @@ pub struct Closing {
     pub settled: Settled,
     /// It is stored already.
     pub stored: bool,
+    /// The sequence of the last tick that it counts with.
+    pub last: Option<u64>,
     /// The call's trace.
     pub trace: TraceParent,
 }

@@ -6,7 +6,7 @@ use nats::bucket::Revised;
 
 use super::{Ledger, Phase};
 use crate::domain::step::{Step, step};
-use crate::domain::work::{Closing, Ticket};
+use crate::domain::work::{Closing, Position, Ticket};
 
 impl Ledger {
     /// A call to be settled and taken off the book.
@@ -26,14 +26,26 @@ impl Ledger {
                 },
             };
             let (revision, trace) = (account.revision, account.entry.traceparent);
+            let last = account.position.last.as_ref().map(|last| last.sequence);
             return Some(Closing {
                 ticket,
                 revision,
                 settled,
                 stored,
+                last,
                 trace,
             });
         }
+    }
+
+    /// More is stored than the record was made from: this, and when the call began if that is stored.
+    pub fn outdated(&mut self, ticket: &Ticket, connected_at: Option<Timestamp>, position: Position, now: Timestamp) {
+        let Some(account) = self.account(ticket).filter(|account| account.phase == Phase::Closing) else {
+            return;
+        };
+        account.entry.connected_at = connected_at.or(account.entry.connected_at);
+        account.position = position;
+        self.decide(&ticket.call, now);
     }
 
     /// The entry had changed when it was to be taken off the book, to this.

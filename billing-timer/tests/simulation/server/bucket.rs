@@ -1,0 +1,286 @@
+//! A key-value bucket: revisions, markers of what is gone, keys that expire, watchers.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt};
+use nats::bucket::{BucketError, Change, Revised};
+use nats::key_value::{Attempt, Changes, KeyValue};
+use nats::storage::MARKER_TTL;
+
+use super::{Flaw, Which};
+use crate::core::{Core, micros};
+use crate::network::{Inbox, NoAnswer, Sender};
+
+const PATIENCE: Duration = Duration::from_secs(2);
+/// A replica that answers a read may be behind by this much.
+const MOST_BEHIND: Duration = Duration::from_millis(200);
+
+type News = Result<(String, Change<Bytes>), BucketError>;
+
+#[derive(Debug, Default)]
+pub(crate) struct Bucket {
+    revision: u64,
+    keys: BTreeMap<String, Key>,
+    watchers: Vec<Watcher>,
+}
+
+#[derive(Debug)]
+struct Key {
+    revision: u64,
+    /// None for a marker.
+    value: Option<Bytes>,
+    /// What stood there before, until when.
+    before: Option<(u64, Option<Revised<Bytes>>)>,
+}
+
+#[derive(Debug)]
+struct Watcher {
+    id: u64,
+    site: usize,
+    inbox: Inbox<News>,
+    /// It has missed something: its client hears nothing more.
+    deaf: bool,
+    /// When its last news arrive: none overtakes another.
+    last: u64,
+}
+
+impl Bucket {
+    pub(crate) fn open_keys(&self) -> impl Iterator<Item = (&str, &Bytes)> {
+        let keys = self.keys.iter();
+        keys.filter_map(|(key, entry)| Some((key.as_str(), entry.value.as_ref()?)))
+    }
+
+    pub(crate) fn deafen(&mut self, site: usize) {
+        let watchers = self.watchers.iter_mut().filter(|watcher| watcher.site == site);
+        watchers.for_each(|watcher| watcher.deaf = true);
+    }
+
+    pub(crate) fn forget(&mut self, site: usize) {
+        self.watchers.retain(|watcher| watcher.site != site);
+    }
+
+    /// The watchers' streams end, of one site.
+    pub(crate) fn end_watchers(&mut self, site: usize) {
+        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.site == site) {
+            watcher.deaf = true;
+            watcher.inbox.end();
+        }
+    }
+
+    fn current(&self, key: &str) -> Option<Revised<Bytes>> {
+        let Key { revision, value, .. } = self.keys.get(key)?;
+        value.clone().map(|value| Revised {
+            value,
+            revision: *revision,
+        })
+    }
+}
+
+impl Core {
+    fn write(&mut self, which: Which, key: &str, value: Option<Bytes>) -> u64 {
+        let now = self.now;
+        let bucket = self.server.bucket(which);
+        bucket.revision += 1;
+        let (revision, before) = (bucket.revision, bucket.current(key));
+        let entry = Key {
+            revision,
+            value: value.clone(),
+            before: Some((now, before)),
+        };
+        bucket.keys.insert(key.to_owned(), entry);
+        let text = (key.to_owned(), value.is_some());
+        self.note("written", revision, || {
+            format!(
+                "{which:?} {} at {revision}{}",
+                text.0,
+                if text.1 { "" } else { ": gone" }
+            )
+        });
+        if value.is_none() {
+            let key = key.to_owned();
+            self.run_after(MARKER_TTL, move |core| {
+                let keys = &mut core.server.bucket(which).keys;
+                if keys.get(&key).is_some_and(|marker| marker.revision == revision) {
+                    keys.remove(&key);
+                }
+            });
+        }
+        let change = match value {
+            Some(value) => Change::Put(Revised { value, revision }),
+            None => Change::Gone,
+        };
+        for index in 0..self.server.bucket(which).watchers.len() {
+            self.tell(which, index, key.to_owned(), change.clone());
+        }
+        revision
+    }
+
+    fn tell(&mut self, which: Which, index: usize, key: String, change: Change<Bytes>) {
+        let mut latency = self.latency();
+        if self.dice.per_mille(self.plan.weather.mangled) {
+            latency = self.dice.span(Duration::from_millis(10), crate::network::LATEST);
+        }
+        let arrives = self.now + micros(latency);
+        let watcher = &mut self.server.bucket(which).watchers[index];
+        if watcher.deaf {
+            return;
+        }
+        let (id, site, inbox) = (watcher.id, watcher.site, watcher.inbox.clone());
+        watcher.last = arrives.max(watcher.last);
+        let arrives = watcher.last;
+        self.run_at(arrives, move |core| {
+            let hears = core.sites[site].is_up();
+            let mut watchers = core.server.bucket(which).watchers.iter_mut();
+            match watchers.find(|watcher| watcher.id == id) {
+                Some(watcher) if !hears => watcher.deaf = true,
+                Some(watcher) if !watcher.deaf => inbox.push(Ok((key, change))),
+                _ => {}
+            }
+        });
+    }
+
+    fn expire(&mut self, which: Which, key: &str, revision: u64) {
+        let current = self.server.bucket(which).current(key);
+        if current.is_some_and(|current| current.revision == revision) {
+            self.write(which, key, None);
+        }
+    }
+
+    /// Writes if what stands there has the expected revision; `Some(None)` is for nothing.
+    fn compare_and_set(&mut self, which: Which, key: &str, value: Option<Bytes>, expected: Option<u64>) -> Option<u64> {
+        let current = self.server.bucket(which).current(key).map(|current| current.revision);
+        (current == expected).then(|| self.write(which, key, value))
+    }
+}
+
+/// A bucket as an instance sees it.
+#[derive(Debug)]
+pub(crate) struct SimulatedKeys {
+    pub(crate) sender: Sender,
+    pub(crate) which: Which,
+}
+
+impl SimulatedKeys {
+    async fn ask<R: Send + 'static>(
+        &self,
+        what: &'static str,
+        key: &str,
+        effect: impl FnOnce(&mut Core, Which, &str) -> R + Send + 'static,
+    ) -> Result<R, BucketError> {
+        let (which, owned) = (self.which, key.to_owned());
+        let answer = self
+            .sender
+            .request(what, PATIENCE, move |core| effect(core, which, &owned));
+        answer.await.map_err(|no_answer| unavailable(key, no_answer))
+    }
+
+    async fn set(
+        &self,
+        what: &'static str,
+        key: &str,
+        value: Option<Bytes>,
+        expected: Option<u64>,
+    ) -> Result<u64, BucketError> {
+        let set = move |core: &mut Core, which, key: &str| core.compare_and_set(which, key, value, expected);
+        let written = self.ask(what, key, set).await?;
+        written.ok_or_else(|| BucketError::Conflict { key: key.to_owned() })
+    }
+}
+
+fn unavailable(key: &str, no_answer: NoAnswer) -> BucketError {
+    BucketError::Unavailable {
+        key: key.to_owned(),
+        reason: format!("{no_answer:?}"),
+    }
+}
+
+impl KeyValue for SimulatedKeys {
+    fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>> {
+        let get = |core: &mut Core, which: Which, key: &str| {
+            let stale = core.plan.replicas && core.dice.per_mille(200);
+            let after = core.now.saturating_sub(micros(MOST_BEHIND));
+            let bucket = core.server.bucket(which);
+            match bucket.keys.get(key).and_then(|key| key.before.clone()) {
+                Some((changed, before)) if stale && changed > after => before,
+                _ => bucket.current(key),
+            }
+        };
+        self.ask("a key's value", key, get).boxed()
+    }
+
+    fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
+        self.set("a new key", key, Some(value), None).boxed()
+    }
+
+    fn put<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
+        let put = |core: &mut Core, which: Which, key: &str| core.write(which, key, Some(value));
+        self.ask("a key", key, put).boxed()
+    }
+
+    fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64> {
+        let put = move |core: &mut Core, which: Which, key: &str| {
+            let revision = core.write(which, key, Some(value));
+            let late = Duration::from_millis(core.dice.below(1_000));
+            let key = key.to_owned();
+            if core.server.flaw != Some(Flaw::NoExpiry) {
+                core.run_after(ttl + late, move |core| core.expire(which, &key, revision));
+            }
+            revision
+        };
+        self.ask("a key that expires", key, put).boxed()
+    }
+
+    fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64> {
+        self.set("a change of a key", key, Some(value), Some(revision)).boxed()
+    }
+
+    fn remove<'a>(&'a self, key: &'a str, revision: u64) -> Attempt<'a, ()> {
+        let removed = self.set("a removal", key, None, Some(revision));
+        async move { removed.await.map(|_| ()) }.boxed()
+    }
+
+    fn clear<'a>(&'a self, key: &'a str) -> Attempt<'a, ()> {
+        let clear = |core: &mut Core, which: Which, key: &str| {
+            core.write(which, key, None);
+        };
+        self.ask("a removal", key, clear).boxed()
+    }
+
+    fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes> {
+        let inbox = Inbox::default();
+        let (told, site) = (inbox.clone(), self.sender.site);
+        let watch = move |core: &mut Core, which: Which, _: &str| {
+            let id = core.server.next_subscription();
+            let last = core.now;
+            let bucket = core.server.bucket(which);
+            let index = bucket.watchers.len();
+            bucket.watchers.push(Watcher {
+                id,
+                site,
+                inbox: told,
+                deaf: false,
+                last,
+            });
+            // As they were written.
+            let mut keys: Vec<(u64, String, Change<Bytes>)> = bucket
+                .keys
+                .iter()
+                .map(|(name, key)| {
+                    let change = bucket.current(name).map_or(Change::Gone, Change::Put);
+                    (key.revision, name.clone(), change)
+                })
+                .collect();
+            keys.sort_by_key(|(revision, ..)| *revision);
+            for (_, key, change) in keys {
+                core.tell(which, index, key, change);
+            }
+        };
+        async move {
+            self.ask("a watcher", pattern, watch).await?;
+            Ok(inbox.boxed())
+        }
+        .boxed()
+    }
+}
