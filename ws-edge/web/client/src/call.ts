@@ -7,23 +7,15 @@ import { CallpulseError } from './problem.ts';
 import type { Role } from './protocol.ts';
 import type { CallEvents, LocalMedia, Session } from './session.ts';
 
-/** What the phone does for a call. */
-export interface Desk {
-  readonly role: Role;
-  ask(type: 'call_accept' | 'call_reject' | 'call_cancel' | 'call_hangup', callId: string): Promise<void>;
-}
-
 export class Call implements Listenable<CallEvents> {
   readonly #session: Session;
-  readonly #desk: Desk;
   /** Listens; the returned function stops it. */
   readonly on: Listenable<CallEvents>['on'];
   /** Listens to the next one only. */
   readonly once: Listenable<CallEvents>['once'];
 
-  constructor(session: Session, desk: Desk) {
+  constructor(session: Session) {
     this.#session = session;
-    this.#desk = desk;
     this.on = session.events.on.bind(session.events) as Listenable<CallEvents>['on'];
     this.once = session.events.once.bind(session.events) as Listenable<CallEvents>['once'];
   }
@@ -46,7 +38,7 @@ export class Call implements Listenable<CallEvents> {
 
   /** This side. */
   get role(): Role {
-    return this.#desk.role;
+    return this.#session.role;
   }
 
   /** The other side's identifier. */
@@ -103,7 +95,7 @@ export class Call implements Listenable<CallEvents> {
   async accept(options: AudioOptions = {}): Promise<void> {
     const source = await this.#session.open(options.audio ?? 'microphone');
     try {
-      await this.#desk.ask('call_accept', this.id);
+      await this.#session.ask('call_accept');
     } catch (error) {
       source.stop();
       throw error;
@@ -113,29 +105,20 @@ export class Call implements Listenable<CallEvents> {
 
   /** Refuses the call (otomo). */
   reject(): Promise<void> {
-    return this.#end('call_reject');
+    return this.#session.ask('call_reject');
   }
 
   /** Gives up while it rings (user). */
   cancel(): Promise<void> {
-    return this.#end('call_cancel');
+    return this.#session.ask('call_cancel');
   }
 
-  /** Ends the call, wherever it stands. The microphone is let go at once; `ended` comes when the server says so. */
-  async hangUp(): Promise<void> {
-    this.#session.leave();
-    if (this.state === 'ringing') {
-      try {
-        await this.#end(this.role === 'user' ? 'call_cancel' : 'call_reject');
-        return;
-      } catch (error) {
-        // It was accepted at the same moment.
-        if (!(error instanceof CallpulseError && error.code === 'wrong_state')) {
-          throw error;
-        }
-      }
-    }
-    await this.#end('call_hangup');
+  /**
+   * Ends the call, wherever it stands. The microphone is let go at once; `ended` comes when the server says so. If it
+   * cannot be reached, the phone asks again as soon as it is back.
+   */
+  hangUp(): Promise<void> {
+    return this.#session.hangUp();
   }
 
   /** Brings the call's sound to this window: after a reload, from another window, or after a failure. */
@@ -153,16 +136,5 @@ export class Call implements Listenable<CallEvents> {
 
   unmute(): void {
     this.#session.isMuted = false;
-  }
-
-  async #end(type: 'call_reject' | 'call_cancel' | 'call_hangup'): Promise<void> {
-    try {
-      await this.#desk.ask(type, this.id);
-    } catch (error) {
-      // What was wanted is so already: the other side was quicker, or the notice was quicker than the answer.
-      if (this.state !== 'ended') {
-        throw error;
-      }
-    }
   }
 }

@@ -30,7 +30,8 @@ interface Pending {
 
 const SUBPROTOCOL = 'callpulse.v1';
 const CONNECT_TIMEOUT_MS = 10_000;
-const REQUEST_TIMEOUT_MS = 8_000;
+/** Longer than a node may take to answer while its storage and its media-workers fail it. */
+const REQUEST_TIMEOUT_MS = 15_000;
 /** Requests that may wait at once; the server takes fewer. */
 const MOST_PENDING = 64;
 /** The wait before coming back from a node that restarts: at most this, by chance. */

@@ -52,6 +52,7 @@ export class Media {
 
   /** Sends `track`, and plays what the peer sends, if it sends yet. */
   async start(device: Device, track: MediaStreamTrack): Promise<void> {
+    this.#check();
     const { callId, request } = { callId: this.#callId, request: this.#owner.request };
     const { rtpCapabilities } = await request('rtc_capabilities', { callId });
     this.#check();

@@ -54,7 +54,7 @@ export interface ConnectOptions {
   reconnect?: Partial<ReconnectPolicy>;
   /** How long the first connection may take, in milliseconds; 10 s if left out. */
   connectTimeoutMs?: number;
-  /** How long an answer may take, in milliseconds; 8 s if left out. */
+  /** How long an answer may take, in milliseconds; 15 s if left out. */
   requestTimeoutMs?: number;
   logger?: Logger;
   environment?: Partial<Environment>;

@@ -213,16 +213,13 @@ export class Phone implements Listenable<PhoneEvents> {
       return known;
     }
     const session = new Session(record, {
+      role: this.party.role,
       request: (type, payload) => this.#link.request(type, payload),
       environment: { ...browser, ...this.#options.environment },
       log: this.#options.logger,
       isOnline: () => this.#link.state === 'online',
     });
-    const call = new Call(session, {
-      role: this.party.role,
-      ask: async (type, callId) => void (await this.#link.request(type, { callId })),
-    });
-    const entry = { session, call };
+    const entry = { session, call: new Call(session) };
     this.#calls.set(record.id, entry);
     return entry;
   }

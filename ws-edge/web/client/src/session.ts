@@ -33,6 +33,7 @@ export type CallEvents = {
 
 /** What a call needs of its phone. */
 export interface Ground {
+  readonly role: Role;
   readonly request: Request;
   readonly environment: Environment;
   readonly log: Logger | undefined;
@@ -55,6 +56,8 @@ export class Session {
   #media: Media | null = null;
   #local: LocalMedia = 'none';
   #isMuted = false;
+  /** This window has hung up, and the server has not said yet that the call is over. */
+  #isUnwanted = false;
   /** Transports that were set up anew without being asked, since the connection stands. */
   #rebuilt = 0;
 
@@ -71,8 +74,8 @@ export class Session {
     return this.#isMuted;
   }
 
-  get hasJoined(): boolean {
-    return this.#source !== null;
+  get role(): Role {
+    return this.#ground.role;
   }
 
   set isMuted(muted: boolean) {
@@ -92,6 +95,7 @@ export class Session {
       return;
     }
     this.leave();
+    this.#isUnwanted = false;
     this.#source = source;
     this.#rebuilt = 0;
     this.#applyMute();
@@ -106,6 +110,35 @@ export class Session {
     this.#source = null;
     this.remoteAudio = null;
     this.#setLocal('none');
+  }
+
+  /** Asks for something to become of the call. Fails only if it is not so already, whoever was quicker. */
+  async ask(type: 'call_accept' | 'call_reject' | 'call_cancel' | 'call_hangup'): Promise<void> {
+    try {
+      await this.#ground.request(type, { callId: this.record.id });
+    } catch (error) {
+      if (type === 'call_accept' || !this.#isOver()) {
+        throw error;
+      }
+    }
+  }
+
+  /** Ends the call, and goes on wanting to over an interruption: a call that nobody hears is billed all the same. */
+  async hangUp(): Promise<void> {
+    this.leave();
+    this.#isUnwanted = true;
+    if (this.record.state === 'ringing') {
+      try {
+        await this.ask(this.role === 'user' ? 'call_cancel' : 'call_reject');
+        return;
+      } catch (error) {
+        // It was accepted at the same moment.
+        if (!(error instanceof CallpulseError && error.code === 'wrong_state')) {
+          throw error;
+        }
+      }
+    }
+    await this.ask('call_hangup');
   }
 
   /** Sets the sound up, if this window has joined, the call is accepted and nothing is there yet. */
@@ -132,7 +165,9 @@ export class Session {
   /** The connection is back, and with it what was told meanwhile: the peer's new producer, perhaps. */
   resume(): void {
     this.#rebuilt = 0;
-    if (this.#media?.isBroken === true) {
+    if (this.#isUnwanted) {
+      this.hangUp().catch((error: unknown) => this.events.emit('error', problem(error, 'internal')));
+    } else if (this.#media?.isBroken === true) {
       void this.#rebuild(this.#media);
     } else if (this.#media !== null) {
       this.newProducer();

@@ -190,7 +190,7 @@ describe('requests', () => {
     const { link } = linked();
     const asked = assert.rejects(link.request('call_cancel', { callId: 'a' }), { code: 'offline' });
     await settle();
-    mock.timers.tick(8_000);
+    mock.timers.tick(15_000);
     await asked;
   });
 
@@ -208,7 +208,7 @@ describe('requests', () => {
     await settle();
     last(lines).welcome();
     const asked = assert.rejects(link.request('call_cancel', { callId: 'a' }), { code: 'timeout' });
-    mock.timers.tick(8_000);
+    mock.timers.tick(15_000);
     await asked;
     assert.equal(link.state, 'offline');
     assert.match(told.at(-1) ?? '', /^down/);

@@ -89,6 +89,17 @@ export async function settle(): Promise<void> {
   }
 }
 
+/** Waits for something that real timers bring about. */
+export async function eventually(isSo: () => boolean): Promise<void> {
+  for (let turn = 0; turn < 500; turn += 1) {
+    if (isSo()) {
+      return settle();
+    }
+    await new Promise((resolve) => setTimeout(resolve, 10));
+  }
+  throw new Error(`not so after 5 s: ${isSo}`);
+}
+
 export function last<T>(list: readonly T[]): T {
   const item = list.at(-1);
   if (item === undefined) {
