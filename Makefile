@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip`: without what runs in browsers, where no npm registry can be reached.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos ci fmt deny clean
+.PHONY: help setup web build test demo up chaos simulate ci fmt deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ chaos: build ## Break the stack under load and check the bill; SEED=, DURATION= 
 
 up: build ## Run the whole stack until Ctrl-C
 	$(BUILT)/up
+
+simulate: setup ## Billing against a simulated server, from SEEDS=10000 seeds; SEED=7 shows one
+	SEED="$(SEED)" SEEDS="$(or $(SEEDS),10000)" FIRST="$(FIRST)" $(CARGO) test -q --workspace --test simulation
 
 ci: setup ## What CI runs: format, licences, lints, tests, demo
 	$(CARGO) fmt --all --check
