@@ -3,7 +3,8 @@
 //! [`options`] is what can be chosen. [`dice`] throw, from the seed, the [`plan`] of each call and the [`schedule`] of faults.
 //! A [`slot`] is a pair of [`client`]s, each with a [`view`] of its own, that calls by its plans; [`load`] is all of them, on
 //! one [`board`]. The [`breaker`] strikes and mends. Everybody writes the [`journal`]; the [`checker`] reads it, and the stream,
-//! and gives its [`report`], with the [`recovery`] of each fault. [`logs`] are searched for what no service should say.
+//! and gives its [`report`], with the [`recovery`] of each fault. [`logs`] are searched for what no service should say;
+//! the [`evidence`] of a run that is not clean is kept.
 
 pub mod checker;
 pub mod journal;
@@ -22,6 +23,7 @@ pub mod sustained;
 pub mod view;
 
 pub mod breaker;
+pub mod evidence;
 pub mod ground;
 pub mod logs;
 pub mod options;
@@ -150,9 +152,14 @@ pub async fn run(options: &Options, screen: Screen, folder: &Path) -> Result<Out
     journal.over(SystemTime::now());
     drop(load);
     screen.heading("Checking");
-    let report = checker::check(client, &journal, options.interval())
+    let report = checker::check(client.clone(), &journal, options.interval())
         .await
         .context("checking")?;
+    if !report.is_clean() || !board.found().0.is_empty() {
+        evidence::keep(&client, &journal, folder)
+            .await
+            .context("keeping the evidence")?;
+    }
     if let Err(error) = stack.stop().await {
         board.finding(format!("{error:#}"));
     }

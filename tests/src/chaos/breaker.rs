@@ -152,9 +152,11 @@ impl Breaker {
             struck_at: SystemTime::now(),
             mended_at: None,
             total: part == Part::Nats,
-            since: match harm {
-                Harm::Kill | Harm::Term => Since::Strike,
-                Harm::Freeze | Harm::Cut | Harm::Stall => Since::Mending,
+            since: match (part, harm) {
+                // Its calls go on until its deadline: only then is there anything to recover from.
+                (Part::Worker, Harm::Term) => Since::Mending,
+                (_, Harm::Kill | Harm::Term) => Since::Strike,
+                (_, Harm::Freeze | Harm::Cut | Harm::Stall) => Since::Mending,
             },
         });
         match (part, harm) {

@@ -150,7 +150,8 @@ impl Client {
                 Answer::Refusal { code, message } => bail!("{code}: {message}"),
             })
             .await;
-        self.note(step, began, asked.as_ref().err());
+        // That the call stands otherwise than it thought is an answer.
+        self.note(step, began, asked.as_ref().err().filter(|error| !is_of_state(error)));
         if let (Ok(payload), "call_request") = (&asked, step) {
             self.shared.journal.told(Told {
                 at: SystemTime::now(),
@@ -335,4 +336,12 @@ pub fn about(call: &str) -> Value {
 pub fn came(it: bool, what: &str) -> Result<()> {
     ensure!(it, "{what} did not come");
     Ok(())
+}
+
+/// Whether a request was refused because of where the call stands.
+#[must_use]
+pub fn is_of_state(error: &anyhow::Error) -> bool {
+    let text = error.to_string();
+    let codes = ["wrong_state", "unknown_call", "not_a_party"];
+    codes.iter().any(|code| text.starts_with(code))
 }

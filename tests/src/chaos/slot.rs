@@ -8,11 +8,12 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Doing};
-use super::client::{Client, Doors, about, came};
+use super::client::{Client, Doors, about, came, is_of_state};
 use super::journal::{Journal, Sent};
 use super::plan::{Answer, Ending, Plan, Stumble};
 use super::view::{Stage, View};
 use crate::caller::Caller;
+use crate::party::Party;
 use crate::token::Role;
 
 /// How long the services let a call ring.
@@ -85,6 +86,7 @@ impl Slot {
     async fn play(&self, plan: &Plan, stop: &CancellationToken) -> Result<()> {
         self.clear().await;
         for client in self.both() {
+            client.forget_steps();
             if !client.until(STUCK_AFTER, |view| view.online).await {
                 self.stuck(&format!("{} cannot connect", client.name()));
             }
@@ -170,15 +172,10 @@ impl Slot {
             let told = |view: &View| view.online && told(view.stage(call));
             self.step(client, "call_connected", MEDIA_TIMEOUT, told).await?;
         }
-        if let Some(role) = plan.listener {
-            let client = self.client(role);
-            if let Some(caller) = media.of_mut(role) {
-                let began = SystemTime::now();
-                let heard = client
-                    .on_party(JOIN_WITHIN, async |party| caller.listen(party).await)
-                    .await;
-                client.note("listen", began, heard.as_ref().err());
-            }
+        if let Some(role) = plan.listener
+            && let Some(caller) = media.of_mut(role)
+        {
+            self.listen(self.client(role), caller, call).await;
         }
         Ok(media)
     }
@@ -196,6 +193,21 @@ impl Slot {
                 Err(error) if over => return Err(error),
                 Err(_) => sleep(RETRY_PAUSE).await,
                 Ok(caller) => return Ok(caller),
+            }
+        }
+    }
+
+    /// Hearing the other is a comfort: a call goes on without it.
+    async fn listen(&self, client: &Client, caller: &mut Caller, call: &str) {
+        let deadline = Instant::now() + MEDIA_TIMEOUT;
+        while client.view().stage(call).is_some() && Instant::now() < deadline {
+            let began = SystemTime::now();
+            let work = async |party: &Party| caller.listen(party).await;
+            let heard = client.on_party(JOIN_WITHIN, work).await;
+            client.note("listen", began, heard.as_ref().err());
+            match heard {
+                Ok(()) => return,
+                Err(_) => sleep(RETRY_PAUSE).await,
             }
         }
     }
@@ -277,7 +289,7 @@ impl Slot {
             match client.ask(request, about(call)).await {
                 Ok(_) => return,
                 // The view is behind: ask where the call stands by coming anew.
-                Err(error) if is_refusal_of_state(&error) => {
+                Err(error) if is_of_state(&error) => {
                     if !client.until(STEP_WITHIN, |view| view.stage(call) != Some(stage)).await {
                         client.reconnect();
                         client.until(RETRY_PAUSE, |view| !view.online).await;
@@ -299,7 +311,6 @@ impl Slot {
                 self.stuck(&format!("{} was not told of the end of {call}", client.name()));
                 client.reconnect();
             }
-            client.forget_steps();
         }
         Ok(())
     }
@@ -368,11 +379,4 @@ impl Media {
     fn callers(&self) -> impl Iterator<Item = &Caller> {
         self.user.iter().chain(&self.otomo)
     }
-}
-
-fn is_refusal_of_state(error: &anyhow::Error) -> bool {
-    let text = error.to_string();
-    ["wrong_state", "unknown_call", "not_a_party"]
-        .iter()
-        .any(|code| text.starts_with(code))
 }
