@@ -32,7 +32,7 @@ use tokio_util::sync::CancellationToken;
 use crate::NAME;
 use crate::settings::Settings;
 use audit::{Audit, TooManyCalls};
-use pages::{Message, Pages, ReadError, Start};
+use pages::{Last, Message, Pages, ReadError, Start};
 use record::Sighting;
 use report::{Progress, Report};
 use window::Window;
@@ -45,7 +45,7 @@ pub const DIFFERS: u8 = 1;
 pub const UNFINISHED: u8 = 3;
 
 /// How long NATS may take to let us in.
-const CONNECT_WITHIN: Duration = Duration::from_secs(15);
+const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 /// Pages that may wait to be looked at.
 const PAGES_AHEAD: usize = 2;
 
@@ -110,7 +110,7 @@ async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfin
     .await?;
     let connected = tokio::time::timeout(CONNECT_WITHIN, nats.connected()).await;
     connected.map_err(|_| Unfinished::Away)?;
-    let (calls, parked) = try_join(last_sequence(&nats, CALLS), last_sequence(&nats, PARKED)).await?;
+    let (calls, parked) = try_join(last(&nats, CALLS), last(&nats, PARKED)).await?;
     tracing::info!(from = %window.from, to = %window.to, reading_from = %window.reading_from(&terms), "reconciling");
 
     let mut report = Report::new(io::stdout().lock(), options.json);
@@ -148,15 +148,18 @@ async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfin
     Ok(summary.is_clean())
 }
 
-async fn last_sequence(nats: &Nats, stream: &'static str) -> Result<u64, Unfinished> {
+async fn last(nats: &Nats, stream: &'static str) -> Result<Last, Unfinished> {
     let found = nats.jetstream.get_stream(stream).await;
     let found = found.map_err(|error| Unfinished::Stream {
         stream,
         reason: error.to_string(),
     })?;
     let state = &found.cached_info().state;
-    // Of an empty stream the last sequence is told as well, and is not there.
-    Ok(if state.messages == 0 { 0 } else { state.last_sequence })
+    Ok(Last {
+        // Of an empty stream the last sequence is told as well, and is not there.
+        sequence: if state.messages == 0 { 0 } else { state.last_sequence },
+        stored_at: state.last_timestamp.into(),
+    })
 }
 
 /// A message of the stream of facts.
@@ -232,8 +235,12 @@ async fn see(nats: &Nats, audit: &mut Audit, seen: Seen) -> Result<(), Unfinishe
 /// Gives the audit what is stored of a call before this fact.
 async fn recall(nats: &Nats, audit: &mut Audit, before: &Sighting) -> Result<(), Unfinished> {
     let call = before.fact.call_id();
-    let (first, last) = (Start::Sequence(1), before.sequence.saturating_sub(1));
-    let mut pages = Pages::new(&nats.client, CALLS, Some(subject::facts_of(call)), first, last);
+    let last = Last {
+        sequence: before.sequence.saturating_sub(1),
+        stored_at: before.stored_at,
+    };
+    let filter = Some(subject::facts_of(call));
+    let mut pages = Pages::new(&nats.client, CALLS, filter, Start::Sequence(1), last);
     loop {
         let page = pages.next().await?;
         if page.is_empty() {

@@ -50,6 +50,15 @@ pub(crate) enum Start {
     Sequence(u64),
 }
 
+/// What there is to read, as the stream's leader says.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Last {
+    /// The last sequence; 0 if nothing is stored.
+    pub(crate) sequence: u64,
+    /// When it was stored.
+    pub(crate) stored_at: Timestamp,
+}
+
 #[derive(Serialize)]
 struct Question<'a> {
     batch: usize,
@@ -68,12 +77,11 @@ pub(crate) struct Pages {
     stream: &'static str,
     filter: Option<String>,
     next: Start,
-    /// The last sequence that there is to read, as the leader said.
-    last: u64,
+    last: Last,
 }
 
 impl Pages {
-    pub(crate) fn new(client: &Client, stream: &'static str, filter: Option<String>, first: Start, last: u64) -> Self {
+    pub(crate) fn new(client: &Client, stream: &'static str, filter: Option<String>, first: Start, last: Last) -> Self {
         Self {
             client: client.clone(),
             stream,
@@ -92,16 +100,17 @@ impl Pages {
             }
             match self.ask().await {
                 Ok(mut page) => {
-                    page.retain(|message| message.sequence <= self.last);
+                    page.retain(|message| message.sequence <= self.last.sequence);
                     if let Some(message) = page.last() {
                         self.next = Start::Sequence(message.sequence + 1);
                         return Ok(page);
                     }
-                    // On some subjects alone there may be nothing up to the last one, and nothing at all since a moment.
-                    if self.filter.is_some() || matches!(self.next, Start::At(_)) {
+                    // On some subjects there may be nothing up to the last one.
+                    if self.filter.is_some() {
                         return Ok(Vec::new());
                     }
-                    failure = format!("whoever answers does not have sequence {} yet", self.last);
+                    let last = self.last.sequence;
+                    failure = format!("whoever answers does not have sequence {last} yet");
                 }
                 Err(reason) => failure = reason,
             }
@@ -115,7 +124,10 @@ impl Pages {
     }
 
     fn is_at_the_end(&self) -> bool {
-        matches!(self.next, Start::Sequence(next) if next > self.last)
+        match self.next {
+            Start::Sequence(next) => next > self.last.sequence,
+            Start::At(moment) => self.last.sequence == 0 || self.last.stored_at < moment,
+        }
     }
 
     async fn ask(&self) -> Result<Vec<Message>, String> {

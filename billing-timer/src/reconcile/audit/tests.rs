@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use nats::fact::{Ended, Requested, Settled};
 use nats::{EndReason, FactKind};
-use proptest::prelude::*;
 
 use super::*;
 use crate::domain::terms::Charge;
@@ -14,6 +13,8 @@ const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
+
+mod any;
 
 const TERMS: Terms = Terms {
     interval_ms: 60_000,
@@ -361,57 +362,4 @@ fn nothing_is_held_of_calls_that_are_over() {
     }
     assert!(most <= 12, "{most}: ten minutes of grace, a call a minute");
     assert_eq!(audit.found(), []);
-}
-
-/// Calls as they may be: when they connect and how long they are.
-fn calls() -> impl Strategy<Value = Vec<(i64, i64)>> {
-    prop::collection::vec((5 * SECOND..DAY, 0..2 * HOUR), 1..12)
-}
-
-fn stream(calls: &[(i64, i64)]) -> Stored {
-    let calls = calls.iter().enumerate();
-    calls
-        .flat_map(|(number, (connected, duration))| call(&format!("c{number}"), *connected, *duration))
-        .collect()
-}
-
-proptest! {
-    #[test]
-    fn windows_that_follow_each_other_judge_every_call_once(calls in calls(), mut cuts in prop::collection::vec(0..DAY, 0..5)) {
-        cuts.extend([-HOUR, 2 * DAY]);
-        cuts.sort_unstable();
-        let (mut judged, mut billed) = (0, 0);
-        for cut in cuts.windows(2) {
-            let (found, summary) = reconcile(stream(&calls), window(cut[0], cut[1]));
-            prop_assert_eq!(found, vec![]);
-            judged += summary.calls - summary.running;
-            billed += summary.billed_minutes;
-        }
-        prop_assert_eq!(judged, calls.len() as u64);
-        let minutes: i64 = calls.iter().map(|(_, duration)| duration / MINUTE).sum();
-        prop_assert_eq!(billed, u64::try_from(minutes).unwrap());
-    }
-
-    #[test]
-    fn whichever_fact_is_lost_or_doubled_is_told_of_its_call(
-        calls in calls(),
-        which in any::<prop::sample::Index>(),
-        lost in any::<bool>(),
-        cut in 0..2 * DAY,
-        delay in 0..DAY,
-    ) {
-        let mut stored = stream(&calls);
-        stored.retain(|(_, fact)| fact.kind() != FactKind::Requested);
-        let index = which.index(stored.len());
-        let (stored_at, fact) = stored[index].clone();
-        if lost {
-            stored.remove(index);
-        } else {
-            stored.push((stored_at + delay, fact.clone()));
-        }
-        let windows = [window(-HOUR, cut), window(cut, 4 * DAY)];
-        let found: Vec<Difference> = windows.into_iter().flat_map(|window| reconcile(stored.clone(), window).0).collect();
-        prop_assert!(!found.is_empty(), "{:?} at {}", fact, stored_at);
-        prop_assert!(found.iter().all(|difference| difference.call_id.as_ref() == Some(fact.call_id())), "{:?}", found);
-    }
 }
