@@ -7,6 +7,7 @@ mod create_transport;
 mod get_capabilities;
 mod open_call;
 mod produce;
+mod report_calls;
 mod resume_consumer;
 
 use std::panic::AssertUnwindSafe;
@@ -154,6 +155,7 @@ async fn handle(calls: &Calls, operation: &str, payload: &[u8], context: Context
         command::Consume::NAME => run::<command::Consume>(calls, payload, context).await,
         command::ResumeConsumer::NAME => run::<command::ResumeConsumer>(calls, payload, context).await,
         command::CloseCall::NAME => run::<command::CloseCall>(calls, payload, context).await,
+        command::ReportCalls::NAME => run::<command::ReportCalls>(calls, payload, context).await,
         _ => Err(Refusal::new(RefusalCode::Internal, "this operation has no handler")),
     }
 }

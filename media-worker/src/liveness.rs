@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use nats::command::PartyMedia;
 use nats::{Role, Timestamp};
 
 use crate::moment::Moment;
@@ -130,6 +131,19 @@ impl Liveness {
             .flatten()
             .map(|stream| stream.last)
             .max_by_key(|last| last.instant)
+    }
+
+    /// What was last seen of a party's RTP; none if there never was any.
+    pub fn seen(&self, party: Role) -> Option<PartyMedia> {
+        let stream = match party {
+            Role::User => &self.user,
+            Role::Otomo => &self.otomo,
+        };
+        stream.as_ref().map(|stream| PartyMedia {
+            last_rtp_at: stream.last.wall,
+            lost: stream.lost,
+            packets: stream.packets,
+        })
     }
 
     /// The call is connected: from now on silence counts.

@@ -1,4 +1,5 @@
-//! Commands: request/reply, to one media-worker (`media.<workerId>.<operation>`) or to any ws-edge (`cmd.call.<id>.terminate`).
+//! Commands: request/reply, to one media-worker (`media.<workerId>.<operation>`), to any ws-edge (`cmd.call.<id>.terminate`) or
+//! to all of them (`cmd.edges.report`).
 //!
 //! Operations are registered with the NATS service API (ADR-32), so `$SRV.INFO` lists the fleet. An error comes back in its
 //! headers `Nats-Service-Error` (`<code>: <message>`) and `Nats-Service-Error-Code` (as HTTP: 4xx the sender's, 5xx ours).
@@ -11,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::fact::EndReason;
-use crate::id::CallId;
+use crate::id::{CallId, NodeId};
 use crate::party::{Parties, Role};
 use crate::time::Timestamp;
 
@@ -49,6 +50,7 @@ operations! {
     Consume = "consume" -> Consumed;
     ResumeConsumer = "resume_consumer" -> Done;
     CloseCall = "close_call" -> CallClosed;
+    ReportCalls = "report_calls" -> CallsReported;
 }
 
 /// Reserves room for an accepted call. Asking twice is harmless.
@@ -234,6 +236,73 @@ pub struct CallClosed {
     pub ended_at: Option<Timestamp>,
     /// When it had begun; null if it never did.
     pub connected_at: Option<Timestamp>,
+}
+
+/// The most calls of one [`CallsReported`].
+pub const MAX_CALLS_REPORTED: usize = 500;
+
+/// What a worker knows of its calls' media beyond the facts: for those who watch. It changes nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ReportCalls {
+    /// At most so many calls; never more than [`MAX_CALLS_REPORTED`].
+    pub limit: usize,
+    /// Only calls whose ID comes after this one: the last of the page before.
+    pub after: Option<CallId>,
+}
+
+/// Answer to [`ReportCalls`], in the order of the calls' IDs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallsReported {
+    /// The calls.
+    pub calls: Vec<CallMedia>,
+    /// There are more: ask for those after the last one.
+    pub more: bool,
+}
+
+/// A call's media, as it was last looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallMedia {
+    /// The call.
+    pub call_id: CallId,
+    /// What the user sends; null if no RTP of theirs was ever seen.
+    pub user: Option<PartyMedia>,
+    /// What the otomo sends.
+    pub otomo: Option<PartyMedia>,
+}
+
+/// What one party sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PartyMedia {
+    /// When its last packet was counted, to the worker's sample interval.
+    pub last_rtp_at: Timestamp,
+    /// It counts as lost.
+    pub lost: bool,
+    /// Packets of the party's present producer, in all.
+    pub packets: u64,
+}
+
+/// `cmd.edges.report`: every ws-edge answers for itself, that whoever watches sees which there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReportEdge {}
+
+/// Answer to [`ReportEdge`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct EdgeReported {
+    /// Which edge.
+    pub node_id: NodeId,
+    /// Sockets of parties that are open there.
+    pub sockets: u32,
+    /// Sockets of operators that are open there.
+    pub operators: u32,
+    /// When it said so, by its own clock.
+    pub at: Timestamp,
+    /// Since when it runs.
+    pub started_at: Timestamp,
 }
 
 /// An answer with nothing to say.

@@ -10,6 +10,8 @@ pub const ALL_FACTS: &str = "call.*.*";
 pub const ALL_PARKED: &str = "parked.>";
 /// Everybody's request to end a call; ws-edge nodes answer as one queue group.
 pub const ALL_TERMINATE: &str = "cmd.call.*.terminate";
+/// The question that every ws-edge answers for itself.
+pub const REPORT_EDGES: &str = "cmd.edges.report";
 
 /// `call.<callId>.<fact>`
 pub fn fact(call: &CallId, kind: FactKind) -> String {

@@ -454,6 +454,24 @@ fn commands() {
                 connected_at: Some(connected_at()),
             },
         ),
+        golden.operation(
+            &ReportCalls {
+                limit: 500,
+                after: Some("call_0".parse().unwrap()),
+            },
+            &CallsReported {
+                calls: vec![CallMedia {
+                    call_id: call(),
+                    user: Some(PartyMedia {
+                        last_rtp_at: connected_at(),
+                        lost: false,
+                        packets: 50,
+                    }),
+                    otomo: None,
+                }],
+                more: false,
+            },
+        ),
     ];
     assert_eq!(names, MEDIA_OPERATIONS, "every operation");
 
@@ -476,6 +494,17 @@ fn commands() {
         &Terminate {
             reason: EndReason::MaxDuration,
             by: "wallet".to_owned(),
+        },
+    );
+    golden.value("command.report_edge.request", &ReportEdge {});
+    golden.value(
+        "command.report_edge.reply",
+        &EdgeReported {
+            node_id: "edge_1".parse().unwrap(),
+            sockets: 7,
+            operators: 1,
+            at: ended_at(),
+            started_at: connected_at(),
         },
     );
     golden.complete("command.");

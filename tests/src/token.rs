@@ -96,6 +96,15 @@ pub fn good_for(role: Role, subject: &str, lifetime: Duration) -> Result<String>
     sign(&claims(role, subject, lifetime), Algorithm::HS256, SECRET)
 }
 
+/// A token of somebody who watches, and is no party.
+///
+/// # Errors
+/// When it cannot be signed, which would be a fault of the harness.
+pub fn operator(name: &str, lifetime: Duration) -> Result<String> {
+    let claims = with(claims(Role::User, name, lifetime), "role", json!("ops"));
+    sign(&claims, Algorithm::HS256, SECRET)
+}
+
 /// A token that ws-edge must refuse.
 ///
 /// # Errors

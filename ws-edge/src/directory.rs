@@ -117,6 +117,11 @@ impl Directory {
         self.parties().keys().cloned().collect()
     }
 
+    /// How many sockets of parties are open here.
+    pub fn sockets(&self) -> usize {
+        self.parties().values().map(|entry| entry.sockets.lock().len()).sum()
+    }
+
     /// Sends a message to every socket of a party that is connected here.
     pub fn tell(&self, party: &Party, message: &Utf8Bytes) {
         if let Some(entry) = self.parties().get(party) {

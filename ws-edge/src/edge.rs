@@ -8,6 +8,7 @@ use tokio_util::task::TaskTracker;
 use crate::calls::Calls;
 use crate::directory::Directory;
 use crate::handshake::Door;
+use crate::ops::Ops;
 use crate::pages::Pages;
 use crate::settings::Limits;
 
@@ -27,6 +28,8 @@ pub struct Parts {
     pub directory: Directory,
     /// What they may ask.
     pub calls: Calls,
+    /// What operators watch.
+    pub ops: Ops,
     /// Sockets and requests: what the node's end waits for.
     pub tracker: TaskTracker,
 }

@@ -16,10 +16,12 @@ use nats::Party;
 use serde_json::json;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-use crate::token::{TokenError, Tokens};
+use crate::token::{Operator, TokenError, Tokens};
 
 /// The path of the WebSocket.
 pub const PATH: &str = "/ws";
+/// The path of the operators' WebSocket.
+pub const OPS_PATH: &str = "/ops/live";
 /// The subprotocol that is spoken.
 pub const SUBPROTOCOL: &str = "callpulse.v1";
 /// What a subprotocol that carries a token starts with.
@@ -32,6 +34,8 @@ const TOKEN_KEYS: [&str; 5] = ["access_token", "authorization", "bearer", "jwt",
 pub enum Entrance {
     /// [`PATH`]: the parties of calls.
     Party,
+    /// [`OPS_PATH`]: operators, who watch.
+    Ops,
 }
 
 impl Entrance {
@@ -39,6 +43,7 @@ impl Entrance {
     pub fn at(path: &str) -> Option<Self> {
         match path {
             PATH => Some(Self::Party),
+            OPS_PATH => Some(Self::Ops),
             _ => None,
         }
     }
@@ -49,6 +54,8 @@ impl Entrance {
 pub enum Guest {
     /// A user or an otomo.
     Party(Party),
+    /// Somebody who watches.
+    Operator(Operator),
 }
 
 /// Who may come in.
@@ -205,9 +212,11 @@ impl Door {
         })?;
         let verified = match entrance {
             Entrance::Party => self.tokens.verify(token).map(Guest::Party),
+            Entrance::Ops => self.tokens.verify_operator(token).map(Guest::Operator),
         };
         verified.map_err(|error| match &error {
             TokenError::Expired => refused("token_expired", error.to_string()),
+            TokenError::OtherRole => Rejection::new(StatusCode::FORBIDDEN, "role_forbidden", error.to_string()),
             TokenError::Invalid(reason) => {
                 tracing::info!(reason, "a token is refused");
                 refused("token_invalid", error.to_string())

@@ -4,7 +4,7 @@
 //! upgrades it, [`session`] serves the socket and its [`outbox`], [`directory`] brings its party's notices. What a client
 //! sends is read by [`protocol`] and done by [`calls`], with [`placement`] choosing a worker and `media` relaying to it.
 //! What a browser asks for before it has a socket comes from [`pages`].
-//! [`snapshot`] tells who comes back where the call stands; [`deadlines`] ends what nobody ends.
+//! [`snapshot`] tells who comes back where the call stands; [`deadlines`] ends what nobody ends; [`ops`] shows operators all of it.
 
 pub mod settings;
 
@@ -26,6 +26,8 @@ pub mod placement;
 
 pub mod deadlines;
 pub mod snapshot;
+
+pub mod ops;
 
 pub mod edge;
 mod resync;

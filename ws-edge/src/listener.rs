@@ -24,6 +24,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::edge::Edge;
 use crate::handshake::{Guest, Rejection};
+use crate::ops;
 use crate::session::{self, Socket};
 use crate::settings::Limits;
 
@@ -111,6 +112,7 @@ async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, 
             let _open = Open::count();
             match guest {
                 Guest::Party(party) => session::run(edge, socket, party, stop).await,
+                Guest::Operator(operator) => ops::session::run(edge, socket, operator, stop).await,
             }
         }
         Ok(None) => {}

@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use nats::{Party, Role};
 use service::{App, BoxError, ServiceArgs};
 use ws_edge::Settings;
-use ws_edge::token::{Tokens, parse_lifetime, parse_role};
+use ws_edge::token::{Capacity, Operator, Tokens, parse_lifetime, parse_role};
 
 #[derive(Parser)]
 #[command(
@@ -26,9 +26,9 @@ struct Cli {
 enum Command {
     /// Print a token that this service accepts, signed with its own secret
     Token {
-        /// user or otomo
+        /// user, otomo, or ops for the operations page
         #[arg(long, value_parser = parse_role)]
-        role: Role,
+        role: Capacity,
         /// Whose token it is, such as user_001
         #[arg(long)]
         sub: String,
@@ -45,7 +45,12 @@ fn main() -> ExitCode {
         None => service::serve(app, &cli.service, ws_edge::run),
         Some(Command::Token { role, sub, ttl }) => {
             service::command(app, &cli.service, |settings: Settings, _| async move {
-                let token = Tokens::new(&settings.jwt).mint(&Party::new(role, &sub)?, ttl)?;
+                let tokens = Tokens::new(&settings.jwt);
+                let token = match role {
+                    Capacity::User => tokens.mint(&Party::new(Role::User, &sub)?, ttl),
+                    Capacity::Otomo => tokens.mint(&Party::new(Role::Otomo, &sub)?, ttl),
+                    Capacity::Ops => tokens.mint_operator(&Operator::new(&sub)?, ttl),
+                }?;
                 writeln!(std::io::stdout(), "{token}")?;
                 Ok::<_, BoxError>(())
             })

@@ -13,6 +13,7 @@ use crate::deadlines::Deadlines;
 use crate::directory::Directory;
 use crate::edge::{Edge, Parts};
 use crate::handshake::Door;
+use crate::ops::{self, Ops};
 use crate::pages::Pages;
 use crate::placement::Workers;
 use crate::settings::Settings;
@@ -70,6 +71,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         directory: Directory::new(nats.client.clone(), limits.connections_per_party, limits.message_bytes),
         limits,
         calls: calls.clone(),
+        ops: Ops::new(nats.clone()),
         tracker: TaskTracker::new(),
     });
 
@@ -78,6 +80,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     tasks.spawn("listener", listener::serve(listener, edge.clone(), stop.clone()));
     tasks.spawn("terminate", terminate::serve(calls.clone(), stop.clone()));
     tasks.spawn("resync", resync::run(edge.clone(), nats_up, stop.clone()));
+    tasks.spawn("reports", ops::serve_reports(edge, stop.clone()));
     let grace = Duration::from_millis(settings.takeover_grace_ms);
     let deadlines = Deadlines::new(calls, &storage, grace, watching);
     tasks.spawn("deadlines", deadlines.run(stop.clone()));

@@ -1,20 +1,55 @@
 //! JSON Web Tokens (RFC 7519): who may connect, and as whom.
 
+use std::fmt;
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
-use nats::{Party, Role, Timestamp};
+use nats::id::InvalidId;
+use nats::{Party, Role, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::settings::{JwtSettings, TokenAlgorithm};
 
+/// What a token lets its bearer be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Capacity {
+    /// A party of calls.
+    User,
+    /// A party of calls.
+    Otomo,
+    /// Watches, and is no party of any call.
+    Ops,
+}
+
+/// Somebody who watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Operator(String);
+
+impl Operator {
+    /// By name, for the log.
+    ///
+    /// # Errors
+    /// [`InvalidId`] if `name` is no identifier.
+    pub fn new(name: &str) -> Result<Self, InvalidId> {
+        // The rule of identifiers, whose they are does not matter.
+        name.parse::<UserId>().map(|name| Self(name.as_str().to_owned()))
+    }
+}
+
+impl fmt::Display for Operator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// What a token says.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
     sub: String,
-    role: Role,
+    role: Capacity,
     aud: Audience,
     exp: u64,
 }
@@ -33,6 +68,9 @@ pub enum TokenError {
     /// Its time is over.
     #[error("the token has expired")]
     Expired,
+    /// It is good, for somewhere else: parties do not watch, and who watches calls nobody.
+    #[error("the token's role has no business here")]
+    OtherRole,
     /// Anything else. What exactly is for the log, not for whoever tries.
     #[error("the token is not valid")]
     Invalid(String),
@@ -75,16 +113,35 @@ impl Tokens {
     /// # Errors
     /// [`TokenError`]
     pub fn verify(&self, token: &str) -> Result<Party, TokenError> {
-        let claims = match decode::<Claims>(token, &self.verifying, &self.validation) {
-            Ok(decoded) => decoded.claims,
-            Err(error) => {
-                return Err(match error.kind() {
-                    ErrorKind::ExpiredSignature => TokenError::Expired,
-                    _ => TokenError::Invalid(error.to_string()),
-                });
-            }
+        let claims = self.claims(token)?;
+        let role = match claims.role {
+            Capacity::User => Role::User,
+            Capacity::Otomo => Role::Otomo,
+            Capacity::Ops => return Err(TokenError::OtherRole),
         };
-        Party::new(claims.role, &claims.sub).map_err(|error| TokenError::Invalid(format!("sub: {error}")))
+        Party::new(role, &claims.sub).map_err(|error| TokenError::Invalid(format!("sub: {error}")))
+    }
+
+    /// Which operator's token it is.
+    ///
+    /// # Errors
+    /// [`TokenError`]
+    pub fn verify_operator(&self, token: &str) -> Result<Operator, TokenError> {
+        let claims = self.claims(token)?;
+        match claims.role {
+            Capacity::Ops => Operator::new(&claims.sub).map_err(|error| TokenError::Invalid(format!("sub: {error}"))),
+            Capacity::User | Capacity::Otomo => Err(TokenError::OtherRole),
+        }
+    }
+
+    fn claims(&self, token: &str) -> Result<Claims, TokenError> {
+        match decode::<Claims>(token, &self.verifying, &self.validation) {
+            Ok(decoded) => Ok(decoded.claims),
+            Err(error) => Err(match error.kind() {
+                ErrorKind::ExpiredSignature => TokenError::Expired,
+                _ => TokenError::Invalid(error.to_string()),
+            }),
+        }
     }
 
     /// A token for `party`, from now on for `lifetime`.
@@ -92,10 +149,30 @@ impl Tokens {
     /// # Errors
     /// None in practice: every claim has a JSON form.
     pub fn mint(&self, party: &Party, lifetime: Duration) -> Result<String, jsonwebtoken::errors::Error> {
+        let capacity = match party.role() {
+            Role::User => Capacity::User,
+            Role::Otomo => Capacity::Otomo,
+        };
+        self.sign(party.id(), capacity, lifetime)
+    }
+
+    /// The same for somebody who watches.
+    ///
+    /// # Errors
+    /// As [`Tokens::mint`].
+    pub fn mint_operator(
+        &self,
+        operator: &Operator,
+        lifetime: Duration,
+    ) -> Result<String, jsonwebtoken::errors::Error> {
+        self.sign(&operator.0, Capacity::Ops, lifetime)
+    }
+
+    fn sign(&self, sub: &str, role: Capacity, lifetime: Duration) -> Result<String, jsonwebtoken::errors::Error> {
         let expires = Timestamp::now().plus(lifetime).as_millis() / 1000;
         let claims = Claims {
-            sub: party.id().to_owned(),
-            role: party.role(),
+            sub: sub.to_owned(),
+            role,
             aud: Audience::One(self.audience.clone()),
             exp: u64::try_from(expires).unwrap_or_default(),
         };
@@ -123,13 +200,17 @@ pub fn parse_lifetime(text: &str) -> Result<Duration, String> {
     Ok(Duration::from_secs(u64::from(count) * seconds))
 }
 
-/// Reads `user` or `otomo`.
+/// Reads `user`, `otomo` or `ops`.
 ///
 /// # Errors
 /// A sentence for the command line.
-pub fn parse_role(text: &str) -> Result<Role, String> {
-    let role = Role::BOTH.into_iter().find(|role| role.as_str() == text);
-    role.ok_or_else(|| format!("{text:?} is neither user nor otomo"))
+pub fn parse_role(text: &str) -> Result<Capacity, String> {
+    match text {
+        "user" => Ok(Capacity::User),
+        "otomo" => Ok(Capacity::Otomo),
+        "ops" => Ok(Capacity::Ops),
+        _ => Err(format!("{text:?} is none of user, otomo and ops")),
+    }
 }
 
 #[cfg(test)]
@@ -179,6 +260,22 @@ mod tests {
         let party = Party::new(Role::Otomo, "otomo_777").unwrap();
         let token = tokens.mint(&party, Duration::from_secs(60)).unwrap();
         assert_eq!(tokens.verify(&token), Ok(party));
+    }
+
+    #[test]
+    fn who_watches_is_no_party_and_no_party_watches() {
+        let tokens = Tokens::new(&settings());
+        let operator = Operator::new("alice").unwrap();
+        let token = tokens.mint_operator(&operator, Duration::from_secs(60)).unwrap();
+        assert_eq!(tokens.verify_operator(&token), Ok(operator));
+        assert_eq!(tokens.verify(&token), Err(TokenError::OtherRole));
+        for role in Role::BOTH {
+            let party = Party::new(role, "alice").unwrap();
+            let token = tokens.mint(&party, Duration::from_secs(60)).unwrap();
+            assert_eq!(tokens.verify_operator(&token), Err(TokenError::OtherRole));
+        }
+        let nobody = signed(Algorithm::HS256, &claims(json!({ "role": "ops", "sub": "a.b" })));
+        assert!(matches!(tokens.verify_operator(&nobody), Err(TokenError::Invalid(_))));
     }
 
     #[test]

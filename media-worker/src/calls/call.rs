@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use nats::command::CallClosed;
+use nats::command::{CallClosed, CallMedia};
 use nats::fact::{Method, RtpDetected, RtpLost, RtpResumed};
 use nats::request::{Refusal, RefusalCode};
 use nats::{EndReason, Parties, Role, Timestamp, WorkerId};
@@ -101,6 +101,16 @@ impl Call {
     /// When its media was last seen.
     pub fn last_rtp(&self) -> Option<Timestamp> {
         lock(&self.liveness).last_rtp().map(|last| last.wall)
+    }
+
+    /// Its media, as it was last looked at.
+    pub fn media(&self) -> CallMedia {
+        let liveness = lock(&self.liveness);
+        CallMedia {
+            call_id: self.parties.call_id.clone(),
+            user: liveness.seen(Role::User),
+            otomo: liveness.seen(Role::Otomo),
+        }
     }
 
     /// Whether a party's next producer is to be watched for its first packet.

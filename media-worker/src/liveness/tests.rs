@@ -87,6 +87,21 @@ fn silence_is_told_after_five_seconds_and_ends_the_call_after_fifteen() {
 }
 
 #[test]
+fn onlookers_are_shown_the_last_look_at_each_side() {
+    let mut call = Watched::connected(LIMITS);
+    assert_eq!(call.liveness.seen(Role::Otomo), None);
+    call.seconds(3, &Role::BOTH);
+    call.seconds(6, &[Role::User]);
+    let (user, otomo) = (call.liveness.seen(Role::User), call.liveness.seen(Role::Otomo));
+    let seen = |second, lost, packets| PartyMedia {
+        last_rtp_at: call.at(second),
+        lost,
+        packets,
+    };
+    assert_eq!((user, otomo), (Some(seen(9, false, 450)), Some(seen(3, true, 150))));
+}
+
+#[test]
 fn one_side_lost_is_told_and_the_call_goes_on() {
     let mut call = Watched::connected(LIMITS);
     call.seconds(3, &Role::BOTH);

@@ -18,4 +18,6 @@ mod limits;
 
 mod failures;
 
+mod ops;
+
 mod settings;

@@ -43,7 +43,7 @@ export const en = {
   'column.otomo': 'Otomo',
   'column.worker': 'Worker',
   'column.since': 'Since',
-  'column.rtp': 'Last RTP user · otomo',
+  'column.rtp': 'RTP user · otomo',
   'column.ticks': 'Ticks',
   'column.trace': 'Trace',
 

@@ -45,7 +45,7 @@ export const ja: Table = {
   'column.otomo': 'オトモ',
   'column.worker': 'ワーカー',
   'column.since': '経過',
-  'column.rtp': '最後の RTP ユーザー · オトモ',
+  'column.rtp': 'RTP 双方',
   'column.ticks': '分',
   'column.trace': 'トレース',
 

@@ -1,0 +1,56 @@
+//! `timeline`: one call's story, a page at a time.
+
+use nats::history::History;
+use nats::timeline::{Entry, Timeline};
+use nats::{CallId, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::protocol::{Code, Problem};
+
+/// Entries of one answer: a fact's text has some hundred bytes, and an answer fits into a socket's buffer.
+const ENTRIES_A_PAGE: usize = 40;
+/// The longest payload that is shown whole, in bytes as JSON.
+const LONGEST_PAYLOAD: usize = 600;
+
+/// The answer.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Page {
+    /// The call, and the first or further entries of it.
+    #[serde(flatten)]
+    timeline: Timeline,
+    /// Where the next page begins; null if this is the last one.
+    next: Option<u64>,
+}
+
+/// The facts of a call from a sequence on.
+///
+/// # Errors
+/// [`Problem`]: what the viewer is told instead.
+pub(super) async fn page(history: &History, call: &CallId, from: u64) -> Result<Page, Problem> {
+    let facts = history.of_call(call).await.map_err(|error| {
+        tracing::warn!(%error, "a timeline cannot be read");
+        Problem::new(Code::Unavailable, "NATS does not answer; try again")
+    })?;
+    let mut timeline = Timeline::new(&facts, Timestamp::now());
+    if timeline.entries.is_empty() {
+        return Err(Problem::new(Code::UnknownCall, "nothing is stored of this call"));
+    }
+    timeline.entries.retain(|entry| entry.sequence >= from);
+    let next = timeline.entries.get(ENTRIES_A_PAGE).map(|entry| entry.sequence);
+    timeline.entries.truncate(ENTRIES_A_PAGE);
+    timeline.entries.iter_mut().for_each(shorten);
+    Ok(Page { timeline, next })
+}
+
+/// A fact may have 16 KiB, though no service writes such a one.
+fn shorten(entry: &mut Entry) {
+    if entry.payload.to_string().len() > LONGEST_PAYLOAD {
+        entry.payload = Value::Null;
+        entry.error = Some("it is too long to be shown here".to_owned());
+    }
+    if let Some(error) = &mut entry.error {
+        *error = error.chars().take(200).collect();
+    }
+}
