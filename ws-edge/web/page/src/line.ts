@@ -31,6 +31,7 @@ export class Line {
   #unsubscribe: Unsubscribe[] = [];
   #isBusy = false;
   #isCalling = false;
+  #isLeaving = false;
   #isResumed = false;
   #problem: CallpulseError | null = null;
   #source: Source;
@@ -51,6 +52,7 @@ export class Line {
       call: this.#call,
       isBusy: this.#isBusy,
       isCalling: this.#isCalling,
+      isLeaving: this.#isLeaving,
       problem: this.#problem,
       source: this.#source,
     };
@@ -134,8 +136,11 @@ export class Line {
     return this.#attempting(() => this.#call?.cancel());
   }
 
-  hangUp(): Promise<void> {
-    return this.#attempting(() => this.#call?.hangUp());
+  /** Until the server says that the call is over, it is not; but this side does not want it any more. */
+  async hangUp(): Promise<void> {
+    this.#isLeaving = true;
+    this.#kept.carried = null;
+    await this.#attempting(() => this.#call?.hangUp());
   }
 
   toggleMute(): void {
@@ -200,6 +205,7 @@ export class Line {
     this.#unsubscribe = [];
     this.#call = call;
     this.#isResumed = false;
+    this.#isLeaving = false;
     this.#owner.heard(call?.remoteAudio ?? null);
     if (call !== null) {
       this.#unsubscribe = [
@@ -246,6 +252,7 @@ export class Line {
       const call = this.#call;
       if (call !== null) {
         this.#isResumed = true;
+        this.#isLeaving = false;
         await action(call);
         this.#kept.carried = call.id;
       }

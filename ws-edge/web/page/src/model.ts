@@ -43,6 +43,8 @@ export interface Situation {
   readonly isBusy: boolean;
   /** What was asked is a call. */
   readonly isCalling: boolean;
+  /** What was asked is its end. */
+  readonly isLeaving: boolean;
   readonly problem: CallpulseError | null;
   readonly source: Source;
   readonly isListening: boolean;
@@ -100,6 +102,6 @@ export function modelOf(situation: Situation, now: number): Model {
     elapsedMs: Math.max(0, since),
     minute: call?.lastTick?.minute ?? 0,
     missed: isLost.me && isLost.peer ? 'both' : isLost.me ? 'me' : isLost.peer ? 'peer' : 'nobody',
-    mayRejoin: isOn && (call?.localMedia === 'none' || call?.localMedia === 'failed'),
+    mayRejoin: isOn && !situation.isBusy && !situation.isLeaving && (call?.localMedia === 'none' || call?.localMedia === 'failed'),
   };
 }

@@ -61,13 +61,20 @@ function endText({ call }: Model, text: Say): string {
 
 /** What is amiss while the call goes on; null if nothing is. */
 export function noteText(model: Model, text: Say): string | null {
+  const isOn = model.stage === 'accepted' || model.stage === 'connected';
+  if (isOn && model.isLeaving) {
+    return text('note.leaving');
+  }
+  if (isOn && model.link !== 'online') {
+    return text('note.offline');
+  }
   if (model.missed !== 'nobody') {
     return text(`lost.${model.missed}`, { peer: model.call?.peerId ?? '' });
   }
   if (model.stage === 'connected' && model.call?.isMuted === true) {
     return text('muted.me');
   }
-  return model.mayRejoin && model.link === 'online' ? text('sound.none') : null;
+  return model.mayRejoin ? text('sound.none') : null;
 }
 
 /** What a screen reader is told: what has changed, and no clock. */
@@ -81,9 +88,6 @@ export function announcement(model: Model, text: Say): string {
   const note = noteText(model, text);
   if (note !== null) {
     said.push(note);
-  }
-  if (model.link === 'offline') {
-    said.push(text('link.offline'));
   }
   return said.join(' ');
 }

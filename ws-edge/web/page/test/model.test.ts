@@ -14,6 +14,7 @@ const idle: Situation = {
   call: null,
   isBusy: false,
   isCalling: false,
+  isLeaving: false,
   problem: null,
   source: 'tone',
   isListening: true,
@@ -81,6 +82,8 @@ test('whose sound is missed depends on the side', () => {
   assert.match(noteText(at({ ...connected, lost: ['otomo'] }), text) ?? '', /does not hear otomo_777/);
   assert.equal(noteText(at({ ...connected, isMuted: true }), text), 'You are muted.');
   assert.equal(noteText(at(connected), text), null);
+  assert.match(noteText(at(connected, { link: 'offline' }), text) ?? '', /The call goes on/);
+  assert.equal(noteText(at(connected, { isLeaving: true }), text), 'Hanging up…');
 });
 
 test('a window that does not carry the sound may take it', () => {
@@ -88,6 +91,9 @@ test('a window that does not carry the sound may take it', () => {
   assert.ok(at({ state: 'accepted', localMedia: 'failed' }).mayRejoin);
   assert.ok(!at({ localMedia: 'none' }).mayRejoin);
   assert.ok(!at(connected).mayRejoin);
+  // Not while it is being set up, and not by one who has hung up.
+  assert.ok(!at({ ...connected, localMedia: 'none' }, { isBusy: true }).mayRejoin);
+  assert.ok(!at({ ...connected, localMedia: 'none' }, { isLeaving: true }).mayRejoin);
 });
 
 test('a call that is over shows its bill, when it is known', () => {

@@ -54,6 +54,8 @@ export const en = {
   'detail.ended.never': 'It never began: nothing is billed.',
   'detail.since': 'Since {time}',
 
+  'note.leaving': 'Hanging up…',
+  'note.offline': 'The connection is interrupted. The call goes on; this page comes back by itself.',
   'lost.me': 'The server does not hear you. The call goes on; look at your microphone and network.',
   'lost.peer': 'The server does not hear {peer}. The call goes on; wait a moment.',
   'lost.both': 'The server hears nobody. Without sound the call ends by itself.',
