@@ -32,6 +32,8 @@ const OPS_PORTS: [(&str, u16); 4] = [
 
 /// How often the processes are looked after.
 const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// Who watches.
+const OPERATOR: &str = "operator_1";
 /// How long the printed tokens are good for.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
@@ -171,6 +173,11 @@ fn invite(screen: &Screen, stack: &Stack) -> Result<()> {
     ] {
         screen.plain(tone, &format!("  {what:<18} {url}"));
     }
+    let watching = token::operator(OPERATOR, TOKEN_LIFETIME)?;
+    screen.plain(
+        Tone::Quiet,
+        &format!("  {:<18} http://{last}/ops#token={watching}", "to watch it all"),
+    );
     screen.heading("Every fact, as it is stored");
     Ok(())
 }
