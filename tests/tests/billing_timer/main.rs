@@ -12,4 +12,6 @@ mod faults;
 
 mod leases;
 
+mod reconcile;
+
 mod crowd;

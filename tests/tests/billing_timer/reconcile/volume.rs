@@ -1,0 +1,120 @@
+//! Many facts in little memory, however many.
+
+use std::time::Instant;
+
+use anyhow::{Result, ensure};
+use callpulse_tests::stack::StackBuilder;
+use futures::future::try_join_all;
+use nats::batch::Entry;
+use nats::fact::Requested;
+use nats::{Fact, FactStore, Guard, Timestamp, TraceParent};
+
+use super::run::reconcile;
+use super::{settled, store, tick};
+use crate::bench::{Bench, ago, ended, parties, rtp_detected};
+
+/// What `reconcile` may need at most, in kilobytes, however long the stream.
+const MOST_MEMORY_KB: u64 = 64 * 1024;
+
+#[tokio::test]
+async fn a_hundred_thousand_facts_are_read_in_little_memory() -> Result<()> {
+    volume(1).await
+}
+
+/// By hand: `… --ignored --nocapture a_million`.
+#[tokio::test]
+#[ignore = "takes minutes"]
+async fn a_million_facts_are_read_in_as_little_memory() -> Result<()> {
+    volume(10).await
+}
+
+/// Stores rounds of a hundred thousand facts, a thousand calls each, with one call in which a tick is wanting.
+#[allow(clippy::print_stderr, reason = "the figures are what a run by hand is for")]
+async fn volume(rounds: u32) -> Result<()> {
+    const CALLS: u32 = 1_000;
+    const MINUTES: u32 = 96;
+    let bench = Bench::with(60_000, StackBuilder::default().timers(0)).await?;
+    let began = ago(u64::from(MINUTES) * 60_000 + 30_000);
+    let begun = Instant::now();
+    for round in 0..rounds {
+        // Half of the calls each, so that the server stores one while the other is written.
+        let halves = (0..2).map(|half| {
+            let names: Vec<String> = (0..CALLS / 2).map(|call| format!("c{round}_{half}_{call}")).collect();
+            let facts = bench.facts.clone();
+            async move { whole_calls(&facts, &names, began, MINUTES).await }
+        });
+        try_join_all(halves).await?;
+    }
+    let stored = begun.elapsed();
+    // A call whose second minute is wanting, behind all of them.
+    bench.connect("gap", began).await?;
+    store(&bench, tick("gap", 1, began, 60_000)).await?;
+    bench.end("gap", began.plus_millis(120_000), None).await?;
+    store(&bench, settled("gap", began, 120_000, 2, 2)).await?;
+
+    let told = reconcile(&bench, &[]).await?;
+    let facts = u64::from(rounds * CALLS * (MINUTES + 4)) + 4;
+    let per_second = facts * 1_000 / u64::try_from(told.took.as_millis())?.max(1);
+    eprintln!(
+        "{facts} facts: stored in {stored:.1?}, reconciled in {:.1?} ({per_second} a second), peak {} kB\n{}",
+        told.took, told.peak_kb, told.log
+    );
+    ensure!(
+        told.told() == [("gap", "tick_missing")],
+        "{:?} {}",
+        told.differences,
+        told.log
+    );
+    ensure!(
+        told.summary["facts"] == facts && told.summary["billedMinutes"] == rounds * CALLS * MINUTES + 2,
+        "{}",
+        told.summary
+    );
+    ensure!(
+        (1..MOST_MEMORY_KB).contains(&told.peak_kb),
+        "{} kB for {facts} facts",
+        told.peak_kb
+    );
+    Ok(())
+}
+
+/// Stores calls minute by minute, from their request to their settlement, each minute of all of them as one batch.
+async fn whole_calls(facts: &FactStore, names: &[String], began: Timestamp, minutes: u32) -> Result<()> {
+    let duration_ms = u64::from(minutes) * 60_000;
+    let mut ticks: Vec<Guard> = vec![Guard::First; names.len()];
+    batch(facts, names.iter().map(|name| (Guard::First, requested(name, began)))).await?;
+    batch(
+        facts,
+        names
+            .iter()
+            .map(|name| (Guard::First, rtp_detected(name, began).into())),
+    )
+    .await?;
+    for minute in 1..=minutes {
+        let due = names.iter().zip(&ticks);
+        let due = due.map(|(name, guard)| (*guard, tick(name, minute, began, 60_000)));
+        let sequences = batch(facts, due).await?;
+        ticks = sequences.into_iter().map(Guard::After).collect();
+    }
+    let over = began.plus_millis(duration_ms);
+    let ends = names
+        .iter()
+        .map(|name| (Guard::First, ended(name, over, Some(began)).into()));
+    batch(facts, ends).await?;
+    let bills = names
+        .iter()
+        .map(|name| (Guard::First, settled(name, began, duration_ms, minutes, minutes)));
+    batch(facts, bills).await.map(drop)
+}
+
+async fn batch(facts: &FactStore, entries: impl Iterator<Item = (Guard, Fact)>) -> Result<Vec<u64>> {
+    let trace = TraceParent::generate();
+    let entries: Vec<Entry> = entries.map(|(guard, fact)| Entry { fact, guard, trace }).collect();
+    Ok(facts.publish_batch(&entries).await?)
+}
+
+fn requested(call: &str, began: Timestamp) -> Fact {
+    let parties = parties(call);
+    let requested_at = began;
+    Requested { parties, requested_at }.into()
+}
