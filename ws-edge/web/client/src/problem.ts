@@ -16,7 +16,8 @@ export class CallpulseError extends Error {
   readonly advice: Advice;
 
   constructor(code: ErrorCode, message?: string, options?: ErrorOptions) {
-    super(message ?? ADVICE[code].en, options);
+    // Browsers leave some of theirs empty.
+    super(message || ADVICE[code].en, options);
     this.code = code;
     this.advice = ADVICE[code];
   }

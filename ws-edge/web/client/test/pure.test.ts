@@ -103,6 +103,7 @@ describe('advice', () => {
     assert.equal(error.adviceIn('fr'), ADVICE.busy.en);
     assert.equal(problem(error, 'internal'), error);
     assert.equal(problem(new TypeError('x'), 'internal').code, 'internal');
+    assert.equal(problem(new DOMException(''), 'microphone_missing').message, ADVICE.microphone_missing.en);
   });
 
   test('nothing that every object has is a code', () => {
