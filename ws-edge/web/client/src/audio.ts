@@ -24,8 +24,12 @@ export async function openSource(source: AudioSource): Promise<OpenSource> {
     return openTone();
   }
   if (typeof source === 'function') {
-    const track = await source();
-    return { track, stop: () => track.stop() };
+    try {
+      const track = await source();
+      return { track, stop: () => track.stop() };
+    } catch (error) {
+      throw problem(error, microphoneCode(error));
+    }
   }
   return { track: source, stop: () => undefined };
 }

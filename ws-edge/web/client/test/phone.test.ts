@@ -245,7 +245,8 @@ describe('a phone', () => {
   test('calls nobody without a microphone', async () => {
     const { phone, lines } = await online('user');
     const refusal = new DOMException('', 'NotAllowedError');
-    await assert.rejects(phone.call('otomo_777', { audio: () => Promise.reject(refusal) }));
+    const placed = phone.call('otomo_777', { audio: () => Promise.reject(refusal) });
+    await assert.rejects(placed, { name: 'CallpulseError', code: 'microphone_refused' });
     assert.deepEqual(last(lines).sent, []);
   });
 
