@@ -5,15 +5,22 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
-use async_nats::jetstream::message::PublishMessage;
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
-use futures::{FutureExt, StreamExt};
 
 use crate::bucket::{BucketError, Change, Revised};
 use crate::storage::MARKER_TTL;
+
+mod watch;
+
+/// Header of a message that takes a key away.
+const OPERATION: &str = "KV-Operation";
 
 /// What comes of an attempt.
 pub type Attempt<'a, T> = BoxFuture<'a, Result<T, BucketError>>;
@@ -22,7 +29,7 @@ pub type Changes = BoxStream<'static, Result<(String, Change<Bytes>), BucketErro
 
 /// The bucket. Where something is written, the new revision is what comes of it.
 pub trait KeyValue: Debug + Send + Sync {
-    /// What stands there. A replica may answer, so it may be a moment old.
+    /// What stands there, by the bucket's leader: what was acknowledged is seen.
     fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>>;
 
     /// Writes if nothing stands there.
@@ -58,24 +65,33 @@ pub(crate) struct JetStreamKeys {
 impl KeyValue for JetStreamKeys {
     fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>> {
         async move {
-            let entry = self.store.entry(key).await.map_err(|error| unavailable(key, &error))?;
-            Ok(match entry {
-                Some(entry) if entry.operation == kv::Operation::Put => Some(Revised {
-                    value: entry.value,
-                    revision: entry.revision,
-                }),
-                _ => None,
-            })
+            let last = self.last(key).await?;
+            Ok(last
+                .filter(|last| is_value(Some(&last.headers), &last.payload))
+                .map(|last| Revised {
+                    value: last.payload,
+                    revision: last.sequence,
+                }))
         }
         .boxed()
     }
 
     fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
         async move {
-            self.store.create(key, value).await.map_err(|error| match error.kind() {
-                kv::CreateErrorKind::AlreadyExists => BucketError::Conflict { key: key.to_owned() },
-                _ => unavailable(key, &error),
-            })
+            match self.update(key, value.clone(), 0).await {
+                Err(BucketError::Conflict { .. }) => {}
+                outcome => return outcome,
+            }
+            // It may be a marker of what is gone that stands there, or stood there a moment ago.
+            match self.last(key).await? {
+                Some(last) if is_value(Some(&last.headers), &last.payload) => {
+                    Err(BucketError::Conflict { key: key.to_owned() })
+                }
+                marker => {
+                    self.update(key, value, marker.map_or(0, |marker| marker.sequence))
+                        .await
+                }
+            }
         }
         .boxed()
     }
@@ -139,26 +155,27 @@ impl KeyValue for JetStreamKeys {
     }
 
     fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes> {
-        async move {
-            let watch = self.store.watch_with_history(pattern).await;
-            let watch = watch.map_err(|error| unavailable(pattern, &error))?;
-            let pattern = pattern.to_owned();
-            let changes = watch.map(move |entry| {
-                let entry = entry.map_err(|error| unavailable(&pattern, &error))?;
-                let change = match entry.operation {
-                    kv::Operation::Put if !entry.value.is_empty() => Change::Put(Revised {
-                        value: entry.value,
-                        revision: entry.revision,
-                    }),
-                    // The marker that the server writes for an expired key has no operation header, and no value.
-                    _ => Change::Gone,
-                };
-                Ok((entry.key, change))
-            });
-            Ok(changes.boxed())
-        }
-        .boxed()
+        watch::watch(&self.store, pattern).boxed()
     }
+}
+
+impl JetStreamKeys {
+    /// The client's bucket would ask any copy of it. One that is a moment behind does not know of a lock that was just
+    /// taken, or takes one that was given back for held; and nothing tells it from one that is up to date.
+    async fn last(&self, key: &str) -> Result<Option<StreamMessage>, BucketError> {
+        let subject = format!("{}{key}", self.store.prefix);
+        match self.store.stream.get_last_raw_message_by_subject(&subject).await {
+            Ok(message) => Ok(Some(message)),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(unavailable(key, &error)),
+        }
+    }
+}
+
+/// Whether a message puts something there. The marker that the server writes for an expired key names no operation, and
+/// has no content.
+fn is_value(headers: Option<&HeaderMap>, payload: &Bytes) -> bool {
+    !payload.is_empty() && headers.is_none_or(|headers| headers.get(OPERATION).is_none())
 }
 
 fn unavailable(key: &str, error: &dyn std::error::Error) -> BucketError {
