@@ -4,6 +4,7 @@
 //! its own here, so that these decisions run under faults that a real one shows once a year.
 
 use std::fmt::Debug;
+use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
@@ -16,6 +17,10 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 
 use crate::batch::BatchError;
+
+/// How long the answer to a batch may take: a leader that dies with it answers nothing, and the next one may be there soon.
+/// A batch that is stored later than that is found by reading back.
+const COMMIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 const BATCH_ID: &str = "Nats-Batch-Id";
 const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
@@ -180,7 +185,10 @@ impl JetStreamLog {
             } else {
                 // The server answers once, at the commit: also if it threw the batch away at an earlier entry.
                 headers.insert(BATCH_COMMIT, "1");
-                let commit = async_nats::Request::new().headers(headers).payload(payload);
+                let commit = async_nats::Request::new()
+                    .headers(headers)
+                    .payload(payload)
+                    .timeout(Some(COMMIT_TIMEOUT));
                 let sent = client.send_request(subject, commit).await;
                 answer = Some(sent.map_err(|error| unacknowledged(&error))?);
             }

@@ -17,7 +17,8 @@ use super::CONSUMER;
 use crate::settings::IntakeSettings;
 
 /// The server says at least this often that it is there; without two of them the consumer is made anew.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+/// The server that leads the consumer need not be the one that this process is connected to: the link tells nothing of its death.
+const HEARTBEAT: Duration = Duration::from_millis(1500);
 /// How long one request for facts stands.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 
