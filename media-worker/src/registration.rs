@@ -46,10 +46,12 @@ pub async fn run(
         if !nats.link().borrow().up {
             continue;
         }
+        // Before it is sent: the entry lives from some moment after that, and may have expired before its successor came.
+        let sent_at = Instant::now();
         match fleet.beat(&status(&calls, started_at)).await {
             Ok(()) => {
                 let absence = last_beat.elapsed();
-                last_beat = Instant::now();
+                last_beat = sent_at;
                 if absence >= WORKER_TTL {
                     tracing::warn!(?absence, "counted as dead for a while: others may have ended calls");
                     let calls = Arc::clone(&calls);

@@ -50,6 +50,8 @@ const SUBSCRIPTION_CAPACITY: usize = 16 * 1024;
 /// up when the third ping would be unanswered. With [`CONNECT_TIMEOUT`] for one more try of the same server, a service is
 /// at work on another one within 7 s. An idle link costs a few bytes a second.
 const PING_INTERVAL: Duration = Duration::from_millis(1500);
+/// What a server says to a client that left its pings unanswered.
+const STALE: &str = "Stale Connection";
 /// How long JetStream may take to answer one request before it is tried again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Publications awaiting their acknowledgement; more wait their turn.
@@ -175,6 +177,10 @@ fn note(state: &watch::Sender<Link>, event: &Event) {
         Event::SlowConsumer(subscription) => {
             tracing::warn!(subscription, "a subscription was full and a message dropped");
             state.send_modify(|link| link.gaps += 1);
+        }
+        // This process stood still, or its network did: the server took it for gone. It connects anew.
+        Event::ServerError(error) if error.to_string().contains(STALE) => {
+            tracing::warn!(%error, "NATS gave this client up")
         }
         Event::ServerError(error) => tracing::error!(%error, "NATS refuses"),
         Event::ClientError(error) => tracing::warn!(%error, "NATS client error"),
