@@ -7,6 +7,7 @@
 use std::fmt;
 use std::future::Future;
 
+use async_nats::Client;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -40,9 +41,9 @@ pub struct Tail<T> {
 }
 
 impl<T> Tail<T> {
-    fn new(nats: &Nats, stream: &str, filter: String, next: u64, read: fn(Stored) -> Option<T>) -> Self {
+    fn new(reader: DirectReader, filter: String, next: u64, read: fn(Stored) -> Option<T>) -> Self {
         Self {
-            reader: DirectReader::new(nats.client.clone(), API_PREFIX, stream),
+            reader,
             filter,
             read,
             next,
@@ -98,13 +99,24 @@ impl<T> fmt::Debug for Tail<T> {
 
 /// All facts after a sequence; see [`History::last_sequence`](crate::history::History::last_sequence).
 pub fn facts(nats: &Nats, after: u64) -> Tail<Recorded> {
+    facts_at(nats.client.clone(), API_PREFIX, after)
+}
+
+/// The same for somebody who finds JetStream elsewhere; see [`History::with_prefix`](crate::history::History::with_prefix).
+pub fn facts_at(client: Client, api_prefix: &str, after: u64) -> Tail<Recorded> {
     let read = |message| Some(Recorded::from_stored(message));
-    Tail::new(nats, CALLS, subject::ALL_FACTS.to_owned(), after + 1, read)
+    let reader = DirectReader::new(client, api_prefix, CALLS);
+    Tail::new(reader, subject::ALL_FACTS.to_owned(), after + 1, read)
 }
 
 /// The calls that are not over.
 pub fn active_calls(nats: &Nats) -> Tail<BucketChange<CallChange>> {
-    bucket(nats, ACTIVE_CALLS, CALL_KEYS, |message| {
+    active_calls_at(nats.client.clone(), API_PREFIX)
+}
+
+/// The same for somebody who finds JetStream elsewhere.
+pub fn active_calls_at(client: Client, api_prefix: &str) -> Tail<BucketChange<CallChange>> {
+    bucket(client, api_prefix, ACTIVE_CALLS, CALL_KEYS, |message| {
         changed(ACTIVE_CALLS, message, |key, change| {
             active_calls::read(key, change).map(Ok)
         })
@@ -113,21 +125,21 @@ pub fn active_calls(nats: &Nats) -> Tail<BucketChange<CallChange>> {
 
 /// The media-workers.
 pub fn workers(nats: &Nats) -> Tail<BucketChange<FleetChange>> {
-    bucket(nats, MEDIA_WORKERS, ALL_KEYS, |message| {
+    bucket(nats.client.clone(), API_PREFIX, MEDIA_WORKERS, ALL_KEYS, |message| {
         changed(MEDIA_WORKERS, message, |key, change| fleet::read(key, change).map(Ok))
     })
 }
 
 /// The billing-timers and what they hold.
 pub fn leases(nats: &Nats) -> Tail<BucketChange<LeaseChange>> {
-    bucket(nats, BILLING_LEASES, ALL_KEYS, |message| {
+    bucket(nats.client.clone(), API_PREFIX, BILLING_LEASES, ALL_KEYS, |message| {
         changed::<Value, _>(BILLING_LEASES, message, leases::read)
     })
 }
 
-fn bucket<T>(nats: &Nats, name: &str, keys: &str, read: fn(Stored) -> Option<T>) -> Tail<T> {
-    let stream = format!("KV_{name}");
-    Tail::new(nats, &stream, format!("$KV.{name}.{keys}"), 1, read)
+fn bucket<T>(client: Client, api_prefix: &str, name: &str, keys: &str, read: fn(Stored) -> Option<T>) -> Tail<T> {
+    let reader = DirectReader::new(client, api_prefix, &format!("KV_{name}"));
+    Tail::new(reader, format!("$KV.{name}.{keys}"), 1, read)
 }
 
 fn changed<V: DeserializeOwned, T>(

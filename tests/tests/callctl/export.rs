@@ -1,0 +1,163 @@
+//! The legal record: every settled call of a period, once.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use callpulse_tests::nats_server::{NatsServer, Sync};
+use nats::fact::Settled;
+use nats::storage::Storage;
+use nats::{
+    EndReason, Fact, FactKind, FactStore, Guard, Nats, NatsSettings, Parties, Source, Timestamp, TraceParent, subject,
+};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::rig::{complaint, lines, output};
+
+/// More than one answer of the server holds.
+const CALLS: usize = 1_100;
+
+struct Ledger {
+    server: NatsServer,
+    nats: Nats,
+    folder: TempDir,
+}
+
+impl Ledger {
+    async fn start() -> Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let server = NatsServer::start(&folder.path().join("nats"), Sync::Lazy).await?;
+        let settings = NatsSettings {
+            url: server.url(),
+            ..Default::default()
+        };
+        let nats = Nats::connect(&settings, "", "callctl-test").await?;
+        Ok(Self { server, nats, folder })
+    }
+
+    async fn settle(&self, calls: std::ops::Range<usize>) -> Result<()> {
+        let storage = Storage::open_when_available(&self.nats).await?;
+        let facts = FactStore::new(&self.nats, &storage, Source::new("test", "callctl"));
+        let store = calls.map(|number| {
+            let facts = &facts;
+            async move {
+                let fact = Fact::from(settled(number)?);
+                facts.publish(&fact, Guard::First, TraceParent::generate()).await?;
+                anyhow::Ok(())
+            }
+        });
+        futures::future::try_join_all(store).await.map(drop)
+    }
+}
+
+fn settled(number: usize) -> Result<Settled> {
+    let connected_at = Timestamp::from_millis(1_700_000_000_000).context("no such time")?;
+    Ok(Settled {
+        parties: Parties {
+            call_id: format!("call_{number}").parse()?,
+            user_id: "user_001".parse()?,
+            otomo_id: "otomo_777".parse()?,
+        },
+        connected_at: (number % 2 == 0).then_some(connected_at),
+        ended_at: connected_at.plus_millis(90_000),
+        duration_ms: 90_000,
+        ticks: 1,
+        over_ticks: 0,
+        billed_minutes: 1,
+        reason: EndReason::Hangup,
+    })
+}
+
+fn calls(records: &[Value]) -> Vec<&str> {
+    let mut calls: Vec<_> = records.iter().filter_map(|record| record["callId"].as_str()).collect();
+    calls.sort_unstable();
+    calls.dedup();
+    calls
+}
+
+#[tokio::test]
+async fn periods_that_follow_each_other_hold_every_call_once() -> Result<()> {
+    let ledger = Ledger::start().await?;
+    ledger.settle(0..CALLS).await?;
+    let all = lines(&output(&ledger.server, &["export", "--from", "2020-01-01", "--json"]).await?)?;
+    ensure!(
+        all.len() == CALLS && calls(&all).len() == CALLS,
+        "{} records",
+        all.len()
+    );
+
+    // A cut where a record stands: it belongs to the second period alone.
+    let cut = all[CALLS / 2]["settledAt"].as_str().context("no time")?;
+    let before = ["export", "--from", "2020-01-01", "--to", cut, "--format", "jsonl"];
+    let before = lines(&output(&ledger.server, &before).await?)?;
+    let after = lines(&output(&ledger.server, &["export", "--from", cut, "--json"]).await?)?;
+    ensure!(
+        !before.is_empty() && before.len() + after.len() == CALLS,
+        "{} + {}",
+        before.len(),
+        after.len()
+    );
+    ensure!(before.iter().all(|record| record["settledAt"].as_str() < Some(cut)));
+    ensure!(after[0]["settledAt"] == cut);
+
+    // An export that broke off goes on behind its last line.
+    let last = all[99]["sequence"].to_string();
+    let rest = ["export", "--from", "2020-01-01", "--json", "--after", &last];
+    ensure!(lines(&output(&ledger.server, &rest).await?)? == all[100..]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn csv_has_a_head_and_a_file_is_never_written_over() -> Result<()> {
+    let ledger = Ledger::start().await?;
+    ledger.settle(0..2).await?;
+    let file = ledger.folder.path().join("record.csv");
+    let arguments = [
+        "export",
+        "--from",
+        "2020-01-01",
+        "-o",
+        file.to_str().context("no path")?,
+    ];
+    ensure!(output(&ledger.server, &arguments).await?.is_empty());
+    let written = fs::read_to_string(&file)?;
+    let mut rows: Vec<_> = written.lines().collect();
+    rows[1..].sort_unstable();
+    ensure!(
+        rows[0]
+            == "callId,userId,otomoId,connectedAt,endedAt,durationMs,ticks,overTicks,billedMinutes,reason,settledAt,sequence",
+        "{written}"
+    );
+    ensure!(
+        rows[1].starts_with(
+            "call_0,user_001,otomo_777,2023-11-14T22:13:20.000Z,2023-11-14T22:14:50.000Z,90000,1,0,1,hangup,"
+        ),
+        "{written}"
+    );
+    ensure!(
+        rows[2].starts_with("call_1,user_001,otomo_777,,2023-11-14T22:14:50.000Z,"),
+        "{written}"
+    );
+    let again = complaint(&ledger.server, &arguments, 1).await?;
+    ensure!(
+        again.contains("record.csv") && fs::read_to_string(&file)? == written,
+        "{again}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_record_that_cannot_be_read_is_told_and_stops_nothing() -> Result<()> {
+    let ledger = Ledger::start().await?;
+    ledger.settle(0..1).await?;
+    let broken = subject::fact(&"call_broken".parse()?, FactKind::Settled);
+    ledger.nats.jetstream.publish(broken, "{}".into()).await?.await?;
+    ledger.settle(1..2).await?;
+    let told = complaint(&ledger.server, &["export", "--from", "2020-01-01", "--json"], 1).await?;
+    ensure!(
+        told.contains("call_broken") && told.contains("1 settlements could not be read"),
+        "{told}"
+    );
+    ensure!(told.contains("2 calls settled"), "{told}");
+    Ok(())
+}

@@ -1,0 +1,9 @@
+//! `callctl`, as people and scripts use it: the built program, beside a real server.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
+
+mod rig;
+
+mod export;
+mod live;
+mod refusal;

@@ -1,0 +1,49 @@
+//! What it says when it cannot.
+
+use anyhow::{Result, ensure};
+use callpulse_tests::nats_server::{NatsServer, Sync};
+use nats::storage::Storage;
+use nats::{Nats, NatsSettings};
+
+use crate::rig::{callctl, complaint, run};
+
+#[tokio::test]
+async fn what_is_asked_for_wrongly_is_answered_with_what_would_be_right() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let mut server = NatsServer::start(folder.path(), Sync::Lazy).await?;
+    let settings = NatsSettings {
+        url: server.url(),
+        ..Default::default()
+    };
+    Storage::open_when_available(&Nats::connect(&settings, "", "callctl-test").await?).await?;
+
+    for (arguments, code, says) in [
+        (&["show", "call_1"][..], 1, "nothing is stored of a call call_1"),
+        (&["show", "call.1"], 2, "call.1"),
+        (&["list", "--state", "sleeping"], 2, "ringing, accepted, connected"),
+        (&["export", "--from", "yesterday"], 2, "neither a date"),
+        (
+            &["export", "--from", "2026-11-02", "--to", "2026-11-01"],
+            1,
+            "must lie before",
+        ),
+        (&["export"], 2, "--from"),
+    ] {
+        let told = complaint(&server, arguments, code).await?;
+        ensure!(told.contains(says), "{arguments:?}: {told}");
+    }
+
+    let wrong = callctl(&server, &["list"])?
+        .env("CALLCTL_NATS_PASSWORD", "wrong")
+        .output()?;
+    let told = String::from_utf8(wrong.stderr)?;
+    ensure!(
+        wrong.status.code() == Some(1) && told.contains("does not know observer by this password"),
+        "{told}"
+    );
+    server.kill()?;
+    let away = run(&server, &["list"]).await?;
+    let told = String::from_utf8(away.stderr)?;
+    ensure!(away.status.code() == Some(1) && told.contains("no NATS at"), "{told}");
+    Ok(())
+}

@@ -1,0 +1,59 @@
+//! The program and what it says.
+
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use callpulse_tests::nats_server::NatsServer;
+use callpulse_tests::process::built;
+use serde_json::Value;
+
+/// The program as the observer, who may only read.
+pub(crate) fn callctl(server: &NatsServer, arguments: &[&str]) -> Result<Command> {
+    let mut command = Command::new(built("callctl")?);
+    command
+        .env_clear()
+        .env("CALLCTL_NATS_URL", server.url())
+        .env("CALLCTL_NATS_USER", "observer")
+        .env("CALLCTL_NATS_PASSWORD", server.password("observer")?)
+        .env("CALLCTL_API_PREFIX", "CALLPULSE.API")
+        .args(arguments)
+        .stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Runs it to its end, without holding up what else the test does.
+pub(crate) async fn run(server: &NatsServer, arguments: &[&str]) -> Result<Output> {
+    let mut command = callctl(server, arguments)?;
+    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+}
+
+/// What it prints when all is well.
+pub(crate) async fn output(server: &NatsServer, arguments: &[&str]) -> Result<String> {
+    let output = run(server, arguments).await?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success(),
+        "callctl {arguments:?}: {}: {complaint}",
+        output.status
+    );
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// What it complains of when it fails with this code.
+pub(crate) async fn complaint(server: &NatsServer, arguments: &[&str], code: i32) -> Result<String> {
+    let output = run(server, arguments).await?;
+    let complaint = String::from_utf8(output.stderr)?;
+    ensure!(
+        output.status.code() == Some(code),
+        "callctl {arguments:?}: {}: {complaint}",
+        output.status
+    );
+    Ok(complaint)
+}
+
+/// One JSON value a line.
+pub(crate) fn lines(text: &str) -> Result<Vec<Value>> {
+    text.lines()
+        .map(|line| serde_json::from_str(line).with_context(|| format!("{line:?} is no JSON")))
+        .collect()
+}
