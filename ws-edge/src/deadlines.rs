@@ -94,10 +94,12 @@ impl Deadlines {
             let pause = self.pause(*link.borrow());
             tokio::select! {
                 change = calls.next() => match change {
+                    Some(Err(error)) if is_lost(&error) => return Err(error.into()),
                     Some(change) => self.note_call(change),
                     None => return Ok(()),
                 },
                 change = workers.next() => match change {
+                    Some(Err(error)) if is_lost(&error) => return Err(error.into()),
                     Some(change) => self.note_worker(change),
                     None => return Ok(()),
                 },
@@ -186,6 +188,11 @@ impl Deadlines {
                 .spawn(async move { act::release_if_over(&calls, &call).await });
         }
     }
+}
+
+/// Whether the watch itself failed, and not one entry: what it has missed is seen by watching anew.
+fn is_lost(error: &BucketError) -> bool {
+    !matches!(error, BucketError::Unreadable { .. })
 }
 
 fn unreadable(error: &BucketError) {
