@@ -54,7 +54,7 @@ pub struct IntakeSettings {
 impl Default for IntakeSettings {
     fn default() -> Self {
         Self {
-            ack_wait_ms: 10_000,
+            ack_wait_ms: 5_000,
             max_ack_pending: 1_024,
             concurrency: 32,
         }
