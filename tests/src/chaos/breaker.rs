@@ -176,7 +176,13 @@ impl Breaker {
         let (Kind { part, harm }, index) = (open.planned.kind, open.index);
         let target = self.name(part, index)?;
         match (part, harm) {
-            (Part::Nats, _) => self.stack.nats.restart().await?,
+            (Part::Nats, _) => {
+                self.stack.nats.restart().await?;
+                // Until they have elected who leads, there is nothing that the services could come back to.
+                if self.stack.nats.nodes() > 1 {
+                    self.stack.nats.stream_leader(storage::CALLS).await?;
+                }
+            }
             (Part::Node | Part::Leader, Harm::Freeze) => self.stack.nats.thaw_node(index)?,
             (Part::Node | Part::Leader, _) => self.stack.nats.restart_node(index).await?,
             (_, Harm::Kill | Harm::Term) => {

@@ -9,10 +9,10 @@ use super::dice::Dice;
 
 /// Keeps the throws of faults apart from those of calls.
 const PURPOSE: u64 = 2;
-/// After a fault is mended, before anything else is broken.
-const REST: Duration = Duration::from_secs(2);
-/// The same for nats-servers: a restarted one has to catch up before another may go.
-const NATS_REST: Duration = Duration::from_secs(8);
+/// After a fault is mended, before anything else is broken: long enough to see by itself how long recovery took.
+const REST: Duration = Duration::from_secs(6);
+/// The same for nats-servers, which elect their leaders anew and catch up.
+const NATS_REST: Duration = Duration::from_secs(12);
 /// Two faults at once, so many times in a hundred.
 const TOGETHER_PER_CENT: u64 = 15;
 /// Faults of a schedule at most.
@@ -166,7 +166,7 @@ impl Terms {
             at = match dice.chance(TOGETHER_PER_CENT) {
                 _ if total => mended + rest,
                 true => at + dice.between(Duration::ZERO, self.gap / 4),
-                false => (at + pause).max(mended + REST),
+                false => (at + pause).max(mended + rest),
             };
         }
         planned
