@@ -118,39 +118,28 @@ fn overdue_ticks(party: &str, listener: &super::heard::Listener, times: &Times<'
     found
 }
 
-/// From a party's first failure of a step until it succeeds again; or anybody, if the party does not try again.
+/// From each failure until that step succeeds for anybody, or any step for that party: when a party takes the same step
+/// again is its plan's affair. Who stays without a connection, a tick or an end meanwhile is seen by that.
 fn failed_attempts(attempts: &[Attempt]) -> Vec<Disturbance> {
     let mut attempts: Vec<&Attempt> = attempts.iter().collect();
     attempts.sort_by_key(|attempt| attempt.at);
-    let mut open: HashMap<(&str, &str), &Attempt> = HashMap::new();
+    let (mut of_step, mut of_party) = (HashMap::new(), HashMap::new());
     let mut found = Vec::new();
-    let mut close = |first: &Attempt, until: Option<Moment>| {
+    // From the end, so that the next success is known.
+    for attempt in attempts.into_iter().rev() {
+        let (at, party) = (Moment::from(attempt.at), attempt.party.as_str());
+        let Some(failed) = &attempt.failed else {
+            of_step.insert(attempt.step, at);
+            of_party.insert(party, at);
+            continue;
+        };
+        let next = [of_step.get(attempt.step), of_party.get(party)];
         found.push(Disturbance {
-            what: format!(
-                "{}: {} failed: {}",
-                first.party,
-                first.step,
-                first.failed.as_deref().unwrap_or_default()
-            ),
+            what: format!("{party}: {} failed: {failed}", attempt.step),
             target: None,
-            since: first.at.into(),
-            until,
+            since: at,
+            until: next.into_iter().flatten().min().copied(),
         });
-    };
-    for attempt in &attempts {
-        let key = (attempt.party.as_str(), attempt.step);
-        if attempt.failed.is_some() {
-            open.entry(key).or_insert(attempt);
-        } else if let Some(first) = open.remove(&key) {
-            close(first, Some(attempt.at.into()));
-        }
-    }
-    for first in open.into_values() {
-        let mut later = attempts
-            .iter()
-            .filter(|other| other.step == first.step && other.at > first.at);
-        let success = later.find(|other| other.failed.is_none());
-        close(first, success.map(|success| success.at.into()));
     }
     found
 }
