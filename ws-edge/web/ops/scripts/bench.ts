@@ -87,9 +87,19 @@ try {
   await ask('Page.enable', {}, sessionId);
   await ask('Page.addScriptToEvaluateOnNewDocument', { source: `(${String(pretend)})()` }, sessionId);
   await ask('Page.navigate', { url: `http://127.0.0.1:${String(port)}/ops#token=${TOKEN}` }, sessionId);
+  // What the page itself takes of a core: it says something also where others take the rest.
+  await ask('Performance.enable', { timeDomain: 'threadTicks' }, sessionId);
+  const threadTime = async (): Promise<number> => {
+    const { metrics } = await ask('Performance.getMetrics', {}, sessionId);
+    const named = metrics as { name: string; value: number }[] | undefined;
+    return named?.find(({ name }) => name === 'ThreadTime')?.value ?? 0;
+  };
   const expression = `(${String(measure)})(${String(seconds)})`;
+  const [began, before] = [performance.now(), await threadTime()];
   const { result } = await ask('Runtime.evaluate', { expression, awaitPromise: true, returnByValue: true }, sessionId);
+  const share = ((await threadTime()) - before) / ((performance.now() - began) / 1000);
   console.log((result as { value?: string } | undefined)?.value ?? JSON.stringify(result));
+  console.log(`the page's thread was busy for ${(100 * share).toFixed(0)} % of the time`);
   tools.close();
 } finally {
   browser.kill();

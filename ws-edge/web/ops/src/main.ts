@@ -123,6 +123,7 @@ function draw(): void {
 function render(): void {
   const now = clock.at(Date.now());
   const isIn = feed !== null;
+  calls.look();
   setAttribute(document.documentElement, 'lang', language);
   if (document.title !== text('page.title')) {
     document.title = text('page.title');

@@ -21,6 +21,8 @@ export class Rows<Item> {
   readonly #kind: RowKind<Item>;
   readonly #rows: HTMLElement[] = [];
   #items: readonly Item[] = [];
+  #top = 0;
+  #sight = 0;
 
   constructor(kind: RowKind<Item>, scroller: HTMLElement, scrolled: () => void) {
     this.#kind = kind;
@@ -40,21 +42,29 @@ export class Rows<Item> {
     this.#items = items;
   }
 
+  /** Where the list is. To be called before anything is changed in a frame: asking later would have it laid out twice. */
+  look(): void {
+    this.#top = Math.max(0, this.element.scrollTop - this.#body.offsetTop);
+    this.#sight = this.element.clientHeight;
+  }
+
   /** Fills what is in sight. */
   render(): void {
     const { height } = this.#kind;
-    const top = Math.max(0, this.element.scrollTop - this.#body.offsetTop);
+    const top = this.#top;
     const first = Math.max(0, Math.min(Math.floor(top / height) - SPARE, this.#items.length));
-    const last = Math.min(this.#items.length, Math.ceil((top + this.element.clientHeight) / height) + SPARE);
+    const last = Math.min(this.#items.length, Math.ceil((top + this.#sight) / height) + SPARE);
     const count = Math.max(0, last - first);
     while (this.#rows.length < count) {
       const row = this.#kind.create();
       this.#rows.push(row);
       this.#body.append(row);
     }
+    const size = this.#rows.length;
     for (const [place, row] of this.#rows.entries()) {
-      const index = first + place;
-      const item = place < count ? this.#items[index] : undefined;
+      // While scrolling a row keeps its element, and only those that come into sight are filled with something else.
+      const index = first + ((place - (first % size) + size) % size);
+      const item = index < last ? this.#items[index] : undefined;
       if (row.hidden !== (item === undefined)) {
         row.hidden = item === undefined;
       }
@@ -66,6 +76,12 @@ export class Rows<Item> {
         this.#kind.fill(row, item, index);
       }
     }
+  }
+
+  /** Back to the first row. */
+  rewind(): void {
+    this.element.scrollTop = 0;
+    this.#top = 0;
   }
 
   /** Scrolls as little as needed for a row to be in sight. */

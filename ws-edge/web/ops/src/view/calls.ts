@@ -127,6 +127,11 @@ export class Calls {
     this.#grid.focus();
   }
 
+  /** Before anything is changed in a frame. */
+  look(): void {
+    this.#rows.look();
+  }
+
   render(screen: Screen): void {
     this.#screen = screen;
     const { text } = screen;
@@ -182,7 +187,7 @@ export class Calls {
     this.#orderedAt = now;
     this.#rows.setItems(select(this.#model.calls.values(), this.#choice));
     if (isNewChoice) {
-      this.#rows.element.scrollTop = 0;
+      this.#rows.rewind();
     }
   }
 
