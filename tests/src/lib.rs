@@ -3,8 +3,8 @@
 //! From the ground up: bounded waiting ([`eventually`], [`inbox`]), processes that never outlive a test ([`child`]), a
 //! server or a cluster of its own for each test ([`nats_server`]) and cables to it that can be cut ([`proxy`], [`links`]), the
 //! services beside it ([`process`], [`stack`]), and who uses them: a [`party`] on a WebSocket with a [`token`], a [`caller`]
-//! on WebRTC ([`transport`], [`opus`], [`padding`]), and a reader of the stored [`facts`]. [`conversation`] brings two of
-//! them into a call.
+//! on WebRTC ([`transport`], [`opus`], [`padding`]), and a reader of the stored [`facts`] and of a call's whole [`record`].
+//! [`conversation`] brings two of them into a call.
 //!
 //! [`demo`] plays a whole call on it beside its [`floor`], [`up`] keeps it running for a developer.
 //!
@@ -30,6 +30,7 @@ pub mod transport;
 pub mod caller;
 pub mod conversation;
 pub mod facts;
+pub mod record;
 pub mod stack;
 
 pub mod floor;

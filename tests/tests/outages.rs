@@ -7,6 +7,7 @@ use std::time::Duration;
 use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::Facts;
+use callpulse_tests::record::Record;
 use callpulse_tests::stack::{Stack, StackBuilder};
 use serde_json::json;
 
@@ -18,33 +19,8 @@ async fn stack() -> Stack {
     stack.start().await.unwrap()
 }
 
-/// Every minute of a settled call is there once, when it was due, and none beyond the end.
 async fn assert_minutes_are_whole(facts: &Facts, call_id: &str) {
-    let settled = facts.expect(call_id, "settled", SOON).await.unwrap();
-    let stored = facts.of_call(call_id).await.unwrap();
-    let ended = stored.iter().filter(|fact| fact.name == "ended").collect::<Vec<_>>();
-    let detected = stored
-        .iter()
-        .filter(|fact| fact.name == "rtp_detected")
-        .collect::<Vec<_>>();
-    assert_eq!((ended.len(), detected.len()), (1, 1));
-    let (connected_at, ended_at) = (
-        detected[0].time("connectedAt").unwrap(),
-        ended[0].time("endedAt").unwrap(),
-    );
-    let due = (ended_at - connected_at).num_milliseconds() / INTERVAL_MS;
-    let ticks = stored.iter().filter(|fact| fact.name == "tick").collect::<Vec<_>>();
-    let over = settled.payload["overTicks"].as_i64().unwrap_or(0);
-    assert_eq!(i64::try_from(ticks.len()).unwrap(), due + over);
-    for (number, tick) in (1..).zip(&ticks) {
-        assert_eq!(tick.payload["minute"], json!(number));
-        assert_eq!(
-            (tick.time("at").unwrap() - connected_at).num_milliseconds(),
-            number * INTERVAL_MS
-        );
-    }
-    assert_eq!(settled.payload["ticks"], json!(due));
-    assert_eq!(settled.payload["billedMinutes"], json!(due));
+    Record::whole(facts, call_id, INTERVAL_MS, SOON).await.unwrap();
 }
 
 async fn stored_ticks(facts: &Facts, call_id: &str, at_least: usize) {

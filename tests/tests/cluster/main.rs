@@ -5,3 +5,11 @@
 mod scene;
 
 mod starts;
+
+mod reads;
+
+mod leaders;
+mod outage;
+mod takeover;
+
+mod cables;

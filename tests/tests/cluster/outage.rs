@@ -1,0 +1,65 @@
+//! All servers are away for a while, and what they kept for us is gone.
+
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream;
+use callpulse_tests::caller::Caller;
+use callpulse_tests::conversation::{Conversation, Pair};
+use callpulse_tests::eventually::eventually;
+use callpulse_tests::stack::Stack;
+use chrono::{DateTime, TimeDelta, Utc};
+use nats::storage::CALLS;
+
+use crate::scene::{SOON, facts, hang_up, more_ticks, spoken, turn, two_of_each, whole};
+
+/// "Minutes", in packets: 50 a second.
+const LONG: u64 = 10 * 50;
+const CONSUMER: &str = "billing-timer";
+
+#[tokio::test]
+async fn a_call_that_connects_while_all_servers_are_dead_is_stored_as_it_was() -> Result<()> {
+    let _turn = turn().await?;
+    let mut stack = two_of_each().start().await?;
+    let call = Conversation::accepted(Pair::across(&stack)?).await?;
+    let user = Caller::join(&call.user).await?;
+    stack.nats.kill()?;
+    user.start_talking().await?;
+    spoken(&user, LONG).await?;
+    stack.nats.restart().await?;
+
+    let facts = facts(&stack).await?;
+    let detected = facts.expect(&call.call_id, "rtp_detected", SOON).await?;
+    let sent = user.first_datagram_sent_at().context("nothing was sent")?.wall;
+    let lag = (detected.time("connectedAt")? - DateTime::<Utc>::from(sent)).num_milliseconds();
+    ensure!(
+        (-1..500).contains(&lag),
+        "connectedAt is {lag} ms after the packet left"
+    );
+    // The minutes of the outage are made up, and more follow.
+    more_ticks(&stack, &call.call_id, 3).await?;
+    stack.ready().await?;
+
+    delete_consumer(&stack).await?;
+    hang_up(&call).await?;
+    let record = whole(&stack, &call).await?;
+    ensure!(
+        record.longest_delay()? > TimeDelta::seconds(9),
+        "not the outage that was meant"
+    );
+    stack.ready().await?;
+    stack.nats.settled().await
+}
+
+/// Somebody deletes what the facts are delivered by. The next one must be delivered all the same.
+async fn delete_consumer(stack: &Stack) -> Result<()> {
+    let calls = jetstream::new(async_nats::connect(stack.nats.url()).await?)
+        .get_stream(CALLS)
+        .await?;
+    let delete = async || Ok(ensure!(calls.delete_consumer(CONSUMER).await?.success));
+    eventually("the consumer's deletion", SOON, delete).await?;
+    let back = async || {
+        let info = calls.consumer_info(CONSUMER).await?;
+        let copies = info.cluster.map(|cluster| cluster.replicas.len());
+        Ok(ensure!(copies == Some(2), "{copies:?} copies beside the leader's"))
+    };
+    eventually("the consumer being made again", SOON, back).await
+}

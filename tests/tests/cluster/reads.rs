@@ -1,0 +1,82 @@
+//! What was acknowledged is read, whichever server one is connected to.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use callpulse_tests::nats_server::{NatsServer, Sync};
+use nats::active_calls::{ActiveCall, ActiveCalls, ClaimError};
+use nats::storage::{ACTIVE_CALLS, Storage};
+use nats::{CallId, FactStore, Nats, NatsSettings, Parties, Source, Timestamp, TraceParent};
+
+use crate::scene::turn;
+
+/// Enough to meet a copy that is behind its leader's, if it may answer: about one in ten does.
+const ROUNDS: usize = 60;
+
+#[tokio::test]
+async fn locks_are_seen_by_who_is_connected_to_a_server_that_does_not_lead_them() -> Result<()> {
+    let _turn = turn().await?;
+    let folder = tempfile::tempdir()?;
+    let cluster = NatsServer::start_cluster(folder.path(), Sync::Always, &[]).await?;
+    let (_, active) = connected_to(&cluster, 0).await?;
+    drop(active);
+    cluster.settled().await?;
+    let leader = cluster.stream_leader(&format!("KV_{ACTIVE_CALLS}")).await?;
+    let (_nats, active) = connected_to(&cluster, (leader + 1) % cluster.nodes()).await?;
+    for round in 0..ROUNDS {
+        let call = ringing()?;
+        active.claim(&call).await.with_context(|| format!("claim {round}"))?;
+        let again = ActiveCall {
+            parties: Parties {
+                call_id: CallId::generate(),
+                ..call.parties.clone()
+            },
+            ..call.clone()
+        };
+        ensure!(
+            matches!(active.claim(&again).await, Err(ClaimError::Busy(_))),
+            "claimed twice"
+        );
+        active.release(&call.parties).await?;
+        // Both are free at once: also of the claim that failed.
+        active
+            .claim(&again)
+            .await
+            .with_context(|| format!("claim {round} again"))?;
+        active.release(&again.parties).await?;
+        ensure!(
+            active.get(&again.parties.call_id).await?.is_none(),
+            "released, and still there"
+        );
+    }
+    Ok(())
+}
+
+async fn connected_to(cluster: &NatsServer, node: usize) -> Result<(Nats, ActiveCalls)> {
+    let settings = NatsSettings {
+        url: cluster.urls()[node].clone(),
+        replicas: cluster.nodes(),
+        ..Default::default()
+    };
+    let nats = Nats::connect(&settings, "", "reads").await?;
+    let storage = Storage::open_when_available(&nats).await?;
+    let facts = FactStore::new(&nats, &storage, Source::new("test", "reads"));
+    let active = ActiveCalls::new(&storage, facts);
+    Ok((nats, active))
+}
+
+fn ringing() -> Result<ActiveCall> {
+    let call_id = CallId::generate();
+    Ok(ActiveCall {
+        parties: Parties {
+            user_id: format!("u-{call_id}").parse()?,
+            otomo_id: format!("o-{call_id}").parse()?,
+            call_id,
+        },
+        requested_at: Timestamp::now(),
+        ring_deadline: Timestamp::now().plus(Duration::from_secs(30)),
+        node_id: "edge".parse()?,
+        traceparent: TraceParent::generate(),
+        accepted: None,
+    })
+}
