@@ -9,7 +9,7 @@
 #[cfg(test)]
 mod simulation;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use nats::NodeId;
 use nats::bucket::Revised;
@@ -149,34 +149,37 @@ impl View {
 
     /// Whose each partition shall be that has no live owner, or whose owner has too much.
     fn targets(&self) -> Vec<(Partition, &NodeId)> {
-        let mut held: BTreeMap<&NodeId, Vec<Partition>> = self.instances.keys().map(|id| (id, Vec::new())).collect();
+        let mut held: Vec<(&NodeId, Vec<Partition>)> = self.instances.keys().map(|id| (id, Vec::new())).collect();
         let mut to_place = Vec::new();
         for partition in Partition::all() {
-            match self.owner(partition).and_then(|owner| held.get_mut(owner)) {
-                Some(held) => held.push(partition),
+            let owner = self.leases.get(&partition).map(|lease| &lease.value.instance_id);
+            let place = owner.and_then(|owner| held.binary_search_by(|(id, _)| (*id).cmp(owner)).ok());
+            match place.and_then(|place| held.get_mut(place)) {
+                Some((_, held)) => held.push(partition),
                 None => to_place.push(partition),
             }
         }
         let shares = shares(&held);
-        for (instance, held) in &held {
-            to_place.extend(held.iter().skip(shares.get(instance).copied().unwrap_or_default()));
+        for ((_, held), share) in held.iter().zip(&shares) {
+            to_place.extend(held.iter().skip(*share));
         }
-        let takers = held.iter().flat_map(|(instance, held)| {
-            let share = shares.get(instance).copied().unwrap_or_default();
-            std::iter::repeat_n(*instance, share.saturating_sub(held.len()))
-        });
+        let takers = held
+            .iter()
+            .zip(&shares)
+            .flat_map(|((instance, held), share)| std::iter::repeat_n(*instance, share.saturating_sub(held.len())));
         to_place.into_iter().zip(takers).collect()
     }
 }
 
 /// How many partitions each instance shall have. The odd ones stay with those who have one of them already.
-fn shares<'a>(held: &BTreeMap<&'a NodeId, Vec<Partition>>) -> BTreeMap<&'a NodeId, usize> {
+fn shares(held: &[(&NodeId, Vec<Partition>)]) -> Vec<usize> {
     let (all, instances) = (usize::from(PARTITIONS), held.len().max(1));
     let (least, odd) = (all / instances, all % instances);
-    let ranked: BTreeSet<(bool, &NodeId)> = held.iter().map(|(id, held)| (held.len() <= least, *id)).collect();
-    let ranked = ranked.into_iter().enumerate();
-    ranked
-        .map(|(rank, (_, instance))| (instance, least + usize::from(rank < odd)))
+    let mut ranked: Vec<(bool, usize)> = held.iter().map(|(_, held)| held.len() <= least).zip(0..).collect();
+    ranked.sort_unstable();
+    let favoured: Vec<usize> = ranked.into_iter().take(odd).map(|(_, place)| place).collect();
+    (0..held.len())
+        .map(|place| least + usize::from(favoured.contains(&place)))
         .collect()
 }
 

@@ -47,7 +47,7 @@ const TEST_SEEDS: u64 = 2_000;
 const TEST_TIME: Duration = Duration::from_secs(10);
 /// Lines of the trace that are shown of a failure.
 const LINES_SHOWN: usize = 80;
-const PROGRESS_EVERY: Duration = Duration::from_secs(2);
+const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     // As a test it may be asked for by name, or to list itself.

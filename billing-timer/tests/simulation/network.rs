@@ -34,6 +34,7 @@ pub(crate) const LATEST: Duration = Duration::from_secs(8);
 pub(crate) struct Sender {
     pub(crate) shared: Shared,
     pub(crate) site: usize,
+    pub(crate) name: String,
 }
 
 /// Why there is no answer.

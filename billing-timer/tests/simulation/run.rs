@@ -345,6 +345,7 @@ impl Run {
         let sender = Sender {
             shared: self.shared.clone(),
             site,
+            name: instance.to_string(),
         };
         let clock = clock(&self.shared, site, self.zero);
         let keys = |which| {

@@ -52,6 +52,10 @@ impl Bucket {
         keys.filter_map(|(key, entry)| Some((key.as_str(), entry.value.as_ref()?)))
     }
 
+    pub(crate) fn has(&self, key: &str) -> bool {
+        self.keys.get(key).is_some_and(|key| key.value.is_some())
+    }
+
     pub(crate) fn deafen(&mut self, site: usize) {
         let watchers = self.watchers.iter_mut().filter(|watcher| watcher.site == site);
         watchers.for_each(|watcher| watcher.deaf = true);

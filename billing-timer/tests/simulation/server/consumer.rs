@@ -174,15 +174,15 @@ impl Feed for SimulatedFeed {
             };
             let mut core = self.0.shared.lock();
             // If this is lost, the client hears no heartbeat, and gives up.
-            let (unheard, heard) = (
-                inbox.clone(),
-                std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false)),
-            );
-            let asked = std::sync::Arc::clone(&heard);
+            let (unheard, heard) = (inbox.clone(), Arc::new(AtomicBool::new(false)));
+            let asked = Arc::clone(&heard);
             self.0.say(&mut core, "a pull", move |core| {
-                asked.store(true, std::sync::atomic::Ordering::Relaxed);
-                core.server.consumer.pullers.push(puller);
-                core.deliver();
+                asked.store(true, Ordering::Relaxed);
+                // A server delivers nothing where nobody listens any more.
+                if !over.load(Ordering::Relaxed) {
+                    core.server.consumer.pullers.push(puller);
+                    core.deliver();
+                }
             });
             core.run_after(Duration::from_secs(10), move |_| {
                 if !heard.load(Ordering::Relaxed) {

@@ -148,6 +148,16 @@ fn brief(payload: &[u8]) -> String {
 pub(crate) struct SimulatedLog(pub(crate) Sender);
 
 impl SimulatedLog {
+    /// Who ticks has given its word that it lives, and the word stands: an instance gives up before others may take over.
+    fn check_word(&self) {
+        let mut core = self.0.shared.lock();
+        let word = format!("instance.{}", self.0.name);
+        // An instance that bears the name of the one before may have its word taken back by that one's last request.
+        if !core.plan.keeps_name && !core.server.leases.has(&word) {
+            core.violation(format!("{} ticks though its word has expired", self.0.name));
+        }
+    }
+
     fn sent(&self) -> Sent {
         let mut core = self.0.shared.lock();
         core.wall(self.0.site);
@@ -178,6 +188,7 @@ impl Log for SimulatedLog {
 
     fn publish_batch(&self, publications: Vec<Publication>) -> BoxFuture<'_, Result<Vec<u64>, BatchError>> {
         async move {
+            self.check_word();
             let sent = self.sent();
             let store = move |core: &mut Core| core.store(publications, Some(sent));
             match self.0.request("a batch", REQUEST_PATIENCE, store).await {
