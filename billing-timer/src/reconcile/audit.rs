@@ -191,15 +191,13 @@ impl Audit {
     fn close(&mut self, open: Open) {
         let Open { record, told, late } = open;
         match told {
-            Some(told) => {
-                if late {
-                    let new = record.over(&self.terms).differences.into_iter();
-                    self.tell(new.filter(|difference| !told.contains(difference)).collect());
-                }
+            Some(told) if late => {
+                let new = record.over(&self.terms).differences.into_iter();
+                self.tell(new.filter(|difference| !told.contains(difference)).collect());
             }
-            // Over before the window: the window before this one has judged it.
             None if record.over_at.is_some_and(|at| self.window.contains(at)) => self.count(record.over(&self.terms)),
-            None => {}
+            // Nothing that is new; or over before the window, and judged by the one before.
+            _ => {}
         }
     }
 
