@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -20,6 +21,9 @@ pub const USERS: [&str; 6] = [
 ];
 /// More than any test stores.
 const MAX_FILE_STORE: &str = "4GB";
+/// Below those that the system gives out: nobody gets one by chance while its server is dead.
+const PORTS: Range<u16> = 15_000..32_000;
+const PORT_TRIES: usize = 100;
 
 /// Passwords by user, thought up for one server or cluster.
 #[derive(Debug)]
@@ -63,7 +67,8 @@ pub(super) fn server(folder: &Path, base: &str, sync: Sync) -> Result<String> {
 
 /// What the servers of a cluster get from their environment besides, by name and client port.
 pub(super) fn cluster(names: &[String]) -> Result<Vec<(u16, Environment)>> {
-    let (clients, routes) = (free_ports(names.len())?, free_ports(names.len())?);
+    let ports = free_ports(2 * names.len())?;
+    let (clients, routes) = ports.split_at(names.len());
     let password = password();
     let urls: Vec<String> = routes
         .iter()
@@ -81,17 +86,22 @@ pub(super) fn cluster(names: &[String]) -> Result<Vec<(u16, Environment)>> {
                 ("NATS_CLUSTER_ROUTES", format!("[{}]", urls.join(", "))),
             ];
             let environment = environment.map(|(key, value)| (key.to_owned(), value));
-            (client, environment.into())
+            (*client, environment.into())
         })
         .collect())
 }
 
 /// Free a moment ago, and all different. The servers must know each other's before the first of them starts.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
-    let held = (0..count).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
-    let held = held.collect::<Result<Vec<_>, _>>()?;
+    let held = (0..count).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
     let ports = held.iter().map(|listener| Ok(listener.local_addr()?.port()));
     ports.collect()
+}
+
+fn free_port() -> Result<TcpListener> {
+    let mut tries = (0..PORT_TRIES).map(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, rand::random_range(PORTS))));
+    let found = tries.find_map(Result::ok);
+    found.with_context(|| format!("no free port in {PORTS:?}"))
 }
 
 /// A letter first: the server would read digits as a number, which is no password.

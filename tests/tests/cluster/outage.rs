@@ -54,12 +54,16 @@ async fn delete_consumer(stack: &Stack) -> Result<()> {
     let calls = jetstream::new(async_nats::connect(stack.nats.url()).await?)
         .get_stream(CALLS)
         .await?;
-    let delete = async || Ok(ensure!(calls.delete_consumer(CONSUMER).await?.success));
-    eventually("the consumer's deletion", SOON, delete).await?;
-    let back = async || {
+    eventually("the consumer's deletion", SOON, async || {
+        ensure!(calls.delete_consumer(CONSUMER).await?.success);
+        Ok(())
+    })
+    .await?;
+    eventually("the consumer being made again", SOON, async || {
         let info = calls.consumer_info(CONSUMER).await?;
         let copies = info.cluster.map(|cluster| cluster.replicas.len());
-        Ok(ensure!(copies == Some(2), "{copies:?} copies beside the leader's"))
-    };
-    eventually("the consumer being made again", SOON, back).await
+        ensure!(copies == Some(2), "{copies:?} copies beside the leader's");
+        Ok(())
+    })
+    .await
 }
