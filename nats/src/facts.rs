@@ -145,6 +145,11 @@ impl FactStore {
                     Err(FactError::Read { reason, .. }) => {
                         tracing::warn!(%subject, reason, "a refused fact could not be read back, trying again");
                     }
+                    // What stands in the way of a first fact can be read, unless an earlier attempt of it is still on its
+                    // way through the cluster, or a leader answered that is none any more.
+                    Ok(Outcome::Refused) if guard == Guard::First => {
+                        tracing::warn!(%subject, "refused for nothing that is stored, trying again");
+                    }
                     outcome => return outcome,
                 },
                 Err(NotAcknowledged::Unacceptable(reason)) => return Err(FactError::Refused { subject, reason }),
@@ -262,4 +267,72 @@ fn guard_headers(headers: &mut HeaderMap, fact: &Fact, guard: Guard) {
         Guard::Repeatable => return headers.insert(header::NATS_MESSAGE_ID, fact.event_id()),
     };
     headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use futures::FutureExt;
+    use futures::future::BoxFuture;
+
+    use super::*;
+    use crate::batch::BatchError;
+    use crate::fact::Requested;
+    use crate::log::{Acknowledged, StoredMessage};
+    use crate::{Parties, Timestamp};
+
+    /// A leader that has the first attempt in its hands while it refuses the second, as elections bring about.
+    #[derive(Debug, Default)]
+    struct Undecided {
+        attempts: AtomicU32,
+    }
+
+    impl Log for Undecided {
+        fn publish(&self, _: Publication) -> BoxFuture<'_, Result<Acknowledged, NotAcknowledged>> {
+            let outcome = match self.attempts.fetch_add(1, Ordering::Relaxed) {
+                0 => Err(NotAcknowledged::Unanswered("timed out".to_owned())),
+                1 => Err(NotAcknowledged::WrongLastSequence),
+                _ => Ok(Acknowledged {
+                    sequence: 7,
+                    duplicate: false,
+                }),
+            };
+            async move { outcome }.boxed()
+        }
+
+        fn publish_batch(&self, _: Vec<Publication>) -> BoxFuture<'_, Result<Vec<u64>, BatchError>> {
+            async { Err(BatchError::Size(0)) }.boxed()
+        }
+
+        fn last(&self, _: String) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
+            async { Ok(None) }.boxed()
+        }
+
+        fn next(&self, _: String, _: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
+            async { Ok(None) }.boxed()
+        }
+    }
+
+    async fn publish(guard: Guard) -> Outcome {
+        let facts = FactStore::over(
+            Arc::new(Undecided::default()),
+            Arc::new(SystemClock),
+            Source::new("test", "facts"),
+        );
+        let parties = Parties {
+            call_id: "c".parse().unwrap(),
+            user_id: "u".parse().unwrap(),
+            otomo_id: "o".parse().unwrap(),
+        };
+        let requested_at = Timestamp::now();
+        let fact = Requested { parties, requested_at }.into();
+        facts.publish(&fact, guard, TraceParent::generate()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_first_fact_is_not_given_up_for_nothing_that_is_stored() {
+        assert_eq!(publish(Guard::First).await, Outcome::Stored(7));
+        assert_eq!(publish(Guard::CallUnchangedSince(3)).await, Outcome::Refused);
+    }
 }

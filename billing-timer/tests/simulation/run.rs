@@ -1,5 +1,6 @@
 //! One run: instances as tasks of an executor that polls them in any order, freezes them, and drops them between two polls.
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
@@ -44,13 +45,14 @@ const MOST_POLLS_AT_A_MOMENT: u64 = 50_000;
 struct TaskWaker {
     index: usize,
     queued: AtomicBool,
-    ready: Arc<Mutex<Vec<usize>>>,
+    /// In the tasks' order: in which they are woken is not always the same (`tokio::sync::watch` shuffles).
+    ready: Arc<Mutex<BTreeSet<usize>>>,
 }
 
 impl Wake for TaskWaker {
     fn wake(self: Arc<Self>) {
         if !self.queued.swap(true, Ordering::Relaxed) {
-            self.ready.lock().unwrap().push(self.index);
+            self.ready.lock().unwrap().insert(self.index);
         }
     }
 }
@@ -72,7 +74,7 @@ struct Instance {
 struct Run {
     shared: Shared,
     zero: Instant,
-    ready: Arc<Mutex<Vec<usize>>>,
+    ready: Arc<Mutex<BTreeSet<usize>>>,
     tasks: Vec<Option<Task>>,
     instances: Vec<Option<Instance>>,
     polls: u64,
@@ -171,17 +173,20 @@ impl Run {
     fn poll_one(&mut self) -> bool {
         let index = {
             let (mut ready, mut core) = (self.ready.lock().unwrap(), self.shared.lock());
-            let thawed: Vec<usize> = (0..ready.len())
-                .filter(|place| {
-                    let task = self.tasks[ready[*place]].as_ref();
+            let thawed: Vec<usize> = ready
+                .iter()
+                .copied()
+                .filter(|index| {
+                    let task = self.tasks[*index].as_ref();
                     task.is_none_or(|task| core.sites[task.site].frozen_until <= core.now)
                 })
                 .collect();
             if thawed.is_empty() {
                 return false;
             }
-            let place = thawed[core.dice.index(thawed.len())];
-            ready.swap_remove(place)
+            let index = thawed[core.dice.index(thawed.len())];
+            ready.remove(&index);
+            index
         };
         let Some(task) = &mut self.tasks[index] else {
             return true;

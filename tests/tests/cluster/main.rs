@@ -4,6 +4,7 @@
 
 mod scene;
 
+mod servers;
 mod starts;
 
 mod reads;

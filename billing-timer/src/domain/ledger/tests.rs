@@ -252,3 +252,36 @@ fn a_call_is_asked_to_end_ever_more_rarely_until_it_has_ended() {
     open(&mut ledger, "c", Some(0), Some(11_000), 3);
     assert_eq!(ledger.next_overdue(now.plus_millis(1_000_000)), None);
 }
+
+#[test]
+fn a_beginning_that_was_stored_as_the_call_was_to_be_settled_is_billed() {
+    let mut ledger = Ledger::new(TERMS, 10);
+    open(&mut ledger, "c", None, Some(2_500), 1);
+    read_all(&mut ledger, at(3_000));
+    let closing = ledger.next_closing(at(3_000)).unwrap();
+    assert_eq!(closing.settled.connected_at, None);
+    ledger.outdated(&closing.ticket, Some(at(0)), Position::default(), at(3_000));
+    assert_eq!(ledger.next_closing(at(3_000)), None);
+    let due = ledger.next_batch(at(3_000));
+    assert_eq!((due[0].tick.minute, due[0].tick.at), (1, at(1_000)));
+}
+
+#[test]
+fn a_tick_that_another_owner_stored_as_the_call_was_to_be_settled_is_told_of() {
+    let mut ledger = Ledger::new(TERMS, 10);
+    open(&mut ledger, "c", Some(0), Some(500), 1);
+    read_all(&mut ledger, at(3_000));
+    let closing = ledger.next_closing(at(3_000)).unwrap();
+    assert_eq!((closing.settled.over_ticks, closing.last), (0, None));
+    let last = LastTick {
+        tick: tick("c", 1, 0, 1_000),
+        sequence: 9,
+    };
+    let position = Position {
+        last: Some(last),
+        settled: None,
+    };
+    ledger.outdated(&closing.ticket, Some(at(0)), position, at(3_000));
+    let closing = ledger.next_closing(at(3_000)).unwrap();
+    assert_eq!((closing.settled.over_ticks, closing.last), (1, Some(9)));
+}
