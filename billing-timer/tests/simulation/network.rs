@@ -1,5 +1,6 @@
 //! Requests to the server, and what may become of one.
 
+use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
@@ -147,7 +148,14 @@ impl Sender {
 
 /// A place for an answer.
 #[derive(Debug)]
-pub(crate) struct Slot<T>(Arc<Mutex<(Option<T>, bool, Option<Waker>)>>);
+pub(crate) struct Slot<T>(Arc<Mutex<Answer<T>>>);
+
+#[derive(Debug)]
+struct Answer<T> {
+    answer: Option<T>,
+    answered: bool,
+    waker: Option<Waker>,
+}
 
 impl<T> Clone for Slot<T> {
     fn clone(&self) -> Self {
@@ -157,7 +165,11 @@ impl<T> Clone for Slot<T> {
 
 impl<T> Default for Slot<T> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new((None, false, None))))
+        Self(Arc::new(Mutex::new(Answer {
+            answer: None,
+            answered: false,
+            waker: None,
+        })))
     }
 }
 
@@ -165,9 +177,9 @@ impl<T> Slot<T> {
     /// The first answer counts.
     fn fill(&self, answer: T) {
         let mut slot = self.0.lock().unwrap();
-        if !std::mem::replace(&mut slot.1, true) {
-            slot.0 = Some(answer);
-            if let Some(waker) = slot.2.take() {
+        if !std::mem::replace(&mut slot.answered, true) {
+            slot.answer = Some(answer);
+            if let Some(waker) = slot.waker.take() {
                 waker.wake();
             }
         }
@@ -179,10 +191,10 @@ impl<T> Future for Slot<T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let mut slot = self.0.lock().unwrap();
-        match slot.0.take() {
+        match slot.answer.take() {
             Some(answer) => Poll::Ready(answer),
             None => {
-                slot.2 = Some(cx.waker().clone());
+                slot.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
@@ -191,7 +203,14 @@ impl<T> Future for Slot<T> {
 
 /// What a subscription has received and its holder has not taken yet.
 #[derive(Debug)]
-pub(crate) struct Inbox<T>(Arc<Mutex<(std::collections::VecDeque<Option<T>>, Option<Waker>)>>);
+pub(crate) struct Inbox<T>(Arc<Mutex<Received<T>>>);
+
+#[derive(Debug)]
+struct Received<T> {
+    /// None where nothing comes any more.
+    waiting: VecDeque<Option<T>>,
+    waker: Option<Waker>,
+}
 
 impl<T> Clone for Inbox<T> {
     fn clone(&self) -> Self {
@@ -201,7 +220,10 @@ impl<T> Clone for Inbox<T> {
 
 impl<T> Default for Inbox<T> {
     fn default() -> Self {
-        Self(Arc::new(Mutex::new((std::collections::VecDeque::new(), None))))
+        Self(Arc::new(Mutex::new(Received {
+            waiting: VecDeque::new(),
+            waker: None,
+        })))
     }
 }
 
@@ -217,8 +239,8 @@ impl<T> Inbox<T> {
 
     fn add(&self, message: Option<T>) {
         let mut inbox = self.0.lock().unwrap();
-        inbox.0.push_back(message);
-        if let Some(waker) = inbox.1.take() {
+        inbox.waiting.push_back(message);
+        if let Some(waker) = inbox.waker.take() {
             waker.wake();
         }
     }
@@ -229,10 +251,10 @@ impl<T> Stream for Inbox<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let mut inbox = self.0.lock().unwrap();
-        match inbox.0.pop_front() {
+        match inbox.waiting.pop_front() {
             Some(message) => Poll::Ready(message),
             None => {
-                inbox.1 = Some(cx.waker().clone());
+                inbox.waker = Some(cx.waker().clone());
                 Poll::Pending
             }
         }
