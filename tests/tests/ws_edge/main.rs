@@ -18,6 +18,8 @@ mod limits;
 
 mod failures;
 
+mod pages;
+
 mod ops;
 
 mod settings;

@@ -1,0 +1,234 @@
+//! The pages: what browsers are told about them, and what is no page.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::time::Duration;
+
+use callpulse_tests::party::Party;
+use callpulse_tests::token::Role;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use crate::common::{edge, metric};
+
+const SOON: Duration = Duration::from_secs(10);
+
+struct Answer {
+    status: u16,
+    headers: BTreeMap<String, String>,
+    body: Vec<u8>,
+}
+
+impl Answer {
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+/// One request, byte for byte: no client that would clean up its path.
+async fn ask(edge: SocketAddr, line: &str, headers: &str) -> Answer {
+    let mut stream = TcpStream::connect(edge).await.unwrap();
+    let head = format!("{line} HTTP/1.1\r\nHost: {edge}\r\n{headers}\r\n");
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut answer = Vec::new();
+    timeout(SOON, stream.read_to_end(&mut answer)).await.unwrap().unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+    let mut lines = head.lines();
+    let status = lines.next().unwrap().split(' ').nth(1).unwrap().parse().unwrap();
+    let headers = lines.filter_map(|line| line.split_once(": "));
+    Answer {
+        status,
+        headers: headers
+            .map(|(name, value)| (name.to_lowercase(), value.to_owned()))
+            .collect(),
+        body: answer[end + 4..].to_vec(),
+    }
+}
+
+/// Whether this binary has pages. That it has none is right only if none were built.
+async fn are_built(edge: SocketAddr) -> bool {
+    let answer = ask(edge, "GET /", "").await;
+    if answer.status == 200 {
+        return true;
+    }
+    assert_eq!(answer.status, 404);
+    assert!(answer.text().contains("`make build` builds them"), "{}", answer.text());
+    let built = Path::new(env!("CARGO_MANIFEST_DIR")).join("../ws-edge/web/dist/index.html");
+    assert!(!built.exists(), "ws-edge was built before the pages were: `make build`");
+    false
+}
+
+#[tokio::test]
+async fn pages_and_assets_come_with_their_types_and_nothing_inline() {
+    let stack = edge().start().await.unwrap();
+    let address = stack.edge(0).unwrap();
+    if !are_built(address).await {
+        return;
+    }
+    let page = ask(address, "GET /?role=user", "").await;
+    assert_eq!(
+        (page.status, page.headers["content-type"].as_str()),
+        (200, "text/html; charset=utf-8")
+    );
+    let policy = &page.headers["content-security-policy"];
+    for part in [
+        "default-src 'none'",
+        "script-src 'self'",
+        "style-src 'self'",
+        "connect-src 'self'",
+        "base-uri 'none'",
+        "form-action 'none'",
+        "frame-ancestors 'none'",
+    ] {
+        assert!(policy.contains(part), "{policy}");
+    }
+    assert!(!policy.contains("unsafe"), "{policy}");
+    for (name, value) in [
+        ("x-content-type-options", "nosniff"),
+        ("referrer-policy", "no-referrer"),
+        ("permissions-policy", "microphone=(self)"),
+        ("cache-control", "no-cache"),
+        ("connection", "close"),
+    ] {
+        assert_eq!(page.headers[name], value, "{name}");
+    }
+    // What the policy would refuse must not be there. Whatever the page names must be.
+    let text = page.text();
+    assert!(!text.contains("<style") && !text.contains(" style=") && !text.contains(" onclick="));
+    let assets = text.split('"').filter(|value| value.starts_with("/assets/"));
+    let mut types = Vec::new();
+    for asset in assets {
+        let answer = ask(address, &format!("GET {asset}"), "").await;
+        assert_eq!(answer.status, 200, "{asset}");
+        assert!(!answer.body.is_empty(), "{asset}");
+        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+        types.push(answer.headers["content-type"].clone());
+    }
+    for expected in [
+        "text/javascript; charset=utf-8",
+        "text/css; charset=utf-8",
+        "image/svg+xml",
+    ] {
+        assert!(types.iter().any(|kind| kind == expected), "{types:?}");
+    }
+    let counted = "callpulse_page_requests_total{status=\"200\"}";
+    assert!(metric(&stack.edges[0], counted).await.unwrap() >= 4.0);
+}
+
+#[tokio::test]
+async fn what_a_browser_has_already_is_not_sent_again() {
+    let stack = edge().start().await.unwrap();
+    let address = stack.edge(0).unwrap();
+    if !are_built(address).await {
+        return;
+    }
+    let script = "/assets/page.js";
+    let first = ask(address, &format!("GET {script}"), "").await;
+    let tag = first.headers["etag"].clone();
+    for known in [tag.clone(), format!("\"other\", W/{tag}"), "*".to_owned()] {
+        let header = format!("If-None-Match: {known}\r\n");
+        let again = ask(address, &format!("GET {script}"), &header).await;
+        assert_eq!((again.status, again.body.len()), (304, 0), "{known}");
+        assert_eq!(again.headers["etag"], tag);
+        assert!(again.headers.contains_key("content-security-policy"));
+    }
+    let other = ask(address, &format!("GET {script}"), "If-None-Match: \"other\"\r\n").await;
+    assert_eq!((other.status, other.body == first.body), (200, true));
+
+    let head = ask(address, &format!("HEAD {script}"), "").await;
+    assert_eq!((head.status, head.body.len()), (200, 0));
+    assert_eq!(head.headers["content-length"], first.body.len().to_string());
+
+    let packed = ask(address, &format!("GET {script}"), "Accept-Encoding: br, gzip;q=0.8\r\n").await;
+    assert_eq!(packed.headers["content-encoding"], "gzip");
+    assert_eq!(packed.headers["content-type"], first.headers["content-type"]);
+    assert_ne!(packed.headers["etag"], tag);
+    assert!(packed.body.starts_with(&[0x1f, 0x8b]) && packed.body.len() < first.body.len() / 2);
+    let plain = ask(address, &format!("GET {script}"), "Accept-Encoding: gzip;q=0\r\n").await;
+    assert!(!plain.headers.contains_key("content-encoding"));
+}
+
+#[tokio::test]
+async fn nothing_else_is_a_page() {
+    let stack = edge().start().await.unwrap();
+    let address = stack.edge(0).unwrap();
+    for path in [
+        "/index.html",
+        "/.gitignore",
+        "/assets",
+        "/assets/",
+        "/assets/nothing.js",
+        "/assets/../index.html",
+        "/assets/../../src/main.rs",
+        "/assets/../.gitignore",
+        "/assets/%2e%2e/.gitignore",
+        "/assets/..%2f.gitignore",
+        "/assets//etc/passwd",
+        "/assets/..\\.gitignore",
+        "//assets/page.js",
+        "/etc/passwd",
+    ] {
+        let answer = ask(address, &format!("GET {path}"), "").await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(!answer.text().contains('*'), "{path}: {}", answer.text());
+    }
+    for (line, status, code) in [
+        ("POST /", 405, "method_not_allowed"),
+        ("DELETE /assets/page.js", 405, "method_not_allowed"),
+        ("GET /?role=user&token=abc", 400, "token_in_url"),
+        ("GET /elsewhere", 404, "not_found"),
+        ("GET /ws", 401, "token_missing"),
+    ] {
+        let answer = ask(address, line, "").await;
+        assert_eq!(answer.status, status, "{line}");
+        assert!(
+            answer.text().contains(&format!("\"code\":\"{code}\"")),
+            "{line}: {}",
+            answer.text()
+        );
+    }
+    // A request that is no HTTP is over, and the node goes on.
+    let mut rubbish = TcpStream::connect(address).await.unwrap();
+    rubbish.write_all(b"\x16\x03\x01 not http\r\n\r\n").await.unwrap();
+    timeout(SOON, rubbish.read_to_end(&mut Vec::new()))
+        .await
+        .unwrap()
+        .unwrap();
+    let party = Party::connect(address, Role::User, "user_001").await.unwrap();
+    party.expect_notice("welcome").await.unwrap();
+}
+
+#[tokio::test]
+async fn a_node_may_serve_no_pages() {
+    let stack = edge().set("ws-edge", "pages", false).start().await.unwrap();
+    let address = stack.edge(0).unwrap();
+    for path in ["/", "/ops", "/assets/page.js"] {
+        let answer = ask(address, &format!("GET {path}"), "").await;
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(answer.text().contains("the WebSocket is at /ws"), "{path}");
+    }
+    let party = Party::connect(address, Role::User, "user_001").await.unwrap();
+    party.expect_notice("welcome").await.unwrap();
+}
+
+#[tokio::test]
+async fn who_reads_a_page_too_slowly_is_cut_off() {
+    let stack = edge()
+        .set("ws-edge", "limits.handshake_timeout_ms", 300)
+        .set("ws-edge", "limits.connections", 1)
+        .start()
+        .await
+        .unwrap();
+    let address = stack.edge(0).unwrap();
+    let mut slow = TcpStream::connect(address).await.unwrap();
+    slow.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nContent-Le")
+        .await
+        .unwrap();
+    let read = timeout(SOON, slow.read_to_end(&mut Vec::new())).await.unwrap();
+    assert!(matches!(read, Ok(0) | Err(_)), "{read:?}");
+    // Its place is free again.
+    assert_ne!(ask(address, "GET /", "").await.status, 503);
+}
