@@ -68,51 +68,53 @@ async fn pages_and_assets_come_with_their_types_and_nothing_inline() {
     if !are_built(address).await {
         return;
     }
-    let page = ask(address, "GET /?role=user", "").await;
-    assert_eq!(
-        (page.status, page.headers["content-type"].as_str()),
-        (200, "text/html; charset=utf-8")
-    );
-    let policy = &page.headers["content-security-policy"];
-    for part in [
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    ] {
-        assert!(policy.contains(part), "{policy}");
-    }
-    assert!(!policy.contains("unsafe"), "{policy}");
-    for (name, value) in [
-        ("x-content-type-options", "nosniff"),
-        ("referrer-policy", "no-referrer"),
-        ("permissions-policy", "microphone=(self)"),
-        ("cache-control", "no-cache"),
-        ("connection", "close"),
-    ] {
-        assert_eq!(page.headers[name], value, "{name}");
-    }
-    // What the policy would refuse must not be there. Whatever the page names must be.
-    let text = page.text();
-    assert!(!text.contains("<style") && !text.contains(" style=") && !text.contains(" onclick="));
-    let assets = text.split('"').filter(|value| value.starts_with("/assets/"));
-    let mut types = Vec::new();
-    for asset in assets {
-        let answer = ask(address, &format!("GET {asset}"), "").await;
-        assert_eq!(answer.status, 200, "{asset}");
-        assert!(!answer.body.is_empty(), "{asset}");
-        assert_eq!(answer.headers["x-content-type-options"], "nosniff");
-        types.push(answer.headers["content-type"].clone());
-    }
-    for expected in [
-        "text/javascript; charset=utf-8",
-        "text/css; charset=utf-8",
-        "image/svg+xml",
-    ] {
-        assert!(types.iter().any(|kind| kind == expected), "{types:?}");
+    for path in ["/?role=user", "/ops"] {
+        let page = ask(address, &format!("GET {path}"), "").await;
+        assert_eq!(
+            (page.status, page.headers["content-type"].as_str()),
+            (200, "text/html; charset=utf-8")
+        );
+        let policy = &page.headers["content-security-policy"];
+        for part in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        for (name, value) in [
+            ("x-content-type-options", "nosniff"),
+            ("referrer-policy", "no-referrer"),
+            ("permissions-policy", "microphone=(self)"),
+            ("cache-control", "no-cache"),
+            ("connection", "close"),
+        ] {
+            assert_eq!(page.headers[name], value, "{name}");
+        }
+        // What the policy would refuse must not be there. Whatever the page names must be.
+        let text = page.text();
+        assert!(!text.contains("<style") && !text.contains(" style=") && !text.contains(" onclick="));
+        let assets = text.split('"').filter(|value| value.starts_with("/assets/"));
+        let mut types = Vec::new();
+        for asset in assets {
+            let answer = ask(address, &format!("GET {asset}"), "").await;
+            assert_eq!(answer.status, 200, "{asset}");
+            assert!(!answer.body.is_empty(), "{asset}");
+            assert_eq!(answer.headers["x-content-type-options"], "nosniff");
+            types.push(answer.headers["content-type"].clone());
+        }
+        for expected in [
+            "text/javascript; charset=utf-8",
+            "text/css; charset=utf-8",
+            "image/svg+xml",
+        ] {
+            assert!(types.iter().any(|kind| kind == expected), "{types:?}");
+        }
     }
     let counted = "callpulse_page_requests_total{status=\"200\"}";
     assert!(metric(&stack.edges[0], counted).await.unwrap() >= 4.0);

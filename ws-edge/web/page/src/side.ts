@@ -43,6 +43,7 @@ export class Side {
   readonly #controls;
   readonly #parts: readonly Part[];
   #isListening: boolean;
+  #level = '';
 
   constructor(page: Page, { role, token, callee, isListening }: SideOptions) {
     this.#page = page;
@@ -109,8 +110,11 @@ export class Side {
 
   /** How loud the peer is; for every frame. */
   renderLevel(): void {
-    const level = this.element.dataset['state'] === 'connected' ? this.#ear.level() : 0;
-    this.element.style.setProperty('--level', level.toFixed(2));
+    const level = (this.element.dataset['state'] === 'connected' ? this.#ear.level() : 0).toFixed(2);
+    if (level !== this.#level) {
+      this.#level = level;
+      this.element.style.setProperty('--level', level);
+    }
   }
 
   signIn(token: string): void {
