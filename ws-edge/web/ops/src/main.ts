@@ -145,8 +145,12 @@ function render(): void {
     return;
   }
   const trouble = troubleText();
-  setText(status, link === 'open' ? text(model.isWhole ? 'link.open' : 'link.filling') : text('link.connecting'));
-  setAttribute(status, 'data-link', link === 'open' && trouble === null ? 'online' : 'offline');
+  const isOpen = link === 'open';
+  setText(
+    status,
+    text(trouble !== null ? 'link.old' : model.isWhole ? 'link.open' : isOpen ? 'link.filling' : 'link.connecting'),
+  );
+  setAttribute(status, 'data-link', isOpen && trouble === null ? 'online' : 'offline');
   setText(banner, trouble ?? '');
   show(banner, trouble !== null);
   setAttribute(content, 'data-old', String(trouble !== null));

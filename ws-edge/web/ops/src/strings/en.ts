@@ -19,6 +19,7 @@ export const en = {
 
   'link.connecting': 'Connecting…',
   'link.open': 'Live',
+  'link.old': 'Not live',
   'link.lost': 'Connection lost, trying again. What you see is old.',
   'link.refused': 'The server does not let this token in, or cannot be reached. Check the token: it may have expired.',
   'link.away': 'NATS away since {time}. What you see is from before.',

@@ -21,6 +21,7 @@ export const ja: Table = {
 
   'link.connecting': '接続しています…',
   'link.open': 'ライブ',
+  'link.old': '停止中',
   'link.lost': '接続が切れました。再接続しています。表示は古い内容です。',
   'link.refused': 'このトークンでは接続できないか、サーバーに届きません。トークンの期限を確認してください。',
   'link.away': '{time} から NATS に届きません。表示はそれ以前の内容です。',
