@@ -103,34 +103,3 @@ async fn a_watch_sees_what_is_stored_after_it_began() {
         "{error:#}"
     );
 }
-
-#[tokio::test]
-async fn a_cluster_goes_on_without_its_leader_and_takes_it_back() {
-    let folder = tempfile::tempdir().unwrap();
-    let mut cluster = NatsServer::start_cluster(folder.path(), Sync::Always, &[])
-        .await
-        .unwrap();
-    assert_eq!(cluster.nodes(), 3);
-    let jetstream = jetstream::new(async_nats::connect(cluster.urls()).await.unwrap());
-    let calls = Config {
-        name: storage::CALLS.to_owned(),
-        subjects: vec![subject::ALL_FACTS.to_owned()],
-        num_replicas: 3,
-        ..Config::default()
-    };
-    jetstream.create_stream(calls).await.unwrap();
-    store(&jetstream, "c1", "requested", 1).await;
-    let first = cluster.stream_leader(storage::CALLS).await.unwrap();
-    cluster.kill_node(first).unwrap();
-    let second = cluster.stream_leader(storage::CALLS).await.unwrap();
-    assert_ne!(first, second);
-    let jetstream = jetstream::new(async_nats::connect(cluster.url()).await.unwrap());
-    store(&jetstream, "c1", "accepted", 2).await;
-    cluster.restart_node(first).await.unwrap();
-    cluster.settled().await.unwrap();
-    // Its copy is complete: with another one gone, it is needed for every answer.
-    cluster.kill_node(second).unwrap();
-    cluster.stream_leader(storage::CALLS).await.unwrap();
-    let facts = Facts::connect(&cluster.url()).await.unwrap();
-    assert_eq!(facts.of_call("c1").await.unwrap().len(), 2);
-}
