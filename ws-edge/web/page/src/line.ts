@@ -4,7 +4,7 @@ import { type Call, CallpulseError, connect, type Phone, type Role, type Socket,
 
 import { ServerClock } from './clock.ts';
 import type { Kept } from './kept.ts';
-import { type Entry, momentOf, readEntry } from './log.ts';
+import { type Entry, momentOf, Transcript } from './log.ts';
 import type { Situation, Source } from './model.ts';
 import { readClaims } from './token.ts';
 
@@ -285,13 +285,19 @@ export class Line {
   /** The browser's own socket, listened to beside the library. */
   #openSocket(url: string, protocols: string[]): Socket {
     const socket = new WebSocket(url, protocols);
+    const transcript = new Transcript();
+    const send = socket.send.bind(socket);
+    socket.send = (text) => {
+      transcript.ask(text);
+      send(text);
+    };
     socket.addEventListener('message', ({ data }) => {
       const now = new Date();
       const moment = momentOf(data);
       if (moment !== null) {
         this.#clock.heard(moment, now.getTime());
       }
-      const entry = readEntry(data, now);
+      const entry = transcript.read(data, now);
       if (entry !== null) {
         this.#owner.said(entry);
       }

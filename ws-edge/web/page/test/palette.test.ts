@@ -19,6 +19,8 @@ const TEXTS: readonly (readonly [text: string, ground: string])[] = [
   ['on-accent', 'accent-strong'],
   ['accent-strong', 'accent-soft'],
   ['accent-strong', 'sunken'],
+  ['ink', 'accent-soft'],
+  ['quiet', 'accent-soft'],
   ['on-stop', 'stop'],
   ['on-stop', 'stop-strong'],
   ['stop', 'sunken'],

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 
 import { readAddress } from '../src/address.ts';
 import { exactSpan, ServerClock, span } from '../src/clock.ts';
-import { momentOf, readEntry } from '../src/log.ts';
+import { momentOf, Transcript } from '../src/log.ts';
 import { readClaims } from '../src/token.ts';
 
 test('the address says which sides, and brings their tokens behind the #', () => {
@@ -47,15 +47,33 @@ test('a message of the server becomes a line', () => {
     type: 'tick',
     payload: { callId: 'c', minute: 2, at: '2026-01-15T12:02:15.123Z', list: [1, 2], more: { a: 1 } },
   };
-  const entry = readEntry(JSON.stringify(message), new Date(0));
+  const transcript = new Transcript();
+  const entry = transcript.read(JSON.stringify(message), new Date(0));
   assert.equal(entry?.type, 'tick');
   assert.equal(entry?.payload, 'minute=2 at=2026-01-15T12:02:15.123Z list=[2] more={…} callId=c');
   assert.equal(momentOf(JSON.stringify(message))?.toISOString(), '2026-01-15T12:02:15.123Z');
   assert.equal(momentOf('{"type":"welcome","payload":{"at":"2026-01-15T12:02:15.123Z"}}'), null);
   for (const rubbish of ['', '[]', 'null', '7', '{"kind":"x"}', new ArrayBuffer(2)]) {
-    assert.equal(readEntry(rubbish, new Date(0)), null);
+    assert.equal(transcript.read(rubbish, new Date(0)), null);
+    transcript.ask(rubbish);
   }
-  assert.equal(readEntry('{"type":"x","payload":"<b>"}', new Date(0))?.payload, '');
+  assert.equal(transcript.read('{"type":"x","payload":"<b>"}', new Date(0))?.payload, '');
+});
+
+test('an answer says what it answers, once', () => {
+  const transcript = new Transcript();
+  const answer = '{"type":"response","id":7,"payload":{}}';
+  const questionOf = (text: string) => transcript.read(text, new Date(0))?.question;
+  transcript.ask('{"type":"call_request","id":7,"payload":{}}');
+  assert.deepEqual([questionOf('{"type":"tick","payload":{}}'), questionOf(answer), questionOf(answer)], [
+    null,
+    'call_request',
+    null,
+  ]);
+  for (let id = 0; id < 1_000; id += 1) {
+    transcript.ask(JSON.stringify({ type: 'rtc_resume', id }));
+  }
+  assert.equal(questionOf(answer), null);
 });
 
 test('a token says whose it is, or is none', () => {

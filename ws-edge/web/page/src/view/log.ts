@@ -25,7 +25,8 @@ export function logPart(): LogPart {
       const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 8;
       const at = el('time', { datetime: entry.at.toISOString() }, timeOfDay(entry.at));
       const item = el('li', { 'data-testid': 'log-entry', 'data-type': entry.type });
-      item.append(at, ' ', el('b', {}, entry.type), ` ${entry.payload}`);
+      const question = entry.question === null ? '' : ` → ${entry.question}`;
+      item.append(at, ' ', el('b', {}, entry.type + question), ` ${entry.payload}`);
       list.append(item);
       while (list.childElementCount > MOST_ENTRIES) {
         list.firstElementChild?.remove();
