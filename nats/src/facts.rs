@@ -38,6 +38,9 @@ pub enum Guard {
     After(u64),
     /// The call's last fact of *any* kind has this sequence: nothing happened in between.
     CallUnchangedSince(u64),
+    /// May come any number of times until the call's end is stored, and not after it; a retry is recognised as with
+    /// [`Guard::Repeatable`].
+    WhileOpen,
     /// May come any number of times; a retry is recognised by its event ID within the duplicate window.
     Repeatable,
 }
@@ -263,6 +266,11 @@ fn guard_headers(headers: &mut HeaderMap, fact: &Fact, guard: Guard) {
         Guard::CallUnchangedSince(sequence) => {
             headers.insert(EXPECTED_SUBJECT, subject::facts_of(fact.call_id()));
             sequence
+        }
+        Guard::WhileOpen => {
+            headers.insert(header::NATS_MESSAGE_ID, fact.event_id());
+            headers.insert(EXPECTED_SUBJECT, subject::fact(fact.call_id(), FactKind::Ended));
+            0
         }
         Guard::Repeatable => return headers.insert(header::NATS_MESSAGE_ID, fact.event_id()),
     };
