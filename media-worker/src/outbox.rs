@@ -95,7 +95,7 @@ impl Post {
 
     /// Tells parties what has no fact behind it.
     pub async fn tell(&self, parties: &Parties, roles: &[nats::Role], notice: &Notice) {
-        notice::tell(&self.nats.client, parties, roles, notice).await;
+        notice::tell(&self.nats.herald, parties, roles, notice).await;
     }
 
     fn count(&self, change: isize) {
@@ -263,8 +263,11 @@ impl Scribe {
     }
 
     async fn media(&self, fact: Fact, notice: Notice, event: &'static str) -> Option<Closed> {
-        match self.store(&fact, Guard::Repeatable).await {
-            Ok(_) => {
+        match self.store(&fact, Guard::WhileOpen).await {
+            Ok(Outcome::Superseded(_) | Outcome::Refused) => {
+                tracing::info!(call_id = %self.parties.call_id, fact = %fact.kind(), "was ended by somebody else before");
+            }
+            Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
                 meters::media(event);
                 tracing::info!(call_id = %self.parties.call_id, fact = %fact.kind(), "media {event}");
                 self.tell(&notice).await;
@@ -322,7 +325,7 @@ impl Scribe {
     }
 
     async fn tell(&self, notice: &Notice) {
-        notice::tell_both(&self.post.nats.client, &self.parties, notice).await;
+        notice::tell_both(&self.post.nats.herald, &self.parties, notice).await;
     }
 
     fn not_ended(&self, reason: &str) -> Closed {

@@ -53,7 +53,7 @@ impl FactStore {
         }
         let mut publications = Vec::with_capacity(entries.len());
         for entry in entries {
-            if entry.guard == Guard::Repeatable {
+            if matches!(entry.guard, Guard::Repeatable | Guard::WhileOpen) {
                 return Err(BatchError::Unguarded(entry.fact.subject()));
             }
             publications.push(self.publication(&entry.fact, entry.guard, entry.trace)?);

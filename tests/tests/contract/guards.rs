@@ -153,6 +153,37 @@ async fn what_may_come_again_does_and_a_retry_of_it_does_not() -> Result<()> {
 }
 
 #[tokio::test]
+async fn nothing_comes_again_after_the_end() -> Result<()> {
+    let rig = Rig::start().await?;
+    let lost = |call: &str, millis| -> Fact {
+        RtpLost {
+            parties: parties(call),
+            party: Role::User,
+            last_rtp_at: at(millis),
+            gap_ms: 5_000,
+        }
+        .into()
+    };
+    let publish = async |fact: &Fact, guard| rig.facts.publish(fact, guard, TraceParent::generate()).await;
+    for (call, millis) in [("c", 1), ("c", 2), ("d", 1)] {
+        let outcome = publish(&lost(call, millis), Guard::WhileOpen).await?;
+        ensure!(matches!(outcome, Outcome::Stored(_)), "{outcome:?}");
+    }
+    publish(&ended("c", EndReason::Hangup).into(), Guard::First).await?;
+    let late = publish(&lost("c", 3), Guard::WhileOpen).await?;
+    ensure!(late.sequence().is_none(), "stored after the end: {late:?}");
+    // An attempt whose acknowledgement was lost is told that it had come through.
+    let again = publish(&lost("c", 2), Guard::WhileOpen).await?;
+    ensure!(matches!(again, Outcome::AlreadyStored(_)), "{again:?}");
+    let other = publish(&lost("d", 2), Guard::WhileOpen).await?;
+    ensure!(
+        matches!(other, Outcome::Stored(_)),
+        "another call's end is none of its business: {other:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_facts_of_a_call_are_read_in_order() -> Result<()> {
     let rig = Rig::start().await?;
     let facts: [Fact; 3] = [
