@@ -62,7 +62,7 @@ impl World {
                 nats: nats.clone(),
                 calls: storage.calls.clone(),
             }),
-            voice: Arc::new(nats.client.clone()),
+            voice: Arc::new(nats.clone()),
         }
     }
 
@@ -72,14 +72,14 @@ impl World {
     }
 }
 
-impl Voice for async_nats::Client {
+impl Voice for Nats {
     fn tell_both<'a>(&'a self, parties: &'a Parties, notice: &'a Notice) -> BoxFuture<'a, ()> {
-        notice::tell_both(self, parties, notice).boxed()
+        notice::tell_both(&self.herald, parties, notice).boxed()
     }
 
     fn terminate<'a>(&'a self, call: &'a CallId, terminate: &'a Terminate) -> BoxFuture<'a, Result<(), String>> {
         async move {
-            let answer = request::terminate(self, call, terminate, PATIENCE).await;
+            let answer = request::terminate(&self.client, call, terminate, PATIENCE).await;
             answer.map(|_| ()).map_err(|error| error.to_string())
         }
         .boxed()

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::herald::Herald;
+
 /// Where NATS is and who we are there. The password comes from the service's own secret handling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -52,6 +54,8 @@ const SUBSCRIPTION_CAPACITY: usize = 16 * 1024;
 const PING_INTERVAL: Duration = Duration::from_millis(1500);
 /// What a server says to a client that left its pings unanswered.
 const STALE: &str = "Stale Connection";
+/// What a server says of an answer to a question that came over another connection.
+const LATE_ANSWER: &str = "Permissions Violation for Publish to \"_INBOX.";
 /// How long JetStream may take to answer one request before it is tried again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Publications awaiting their acknowledgement; more wait their turn.
@@ -64,6 +68,8 @@ pub struct Nats {
     pub client: Client,
     /// JetStream: facts and buckets.
     pub jetstream: jetstream::Context,
+    /// What parties are told.
+    pub herald: Herald,
     /// Copies of each stream and bucket.
     pub(crate) replicas: usize,
     state: watch::Receiver<Link>,
@@ -127,6 +133,7 @@ impl Nats {
             .backpressure_on_inflight(true)
             .build(client.clone());
         Ok(Self {
+            herald: Herald::new(client.clone(), state.clone()),
             client,
             jetstream,
             replicas: settings.replicas,
@@ -181,6 +188,10 @@ fn note(state: &watch::Sender<Link>, event: &Event) {
         // This process stood still, or its network did: the server took it for gone. It connects anew.
         Event::ServerError(error) if error.to_string().contains(STALE) => {
             tracing::warn!(%error, "NATS gave this client up")
+        }
+        // The right to answer a question goes with the connection over which it came. Whoever asked has given up, too.
+        Event::ServerError(error) if error.to_string().contains(LATE_ANSWER) => {
+            tracing::warn!(%error, "an answer came too late")
         }
         Event::ServerError(error) => tracing::error!(%error, "NATS refuses"),
         Event::ClientError(error) => tracing::warn!(%error, "NATS client error"),

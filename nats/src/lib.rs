@@ -25,6 +25,7 @@ pub mod request;
 pub mod event;
 
 pub mod connection;
+pub mod herald;
 pub mod storage;
 
 pub mod batch;

@@ -3,12 +3,12 @@
 //! The NATS payload is the WebSocket message itself (`{"type": …, "payload": …}`): an edge forwards the bytes and need
 //! not understand them. A notice goes out only after the fact behind it is stored.
 
-use async_nats::Client;
 use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::fact::{Accepted, EndReason, Ended, Method, RtpDetected, Settled, Tick};
+use crate::herald::Herald;
 use crate::id::{CallId, OtomoId, UserId};
 use crate::party::{Parties, Role};
 use crate::subject;
@@ -194,7 +194,7 @@ impl Notice {
 
 /// Tells `roles` of a call. A notice that cannot be sent is logged and not tried again: who missed it asks for a
 /// snapshot on reconnecting, and what happened is in the stream.
-pub async fn tell(client: &Client, parties: &Parties, roles: &[Role], notice: &Notice) {
+pub async fn tell(herald: &Herald, parties: &Parties, roles: &[Role], notice: &Notice) {
     let payload = match notice.encode() {
         Ok(payload) => payload,
         Err(error) => {
@@ -204,7 +204,7 @@ pub async fn tell(client: &Client, parties: &Parties, roles: &[Role], notice: &N
     };
     for role in roles {
         let subject = subject::notice(&parties.party(*role), notice.name());
-        if let Err(error) = client.publish(subject, payload.clone()).await {
+        if let Err(error) = herald.say(subject, payload.clone()).await {
             tracing::warn!(call_id = %parties.call_id, notice = notice.name(), %role, %error, "a notice was not sent");
         }
     }
@@ -213,6 +213,6 @@ pub async fn tell(client: &Client, parties: &Parties, roles: &[Role], notice: &N
 }
 
 /// Tells both sides, see [`tell`].
-pub async fn tell_both(client: &Client, parties: &Parties, notice: &Notice) {
-    tell(client, parties, &Role::BOTH, notice).await;
+pub async fn tell_both(herald: &Herald, parties: &Parties, notice: &Notice) {
+    tell(herald, parties, &Role::BOTH, notice).await;
 }

@@ -57,7 +57,7 @@ impl Calls {
             media_deadline: opened.media_deadline,
         };
         self.write_acceptance(call, acceptance).await;
-        notice::tell_both(&self.nats.client, &parties, &Notice::accepted(&accepted)).await;
+        notice::tell_both(&self.nats.herald, &parties, &Notice::accepted(&accepted)).await;
         tracing::info!(call_id = %call, worker_id = %accepted.worker_id, "accepted");
         Ok(payload(CallTaken {
             call_id: call,

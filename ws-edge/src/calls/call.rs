@@ -49,7 +49,7 @@ impl Calls {
             user_id: parties.user_id.clone(),
             expires_at: call.ring_deadline,
         };
-        notice::tell(&self.nats.client, &parties, &[Role::Otomo], &incoming).await;
+        notice::tell(&self.nats.herald, &parties, &[Role::Otomo], &incoming).await;
         tracing::info!(call_id = %parties.call_id, user_id = %parties.user_id, otomo_id = %parties.otomo_id, "requested");
         Ok(payload(CallRequested {
             call_id: &parties.call_id,

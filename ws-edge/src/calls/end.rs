@@ -265,7 +265,7 @@ impl Calls {
     async fn ended_here(&self, ended: &Ended) -> End {
         tracing::info!(call_id = %ended.parties.call_id, reason = ?ended.reason, by = ended.by, "ended");
         if let Some(notice) = Notice::ended_unconnected(ended) {
-            notice::tell_both(&self.nats.client, &ended.parties, &notice).await;
+            notice::tell_both(&self.nats.herald, &ended.parties, &notice).await;
         }
         self.ended(ended).await
     }
