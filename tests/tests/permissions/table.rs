@@ -54,6 +54,7 @@ pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
     ("$JS.API.DIRECT.GET.PARKED", &[TIMER]),
     ("CALLPULSE.API.DIRECT.GET.CALLS.call.c.ended", &[OBSERVER, WALLET]),
     ("$JS.API.STREAM.MSG.GET.KV_active_calls", &[WORKER, EDGE]),
+    ("$JS.API.STREAM.MSG.GET.KV_media_workers", &[WORKER]),
     ("$JS.API.STREAM.MSG.GET.KV_billing_active", &[TIMER]),
     ("$JS.API.STREAM.MSG.GET.KV_billing_leases", &[TIMER]),
     ("$JS.API.DIRECT.GET.KV_active_calls.$KV.active_calls.x", &[]),
