@@ -193,9 +193,18 @@ impl Client {
 
     /// The call is over: the steps of it that have failed so far are needed no more.
     pub fn forget_steps(&self) {
+        self.forget(&["connect", "call_request"]);
+    }
+
+    /// There will be no other call: none is asked for again.
+    pub fn give_up(&self) {
+        self.forget(&["connect"]);
+    }
+
+    fn forget(&self, but: &[&str]) {
         let failed: Vec<&'static str> = self.shared.failed().iter().copied().collect();
         for step in failed {
-            if !matches!(step, "connect" | "call_request") {
+            if !but.contains(&step) {
                 self.note(step, SystemTime::now(), None);
             }
         }

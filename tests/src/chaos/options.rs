@@ -8,6 +8,8 @@ use super::schedule::{Kind, Kinds, Terms};
 
 /// Callers come one after another for so long; then the first fault may strike.
 const FULL_AFTER: Duration = Duration::from_secs(12);
+/// No election of nats-servers takes longer than that, as a rule.
+const NATS_REST: Duration = Duration::from_secs(8);
 /// More pairs than calls: at any moment some ring, some end.
 const SPARE_PER_CENT: usize = 20;
 
@@ -39,6 +41,9 @@ pub struct Options {
     /// The longest time without any nats-server, in seconds
     #[arg(long, default_value_t = 30.0)]
     pub longest_outage: f64,
+    /// After a fault, before the next, at least, in seconds; nats-servers get twice as much
+    #[arg(long, default_value_t = 6.0)]
+    pub rest: f64,
     /// Faults to choose from, as `timer-kill`, or all of a part or kind, as `edge` or `freeze`; all if left out
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     pub kinds: Vec<Kinds>,
@@ -66,12 +71,6 @@ pub struct Options {
 }
 
 impl Options {
-    /// As if nothing were said on the command line.
-    #[must_use]
-    pub fn standard() -> Self {
-        Self::parse_from(["chaos"])
-    }
-
     /// How long calls are made.
     #[must_use]
     pub fn duration(&self) -> Duration {
@@ -114,6 +113,8 @@ impl Options {
             gap: Duration::from_secs_f64(self.gap),
             longest,
             longest_outage: Duration::from_secs_f64(self.longest_outage),
+            rest: Duration::from_secs_f64(self.rest),
+            nats_rest: Duration::from_secs_f64(self.rest * 2.0).max(NATS_REST),
         }
     }
 }

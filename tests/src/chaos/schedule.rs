@@ -9,10 +9,6 @@ use super::dice::Dice;
 
 /// Keeps the throws of faults apart from those of calls.
 const PURPOSE: u64 = 2;
-/// After a fault is mended, before anything else is broken: long enough to see by itself how long recovery took.
-const REST: Duration = Duration::from_secs(6);
-/// The same for nats-servers, which elect their leaders anew and catch up.
-const NATS_REST: Duration = Duration::from_secs(12);
 /// Two faults at once, so many times in a hundred.
 const TOGETHER_PER_CENT: u64 = 15;
 /// Faults of a schedule at most.
@@ -95,6 +91,11 @@ pub struct Terms {
     pub longest: Duration,
     /// How long all nats-servers are gone, at most.
     pub longest_outage: Duration,
+    /// After a fault is mended, before anything else is broken: to see by itself how long recovery takes. After one of a
+    /// nats-server, twice as long.
+    pub rest: Duration,
+    /// After a fault of a nats-server, before the next of one: they elect their leaders anew, and catch up.
+    pub nats_rest: Duration,
 }
 
 impl Kind {
@@ -160,11 +161,15 @@ impl Terms {
             }
             let index = dice.below(self.count(kind.part) as u64) as usize;
             planned.push(Planned { at, kind, index, lasts });
-            let rest = if kind.group() == Part::Node { NATS_REST } else { REST };
-            busy.insert(kind.group(), mended + rest);
+            let is_node = kind.group() == Part::Node;
+            let (own_rest, rest) = match is_node {
+                true => (self.nats_rest, self.rest * 2),
+                false => (self.rest, self.rest),
+            };
+            busy.insert(kind.group(), mended + own_rest);
             let pause = dice.between(self.gap.mul_f64(0.8), self.gap.mul_f64(1.2));
             at = match dice.chance(TOGETHER_PER_CENT) {
-                _ if total => mended + rest,
+                _ if total => mended + own_rest,
                 true => at + dice.between(Duration::ZERO, self.gap / 4),
                 false => (at + pause).max(mended + rest),
             };
@@ -246,6 +251,8 @@ mod tests {
             gap: seconds(10),
             longest: seconds(12),
             longest_outage: seconds(30),
+            rest: seconds(6),
+            nats_rest: seconds(12),
         }
     }
 
@@ -283,6 +290,29 @@ mod tests {
                 }
             }
             assert!(together > 0);
+        }
+    }
+
+    #[test]
+    fn short_pauses_fit_every_kind_into_little_more_than_a_minute() {
+        let seconds = Duration::from_secs;
+        let hurried = Terms {
+            gap: seconds(1),
+            longest: seconds(2),
+            longest_outage: seconds(5),
+            rest: seconds(0),
+            nats_rest: seconds(8),
+            last: seconds(65),
+            ..terms(Kind::all())
+        };
+        for seed in 0..50 {
+            let schedule = hurried.schedule(seed);
+            for kind in Kind::all() {
+                assert!(
+                    schedule.iter().any(|fault| fault.kind == kind),
+                    "seed {seed}: no {kind}"
+                );
+            }
         }
     }
 

@@ -80,6 +80,7 @@ impl Slot {
             let _ = timeout(pause, stop.cancelled()).await;
         }
         self.clear().await;
+        self.both().into_iter().for_each(Client::give_up);
         self.board.set(self.number, Doing::Done);
     }
 

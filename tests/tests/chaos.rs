@@ -1,0 +1,47 @@
+//! A minute of `make chaos`: every kind of fault once, on the whole stack, under load.
+
+#![allow(clippy::unwrap_used, reason = "a test may")]
+
+use std::time::Duration;
+
+use callpulse_tests::chaos::options::Options;
+use callpulse_tests::chaos::report::Check;
+use callpulse_tests::chaos::schedule::Kind;
+use callpulse_tests::demo::screen::{Screen, Tone};
+use callpulse_tests::{chaos, process};
+use clap::Parser;
+
+/// Whatever hangs, the test does not.
+const OVER_WITHIN: Duration = Duration::from_secs(300);
+/// Faults follow each other too closely here to tell one's recovery from the next: this much says that nothing hangs. What
+/// recovery takes is measured by `make chaos`.
+const RECOVERED_WITHIN_SECONDS: f64 = 20.0;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_minute_of_everything_breaking_loses_and_doubles_nothing() {
+    let short = "chaos --seed 3 --calls 40 --duration 57 --talk 12 --gap 1.5 --longest 2.5 --longest-outage 5 --rest 0";
+    let options = Options::parse_from(short.split(' '));
+    let schedule = options.terms().schedule(options.seed.unwrap());
+    for kind in Kind::all() {
+        assert!(schedule.iter().any(|fault| fault.kind == kind), "no {kind}");
+    }
+    let (screen, folder) = (Screen::new(), process::run_folder("chaos-test"));
+    let outcome = tokio::time::timeout(OVER_WITHIN, chaos::run(&options, screen, &folder)).await;
+    let outcome = outcome.unwrap().unwrap();
+    screen.plain(Tone::Narrator, &outcome.to_string());
+    let found: Vec<_> = outcome
+        .report
+        .counts
+        .keys()
+        .filter(|check| **check != Check::Recovery)
+        .collect();
+    assert!(found.is_empty(), "{found:?}; the evidence is in {}", folder.display());
+    assert!(outcome.findings.is_empty(), "the evidence is in {}", folder.display());
+    assert!(outcome.report.recovery.all.p99 < RECOVERED_WITHIN_SECONDS);
+    assert!(
+        outcome.calls.1 > 60,
+        "too few calls to prove anything: {:?}",
+        outcome.calls
+    );
+    let _ = std::fs::remove_dir_all(&folder);
+}
