@@ -6,6 +6,8 @@ mod rig;
 
 mod guards;
 
+mod notices;
+
 mod batches;
 
 mod buckets;

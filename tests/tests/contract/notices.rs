@@ -1,0 +1,50 @@
+//! Notices on a connection that dies.
+
+use std::net::{Ipv4Addr, SocketAddr};
+
+use anyhow::{Context, Result, ensure};
+use callpulse_tests::eventually::eventually;
+use callpulse_tests::proxy::Proxy;
+use futures::StreamExt;
+use nats::notice::{self, Notice};
+use nats::{Nats, NatsSettings};
+use tokio::time::timeout;
+
+use crate::rig::{Rig, SOON, parties, rtp_detected};
+
+#[tokio::test]
+async fn what_was_lost_with_a_connection_is_told_over_the_next() -> Result<()> {
+    let rig = Rig::start().await?;
+    let proxy = Proxy::to(SocketAddr::from((Ipv4Addr::LOCALHOST, rig.server.port()))).await?;
+    let settings = NatsSettings {
+        url: format!("nats://{}", proxy.address()),
+        ..Default::default()
+    };
+    let teller = Nats::connect(&settings, "", "teller").await?;
+    teller.connected().await;
+    // An edge, whose own connection is fine: nothing tells it of a hole.
+    let mut heard = rig.nats.client.subscribe("*.*.call_connected").await?;
+    rig.nats.client.flush().await?;
+
+    proxy.stall();
+    notice::tell_both(&teller.herald, &parties("c"), &Notice::connected(&rtp_detected("c", 1))).await;
+    teller.client.flush().await?;
+    proxy.cut(); // and with it what it held back
+    eventually("the loss of the connection", SOON, async || {
+        ensure!(!teller.link().borrow().up);
+        Ok(())
+    })
+    .await?;
+    proxy.mend();
+    for party in ["user.u", "otomo.o"] {
+        let notice = timeout(SOON, heard.next())
+            .await
+            .context(party)?
+            .context("the subscription ended")?;
+        ensure!(
+            notice.subject.as_str() == format!("{party}.call_connected"),
+            "{notice:?}"
+        );
+    }
+    Ok(())
+}
