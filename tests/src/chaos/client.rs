@@ -21,6 +21,8 @@ use crate::token::Role;
 const CONNECTED_WITHIN: Duration = Duration::from_secs(4);
 /// A request that is not answered by then was sent into a dead connection.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(7);
+/// A connection that the other side closes, or its machine, is known to be gone this soon.
+const NOTICED_WITHIN: Duration = Duration::from_millis(500);
 /// The first wait before connecting again; each further one is twice as long, and all of them are jittered.
 const BACKOFF: Duration = Duration::from_millis(100);
 /// The longest wait before connecting again.
@@ -262,14 +264,16 @@ impl Shared {
     }
 
     /// There is no connection any more, or none that counts.
-    fn lost(&self, by_choice: bool) {
+    fn lost(&self, by_choice: bool, broke: bool) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.party().take();
         if self.view.borrow().online {
             if by_choice {
                 self.journal.left(&self.name, SystemTime::now());
             } else {
-                self.journal.disconnected(&self.name, *self.last_heard());
+                // A connection that breaks says so at once; one that is only silent was taken for dead after a while.
+                let earliest = SystemTime::now() - if broke { NOTICED_WITHIN } else { ANSWERED_WITHIN };
+                self.journal.disconnected(&self.name, earliest.max(*self.last_heard()));
             }
             self.view.send_modify(|view| view.online = false);
         }
@@ -307,11 +311,11 @@ async fn keep_connected(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>) 
         let connected = timeout(CONNECTED_WITHIN, shared.connect()).await;
         let connected = connected.unwrap_or_else(|_| Err(anyhow!("no welcome within {CONNECTED_WITHIN:?}")));
         shared.note("connect", began, connected.as_ref().err());
-        let mut away = None;
+        let (mut away, mut broke) = (None, false);
         if let Ok(party) = connected {
             failures = 0;
             tokio::select! {
-                _ = party.until_closed(FOR_EVER) => {}
+                _ = party.until_closed(FOR_EVER) => broke = true,
                 order = orders.recv() => match order {
                     Some(order) => away = order,
                     None => return,
@@ -320,7 +324,7 @@ async fn keep_connected(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>) 
         } else {
             failures += 1;
         }
-        shared.lost(away.is_some());
+        shared.lost(away.is_some(), broke);
         sleep(away.unwrap_or_default() + backoff(failures)).await;
         while orders.try_recv().is_ok() {} // meant for the connection that is gone
     }
