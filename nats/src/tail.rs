@@ -5,7 +5,6 @@
 //! overwritten between two questions is not seen, only what it was overwritten with.
 
 use std::fmt;
-use std::future::Future;
 
 use async_nats::Client;
 use serde::de::DeserializeOwned;
@@ -55,31 +54,26 @@ impl<T> Tail<T> {
     ///
     /// # Errors
     /// [`ReadError`]
-    pub fn poll(&mut self) -> impl Future<Output = Result<Vec<T>, ReadError>> + Send
-    where
-        T: Send,
-    {
-        async move {
-            let (mut news, mut next) = (Vec::new(), self.next);
-            for _ in 0..MAX_ANSWERS {
-                let query = Query {
-                    seq: Some(next.max(1)),
-                    next_by_subj: Some(self.filter.clone()),
-                    batch: Some(MAX_ANSWER),
-                    ..Query::default()
-                };
-                let answer = self.reader.ask(&query).await?;
-                next = answer.messages.last().map_or(next, |last| last.sequence + 1);
-                // An answer without messages says that there are none, whatever else it says.
-                self.behind = answer.more && !answer.messages.is_empty();
-                news.extend(answer.messages.into_iter().filter_map(self.read));
-                if !self.behind {
-                    break;
-                }
+    pub async fn poll(&mut self) -> Result<Vec<T>, ReadError> {
+        let (mut news, mut next) = (Vec::new(), self.next);
+        for _ in 0..MAX_ANSWERS {
+            let query = Query {
+                seq: Some(next.max(1)),
+                next_by_subj: Some(self.filter.clone()),
+                batch: Some(MAX_ANSWER),
+                ..Query::default()
+            };
+            let answer = self.reader.ask(&query).await?;
+            next = answer.messages.last().map_or(next, |last| last.sequence + 1);
+            // An answer without messages says that there are none, whatever else it says.
+            self.behind = answer.more && !answer.messages.is_empty();
+            news.extend(answer.messages.into_iter().filter_map(self.read));
+            if !self.behind {
+                break;
             }
-            self.next = next;
-            Ok(news)
         }
+        self.next = next;
+        Ok(news)
     }
 
     /// The last answer was not all there is.

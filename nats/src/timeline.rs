@@ -127,7 +127,7 @@ fn minutes(call: Option<&CallView>, facts: &[Recorded], now: Timestamp) -> Minut
     let mut stored: Vec<u32> = ticks.clone().map(|tick| tick.minute).collect();
     stored.sort_unstable();
     stored.dedup();
-    let interval_ms = ticks.last().and_then(|tick| {
+    let interval_ms = ticks.clone().next_back().and_then(|tick| {
         let elapsed = tick.at.millis_since(tick.connected_at);
         elapsed.checked_div(tick.minute.into()).filter(|interval| *interval > 0)
     });

@@ -53,6 +53,8 @@ struct State {
     model: Model,
     /// The model is whole. Until then nobody is shown it.
     whole: bool,
+    /// When something could be learnt last.
+    looked_at: Option<Timestamp>,
     /// Since when nothing new could be learnt.
     away_since: Option<Timestamp>,
     watching: Option<AbortOnDropHandle<()>>,
@@ -134,10 +136,14 @@ impl Shared {
     }
 
     /// The model was made anew.
-    fn replace(&self, model: Model) {
+    fn replace(&self, model: Model, now: Timestamp) {
         let mut state = self.state();
+        // The last viewer may have gone just now, and the watching is about to end.
+        if state.viewers.is_empty() {
+            return;
+        }
         state.model = model;
-        (state.whole, state.away_since) = (true, None);
+        (state.whole, state.away_since, state.looked_at) = (true, None, Some(now));
         state.tell_all(|| News::Anew);
     }
 
@@ -149,6 +155,7 @@ impl Shared {
     /// Tells all viewers what has changed.
     fn publish(&self, now: Timestamp) {
         let mut state = self.state();
+        state.looked_at = Some(now);
         let changes = state.model.take_changes(now);
         if !changes.is_empty() {
             let batch = Arc::new(packing::changes(&changes, now));
@@ -160,8 +167,9 @@ impl Shared {
     fn away(&self, now: Timestamp) {
         let mut state = self.state();
         if state.away_since.is_none() {
-            state.away_since = Some(now);
-            let batch = Arc::new(vec![packing::away(now)]);
+            let since = state.looked_at.unwrap_or(now);
+            state.away_since = Some(since);
+            let batch = Arc::new(vec![packing::away(since, now)]);
             state.tell_all(|| News::Messages(Arc::clone(&batch)));
         }
     }

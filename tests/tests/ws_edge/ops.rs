@@ -13,9 +13,10 @@ use callpulse_tests::stack::{Stack, StackBuilder};
 use callpulse_tests::token::{self, Role};
 use futures::{SinkExt, StreamExt, TryStreamExt, stream};
 use nats::active_calls::ActiveCall;
+use nats::command::ReportCalls;
 use nats::fact::{Accepted, Method, Requested, RtpDetected, Tick};
 use nats::storage::Storage;
-use nats::{Fact, FactStore, Guard, Nats, NatsSettings, Parties, Source, Timestamp, TraceParent, subject};
+use nats::{Fact, FactStore, Guard, Nats, NatsSettings, Parties, Source, Timestamp, TraceParent, request, subject};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -179,16 +180,18 @@ async fn a_call_is_seen_from_its_request_to_its_bill_and_told_as_it_is_stored() 
     let stack = billed().start().await?;
     let facts = Facts::connect(&stack.nats.url()).await?;
     let mut viewer = Viewer::connect(stack.edge(1)?).await?;
-    viewer.until("the fleet", |viewer| {
-        let (timers, leases) = (viewer.all("timer"), viewer.all("lease"));
-        viewer.all("edge").len() == 2
-            && viewer.all("worker").len() == 1
-            && timers.len() == 1
-            && leases.len() == 64
-            && leases
-                .iter()
-                .all(|lease| lease["instanceId"] == timers[0]["instanceId"])
-    });
+    viewer
+        .until("the fleet", |viewer| {
+            let (timers, leases) = (viewer.all("timer"), viewer.all("lease"));
+            viewer.all("edge").len() == 2
+                && viewer.all("worker").len() == 1
+                && timers.len() == 1
+                && leases.len() == 64
+                && leases
+                    .iter()
+                    .all(|lease| lease["instanceId"] == timers[0]["instanceId"])
+        })
+        .await?;
     let conversation = Conversation::ringing(pair(&stack)).await?;
     let call = conversation.call_id.clone();
     viewer
@@ -333,6 +336,44 @@ async fn parties_do_not_watch_and_operators_do_not_call() -> Result<()> {
         let refusal = viewer.request(request.0, request.1).await.unwrap_err();
         ensure!(format!("{refusal:#}").contains(code), "{refusal:#}");
     }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_worker_reports_its_calls_page_by_page() -> Result<()> {
+    let stack = StackBuilder::default().timers(0).start().await?;
+    let client = async_nats::connect(stack.nats.url()).await?;
+    let worker = "media-worker-1".parse()?;
+    let mut calls = BTreeSet::new();
+    let mut held = Vec::new();
+    for number in 0..3 {
+        let (user, otomo) = (format!("user_{number}"), format!("otomo_{number}"));
+        let pair = Pair {
+            user_edge: stack.edge(0)?,
+            otomo_edge: stack.edge(0)?,
+            user: &user,
+            otomo: &otomo,
+        };
+        let conversation = Conversation::accepted(pair).await?;
+        calls.insert(conversation.call_id.clone());
+        held.push(conversation);
+    }
+    let mut reported = Vec::new();
+    for (limit, count, more) in [(2, 2, true), (2, 1, false), (0, 0, false)] {
+        let after = reported.last().cloned();
+        let question = ReportCalls { limit, after };
+        let page = request::ask(&client, &worker, &question, TraceParent::generate(), SOON).await?;
+        ensure!((page.calls.len(), page.more) == (count, more), "{page:?}");
+        ensure!(
+            page.calls
+                .iter()
+                .all(|call| call.user.is_none() && call.otomo.is_none()),
+            "{page:?}"
+        );
+        reported.extend(page.calls.into_iter().map(|call| call.call_id));
+    }
+    let reported: Vec<String> = reported.iter().map(ToString::to_string).collect();
+    ensure!(reported.iter().eq(&calls), "{reported:?} of {calls:?}");
     Ok(())
 }
 
@@ -489,7 +530,9 @@ fn parties(number: usize) -> Result<Parties> {
 
 #[tokio::test]
 async fn five_thousand_calls_come_in_short_messages_and_who_does_not_keep_up_is_told_all_anew() -> Result<()> {
-    let stack = edge().start().await?;
+    // Not to be taken for gone while it does not read.
+    let patient = edge().set("ws-edge", "limits.write_timeout_ms", 120_000);
+    let stack = patient.start().await?;
     let injector = Injector::new(&stack).await?;
     let begun = Timestamp::now();
     let calls = (0..CALLS).map(|number| injector.call(number, begun));
@@ -514,14 +557,12 @@ async fn five_thousand_calls_come_in_short_messages_and_who_does_not_keep_up_is_
         .collect();
     ensure!(states == BTreeSet::from(["\"connected\"".to_owned()]), "{states:?}");
 
-    injector.tick_all(1, begun).await?;
     let ticked = |viewer: &Viewer, minute: u32| {
-        viewer
-            .all("call")
-            .iter()
-            .all(|call| call["lastTick"]["minute"] == minute)
+        let calls = viewer.all("call");
+        calls.iter().all(|call| call["lastTick"]["minute"] == minute)
     };
-    viewer.until("everybody's tick", |viewer| ticked(viewer, 1)).await?;
+    let told = viewer.until("everybody's tick", |viewer| ticked(viewer, 1));
+    tokio::try_join!(injector.tick_all(1, begun), told)?;
     ensure!(viewer.snapshots == 1, "who keeps up is told what has changed");
     ensure!(viewer.longest < LONGEST_MESSAGE, "{} bytes", viewer.longest);
 
@@ -537,6 +578,35 @@ async fn five_thousand_calls_come_in_short_messages_and_who_does_not_keep_up_is_
     }
     viewer.until("all of it", |viewer| viewer.snapshots == 2).await?;
     viewer.until("the last ticks", |viewer| ticked(viewer, minute)).await
+}
+
+#[tokio::test]
+async fn a_long_call_is_told_page_by_page() -> Result<()> {
+    const MINUTES: u32 = 1_000;
+    let stack = edge().start().await?;
+    let injector = Injector::new(&stack).await?;
+    let begun = Timestamp::now();
+    injector.call(0, begun).await?;
+    for minute in 1..=MINUTES {
+        let tick = Tick {
+            parties: parties(0)?,
+            minute,
+            at: begun.plus(Duration::from_secs(u64::from(minute))),
+            connected_at: begun,
+        };
+        injector.store(tick).await?;
+    }
+    let mut viewer = Viewer::connect(stack.edge(0)?).await?;
+    let timeline = viewer.timeline("call_0000").await?;
+    let entries = timeline["entries"].as_array().context("no entries")?;
+    let minutes: Vec<u64> = entries
+        .iter()
+        .filter_map(|entry| entry["payload"]["minute"].as_u64())
+        .collect();
+    ensure!(minutes.iter().copied().eq(1..=u64::from(MINUTES)), "{minutes:?}");
+    ensure!(entries.len() == minutes.len() + 3, "{}", entries.len());
+    ensure!(viewer.longest < LONGEST_MESSAGE, "{} bytes", viewer.longest);
+    Ok(())
 }
 
 #[tokio::test]

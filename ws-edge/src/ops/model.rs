@@ -338,3 +338,6 @@ fn lease_row(partition: u8, holder: Option<&NodeId>) -> Item {
         instance_id: holder.cloned(),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -65,6 +65,6 @@ pub(super) fn changes(items: &[Item], at: Timestamp) -> Vec<Utf8Bytes> {
 }
 
 /// Until the next snapshot nothing new is known.
-pub(super) fn away(since: Timestamp) -> Utf8Bytes {
-    protocol::message("away", Away { at: since, since })
+pub(super) fn away(since: Timestamp, at: Timestamp) -> Utf8Bytes {
+    protocol::message("away", Away { at, since })
 }

@@ -21,8 +21,10 @@ use crate::protocol::{self, Code, Problem, RequestId};
 use crate::session::Socket;
 use crate::token::Operator;
 
-/// Questions a second of one viewer, and at once.
+/// Questions a second of one viewer, in the long run.
 const QUESTIONS_A_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+/// Questions at once: the pages of the longest timeline, and some more.
+const QUESTIONS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 /// Questions refused in a row until the viewer is closed.
 const FLOOD_LIMIT: u32 = 100;
 /// How long a viewer may take to answer a close.
@@ -78,7 +80,7 @@ pub(crate) async fn run(edge: Edge, socket: Socket, operator: Operator, stop: Ca
     let session_id = format!("ops_{}", uuid::Uuid::now_v7().simple());
     let seat = edge.ops.join();
     let mut session = Session {
-        limiter: RateLimiter::direct(Quota::per_second(QUESTIONS_A_SECOND)),
+        limiter: RateLimiter::direct(Quota::per_second(QUESTIONS_A_SECOND).allow_burst(QUESTIONS_AT_ONCE)),
         edge,
         socket,
         refused_in_a_row: 0,

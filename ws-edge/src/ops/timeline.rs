@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::protocol::{Code, Problem};
 
-/// Entries of one answer: a fact's text has some hundred bytes, and an answer fits into a socket's buffer.
-const ENTRIES_A_PAGE: usize = 40;
+/// Entries of one answer, in bytes as JSON: an answer fits into a socket's buffer.
+const PAGE_BYTES: usize = 24 * 1024;
 /// The longest payload that is shown whole, in bytes as JSON.
 const LONGEST_PAYLOAD: usize = 600;
 
@@ -38,10 +38,23 @@ pub(super) async fn page(history: &History, call: &CallId, from: u64) -> Result<
         return Err(Problem::new(Code::UnknownCall, "nothing is stored of this call"));
     }
     timeline.entries.retain(|entry| entry.sequence >= from);
-    let next = timeline.entries.get(ENTRIES_A_PAGE).map(|entry| entry.sequence);
-    timeline.entries.truncate(ENTRIES_A_PAGE);
     timeline.entries.iter_mut().for_each(shorten);
+    let fitting = fitting(&timeline.entries);
+    let next = timeline.entries.get(fitting).map(|entry| entry.sequence);
+    timeline.entries.truncate(fitting);
     Ok(Page { timeline, next })
+}
+
+/// How many of the entries make a page; one at least.
+fn fitting(entries: &[Entry]) -> usize {
+    let sizes = entries
+        .iter()
+        .map(|entry| serde_json::to_string(entry).map_or(0, |json| json.len()));
+    let sums = sizes.scan(0, |sum: &mut usize, size| {
+        *sum += size;
+        Some(*sum)
+    });
+    sums.take_while(|sum| *sum <= PAGE_BYTES).count().max(1)
 }
 
 /// A fact may have 16 KiB, though no service writes such a one.

@@ -75,7 +75,7 @@ async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
     }
     // All of it is told as a snapshot.
     model.take_changes(Timestamp::now());
-    shared.replace(model);
+    shared.replace(model, Timestamp::now());
 
     let (mut looks, mut asks) = (interval(LOOK_INTERVAL), interval(REPORT_INTERVAL));
     looks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,0 +1,252 @@
+use nats::bucket::Revised;
+use nats::command::PartyMedia;
+use nats::fact::{Ended, Requested, RtpDetected, RtpLost};
+use nats::fleet::WorkerStatus;
+use nats::leases::{Lease, Partition};
+use nats::{EndReason, Parties, TraceParent};
+
+use super::*;
+use crate::ops::item::Gone;
+
+fn at(seconds: u64) -> Timestamp {
+    Timestamp::from_millis(1_700_000_000_000)
+        .unwrap()
+        .plus_millis(seconds * 1000)
+}
+
+fn id(number: usize) -> CallId {
+    format!("call_{number}").parse().unwrap()
+}
+
+fn parties(number: usize) -> Parties {
+    Parties {
+        call_id: id(number),
+        user_id: "u".parse().unwrap(),
+        otomo_id: "o".parse().unwrap(),
+    }
+}
+
+fn recorded(sequence: u64, fact: impl Into<Fact>) -> Recorded {
+    let fact = fact.into();
+    Recorded {
+        subject: fact.subject(),
+        sequence,
+        stored_at: fact.occurred_at(),
+        source: None,
+        trace: TraceParent::generate(),
+        fact: Ok(fact),
+    }
+}
+
+fn requested(number: usize) -> Recorded {
+    let parties = parties(number);
+    let requested_at = at(0);
+    recorded(1, Requested { parties, requested_at })
+}
+
+fn detected(number: usize) -> Recorded {
+    let fact = RtpDetected {
+        parties: parties(number),
+        connected_at: at(1),
+        method: nats::fact::Method::SfuRtpDetected,
+        detected_from: Role::User,
+        worker_id: "mw".parse().unwrap(),
+        producer_id: "p".to_owned(),
+        ssrc: 1,
+    };
+    recorded(2, fact)
+}
+
+fn ended(number: usize) -> Recorded {
+    let fact = Ended {
+        parties: parties(number),
+        ended_at: at(9),
+        reason: EndReason::Hangup,
+        by: "user".to_owned(),
+        connected_at: Some(at(1)),
+    };
+    recorded(9, fact)
+}
+
+fn active(number: usize) -> CallChange {
+    CallChange::Active(Revised {
+        value: ActiveCall {
+            parties: parties(number),
+            node_id: "edge".parse().unwrap(),
+            requested_at: at(0),
+            ring_deadline: at(30),
+            accepted: None,
+            traceparent: TraceParent::generate(),
+        },
+        revision: 1,
+    })
+}
+
+fn media(number: usize, seconds: u64) -> Vec<CallMedia> {
+    let party = PartyMedia {
+        last_rtp_at: at(seconds),
+        lost: false,
+        packets: seconds * 50,
+    };
+    vec![CallMedia {
+        call_id: id(number),
+        user: Some(party),
+        otomo: None,
+    }]
+}
+
+fn rows(items: &[Item]) -> Vec<&CallRow> {
+    let rows = items.iter().filter_map(|item| match item {
+        Item::Call(row) => Some(&**row),
+        _ => None,
+    });
+    rows.collect()
+}
+
+#[test]
+fn a_call_that_did_not_begin_before_our_eyes_is_read_up_on() {
+    let mut model = Model::default();
+    model.fact(&requested(1), at(0));
+    model.fact(&detected(2), at(0));
+    model.active(active(3), at(0));
+    assert_eq!(model.take_unread(), [id(2), id(3)]);
+    assert_eq!(model.take_unread(), []);
+    model.learnt(&[requested(2), detected(2), requested(3), detected(3)], at(0));
+    assert_eq!(model.take_unread(), [], "nothing is left to be read");
+    let items = model.take_changes(at(0));
+    let mut states: Vec<_> = rows(&items)
+        .iter()
+        .map(|row| (row.call_id.clone(), row.state))
+        .collect();
+    states.sort();
+    let connected = CallState::Connected;
+    assert_eq!(
+        states,
+        [(id(1), CallState::Ringing), (id(2), connected), (id(3), connected)]
+    );
+    assert_eq!(model.take_changes(at(0)), []);
+    assert_eq!(rows(&model.all()).len(), 3);
+}
+
+#[test]
+fn what_was_taken_back_before_it_was_requested_goes_and_what_was_not_is_looked_at() {
+    let mut model = Model::default();
+    model.active(active(1), at(0));
+    model.active(active(2), at(0));
+    model.fact(&requested(2), at(0));
+    model.take_unread();
+    model.active(CallChange::Gone(id(1)), at(1));
+    model.active(CallChange::Gone(id(2)), at(1));
+    model.active(CallChange::Gone(id(3)), at(1));
+    assert_eq!(model.take_unread(), [id(2)], "its end must be stored");
+    let items = model.take_changes(at(1));
+    assert!(items.contains(&Item::gone(Thing::Call, id(1))), "{items:?}");
+    assert_eq!(rows(&items).len(), 1);
+}
+
+#[test]
+fn calls_that_are_over_stay_for_a_while_and_never_too_many() {
+    let mut model = Model::default();
+    for number in 0..MAX_OVER + 10 {
+        model.fact(&requested(number), at(0));
+        model.fact(&ended(number), at(0));
+    }
+    let items = model.take_changes(at(1));
+    let gone = |items: &[Item]| items.iter().filter(|item| matches!(item, Item::Gone(_))).count();
+    assert_eq!((gone(&items), rows(&items).len()), (10, MAX_OVER));
+    assert_eq!(gone(&model.take_changes(at(59))), 0);
+    assert_eq!(gone(&model.take_changes(at(60))), MAX_OVER);
+    assert_eq!(model.all(), []);
+}
+
+#[test]
+fn reports_change_the_media_of_calls_that_go_on() {
+    let mut model = Model::default();
+    let worker: WorkerId = "mw".parse().unwrap();
+    model.worker(FleetChange::Alive(WorkerStatus {
+        worker_id: worker.clone(),
+        calls: 1,
+        capacity: 2,
+        draining: false,
+        at: at(0),
+        started_at: at(0),
+    }));
+    model.fact(&requested(1), at(0));
+    model.take_changes(at(0));
+    model.reported(&worker, Some(media(1, 2)));
+    model.reported(&worker, Some(media(7, 2)));
+    let items = model.take_changes(at(2));
+    assert!(
+        matches!(&items[..], [Item::Worker(row), Item::Media(media)] if row.reports == Some(true) && media.call_id == id(1)),
+        "{items:?}"
+    );
+    model.reported(&worker, Some(media(1, 2)));
+    assert_eq!(model.take_changes(at(3)), [], "the same as before");
+    let lost = RtpLost {
+        parties: parties(1),
+        party: Role::User,
+        last_rtp_at: at(2),
+        gap_ms: 5_000,
+    };
+    model.fact(&recorded(3, lost), at(7));
+    let items = model.take_changes(at(7));
+    assert_eq!(
+        rows(&items)[0].user.map(|side| (side.lost, side.packets)),
+        Some((true, Some(100)))
+    );
+    model.fact(&ended(1), at(9));
+    model.take_changes(at(9));
+    model.reported(&worker, Some(media(1, 9)));
+    model.reported(&worker, None);
+    let items = model.take_changes(at(10));
+    assert!(
+        matches!(&items[..], [Item::Worker(row)] if row.reports == Some(false)),
+        "{items:?}"
+    );
+    model.worker(FleetChange::Gone(worker));
+    assert_eq!((model.workers(), model.all().len()), (vec![], 1));
+}
+
+#[test]
+fn edges_that_fall_silent_go_and_leases_change_hands() {
+    let mut model = Model::default();
+    let edge = |name: &str| EdgeReported {
+        node_id: name.parse().unwrap(),
+        sockets: 1,
+        operators: 0,
+        at: at(0),
+        started_at: at(0),
+    };
+    model.edges(vec![edge("e1"), edge("e2")], at(0));
+    model.take_changes(at(0));
+    model.edges(vec![edge("e1")], at(11));
+    let gone = Gone {
+        what: Thing::Edge,
+        id: "e2".to_owned(),
+    };
+    assert_eq!(model.take_changes(at(11)), [Item::Edge(edge("e1")), Item::Gone(gone)]);
+
+    let timer: NodeId = "bt".parse().unwrap();
+    let partition = Partition::numbered(5).unwrap();
+    let lease = Lease {
+        instance_id: timer.clone(),
+        since: at(0),
+    };
+    model.lease(LeaseChange::Alive(timer.clone(), 1), at(11));
+    model.lease(
+        LeaseChange::Held(
+            partition,
+            Revised {
+                value: lease,
+                revision: 2,
+            },
+        ),
+        at(11),
+    );
+    assert_eq!(model.take_changes(at(11)).len(), 2);
+    model.lease(LeaseChange::Gone(timer.clone()), at(12));
+    model.lease(LeaseChange::Gone(timer), at(12));
+    model.lease(LeaseChange::Vacant(partition), at(12));
+    assert_eq!(model.take_changes(at(12)).len(), 2);
+    assert_eq!(model.all().len(), 1, "the edge");
+}
