@@ -43,7 +43,12 @@ impl Workers {
 
     /// Whether a worker of that name runs, and was started after `time`.
     pub fn started_after(&self, worker: &WorkerId, time: Timestamp) -> bool {
-        self.lock().get(worker).is_some_and(|status| status.started_at > time)
+        self.started_at(worker).is_some_and(|started_at| started_at > time)
+    }
+
+    /// When the worker of that name was started, if one runs.
+    pub fn started_at(&self, worker: &WorkerId) -> Option<Timestamp> {
+        self.lock().get(worker).map(|status| status.started_at)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkerId, WorkerStatus>> {

@@ -189,10 +189,15 @@ impl Calls {
         }
         let last_sign = match last_sign {
             Some(at) => at,
-            None => self
-                .within(self.facts.last_of_call(call))
-                .await?
-                .map_or(accepted.accepted_at, |stored| stored.fact.occurred_at()),
+            None => {
+                let last = self.within(self.facts.last_of_call(call)).await?;
+                let last = last.map_or(accepted.accepted_at, |stored| stored.fact.occurred_at());
+                // Minutes go on being stored until the end is: they are no sign of a worker that another one has replaced.
+                match self.workers.started_at(&accepted.worker_id) {
+                    Some(replaced_at) if replaced_at > accepted.accepted_at => last.min(replaced_at),
+                    _ => last,
+                }
+            }
         };
         let (reason, by) = (EndReason::WorkerLost, accepted.worker_id.as_str());
         self.end_without_worker(&standing, last_sign.max(accepted.accepted_at), reason, by)

@@ -70,6 +70,8 @@ struct Watched {
     in_hand: bool,
     /// Its worker was started anew under the same name.
     orphaned: Option<Departed>,
+    /// Its worker was asked, and has it, however its clock and the accepting node's differ.
+    vouched_for: bool,
 }
 
 impl Watched {
@@ -85,6 +87,7 @@ impl Watched {
 struct Departed {
     noticed: Timestamp,
     last_sign: Option<Timestamp>,
+    started_at: Option<Timestamp>,
 }
 
 impl Watchlist {
@@ -134,6 +137,7 @@ impl Watchlist {
                     queued_at: now,
                     in_hand: false,
                     orphaned: None,
+                    vouched_for: false,
                 };
                 self.calls.insert(id.clone(), watched);
             }
@@ -152,7 +156,7 @@ impl Watchlist {
     pub fn worker(&mut self, change: FleetChange, now: Timestamp) {
         let known = match change {
             FleetChange::Alive(status) => {
-                self.departed.remove(&status.worker_id);
+                let departed = self.departed.remove(&status.worker_id);
                 let (worker, started_at) = (status.worker_id.clone(), status.started_at);
                 match self.present.insert(worker.clone(), status) {
                     Some(before) if before.started_at != started_at => {
@@ -161,24 +165,32 @@ impl Watchlist {
                             Departed {
                                 noticed: now,
                                 last_sign: Some(before.at),
+                                started_at: Some(before.started_at),
                             },
                         );
                     }
                     Some(_) => return,
-                    None => {}
+                    // Whoever is back is another process: the one that is gone has taken its calls along.
+                    None => match departed {
+                        Some(departed) if departed.started_at.is_some_and(|before| before != started_at) => {
+                            self.orphan(&worker, departed);
+                        }
+                        _ => {}
+                    },
                 }
                 worker
             }
             FleetChange::Gone(worker) => {
-                let last_sign = self.present.remove(&worker).map(|status| status.at);
-                if last_sign.is_none() && self.departed.contains_key(&worker) {
+                let status = self.present.remove(&worker);
+                if status.is_none() && self.departed.contains_key(&worker) {
                     return;
                 }
                 self.remember_departed(
                     &worker,
                     Departed {
                         noticed: now,
-                        last_sign,
+                        last_sign: status.as_ref().map(|status| status.at),
+                        started_at: status.map(|status| status.started_at),
                     },
                 );
                 worker
@@ -193,6 +205,7 @@ impl Watchlist {
     fn orphan(&mut self, worker: &WorkerId, departed: Departed) {
         for watched in self.calls.values_mut().filter(|watched| watched.is_hosted_by(worker)) {
             watched.orphaned = Some(departed);
+            watched.vouched_for = false;
         }
     }
 
@@ -244,7 +257,10 @@ impl Watchlist {
             watched.in_hand = false;
             watched.not_before = now.plus(RETRY);
             match learnt {
-                Learnt::WorkerAnswers => watched.orphaned = None,
+                Learnt::WorkerAnswers => {
+                    watched.orphaned = None;
+                    watched.vouched_for = true;
+                }
                 Learnt::Failed => watched.next_check = now,
                 Learnt::GoesOn | Learnt::Over => {}
             }
@@ -285,8 +301,14 @@ impl Watchlist {
         let (noticed, last_sign) = match departed {
             // A worker whose entry expired because the bucket's server was away shows itself again within the grace.
             Some(departed) => (departed.noticed.plus(self.grace), departed.last_sign),
-            None if self.present.contains_key(&acceptance.worker_id) => return check,
-            None => (watched.first_seen.plus(WORKER_TTL), None),
+            None => match self.present.get(&acceptance.worker_id) {
+                // Another process under the name; what was before it, this node has not seen.
+                Some(status) if status.started_at > acceptance.accepted_at && !watched.vouched_for => {
+                    (watched.first_seen.plus(self.grace), None)
+                }
+                Some(_) => return check,
+                None => (watched.first_seen.plus(WORKER_TTL), None),
+            },
         };
         let lost_at = noticed.max(self.sighted_since.plus(WORKER_TTL)).plus(delay);
         if lost_at <= check.0 {

@@ -178,6 +178,34 @@ fn a_worker_started_anew_under_its_old_name_has_lost_its_calls() {
 }
 
 #[test]
+fn a_worker_that_was_gone_and_is_started_anew_has_lost_its_calls() {
+    let mut list = watchlist();
+    list.worker(alive(2_000, 0), at(2_001));
+    list.call(accepted("me"), at(2_500));
+    list.worker(gone(), at(8_000));
+    list.worker(alive(9_000, 8_500), at(9_001));
+    assert_eq!(due(&mut list, 9_999), []);
+    assert_eq!(
+        due(&mut list, 10_000),
+        [Due::WorkerLost {
+            last_sign: Some(at(2_000))
+        }]
+    );
+}
+
+#[test]
+fn a_worker_that_was_started_after_it_took_a_call_is_another_one() {
+    let mut list = watchlist();
+    list.worker(alive(9_000, 8_500), at(9_001));
+    list.call(accepted("me"), at(10_000));
+    assert_eq!(due(&mut list, 11_999), []);
+    assert_eq!(due(&mut list, 12_000), [Due::WorkerLost { last_sign: None }]);
+    // If it has the call after all, it is the clocks that differ.
+    done(&mut list, Learnt::WorkerAnswers, 12_000);
+    assert_eq!(due(&mut list, 32_000), []);
+}
+
+#[test]
 fn nodes_take_over_at_different_times() {
     let mut times = std::collections::BTreeSet::new();
     for node in ["a", "b", "c", "d", "e"] {
