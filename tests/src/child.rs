@@ -36,9 +36,23 @@ impl Child {
     /// # Errors
     /// When the log cannot be written or the program cannot be started.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        command.stdin(Stdio::null());
+        Self::spawn(name, command, log)
+    }
+
+    /// As [`start`](Self::start), with a standard input to write to: see [`take_stdin`](Self::take_stdin).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_listening(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+        command.stdin(Stdio::piped());
+        Self::spawn(name, command, log)
+    }
+
+    fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         let stderr = File::options().create(true).append(true).open(log);
         let stderr = stderr.with_context(|| format!("opening {}", log.display()))?;
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(stderr);
+        command.stdout(Stdio::piped()).stderr(stderr);
         command.process_group(0); // a Ctrl-C in the terminal is ours alone: we stop them in order
         die_with_parent(command);
         let inner = command
@@ -76,6 +90,15 @@ impl Child {
     pub fn take_stdout(&mut self) -> Result<pipe::Receiver> {
         let stdout = self.inner.stdout.take().context("standard output was taken before")?;
         Ok(pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?)
+    }
+
+    /// Its standard input, once.
+    ///
+    /// # Errors
+    /// When it was taken before, or there is none.
+    pub fn take_stdin(&mut self) -> Result<pipe::Sender> {
+        let stdin = self.inner.stdin.take().context("no standard input, or taken before")?;
+        Ok(pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?)
     }
 
     /// How it ended, if it has.

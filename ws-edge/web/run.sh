@@ -14,10 +14,10 @@ fail() { echo "web: $*" >&2; exit 1; }
 installed=node_modules/.callpulse-installed
 built=node_modules/.callpulse-built
 
-# By content, not by time: a checkout changes times, and a file that is gone has none.
+# By content, not by time: a checkout changes times, and a file that is gone has none. Of e2e nothing is built.
 digest() {
     node --version
-    find "$@" \( -name node_modules -o -name dist \) -prune -o -type f -print | LC_ALL=C sort | tr '\n' '\0' | xargs -0 sha256sum
+    find "$@" \( -name node_modules -o -name dist -o -name e2e \) -prune -o -type f -print | LC_ALL=C sort | tr '\n' '\0' | xargs -0 sha256sum
 }
 
 same() {

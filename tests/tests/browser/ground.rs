@@ -1,0 +1,68 @@
+//! What a browser test stands on: Chromium, Node, and the packages that drive the one from the other.
+
+use std::env;
+use std::io::{Write, stderr};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+/// Names that Debian and others give to it.
+const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+
+#[derive(Debug)]
+pub(crate) struct Ground {
+    pub(crate) chromium: PathBuf,
+    pub(crate) node: PathBuf,
+    /// The folder of the scripts.
+    pub(crate) scripts: PathBuf,
+}
+
+impl Ground {
+    /// What there is; none, and a line that says why, where something is missing.
+    pub(crate) fn find() -> Option<Self> {
+        static SAID: Once = Once::new();
+        match Self::look() {
+            Ok(ground) => Some(ground),
+            Err(missing) => {
+                let required = env::var("CI_REQUIRE_BROWSER").is_ok_and(|required| required == "1");
+                assert!(!required, "{missing}, and CI_REQUIRE_BROWSER=1 says that there is");
+                // Past the test runner, which keeps what a passing test prints.
+                SAID.call_once(|| drop(writeln!(stderr(), "skipped: {missing}")));
+                None
+            }
+        }
+    }
+
+    fn look() -> Result<Self, String> {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let chromium =
+            chromium().ok_or("no Chromium (make setup installs it where it can; CHROMIUM names one)".to_owned())?;
+        let node = root.join(".tools/bin/node");
+        let web = root.join("ws-edge/web");
+        for (needed, made_by) in [
+            (&node, "make setup"),
+            (&web.join("node_modules/playwright-core/package.json"), "make web"),
+            (&web.join("dist/index.html"), "make web"),
+        ] {
+            if !needed.exists() {
+                return Err(format!("no {} ({made_by})", needed.display()));
+            }
+        }
+        Ok(Self {
+            chromium,
+            node,
+            scripts: web.join("e2e/src"),
+        })
+    }
+}
+
+fn chromium() -> Option<PathBuf> {
+    if let Some(named) = env::var_os("CHROMIUM") {
+        return Some(PathBuf::from(named)).filter(|named| named.is_file());
+    }
+    let path = env::var_os("PATH")?;
+    let folders: Vec<PathBuf> = env::split_paths(&path).collect();
+    let all = NAMES
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
+    all.into_iter().find(|candidate| candidate.is_file())
+}

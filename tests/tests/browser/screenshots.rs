@@ -1,0 +1,51 @@
+//! Pictures for the README, of a stack at work: `make screenshots`, two minutes and a half.
+
+use std::path::Path;
+use std::time::Duration;
+
+use callpulse_tests::conversation::{Conversation, Pair};
+use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::token::{self, Role};
+use serde_json::json;
+
+use crate::scene::Scene;
+
+/// Calls beside those in the windows; so there is something to watch.
+const MORE_CALLS: usize = 6;
+
+#[tokio::test]
+#[ignore = "makes pictures, and takes its time: make screenshots"]
+async fn screenshots() {
+    let stack = StackBuilder::default().workers(2).timers(2);
+    let Some(scene) = Scene::set_with("screenshots", stack).await.unwrap() else {
+        panic!("there are no pictures without a browser");
+    };
+    let (first, last) = (scene.stack.edge(0).unwrap(), scene.stack.edge(1).unwrap());
+    let lifetime = Duration::from_secs(600);
+    let user = token::good_for(Role::User, "user_002", lifetime).unwrap();
+    let otomo = token::good_for(Role::Otomo, "otomo_778", lifetime).unwrap();
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
+    let mut addresses = scene.addresses(&first.to_string()).unwrap();
+    addresses["otherUser"] = json!(format!("http://{first}/?role=user&call=otomo_778#token={user}"));
+    addresses["otherOtomo"] = json!(format!("http://{last}/?role=otomo#token={otomo}"));
+    addresses["images"] = json!(images);
+
+    let mut script = scene.play_at("screenshots", addresses).await.unwrap();
+    script.hear("more_calls").await.unwrap();
+    let names: Vec<(String, String)> = (0..MORE_CALLS)
+        .map(|number| (format!("user_{:03}", 10 + number), format!("otomo_{}", 801 + number)))
+        .collect();
+    let mut calls = Vec::new();
+    for (user, otomo) in &names {
+        let pair = Pair {
+            user_edge: first,
+            otomo_edge: last,
+            user,
+            otomo,
+        };
+        calls.push(Conversation::talking(pair).await.unwrap());
+    }
+    script.done("more_calls").await.unwrap();
+    script.hear_within("shot", Duration::from_secs(200)).await.unwrap();
+    script.end().await.unwrap();
+}

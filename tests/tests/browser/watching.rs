@@ -1,0 +1,75 @@
+//! The operations page, beside a call.
+
+use callpulse_tests::record::Record;
+use serde_json::{Value, json};
+
+use crate::call::{assert_no_complaints, shown};
+use crate::scene::{INTERVAL_MS, SOON, Scene};
+
+fn count(cell: &Value) -> usize {
+    cell.as_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test]
+async fn an_operator_sees_the_call_live_then_over_then_fact_by_fact() {
+    let Some(scene) = Scene::set("watching").await.unwrap() else {
+        return;
+    };
+    let mut script = scene.play("watching").await.unwrap();
+
+    let live = script.hear("live").await.unwrap();
+    let call_id = scene.call_id().await.unwrap();
+    let stored = scene.facts.of_call(&call_id).await.unwrap();
+    let row = &live["row"];
+    for (cell, text) in [
+        ("state", "connected"),
+        ("call", call_id.as_str()),
+        ("user", "user_001"),
+        ("otomo", "otomo_777"),
+        ("worker", "media-worker-1"),
+    ] {
+        assert_eq!(row[cell], text, "{row}");
+    }
+    let ticks = stored.iter().filter(|fact| fact.name == "tick").count();
+    assert!((2..=ticks).contains(&count(&row["ticks"])), "{ticks} are stored: {row}");
+    assert_eq!(live["workers"], json!(["media-worker-1"]));
+    assert_eq!(live["edges"], json!(["ws-edge-1", "ws-edge-2"]));
+    assert_eq!(live["timers"], json!(["billing-timer-1"]));
+    script.done("live").await.unwrap();
+
+    let over = script.hear("over").await.unwrap();
+    let record = Record::whole(&scene.facts, &call_id, INTERVAL_MS, SOON).await.unwrap();
+    assert_eq!(over["record"], shown(&record, &call_id));
+    let minutes = record.ticks.len();
+    let row = &over["row"];
+    let state = row["state"].as_str().unwrap();
+    assert!(state.starts_with("settled"), "{state}");
+    assert!(state.ends_with(&format!("{minutes} min billed")), "{state}");
+    assert_eq!(
+        (row["call"].as_str().unwrap(), count(&row["ticks"])),
+        (call_id.as_str(), minutes)
+    );
+
+    let stored = scene.facts.of_call(&call_id).await.unwrap();
+    let names: Vec<&str> = stored.iter().map(|fact| fact.name.as_str()).collect();
+    assert_eq!(over["facts"], json!(names));
+    let sources = over["sources"].as_array().unwrap();
+    assert_eq!(sources.len(), stored.len());
+    for (shown, fact) in sources.iter().zip(&stored) {
+        let shown = shown.as_str().unwrap();
+        let source = fact.headers.get("ce-source").unwrap().as_str();
+        assert!(shown.contains(source.rsplit('/').next().unwrap()), "{source}: {shown}");
+        assert!(shown.ends_with(&format!("#{}", fact.sequence)), "{shown}");
+    }
+    // A minute's length, and how many were due, stored, billed.
+    let added_up: Vec<&str> = over["minutes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|dd| dd.as_str().unwrap())
+        .collect();
+    let number = minutes.to_string();
+    assert_eq!(added_up[1..], [number.as_str(); 3], "{added_up:?}");
+    let windows = script.end().await.unwrap();
+    assert_no_complaints(&windows);
+}

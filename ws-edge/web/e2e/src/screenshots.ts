@@ -1,0 +1,40 @@
+/** Pictures for the README: a call that has lasted for two minutes, on a wide screen and on a phone, and all calls. */
+
+import { join } from 'node:path';
+
+import type { Page } from 'playwright-core';
+
+import { connect, Side } from './side.ts';
+import { play } from './stage.ts';
+import { please, say } from './talk.ts';
+
+/** A minute is a real one here, and a little more. */
+const TWO_MINUTES_MS = 150_000;
+
+await play(async (stage) => {
+  const { both, otherUser = '', otherOtomo = '', ops: watch, images = '.' } = stage.scene;
+  const shoot = async (page: Page, name: string): Promise<void> => {
+    await page.bringToFront();
+    // The bars that move with the sound need a frame or two of it.
+    await page.waitForTimeout(1_000);
+    await page.screenshot({ path: join(images, `${name}.png`) });
+  };
+  const page = await stage.open('both', both, { viewport: { width: 1080, height: 760 }, colorScheme: 'light' });
+  await connect(new Side(page, 'user'), new Side(page, 'otomo'));
+
+  const phone = { viewport: { width: 390, height: 760 }, colorScheme: 'dark', locale: 'ja-JP', hasTouch: true } as const;
+  const user = new Side(await stage.open('phone', otherUser, { ...phone, deviceScaleFactor: 2 }), 'user');
+  const otomo = new Side(await stage.open('otherOtomo', otherOtomo, phone), 'otomo');
+  await connect(user, otomo);
+
+  const ops = await stage.open('ops', watch, { viewport: { width: 1400, height: 760 }, colorScheme: 'light' });
+  await ops.locator('[data-testid=link][data-link=online]').waitFor();
+  await please('more_calls');
+  for (const side of [new Side(page, 'user'), new Side(page, 'otomo'), user]) {
+    await side.part('detail').filter({ hasText: '2' }).waitFor({ timeout: TWO_MINUTES_MS });
+  }
+  await shoot(page, 'call');
+  await shoot(user.page, 'call-phone');
+  await shoot(ops, 'ops');
+  say('shot');
+});

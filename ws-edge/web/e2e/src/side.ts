@@ -1,0 +1,104 @@
+/** One side of the call page, as a person uses and reads it. */
+
+import type { Locator, Page } from 'playwright-core';
+
+import { en } from '../../page/src/strings/en.ts';
+
+type Role = 'user' | 'otomo';
+
+/** The record, row by row, as it stands on the page; the reason by its code. */
+export interface ShownRecord {
+  readonly id: string;
+  readonly connected: string;
+  readonly ended: string;
+  readonly duration: string;
+  readonly billed: string;
+  readonly reason: string;
+}
+
+export class Side {
+  readonly page: Page;
+  readonly role: Role;
+
+  constructor(page: Page, role: Role) {
+    this.page = page;
+    this.role = role;
+  }
+
+  part(testId: string): Locator {
+    return this.page.getByTestId(`side-${this.role}`).getByTestId(testId);
+  }
+
+  press(testId: string): Promise<void> {
+    return this.part(testId).click();
+  }
+
+  /** Takes the sound from there; the radio button itself is drawn by its label. */
+  choose(source: 'tone' | 'microphone'): Promise<void> {
+    return this.part(`source-${source}`).check({ force: true });
+  }
+
+  /** Waits until the side stands there. */
+  reaches(stage: string): Promise<void> {
+    return this.page.locator(`[data-testid=side-${this.role}][data-state=${stage}]`).waitFor();
+  }
+
+  /** Waits until the server is heard, or is not. */
+  link(state: 'online' | 'offline'): Promise<void> {
+    // On its way back it is `connecting`, now and then.
+    const names = state === 'online' ? ['online'] : ['offline', 'connecting'];
+    const links = names.map((name) => `[data-testid=side-${this.role}] [data-link=${name}]`);
+    return this.page.locator(links.join(', ')).waitFor();
+  }
+
+  /** Waits until a minute is shown as full, this one or a later one, and says which. */
+  async minute(least: number): Promise<number> {
+    const [before, after] = en['detail.connected.n'].split('{minute}');
+    const selector = `[data-testid=side-${this.role}] [data-testid=detail]`;
+    const shown = await this.page.waitForFunction(
+      ({ selector, before, after, least }) => {
+        const text = document.querySelector(selector)?.textContent ?? '';
+        const number = Number(text.slice(before.length, text.length - after.length));
+        return text.startsWith(before) && text.endsWith(after) && number >= least ? number : null;
+      },
+      { selector, before: before ?? '', after: after ?? '', least },
+    );
+    return Number(await shown.jsonValue());
+  }
+
+  /** The moment of the connection: as the page has it, and as a person reads it. */
+  async connectedAt(): Promise<{ exact: string | null; read: string }> {
+    const moment = this.part('connected-at');
+    return { exact: await moment.getAttribute('datetime'), read: await moment.innerText() };
+  }
+
+  /** Waits until the bill is there. */
+  async record(): Promise<ShownRecord> {
+    await this.reaches('ended');
+    await this.part('record-billed').filter({ hasNotText: en['record.pending'] }).waitFor();
+    const row = (name: string): Promise<string> => this.part(`record-${name}`).innerText();
+    const reason = await row('reason');
+    const code = Object.entries(en).find(([key, text]) => key.startsWith('reason.') && text === reason)?.[0];
+    return {
+      id: await row('id'),
+      connected: await row('connected'),
+      ended: await row('ended'),
+      duration: await row('duration'),
+      billed: await row('billed'),
+      reason: code?.slice('reason.'.length) ?? reason,
+    };
+  }
+}
+
+/** Brings two sides that are online into a call, with the microphone of both. */
+export async function connect(user: Side, otomo: Side): Promise<void> {
+  for (const side of [user, otomo]) {
+    await side.reaches('idle');
+    await side.choose('microphone');
+  }
+  await user.press('call');
+  await otomo.reaches('incoming');
+  await user.reaches('ringing');
+  await otomo.press('accept');
+  await Promise.all([user.reaches('connected'), otomo.reaches('connected')]);
+}
