@@ -67,7 +67,7 @@ async fn store(world: &World, closing: &Closing) -> Result<Settled, Closed> {
         if is_outdated(closing, &standing) {
             return Err(Closed::Outdated(standing));
         }
-        let guard = Guard::CallUnchangedSince(standing.sequence);
+        let guard = Guard::CallUnchangedSince(standing.position.sequence);
         match world.facts.publish(&fact, guard, closing.trace.child()).await {
             Ok(Outcome::Stored(_)) => {
                 metrics::settled(&closing.settled);
@@ -92,9 +92,7 @@ async fn store(world: &World, closing: &Closing) -> Result<Settled, Closed> {
 }
 
 fn is_outdated(closing: &Closing, standing: &Standing) -> bool {
-    let Standing {
-        connected_at, position, ..
-    } = standing;
+    let Standing { connected_at, position } = standing;
     let last = position.last.as_ref().map(|last| last.sequence);
     position.settled.is_some()
         || last != closing.last

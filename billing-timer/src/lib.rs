@@ -9,7 +9,8 @@
 //!
 //! What is here is derived. The stream is the truth: a restart reads the book and each call's last tick, and goes on from
 //! there. No minute is lost, since the entry stays on the book until the settlement is stored; none is doubled, since each
-//! tick names the sequence of the one before it, and the server lets one through.
+//! tick names the sequence of the call's last fact, and the server lets one through: none after another owner's, none after
+//! the settlement.
 
 pub mod settings;
 

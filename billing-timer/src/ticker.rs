@@ -237,9 +237,7 @@ fn learn(ledger: &mut Ledger, shelf: &mut Shelf, news: News, now: Timestamp) {
 fn note_closing(ledger: &mut Ledger, ticket: &Ticket, closed: Closed, now: Timestamp) {
     match closed {
         Closed::Removed(revision) => ledger.closed(ticket, revision),
-        Closed::Outdated(Standing {
-            connected_at, position, ..
-        }) => ledger.outdated(ticket, connected_at, position, now),
+        Closed::Outdated(Standing { connected_at, position }) => ledger.outdated(ticket, connected_at, position, now),
         Closed::Changed(entry) => ledger.changed(ticket, entry, now),
         Closed::Stuck => {}
     }

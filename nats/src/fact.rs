@@ -171,7 +171,7 @@ facts! {
         gap_ms: u64,
     } at at;
 
-    /// A minute is full. Published by billing-timer, once a minute, each guarded by the sequence of the one before.
+    /// A minute is full. Published by billing-timer, once a minute, each only if nothing was stored of the call since the one before was counted.
     Tick = "tick" {
         /// 1, 2, …
         minute: u32,

@@ -34,8 +34,6 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 pub enum Guard {
     /// The call has no such fact yet.
     First,
-    /// The call's last fact of this kind has this sequence: a link in a chain of ticks.
-    After(u64),
     /// The call's last fact of *any* kind has this sequence: nothing happened in between.
     CallUnchangedSince(u64),
     /// May come any number of times until the call's end is stored, and not after it; a retry is recognised as with
@@ -262,7 +260,6 @@ fn guard_headers(headers: &mut HeaderMap, fact: &Fact, guard: Guard) {
     headers.insert(header::NATS_EXPECTED_STREAM, CALLS);
     let expected = match guard {
         Guard::First => 0,
-        Guard::After(sequence) => sequence,
         Guard::CallUnchangedSince(sequence) => {
             headers.insert(EXPECTED_SUBJECT, subject::facts_of(fact.call_id()));
             sequence

@@ -1,5 +1,4 @@
-//! What is stored of a call's ticks: the last one tells the number and the guard of the next, and the length of the call's
-//! minutes.
+//! What is stored of a call's ticks: the last one tells the number of the next, and the length of the call's minutes.
 //!
 //! A call keeps the interval that it began with. The setting counts until its first tick is stored; from then on the
 //! interval is what that tick says (`at` − `connectedAt`, by `minute`), so changing the setting while calls run moves no
@@ -7,7 +6,6 @@
 
 use nats::Timestamp;
 use nats::fact::Tick;
-use nats::facts::Guard;
 use thiserror::Error;
 
 use super::terms::MIN_INTERVAL_MS;
@@ -47,11 +45,6 @@ pub fn next_minute(last: Option<&LastTick>) -> u32 {
     last.map_or(0, |last| last.tick.minute).saturating_add(1)
 }
 
-/// What the server must find for the tick after `last` to be let in.
-pub fn guard(last: Option<&LastTick>) -> Guard {
-    last.map_or(Guard::First, |last| Guard::After(last.sequence))
-}
-
 /// The length of the call's minutes, in milliseconds; `configured` while it has no tick.
 ///
 /// # Errors
@@ -88,10 +81,9 @@ mod tests {
     }
 
     #[test]
-    fn the_first_tick_is_guarded_by_nothing_before_it_and_the_next_by_its_sequence() {
-        assert_eq!((next_minute(None), guard(None)), (1, Guard::First));
-        let last = last(3, 180_000);
-        assert_eq!((next_minute(Some(&last)), guard(Some(&last))), (4, Guard::After(7)));
+    fn minutes_are_counted_by_the_last_tick() {
+        assert_eq!(next_minute(None), 1);
+        assert_eq!(next_minute(Some(&last(3, 180_000))), 4);
     }
 
     #[test]

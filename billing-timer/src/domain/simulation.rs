@@ -58,7 +58,7 @@ struct World {
     now: i64,
     sequence: u64,
     ticks: HashMap<CallId, Vec<(LastTick, Timestamp)>>,
-    settled: HashMap<CallId, Settled>,
+    settled: HashMap<CallId, (Settled, u64)>,
     book: BTreeMap<CallId, Revised<BillingEntry>>,
 }
 
@@ -86,13 +86,21 @@ impl World {
             .map(|(last, _)| last.clone())
     }
 
-    fn admits(&self, tick: &Tick, guard: Guard) -> bool {
-        let last = self.last(&tick.parties.call_id).map_or(0, |last| last.sequence);
-        match guard {
-            Guard::First => last == 0,
-            Guard::After(sequence) => last == sequence,
-            _ => panic!("ticks are chained"),
+    fn position(&self, call: &CallId) -> Position {
+        Position {
+            sequence: self.last_of_call(call),
+            last: self.last(call),
+            settled: self.settled.get(call).map(|(settled, _)| settled.clone()),
         }
+    }
+
+    fn last_of_call(&self, call: &CallId) -> u64 {
+        let last = self.last(call).map_or(0, |last| last.sequence);
+        last.max(self.settled.get(call).map_or(0, |(_, sequence)| *sequence))
+    }
+
+    fn admits(&self, tick: &Tick, guard: Guard) -> bool {
+        guard == Guard::CallUnchangedSince(self.last_of_call(&tick.parties.call_id))
     }
 
     /// All or nothing.
@@ -135,15 +143,7 @@ fn work(world: &mut World, ledger: &mut Ledger, network: Network) {
         let mut idle = true;
         while let Some(ticket) = ledger.next_read() {
             idle = false;
-            let settled = world.settled.get(&ticket.call).cloned();
-            ledger.read(
-                &ticket,
-                Position {
-                    last: world.last(&ticket.call),
-                    settled,
-                },
-                now,
-            );
+            ledger.read(&ticket, world.position(&ticket.call), now);
         }
         let batch = ledger.next_batch(now);
         if !batch.is_empty() {
@@ -192,11 +192,15 @@ fn work(world: &mut World, ledger: &mut Ledger, network: Network) {
         while let Some(closing) = ledger.next_closing(now) {
             idle = false;
             let call = closing.ticket.call.clone();
+            let position = world.position(&call);
             if closing.stored {
-                assert_eq!(world.settled.get(&call), Some(&closing.settled));
+                assert_eq!(position.settled, Some(closing.settled));
+            } else if position.settled.is_some() || position.last.as_ref().map(|last| last.sequence) != closing.last {
+                ledger.outdated(&closing.ticket, None, position, now);
+                continue;
             } else {
-                // Guarded as the first one; the stored one stands.
-                world.settled.entry(call.clone()).or_insert(closing.settled);
+                world.sequence += 1;
+                world.settled.insert(call.clone(), (closing.settled, world.sequence));
             }
             match world.book.get(&call) {
                 Some(entry) if entry.revision == closing.revision => {
@@ -230,7 +234,7 @@ fn check(world: &World, calls: &[Call], finished: bool) {
     }
     for call in calls.iter().filter(|_| finished) {
         let ticks = world.ticks.get(&call.id).map_or(0, Vec::len);
-        let settled = &world.settled[&call.id];
+        let (settled, _) = &world.settled[&call.id];
         let duration = call
             .connected
             .map_or(0, |connected| u64::try_from(call.ended - connected).unwrap_or(0));
@@ -242,7 +246,7 @@ fn check(world: &World, calls: &[Call], finished: bool) {
             TERMS.charge.minutes(duration, TERMS.interval_ms)
         );
         assert!(ticks >= full as usize, "a minute was lost");
-        assert!(settled.over_ticks as usize <= ticks - full as usize);
+        assert_eq!(settled.over_ticks as usize, ticks - full as usize);
         assert!(!world.book.contains_key(&call.id));
     }
 }

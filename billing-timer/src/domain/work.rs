@@ -17,6 +17,8 @@ pub struct Ticket {
 /// What the stream says of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Position {
+    /// Nothing was stored of the call after this.
+    pub sequence: u64,
     /// Its last tick.
     pub last: Option<LastTick>,
     /// Its settlement.

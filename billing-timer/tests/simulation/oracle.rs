@@ -5,9 +5,8 @@
 //! - No tick is stored before the wall clock of the instance that stored it has shown its time: *early* is 0. A clock that is
 //!   ahead ticks early by as much; that is counted apart.
 //! - The settlement is there once, and says what follows from the facts that are stored before it: beginning, end, duration,
-//!   ticks, minutes, and how many ticks lie beyond the end. So none lies *beyond* it that the record does not tell of, but for
-//!   one that another owner had on its way as the record was stored: nothing on the server can refuse it. Its sender must not
-//!   have decided later than [`OVERLAP`] after: by then who is cut off or has given its leases away knows.
+//!   ticks, minutes, and how many ticks lie beyond the end. So none lies *beyond* it that the record does not
+//!   tell of, and nothing is stored of the call after its record.
 //! - A tick is stored in good time: within [`TICKED_WITHIN`] of its time, of the call's beginning being stored, and of the
 //!   last fault, whichever is latest.
 //! - In the end the book is empty, and every part of every instance at work.
@@ -24,9 +23,6 @@ use crate::server::stream::Stored;
 
 /// The latest that a tick may be once nothing breaks any more.
 pub(crate) const TICKED_WITHIN: Duration = Duration::from_secs(40);
-
-/// For so long two instances may both take a call for theirs: the latest news of a lease, and an answer that is waited for.
-const OVERLAP: Duration = Duration::from_secs(11);
 
 /// What is not as it is to be in the end.
 pub(crate) fn unfinished(core: &Core) -> Vec<String> {
@@ -85,8 +81,8 @@ fn judge_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
     let Some((_, _, end)) = &record.ended else {
         return report.wrong(call, "it has no end");
     };
-    let (settled_at, known_at, settled) = match record.settled.as_slice() {
-        [(sequence, stored, settled)] => (*sequence, stored.at, settled),
+    let (settled_at, settled) = match record.settled.as_slice() {
+        [(sequence, _, settled)] => (*sequence, settled),
         all => return report.wrong(call, &format!("it is settled {} times", all.len())),
     };
     let before = record.detected.as_ref().filter(|(sequence, ..)| *sequence < settled_at);
@@ -115,12 +111,12 @@ fn judge_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
         if at > ended {
             if *sequence < settled_at {
                 announced += 1;
-            } else if stored.sent.is_some_and(|sent| sent.at > known_at.plus(OVERLAP)) {
-                unannounced += 1;
-                let what = format!("tick {minute} is beyond the end, sent long after the settlement");
-                report.wrong(call, &what);
             } else {
-                report.beyond_under_way += 1;
+                unannounced += 1;
+                report.wrong(
+                    call,
+                    &format!("tick {minute} is beyond the end, stored after the settlement"),
+                );
             }
         }
         if is_early(stored, at) {

@@ -19,8 +19,6 @@ pub(crate) struct Report {
     pub(crate) beyond: u64,
     /// Beyond the end, as the settlement tells.
     pub(crate) beyond_told: u64,
-    /// Beyond the end, and under way from another owner as the settlement was stored.
-    pub(crate) beyond_under_way: u64,
     pub(crate) crashes: u64,
     pub(crate) polls: u64,
     /// The latest tick where nothing was broken any more.
@@ -47,7 +45,6 @@ impl Report {
             (&mut self.early_by_clocks_ahead, other.early_by_clocks_ahead),
             (&mut self.beyond, other.beyond),
             (&mut self.beyond_told, other.beyond_told),
-            (&mut self.beyond_under_way, other.beyond_under_way),
             (&mut self.crashes, other.crashes),
             (&mut self.polls, other.polls),
         ] {

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result, ensure};
 use nats::batch::{BatchError, Entry, MAX_BATCH};
 use nats::facts::Guard;
-use nats::{FactKind, TraceParent};
+use nats::{Fact, FactKind, Outcome, TraceParent};
 
-use crate::rig::{Rig, tick};
+use crate::rig::{Rig, settled, tick};
 
 fn entry(call: &str, minute: u32, guard: Guard) -> Entry {
     Entry {
@@ -37,7 +37,7 @@ async fn a_full_batch_is_stored_with_contiguous_sequences() -> Result<()> {
     let second: Vec<Entry> = calls
         .iter()
         .zip(&sequences)
-        .map(|(call, sequence)| entry(call, 2, Guard::After(*sequence)))
+        .map(|(call, sequence)| entry(call, 2, Guard::CallUnchangedSince(*sequence)))
         .collect();
     let next = rig.facts.publish_batch(&second).await?;
     ensure!(next.first() > sequences.last());
@@ -119,5 +119,32 @@ async fn two_publishers_of_the_same_batch_store_it_once() -> Result<()> {
     let mut calls = rig.storage.calls.clone();
     let messages = calls.info().await?.state.messages;
     ensure!(messages == 500, "{messages}");
+    Ok(())
+}
+
+/// A tick that was on its way from an owner of before, through a network that held it up.
+#[tokio::test]
+async fn a_tick_that_does_not_know_of_the_settlement_is_refused() -> Result<()> {
+    let rig = Rig::start().await?;
+    let first = rig.facts.publish_batch(&[entry("c", 1, Guard::First)]).await?[0];
+    let settled = Fact::Settled(settled("c"));
+    let outcome = rig
+        .facts
+        .publish(&settled, Guard::CallUnchangedSince(first), TraceParent::generate())
+        .await?;
+    ensure!(matches!(outcome, Outcome::Stored(_)), "{outcome:?}");
+    let late = [
+        entry("other", 1, Guard::First),
+        entry("c", 2, Guard::CallUnchangedSince(first)),
+    ];
+    let refused = rig.facts.publish_batch(&late).await;
+    ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
+    ensure!(
+        rig.facts
+            .last(&"c".parse()?, FactKind::Tick)
+            .await?
+            .map(|stored| stored.sequence)
+            == Some(first)
+    );
     Ok(())
 }

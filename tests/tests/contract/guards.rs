@@ -72,11 +72,19 @@ async fn ticks_form_a_chain() -> Result<()> {
             .await
     };
     let first = publish(1, Guard::First).await?.sequence().context("refused")?;
-    let second = publish(2, Guard::After(first)).await?.sequence().context("refused")?;
-    ensure!(publish(2, Guard::After(first)).await? == Outcome::AlreadyStored(second));
-    ensure!(matches!(publish(3, Guard::After(first)).await?, Outcome::Superseded(stored) if stored.sequence == second));
+    let second = publish(2, Guard::CallUnchangedSince(first))
+        .await?
+        .sequence()
+        .context("refused")?;
+    ensure!(publish(2, Guard::CallUnchangedSince(first)).await? == Outcome::AlreadyStored(second));
+    ensure!(
+        matches!(publish(3, Guard::CallUnchangedSince(first)).await?, Outcome::Superseded(stored) if stored.sequence == second)
+    );
     ensure!(matches!(publish(3, Guard::First).await?, Outcome::Superseded(_)));
-    ensure!(matches!(publish(3, Guard::After(second)).await?, Outcome::Stored(_)));
+    ensure!(matches!(
+        publish(3, Guard::CallUnchangedSince(second)).await?,
+        Outcome::Stored(_)
+    ));
     Ok(())
 }
 

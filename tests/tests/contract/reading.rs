@@ -46,7 +46,10 @@ async fn a_calls_facts_come_in_order_with_who_said_them_and_when() -> Result<()>
     ensure!(sources == ["/test/contract"; 6]);
     let timeline = Timeline::new(&page, at(90_000));
     ensure!(timeline.state == Some(CallState::Ended));
-    ensure!(timeline.minutes.stored == 3 && timeline.minutes.due == Some(1), "{timeline:?}");
+    ensure!(
+        timeline.minutes.stored == 3 && timeline.minutes.due == Some(1),
+        "{timeline:?}"
+    );
 
     let ticks = history.page(Some(FactKind::Tick), Start::Sequence(0), 2).await?;
     ensure!(subjects(&ticks.facts) == ["call.c1.tick"; 2] && ticks.more);
@@ -56,7 +59,9 @@ async fn a_calls_facts_come_in_order_with_who_said_them_and_when() -> Result<()>
     let stored_at = page.facts.last().context("none")?.stored_at;
     let late = history.page(None, Start::Time(stored_at), 10).await?;
     ensure!(subjects(&late.facts).last() == Some(&"call.c1.ended"));
-    let none = history.page(None, Start::Time(stored_at.plus_millis(60_000)), 10).await?;
+    let none = history
+        .page(None, Start::Time(stored_at.plus_millis(60_000)), 10)
+        .await?;
     ensure!(none.facts.is_empty() && !none.more);
     Ok(())
 }
@@ -90,7 +95,9 @@ async fn many_calls_last_facts_are_enough_to_know_where_they_stand() -> Result<(
     let facts = History::new(&rig.nats).last_of_calls(&calls).await?;
     ensure!(facts.len() == 900, "{} facts", facts.len());
     for name in names {
-        let of_call = facts.iter().filter(|fact| fact.subject.starts_with(&format!("call.{name}.")));
+        let of_call = facts
+            .iter()
+            .filter(|fact| fact.subject.starts_with(&format!("call.{name}.")));
         let view = CallView::of(of_call).context("no view")?;
         ensure!(view.state() == CallState::Connected && view.last_tick.map(|tick| tick.minute) == Some(3));
     }
@@ -172,6 +179,9 @@ async fn buckets_are_followed_with_what_goes_and_what_expires() -> Result<()> {
     let lease = book.give(seventh, &timer, None).await?;
     book.withdraw(&timer).await?;
     let news: Vec<_> = leases.poll().await?.into_iter().collect::<Result<_, _>>()?;
-    ensure!(news == [LeaseChange::Held(seventh, lease), LeaseChange::Gone(timer)], "{news:?}");
+    ensure!(
+        news == [LeaseChange::Held(seventh, lease), LeaseChange::Gone(timer)],
+        "{news:?}"
+    );
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use callpulse_tests::nats_server::{NatsServer, Sync};
-use nats::fact::{EndReason, Ended, Method, Requested, RtpDetected, Tick};
+use nats::fact::{EndReason, Ended, Method, Requested, RtpDetected, Settled, Tick};
 use nats::storage::Storage;
 use nats::{FactStore, Nats, NatsSettings, Parties, Role, Source, Timestamp};
 use tempfile::TempDir;
@@ -98,5 +98,18 @@ pub(crate) fn ended(call: &str, reason: EndReason) -> Ended {
         reason,
         by: "test".to_owned(),
         connected_at: None,
+    }
+}
+
+pub(crate) fn settled(call: &str) -> Settled {
+    Settled {
+        parties: parties(call),
+        connected_at: Some(at(0)),
+        ended_at: at(90_000),
+        duration_ms: 90_000,
+        ticks: 1,
+        over_ticks: 0,
+        billed_minutes: 1,
+        reason: EndReason::Hangup,
     }
 }

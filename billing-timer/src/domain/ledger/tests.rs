@@ -59,13 +59,14 @@ fn nothing_is_ticked_before_its_position_is_read() {
     ledger.read(
         &ticket,
         Position {
+            sequence: 9,
             last: Some(last),
             settled: None,
         },
         at(5_000),
     );
     let due = ledger.next_batch(at(5_000));
-    assert_eq!((due[0].tick.minute, due[0].guard), (4, Guard::After(8)));
+    assert_eq!((due[0].tick.minute, due[0].guard), (4, Guard::CallUnchangedSince(9)));
 }
 
 #[test]
@@ -165,6 +166,7 @@ fn a_tick_whose_acknowledgement_was_lost_is_told_when_it_is_found() {
         sequence: 5,
     };
     let position = Position {
+        sequence: last.sequence,
         last: Some(last),
         settled: None,
     };
@@ -190,7 +192,7 @@ fn what_comes_back_for_a_call_that_left_the_book_counts_for_nothing() {
     assert_eq!(ledger.len(), 1);
     let new = ledger.next_read().unwrap();
     ledger.read(&new, Position::default(), at(1_000));
-    assert_eq!(ledger.next_batch(at(1_000))[0].guard, Guard::First);
+    assert_eq!(ledger.next_batch(at(1_000))[0].guard, Guard::CallUnchangedSince(0));
     ledger.forget();
     assert!(ledger.is_empty() && ledger.next_wake().is_none() && ledger.next_batch(at(9_000)).is_empty());
 }
@@ -216,7 +218,12 @@ fn a_settled_call_that_was_entered_again_is_taken_off_again() {
     ledger.closed(&closing.ticket, closing.revision);
     let ticket = ledger.next_read().unwrap();
     let settled = Some(closing.settled.clone());
-    ledger.read(&ticket, Position { last: None, settled }, at(500));
+    let position = Position {
+        sequence: 4,
+        last: None,
+        settled,
+    };
+    ledger.read(&ticket, position, at(500));
     let again = ledger.next_closing(at(500)).unwrap();
     assert_eq!((again.stored, again.revision), (true, 3));
     assert_eq!(again.settled, closing.settled);
@@ -278,6 +285,7 @@ fn a_tick_that_another_owner_stored_as_the_call_was_to_be_settled_is_told_of() {
         sequence: 9,
     };
     let position = Position {
+        sequence: last.sequence,
         last: Some(last),
         settled: None,
     };

@@ -1,9 +1,10 @@
 //! Ticks that are due, in batches.
 
 use nats::Timestamp;
+use nats::facts::Guard;
 
 use super::{Ledger, Phase};
-use crate::domain::chain::{self, LastTick};
+use crate::domain::chain::LastTick;
 use crate::domain::step::{Step, step};
 use crate::domain::work::{DueTick, NotWritten, Ticket};
 
@@ -41,7 +42,9 @@ impl Ledger {
         };
         account.phase = Phase::Writing;
         account.sent = Some(tick.clone());
-        let (guard, trace) = (chain::guard(account.position.last.as_ref()), account.entry.traceparent);
+        // Not only after the last tick: one of an owner that lost the call long ago must not come after its settlement.
+        let guard = Guard::CallUnchangedSince(account.position.sequence);
+        let trace = account.entry.traceparent;
         Some(DueTick {
             ticket,
             tick,
@@ -58,6 +61,7 @@ impl Ledger {
         account.refusals = 0;
         if let Some(tick) = account.sent.take() {
             account.position.last = Some(LastTick { tick, sequence });
+            account.position.sequence = sequence;
         }
         self.decide(&ticket.call, now);
     }

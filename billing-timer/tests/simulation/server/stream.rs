@@ -36,8 +36,6 @@ pub(crate) struct Stored {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) site: usize,
-    /// When it was decided, by the true time.
-    pub(crate) at: Timestamp,
     /// The latest moment that the instance's wall clock had shown by then.
     pub(crate) shown: Timestamp,
 }
@@ -163,7 +161,6 @@ impl SimulatedLog {
         core.wall(self.0.site);
         Sent {
             site: self.0.site,
-            at: core.true_time(),
             shown: core.sites[self.0.site].latest_shown,
         }
     }

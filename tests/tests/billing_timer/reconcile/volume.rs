@@ -94,7 +94,7 @@ async fn whole_calls(facts: &FactStore, names: &[String], began: Timestamp, minu
         let due = names.iter().zip(&ticks);
         let due = due.map(|(name, guard)| (*guard, tick(name, minute, began, 60_000)));
         let sequences = batch(facts, due).await?;
-        ticks = sequences.into_iter().map(Guard::After).collect();
+        ticks = sequences.into_iter().map(Guard::CallUnchangedSince).collect();
     }
     let over = began.plus_millis(duration_ms);
     let ends = names
