@@ -9,10 +9,10 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip`: without what runs in browsers, where no npm registry can be reached.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos simulate ci fmt deny clean
+.PHONY: help setup web build test demo up chaos simulate screenshots ci fmt deny clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: Debian packages, and .tools with meson, nats-server and others
 	@deploy/setup/setup.sh
@@ -47,12 +47,15 @@ up: build ## Run the whole stack until Ctrl-C
 simulate: setup ## Billing against a simulated server, from SEEDS=10000 seeds; SEED=7 shows one
 	SEED="$(SEED)" SEEDS="$(or $(SEEDS),10000)" FIRST="$(FIRST)" $(CARGO) test -q --workspace --test simulation
 
+screenshots: build ## Take the pictures of the README anew, in about 3 minutes
+	$(CARGO) test --workspace --test browser -- --ignored screenshots
+
 ci: setup ## What CI runs: format, licences, lints, tests, demo
 	$(CARGO) fmt --all --check
 	$(MAKE) deny
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@ws-edge/web/run.sh check
-	$(MAKE) test
+	@if [ "$(WEB)" != skip ] && command -v chromium >/dev/null; then export CI_REQUIRE_BROWSER=1; fi; $(MAKE) test
 	$(MAKE) demo
 
 deny: setup ## Check the dependencies' licences and sources (deny.toml)

@@ -3,6 +3,7 @@
 # was interrupted is simply started again.
 #   1. A C++ compiler, the libraries that mediasoup's worker is built on, Python: Debian packages.
 #   2. .tools: a virtual environment with what requirements.txt pins.
+#   3. Chromium for the browser tests, where that can be done: they are skipped without it. WEB=skip leaves it out.
 # MEDIASOUP_DEPS=bundled leaves the libraries out (media-worker/native/README.md).
 set -eu
 cd "$(dirname -- "$0")/../.."
@@ -76,6 +77,26 @@ install_tools() {
     stamp >.tools/stamp
 }
 
+has_browser() {
+    [ -z "${CHROMIUM:-}" ] || return 0
+    for name in chromium chromium-browser google-chrome google-chrome-stable; do
+        ! command -v "$name" >/dev/null || return 0
+    done
+    return 1
+}
+
+# Nothing is built with it: no reason to fail, nor to try once more in every run.
+install_browser() {
+    if [ "${WEB:-}" = skip ] || [ -e .tools/without-chromium ] || has_browser; then
+        return 0
+    fi
+    say "installing Chromium for the browser tests, about 100 MB, once"
+    if ! (install_packages chromium) || ! has_browser; then
+        : >.tools/without-chromium
+        say "going on without Chromium: the browser tests will be skipped (rm .tools/without-chromium to try again)"
+    fi
+}
+
 command -v cargo >/dev/null || fail "no cargo here; install Rust 1.89 or later first"
 
 # One at a time: the lock goes with the process, and a machine without flock merely has none.
@@ -90,3 +111,5 @@ if [ ! -x .tools/bin/python ] || [ "$(cat .tools/stamp 2>/dev/null)" != "$(stamp
     install_tools
     say "done; the first build compiles mediasoup's C++ worker, about 6 minutes on 2 cores, once"
 fi
+
+install_browser
