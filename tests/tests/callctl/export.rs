@@ -58,7 +58,7 @@ fn settled(number: usize) -> Result<Settled> {
             user_id: "user_001".parse()?,
             otomo_id: "otomo_777".parse()?,
         },
-        connected_at: (number % 2 == 0).then_some(connected_at),
+        connected_at: number.is_multiple_of(2).then_some(connected_at),
         ended_at: connected_at.plus_millis(90_000),
         duration_ms: 90_000,
         ticks: 1,
