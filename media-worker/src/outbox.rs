@@ -13,7 +13,7 @@ use nats::fact::{Ended, RtpDetected, RtpLost, RtpResumed};
 use nats::facts::{FactError, StoredFact};
 use nats::notice::{self, Notice};
 use nats::request::{Refusal, RefusalCode};
-use nats::{EndReason, Fact, FactStore, Guard, Nats, Outcome, Parties, Timestamp, TraceParent};
+use nats::{EndReason, Fact, FactKind, FactStore, Guard, Nats, Outcome, Parties, Timestamp, TraceParent};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -230,7 +230,7 @@ impl Scribe {
 
     async fn detected(&mut self, fact: RtpDetected, seen: Instant) -> Option<Closed> {
         self.connected_at = Some(fact.connected_at);
-        let stored = match self.store(&fact.clone().into(), Guard::First).await {
+        let stored = match self.store_connection(&fact.clone().into()).await {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
                 meters::connected(seen.elapsed());
                 Some(fact)
@@ -246,7 +246,10 @@ impl Scribe {
                 }
                 _ => None,
             },
-            Ok(Outcome::Refused) => self.lost_fact("rtp_detected", "the guard does not hold"),
+            Ok(Outcome::Refused) => {
+                tracing::info!(call_id = %self.parties.call_id, "connected, and ended by somebody else before");
+                None
+            }
             Err(error) => self.lost_fact("rtp_detected", &error.to_string()),
         };
         if let Some(stored) = stored {
@@ -316,6 +319,48 @@ impl Scribe {
             Ok(Outcome::Refused) => self.not_ended("the guard does not hold"),
             Err(error) => self.not_ended(&error.to_string()),
         }
+    }
+
+    /// Stores the connection, if the call has neither one nor an end: an edge may have ended it while this worker was cut off.
+    ///
+    /// The stream takes one guard for a message, and this is a matter of two facts. So it is that nothing of the call was
+    /// stored since it had neither.
+    async fn store_connection(&self, fact: &Fact) -> Result<Outcome, FactError> {
+        let call = &self.parties.call_id;
+        loop {
+            self.post.nats.connected().await;
+            let sequence = match self.standing().await {
+                Ok(Ok(sequence)) => sequence,
+                Ok(Err(outcome)) => return Ok(outcome),
+                Err(error @ FactError::Read { .. }) => {
+                    tracing::warn!(call_id = %call, %error, "whether the call is over is not known yet, looking again");
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match self.store(fact, Guard::CallUnchangedSince(sequence)).await? {
+                Outcome::Refused => {}
+                outcome => return Ok(outcome),
+            }
+        }
+    }
+
+    /// The sequence of the call's last fact; or what comes of storing a connection that is there, or too late.
+    async fn standing(&self) -> Result<Result<u64, Outcome>, FactError> {
+        let (facts, call) = (&self.post.facts, &self.parties.call_id);
+        let Some(last) = facts.last_of_call(call).await? else {
+            return Ok(Ok(0));
+        };
+        let sequence = last.sequence;
+        // All that there is before a connection.
+        if matches!(last.fact, Fact::Requested(_) | Fact::Accepted(_)) {
+            return Ok(Ok(sequence));
+        }
+        if facts.last(call, FactKind::Ended).await?.is_some() {
+            return Ok(Err(Outcome::Refused));
+        }
+        let connection = facts.last(call, FactKind::RtpDetected).await?;
+        Ok(connection.map_or(Ok(sequence), |stored| Err(Outcome::Superseded(Box::new(stored)))))
     }
 
     async fn store(&self, fact: &Fact, guard: Guard) -> Result<Outcome, FactError> {

@@ -1,3 +1,5 @@
+use anyhow::ensure;
+use callpulse_tests::eventually::eventually;
 use nats::command::{CallClosed, CloseCall, End};
 use nats::event::{Source, TraceParent};
 use nats::fact::Ended;
@@ -103,6 +105,44 @@ async fn who_ended_it_first_is_right() {
         }
     );
     assert_eq!(rig.stored(&parties).await, ["ended"]);
+}
+
+#[tokio::test]
+async fn a_call_that_somebody_has_ended_does_not_begin_after_it() {
+    let rig = Rig::start(&[]).await;
+    let parties = rig.call().await;
+    let user = rig.join(&asker(&parties, Role::User)).await;
+    let told = rig.notices(&parties.party(Role::User)).await;
+    let settings = NatsSettings {
+        url: rig.nats.url(),
+        ..NatsSettings::default()
+    };
+    let nats = Nats::connect(&settings, "", "test").await.unwrap();
+    let storage = Storage::open_when_available(&nats).await.unwrap();
+    let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
+    // As an edge does that has not heard of the worker for a while.
+    let theirs = Ended {
+        parties: parties.clone(),
+        ended_at: Timestamp::now(),
+        reason: EndReason::WorkerLost,
+        by: "mw-1".to_owned(),
+        connected_at: None,
+    };
+    let trace = TraceParent::generate();
+    store.publish(&theirs.into(), Guard::First, trace).await.unwrap();
+    user.talk().await;
+    let hears = rig.listen(&asker(&parties, Role::Otomo)).await;
+    eventually("the otomo hears the user", SOON, async || {
+        ensure!(hears.received() > 20, "{} packets", hears.received());
+        Ok(())
+    })
+    .await
+    .unwrap();
+    // The end of it here follows what there was to say of its beginning.
+    let closed = rig.hang_up(&parties).await.unwrap();
+    assert_eq!(closed.connected_at, None);
+    assert_eq!(rig.stored(&parties).await, ["ended"]);
+    assert_eq!(told.count("call_connected"), 0);
 }
 
 #[tokio::test]
