@@ -27,6 +27,8 @@ const NOTICED_WITHIN: Duration = Duration::from_millis(500);
 const BACKOFF: Duration = Duration::from_millis(100);
 /// The longest wait before connecting again.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
+/// What a step fails with when its connection ends.
+const LOST: &str = "the connection was lost";
 /// A connection lives no longer than the run.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -184,7 +186,7 @@ impl Client {
                     bail!("no answer within {within:?}")
                 }
             },
-            _ = view.wait_for(|view| !view.online || view.connections != connection) => bail!("the connection was lost"),
+            _ = view.wait_for(|view| !view.online || view.connections != connection) => bail!(LOST),
         }
     }
 
@@ -238,8 +240,13 @@ impl Shared {
             Some(_) => self.failed().insert(step),
             None => self.failed().remove(step),
         };
+        // What the loss of the connection broke was well until then.
+        let broken = failed.is_some_and(|error| {
+            let text = error.to_string();
+            text.contains(LOST) || text.contains("can no longer come")
+        });
         self.journal.attempt(Attempt {
-            at: began,
+            at: if broken { SystemTime::now() } else { began },
             party: self.name.clone(),
             step,
             failed: failed.map(first_line),
