@@ -1,39 +1,12 @@
-/** Builds the operations page into `web/dist`, beside the call page, whose icon and theme script it shares. */
+/** Builds the operations page, which shares the call page's icon and theme script. */
 
-import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { gzipSync } from 'node:zlib';
 
-import { build } from 'esbuild';
+import { bundle } from '../../bundle.ts';
 
-const page = join(import.meta.dirname, '..');
-const dist = join(page, '..', 'dist');
-const assets = join(dist, 'assets');
-
-await mkdir(assets, { recursive: true });
-await build({
-  absWorkingDir: page,
-  entryPoints: { ops: 'src/main.ts' },
-  outdir: assets,
-  bundle: true,
-  format: 'iife',
-  target: ['es2022'],
-  minify: true,
-  legalComments: 'eof',
-  logLevel: 'warning',
+await bundle({
+  folder: join(import.meta.dirname, '..'),
+  html: 'ops.html',
+  scripts: { ops: 'src/main.ts' },
+  styles: { ops: 'style/ops.css' },
 });
-await build({
-  absWorkingDir: page,
-  entryPoints: { ops: 'style/ops.css' },
-  outdir: assets,
-  bundle: true,
-  minify: true,
-  logLevel: 'warning',
-});
-await cp(join(page, 'ops.html'), join(dist, 'ops.html'));
-
-// ws-edge sends the compressed twin to whoever accepts it.
-for (const file of ['ops.html', 'assets/ops.js', 'assets/ops.css']) {
-  const path = join(dist, file);
-  await writeFile(`${path}.gz`, gzipSync(await readFile(path), { level: 9 }));
-}
