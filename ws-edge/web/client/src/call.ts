@@ -114,8 +114,8 @@ export class Call implements Listenable<CallEvents> {
   }
 
   /**
-   * Ends the call, wherever it stands. The microphone is let go at once; `ended` comes when the server says so. If it
-   * cannot be reached, the phone asks again as soon as it is back.
+   * Ends the call, wherever it stands. The microphone is let go at once, and nothing is sent any more; `ended` comes when
+   * the server says so. If it cannot be reached, the phone asks again as soon as it is back.
    */
   hangUp(): Promise<void> {
     return this.#session.hangUp();

@@ -30,6 +30,7 @@ export class Media {
   readonly #log: Logger | undefined;
   #send: types.Transport | null = null;
   #receive: types.Transport | null = null;
+  #producer: types.Producer | null = null;
   #consumer: types.Consumer | null = null;
   #capabilities: types.RtpCapabilities | null = null;
   /** What the sending transport was connected with. */
@@ -37,6 +38,7 @@ export class Media {
   #consuming: Promise<void> = Promise.resolve();
   #patience: ReturnType<typeof setTimeout> | undefined;
   #isBroken = false;
+  #isHushed = false;
   #isClosed = false;
 
   constructor(callId: string, owner: MediaOwner, log?: Logger) {
@@ -67,7 +69,10 @@ export class Media {
       produced.then(({ producerId }) => done({ id: producerId }), failed);
     });
     // The track outlives this attempt: its owner stops it.
-    await this.#send.produce({ track, stopTracks: false, disableTrackOnPause: false });
+    this.#producer = await this.#send.produce({ track, stopTracks: false, disableTrackOnPause: false });
+    if (this.#isHushed) {
+      this.hush();
+    }
     this.#check();
 
     const receive = await request('rtc_create_transport', { callId, direction: 'recv' });
@@ -86,7 +91,7 @@ export class Media {
 
   async #consumeNow(): Promise<void> {
     const [transport, capabilities, request] = [this.#receive, this.#capabilities, this.#owner.request];
-    if (transport === null || capabilities === null || this.#isClosed) {
+    if (transport === null || capabilities === null || this.#isHushed || this.#isClosed) {
       return;
     }
     const callId = this.#callId;
@@ -134,6 +139,15 @@ export class Media {
     }
   }
 
+  /** For good: nothing is sent or heard any more, but the transports stand. One that closes is missed at once. */
+  hush(): void {
+    this.#isHushed = true;
+    this.#producer?.replaceTrack({ track: null }).catch((error: unknown) => {
+      this.#log?.debug('callpulse: the track was not taken back', error);
+    });
+    this.#consumer?.pause();
+  }
+
   close(): void {
     this.#isClosed = true;
     this.#isBroken = true;
@@ -144,7 +158,7 @@ export class Media {
   }
 
   #check(): void {
-    if (this.#isClosed) {
+    if (this.#isHushed || this.#isClosed) {
       throw new CallpulseError('closed', 'the media was closed meanwhile');
     }
   }

@@ -46,6 +46,8 @@ const MOST_ATTEMPTS = 3;
 const MOST_REBUILDS = 5;
 /** The wait before the second attempt, in milliseconds; the third waits twice as long. */
 const RETRY_DELAY_MS = 500;
+/** How long silent transports stand after hanging up: after that the worker takes the silence for a loss anyway. */
+const PARTING_MS = 5_000;
 
 export class Session {
   readonly events = new Emitter<CallEvents>();
@@ -54,6 +56,9 @@ export class Session {
   readonly #ground: Ground;
   #source: OpenSource | null = null;
   #media: Media | null = null;
+  /** Silent since this window hung up, and not closed yet. */
+  #parting: Media | null = null;
+  #partingTimer: ReturnType<typeof setTimeout> | undefined;
   #local: LocalMedia = 'none';
   #isMuted = false;
   /** This window has hung up, and the server has not said yet that the call is over. */
@@ -104,12 +109,10 @@ export class Session {
 
   /** This window carries it no more. */
   leave(): void {
+    this.#part();
     this.#media?.close();
     this.#media = null;
-    this.#source?.stop();
-    this.#source = null;
-    this.remoteAudio = null;
-    this.#setLocal('none');
+    this.#letGo();
   }
 
   /** Asks for something to become of the call. Fails only if it is not so already, whoever was quicker. */
@@ -125,8 +128,18 @@ export class Session {
 
   /** Ends the call, and goes on wanting to over an interruption: a call that nobody hears is billed all the same. */
   async hangUp(): Promise<void> {
-    this.leave();
+    const parting = this.#hush();
     this.#isUnwanted = true;
+    try {
+      await this.#askForEnd();
+    } finally {
+      if (this.#parting === parting) {
+        this.#part();
+      }
+    }
+  }
+
+  async #askForEnd(): Promise<void> {
     if (this.record.state === 'ringing') {
       try {
         await this.ask(this.role === 'user' ? 'call_cancel' : 'call_reject');
@@ -141,6 +154,39 @@ export class Session {
     await this.ask('call_hangup');
   }
 
+  /**
+   * Silence at once. The transports are closed when the server knows why: were they closed before, it would tell both
+   * parties of a loss that was none.
+   */
+  #hush(): Media | null {
+    if (this.#media !== null) {
+      this.#part();
+      this.#parting = this.#media;
+      this.#media = null;
+      this.#parting.hush();
+      this.#partingTimer = setTimeout(() => this.#part(), PARTING_MS);
+    }
+    if (!this.#ground.isOnline()) {
+      // Nobody can be told: that the media is gone is all that the server may learn.
+      this.#part();
+    }
+    this.#letGo();
+    return this.#parting;
+  }
+
+  #part(): void {
+    clearTimeout(this.#partingTimer);
+    this.#parting?.close();
+    this.#parting = null;
+  }
+
+  #letGo(): void {
+    this.#source?.stop();
+    this.#source = null;
+    this.remoteAudio = null;
+    this.#setLocal('none');
+  }
+
   /** Sets the sound up, if this window has joined, the call is accepted and nothing is there yet. */
   ensureMedia(): void {
     const { state } = this.record;
@@ -152,7 +198,12 @@ export class Session {
 
   /** The peer sends something new. */
   newProducer(): void {
-    this.#media?.consume().catch((error: unknown) => {
+    const media = this.#media;
+    media?.consume().catch((error: unknown) => {
+      if (this.#media !== media) {
+        // It was closed meanwhile.
+        return;
+      }
       if (isTaken(error)) {
         this.#fail(new CallpulseError('media_elsewhere', undefined, { cause: error }));
       } else if (this.#ground.isOnline()) {
@@ -192,10 +243,11 @@ export class Session {
         }
         return;
       } catch (error) {
-        media.close();
         if (this.#media !== media) {
+          // Who took it away closes it.
           return;
         }
+        media.close();
         this.#media = null;
         this.#ground.log?.warn('callpulse: no sound', error);
         if (!this.#ground.isOnline()) {

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { afterEach, describe, test } from 'node:test';
+import { afterEach, describe, mock, test } from 'node:test';
 
 import { FakeMediaStreamTrack } from 'fake-mediastreamtrack';
 import { Device, FakeHandler, testFakeParameters } from 'mediasoup-client';
@@ -96,6 +96,21 @@ async function ringing(): Promise<{ phone: Phone; lines: Line[]; handlers: FakeH
   await settle();
   last(set.lines).answer('call_request', { callId: ID, expiresAt: NOW });
   return { ...set, call: await placed };
+}
+
+/** A call that carries sound. */
+async function connectedCall(): Promise<Awaited<ReturnType<typeof ringing>>> {
+  const set = await ringing();
+  last(set.lines).say(accepted);
+  await answerMedia(last(set.lines), 'recv_1');
+  last(set.lines).say(connected);
+  assert.equal(set.call.localMedia, 'on');
+  return set;
+}
+
+/** Whether the transport over a handler is closed. */
+function isClosed(handler: FakeHandler): boolean {
+  return Reflect.get(handler, '_closed') === true;
 }
 
 const accepted = {
@@ -216,6 +231,59 @@ describe('a call', () => {
       last(lines).sent.map((sent) => sent.type),
       ['call_hangup'],
     );
+  });
+
+  test('is silent as soon as it is hung up, and its transports are closed when the server knows', async () => {
+    const { lines, handlers, call } = await connectedCall();
+    const told = listen(call);
+    const silenced: unknown[] = [];
+    handlers[0]!.replaceTrack = async (_localId, track) => void silenced.push(track);
+    const hungUp = call.hangUp();
+    assert.equal(call.localMedia, 'none');
+    await settle();
+    assert.deepEqual(silenced, [null]);
+    assert.equal(last(last(lines).sent).type, 'call_hangup');
+    assert.deepEqual(handlers.map(isClosed), [false, false], 'a transport that closes is a loss');
+    last(lines).answer('call_hangup', { callId: ID, endedAt: NOW });
+    await hungUp;
+    assert.deepEqual(handlers.map(isClosed), [true, true]);
+    assert.deepEqual(told, ['media none'], 'until the server says that it is over');
+  });
+
+  test('that was hung up is let go of when its end comes before the answer', async () => {
+    const { lines, handlers, call } = await connectedCall();
+    const hungUp = call.hangUp();
+    await settle();
+    last(lines).say(ended);
+    assert.deepEqual(handlers.map(isClosed), [true, true]);
+    last(lines).refuse('call_hangup', 'wrong_state');
+    await hungUp;
+  });
+
+  test('that nobody can be told of is missed at once', async () => {
+    const { lines, handlers, call } = await connectedCall();
+    const hungUp = assert.rejects(call.hangUp(), { code: 'offline' });
+    await settle();
+    assert.deepEqual(handlers.map(isClosed), [false, false]);
+    last(lines).break(1012, 'restart');
+    await hungUp;
+    assert.deepEqual(handlers.map(isClosed), [true, true]);
+  });
+
+  test('that was hung up without an answer does not keep its transports', async () => {
+    const { lines, handlers, call } = await connectedCall();
+    mock.timers.enable({ apis: ['setTimeout'] });
+    try {
+      const hungUp = call.hangUp();
+      mock.timers.tick(4_999);
+      assert.deepEqual(handlers.map(isClosed), [false, false]);
+      mock.timers.tick(1);
+      assert.deepEqual(handlers.map(isClosed), [true, true]);
+      last(lines).answer('call_hangup', { callId: ID, endedAt: NOW });
+      await hungUp;
+    } finally {
+      mock.timers.reset();
+    }
   });
 
   test('that was over already is hung up without complaint', async () => {
