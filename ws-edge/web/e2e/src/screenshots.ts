@@ -15,19 +15,19 @@ await play(async (stage) => {
   const { both, otherUser = '', otherOtomo = '', ops: watch, images = '.' } = stage.scene;
   const shoot = async (page: Page, name: string): Promise<void> => {
     await page.bringToFront();
-    // The bars that move with the sound need a frame or two of it.
+    // The bars move with the sound: a few frames of it. A tone is always there, the fake microphone beeps now and then.
     await page.waitForTimeout(1_000);
-    await page.screenshot({ path: join(images, `${name}.png`) });
+    await page.screenshot({ path: join(images, `${name}.png`), fullPage: true });
   };
   const page = await stage.open('both', both, { viewport: { width: 1080, height: 760 }, colorScheme: 'light' });
-  await connect(new Side(page, 'user'), new Side(page, 'otomo'));
+  await connect(new Side(page, 'user'), new Side(page, 'otomo'), 'tone');
 
   const phone = { viewport: { width: 390, height: 760 }, colorScheme: 'dark', locale: 'ja-JP', hasTouch: true } as const;
   const user = new Side(await stage.open('phone', otherUser, { ...phone, deviceScaleFactor: 2 }), 'user');
   const otomo = new Side(await stage.open('otherOtomo', otherOtomo, phone), 'otomo');
-  await connect(user, otomo);
+  await connect(user, otomo, 'tone');
 
-  const ops = await stage.open('ops', watch, { viewport: { width: 1400, height: 760 }, colorScheme: 'light' });
+  const ops = await stage.open('ops', watch, { viewport: { width: 1400, height: 800 }, colorScheme: 'light' });
   await ops.locator('[data-testid=link][data-link=online]').waitFor();
   await please('more_calls');
   for (const side of [new Side(page, 'user'), new Side(page, 'otomo'), user]) {

@@ -5,6 +5,7 @@ import type { Locator, Page } from 'playwright-core';
 import { en } from '../../page/src/strings/en.ts';
 
 type Role = 'user' | 'otomo';
+type Source = 'tone' | 'microphone';
 
 /** The record, row by row, as it stands on the page; the reason by its code. */
 export interface ShownRecord {
@@ -34,7 +35,7 @@ export class Side {
   }
 
   /** Takes the sound from there; the radio button itself is drawn by its label. */
-  choose(source: 'tone' | 'microphone'): Promise<void> {
+  choose(source: Source): Promise<void> {
     return this.part(`source-${source}`).check({ force: true });
   }
 
@@ -90,11 +91,11 @@ export class Side {
   }
 }
 
-/** Brings two sides that are online into a call, with the microphone of both. */
-export async function connect(user: Side, otomo: Side): Promise<void> {
+/** Brings two sides that are online into a call. */
+export async function connect(user: Side, otomo: Side, source: Source = 'microphone'): Promise<void> {
   for (const side of [user, otomo]) {
     await side.reaches('idle');
-    await side.choose('microphone');
+    await side.choose(source);
   }
   await user.press('call');
   await otomo.reaches('incoming');
