@@ -26,7 +26,7 @@ use crate::domain::ledger::Ledger;
 use crate::domain::partition::Holding;
 use crate::domain::shelf::Shelf;
 use crate::domain::terms::Terms;
-use crate::domain::work::{Position, Ticket};
+use crate::domain::work::{NotWritten, Position, Ticket};
 use crate::position::Standing;
 use crate::world::World;
 use crate::{metrics, overdue, position};
@@ -70,17 +70,32 @@ struct Work {
 struct Pace {
     backoff: Backoff,
     not_before: Option<Instant>,
+    suspects_not_before: Option<Instant>,
+}
+
+/// How long to wait, if at all.
+struct Pause {
+    all: Option<Duration>,
+    suspects: Option<Duration>,
 }
 
 impl Pace {
-    fn slow_down(&mut self, clock: &dyn Clock) {
+    /// A server that does not answer is spared all batches; one that refuses some calls' ticks shall have the others' at once.
+    fn slow_down(&mut self, why: NotWritten, clock: &dyn Clock) {
         self.backoff.fail();
-        self.not_before = Some(clock.instant() + self.backoff.delay(clock));
+        let until = Some(clock.instant() + self.backoff.delay(clock));
+        match why {
+            NotWritten::Unanswered => self.not_before = until,
+            NotWritten::Refused => self.suspects_not_before = until,
+        }
     }
 
-    /// How long to wait, if at all.
-    fn pause(&self, now: Instant) -> Option<Duration> {
-        self.not_before.filter(|at| *at > now).map(|at| at - now)
+    fn pause(&self, now: Instant) -> Pause {
+        let left = |until: Option<Instant>| until.filter(|at| *at > now).map(|at| at - now);
+        Pause {
+            all: left(self.not_before),
+            suspects: left(self.suspects_not_before),
+        }
     }
 }
 
@@ -98,13 +113,14 @@ impl Ticker {
             let lapse = self.hold(&mut ledger, &mut shelf, now);
             ledger.wake(now);
             let pause = pace.pause(self.world.clock.instant());
-            self.start(&mut ledger, &mut work, pause, now);
+            self.start(&mut ledger, &mut work, &pause, now);
             metrics::active_calls(ledger.len());
             let nap = ledger
                 .next_wake()
                 .map_or(LONGEST_NAP, |wake| wake.until(now).min(LONGEST_NAP))
                 .min(lapse)
-                .min(pause.unwrap_or(LONGEST_NAP));
+                .min(pause.all.unwrap_or(LONGEST_NAP))
+                .min(pause.suspects.unwrap_or(LONGEST_NAP));
             // In this order: what comes back is bounded by what is out, so it leaves its turn to the news.
             tokio::select! {
                 biased;
@@ -147,7 +163,7 @@ impl Ticker {
     }
 
     /// Hands out what there is to do. Ticks are taken from the ledger in the moment in which they can be sent, not before.
-    fn start(&self, ledger: &mut Ledger, work: &mut Work, pause: Option<Duration>, now: Timestamp) {
+    fn start(&self, ledger: &mut Ledger, work: &mut Work, pause: &Pause, now: Timestamp) {
         while work.reads.len() < MAX_READS
             && let Some(ticket) = ledger.next_read()
         {
@@ -160,8 +176,11 @@ impl Ticker {
                 .boxed(),
             );
         }
-        while pause.is_none() && self.world.is_up() && work.batches.len() < MAX_BATCHES {
-            let due = ledger.next_batch(now);
+        while pause.all.is_none() && self.world.is_up() && work.batches.len() < MAX_BATCHES {
+            let mut due = ledger.next_batch(now);
+            if due.is_empty() && pause.suspects.is_none() {
+                due = ledger.next_suspects(now);
+            }
             if due.is_empty() {
                 break;
             }
@@ -216,7 +235,7 @@ impl Ticker {
                     .for_each(|(ticket, sequence)| ledger.written(ticket, sequence, now));
             }
             Err(why) => {
-                pace.slow_down(&*self.world.clock);
+                pace.slow_down(why, &*self.world.clock);
                 written
                     .tickets
                     .iter()

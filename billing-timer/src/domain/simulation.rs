@@ -145,7 +145,10 @@ fn work(world: &mut World, ledger: &mut Ledger, network: Network) {
             idle = false;
             ledger.read(&ticket, world.position(&ticket.call), now);
         }
-        let batch = ledger.next_batch(now);
+        let mut batch = ledger.next_batch(now);
+        if batch.is_empty() {
+            batch = ledger.next_suspects(now);
+        }
         if !batch.is_empty() {
             idle = false;
             let calls: Vec<_> = batch.iter().map(|due| &due.tick.parties.call_id).collect();

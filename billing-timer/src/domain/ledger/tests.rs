@@ -43,7 +43,11 @@ fn read_all(ledger: &mut Ledger, now: Timestamp) {
 
 fn batch(ledger: &mut Ledger, now: i64) -> Vec<Ticket> {
     ledger.wake(at(now));
-    ledger.next_batch(at(now)).into_iter().map(|due| due.ticket).collect()
+    let mut batch = ledger.next_batch(at(now));
+    if batch.is_empty() {
+        batch = ledger.next_suspects(at(now));
+    }
+    batch.into_iter().map(|due| due.ticket).collect()
 }
 
 #[test]
@@ -292,4 +296,19 @@ fn a_tick_that_another_owner_stored_as_the_call_was_to_be_settled_is_told_of() {
     ledger.outdated(&closing.ticket, Some(at(0)), position, at(3_000));
     let closing = ledger.next_closing(at(3_000)).unwrap();
     assert_eq!((closing.settled.over_ticks, closing.last), (1, Some(9)));
+}
+
+#[test]
+fn a_refused_call_does_not_hold_up_the_others() {
+    let mut ledger = ledger(10, &["bad"]);
+    let refused = batch(&mut ledger, 1_000);
+    ledger.not_written(&refused[0], NotWritten::Refused);
+    open(&mut ledger, "good", Some(0), None, 1);
+    read_all(&mut ledger, at(1_000));
+    let due = ledger.next_batch(at(1_000));
+    assert_eq!(
+        due.iter().map(|due| due.ticket.call.as_str()).collect::<Vec<_>>(),
+        ["good"]
+    );
+    assert_eq!(ledger.next_suspects(at(1_000))[0].ticket.call, call("bad"));
 }

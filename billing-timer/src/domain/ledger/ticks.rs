@@ -12,13 +12,19 @@ use crate::domain::work::{DueTick, NotWritten, Ticket};
 const ISOLATION_FACTOR: usize = 8;
 
 impl Ledger {
-    /// Ticks that are due, at most one a call; empty if there are none.
+    /// Ticks that are due, at most one a call; empty if there are none. Those of calls that were refused are apart.
     pub fn next_batch(&mut self, now: Timestamp) -> Vec<DueTick> {
         let mut batch = Vec::new();
         while batch.len() < self.max_batch {
             let Some(ticket) = self.due.pop_front() else { break };
             batch.extend(self.take_due(ticket, now));
         }
+        batch
+    }
+
+    /// Ticks that are due of calls that were in a refused batch, at most one a call; empty if there are none.
+    pub fn next_suspects(&mut self, now: Timestamp) -> Vec<DueTick> {
+        let mut batch = Vec::new();
         while batch.is_empty() {
             let Some(first) = self.suspects.pop_front() else { break };
             let refusals = self.account(&first).map_or(0, |account| account.refusals);
