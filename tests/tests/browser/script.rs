@@ -3,7 +3,8 @@
 use std::fs;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use callpulse_tests::child::Child;
@@ -22,12 +23,16 @@ use crate::ground::Ground;
 const NEXT_WORD_WITHIN: Duration = Duration::from_secs(60);
 /// How long the browser may take to go once its script is gone.
 const GONE_WITHIN: Duration = Duration::from_secs(10);
+/// How long a failed test's script may take to keep what its windows look like.
+const PICTURES_WITHIN: Duration = Duration::from_secs(10);
+const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(crate) struct Script {
     child: Child,
     words: Lines<BufReader<pipe::Receiver>>,
-    ear: pipe::Sender,
+    /// None once nothing more is to be said.
+    ear: Option<pipe::Sender>,
     /// Profiles and whatever else the browser writes. Its name is on the browser's command line, and on no other.
     temporary: TempDir,
 }
@@ -45,7 +50,7 @@ impl Script {
             .env("TMPDIR", temporary.path());
         let mut child = Child::start_listening(name, &mut command, &folder.join(format!("{name}.script.log")))?;
         let words = BufReader::new(child.take_stdout()?).lines();
-        let ear = child.take_stdin()?;
+        let ear = Some(child.take_stdin()?);
         let mut script = Self {
             child,
             words,
@@ -99,7 +104,8 @@ impl Script {
     }
 
     async fn say(&mut self, word: &Value) -> Result<()> {
-        self.ear.write_all(format!("{word}\n").as_bytes()).await?;
+        let ear = self.ear.as_mut().context("it is not spoken to any more")?;
+        ear.write_all(format!("{word}\n").as_bytes()).await?;
         Ok(())
     }
 
@@ -118,6 +124,14 @@ impl Script {
 
 impl Drop for Script {
     fn drop(&mut self) {
+        self.ear = None;
+        if thread::panicking() {
+            // It takes pictures of its windows now, and ends.
+            let deadline = Instant::now() + PICTURES_WITHIN;
+            while Instant::now() < deadline && matches!(self.child.ended(), Ok(None)) {
+                thread::sleep(LOOK_INTERVAL);
+            }
+        }
         let _ = self.child.kill();
         // The browser ends by itself when its script does; not one that hangs.
         for id in self.browser() {

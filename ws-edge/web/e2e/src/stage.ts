@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 
 import { recordPeers } from './sound.ts';
-import { say, scene, type Scene } from './talk.ts';
+import { say, scene, type Scene, whenAlone } from './talk.ts';
 
 /** How long anything on a page may take; the machine may be busy. */
 const SOON_MS = 20_000;
@@ -110,11 +110,13 @@ export async function play(script: (stage: Stage) => Promise<void>, microphone: 
     args: [...ARGUMENTS, ANSWER[microphone]],
   });
   const stage = new Stage(given, browser);
+  whenAlone(() => stage.keep());
   try {
     await script(stage);
   } catch (error) {
     failed = true;
     await stage.keep();
+    whenAlone(async () => undefined);
     say('failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
   }
   const seen = stage.seen();

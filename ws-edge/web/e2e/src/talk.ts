@@ -31,8 +31,14 @@ lines.on('line', (line) => {
     waiting = null;
   }
 });
-// The test is gone: nobody would end the browser.
-lines.on('close', () => process.exit(3));
+let alone = async (): Promise<void> => undefined;
+// The test is gone, or has found a fault: nobody else would end the browser.
+lines.on('close', () => void alone().finally(() => process.exit(3)));
+
+/** What is left to do when the test says no more. */
+export function whenAlone(act: () => Promise<void>): void {
+  alone = act;
+}
 
 async function hear(): Promise<unknown> {
   const line = heard.shift() ?? (await new Promise<string>((resolve) => (waiting = resolve)));
