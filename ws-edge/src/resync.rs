@@ -14,11 +14,14 @@ use crate::edge::Edge;
 use crate::protocol;
 
 /// Parties that are looked up at once.
-const MOST_AT_ONCE: usize = 16;
-/// Attempts for one party: right after a reconnect JetStream may not answer yet.
-const ATTEMPTS: u32 = 5;
-/// Wait before the second attempt; each further one waits as much longer.
+const MOST_AT_ONCE: usize = 64;
+/// Attempts for one party, over minutes: right after a reconnect JetStream may not answer yet, and elections take their time.
+/// Who is given up hears nothing more of a call that is over.
+const ATTEMPTS: u32 = 100;
+/// Wait before the second attempt; each further one waits as much longer …
 const RETRY_DELAY: Duration = Duration::from_millis(200);
+/// … up to this.
+const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
 
 /// Follows the link until `stop` is cancelled.
 ///
@@ -37,7 +40,11 @@ async fn fill_gaps(edge: &Edge, mut link: watch::Receiver<Link>) -> Result<(), w
     let mut seen = link.borrow_and_update().gaps;
     loop {
         seen = link.wait_for(|link| link.up && link.gaps != seen).await?.gaps;
-        tell_everybody(edge).await;
+        // With another hole, what was told so far may be old already: everybody is told again, and no time is lost before.
+        tokio::select! {
+            () = tell_everybody(edge) => {}
+            again = link.wait_for(|link| link.gaps != seen) => drop(again?),
+        }
     }
 }
 
@@ -61,7 +68,7 @@ async fn tell(edge: &Edge, party: &Party) {
             Err(problem) if attempt == ATTEMPTS => {
                 tracing::warn!(%party, %problem, "a party was not told where it stands");
             }
-            Err(_) => tokio::time::sleep(RETRY_DELAY * attempt).await,
+            Err(_) => tokio::time::sleep((RETRY_DELAY * attempt).min(RETRY_DELAY_MAX)).await,
         }
     }
 }
