@@ -1,0 +1,98 @@
+//! Many calls, and long ones.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
+use nats::Timestamp;
+use nats::fact::Tick;
+use tokio::time::Instant;
+
+use super::injector::{CALLS, Injector, STORES_AT_ONCE, parties};
+use super::viewer::Viewer;
+use crate::common::{edge, metric};
+
+/// What a socket's message may have at most, by the default of `limits.message_bytes`.
+const LONGEST_MESSAGE: usize = 64 * 1024;
+
+#[tokio::test]
+async fn five_thousand_calls_come_in_short_messages_and_who_does_not_keep_up_is_told_all_anew() -> Result<()> {
+    // Not to be taken for gone while it does not read.
+    let patient = edge().set("ws-edge", "limits.write_timeout_ms", 120_000);
+    let stack = patient.start().await?;
+    let injector = Injector::new(&stack).await?;
+    let begun = Timestamp::now();
+    let calls = (0..CALLS).map(|number| injector.call(number, begun));
+    stream::iter(calls)
+        .buffer_unordered(STORES_AT_ONCE)
+        .try_collect::<()>()
+        .await?;
+
+    let asked = Instant::now();
+    let mut viewer = Viewer::connect(stack.edge(0)?).await?;
+    viewer.until("a snapshot", |viewer| viewer.snapshots == 1).await?;
+    println!(
+        "a snapshot of {CALLS} calls: {:?}, longest message {} bytes",
+        asked.elapsed(),
+        viewer.longest
+    );
+    ensure!(viewer.all("call").len() == CALLS, "{}", viewer.all("call").len());
+    let states: BTreeSet<_> = viewer
+        .all("call")
+        .iter()
+        .map(|call| call["state"].to_string())
+        .collect();
+    ensure!(states == BTreeSet::from(["\"connected\"".to_owned()]), "{states:?}");
+
+    let ticked = |viewer: &Viewer, minute: u32| {
+        let calls = viewer.all("call");
+        calls.iter().all(|call| call["lastTick"]["minute"] == minute)
+    };
+    let told = viewer.until("everybody's tick", |viewer| ticked(viewer, 1));
+    tokio::try_join!(injector.tick_all(1, begun), told)?;
+    ensure!(viewer.snapshots == 1, "who keeps up is told what has changed");
+    ensure!(viewer.longest < LONGEST_MESSAGE, "{} bytes", viewer.longest);
+
+    // Nobody reads now: the kernel's buffers fill, then the viewer's queue.
+    let mut minute = 1;
+    while metric(&stack.edges[0], "callpulse_ops_viewers_behind_total")
+        .await
+        .is_none()
+    {
+        minute += 1;
+        ensure!(minute < 60, "the queue never fills");
+        injector.tick_all(minute, begun).await?;
+    }
+    viewer.until("all of it", |viewer| viewer.snapshots == 2).await?;
+    viewer.until("the last ticks", |viewer| ticked(viewer, minute)).await
+}
+
+#[tokio::test]
+async fn a_long_call_is_told_page_by_page() -> Result<()> {
+    const MINUTES: u32 = 1_000;
+    let stack = edge().start().await?;
+    let injector = Injector::new(&stack).await?;
+    let begun = Timestamp::now();
+    injector.call(0, begun).await?;
+    for minute in 1..=MINUTES {
+        let tick = Tick {
+            parties: parties(0)?,
+            minute,
+            at: begun.plus(Duration::from_secs(u64::from(minute))),
+            connected_at: begun,
+        };
+        injector.store(tick).await?;
+    }
+    let mut viewer = Viewer::connect(stack.edge(0)?).await?;
+    let timeline = viewer.timeline("call_0000").await?;
+    let entries = timeline["entries"].as_array().context("no entries")?;
+    let minutes: Vec<u64> = entries
+        .iter()
+        .filter_map(|entry| entry["payload"]["minute"].as_u64())
+        .collect();
+    ensure!(minutes.iter().copied().eq(1..=u64::from(MINUTES)), "{minutes:?}");
+    ensure!(entries.len() == minutes.len() + 3, "{}", entries.len());
+    ensure!(viewer.longest < LONGEST_MESSAGE, "{} bytes", viewer.longest);
+    Ok(())
+}
