@@ -4,17 +4,22 @@
 //!
 //! The token comes in `Authorization: Bearer …` or, from browsers, which cannot set that header, as a subprotocol:
 //! `Sec-WebSocket-Protocol: callpulse.v1, bearer.<token>`. Never in the URL, which ends up in logs.
+//!
+//! Who may not come in is told so by HTTP, or, as a browser tells its scripts nothing of that, by a close ([`Farewell`]).
+
+mod rejection;
 
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
-    ALLOW, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN, RETRY_AFTER,
-    SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, WWW_AUTHENTICATE,
+    AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
+    WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use nats::Party;
-use serde_json::json;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
+
+pub use rejection::{Farewell, Rejection};
 
 use crate::token::{Operator, TokenError, Tokens};
 
@@ -72,63 +77,6 @@ pub struct Admission {
     pub response: Response<Full<Bytes>>,
 }
 
-/// Why somebody may not.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejection {
-    status: StatusCode,
-    /// For programs; the label of its metric.
-    pub code: &'static str,
-    message: String,
-    header: Option<(HeaderName, &'static str)>,
-}
-
-impl Rejection {
-    fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-            header: None,
-        }
-    }
-
-    fn with(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, value));
-        self
-    }
-
-    /// This node cannot serve anybody at the moment.
-    pub fn unavailable(message: &str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).with(RETRY_AFTER, "1")
-    }
-
-    /// What may be done here is `allowed`.
-    pub fn method_not_allowed(allowed: &'static str) -> Self {
-        let message = format!("only {allowed}");
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).with(ALLOW, allowed)
-    }
-
-    /// A token stands where logs are written from.
-    pub fn token_in_url(instead: &str) -> Self {
-        let message = format!("a token does not belong into a URL: {instead}");
-        Self::new(StatusCode::BAD_REQUEST, "token_in_url", message)
-    }
-
-    /// As HTTP.
-    pub fn response(&self) -> Response<Full<Bytes>> {
-        let body = json!({ "code": self.code, "message": self.message }).to_string();
-        let mut response = Response::new(Full::from(body));
-        *response.status_mut() = self.status;
-        response
-            .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some((name, value)) = &self.header {
-            response.headers_mut().insert(name, HeaderValue::from_static(value));
-        }
-        response
-    }
-}
-
 impl Door {
     /// From the settings.
     pub fn new(tokens: Tokens, allowed_origins: Vec<String>) -> Self {
@@ -162,9 +110,7 @@ impl Door {
             refusal.with(SEC_WEBSOCKET_VERSION, "13")
         })?;
         if offered.ours {
-            response
-                .headers_mut()
-                .insert(SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static(SUBPROTOCOL));
+            agree(&mut response);
         } else if offered.any {
             // A browser would drop a connection that agrees to none of what it offered, without saying why.
             let message = format!("the only subprotocol is {SUBPROTOCOL}");
@@ -223,6 +169,12 @@ impl Door {
             }
         })
     }
+}
+
+/// Speaks what was offered.
+fn agree(response: &mut Response<Full<Bytes>>) {
+    let ours = HeaderValue::from_static(SUBPROTOCOL);
+    response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, ours);
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {

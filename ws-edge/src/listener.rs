@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::StreamExt;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderValue};
@@ -17,9 +18,9 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use service::BoxError;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
 use crate::edge::Edge;
@@ -36,8 +37,10 @@ const BACKLOG: u32 = 1024;
 const HEAD_BYTES: usize = 16 * 1024;
 /// Connections beyond the cap that are told so at once; more are dropped without a word.
 const MOST_REFUSED_AT_ONCE: usize = 64;
-/// How long telling them may take.
+/// How long telling them may take, and any other refusal by a close.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
+/// What is read of a client that was refused until it answers the close, in messages: it should have nothing to say.
+const REFUSAL_MESSAGES: usize = 8;
 /// Where a socket's writes are gathered, in bytes: a batch of notices.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
@@ -97,17 +100,30 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken) -
     Ok(())
 }
 
+/// Who is at the other end of an upgrade.
+enum Met {
+    Guest(Guest),
+    /// Counted already; to be closed with these words.
+    Refused(CloseFrame),
+}
+
 /// What the handshake has made of a connection.
-type Admitted = Arc<Mutex<Option<(Guest, OnUpgrade)>>>;
+type Upgrading = Arc<Mutex<Option<(Met, OnUpgrade)>>>;
 
 async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, stop: CancellationToken) {
+    let deadline = Instant::now() + edge.limits.handshake_timeout();
+    let answer = {
+        let edge = edge.clone();
+        move |upgrading: &Upgrading, request| answer(&edge, upgrading, request)
+    };
+    let shaking = Box::pin(shake_hands(&edge.limits, stream, answer));
     let shaken = tokio::select! {
         // One deadline for all of it: hyper's own does not cover the wait for the first byte.
-        shaken = timeout(edge.limits.handshake_timeout(), Box::pin(shake_hands(&edge, stream))) => shaken,
+        shaken = timeout_at(deadline, shaking) => shaken,
         () = stop.cancelled() => return,
     };
     match shaken {
-        Ok(Some((guest, socket))) => {
+        Ok(Some((Met::Guest(guest), socket))) => {
             count_handshake("ok");
             let _open = Open::count();
             match guest {
@@ -115,27 +131,42 @@ async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, 
                 Guest::Operator(operator) => ops::session::run(edge, socket, operator, stop).await,
             }
         }
+        Ok(Some((Met::Refused(frame), socket))) => {
+            let latest = deadline.min(Instant::now() + REFUSAL_TIMEOUT);
+            let _ = timeout_at(latest, Box::pin(say_goodbye(socket, frame))).await;
+        }
         Ok(None) => {}
         Err(_) => count_handshake("timeout"),
     }
     drop(place);
 }
 
-async fn shake_hands(edge: &Edge, stream: TcpStream) -> Option<(Guest, Socket)> {
-    let admitted = Admitted::default();
+async fn shake_hands<F>(limits: &Limits, stream: TcpStream, answer: F) -> Option<(Met, Socket)>
+where
+    F: Fn(&Upgrading, Request<Incoming>) -> Response<Full<Bytes>> + Send + Sync + 'static,
+{
+    let upgrading = Upgrading::default();
     let answer = {
-        let (edge, admitted) = (edge.clone(), Arc::clone(&admitted));
-        move |request| answer(&edge, &admitted, request)
+        let upgrading = Arc::clone(&upgrading);
+        move |request| answer(&upgrading, request)
     };
     serve_http(stream, answer).await.ok()?;
-    let (guest, upgrade) = admitted.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let (met, upgrade) = upgrading.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
     let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
-    let config = Some(websocket_config(&edge.limits));
+    let config = Some(websocket_config(limits));
     Some((
-        guest,
+        met,
         WebSocketStream::from_partially_read(stream, read, Role::Server, config).await,
     ))
+}
+
+/// Says why, and waits for the client to have read it: to go at once could take the frame back.
+async fn say_goodbye(mut socket: Socket, frame: CloseFrame) {
+    if socket.close(Some(frame)).await.is_ok() {
+        let mut rest = socket.take(REFUSAL_MESSAGES);
+        while let Some(Ok(_)) = rest.next().await {}
+    }
 }
 
 async fn serve_http<F>(stream: TcpStream, answer: F) -> hyper::Result<()>
@@ -161,12 +192,12 @@ where
 }
 
 /// A page where its path says so; anything else is for the door.
-fn answer(edge: &Edge, admitted: &Admitted, request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(edge: &Edge, upgrading: &Upgrading, request: Request<Incoming>) -> Response<Full<Bytes>> {
     let page = edge.pages.as_ref().and_then(|pages| pages.answer(&request));
-    page.unwrap_or_else(|| admit(edge, admitted, request))
+    page.unwrap_or_else(|| admit(edge, upgrading, request))
 }
 
-fn admit(edge: &Edge, admitted: &Admitted, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn admit(edge: &Edge, upgrading: &Upgrading, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let admission = edge.door.admit(&request).and_then(|admission| {
         if edge.calls.connected() {
             Ok(admission)
@@ -176,15 +207,29 @@ fn admit(edge: &Edge, admitted: &Admitted, mut request: Request<Incoming>) -> Re
     });
     match admission {
         Ok(admission) => {
-            let upgrade = hyper::upgrade::on(&mut request);
-            *admitted.lock().unwrap_or_else(PoisonError::into_inner) = Some((admission.guest, upgrade));
+            upgrade(upgrading, &mut request, Met::Guest(admission.guest));
             admission.response
         }
         Err(rejection) => {
             count_handshake(rejection.code);
-            rejection.response()
+            turn_away(upgrading, &mut request, &rejection)
         }
     }
+}
+
+fn turn_away(upgrading: &Upgrading, request: &mut Request<Incoming>, rejection: &Rejection) -> Response<Full<Bytes>> {
+    match rejection.farewell(request) {
+        Some(farewell) => {
+            upgrade(upgrading, request, Met::Refused(farewell.frame));
+            farewell.response
+        }
+        None => rejection.response(),
+    }
+}
+
+fn upgrade(upgrading: &Upgrading, request: &mut Request<Incoming>, met: Met) {
+    let upgrade = hyper::upgrade::on(request);
+    *upgrading.lock().unwrap_or_else(PoisonError::into_inner) = Some((met, upgrade));
 }
 
 fn refuse(edge: &Edge, stream: TcpStream, refusals: &Arc<Semaphore>) {
@@ -192,9 +237,16 @@ fn refuse(edge: &Edge, stream: TcpStream, refusals: &Arc<Semaphore>) {
     let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else {
         return;
     };
-    let told = serve_http(stream, |_| {
-        Rejection::unavailable("this node is full; try another").response()
-    });
+    let limits = edge.limits.clone();
+    let answer = |upgrading: &Upgrading, mut request: Request<Incoming>| {
+        let full = Rejection::unavailable("this node is full; try another");
+        turn_away(upgrading, &mut request, &full)
+    };
+    let told = async move {
+        if let Some((Met::Refused(frame), socket)) = shake_hands(&limits, stream, answer).await {
+            say_goodbye(socket, frame).await;
+        }
+    };
     edge.tracker.spawn(async move {
         let _ = timeout(REFUSAL_TIMEOUT, Box::pin(told)).await;
         drop(permit);

@@ -35,6 +35,15 @@ impl Handshake {
             ..Self::default()
         }
     }
+
+    /// With a token as a subprotocol, as a browser does.
+    #[must_use]
+    pub fn browser(token: &str) -> Self {
+        Self {
+            subprotocols: vec!["callpulse.v1".to_owned(), format!("bearer.{token}")],
+            ..Self::default()
+        }
+    }
 }
 
 /// The outer error is no answer in time, the inner one a refusal.

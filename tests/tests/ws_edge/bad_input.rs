@@ -222,16 +222,11 @@ async fn the_door_stays_closed_to_bad_tokens_and_foreign_pages() {
     for how in Wickedness::ALL {
         let token = token::wicked(Role::User, "user_001", how).unwrap();
         assert_eq!(knock(Handshake::bearer(token.clone())).await, 401, "{how:?}");
-        let subprotocols = vec!["callpulse.v1".to_owned(), format!("bearer.{token}")];
-        assert_eq!(
-            knock(Handshake {
-                subprotocols,
-                ..Handshake::default()
-            })
-            .await,
-            401,
-            "{how:?}"
-        );
+        let only_token = Handshake {
+            subprotocols: vec![format!("bearer.{token}")],
+            ..Handshake::default()
+        };
+        assert_eq!(knock(only_token).await, 401, "{how:?}");
     }
     assert_eq!(knock(Handshake::default()).await, 401);
     let with_origin = |origin: &str| Handshake {
@@ -246,14 +241,84 @@ async fn the_door_stays_closed_to_bad_tokens_and_foreign_pages() {
     assert_eq!(knock(at("/elsewhere".to_owned())).await, 404);
     assert_eq!(knock(at(format!("/ws?token={}", good()))).await, 400);
 
-    let subprotocols = vec!["callpulse.v1".to_owned(), format!("bearer.{}", good())];
     let browser = Handshake {
-        subprotocols,
-        bearer: None,
-        ..with_origin("https://app.example")
+        origin: Some("https://app.example".to_owned()),
+        ..Handshake::browser(&good())
     };
     let party = Party::connect_as(address, "user_001", &browser).await.unwrap();
     party.expect_notice("welcome").await.unwrap();
+}
+
+/// Scripts learn nothing of a handshake that fails, so theirs succeeds, and the reason comes as a close.
+#[tokio::test]
+async fn a_browser_is_told_by_a_close_why_it_may_not_come_in() {
+    let stack = edge()
+        .set("ws-edge", "allowed_origins", "https://app.example")
+        .start()
+        .await
+        .unwrap();
+    let address = stack.edge(0).unwrap();
+    let turned_away = async |handshake: Handshake| {
+        let party = Party::connect_as(address, "user_001", &handshake).await.unwrap();
+        // What it says meanwhile is nobody's.
+        let _ = party
+            .send(json!({ "type": "call_request", "id": 1, "payload": { "otomoId": "otomo_777" } }))
+            .await;
+        let closed = party.until_closed(SOON).await.unwrap();
+        for kind in ["welcome", "response", "error"] {
+            assert!(party.received_of(kind).is_empty(), "{kind} to {handshake:?}");
+        }
+        closed
+    };
+    let handshakes = async |outcome: &str| {
+        let line = format!("callpulse_ws_handshakes_total{{outcome=\"{outcome}\"}}");
+        metric(&stack.edges[0], &line).await.unwrap_or_default()
+    };
+    for how in Wickedness::ALL {
+        let token = token::wicked(Role::User, "user_001", how).unwrap();
+        let code = if matches!(how, Wickedness::Expired) {
+            "token_expired"
+        } else {
+            "token_invalid"
+        };
+        let before = handshakes(code).await;
+        let closed = turned_away(Handshake::browser(&token)).await;
+        assert!(closed.starts_with("close frame 4401"), "{how:?}: {closed}");
+        assert!(closed.contains(code), "{how:?}: {closed}");
+        assert_eq!(handshakes(code).await, before + 1.0, "{how:?}");
+    }
+    let without = Handshake {
+        subprotocols: vec!["callpulse.v1".to_owned()],
+        ..Handshake::default()
+    };
+    let closed = turned_away(without).await;
+    assert!(
+        closed.starts_with("close frame 4401") && closed.contains("token_missing"),
+        "{closed}"
+    );
+
+    let operator = token::operator("alice", SOON).unwrap();
+    let closed = turned_away(Handshake::browser(&operator)).await;
+    assert!(
+        closed.starts_with("close frame 4403") && closed.contains("role_forbidden"),
+        "{closed}"
+    );
+    // A foreign page learns no more from a good token than from a bad one.
+    for token in [token::good(Role::User, "user_001").unwrap(), "abc".to_owned()] {
+        let foreign = Handshake {
+            origin: Some("https://evil.example".to_owned()),
+            ..Handshake::browser(&token)
+        };
+        let closed = turned_away(foreign).await;
+        assert!(
+            closed.starts_with("close frame 4403") && closed.contains("origin_forbidden"),
+            "{closed}"
+        );
+    }
+    assert_eq!(handshakes("ok").await, 0.0);
+    assert_eq!(handshakes("timeout").await, 0.0);
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    assert!(facts.all().await.unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -96,6 +96,22 @@ async fn connections_are_capped_and_those_that_say_nothing_end() {
     })
     .await
     .unwrap();
+    // A browser reads no HTTP status; the place that was promised to nobody may be free by now.
+    eventually("a browser being told that the house is full", SOON, async || {
+        let _silent = TcpStream::connect(address).await?;
+        let handshake = Handshake::browser(&token::good(Role::User, "user_002")?);
+        let closed = Party::connect_as(address, "user_002", &handshake)
+            .await?
+            .until_closed(Duration::from_secs(1))
+            .await?;
+        anyhow::ensure!(
+            closed.starts_with("close frame 1013") && closed.contains("unavailable"),
+            "{closed}"
+        );
+        Ok(())
+    })
+    .await
+    .unwrap();
     // Not one byte, and half a head: both are over when the time is.
     let ended = tokio::time::timeout(SOON, silent.read(&mut [0; 16])).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");

@@ -130,3 +130,77 @@ fn what_is_no_websocket_is_told_so() {
     let post = Request::builder().method("POST").uri("/ws").body(()).unwrap();
     assert_eq!(door.admit(&post).err().unwrap().code, "method_not_allowed");
 }
+
+/// The close, if it is one, and the subprotocol that was agreed to.
+fn farewell(rejection: &Rejection, request: &Request<()>) -> Option<(u16, String)> {
+    let Farewell { response, frame } = rejection.farewell(request)?;
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], SUBPROTOCOL);
+    assert_eq!(response.headers().len(), 4, "an upgrade, and nothing else");
+    Some((frame.code.into(), frame.reason.as_str().to_owned()))
+}
+
+#[test]
+fn a_browser_is_told_by_a_close() {
+    let door = Door::new(tokens(), Vec::new());
+    let party = format!("callpulse.v1, bearer.{}", token());
+    for (uri, headers, expected) in [
+        (
+            "/ws",
+            vec![("sec-websocket-protocol", "callpulse.v1")],
+            (4401, "token_missing"),
+        ),
+        (
+            "/ws",
+            vec![("sec-websocket-protocol", "callpulse.v1, bearer.abc")],
+            (4401, "token_invalid"),
+        ),
+        (
+            "/ops/live",
+            vec![("sec-websocket-protocol", party.as_str())],
+            (4403, "role_forbidden"),
+        ),
+        // Before the token is looked at: a foreign page learns nothing of it.
+        (
+            "/ws",
+            vec![
+                ("sec-websocket-protocol", party.as_str()),
+                ("origin", "https://evil.example"),
+            ],
+            (4403, "origin_forbidden"),
+        ),
+    ] {
+        let request = upgrade(uri, &headers);
+        let rejection = door.admit(&request).err().unwrap();
+        let (code, reason) = farewell(&rejection, &request).unwrap();
+        assert_eq!((code, reason.as_str()), expected);
+    }
+    let away = Rejection::unavailable("words that stay here");
+    let request = upgrade("/ws", &[("sec-websocket-protocol", party.as_str())]);
+    assert_eq!(farewell(&away, &request), Some((1013, "unavailable".to_owned())));
+}
+
+#[test]
+fn whoever_can_read_http_is_told_by_http() {
+    let refusal = Rejection::unavailable("no");
+    for (uri, headers) in [
+        ("/ws", vec![]),
+        ("/ws", vec![("authorization", "Bearer abc")]),
+        (
+            "/ws",
+            vec![
+                ("authorization", "Bearer abc"),
+                ("sec-websocket-protocol", "callpulse.v1"),
+            ],
+        ),
+        ("/ws", vec![("sec-websocket-protocol", "bearer.abc")]),
+        ("/elsewhere", vec![("sec-websocket-protocol", "callpulse.v1")]),
+    ] {
+        assert_eq!(farewell(&refusal, &upgrade(uri, &headers)), None, "{uri} {headers:?}");
+    }
+    let browser = [("sec-websocket-protocol", "callpulse.v1")];
+    let bad = Rejection::token_in_url("no");
+    assert_eq!(farewell(&bad, &upgrade("/ws?token=x", &browser)), None);
+    let plain = Request::builder().uri("/ws").header(browser[0].0, browser[0].1);
+    assert_eq!(farewell(&refusal, &plain.body(()).unwrap()), None, "no upgrade");
+}

@@ -110,8 +110,8 @@ export const ADVICE = {
 
   // This library's own.
   not_reachable: {
-    en: 'The server cannot be reached. Check the network, and sign in again if that does not help.',
-    ja: 'サーバーに接続できません。ネットワークを確認し、それでもつながらない場合はサインインし直してください。',
+    en: 'The server cannot be reached. Check the network; if that does not help, try again in a few minutes.',
+    ja: 'サーバーに接続できません。ネットワークを確認し、それでもつながらない場合は、数分待ってからもう一度お試しください。',
   },
   offline: {
     en: 'The connection is interrupted and comes back by itself. Try again when it has.',

@@ -34,7 +34,7 @@ export function verdict(close: Close): Verdict {
     case RESTART:
       return { next: 'retry', soon: true, code: 'offline' };
     default:
-      // A handshake that is refused by HTTP looks to a browser just like a server that is not there.
+      // The server says by a close why it lets nobody in. A handshake that fails altogether: the network, or what is on the way.
       return { next: 'retry', soon: false, code: close.opened ? 'offline' : 'not_reachable' };
   }
 }

@@ -351,6 +351,17 @@ describe('a phone', () => {
     await opening;
   });
 
+  test('comes back to a node that is full', async () => {
+    const { options, lines } = wired({ token: token('user', 'user_001') });
+    const opening = connect(options);
+    await settle();
+    last(lines).onopen?.(undefined as never);
+    last(lines).break(1013, 'unavailable');
+    await eventually(() => lines.length === 2);
+    last(lines).welcome();
+    phones.push(await opening);
+  });
+
   test('gives up a server that is not there', async () => {
     const { options } = wired({ token: token('user', 'user_001'), connectTimeoutMs: 50 });
     await assert.rejects(connect(options), { code: 'not_reachable' });

@@ -14,7 +14,9 @@ const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 10_000;
 /** How long an answer may take, in milliseconds. */
 const PATIENCE_MS = 10_000;
-/** Attempts that never come to a welcome until it is taken for a refusal: browsers do not tell why. */
+/** Close codes of a node that does not let this token, or this page, in. */
+const REFUSALS: readonly number[] = [4401, 4403];
+/** Attempts that never come to a welcome until it is taken for a refusal: something on the way may swallow the reason. */
 const REFUSED_AFTER = 3;
 /** Pages of one timeline. */
 const MAX_PAGES = 100;
@@ -93,8 +95,8 @@ export class Feed {
     socket.addEventListener('message', ({ data }) => {
       this.#take(JSON.parse(String(data)) as Message);
     });
-    socket.addEventListener('close', () => {
-      this.#lost();
+    socket.addEventListener('close', ({ code }) => {
+      this.#lost(REFUSALS.includes(code));
     });
   }
 
@@ -123,7 +125,7 @@ export class Feed {
     return question;
   }
 
-  #lost(): void {
+  #lost(isRefused: boolean): void {
     for (const { failed } of this.#questions.values()) {
       failed(new Error('offline'));
     }
@@ -132,7 +134,8 @@ export class Feed {
       return;
     }
     this.#retries++;
-    this.#changed(!this.#wasWelcome && this.#retries >= REFUSED_AFTER ? 'refused' : 'lost');
+    const seemsRefused = !this.#wasWelcome && this.#retries >= REFUSED_AFTER;
+    this.#changed(isRefused || seemsRefused ? 'refused' : 'lost');
     // Between half and all of it, so that pages that were cut off together do not come back together.
     const delay = Math.min(RETRY_MIN_MS * 2 ** (this.#retries - 1), RETRY_MAX_MS) * (0.5 + Math.random() / 2);
     this.#timer = setTimeout(() => {
