@@ -89,6 +89,8 @@ async fn a_call_is_seen_and_heard_as_it_is_stored() {
 
     let record = assert_record(&scene, &mut script, &call_id, "hangup").await;
     assert_eq!(record.ended.text("by").unwrap(), "otomo");
+    // Nor is it one to hang up.
+    assert_nothing_was_missed(&scene, &call_id).await;
 
     let windows = script.end().await.unwrap();
     assert_no_complaints(&windows);

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::call::{assert_no_complaints, assert_record};
+use crate::call::{assert_no_complaints, assert_nothing_was_missed, assert_record};
 use crate::scene::Scene;
 
 fn assert_says_what_to_do(refusal: &Value) {
@@ -38,6 +38,7 @@ async fn a_refused_microphone_leaves_advice_and_a_call_that_can_still_be_made() 
     let problems = script.hear("problems").await.unwrap();
     assert_eq!(problems, json!({ "user": false, "otomo": false }));
     assert_record(&scene, &mut script, &call_id, "hangup").await;
+    assert_nothing_was_missed(&scene, &call_id).await;
     let windows = script.end().await.unwrap();
     assert_no_complaints(&windows);
 }

@@ -1,6 +1,6 @@
 /**
- * The user's network goes and comes back. What is cut is the way to the node, by the test; the browser is told that it is
- * offline. Neither touches RTP, which is UDP: the two go on hearing each other, and the call goes on.
+ * The user's network goes and comes back. What is cut is the way to the node, by the test; then the browser is told that it
+ * is offline. Neither touches RTP, which is UDP: the two go on hearing each other, and the call goes on.
  */
 
 import { connect, Side } from './side.ts';
@@ -15,9 +15,10 @@ await play(async (stage) => {
   say('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
   await user.minute(1);
 
-  await user.page.context().setOffline(true);
   await please('cut');
   await user.link('offline');
+  // Not before: a browser that is made to be offline may keep to itself that a connection is gone.
+  await user.page.context().setOffline(true);
   const old = await user.minute(1);
   const note = await user.part('note').innerText();
   await Promise.all([hearsMore(user.page), hearsMore(otomo.page)]);
