@@ -83,7 +83,13 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
 
     let facts = FactStore::new(&nats, &storage, Source::new(NAME, &worker_id));
     let active = ActiveCalls::new(&storage, facts.clone());
-    let post = Arc::new(Post::new(nats.clone(), facts, active, settings.outbox_capacity));
+    let post = Arc::new(Post::new(
+        nats.clone(),
+        facts,
+        active,
+        worker_id.clone(),
+        settings.outbox_capacity,
+    ));
     let rules = Rules {
         worker_id: worker_id.clone(),
         capacity: settings.capacity,

@@ -13,7 +13,7 @@ use nats::fact::{Ended, RtpDetected, RtpLost, RtpResumed};
 use nats::facts::{FactError, StoredFact};
 use nats::notice::{self, Notice};
 use nats::request::{Refusal, RefusalCode};
-use nats::{EndReason, Fact, FactKind, FactStore, Guard, Nats, Outcome, Parties, Timestamp, TraceParent};
+use nats::{EndReason, Fact, FactKind, FactStore, Guard, Nats, Outcome, Parties, Timestamp, TraceParent, WorkerId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -44,6 +44,7 @@ pub struct Post {
     nats: Nats,
     facts: FactStore,
     active: ActiveCalls,
+    worker_id: WorkerId,
     capacity: usize,
     waiting: AtomicUsize,
     tasks: TaskTracker,
@@ -67,11 +68,12 @@ enum Entry {
 
 impl Post {
     /// At most about `capacity` facts wait.
-    pub fn new(nats: Nats, facts: FactStore, active: ActiveCalls, capacity: usize) -> Self {
+    pub fn new(nats: Nats, facts: FactStore, active: ActiveCalls, worker_id: WorkerId, capacity: usize) -> Self {
         Self {
             nats,
             facts,
             active,
+            worker_id,
             capacity,
             waiting: AtomicUsize::new(0),
             tasks: TaskTracker::new(),
@@ -282,6 +284,13 @@ impl Scribe {
 
     async fn end(&self, Ending { reason, by, ended_at }: Ending) -> Closed {
         let connected_at = self.connected_at;
+        if connected_at.is_none() && self.is_elsewhere().await {
+            tracing::info!(call_id = %self.parties.call_id, ?reason, "given up here: another worker hosts the call");
+            return Ok(CallClosed {
+                ended_at: None,
+                connected_at: None,
+            });
+        }
         // Both are wall-clock times, and a clock may have been set back between them.
         let ended_at = connected_at.map_or(ended_at, |connected_at| ended_at.max(connected_at));
         let fact = Ended {
@@ -341,6 +350,26 @@ impl Scribe {
             match self.store(fact, Guard::CallUnchangedSince(sequence)).await? {
                 Outcome::Refused => {}
                 outcome => return Ok(outcome),
+            }
+        }
+    }
+
+    /// Whether another worker was chosen for the call: room was made here for an edge that had given up waiting for it, and
+    /// its taking it back may have overtaken the making.
+    async fn is_elsewhere(&self) -> bool {
+        let call = &self.parties.call_id;
+        loop {
+            self.post.nats.connected().await;
+            match self.post.facts.last(call, FactKind::Accepted).await {
+                Ok(Some(StoredFact {
+                    fact: Fact::Accepted(accepted),
+                    ..
+                })) => return accepted.worker_id != self.post.worker_id,
+                Ok(_) => return false,
+                Err(error @ FactError::Read { .. }) => {
+                    tracing::warn!(call_id = %call, %error, "who hosts the call is not known yet, looking again");
+                }
+                Err(_) => return false,
             }
         }
     }

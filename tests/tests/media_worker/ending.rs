@@ -1,9 +1,9 @@
 use anyhow::ensure;
 use callpulse_tests::eventually::eventually;
-use nats::command::{CallClosed, CloseCall, End};
+use nats::command::{CallClosed, CloseCall, End, OpenCall};
 use nats::event::{Source, TraceParent};
-use nats::fact::Ended;
-use nats::request::RefusalCode;
+use nats::fact::{Accepted, Ended};
+use nats::request::{CommandError, RefusalCode};
 use nats::storage::Storage;
 use nats::{EndReason, FactStore, Guard, Nats, NatsSettings, Role, Timestamp};
 
@@ -143,6 +143,39 @@ async fn a_call_that_somebody_has_ended_does_not_begin_after_it() {
     assert_eq!(closed.connected_at, None);
     assert_eq!(rig.stored(&parties).await, ["ended"]);
     assert_eq!(told.count("call_connected"), 0);
+}
+
+#[tokio::test]
+async fn a_room_for_a_call_that_another_worker_hosts_ends_nothing() {
+    let rig = Rig::start(&[("media_timeout_ms", "500")]).await;
+    let settings = NatsSettings {
+        url: rig.nats.url(),
+        ..NatsSettings::default()
+    };
+    let nats = Nats::connect(&settings, "", "test").await.unwrap();
+    let storage = Storage::open_when_available(&nats).await.unwrap();
+    let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
+    // The edge gave up waiting for this worker, asked another one, and took the room back before it was made.
+    let parties = crate::rig::some_parties();
+    let accepted = Accepted {
+        parties: parties.clone(),
+        accepted_at: Timestamp::now(),
+        worker_id: "mw-2".parse().unwrap(),
+    };
+    let trace = TraceParent::generate();
+    store.publish(&accepted.into(), Guard::First, trace).await.unwrap();
+    let open = OpenCall {
+        parties: parties.clone(),
+    };
+    rig.ask(&open).await.unwrap();
+    eventually("the room being given up", SOON, async || {
+        let error = rig.hang_up(&parties).await.err();
+        ensure!(matches!(&error, Some(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall));
+        Ok(())
+    })
+    .await
+    .unwrap();
+    assert_eq!(rig.stored(&parties).await, ["accepted"]);
 }
 
 #[tokio::test]
