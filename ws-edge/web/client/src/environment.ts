@@ -15,11 +15,15 @@ export const browser: Environment = {
     }
   },
   random: () => Math.random(),
-  onNetworkBack: (listener) => {
-    if (typeof globalThis.addEventListener !== 'function') {
-      return () => undefined;
-    }
-    globalThis.addEventListener('online', listener);
-    return () => globalThis.removeEventListener('online', listener);
-  },
+  onNetworkGone: (listener) => listen('offline', listener),
+  onNetworkBack: (listener) => listen('online', listener),
 };
+
+/** Of the window; outside of a browser there is none. */
+function listen(event: 'offline' | 'online', listener: () => void): () => void {
+  if (typeof globalThis.addEventListener !== 'function') {
+    return () => undefined;
+  }
+  globalThis.addEventListener(event, listener);
+  return () => globalThis.removeEventListener(event, listener);
+}

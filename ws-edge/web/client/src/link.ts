@@ -67,11 +67,17 @@ export class Link {
     this.#policy = { ...RECONNECT, ...options.reconnect };
     this.#log = options.logger;
     this.#token = options.token;
-    this.#stopListening = this.#environment.onNetworkBack(() => {
+    // A socket does not notice for minutes that its network is gone, and the next network is another one.
+    const stopGone = this.#environment.onNetworkGone(() => this.#drop('the network is gone'));
+    const stopBack = this.#environment.onNetworkBack(() => {
       if (this.#state === 'offline') {
         void this.#open();
       }
     });
+    this.#stopListening = () => {
+      stopGone();
+      stopBack();
+    };
   }
 
   get state(): LinkState {

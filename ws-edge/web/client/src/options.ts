@@ -39,6 +39,8 @@ export interface Environment {
   createDevice(): Promise<Device>;
   /** A number from 0 up to 1. */
   random(): number;
+  /** Calls when the network is gone, until the returned function is called. */
+  onNetworkGone(listener: () => void): () => void;
   /** Calls when the network is back, until the returned function is called. */
   onNetworkBack(listener: () => void): () => void;
 }

@@ -69,6 +69,23 @@ describe('the connection', () => {
     assert.equal(told.at(-1), 'down 150');
   });
 
+  test('is interrupted when the network is gone, though no socket says so', async () => {
+    let gone = (): void => undefined;
+    const onNetworkGone = (listener: () => void): (() => void) => {
+      gone = listener;
+      return () => undefined;
+    };
+    const { link, told, lines } = linked({ environment: { onNetworkGone } });
+    await settle();
+    last(lines).welcome();
+    gone();
+    assert.equal(link.state, 'offline');
+    assert.match(String(told.at(-1)), /^down /);
+    assert.notEqual(last(lines).closedWith, undefined);
+    gone();
+    assert.equal(told.filter((word) => word.startsWith('down')).length, 1, 'it is interrupted once');
+  });
+
   test('does not wait when the network is back', async () => {
     let back = (): void => undefined;
     const onNetworkBack = (listener: () => void): (() => void) => {
