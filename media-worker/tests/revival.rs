@@ -55,7 +55,7 @@ async fn calls_on(nats: &Nats, sfu: &Arc<Sfu>) -> Arc<Calls> {
     Calls::new(
         rules,
         Arc::clone(sfu),
-        Arc::new(Post::new(nats.clone(), facts, active, 1_000)),
+        Arc::new(Post::new(nats.clone(), facts, active, "mw_1".parse().unwrap(), 1_000)),
     )
 }
 
