@@ -276,6 +276,8 @@ export class Link {
       return;
     }
     this.#log?.debug('callpulse: interrupted', close.code, close.reason);
+    // An attempt that failed in time must not end the next one when its own time is over.
+    clearTimeout(this.#timer);
     this.#letGo(1000);
     if (this.#state === 'online' && Date.now() - this.#onlineSince >= STABLE_MS) {
       this.#attempt = 0;

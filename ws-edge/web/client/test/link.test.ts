@@ -106,6 +106,20 @@ describe('the connection', () => {
     assert.equal(link.state, 'online');
   });
 
+  test('keeps a connection that came after a failed attempt', async () => {
+    const { link, told, lines } = linked({ connectTimeoutMs: 1_000 });
+    await settle();
+    last(lines).break();
+    mock.timers.tick(600);
+    await settle();
+    assert.equal(lines.length, 2);
+    last(lines).welcome();
+    mock.timers.tick(5_000);
+    await settle();
+    assert.equal(link.state, 'online');
+    assert.equal(told.at(-1), 'up');
+  });
+
   test('gives up an attempt that hangs', async () => {
     const { told, lines } = linked({ connectTimeoutMs: 1_000 });
     await settle();
