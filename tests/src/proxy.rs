@@ -276,8 +276,10 @@ mod tests {
         said_back(&mut stream, b"before").await;
         let address = proxy.address();
         drop(proxy);
-        assert_eq!(timeout(SOON, stream.read(&mut [0; 8])).await.unwrap().unwrap(), 0);
-        timeout(SOON, ended.recv()).await.unwrap().unwrap().unwrap();
+        // In good manners or by a reset, as the tasks happen to be dropped.
+        let end = timeout(SOON, stream.read(&mut [0; 8])).await.unwrap();
+        assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
+        assert!(timeout(SOON, ended.recv()).await.unwrap().is_some());
         TcpStream::connect(address).await.unwrap_err();
     }
 }
