@@ -103,9 +103,11 @@ impl Facts {
     }
 
     async fn on(&self, filter: &str) -> Result<Vec<Fact>> {
-        timeout(READ_WITHIN, self.fetch(filter))
-            .await
-            .with_context(|| format!("reading {filter}"))?
+        // A consumer that was made this moment may not answer yet, on a cluster.
+        eventually(&format!("reading {filter}"), READ_WITHIN, async || {
+            self.fetch(filter).await
+        })
+        .await
     }
 
     async fn fetch(&self, filter: &str) -> Result<Vec<Fact>> {
