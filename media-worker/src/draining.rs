@@ -10,9 +10,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::calls::{self, Calls, Fate};
 
-/// Kept of the drain's time for storing the ends of the calls that are left, at most half of it. Hundreds of calls are
-/// thousands of writes, each on the disk before it is acknowledged.
-const RESERVE: Duration = Duration::from_secs(5);
+/// Kept of the drain's time for storing the ends of the calls that are left, at most two thirds of it. A cluster that lost
+/// its leader stores nothing for up to 10 s; and hundreds of calls are thousands of writes, each on the disk before it is
+/// acknowledged.
+const RESERVE: Duration = Duration::from_secs(12);
 /// Calls that are ended side by side.
 const SIDE_BY_SIDE: usize = 64;
 
@@ -31,7 +32,7 @@ pub async fn run(
     calls.drain();
     let mut count = calls.count();
     tracing::info!(calls = *count.borrow(), "draining");
-    let patience = timeout - RESERVE.min(timeout / 2);
+    let patience = timeout - RESERVE.min(timeout * 2 / 3);
     if tokio::time::timeout(patience, count.wait_for(|count| *count == 0))
         .await
         .is_err()

@@ -16,6 +16,8 @@ use crate::calls::{self, Calls};
 
 /// Calls that are looked up side by side after an absence.
 const SIDE_BY_SIDE: usize = 16;
+/// Until a call is looked up again that could not be.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Says every `interval` that the worker is alive, until `over`; at once when it begins to `stop`.
 ///
@@ -54,8 +56,8 @@ pub async fn run(
                 last_beat = sent_at;
                 if absence >= WORKER_TTL {
                     tracing::warn!(?absence, "counted as dead for a while: others may have ended calls");
-                    let calls = Arc::clone(&calls);
-                    tokio::spawn(async move { release_ended(&calls).await });
+                    let (calls, over) = (Arc::clone(&calls), over.clone());
+                    tokio::spawn(async move { over.run_until_cancelled(release_ended(&calls)).await });
                 }
             }
             Err(error) => tracing::warn!(%error, "a sign of life was not given"),
@@ -74,18 +76,23 @@ fn status(calls: &Calls, started_at: Timestamp) -> WorkerStatus {
     }
 }
 
-/// Stops the media of calls that somebody ended while this worker was thought dead.
+/// Stops the media of calls that somebody ended while this worker was thought dead. Asks until it knows: an absence often
+/// ends in the middle of an election.
 async fn release_ended(calls: &Calls) {
-    let facts = calls.post().facts();
     futures::stream::iter(calls.all())
         .for_each_concurrent(SIDE_BY_SIDE, |call| async move {
-            match facts.last(&call.parties.call_id, FactKind::Ended).await {
-                Ok(Some(_)) => {
-                    tracing::warn!(call_id = %call.parties.call_id, "was ended by somebody else meanwhile");
-                    calls::end(&call, None).await;
+            while calls.find(&call.parties.call_id).is_ok() {
+                match calls.post().facts().last(&call.parties.call_id, FactKind::Ended).await {
+                    Ok(None) => return,
+                    Ok(Some(_)) => {
+                        tracing::warn!(call_id = %call.parties.call_id, "was ended by somebody else meanwhile");
+                        return calls::end(&call, None).await;
+                    }
+                    Err(error) => {
+                        tracing::warn!(call_id = %call.parties.call_id, %error, "cannot tell yet if it was ended");
+                        tokio::time::sleep(ASK_AGAIN).await;
+                    }
                 }
-                Ok(None) => {}
-                Err(error) => tracing::warn!(call_id = %call.parties.call_id, %error, "cannot tell if it was ended"),
             }
         })
         .await;

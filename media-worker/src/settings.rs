@@ -17,6 +17,8 @@ const MEDIASOUP_WORKERS_MAX: u16 = 64;
 const ICE_CONSENT_TIMEOUT_S: std::ops::RangeInclusive<u8> = 10..=60;
 /// So many heartbeats fit into the time after which a worker counts as dead: one may be late, one may be lost.
 const HEARTBEATS_PER_TTL: u32 = 2;
+/// Longer than the other services' drain, for calls go on meanwhile; shorter than the 30 s that Kubernetes leaves a process.
+const DRAIN_TIMEOUT_MS: u64 = 25_000;
 
 /// The settings of a media-worker. Keys end in their unit.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,7 +82,10 @@ impl Default for Settings {
             heartbeat_interval_ms: 2_000,
             ice_consent_timeout_s: 30,
             outbox_capacity: 10_000,
-            shell: ShellSettings::with_ops_port(4012),
+            shell: ShellSettings {
+                drain_timeout_ms: DRAIN_TIMEOUT_MS,
+                ..ShellSettings::with_ops_port(4012)
+            },
         }
     }
 }

@@ -46,7 +46,7 @@ use crate::interrupt::interrupted;
 use crate::process;
 use crate::stack::{Stack, StackBuilder};
 use board::Board;
-use breaker::Breaker;
+use breaker::{Breaker, DRAIN};
 use client::Doors;
 use journal::Journal;
 use load::Load;
@@ -187,7 +187,8 @@ async fn start(options: &Options, folder: &Path) -> Result<Stack> {
         .set("ws-edge", "ring_timeout_ms", RING_TIMEOUT.as_millis())
         .set("media-worker", "media_timeout_ms", MEDIA_TIMEOUT.as_millis())
         .set("media-worker", "rtp_lost_after_ms", RTP_LOST_AFTER.as_millis())
-        .set("media-worker", "rtp_timeout_ms", RTP_TIMEOUT.as_millis());
+        .set("media-worker", "rtp_timeout_ms", RTP_TIMEOUT.as_millis())
+        .set("media-worker", "drain_timeout_ms", DRAIN.as_millis());
     if !options.single {
         builder = builder.cluster();
     }

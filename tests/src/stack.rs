@@ -18,6 +18,8 @@ const MEDIA_WORKER: &str = "media-worker";
 const WS_EDGE: &str = "ws-edge";
 const BILLING_TIMER: &str = "billing-timer";
 
+/// How long media-workers drain: who ends a stack does not want to wait for its calls.
+const DRAIN: Duration = Duration::from_secs(10);
 /// How long a service may take to drain and stop.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
@@ -231,7 +233,11 @@ impl StackBuilder {
         settings.push(("nats.replicas", nats.nodes().to_string()));
         settings.push(("ops.listen", any_port.to_owned()));
         match program {
-            MEDIA_WORKER => settings.extend([("worker_id", name.to_owned()), ("listen_ip", "127.0.0.1".to_owned())]),
+            MEDIA_WORKER => settings.extend([
+                ("worker_id", name.to_owned()),
+                ("listen_ip", "127.0.0.1".to_owned()),
+                ("drain_timeout_ms", DRAIN.as_millis().to_string()),
+            ]),
             WS_EDGE => settings.extend([
                 ("node_id", name.to_owned()),
                 ("listen", any_port.to_owned()),

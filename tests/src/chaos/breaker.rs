@@ -16,8 +16,10 @@ use crate::demo::screen::{Screen, Tone};
 use crate::process::Service;
 use crate::stack::Stack;
 
+/// How long media-workers drain: their calls go on for a third of it, the rest is for storing.
+pub const DRAIN: Duration = Duration::from_secs(18);
 /// How long an orderly stop may take: the services' own deadline, and some more.
-const STOP_WITHIN: Duration = Duration::from_secs(15);
+const STOP_WITHIN: Duration = DRAIN.saturating_add(Duration::from_secs(5));
 /// How often processes are looked after.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 

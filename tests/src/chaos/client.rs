@@ -29,6 +29,8 @@ const BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
 /// What a step fails with when its connection ends.
 const LOST: &str = "the connection was lost";
+/// What a step fails with that finds no connection.
+const AWAY: &str = "not connected";
 /// A connection lives no longer than the run.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
@@ -174,7 +176,7 @@ impl Client {
     /// # Errors
     /// What `work` fails with; that the connection has ended; that it took too long.
     pub async fn on_party<T>(&self, within: Duration, work: impl AsyncFnOnce(&Party) -> Result<T>) -> Result<T> {
-        let party = self.shared.party().clone().context("not connected")?;
+        let party = self.shared.party().clone().context(AWAY)?;
         let connection = self.view().connections;
         let mut view = self.shared.view.subscribe();
         let work = work(&party);
@@ -235,6 +237,10 @@ impl Shared {
     }
 
     fn note(&self, step: &'static str, began: SystemTime, failed: Option<&anyhow::Error>) {
+        // The outage is written down already, and ends with the next welcome; a step that is not taken again would not.
+        if failed.is_some_and(|error| error.to_string() == AWAY) {
+            return;
+        }
         let first_line = |error: &anyhow::Error| format!("{error:#}").lines().next().unwrap_or_default().to_owned();
         match failed {
             Some(_) => self.failed().insert(step),
@@ -364,4 +370,20 @@ pub fn is_of_state(error: &anyhow::Error) -> bool {
     let text = error.to_string();
     let codes = ["wrong_state", "unknown_call", "not_a_party"];
     codes.iter().any(|code| text.starts_with(code))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_step_without_a_connection_is_no_failure_beside_the_outage() {
+        let journal = Journal::default();
+        let client = Client::new(Role::User, "u".to_owned(), Doors::default(), journal.clone());
+        let error = client.ask("call_hangup", about("c")).await.unwrap_err();
+        assert_eq!(error.to_string(), AWAY);
+        client.note("join", SystemTime::now(), Some(&anyhow!("no room")));
+        let steps = journal.read(|entries| entries.attempts.iter().map(|it| it.step).collect::<BTreeSet<_>>());
+        assert!(steps.contains("join") && !steps.contains("call_hangup"), "{steps:?}");
+    }
 }
