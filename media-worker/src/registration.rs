@@ -34,7 +34,7 @@ pub async fn run(
     let started_at = Timestamp::now();
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut last_beat, mut told_stop) = (Instant::now(), false);
+    let (mut pulse, mut told_stop) = (Pulse::new(Instant::now()), false);
     loop {
         tokio::select! {
             () = over.cancelled() => return Ok(()),
@@ -48,12 +48,10 @@ pub async fn run(
         if !nats.link().borrow().up {
             continue;
         }
-        // Before it is sent: the entry lives from some moment after that, and may have expired before its successor came.
         let sent_at = Instant::now();
         match fleet.beat(&status(&calls, started_at)).await {
             Ok(()) => {
-                let absence = last_beat.elapsed();
-                last_beat = sent_at;
+                let absence = pulse.beat(sent_at, Instant::now());
                 if absence >= WORKER_TTL {
                     tracing::warn!(?absence, "counted as dead for a while: others may have ended calls");
                     let (calls, over) = (Arc::clone(&calls), over.clone());
@@ -62,6 +60,23 @@ pub async fn run(
             }
             Err(error) => tracing::warn!(%error, "a sign of life was not given"),
         }
+    }
+}
+
+/// When the worker was last heard of for sure.
+struct Pulse {
+    /// The last beat that was stored began to be sent. Its entry lives from some moment after that.
+    sent_at: Instant,
+}
+
+impl Pulse {
+    fn new(now: Instant) -> Self {
+        Self { sent_at: now }
+    }
+
+    /// A beat was sent and is stored: for how long there may have been no entry but the one before.
+    fn beat(&mut self, sent_at: Instant, stored_at: Instant) -> Duration {
+        stored_at - std::mem::replace(&mut self.sent_at, sent_at)
     }
 }
 
@@ -96,4 +111,20 @@ async fn release_ended(calls: &Calls) {
             }
         })
         .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_absence_counts_from_the_sending_of_one_beat_to_the_storing_of_the_next() {
+        let start = Instant::now();
+        let at = |seconds| start + Duration::from_secs(seconds);
+        let mut pulse = Pulse::new(start);
+        let beats = [(2, 2, 2), (4, 9, 7), (11, 11, 7), (13, 13, 2)];
+        for (sent, stored, absence) in beats {
+            assert_eq!(pulse.beat(at(sent), at(stored)), Duration::from_secs(absence));
+        }
+    }
 }

@@ -199,3 +199,23 @@ fn unreadable(error: &BucketError) {
     metrics::counter!("callpulse_ws_undecodable_total", "what" => "bucket").increment(1);
     tracing::error!(%error, "an entry cannot be read: somebody must look");
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_entry_is_unreadable_and_a_watch_is_lost() {
+        let unreadable = BucketError::Unreadable {
+            key: "call.c".to_owned(),
+            error: serde_json::from_str::<u8>("{").unwrap_err(),
+        };
+        // As the bucket's watcher reports a heartbeat that did not come.
+        let missed = BucketError::Unavailable {
+            key: "call.*".to_owned(),
+            reason: "missed idle heartbeat".to_owned(),
+        };
+        assert!(!is_lost(&unreadable));
+        assert!(is_lost(&missed));
+    }
+}

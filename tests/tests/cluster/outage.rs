@@ -1,5 +1,7 @@
 //! All servers are away for a while, and what they kept for us is gone.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream;
 use callpulse_tests::caller::Caller;
@@ -14,6 +16,10 @@ use crate::scene::{SOON, facts, hang_up, more_ticks, spoken, turn, two_of_each, 
 /// "Minutes", in packets: 50 a second.
 const LONG: u64 = 10 * 50;
 const CONSUMER: &str = "billing-timer";
+/// How long an edge waits for JetStream in one attempt to say where a party stands.
+const STORAGE_TIMEOUT: Duration = Duration::from_millis(250);
+/// More than somebody who is impatient would make.
+const MANY_ATTEMPTS: u32 = 30;
 
 #[tokio::test]
 async fn a_call_that_connects_while_all_servers_are_dead_is_stored_as_it_was() -> Result<()> {
@@ -47,6 +53,44 @@ async fn a_call_that_connects_while_all_servers_are_dead_is_stored_as_it_was() -
     );
     stack.ready().await?;
     stack.nats.settled().await
+}
+
+#[tokio::test]
+async fn parties_are_told_where_they_stand_however_long_the_servers_cannot_agree() -> Result<()> {
+    let _turn = turn().await?;
+    let mut stack = two_of_each()
+        .workers(0)
+        .timers(0)
+        .edges(1)
+        .set("ws-edge", "storage_timeout_ms", STORAGE_TIMEOUT.as_millis())
+        .start()
+        .await?;
+    let call = Conversation::ringing(Pair::across(&stack)?).await?;
+    stack.nats.kill()?;
+    // One of three can carry messages, and knows nothing for sure.
+    stack.nats.restart_node(0).await?;
+    let edge = stack.edges.first().context("no edge")?;
+    eventually("the edge being connected again", SOON, async || {
+        let (_, readiness) = edge.ops("/readyz").await?;
+        let readiness: serde_json::Value = serde_json::from_str(&readiness)?;
+        let up = readiness.pointer("/conditions/nats").and_then(serde_json::Value::as_bool);
+        ensure!(up == Some(true), "{readiness}");
+        Ok(())
+    })
+    .await?;
+    tokio::time::sleep(STORAGE_TIMEOUT * MANY_ATTEMPTS).await;
+    for party in call.parties() {
+        ensure!(party.received_of("snapshot").is_empty(), "told what nobody can know");
+    }
+    for node in 1..stack.nats.nodes() {
+        stack.nats.restart_node(node).await?;
+    }
+    for party in call.parties() {
+        let snapshot = party.expect_notice_within("snapshot", SOON).await?;
+        let about = snapshot.payload().pointer("/activeCall/callId").cloned();
+        ensure!(about == Some(call.call_id.as_str().into()), "{snapshot:?}");
+    }
+    Ok(())
 }
 
 /// Somebody deletes what the facts are delivered by. The next one must be delivered all the same.

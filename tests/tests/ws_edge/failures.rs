@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context;
 use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::Facts;
@@ -13,6 +14,10 @@ use crate::common::{edges, ended, names, pair, welcomed};
 const SOON: Duration = Duration::from_secs(10);
 /// A worker's entry expires after 6 s; then there is the grace.
 const WORKER_LOST_WITHIN: Duration = Duration::from_secs(25);
+/// The server pings its clients every 3 s and gives one up that left two pings unanswered.
+const UNHEARD_WITHIN: Duration = Duration::from_secs(25);
+/// By chance alone, once in 16,384 times.
+const IN_A_ROW: usize = 14;
 
 #[tokio::test]
 async fn another_edge_ends_what_a_dead_one_left_ringing() {
@@ -125,6 +130,56 @@ async fn a_worker_started_anew_under_its_name_does_not_have_its_old_calls() {
     let stored = facts.expect(&call.call_id, "ended", WORKER_LOST_WITHIN).await.unwrap();
     assert_eq!(stored.text("reason").unwrap(), "worker_lost");
     assert!(stored.time("endedAt").unwrap() <= killed_at, "{stored:?}");
+}
+
+#[tokio::test]
+async fn minutes_stored_after_a_worker_was_replaced_are_no_sign_of_its_life() {
+    let mut stack = edges(1)
+        .timers(1)
+        .set("billing-timer", "tick_interval_ms", 300)
+        .start()
+        .await
+        .unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    stack.edges[0].kill().unwrap();
+    stack.workers[0].restart().await.unwrap();
+    let replaced_at = chrono::Utc::now();
+    let ticked_until = eventually("minutes of a call without a worker", SOON, async || {
+        let stored = facts.of_call(&call.call_id).await?;
+        let last = stored.last().filter(|fact| fact.name == "tick");
+        let last = last.context("no tick")?.time("occurredAt")?;
+        anyhow::ensure!(last > replaced_at, "the last at {last}");
+        Ok(last)
+    })
+    .await
+    .unwrap();
+    // This one has never seen the worker that is gone.
+    stack.edges[0].restart().await.unwrap();
+    let stored = facts.expect(&call.call_id, "ended", WORKER_LOST_WITHIN).await.unwrap();
+    assert_eq!(stored.text("reason").unwrap(), "worker_lost");
+    let ended_at = stored.time("endedAt").unwrap();
+    assert!(ended_at <= replaced_at && replaced_at < ticked_until, "{stored:?}");
+    let settled = facts.expect(&call.call_id, "settled", SOON).await.unwrap();
+    assert!(settled.payload["overTicks"].as_u64() > Some(0), "{settled:?}");
+}
+
+#[tokio::test]
+async fn a_frozen_edge_gets_no_share_of_the_commands_for_long() {
+    let stack = edges(2).workers(0).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    stack.edges[0].freeze().unwrap();
+    // Which of both gets a command is chance: so many in a row are answered only if there is one left.
+    eventually("every command being answered", UNHEARD_WITHIN, async || {
+        for _ in 0..IN_A_ROW {
+            let command = facts.client().request("cmd.call.call_1.terminate", "{}".into());
+            tokio::time::timeout(Duration::from_secs(1), command).await??;
+        }
+        Ok(())
+    })
+    .await
+    .unwrap();
+    stack.edges[0].thaw().unwrap();
 }
 
 #[tokio::test]

@@ -1,10 +1,10 @@
 /** The operations page: its head, the fleet, the calls; a timeline over all of it. Drawn at most once a frame. */
 
 import { button, el, setAttribute, setText, show } from '../../page/src/dom.ts';
-import { setLanguage, setTheme, storedLanguage, storedTheme, THEMES } from '../../page/src/preferences.ts';
+import { Head } from '../../page/src/head.ts';
 import { Feed, type Link } from './feed.ts';
 import { Model } from './model.ts';
-import { speaker } from './strings.ts';
+import { type Say, speaker } from './strings.ts';
 import { ServerClock, timeOfDay } from './time.ts';
 import { Calls } from './view/calls.ts';
 import { Fleet } from './view/fleet.ts';
@@ -16,8 +16,6 @@ import type { Message } from './wire.ts';
 const CLOCK_MS = 500;
 const KEPT_TOKEN = 'callpulse.ops.token';
 
-let language = storedLanguage();
-let text = speaker(language);
 let link: Link = 'connecting';
 let feed: Feed | null = null;
 let isDrawing = false;
@@ -25,26 +23,16 @@ let isDrawing = false;
 const model = new Model();
 const clock = new ServerClock();
 
-const tagline = el('p');
 const status = el('p', { class: 'link', role: 'status', 'data-testid': 'link' });
 const banner = el('p', { class: 'note banner', role: 'alert', 'data-testid': 'banner' });
-const languageChoice = button('language', 'small', () => {
-  language = language === 'en' ? 'ja' : 'en';
-  text = speaker(language);
-  setLanguage(language);
-  draw();
-});
-const themeChoice = button('theme', 'small', () => {
-  setTheme(THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length] ?? 'system');
-  draw();
-});
 const leave = button('leave', 'small', () => {
   signOut();
 });
+const head = new Head(draw, { status, after: [leave] });
 const timeline = new TimelineView(
   (callId) => (feed === null ? Promise.reject(new Error('offline')) : feed.timeline(callId)),
-  text,
-  language,
+  speaker(head.language),
+  head.language,
 );
 const fleet = new Fleet(model);
 const calls = new Calls(model, draw, (callId) => void timeline.open(callId));
@@ -53,18 +41,7 @@ const keys = el('p');
 const content = el('main', { class: 'watch' }, banner, fleet.element, calls.element, timeline.opener);
 
 document.body.append(
-  el(
-    'header',
-    { class: 'top' },
-    el(
-      'div',
-      { class: 'brand' },
-      el('img', { src: '/assets/icon.svg', alt: '', width: '32', height: '32' }),
-      el('div', {}, el('h1', {}, 'callpulse'), tagline),
-    ),
-    status,
-    el('div', { class: 'choices' }, themeChoice, languageChoice, leave),
-  ),
+  head.element,
   content,
   signIn.element,
   el('footer', { class: 'foot' }, keys),
@@ -122,17 +99,11 @@ function draw(): void {
 
 function render(): void {
   const now = clock.at(Date.now());
+  const { language } = head;
+  const text = speaker(language);
   const isIn = feed !== null;
   calls.look();
-  setAttribute(document.documentElement, 'lang', language);
-  if (document.title !== text('page.title')) {
-    document.title = text('page.title');
-  }
-  setText(tagline, text('page.tagline'));
-  setText(languageChoice, text('page.language'));
-  setAttribute(languageChoice, 'lang', language === 'en' ? 'ja' : 'en');
-  setAttribute(languageChoice, 'title', text('page.language.hint'));
-  setText(themeChoice, text(`page.theme.${storedTheme()}`));
+  head.render(text);
   setText(leave, text('page.leave'));
   setText(keys, `${text('page.keys')}: ${text('page.keys.list')}`);
   show(leave, isIn);
@@ -144,7 +115,7 @@ function render(): void {
   if (!isIn) {
     return;
   }
-  const trouble = troubleText();
+  const trouble = troubleText(text);
   const isOpen = link === 'open';
   setText(
     status,
@@ -159,7 +130,7 @@ function render(): void {
   calls.render({ text, language, now });
 }
 
-function troubleText(): string | null {
+function troubleText(text: Say): string | null {
   if (link === 'lost' || link === 'refused') {
     return text(`link.${link}`);
   }

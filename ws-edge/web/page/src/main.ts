@@ -2,16 +2,9 @@
 
 import { readAddress } from './address.ts';
 import { button, el, setText } from './dom.ts';
+import { Head } from './head.ts';
 import { listenToKeys } from './keys.ts';
-import {
-  setLanguage,
-  setRingSound,
-  setTheme,
-  storedLanguage,
-  storedRingSound,
-  storedTheme,
-  THEMES,
-} from './preferences.ts';
+import { setRingSound, storedRingSound } from './preferences.ts';
 import { type Page, Side } from './side.ts';
 import { readClaims } from './token.ts';
 import { speaker } from './words.ts';
@@ -21,8 +14,14 @@ const LOOK_MS = 200;
 /** Whom a user calls who knows of nobody: the otomo of the development tokens. */
 const SOMEBODY = 'otomo_777';
 
-let language = storedLanguage();
 let isRingAudible = storedRingSound();
+
+const ringChoice = button('ring-sound', 'small', () => {
+  isRingAudible = !isRingAudible;
+  setRingSound(isRingAudible);
+  render();
+});
+const head = new Head(render, { before: [ringChoice] });
 
 const address = readAddress(location.search, location.hash);
 forgetTokens();
@@ -30,7 +29,7 @@ forgetTokens();
 const socketUrl = new URL('/ws', location.href);
 socketUrl.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
 socketUrl.search = socketUrl.hash = '';
-const page: Page = { socketUrl: String(socketUrl), language: () => language, isRingAudible: () => isRingAudible };
+const page: Page = { socketUrl: String(socketUrl), language: () => head.language, isRingAudible: () => isRingAudible };
 
 const otomo = readClaims(address.tokens.otomo ?? '')?.sub;
 const sides = new Map(
@@ -45,36 +44,11 @@ const sides = new Map(
   ]),
 );
 
-const tagline = el('p');
-const languageChoice = button('language', 'small', () => {
-  language = language === 'en' ? 'ja' : 'en';
-  setLanguage(language);
-  render();
-});
-const themeChoice = button('theme', 'small', () => {
-  setTheme(THEMES[(THEMES.indexOf(storedTheme()) + 1) % THEMES.length] ?? 'system');
-  render();
-});
-const ringChoice = button('ring-sound', 'small', () => {
-  isRingAudible = !isRingAudible;
-  setRingSound(isRingAudible);
-  render();
-});
 const keysTitle = el('summary');
 const keys = (['tab', 'enter', 'escape', 'mute'] as const).map((key) => ({ key, element: el('li') }));
 
 document.body.append(
-  el(
-    'header',
-    { class: 'top' },
-    el(
-      'div',
-      { class: 'brand' },
-      el('img', { src: '/assets/icon.svg', alt: '', width: '32', height: '32' }),
-      el('div', {}, el('h1', {}, 'callpulse'), tagline),
-    ),
-    el('div', { class: 'choices' }, ringChoice, themeChoice, languageChoice),
-  ),
+  head.element,
   el(
     'main',
     { class: 'sides', 'data-count': String(sides.size) },
@@ -88,14 +62,8 @@ document.body.append(
 );
 
 function render(): void {
-  const text = speaker(language);
-  document.documentElement.lang = language;
-  document.title = text('page.title');
-  setText(tagline, text('page.tagline'));
-  setText(languageChoice, text('page.language'));
-  languageChoice.lang = language === 'en' ? 'ja' : 'en';
-  languageChoice.title = text('page.language.hint');
-  setText(themeChoice, text(`page.theme.${storedTheme()}`));
+  const text = speaker(head.language);
+  head.render(text);
   setText(ringChoice, text(isRingAudible ? 'page.ring.on' : 'page.ring.off'));
   ringChoice.setAttribute('aria-pressed', String(isRingAudible));
   setText(keysTitle, text('page.keys'));

@@ -1,0 +1,147 @@
+//! Commands and their replies.
+
+use nats::command::*;
+use nats::fact::EndReason;
+use serde_json::json;
+
+use crate::golden::Golden;
+use crate::values::{asker, call, connected_at, ended_at, parties};
+
+#[test]
+fn commands() {
+    let mut golden = Golden::default();
+    let names = [
+        golden.operation(
+            &OpenCall { parties: parties() },
+            &CallOpened {
+                media_deadline: ended_at(),
+            },
+        ),
+        golden.operation(
+            &GetCapabilities { asker: asker() },
+            &Capabilities {
+                rtp_capabilities: json!({ "codecs": [], "headerExtensions": [] }),
+            },
+        ),
+        golden.operation(
+            &CreateTransport {
+                asker: asker(),
+                direction: Direction::Send,
+            },
+            &TransportCreated {
+                id: "t1".to_owned(),
+                ice_parameters: json!({ "usernameFragment": "u", "password": "p", "iceLite": true }),
+                ice_candidates: json!([{ "address": "127.0.0.1", "ip": "127.0.0.1" }]),
+                dtls_parameters: json!({ "role": "auto", "fingerprints": [] }),
+            },
+        ),
+        golden.operation(
+            &ConnectTransport {
+                asker: asker(),
+                transport_id: "t1".to_owned(),
+                dtls_parameters: json!({ "role": "client", "fingerprints": [] }),
+            },
+            &Done {},
+        ),
+        golden.operation(
+            &Produce {
+                asker: asker(),
+                transport_id: "t1".to_owned(),
+                kind: "audio".to_owned(),
+                rtp_parameters: json!({ "codecs": [] }),
+            },
+            &Produced {
+                producer_id: "p1".to_owned(),
+            },
+        ),
+        golden.operation(
+            &Consume {
+                asker: asker(),
+                transport_id: "t2".to_owned(),
+                rtp_capabilities: json!({ "codecs": [] }),
+            },
+            &Consumed {
+                consumer_id: "c1".to_owned(),
+                producer_id: "p1".to_owned(),
+                kind: "audio".to_owned(),
+                rtp_parameters: json!({ "codecs": [] }),
+            },
+        ),
+        golden.operation(
+            &ResumeConsumer {
+                asker: asker(),
+                consumer_id: "c1".to_owned(),
+            },
+            &Done {},
+        ),
+        golden.operation(
+            &CloseCall {
+                call_id: call(),
+                end: Some(End {
+                    reason: EndReason::Hangup,
+                    by: "user".to_owned(),
+                }),
+            },
+            &CallClosed {
+                ended_at: Some(ended_at()),
+                connected_at: Some(connected_at()),
+            },
+        ),
+        golden.operation(
+            &ReportCalls {
+                limit: 500,
+                after: Some("call_0".parse().unwrap()),
+            },
+            &CallsReported {
+                calls: vec![CallMedia {
+                    call_id: call(),
+                    user: Some(PartyMedia {
+                        last_rtp_at: connected_at(),
+                        lost: false,
+                        packets: 50,
+                    }),
+                    otomo: None,
+                }],
+                more: false,
+            },
+        ),
+    ];
+    assert_eq!(names, MEDIA_OPERATIONS, "every operation");
+
+    golden.value(
+        "command.close_call.request.unaccepted",
+        &CloseCall {
+            call_id: call(),
+            end: None,
+        },
+    );
+    golden.value(
+        "command.close_call.reply.unaccepted",
+        &CallClosed {
+            ended_at: None,
+            connected_at: None,
+        },
+    );
+    golden.value(
+        "command.terminate.request",
+        &Terminate {
+            reason: EndReason::MaxDuration,
+            by: "wallet".to_owned(),
+        },
+    );
+    golden.value("command.report_edge.request", &ReportEdge {});
+    golden.value(
+        "command.report_edge.reply",
+        &EdgeReported {
+            node_id: "edge_1".parse().unwrap(),
+            sockets: 7,
+            operators: 1,
+            at: ended_at(),
+            started_at: connected_at(),
+        },
+    );
+    golden.complete("command.");
+
+    let brief: Terminate = serde_json::from_str(r#"{"by":"wallet"}"#).unwrap();
+    assert_eq!(brief.reason, EndReason::Terminated);
+}

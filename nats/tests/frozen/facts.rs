@@ -1,0 +1,149 @@
+//! Facts, and why calls end.
+
+use nats::fact::*;
+use nats::{FactKind, Role};
+
+use crate::golden::Golden;
+use crate::values::{connected_at, ended_at, parties, time, worker};
+
+#[test]
+fn facts() {
+    let mut golden = Golden::default();
+    let kinds = [
+        golden.fact(
+            "requested",
+            Requested {
+                parties: parties(),
+                requested_at: time("2025-01-15T12:02:00.000Z"),
+            },
+        ),
+        golden.fact(
+            "accepted",
+            Accepted {
+                parties: parties(),
+                accepted_at: time("2025-01-15T12:02:10.500Z"),
+                worker_id: worker(),
+            },
+        ),
+        golden.fact(
+            "rtp_detected",
+            RtpDetected {
+                parties: parties(),
+                connected_at: connected_at(),
+                method: Method::SfuRtpDetected,
+                detected_from: Role::User,
+                worker_id: worker(),
+                producer_id: "0a1b2c3d-0000-4000-8000-000000000001".to_owned(),
+                ssrc: 3_735_928_559,
+            },
+        ),
+        golden.fact(
+            "rtp_lost",
+            RtpLost {
+                parties: parties(),
+                party: Role::Otomo,
+                last_rtp_at: time("2025-01-15T12:03:00.250Z"),
+                gap_ms: 5_000,
+            },
+        ),
+        golden.fact(
+            "rtp_resumed",
+            RtpResumed {
+                parties: parties(),
+                party: Role::Otomo,
+                at: time("2025-01-15T12:03:07.250Z"),
+                gap_ms: 7_000,
+            },
+        ),
+        golden.fact(
+            "tick",
+            Tick {
+                parties: parties(),
+                minute: 1,
+                at: time("2025-01-15T12:03:15.123Z"),
+                connected_at: connected_at(),
+            },
+        ),
+        golden.fact(
+            "ended",
+            Ended {
+                parties: parties(),
+                ended_at: ended_at(),
+                reason: EndReason::Hangup,
+                by: "user".to_owned(),
+                connected_at: Some(connected_at()),
+            },
+        ),
+        golden.fact(
+            "settled",
+            Settled {
+                parties: parties(),
+                connected_at: Some(connected_at()),
+                ended_at: ended_at(),
+                duration_ms: 149_877,
+                ticks: 2,
+                over_ticks: 0,
+                billed_minutes: 2,
+                reason: EndReason::Hangup,
+            },
+        ),
+    ];
+    assert_eq!(kinds, FactKind::ALL, "every kind of fact, in the order of a call");
+
+    golden.fact(
+        "ended.never_connected",
+        Ended {
+            parties: parties(),
+            ended_at: ended_at(),
+            reason: EndReason::NoAnswer,
+            by: "edge_1".to_owned(),
+            connected_at: None,
+        },
+    );
+    golden.fact(
+        "settled.never_connected",
+        Settled {
+            parties: parties(),
+            connected_at: None,
+            ended_at: ended_at(),
+            duration_ms: 0,
+            ticks: 0,
+            over_ticks: 0,
+            billed_minutes: 0,
+            reason: EndReason::NoAnswer,
+        },
+    );
+    golden.fact(
+        "settled.over_ticks",
+        Settled {
+            parties: parties(),
+            connected_at: Some(connected_at()),
+            ended_at: ended_at(),
+            duration_ms: 149_877,
+            ticks: 2,
+            over_ticks: 1,
+            billed_minutes: 3,
+            reason: EndReason::RtpTimeout,
+        },
+    );
+    golden.complete("fact.");
+}
+
+#[test]
+fn reasons_of_an_end() {
+    let mut golden = Golden::default();
+    let all = [
+        EndReason::Hangup,
+        EndReason::Rejected,
+        EndReason::Cancelled,
+        EndReason::NoAnswer,
+        EndReason::MediaTimeout,
+        EndReason::RtpTimeout,
+        EndReason::WorkerLost,
+        EndReason::WorkerShutdown,
+        EndReason::MaxDuration,
+        EndReason::Terminated,
+    ];
+    golden.value("reasons", &all.to_vec());
+    golden.complete("reasons");
+}

@@ -1,0 +1,28 @@
+//! What readers take.
+
+use nats::Fact;
+use nats::fact::DecodeError;
+
+#[test]
+fn readers_ignore_what_they_do_not_know_and_refuse_what_contradicts_itself() {
+    let later =
+        r#"{"callId":"c","userId":"u","otomoId":"o","requestedAt":"2025-01-15T12:02:00.000Z","addedLater":{"x":1}}"#;
+    assert!(Fact::decode("call.c.requested", later.as_bytes()).is_ok());
+    assert!(matches!(
+        Fact::decode("call.other.requested", later.as_bytes()),
+        Err(DecodeError::OtherCall { .. })
+    ));
+    assert!(matches!(
+        Fact::decode("call.c.accepted", later.as_bytes()),
+        Err(DecodeError::Payload { .. })
+    ));
+    assert!(matches!(
+        Fact::decode("call.c.unheard_of", later.as_bytes()),
+        Err(DecodeError::Subject(_))
+    ));
+    let injected = later.replace(r#""userId":"u""#, r#""userId":"u.>""#);
+    assert!(matches!(
+        Fact::decode("call.c.requested", injected.as_bytes()),
+        Err(DecodeError::Payload { .. })
+    ));
+}

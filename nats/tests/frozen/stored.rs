@@ -1,0 +1,81 @@
+//! What buckets hold.
+
+use nats::active_calls::{Acceptance, ActiveCall};
+use nats::billing_book::{BillingEnd, BillingEntry};
+use nats::fact::EndReason;
+use nats::fleet::WorkerStatus;
+use nats::leases::{Instance, Lease, Partition};
+
+use crate::golden::Golden;
+use crate::values::{connected_at, ended_at, parties, time, trace, worker};
+
+#[test]
+fn stored_values() {
+    let mut golden = Golden::default();
+    golden.value(
+        "bucket.media_workers",
+        &WorkerStatus {
+            worker_id: worker(),
+            calls: 3,
+            capacity: 100,
+            draining: false,
+            at: ended_at(),
+            started_at: connected_at(),
+        },
+    );
+    golden.value(
+        "bucket.active_calls",
+        &ActiveCall {
+            parties: parties(),
+            node_id: "edge_1".parse().unwrap(),
+            requested_at: time("2025-01-15T12:02:00.000Z"),
+            ring_deadline: time("2025-01-15T12:02:30.000Z"),
+            accepted: Some(Acceptance {
+                accepted_at: time("2025-01-15T12:02:10.500Z"),
+                worker_id: worker(),
+                media_deadline: time("2025-01-15T12:02:40.500Z"),
+            }),
+            traceparent: trace(),
+        },
+    );
+    golden.value(
+        "bucket.billing_active",
+        &BillingEntry {
+            parties: parties(),
+            connected_at: Some(connected_at()),
+            end: Some(BillingEnd {
+                ended_at: ended_at(),
+                reason: EndReason::Hangup,
+            }),
+            traceparent: trace(),
+        },
+    );
+    golden.value(
+        "bucket.billing_leases.instance",
+        &Instance {
+            instance_id: "billing_1".parse().unwrap(),
+            at: ended_at(),
+        },
+    );
+    golden.value(
+        "bucket.billing_leases.partition",
+        &Lease {
+            instance_id: "billing_1".parse().unwrap(),
+            since: connected_at(),
+        },
+    );
+    golden.complete("bucket.");
+}
+
+/// Instances of different versions must agree on which calls are whose.
+#[test]
+fn partitions_of_calls() {
+    for (call, partition) in [
+        ("call_abc123", 48),
+        ("call_01941f297c007b2a8f0d3c6a5e4b2d10", 14),
+        ("A", 32),
+        ("-_", 34),
+    ] {
+        assert_eq!(Partition::of(&call.parse().unwrap()).number(), partition, "{call}");
+    }
+}
