@@ -41,6 +41,9 @@ const MAX_CLOSINGS: usize = 64;
 const MAX_ASKS: usize = 16;
 /// The wall clock is looked at this often, whatever the timer says.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
+/// Ticks that were refused wait no longer than this: what they contradict is read back meanwhile, so the next attempt is another.
+/// When hundreds of calls end at once, many are refused, and that is no reason to be slow.
+const REFUSED_DELAY_MAX: Duration = Duration::from_millis(250);
 /// A position that could not be read is tried again after this long …
 const REREAD_DELAY: Duration = Duration::from_secs(1);
 /// … and after this long if what is stored cannot be understood.
@@ -66,9 +69,9 @@ struct Work {
 }
 
 /// When the next batch may be sent, after one that was not stored.
-#[derive(Default)]
 struct Pace {
-    backoff: Backoff,
+    unanswered: Backoff,
+    refused: Backoff,
     not_before: Option<Instant>,
     suspects_not_before: Option<Instant>,
 }
@@ -79,15 +82,26 @@ struct Pause {
     suspects: Option<Duration>,
 }
 
+impl Default for Pace {
+    fn default() -> Self {
+        Self {
+            unanswered: Backoff::default(),
+            refused: Backoff::up_to(REFUSED_DELAY_MAX),
+            not_before: None,
+            suspects_not_before: None,
+        }
+    }
+}
+
 impl Pace {
     /// A server that does not answer is spared all batches; one that refuses some calls' ticks shall have the others' at once.
     fn slow_down(&mut self, why: NotWritten, clock: &dyn Clock) {
-        self.backoff.fail();
-        let until = Some(clock.instant() + self.backoff.delay(clock));
-        match why {
-            NotWritten::Unanswered => self.not_before = until,
-            NotWritten::Refused => self.suspects_not_before = until,
-        }
+        let (backoff, not_before) = match why {
+            NotWritten::Unanswered => (&mut self.unanswered, &mut self.not_before),
+            NotWritten::Refused => (&mut self.refused, &mut self.suspects_not_before),
+        };
+        backoff.fail();
+        *not_before = Some(clock.instant() + backoff.delay(clock));
     }
 
     fn pause(&self, now: Instant) -> Pause {
@@ -259,5 +273,24 @@ fn note_closing(ledger: &mut Ledger, ticket: &Ticket, closed: Closed, now: Times
         Closed::Outdated(Standing { connected_at, position }) => ledger.outdated(ticket, connected_at, position, now),
         Closed::Changed(entry) => ledger.changed(ticket, entry, now),
         Closed::Stuck => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use nats::clock::SystemClock;
+
+    use super::*;
+
+    #[test]
+    fn refusals_hold_up_only_what_was_refused_and_not_for_long() {
+        let mut pace = Pace::default();
+        (0..100).for_each(|_| pace.slow_down(NotWritten::Refused, &SystemClock));
+        let pause = pace.pause(SystemClock.instant());
+        assert!(pause.all.is_none());
+        assert!(pause.suspects.is_some_and(|pause| pause <= REFUSED_DELAY_MAX));
+        (0..100).for_each(|_| pace.slow_down(NotWritten::Unanswered, &SystemClock));
+        let pause = pace.pause(SystemClock.instant());
+        assert!(pause.all.is_some_and(|pause| pause > REFUSED_DELAY_MAX));
     }
 }

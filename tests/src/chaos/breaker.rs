@@ -46,6 +46,7 @@ struct Open {
     /// The server that it really was, where the plan said "the leader".
     index: usize,
     id: FaultId,
+    mend_at: Instant,
 }
 
 impl Breaker {
@@ -80,20 +81,21 @@ impl Breaker {
         &self.usage
     }
 
-    /// Strikes and mends by the schedule until `until`; then everything is mended.
+    /// Strikes and mends by the schedule until `until`, and as much longer as mending took; then everything is mended.
     ///
     /// # Errors
     /// When something cannot be broken or mended, which is a fault of the harness or of a service that does not start.
     pub async fn run(&mut self, schedule: &[Planned], until: Duration) -> Result<()> {
         let started = Instant::now();
+        // What a mending took longer than planned, as an election does: the pauses after it shall stay as long.
+        let mut delay = Duration::ZERO;
         let mut ahead = schedule.iter().copied().peekable();
         let mut open: Vec<Open> = Vec::new();
         let mut next_look = started;
         loop {
-            let mend_at = |open: &Open| started + open.planned.at + open.planned.lasts;
-            let next_mend = open.iter().map(mend_at).min();
-            let next_strike = ahead.peek().map(|planned| started + planned.at);
-            let over = started + until;
+            let next_mend = open.iter().map(|open| open.mend_at).min();
+            let next_strike = ahead.peek().map(|planned| started + planned.at + delay);
+            let over = started + until + delay;
             let next = [next_mend, next_strike, Some(next_look), Some(over)];
             let next = next.into_iter().flatten().min().unwrap_or(over);
             sleep_until(next).await;
@@ -104,9 +106,10 @@ impl Breaker {
                 }
                 return Ok(());
             }
-            if let Some(place) = open.iter().position(|open| mend_at(open) <= now) {
+            if let Some(place) = open.iter().position(|open| open.mend_at <= now) {
                 let fault = open.swap_remove(place);
                 self.mend(&fault).await?;
+                delay += fault.mend_at.elapsed();
             } else if next_strike.is_some_and(|at| at <= now) {
                 if let Some(planned) = ahead.next() {
                     open.push(self.strike(planned).await?);
@@ -171,7 +174,12 @@ impl Breaker {
             (_, Harm::Cut) => self.stack.links(&target)?.cut(),
             (_, Harm::Stall) => self.stack.links(&target)?.stall(),
         }
-        Ok(Open { planned, index, id })
+        Ok(Open {
+            planned,
+            index,
+            id,
+            mend_at: Instant::now() + planned.lasts,
+        })
     }
 
     async fn mend(&mut self, open: &Open) -> Result<()> {

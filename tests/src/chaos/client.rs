@@ -246,13 +246,15 @@ impl Shared {
             Some(_) => self.failed().insert(step),
             None => self.failed().remove(step),
         };
+        let now = SystemTime::now();
         // What the loss of the connection broke was well until then.
         let broken = failed.is_some_and(|error| {
             let text = error.to_string();
             text.contains(LOST) || text.contains("can no longer come")
         });
         self.journal.attempt(Attempt {
-            at: if broken { SystemTime::now() } else { began },
+            began: if broken { now } else { began },
+            at: now,
             party: self.name.clone(),
             step,
             failed: failed.map(first_line),

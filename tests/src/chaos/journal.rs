@@ -44,6 +44,8 @@ pub struct Outage {
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// When it began.
+    pub began: SystemTime,
+    /// When it was over.
     pub at: SystemTime,
     /// Whose step it was.
     pub party: String,

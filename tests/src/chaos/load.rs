@@ -6,7 +6,7 @@ use std::time::Duration;
 use async_nats::jetstream;
 use nats::storage;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::board::{Board, Doing};
@@ -27,30 +27,43 @@ const ASKED_WITHIN: Duration = Duration::from_millis(500);
 pub struct Load {
     slots: Vec<Arc<Slot>>,
     running: JoinSet<()>,
-    stop: CancellationToken,
+    /// One for each pair.
+    stops: Vec<CancellationToken>,
+    /// How long it takes from one pair's stop to the next one's.
+    pause: Duration,
 }
 
 impl Load {
     /// Everybody begins.
     #[must_use]
     pub fn start(options: &Options, seed: u64, doors: &Doors, journal: &Journal, board: &Board) -> Self {
-        let stop = CancellationToken::new();
+        let stops: Vec<_> = (0..options.slots()).map(|_| CancellationToken::new()).collect();
         let mut running = JoinSet::new();
         let slots: Vec<Arc<Slot>> = (0..options.slots())
             .map(|number| Arc::new(Slot::new(number, doors, journal, board)))
             .collect();
         let (talk, full_after) = (Duration::from_secs(options.talk), options.full_after());
-        for (number, slot) in slots.iter().enumerate() {
+        for (number, (slot, stop)) in slots.iter().zip(&stops).enumerate() {
             let (slot, stop) = (Arc::clone(slot), stop.clone());
             let first = full_after.mul_f64(number as f64 / options.slots().max(1) as f64);
             running.spawn(async move { slot.run(seed, talk, first, &stop).await });
         }
-        Self { slots, running, stop }
+        let pause = full_after.div_f64(options.slots().max(1) as f64);
+        Self {
+            slots,
+            running,
+            stops,
+            pause,
+        }
     }
 
-    /// No more calls: returns when the last one is over for both of its parties, or after `within` with how many are not.
+    /// No more calls: pair by pair, as they began, for hundreds of calls that end at once are a load of another kind. Returns
+    /// when the last one is over for both of its parties, or `within` after the last pair's stop with how many are not.
     pub async fn finish(&mut self, within: Duration) -> usize {
-        self.stop.cancel();
+        for stop in &self.stops {
+            stop.cancel();
+            sleep(self.pause).await;
+        }
         let all = async { while self.running.join_next().await.is_some() {} };
         match timeout(within, all).await {
             Ok(()) => 0,

@@ -5,6 +5,7 @@
 //! A fault that disturbed nothing took no time.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::Serialize;
 
@@ -38,6 +39,8 @@ pub struct FaultRecovery {
     pub struck_at: String,
     /// Whether anything was left that could have taken over.
     pub total: bool,
+    /// Whether another fault was on at the same time.
+    pub together: bool,
     /// Seconds until all was well, as this kind of fault is counted.
     pub seconds: f64,
     /// Seconds from the strike.
@@ -63,6 +66,13 @@ pub struct Percentiles {
     pub max: f64,
 }
 
+impl fmt::Display for Percentiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { faults, p50, p99, max } = self;
+        write!(f, "{faults:>3} faults: p50 {p50:.1} s, p99 {p99:.1} s, max {max:.1} s")
+    }
+}
+
 /// The recoveries of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Recovery {
@@ -70,6 +80,10 @@ pub struct Recovery {
     pub faults: Vec<FaultRecovery>,
     /// Over all of them.
     pub all: Percentiles,
+    /// Over those that were on alone.
+    pub alone: Percentiles,
+    /// Over those that were on together with another.
+    pub together: Percentiles,
     /// By what was done.
     pub by_kind: BTreeMap<String, Percentiles>,
     /// What was overdue with no fault to blame.
@@ -102,17 +116,25 @@ pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) 
             }),
         }
     }
-    let faults: Vec<FaultRecovery> = faults
-        .iter()
-        .zip(&felt)
-        .map(|(fault, felt)| recovery(fault, felt, over_at))
+    let recovered = faults.iter().zip(&felt).enumerate();
+    let faults: Vec<FaultRecovery> = recovered
+        .map(|(place, (fault, felt))| FaultRecovery {
+            together: is_together(faults, place),
+            ..recovery(fault, felt, over_at)
+        })
         .collect();
+    let those = |together: bool| {
+        let those = faults.iter().filter(|fault| fault.together == together);
+        percentiles(those.map(|fault| fault.seconds).collect())
+    };
     let mut kinds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
     for fault in &faults {
         kinds.entry(fault.what.clone()).or_default().push(fault.seconds);
     }
     Recovery {
         all: percentiles(faults.iter().map(|fault| fault.seconds).collect()),
+        alone: those(false),
+        together: those(true),
         by_kind: kinds
             .into_iter()
             .map(|(kind, seconds)| (kind, percentiles(seconds)))
@@ -122,37 +144,46 @@ pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) 
     }
 }
 
-/// The fault behind a disturbance: of those that hit the process to blame, if that is known and any did; else the latest of
-/// those still on when it began; else one struck soon after (hindsight); else the latest before; else the first during.
+/// The fault behind a disturbance: of those that hit the process to blame, if that is known, the latest that was on when it
+/// began, else the first that struck after that; else of all faults the latest of those still on when it began; else one struck
+/// soon after (hindsight); else the latest before; else the first during.
 fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize> {
     let (since, until) = (disturbance.since, disturbance.until);
     let spans = faults.iter().enumerate().map(|(place, fault)| {
         let struck = Moment::from(fault.struck_at);
         (struck, fault.mended_at.map(Moment::from), place)
     });
-    let before_its_end = |struck: Moment| until.is_none_or(|until| struck <= until);
     let hindsight = since.plus_ms(HINDSIGHT_MS);
-    let to_blame = spans.clone().filter(|(struck, _, place)| {
+    let is_to_blame = |(_, _, place): &(Moment, Option<Moment>, usize)| {
         let target = faults.get(*place).map(|fault| &fault.target);
-        before_its_end(*struck)
-            && *struck <= hindsight
-            && disturbance.target.is_some()
-            && target == disturbance.target.as_ref()
-    });
+        disturbance.target.is_some() && target == disturbance.target.as_ref()
+    };
     let on = spans
         .clone()
         .filter(|(struck, mended, _)| *struck <= since && mended.is_none_or(|mended| mended >= since));
-    let soon = spans
-        .clone()
-        .filter(|(struck, _, _)| *struck > since && *struck <= hindsight && before_its_end(*struck));
-    let before = spans.clone().filter(|(struck, _, _)| *struck <= since);
     let during = spans
         .clone()
-        .filter(|(struck, _, _)| *struck > since && before_its_end(*struck));
-    let place = |(_, _, place)| place;
-    let latest = to_blame.max().or_else(|| on.max());
-    let latest = latest.or_else(|| soon.min()).or_else(|| before.max());
-    latest.or_else(|| during.min()).map(place)
+        .filter(|(struck, _, _)| *struck > since && until.is_none_or(|until| *struck <= until));
+    let soon = during.clone().filter(|(struck, _, _)| *struck <= hindsight);
+    let before = spans.filter(|(struck, _, _)| *struck <= since);
+    let to_blame = on.clone().filter(is_to_blame).max();
+    let found = to_blame.or_else(|| during.clone().filter(is_to_blame).min());
+    let found = found.or_else(|| on.max()).or_else(|| soon.min());
+    let found = found.or_else(|| before.max()).or_else(|| during.min());
+    found.map(|(_, _, place)| place)
+}
+
+/// Whether another fault was on at the same time. Of two, it cannot be told whose recovery the other one holds up.
+fn is_together(faults: &[Fault], place: usize) -> bool {
+    let span = |fault: &Fault| (fault.struck_at, fault.mended_at);
+    let Some((struck, mended)) = faults.get(place).map(span) else {
+        return false;
+    };
+    faults.iter().enumerate().any(|(other, fault)| {
+        other != place
+            && mended.is_none_or(|mended| fault.struck_at <= mended)
+            && fault.mended_at.is_none_or(|mended| struck <= mended)
+    })
 }
 
 fn recovery(fault: &Fault, felt: &[&Disturbance], over_at: Moment) -> FaultRecovery {
@@ -170,6 +201,7 @@ fn recovery(fault: &Fault, felt: &[&Disturbance], over_at: Moment) -> FaultRecov
         target: fault.target.clone(),
         struck_at: struck_at.to_string(),
         total: fault.total,
+        together: false,
         seconds: seconds_from(base),
         from_strike: seconds_from(struck_at),
         disturbances: felt.len(),
@@ -261,6 +293,36 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_worker_is_of_the_fault_that_took_it_even_if_it_was_silent_before() {
+        let faults = [
+            fault("SIGSTOP", "worker", 10.0, Some(12.0)),
+            // Nobody could give a sign of life any more.
+            fault("SIGKILL", "nats", 50.0, Some(58.0)),
+            fault("SIGKILL", "worker", 54.0, Some(56.0)),
+        ];
+        let lost = |since, until| seconds(&faults, &[disturbance(since, Some(until), Some("worker"))]);
+        assert_eq!(lost(49.0, 61.0), [0.0, 0.0, 7.0]);
+        assert_eq!(lost(9.0, 17.0), [5.0, 0.0, 0.0]);
+        // It was not touched: the server's death took its entry.
+        assert_eq!(lost(48.0, 53.0), [0.0, 3.0, 0.0]);
+    }
+
+    #[test]
+    fn faults_at_the_same_time_are_counted_apart() {
+        let faults = [
+            fault("SIGKILL", "a", 10.0, Some(14.0)),
+            fault("SIGKILL", "b", 13.0, Some(15.0)),
+            fault("SIGKILL", "c", 20.0, Some(22.0)),
+        ];
+        let recovery = measure(&faults, &[disturbance(12.0, Some(25.0), None)], at(100.0).into());
+        let together: Vec<bool> = recovery.faults.iter().map(|fault| fault.together).collect();
+        assert_eq!(together, [true, true, false]);
+        assert_eq!((recovery.together.faults, recovery.together.max), (2, 15.0));
+        assert_eq!((recovery.alone.faults, recovery.alone.max), (1, 0.0));
+        assert_eq!(recovery.all.faults, 3);
+    }
+
+    #[test]
     fn a_disturbance_is_of_the_fault_that_was_on_or_just_noticed_or_before() {
         let faults = [
             fault("SIGKILL", "a", 10.0, Some(11.0)),
@@ -271,7 +333,9 @@ mod tests {
             (15.0, 16.0, None, [6.0, 0.0]),
             (19.0, 23.0, None, [0.0, 3.0]),
             (21.0, 23.0, None, [0.0, 3.0]),
-            (21.0, 23.0, Some("a"), [13.0, 0.0]),
+            (10.5, 23.0, Some("a"), [13.0, 0.0]),
+            // What hit it is over: it is the other one.
+            (21.0, 23.0, Some("a"), [0.0, 3.0]),
             (9.0, 10.5, None, [0.5, 0.0]),
             (1.0, 12.0, None, [2.0, 0.0]),
         ];

@@ -15,6 +15,8 @@ const PRINTED_FINDINGS: usize = 10;
 const PRINTED_FAULTS: usize = 12;
 /// 99 of 100 faults must be over after this many seconds.
 pub const RECOVERY_P99_SECONDS: f64 = 10.0;
+/// The same for faults that were on together with another, of which each may hold up the recovery from the other.
+pub const TOGETHER_P99_SECONDS: f64 = 2.0 * RECOVERY_P99_SECONDS;
 
 /// What was found fault with; the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -322,22 +324,16 @@ impl fmt::Display for Report {
 }
 
 fn recovery(f: &mut fmt::Formatter<'_>, recovery: &Recovery) -> fmt::Result {
-    let all = recovery.all;
+    let without = recovery.without_fault.len();
     writeln!(
         f,
-        "recovery       {} faults: p50 {:.1} s, p99 {:.1} s, max {:.1} s; {} disturbances without a fault",
-        all.faults,
-        all.p50,
-        all.p99,
-        all.max,
-        recovery.without_fault.len()
+        "recovery       {}; {without} disturbances without a fault",
+        recovery.all
     )?;
+    writeln!(f, "               alone    {}", recovery.alone)?;
+    writeln!(f, "               together {}", recovery.together)?;
     for (kind, figures) in &recovery.by_kind {
-        writeln!(
-            f,
-            "  {kind:<12} {:>3} faults: p50 {:.1} s, p99 {:.1} s, max {:.1} s",
-            figures.faults, figures.p50, figures.p99, figures.max
-        )?;
+        writeln!(f, "  {kind:<14} {figures}")?;
     }
     let mut slowest: Vec<_> = recovery.faults.iter().filter(|fault| fault.disturbances > 0).collect();
     slowest.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
@@ -350,7 +346,11 @@ fn recovery(f: &mut fmt::Formatter<'_>, recovery: &Recovery) -> fmt::Result {
             fault.struck_at,
             fault.what,
             fault.target,
-            if fault.total { " (total)" } else { "" },
+            match (fault.total, fault.together) {
+                (true, _) => " (total)",
+                (_, true) => " (together with another)",
+                _ => "",
+            },
             fault.disturbances,
             fault.last.as_deref().unwrap_or_default(),
             if fault.open { " (open)" } else { "" }

@@ -73,7 +73,9 @@ async fn parties_are_told_where_they_stand_however_long_the_servers_cannot_agree
     eventually("the edge being connected again", SOON, async || {
         let (_, readiness) = edge.ops("/readyz").await?;
         let readiness: serde_json::Value = serde_json::from_str(&readiness)?;
-        let up = readiness.pointer("/conditions/nats").and_then(serde_json::Value::as_bool);
+        let up = readiness
+            .pointer("/conditions/nats")
+            .and_then(serde_json::Value::as_bool);
         ensure!(up == Some(true), "{readiness}");
         Ok(())
     })

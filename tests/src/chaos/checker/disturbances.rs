@@ -118,8 +118,9 @@ fn overdue_ticks(party: &str, listener: &super::heard::Listener, times: &Times<'
     found
 }
 
-/// From each failure until that step succeeds for anybody, or any step for that party: when a party takes the same step
-/// again is its plan's affair. Who stays without a connection, a tick or an end meanwhile is seen by that.
+/// From the beginning of each that fails until, after its failure, that step succeeds for anybody, or any step for that
+/// party: when a party takes the same step again is its plan's affair. Who stays without a connection, a tick or an end
+/// meanwhile is seen by that.
 fn failed_attempts(attempts: &[Attempt]) -> Vec<Disturbance> {
     let mut attempts: Vec<&Attempt> = attempts.iter().collect();
     attempts.sort_by_key(|attempt| attempt.at);
@@ -137,7 +138,7 @@ fn failed_attempts(attempts: &[Attempt]) -> Vec<Disturbance> {
         found.push(Disturbance {
             what: format!("{party}: {} failed: {failed}", attempt.step),
             target: None,
-            since: at,
+            since: attempt.began.into(),
             until: next.into_iter().flatten().min().copied(),
         });
     }

@@ -92,6 +92,7 @@ impl Run {
         run.tell(14_020, "c1", "call_ended", bill(14_000, "hangup", 13_000, 6));
         for (at, failed) in [(50, Some("unavailable".to_owned())), (90, None)] {
             run.entries.attempts.push(Attempt {
+                began: moment(at),
                 at: moment(at),
                 party: "u1".to_owned(),
                 step: "call_request",

@@ -167,6 +167,7 @@ const SLOW: &[Case] = &[
     ("a step that never succeeds again", &[Recovery], |run| {
         run.entries.faults.push(fault("cut", 38_000, 39_000));
         run.entries.attempts.push(Attempt {
+            began: moment(38_500),
             at: moment(38_500),
             party: "u2".to_owned(),
             step: "call_request",
