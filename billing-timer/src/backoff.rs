@@ -5,7 +5,8 @@ use std::time::Duration;
 use nats::clock::Clock;
 
 const MIN: Duration = Duration::from_millis(50);
-const MAX: Duration = Duration::from_secs(2);
+/// An election lasts for seconds, and what waits for it shall not wait for much longer.
+const MAX: Duration = Duration::from_millis(500);
 
 /// How long to wait before the next attempt.
 #[derive(Debug, Clone, Copy)]

@@ -45,7 +45,7 @@ const LONGEST_NAP: Duration = Duration::from_secs(1);
 /// When hundreds of calls end at once, many are refused, and that is no reason to be slow.
 const REFUSED_DELAY_MAX: Duration = Duration::from_millis(250);
 /// A position that could not be read is tried again after this long …
-const REREAD_DELAY: Duration = Duration::from_secs(1);
+const REREAD_DELAY: Duration = Duration::from_millis(500);
 /// … and after this long if what is stored cannot be understood.
 const UNREADABLE_DELAY: Duration = Duration::from_secs(60);
 

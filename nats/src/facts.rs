@@ -23,7 +23,7 @@ use crate::subject;
 /// First wait after a publication that was not acknowledged.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 /// Longest such wait.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(2);
+const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 /// Reads are answered by the leader and soon; afterwards they are an error to the caller.
 const READ_ATTEMPTS: u32 = 5;
 /// Header that widens the expected sequence to a filter of subjects (nats-server 2.12).

@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use crate::bucket::{BucketError, Change, Revised};
+use crate::connection::READ_TIMEOUT;
 use crate::storage::MARKER_TTL;
 
 mod watch;
@@ -164,10 +165,12 @@ impl JetStreamKeys {
     /// taken, or takes one that was given back for held; and nothing tells it from one that is up to date.
     async fn last(&self, key: &str) -> Result<Option<StreamMessage>, BucketError> {
         let subject = format!("{}{key}", self.store.prefix);
-        match self.store.stream.get_last_raw_message_by_subject(&subject).await {
-            Ok(message) => Ok(Some(message)),
-            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Err(error) => Err(unavailable(key, &error)),
+        let read = self.store.stream.get_last_raw_message_by_subject(&subject);
+        match tokio::time::timeout(READ_TIMEOUT, read).await {
+            Ok(Ok(message)) => Ok(Some(message)),
+            Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Ok(Err(error)) => Err(unavailable(key, &error)),
+            Err(elapsed) => Err(unavailable(key, &elapsed)),
         }
     }
 }

@@ -15,8 +15,10 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Deserialize;
+use tokio::time::timeout;
 
 use crate::batch::BatchError;
+use crate::connection::READ_TIMEOUT;
 
 /// How long the answer to a batch may take: a leader that dies with it answers nothing, and the next one may be there soon.
 /// A batch that is stored later than that is found by reading back.
@@ -123,10 +125,11 @@ impl Log for JetStreamLog {
 
     fn last(&self, subject: String) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
         async move {
-            match self.calls.get_last_raw_message_by_subject(&subject).await {
-                Ok(message) => Ok(Some(message.into())),
-                Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                Err(error) => Err(error.to_string()),
+            match timeout(READ_TIMEOUT, self.calls.get_last_raw_message_by_subject(&subject)).await {
+                Ok(Ok(message)) => Ok(Some(message.into())),
+                Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("nobody answers".to_owned()),
             }
         }
         .boxed()

@@ -31,7 +31,14 @@ struct Shared {
     /// Bytes of one notice: what is longer than any message of the protocol is none.
     longest_notice: usize,
     parties: Mutex<HashMap<Party, Entry>>,
-    next_seat: AtomicU64,
+    /// Of seats, and of changes: none is given twice.
+    next_number: AtomicU64,
+}
+
+impl Shared {
+    fn number(&self) -> u64 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
 }
 
 struct Entry {
@@ -40,13 +47,55 @@ struct Entry {
     _forwarding: AbortOnDropHandle<()>,
 }
 
-#[derive(Default)]
-struct Sockets(Mutex<Vec<(u64, Outbox)>>);
+/// The sockets of one party.
+struct Sockets(Mutex<Seated>);
+
+struct Seated {
+    outboxes: Vec<(u64, Outbox)>,
+    last_change: Change,
+}
+
+/// The last thing that a party was told of: a notice, or that its request was granted. What was read before that may be old.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change(u64);
 
 impl Sockets {
-    fn lock(&self) -> MutexGuard<'_, Vec<(u64, Outbox)>> {
+    fn new(first: u64) -> Self {
+        Self(Mutex::new(Seated {
+            outboxes: Vec::new(),
+            last_change: Change(first),
+        }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seated> {
         // Nothing is left half-done under this lock, so a poisoned one is as good.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something has changed, and these are the words for it, if it is not answered otherwise.
+    fn change(&self, number: u64, notice: Option<&Utf8Bytes>) {
+        let mut seated = self.lock();
+        seated.last_change = Change(number);
+        if let Some(notice) = notice {
+            seated.hand_out(notice);
+        }
+    }
+
+    fn tell_unless_changed(&self, since: Change, message: &Utf8Bytes) -> bool {
+        let seated = self.lock();
+        let is_new = seated.last_change == since;
+        if is_new {
+            seated.hand_out(message);
+        }
+        is_new
+    }
+}
+
+impl Seated {
+    fn hand_out(&self, message: &Utf8Bytes) {
+        for (_, outbox) in &self.outboxes {
+            outbox.send(message.clone());
+        }
     }
 }
 
@@ -65,7 +114,7 @@ impl Directory {
             most_sockets,
             longest_notice,
             parties: Mutex::default(),
-            next_seat: AtomicU64::default(),
+            next_number: AtomicU64::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -75,7 +124,7 @@ impl Directory {
     /// Adds a socket, and returns once its party's notices are subscribed to: what is read afterwards, and what comes as a
     /// notice, leave no hole between them.
     pub async fn join(&self, party: &Party, outbox: Outbox) -> Seat {
-        let number = self.shared.next_seat.fetch_add(1, Ordering::Relaxed);
+        let number = self.shared.number();
         let seat = Seat {
             directory: self.clone(),
             party: party.clone(),
@@ -90,19 +139,19 @@ impl Directory {
     fn seat(&self, party: &Party, number: u64, outbox: Outbox) -> watch::Receiver<bool> {
         let mut parties = self.parties();
         let entry = parties.entry(party.clone()).or_insert_with(|| self.entry(party));
-        let mut sockets = entry.sockets.lock();
-        sockets.push((number, outbox));
-        if sockets.len() > self.shared.most_sockets {
+        let mut seated = entry.sockets.lock();
+        seated.outboxes.push((number, outbox));
+        if seated.outboxes.len() > self.shared.most_sockets {
             // The newest stay: the oldest is likelier to be a connection that is dead without knowing it.
-            let (_, oldest) = sockets.remove(0);
+            let (_, oldest) = seated.outboxes.remove(0);
             oldest.close(Closing::Replaced);
         }
-        drop(sockets);
+        drop(seated);
         entry.subscribed.clone()
     }
 
     fn entry(&self, party: &Party) -> Entry {
-        let sockets = Arc::<Sockets>::default();
+        let sockets = Arc::new(Sockets::new(self.shared.number()));
         let (ready, subscribed) = watch::channel(false);
         let forwarding = forward(Arc::clone(&self.shared), party.clone(), Arc::clone(&sockets), ready);
         Entry {
@@ -119,14 +168,30 @@ impl Directory {
 
     /// How many sockets of parties are open here.
     pub fn sockets(&self) -> usize {
-        self.parties().values().map(|entry| entry.sockets.lock().len()).sum()
+        self.parties()
+            .values()
+            .map(|entry| entry.sockets.lock().outboxes.len())
+            .sum()
     }
 
-    /// Sends a message to every socket of a party that is connected here.
-    pub fn tell(&self, party: &Party, message: &Utf8Bytes) {
+    /// What a party was last told of. None if it is not connected here.
+    pub fn last_change(&self, party: &Party) -> Option<Change> {
+        self.parties().get(party).map(|entry| entry.sockets.lock().last_change)
+    }
+
+    /// A party's request was granted; say so before it is answered.
+    pub fn granted(&self, party: &Party) {
         if let Some(entry) = self.parties().get(party) {
-            hand_out(&entry.sockets, message);
+            entry.sockets.change(self.shared.number(), None);
         }
+    }
+
+    /// Sends a message to every socket of a party, unless the party was told of something else `since`. True if there is
+    /// nothing left to do: it was sent, or nobody is there.
+    pub fn tell_unless_changed(&self, party: &Party, since: Change, message: &Utf8Bytes) -> bool {
+        let parties = self.parties();
+        let entry = parties.get(party);
+        entry.is_none_or(|entry| entry.sockets.tell_unless_changed(since, message))
     }
 
     fn parties(&self) -> MutexGuard<'_, HashMap<Party, Entry>> {
@@ -138,10 +203,10 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut parties = self.directory.parties();
         if let Some(entry) = parties.get(&self.party) {
-            let mut sockets = entry.sockets.lock();
-            sockets.retain(|(number, _)| *number != self.number);
-            if sockets.is_empty() {
-                drop(sockets);
+            let mut seated = entry.sockets.lock();
+            seated.outboxes.retain(|(number, _)| *number != self.number);
+            if seated.outboxes.is_empty() {
+                drop(seated);
                 parties.remove(&self.party);
             }
         }
@@ -177,7 +242,7 @@ fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &
     match Utf8Bytes::try_from(notice.payload) {
         Ok(message) => {
             forwarded.increment(1);
-            hand_out(sockets, &message);
+            sockets.change(shared.number(), Some(&message));
         }
         Err(_) => {
             metrics::counter!("callpulse_ws_notices_refused_total", "reason" => "not_utf8").increment(1);
@@ -186,8 +251,27 @@ fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &
     }
 }
 
-fn hand_out(sockets: &Sockets, message: &Utf8Bytes) {
-    for (_, outbox) in sockets.lock().iter() {
-        outbox.send(message.clone());
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::outbox;
+
+    #[test]
+    fn what_was_read_before_a_party_was_told_something_is_not_told_after_it() {
+        let (outbox, mut mail) = outbox(8);
+        let sockets = Sockets::new(0);
+        sockets.lock().outboxes.push((1, outbox));
+        let told = |text: &str| Utf8Bytes::from(text.to_owned());
+        let before = sockets.lock().last_change;
+        sockets.change(2, Some(&told("notice")));
+        assert!(!sockets.tell_unless_changed(before, &told("old")));
+        let before = sockets.lock().last_change;
+        // Granted, and about to be answered.
+        sockets.change(3, None);
+        assert!(!sockets.tell_unless_changed(before, &told("old")));
+        let before = sockets.lock().last_change;
+        assert!(sockets.tell_unless_changed(before, &told("new")));
+        let heard: Vec<_> = std::iter::from_fn(|| mail.try_take()).collect();
+        assert_eq!(heard, ["notice", "new"]);
     }
 }

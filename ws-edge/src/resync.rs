@@ -17,11 +17,11 @@ use crate::protocol;
 const MOST_AT_ONCE: usize = 64;
 /// Attempts for one party, over minutes: right after a reconnect JetStream may not answer yet, and elections take their time.
 /// Who is given up hears nothing more of a call that is over.
-const ATTEMPTS: u32 = 100;
+const ATTEMPTS: u32 = 200;
 /// Wait before the second attempt; each further one waits as much longer …
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// … up to this.
-const RETRY_DELAY_MAX: Duration = Duration::from_secs(1);
+const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 
 /// Follows the link until `stop` is cancelled.
 ///
@@ -62,9 +62,17 @@ async fn tell_everybody(edge: &Edge) {
 
 async fn tell(edge: &Edge, party: &Party) {
     for attempt in 1..=ATTEMPTS {
+        let Some(since) = edge.directory.last_change(party) else {
+            return;
+        };
         match edge.calls.snapshot(party).await {
             // Also to those who are in no call: they may have missed its end.
-            Ok(standing) => return edge.directory.tell(party, &protocol::message("snapshot", standing)),
+            Ok(standing) => {
+                let message = protocol::message("snapshot", standing);
+                if edge.directory.tell_unless_changed(party, since, &message) {
+                    return;
+                }
+            }
             Err(problem) if attempt == ATTEMPTS => {
                 tracing::warn!(%party, %problem, "a party was not told where it stands");
             }

@@ -14,7 +14,7 @@ use crate::domain::entry;
 use crate::metrics;
 
 /// A fact that could not be entered is delivered again after this long.
-const RETRY_DELAY: Duration = Duration::from_secs(1);
+const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Why a fact could not be entered this time.
 #[derive(Debug, Error)]

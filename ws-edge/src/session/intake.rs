@@ -126,10 +126,13 @@ impl Intake {
 
     fn start_next(&mut self) {
         self.running = self.waiting.pop_front().map(|(id, request)| {
-            let (calls, party, outbox) = (self.edge.calls.clone(), self.party.clone(), self.outbox.clone());
+            let (edge, party, outbox) = (self.edge.clone(), self.party.clone(), self.outbox.clone());
             self.edge.tracker.spawn(async move {
-                let answer = match calls.handle(&party, request).await {
-                    Ok(payload) => protocol::response(&id, &payload),
+                let answer = match edge.calls.handle(&party, request).await {
+                    Ok(payload) => {
+                        edge.directory.granted(&party);
+                        protocol::response(&id, &payload)
+                    }
                     Err(problem) => protocol::error(Some(&id), &problem),
                 };
                 outbox.send(answer);
