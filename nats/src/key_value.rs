@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::LastRawMessageErrorKind;
-use async_nats::jetstream::{self, kv};
+use async_nats::jetstream::{self, ErrorCode, kv};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -125,10 +125,7 @@ impl KeyValue for JetStreamKeys {
     fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64> {
         async move {
             let update = self.store.update(key, value, revision).await;
-            update.map_err(|error| match error.kind() {
-                kv::UpdateErrorKind::WrongLastRevision => BucketError::Conflict { key: key.to_owned() },
-                _ => unavailable(key, &error),
-            })
+            update.map_err(|error| not_changed(key, &error))
         }
         .boxed()
     }
@@ -139,10 +136,7 @@ impl KeyValue for JetStreamKeys {
                 .store
                 .purge_expect_revision_with_ttl(key, revision, MARKER_TTL)
                 .await;
-            purge.map_err(|error| match error.kind() {
-                kv::PurgeErrorKind::WrongLastRevision => BucketError::Conflict { key: key.to_owned() },
-                _ => unavailable(key, &error),
-            })
+            purge.map_err(|error| not_changed(key, &error))
         }
         .boxed()
     }
@@ -179,6 +173,27 @@ impl JetStreamKeys {
 /// has no content.
 fn is_value(headers: Option<&HeaderMap>, payload: &Bytes) -> bool {
     !payload.is_empty() && headers.is_none_or(|headers| headers.get(OPERATION).is_none())
+}
+
+/// Why a change under a condition did not come about.
+///
+/// Servers of a cluster refuse what contradicts a change that is under way with a code of its own, which the client does not
+/// count among the conflicts.
+fn not_changed(key: &str, error: &(dyn std::error::Error + 'static)) -> BucketError {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let codes = [
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE,
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT,
+    ];
+    let is_conflict = causes.any(|error| {
+        let refusal = error.downcast_ref::<jetstream::Error>();
+        refusal.is_some_and(|refusal| codes.contains(&refusal.error_code()))
+    });
+    if is_conflict {
+        BucketError::Conflict { key: key.to_owned() }
+    } else {
+        unavailable(key, error)
+    }
 }
 
 fn unavailable(key: &str, error: &dyn std::error::Error) -> BucketError {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::nats_server::{NatsServer, Sync};
+use futures::future::{join_all, try_join_all};
 use nats::active_calls::{ActiveCall, ActiveCalls, ClaimError};
 use nats::storage::{ACTIVE_CALLS, Storage};
 use nats::{CallId, FactStore, Nats, NatsSettings, Parties, Source, Timestamp, TraceParent};
@@ -48,6 +49,45 @@ async fn locks_are_seen_by_who_is_connected_to_a_server_that_does_not_lead_them(
             active.get(&again.parties.call_id).await?.is_none(),
             "released, and still there"
         );
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn of_many_claims_at_once_one_succeeds_and_the_others_find_the_party_busy() -> Result<()> {
+    let _turn = turn().await?;
+    let folder = tempfile::tempdir()?;
+    let cluster = NatsServer::start_cluster(folder.path(), Sync::Always, &[]).await?;
+    let mut connections = Vec::new();
+    for node in 0..cluster.nodes() {
+        connections.push(connected_to(&cluster, node).await?);
+    }
+    cluster.settled().await?;
+    for round in 0..ROUNDS {
+        let first = ringing()?;
+        let rivals = connections.iter().map(|(_, active)| {
+            let call = ActiveCall {
+                parties: Parties {
+                    call_id: CallId::generate(),
+                    ..first.parties.clone()
+                },
+                ..first.clone()
+            };
+            async move { (active.claim(&call).await, call) }
+        });
+        let mut granted = 0;
+        for (outcome, call) in join_all(rivals).await {
+            match outcome {
+                Ok(_) => granted += 1,
+                Err(ClaimError::Busy(_)) => {}
+                Err(error) => return Err(error).with_context(|| format!("round {round}")),
+            }
+            // As both parties are released by whoever has seen the end: at the same time as others.
+            try_join_all(connections.iter().map(|(_, active)| active.release(&call.parties)))
+                .await
+                .with_context(|| format!("releasing in round {round}"))?;
+        }
+        ensure!(granted <= 1, "{granted} claims on the same parties");
     }
     Ok(())
 }
