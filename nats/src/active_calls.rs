@@ -125,7 +125,7 @@ impl ActiveCalls {
         }
         let outcome = match self.bucket.get::<Lock>(&key).await? {
             None => self.bucket.create(&key, &lock).await,
-            Some(held) if self.is_over(&held.value.call_id).await? => {
+            Some(held) if self.is_stale(&held.value.call_id).await? => {
                 tracing::info!(%key, held_by = %held.value.call_id, "took over a stale lock");
                 self.bucket.update(&key, &lock, held.revision).await
             }
@@ -138,8 +138,10 @@ impl ActiveCalls {
         }
     }
 
-    async fn is_over(&self, call: &CallId) -> Result<bool, FactError> {
-        Ok(self.facts.last(call, FactKind::Ended).await?.is_some())
+    /// Whether a lock of this call holds nobody any more. The entry is written before its locks and taken away after them: a
+    /// lock without one was written late, when its claim had been given up and cleared away.
+    async fn is_stale(&self, call: &CallId) -> Result<bool, ClaimError> {
+        Ok(self.get(call).await?.is_none() || self.facts.last(call, FactKind::Ended).await?.is_some())
     }
 
     /// Writes where a call stands, if it stands where `revision` saw it.

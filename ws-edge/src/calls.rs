@@ -19,6 +19,7 @@ use nats::{
     CallId, Fact, FactKind, FactStore, Guard, Nats, NodeId, Outcome, Parties, Party, Role, TraceParent, WorkerId,
 };
 use serde_json::Value;
+use tokio_util::task::TaskTracker;
 
 use crate::placement::Workers;
 use crate::protocol::{CallAction, Code, Problem, Request};
@@ -46,6 +47,8 @@ pub struct Calls {
     pub(crate) active: ActiveCalls,
     pub(crate) workers: Workers,
     pub(crate) settings: CallSettings,
+    /// Requests that are seen through to their end, whether somebody still waits for their answers or not.
+    pub(crate) tracker: TaskTracker,
 }
 
 /// Where a call stands, by the stream.
@@ -60,15 +63,37 @@ pub(crate) struct Standing {
 }
 
 impl Calls {
-    /// Does what a party asks.
+    /// Does what a party asks. What is begun is done, and told to both parties, even if it takes longer than the answer may:
+    /// a fact that is stored late is stored all the same.
     ///
     /// # Errors
     /// [`Problem`]: what the party is told instead.
     pub async fn handle(&self, party: &Party, request: Request) -> Result<Value, Problem> {
         let name = request.name();
-        let outcome = match request {
-            // Not even tried: taking back what may have been stored would keep the client waiting as long again.
-            _ if !self.connected() => Err(unavailable()),
+        let outcome = if self.connected() {
+            let (calls, asker) = (self.clone(), party.clone());
+            let work = self
+                .tracker
+                .spawn(async move { calls.carry_out(&asker, request).await });
+            let patience = self.settings.storage_timeout + self.settings.command_timeout;
+            match tokio::time::timeout(patience, work).await {
+                Ok(Ok(outcome)) => outcome,
+                // A panic is a bug, and was logged.
+                Ok(Err(_)) | Err(_) => Err(unavailable()),
+            }
+        } else {
+            Err(unavailable())
+        };
+        let label = outcome.as_ref().map_or_else(|problem| problem.code.as_str(), |_| "ok");
+        metrics::counter!("callpulse_ws_requests_total", "type" => name, "outcome" => label).increment(1);
+        if let Err(problem) = &outcome {
+            tracing::info!(%party, request = name, code = problem.code.as_str(), problem.message, "refused a request");
+        }
+        outcome
+    }
+
+    async fn carry_out(&self, party: &Party, request: Request) -> Result<Value, Problem> {
+        match request {
             Request::CallRequest { otomo_id } => self.call(party, otomo_id).await,
             Request::Call(request) => match request.action {
                 CallAction::Accept => self.accept(party, &request.call_id).await,
@@ -77,13 +102,7 @@ impl Calls {
                 CallAction::Hangup => self.hangup(party, &request.call_id).await,
             },
             Request::Media(request) => self.relay(party, request).await,
-        };
-        let label = outcome.as_ref().map_or_else(|problem| problem.code.as_str(), |_| "ok");
-        metrics::counter!("callpulse_ws_requests_total", "type" => name, "outcome" => label).increment(1);
-        if let Err(problem) = &outcome {
-            tracing::info!(%party, request = name, code = problem.code.as_str(), problem.message, "refused a request");
         }
-        outcome
     }
 
     /// Where a call stands; `None` if it was never requested.
@@ -167,9 +186,13 @@ impl Calls {
         }
     }
 
+    /// Stores a fact, or learns what stands in its place, however long the storage is away: giving up would leave open which.
     async fn publish(&self, fact: &Fact, guard: Guard, trace: TraceParent) -> Result<Outcome, Problem> {
         let span = trace.child();
-        let outcome = self.within(self.facts.publish(fact, guard, span)).await?;
+        let outcome = self.facts.publish(fact, guard, span).await.map_err(|error| {
+            tracing::error!(call_id = %fact.call_id(), %error, "a fact cannot be stored");
+            unavailable()
+        })?;
         if !matches!(outcome, Outcome::AlreadyStored(_)) {
             return Ok(outcome);
         }

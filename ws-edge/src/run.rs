@@ -52,7 +52,9 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     storage_open.set(true);
 
     let facts = FactStore::new(&nats, &storage, Source::new(SERVICE, &node_id));
+    let tracker = TaskTracker::new();
     let calls = Calls {
+        tracker: tracker.clone(),
         nats: nats.clone(),
         active: ActiveCalls::new(&storage, facts.clone()),
         facts,
@@ -72,7 +74,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         limits,
         calls: calls.clone(),
         ops: Ops::new(nats.clone()),
-        tracker: TaskTracker::new(),
+        tracker,
     });
 
     let stop = &shell.stop;

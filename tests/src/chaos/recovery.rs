@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use super::checker::moment::Moment;
 use super::journal::{Fault, Since};
+use super::report::RECOVERY_P99_SECONDS;
 
 /// A loss may be noticed with hindsight: its last sign of life was this long before the strike.
 const HINDSIGHT_MS: i64 = 3_000;
@@ -144,7 +145,7 @@ pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) 
     }
 }
 
-/// The fault behind a disturbance: of those that hit the process to blame, if that is known, the latest that was on when it
+/// The fault behind a disturbance: one that left nothing, if it struck before the bound of recovery; else of those that hit the process to blame, if that is known, the latest that was on when it
 /// began, else the first that struck after that; else of all faults the latest of those still on when it began; else one struck
 /// soon after (hindsight); else the latest before; else the first during.
 fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize> {
@@ -166,6 +167,14 @@ fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize> {
         .filter(|(struck, _, _)| *struck > since && until.is_none_or(|until| *struck <= until));
     let soon = during.clone().filter(|(struck, _, _)| *struck <= hindsight);
     let before = spans.filter(|(struck, _, _)| *struck <= since);
+    // Whatever was still overdue when nothing was left to recover with, waits for that from then on.
+    let soon_enough = since.plus_ms((RECOVERY_P99_SECONDS * 1_000.0) as i64);
+    let total = during
+        .clone()
+        .filter(|(struck, _, place)| *struck <= soon_enough && faults.get(*place).is_some_and(|fault| fault.total));
+    if let Some((_, _, place)) = total.min() {
+        return Some(place);
+    }
     let to_blame = on.clone().filter(is_to_blame).max();
     let found = to_blame.or_else(|| during.clone().filter(is_to_blame).min());
     let found = found.or_else(|| on.max()).or_else(|| soon.min());
@@ -320,6 +329,17 @@ mod tests {
         assert_eq!((recovery.together.faults, recovery.together.max), (2, 15.0));
         assert_eq!((recovery.alone.faults, recovery.alone.max), (1, 0.0));
         assert_eq!(recovery.all.faults, 3);
+    }
+
+    #[test]
+    fn what_a_total_outage_interrupts_is_of_that_unless_it_was_slow_before() {
+        let outage = Fault {
+            total: true,
+            ..fault("SIGKILL", "nats", 20.0, Some(40.0))
+        };
+        let faults = [fault("SIGKILL", "a", 8.0, Some(12.0)), outage];
+        assert_eq!(seconds(&faults, &[disturbance(15.0, Some(42.0), None)]), [0.0, 2.0]);
+        assert_eq!(seconds(&faults, &[disturbance(9.0, Some(42.0), None)]), [34.0, 0.0]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod starts;
 
 mod reads;
 
+mod doubt;
 mod leaders;
 mod outage;
 mod takeover;

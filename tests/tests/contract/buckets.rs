@@ -243,6 +243,25 @@ async fn the_lock_of_a_call_that_has_ended_is_taken_over() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_lock_that_was_written_after_its_claim_was_given_up_holds_nobody() -> Result<()> {
+    let rig = Rig::start().await?;
+    let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    let late = active("late", "u1", "o1");
+    calls.claim(&late).await?;
+    // What the claimer takes back while its own write is still under way.
+    let entry = format!("call.{}", late.parties.call_id);
+    rig.storage.active_calls.purge(entry).await?;
+    let again = active("again", "u1", "o1");
+    calls.claim(&again).await?;
+    ensure!(calls.get(&again.parties.call_id).await?.is_some());
+    // And the late one's release takes nothing of it.
+    calls.release(&late.parties).await?;
+    let standing = calls.of_party(&again.parties.party(nats::Role::User)).await?;
+    ensure!(standing.is_some_and(|standing| standing.value.parties == again.parties));
+    Ok(())
+}
+
+#[tokio::test]
 async fn of_two_claims_on_a_party_at_most_one_succeeds() -> Result<()> {
     let rig = Rig::start().await?;
     let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());

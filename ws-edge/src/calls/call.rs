@@ -1,13 +1,24 @@
 //! WS-C01 `call_request`: a user calls an otomo.
 
+use std::time::Duration;
+
 use nats::active_calls::{ActiveCall, ClaimError};
 use nats::fact::Requested;
 use nats::notice::{self, Notice};
 use nats::{CallId, EndReason, Guard, OtomoId, Parties, Party, Role, Timestamp, TraceParent};
 use serde_json::Value;
 
-use super::{Calls, Only, require, unavailable};
+use super::{Calls, EndError, Only, require, unavailable};
 use crate::protocol::{CallRequested, Code, Problem, payload};
+
+/// Attempts at giving a claim back, over a minute.
+const MOST_UNCLAIMS: usize = 240;
+/// Between two of them.
+const UNCLAIM_DELAY: Duration = Duration::from_millis(250);
+/// Attempts at taking back a request that was stored too late: the storage has just answered, so it is there.
+const MOST_WITHDRAWALS: usize = 60;
+/// Between two of them.
+const WITHDRAWAL_DELAY: Duration = Duration::from_secs(1);
 
 impl Calls {
     pub(super) async fn call(&self, party: &Party, otomo_id: OtomoId) -> Result<Value, Problem> {
@@ -33,17 +44,8 @@ impl Calls {
         let requested = Requested {
             parties: parties.clone(),
             requested_at,
-        }
-        .into();
-        // Later than that, somebody may have cleared the claim away already.
-        let in_time = tokio::time::timeout(
-            self.settings.ring_timeout,
-            self.publish(&requested, Guard::First, call.traceparent),
-        );
-        if let Err(problem) = in_time.await.unwrap_or_else(|_| Err(unavailable())) {
-            self.withdraw(&parties).await;
-            return Err(problem);
-        }
+        };
+        self.request(requested, call.traceparent).await?;
         let incoming = Notice::IncomingCall {
             call_id: parties.call_id.clone(),
             user_id: parties.user_id.clone(),
@@ -57,33 +59,84 @@ impl Calls {
         }))
     }
 
+    /// Stores the request. A server that does not answer may store it long after the client has lost its patience, so what was
+    /// begun is seen through to its end: a request that is stored too late is taken back.
+    async fn request(&self, requested: Requested, trace: TraceParent) -> Result<(), Problem> {
+        let (parties, fact) = (requested.parties.clone(), requested.into());
+        let (calls, span) = (self.clone(), trace.child());
+        let mut storing = self
+            .tracker
+            .spawn(async move { calls.facts.publish(&fact, Guard::First, span).await });
+        // Later than the ringing deadline, somebody may have cleared the claim away already.
+        let patience = self.settings.storage_timeout.min(self.settings.ring_timeout);
+        match tokio::time::timeout(patience, &mut storing).await {
+            Ok(Ok(Ok(_))) => Ok(()),
+            Ok(outcome) => {
+                tracing::error!(call_id = %parties.call_id, ?outcome, "a request cannot be stored");
+                self.unclaim_later(&parties);
+                Err(unavailable())
+            }
+            Err(_) => {
+                let calls = self.clone();
+                self.tracker.spawn(async move {
+                    let _ = storing.await; // whatever comes of it, it is over
+                    calls.withdraw(&parties).await;
+                });
+                Err(unavailable())
+            }
+        }
+    }
+
     async fn claim(&self, call: &ActiveCall) -> Result<(), Problem> {
         match tokio::time::timeout(self.settings.storage_timeout, self.active.claim(call)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error @ ClaimError::Busy(_))) => Err(Problem::new(Code::Busy, error.to_string())),
             Ok(Err(error)) => {
                 tracing::warn!(%error, "a call could not be claimed");
-                self.withdraw(&call.parties).await;
+                self.unclaim_later(&call.parties);
                 Err(unavailable())
             }
             Err(_) => {
-                self.withdraw(&call.parties).await;
+                self.unclaim_later(&call.parties);
                 Err(unavailable())
             }
         }
     }
 
-    /// Takes back a request whose storing is in doubt. What this cannot do, the ringing deadline does later.
+    /// Takes back a request that is stored, though its user was told otherwise.
     async fn withdraw(&self, parties: &Parties) {
         let node = self.settings.node_id.as_str();
-        if let Err(error) = self
-            .end(&parties.call_id, EndReason::Cancelled, node, Only::Ringing)
-            .await
-        {
-            tracing::info!(call_id = %parties.call_id, %error, "withdrawing a request");
+        for _ in 0..MOST_WITHDRAWALS {
+            match self
+                .end(&parties.call_id, EndReason::Cancelled, node, Only::Ringing)
+                .await
+            {
+                Err(EndError::Unavailable(_)) => tokio::time::sleep(WITHDRAWAL_DELAY).await,
+                Err(EndError::Unknown(_)) => return self.unclaim(parties).await,
+                // Or it was taken: then it goes on, and its user is told so.
+                outcome => {
+                    tracing::info!(call_id = %parties.call_id, ?outcome, "a request was stored too late");
+                    return;
+                }
+            }
         }
-        if let Err(problem) = self.within(self.active.release(parties)).await {
-            tracing::warn!(call_id = %parties.call_id, %problem, "a claim is left to its deadline");
+        tracing::error!(call_id = %parties.call_id, "a request that was stored too late is left to its deadline");
+    }
+
+    /// Gives the parties free, as soon as the storage answers: nobody shall be busy until a ringing deadline because of a call
+    /// that never rang.
+    async fn unclaim(&self, parties: &Parties) {
+        for _ in 0..MOST_UNCLAIMS {
+            match self.within(self.active.release(parties)).await {
+                Ok(()) => return,
+                Err(_) => tokio::time::sleep(UNCLAIM_DELAY).await,
+            }
         }
+        tracing::warn!(call_id = %parties.call_id, "a claim is left to its deadline");
+    }
+
+    fn unclaim_later(&self, parties: &Parties) {
+        let (calls, parties) = (self.clone(), parties.clone());
+        self.tracker.spawn(async move { calls.unclaim(&parties).await });
     }
 }
