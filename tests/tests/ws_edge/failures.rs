@@ -144,11 +144,12 @@ async fn minutes_stored_after_a_worker_was_replaced_are_no_sign_of_its_life() {
     let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
     stack.edges[0].kill().unwrap();
     stack.workers[0].restart().await.unwrap();
+    stack.workers[0].ready().await.unwrap();
     let replaced_at = chrono::Utc::now();
     let ticked_until = eventually("minutes of a call without a worker", SOON, async || {
         let stored = facts.of_call(&call.call_id).await?;
         let last = stored.last().filter(|fact| fact.name == "tick");
-        let last = last.context("no tick")?.time("occurredAt")?;
+        let last = last.context("no tick")?.time("at")?;
         anyhow::ensure!(last > replaced_at, "the last at {last}");
         Ok(last)
     })
