@@ -45,7 +45,7 @@ impl Calls {
             parties: parties.clone(),
             requested_at,
         };
-        self.request(requested, call.traceparent).await?;
+        self.request(requested, call.ring_deadline, call.traceparent).await?;
         let incoming = Notice::IncomingCall {
             call_id: parties.call_id.clone(),
             user_id: parties.user_id.clone(),
@@ -61,30 +61,40 @@ impl Calls {
 
     /// Stores the request. A server that does not answer may store it long after the client has lost its patience, so what was
     /// begun is seen through to its end: a request that is stored too late is taken back.
-    async fn request(&self, requested: Requested, trace: TraceParent) -> Result<(), Problem> {
+    async fn request(&self, requested: Requested, ring_deadline: Timestamp, trace: TraceParent) -> Result<(), Problem> {
         let (parties, fact) = (requested.parties.clone(), requested.into());
         let (calls, span) = (self.clone(), trace.child());
         let mut storing = self
             .tracker
             .spawn(async move { calls.facts.publish(&fact, Guard::First, span).await });
-        // Later than the ringing deadline, somebody may have cleared the claim away already.
-        let patience = self.settings.storage_timeout.min(self.settings.ring_timeout);
-        match tokio::time::timeout(patience, &mut storing).await {
-            Ok(Ok(Ok(_))) => Ok(()),
+        let left = ring_deadline.until(Timestamp::now());
+        let stored = tokio::time::timeout(self.settings.storage_timeout.min(left), &mut storing).await;
+        match stored {
+            Ok(Ok(Ok(_))) if Timestamp::now() < ring_deadline => Ok(()),
+            // Somebody may have cleared the claim away already, and would not know of the call.
+            Ok(Ok(Ok(_))) => {
+                self.withdraw_after(std::future::ready(()), parties);
+                Err(unavailable())
+            }
             Ok(outcome) => {
                 tracing::error!(call_id = %parties.call_id, ?outcome, "a request cannot be stored");
                 self.unclaim_later(&parties);
                 Err(unavailable())
             }
             Err(_) => {
-                let calls = self.clone();
-                self.tracker.spawn(async move {
-                    let _ = storing.await; // whatever comes of it, it is over
-                    calls.withdraw(&parties).await;
-                });
+                // Whatever comes of it, it is over then.
+                self.withdraw_after(async move { drop(storing.await) }, parties);
                 Err(unavailable())
             }
         }
+    }
+
+    fn withdraw_after(&self, stored: impl Future<Output = ()> + Send + 'static, parties: Parties) {
+        let calls = self.clone();
+        self.tracker.spawn(async move {
+            stored.await;
+            calls.withdraw(&parties).await;
+        });
     }
 
     async fn claim(&self, call: &ActiveCall) -> Result<(), Problem> {
