@@ -55,7 +55,8 @@ struct Seated {
     last_change: Change,
 }
 
-/// The last thing that a party was told of: a notice, or that its request was granted. What was read before that may be old.
+/// The last thing that a party was told of where its call stands: a notice, or that its request was granted. What was read before
+/// that may be old.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change(u64);
 
@@ -72,13 +73,17 @@ impl Sockets {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Something has changed, and these are the words for it, if it is not answered otherwise.
-    fn change(&self, number: u64, notice: Option<&Utf8Bytes>) {
+    fn change(&self, number: u64) {
+        self.lock().last_change = Change(number);
+    }
+
+    /// Hands a notice out; with a number if it says where the call stands.
+    fn tell(&self, notice: &Utf8Bytes, change: Option<u64>) {
         let mut seated = self.lock();
-        seated.last_change = Change(number);
-        if let Some(notice) = notice {
-            seated.hand_out(notice);
+        if let Some(number) = change {
+            seated.last_change = Change(number);
         }
+        seated.hand_out(notice);
     }
 
     fn tell_unless_changed(&self, since: Change, message: &Utf8Bytes) -> bool {
@@ -179,10 +184,10 @@ impl Directory {
         self.parties().get(party).map(|entry| entry.sockets.lock().last_change)
     }
 
-    /// A party's request was granted; say so before it is answered.
+    /// A party's request about a call was granted; say so before it is answered.
     pub fn granted(&self, party: &Party) {
         if let Some(entry) = self.parties().get(party) {
-            entry.sockets.change(self.shared.number(), None);
+            entry.sockets.change(self.shared.number());
         }
     }
 
@@ -232,6 +237,13 @@ async fn subscribe(client: &Client, party: &Party) -> Subscriber {
     }
 }
 
+/// Minutes and media come and go in a call that stands as it stood. If they counted, a party with a call that is ticked would
+/// hardly ever be told where it stands while reading that takes long, and be looked up again and again.
+fn is_about_the_call(subject: &str) -> bool {
+    let name = subject.rsplit('.').next().unwrap_or_default();
+    name.starts_with("call_") || name == "incoming_call"
+}
+
 fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &Counter) {
     if notice.payload.len() > shared.longest_notice {
         metrics::counter!("callpulse_ws_notices_refused_total", "reason" => "too_big").increment(1);
@@ -242,7 +254,8 @@ fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &
     match Utf8Bytes::try_from(notice.payload) {
         Ok(message) => {
             forwarded.increment(1);
-            sockets.change(shared.number(), Some(&message));
+            let change = is_about_the_call(&notice.subject).then(|| shared.number());
+            sockets.tell(&message, change);
         }
         Err(_) => {
             metrics::counter!("callpulse_ws_notices_refused_total", "reason" => "not_utf8").increment(1);
@@ -262,16 +275,30 @@ mod tests {
         let sockets = Sockets::new(0);
         sockets.lock().outboxes.push((1, outbox));
         let told = |text: &str| Utf8Bytes::from(text.to_owned());
-        let before = sockets.lock().last_change;
-        sockets.change(2, Some(&told("notice")));
+        let last_change = || sockets.lock().last_change;
+        let before = last_change();
+        sockets.tell(&told("notice"), Some(2));
         assert!(!sockets.tell_unless_changed(before, &told("old")));
-        let before = sockets.lock().last_change;
+        let before = last_change();
         // Granted, and about to be answered.
-        sockets.change(3, None);
+        sockets.change(3);
         assert!(!sockets.tell_unless_changed(before, &told("old")));
-        let before = sockets.lock().last_change;
+        let before = last_change();
+        sockets.tell(&told("minute"), None);
         assert!(sockets.tell_unless_changed(before, &told("new")));
         let heard: Vec<_> = std::iter::from_fn(|| mail.try_take()).collect();
-        assert_eq!(heard, ["notice", "new"]);
+        assert_eq!(heard, ["notice", "minute", "new"]);
+    }
+
+    #[test]
+    fn minutes_and_media_change_nothing() {
+        for (subject, is_change) in [
+            ("user.u.call_connected", true),
+            ("otomo.o.incoming_call", true),
+            ("user.u.tick", false),
+            ("user.call_1.media_lost", false),
+        ] {
+            assert_eq!(is_about_the_call(subject), is_change, "{subject}");
+        }
     }
 }

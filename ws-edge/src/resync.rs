@@ -76,7 +76,8 @@ async fn tell(edge: &Edge, party: &Party) {
             Err(problem) if attempt == ATTEMPTS => {
                 tracing::warn!(%party, %problem, "a party was not told where it stands");
             }
-            Err(_) => tokio::time::sleep((RETRY_DELAY * attempt).min(RETRY_DELAY_MAX)).await,
+            Err(_) => {}
         }
+        tokio::time::sleep((RETRY_DELAY * attempt).min(RETRY_DELAY_MAX)).await;
     }
 }

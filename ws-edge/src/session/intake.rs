@@ -127,10 +127,13 @@ impl Intake {
     fn start_next(&mut self) {
         self.running = self.waiting.pop_front().map(|(id, request)| {
             let (edge, party, outbox) = (self.edge.clone(), self.party.clone(), self.outbox.clone());
+            let is_about_the_call = !matches!(request, Request::Media(_));
             self.edge.tracker.spawn(async move {
                 let answer = match edge.calls.handle(&party, request).await {
                     Ok(payload) => {
-                        edge.directory.granted(&party);
+                        if is_about_the_call {
+                            edge.directory.granted(&party);
+                        }
                         protocol::response(&id, &payload)
                     }
                     Err(problem) => protocol::error(Some(&id), &problem),
