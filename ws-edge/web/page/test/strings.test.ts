@@ -32,7 +32,7 @@ test('blanks are filled, and an unknown one is left to be seen', () => {
 
 test('no key is left that nothing says', async () => {
   const folder = new URL('../src/', import.meta.url);
-  const names = ['main.ts', 'words.ts', 'side.ts'].concat(
+  const names = ['main.ts', 'head.ts', 'words.ts', 'side.ts'].concat(
     ['controls', 'log', 'messages', 'record', 'signIn', 'stage', 'who'].map((name) => `view/${name}.ts`),
   );
   const sources = await Promise.all(names.map((name) => readFile(new URL(name, folder), 'utf8')));
