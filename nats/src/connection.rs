@@ -58,9 +58,6 @@ const STALE: &str = "Stale Connection";
 const LATE_ANSWER: &str = "Permissions Violation for Publish to \"_INBOX.";
 /// How long JetStream may take to answer one request before it is tried again.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long one message may take to be read: a small question that changes nothing, so asking again is cheap. While a stream
-/// has no leader nobody answers it at all, and who asked in that moment shall not wait long after the election.
-pub(crate) const READ_TIMEOUT: Duration = Duration::from_secs(1);
 /// Publications awaiting their acknowledgement; more wait their turn.
 const MAX_ACKS_IN_FLIGHT: usize = 4096;
 

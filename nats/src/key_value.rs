@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
-use async_nats::jetstream::stream::LastRawMessageErrorKind;
 use async_nats::jetstream::{self, ErrorCode, kv};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -15,7 +14,7 @@ use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 
 use crate::bucket::{BucketError, Change, Revised};
-use crate::connection::READ_TIMEOUT;
+use crate::last::last_message;
 use crate::storage::MARKER_TTL;
 
 mod watch;
@@ -155,17 +154,11 @@ impl KeyValue for JetStreamKeys {
 }
 
 impl JetStreamKeys {
-    /// The client's bucket would ask any copy of it. One that is a moment behind does not know of a lock that was just
-    /// taken, or takes one that was given back for held; and nothing tells it from one that is up to date.
+    /// The client's bucket would ask any copy of it, and take a lock that was just given back for held.
     async fn last(&self, key: &str) -> Result<Option<StreamMessage>, BucketError> {
         let subject = format!("{}{key}", self.store.prefix);
-        let read = self.store.stream.get_last_raw_message_by_subject(&subject);
-        match tokio::time::timeout(READ_TIMEOUT, read).await {
-            Ok(Ok(message)) => Ok(Some(message)),
-            Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-            Ok(Err(error)) => Err(unavailable(key, &error)),
-            Err(elapsed) => Err(unavailable(key, &elapsed)),
-        }
+        let last = last_message(&self.store.stream, &subject).await;
+        last.map_err(|error| unavailable(key, &error))
     }
 }
 

@@ -46,6 +46,7 @@ pub mod timeline;
 
 mod direct;
 pub mod history;
+mod last;
 pub mod tail;
 
 pub use connection::{Nats, NatsSettings};

@@ -9,16 +9,15 @@ use std::time::Duration;
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::response::Response;
-use async_nats::jetstream::stream::{DirectGetErrorKind, LastRawMessageErrorKind};
+use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde::Deserialize;
-use tokio::time::timeout;
 
 use crate::batch::BatchError;
-use crate::connection::READ_TIMEOUT;
+use crate::last::last_message;
 
 /// How long the answer to a batch may take: a leader that dies with it answers nothing, and the next one may be there soon.
 /// A batch that is stored later than that is found by reading back.
@@ -125,12 +124,9 @@ impl Log for JetStreamLog {
 
     fn last(&self, subject: String) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
         async move {
-            match timeout(READ_TIMEOUT, self.calls.get_last_raw_message_by_subject(&subject)).await {
-                Ok(Ok(message)) => Ok(Some(message.into())),
-                Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err("nobody answers".to_owned()),
-            }
+            let last = last_message(&self.calls, &subject).await;
+            last.map(|message| message.map(Into::into))
+                .map_err(|error| error.to_string())
         }
         .boxed()
     }

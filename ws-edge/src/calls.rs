@@ -188,19 +188,11 @@ impl Calls {
 
     /// Stores a fact, or learns what stands in its place, however long the storage is away: giving up would leave open which.
     async fn publish(&self, fact: &Fact, guard: Guard, trace: TraceParent) -> Result<Outcome, Problem> {
-        let span = trace.child();
-        let outcome = self.facts.publish(fact, guard, span).await.map_err(|error| {
+        let stored = self.facts.publish_as_first(fact, guard, trace.child()).await;
+        stored.map_err(|error| {
             tracing::error!(call_id = %fact.call_id(), %error, "a fact cannot be stored");
             unavailable()
-        })?;
-        if !matches!(outcome, Outcome::AlreadyStored(_)) {
-            return Ok(outcome);
-        }
-        // Two who say the same within one millisecond say it in the same words; the span tells who was first.
-        match self.within(self.facts.last(fact.call_id(), fact.kind())).await? {
-            Some(stored) if stored.trace != span => Ok(Outcome::Superseded(Box::new(stored))),
-            _ => Ok(outcome),
-        }
+        })
     }
 
     /// Whether NATS is there, as far as this node can tell.

@@ -212,7 +212,7 @@ mod tests {
         };
         // As the bucket's watcher reports a heartbeat that did not come.
         let missed = BucketError::Unavailable {
-            key: "call.*".to_owned(),
+            key: "call.c".to_owned(),
             reason: "missed idle heartbeat".to_owned(),
         };
         assert!(!is_lost(&unreadable));

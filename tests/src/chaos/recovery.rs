@@ -119,10 +119,7 @@ pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) 
     }
     let recovered = faults.iter().zip(&felt).enumerate();
     let faults: Vec<FaultRecovery> = recovered
-        .map(|(place, (fault, felt))| FaultRecovery {
-            together: is_together(faults, place),
-            ..recovery(fault, felt, over_at)
-        })
+        .map(|(place, (fault, felt))| recovery(fault, is_together(faults, place), felt, over_at))
         .collect();
     let those = |together: bool| {
         let those = faults.iter().filter(|fault| fault.together == together);
@@ -145,9 +142,10 @@ pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) 
     }
 }
 
-/// The fault behind a disturbance: one that left nothing, if it struck before the bound of recovery; else of those that hit the process to blame, if that is known, the latest that was on when it
-/// began, else the first that struck after that; else of all faults the latest of those still on when it began; else one struck
-/// soon after (hindsight); else the latest before; else the first during.
+/// The fault behind a disturbance: one that left nothing, if it struck before the bound of recovery; else of those that hit
+/// the process to blame, if that is known, the latest that was on when it began, else the first that struck after that; else
+/// of all faults the latest of those still on when it began; else one struck soon after (hindsight); else the latest before;
+/// else the first during.
 fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize> {
     let (since, until) = (disturbance.since, disturbance.until);
     let spans = faults.iter().enumerate().map(|(place, fault)| {
@@ -195,7 +193,7 @@ fn is_together(faults: &[Fault], place: usize) -> bool {
     })
 }
 
-fn recovery(fault: &Fault, felt: &[&Disturbance], over_at: Moment) -> FaultRecovery {
+fn recovery(fault: &Fault, together: bool, felt: &[&Disturbance], over_at: Moment) -> FaultRecovery {
     let end = |disturbance: &&&Disturbance| disturbance.until.unwrap_or(over_at);
     let last = felt.iter().max_by_key(end);
     let struck_at = Moment::from(fault.struck_at);
@@ -210,7 +208,7 @@ fn recovery(fault: &Fault, felt: &[&Disturbance], over_at: Moment) -> FaultRecov
         target: fault.target.clone(),
         struck_at: struck_at.to_string(),
         total: fault.total,
-        together: false,
+        together,
         seconds: seconds_from(base),
         from_strike: seconds_from(struck_at),
         disturbances: felt.len(),

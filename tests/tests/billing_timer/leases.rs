@@ -15,6 +15,9 @@ use crate::bench::{Bench, SOON, clock};
 
 /// What an operator is promised. A machine that does the same for three other tests may take longer to show it.
 const TAKEN_OVER_WITHIN: Duration = Duration::from_secs(5);
+/// What an instance that stands still was handed is handed to another after `ack_wait` (1 s here) and perhaps, by way of the
+/// same instance, after another one. A server that was told nothing waits for 30 s.
+const DELIVERED_AGAIN_WITHIN: Duration = Duration::from_secs(15);
 /// Enough for every instance to have some.
 const CALLS: usize = 30;
 
@@ -178,6 +181,20 @@ async fn one_that_joins_gets_its_share_and_nothing_moves_after_that() -> Result<
     let latest = check(&bench, &calls).await?;
     println!("the latest minute was {latest:?} late");
     ensure!(latest < Duration::from_millis(2_000), "{latest:?} late");
+    Ok(())
+}
+
+#[tokio::test]
+async fn calls_that_begin_while_an_instance_stands_still_are_taken_in_by_the_other() -> Result<()> {
+    let bench = fleet(2).await?;
+    settle(&bench, &[32, 32]).await?;
+    // The server goes on to hand it its share of the facts.
+    bench.stack.timers[0].freeze()?;
+    let calls = connect(&bench).await?;
+    bench.stack.timers[0].thaw()?;
+    let latest = check(&bench, &calls).await?;
+    println!("the latest minute was {latest:?} late");
+    ensure!(latest < DELIVERED_AGAIN_WITHIN, "{latest:?} late");
     Ok(())
 }
 

@@ -12,6 +12,9 @@ use nats::{Nats, NatsSettings, Role};
 
 use crate::rig::{Rig, SOON, asker, code, some_parties};
 
+/// Nothing is stored for about that long when a cluster loses a leader.
+const ELECTION: Duration = Duration::from_secs(8);
+
 /// The next change that fits.
 async fn change(changes: &mut (impl futures::Stream<Item = FleetChange> + Unpin), fits: impl Fn(&FleetChange) -> bool) {
     let found = tokio::time::timeout(SOON, changes.by_ref().any(|change| std::future::ready(fits(&change)))).await;
@@ -93,6 +96,27 @@ async fn a_stopping_worker_takes_no_calls_ends_what_is_left_and_withdraws() {
         );
     }
     assert_eq!(hears.expect("call_ended").await["reason"], "worker_shutdown");
+}
+
+#[tokio::test]
+async fn a_stopping_worker_waits_for_a_storage_that_is_away_as_long_as_an_election_takes() {
+    let mut rig = Rig::start(&[("drain_timeout_ms", "18000")]).await;
+    let parties = rig.call().await;
+    rig.nats.kill().unwrap();
+    rig.worker.child_mut().ask_to_end().unwrap();
+    eventually("the call that is left is ended", SOON, async || {
+        let log = rig.worker.child().log_tail();
+        ensure!(log.contains("ending the calls that are left"), "{log}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    tokio::time::sleep(ELECTION).await;
+    rig.nats.restart().await.unwrap();
+    let status = rig.worker.child_mut().until_ended(SOON).await.unwrap();
+    assert!(status.success());
+    let ended = rig.facts.expect(parties.call_id.as_str(), "ended", SOON).await.unwrap();
+    assert_eq!(ended.payload["reason"], "worker_shutdown");
 }
 
 #[tokio::test]

@@ -48,8 +48,11 @@ impl Calls {
                 self.give_back(&worker_id, call, trace).await;
                 return Err(Problem::new(Code::WrongState, "the call is over"));
             }
-            // It may be stored all the same, so the room is kept: the worker gives it up by itself if no media comes.
-            Err(problem) => return Err(problem),
+            // It never will be stored.
+            Err(problem) => {
+                self.give_back(&worker_id, call, trace).await;
+                return Err(problem);
+            }
         }
         let acceptance = Acceptance {
             accepted_at,
