@@ -53,10 +53,10 @@ impl FactStore {
         }
         let mut publications = Vec::with_capacity(entries.len());
         for entry in entries {
-            if matches!(entry.guard, Guard::Repeatable | Guard::WhileOpen) {
+            let Some(expected) = entry.guard.expected() else {
                 return Err(BatchError::Unguarded(entry.fact.subject()));
-            }
-            publications.push(self.publication(&entry.fact, entry.guard, entry.trace)?);
+            };
+            publications.push(self.publication(&entry.fact, expected, entry.trace)?);
         }
         self.log().publish_batch(publications).await
     }

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{HeaderMap, header};
+use async_nats::header;
 use thiserror::Error;
 
 use crate::clock::{Clock, SystemClock};
@@ -30,17 +30,40 @@ const READ_ATTEMPTS: u32 = 5;
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
 /// What the server must find for a fact to be let in.
+///
+/// The leader of a cluster's stream compares with what it has stored, and refuses besides whatever demands the same of the same
+/// subjects as a message that is under way. It does not see that a message under way is *among* the subjects of another's
+/// demand. So whatever excludes each other must demand the same: all of these but [`Guard::First`] come down to the call's last
+/// fact of any kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Guard {
-    /// The call has no such fact yet.
+    /// The call has no such fact yet. For what begins a call: nothing of it can be under way.
     First,
     /// The call's last fact of *any* kind has this sequence: nothing happened in between.
     CallUnchangedSince(u64),
-    /// May come any number of times until the call's end is stored, and not after it; a retry is recognised as with
-    /// [`Guard::Repeatable`].
+    /// The call has no such fact yet, and no end.
+    OnceWhileOpen,
+    /// The call has no end yet. May come any number of times; a retry is recognised by its event ID within the duplicate
+    /// window.
     WhileOpen,
-    /// May come any number of times; a retry is recognised by its event ID within the duplicate window.
-    Repeatable,
+}
+
+impl Guard {
+    /// What it demands of the stream, if it says that by itself.
+    pub(crate) fn expected(self) -> Option<Expected> {
+        match self {
+            Self::First => Some(Expected::NoneOfItsKind),
+            Self::CallUnchangedSince(sequence) => Some(Expected::LastOfCall(sequence)),
+            Self::OnceWhileOpen | Self::WhileOpen => None,
+        }
+    }
+}
+
+/// A guard as the server knows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Expected {
+    NoneOfItsKind,
+    LastOfCall(u64),
 }
 
 /// A fact as it is stored.
@@ -156,32 +179,86 @@ impl FactStore {
         trace: TraceParent,
         is_own: impl Fn(&StoredFact) -> bool,
     ) -> Result<Outcome, FactError> {
-        let publication = self.publication(fact, guard, trace)?;
-        let subject = publication.subject.clone();
+        let subject = fact.subject();
         let mut delay = RETRY_DELAY_MIN;
         loop {
-            match self.log.publish(publication.clone()).await {
-                Ok(ack) if ack.duplicate => return Ok(Outcome::AlreadyStored(ack.sequence)),
-                Ok(ack) => return Ok(Outcome::Stored(ack.sequence)),
-                Err(NotAcknowledged::WrongLastSequence) => match self.refused(fact, &is_own).await {
-                    Err(FactError::Read { reason, .. }) => {
-                        tracing::warn!(%subject, reason, "a refused fact could not be read back, trying again");
-                    }
-                    // What stands in the way of a first fact can be read, unless an earlier attempt of it is still on its
-                    // way through the cluster, or a leader answered that is none any more.
-                    Ok(Outcome::Refused) if guard == Guard::First => {
-                        tracing::warn!(%subject, "refused for nothing that is stored, trying again");
-                    }
-                    outcome => return outcome,
-                },
-                Err(NotAcknowledged::Unacceptable(reason)) => return Err(FactError::Refused { subject, reason }),
-                Err(NotAcknowledged::Unanswered(error)) => {
-                    tracing::warn!(%subject, %error, "a fact is not acknowledged yet, trying again");
-                }
+            match self.attempt(fact, guard, trace, &is_own).await? {
+                Ok(outcome) => return Ok(outcome),
+                Err(reason) => tracing::warn!(%subject, reason, "a fact is not stored yet, trying again"),
             }
             self.clock.sleep(self.clock.jittered(delay)).await;
             delay = (delay * 2).min(RETRY_DELAY_MAX);
         }
+    }
+
+    /// What comes of one attempt, or why another one may help.
+    async fn attempt(
+        &self,
+        fact: &Fact,
+        guard: Guard,
+        trace: TraceParent,
+        is_own: impl Fn(&StoredFact) -> bool,
+    ) -> Result<Result<Outcome, String>, FactError> {
+        let expected = match guard.expected() {
+            Some(expected) => expected,
+            None => match self.standing(fact, guard, &is_own).await {
+                Ok(Ok(sequence)) => Expected::LastOfCall(sequence),
+                Ok(Err(outcome)) => return Ok(Ok(outcome)),
+                Err(FactError::Read { reason, .. }) => return Ok(Err(reason)),
+                Err(error) => return Err(error),
+            },
+        };
+        let mut publication = self.publication(fact, expected, trace)?;
+        if guard == Guard::WhileOpen {
+            publication.headers.insert(header::NATS_MESSAGE_ID, fact.event_id());
+        }
+        match self.log.publish(publication).await {
+            Ok(ack) if ack.duplicate => Ok(Ok(Outcome::AlreadyStored(ack.sequence))),
+            Ok(ack) => Ok(Ok(Outcome::Stored(ack.sequence))),
+            Err(NotAcknowledged::WrongLastSequence) if guard.expected().is_none() => {
+                Ok(Err("the call has changed meanwhile".to_owned()))
+            }
+            Err(NotAcknowledged::WrongLastSequence) => match self.refused(fact, is_own).await {
+                Err(FactError::Read { reason, .. }) => Ok(Err(format!("refused, and not read back: {reason}"))),
+                // What stands in the way of a first fact can be read, unless an earlier attempt of it is still on its way
+                // through the cluster, or a leader answered that is none any more.
+                Ok(Outcome::Refused) if guard == Guard::First => {
+                    Ok(Err("refused for nothing that is stored".to_owned()))
+                }
+                outcome => outcome.map(Ok),
+            },
+            Err(NotAcknowledged::Unacceptable(reason)) => Err(FactError::Refused {
+                subject: fact.subject(),
+                reason,
+            }),
+            Err(NotAcknowledged::Unanswered(error)) => Ok(Err(error)),
+        }
+    }
+
+    /// The sequence of the call's last fact, if the guard holds at that; or what comes of storing what it does not let in.
+    async fn standing(
+        &self,
+        fact: &Fact,
+        guard: Guard,
+        is_own: impl Fn(&StoredFact) -> bool,
+    ) -> Result<Result<u64, Outcome>, FactError> {
+        let call = fact.call_id();
+        let Some(last) = self.last_message(subject::facts_of(call)).await? else {
+            return Ok(Ok(0));
+        };
+        let kind = subject::parse_fact(&last.subject).map(|(_, kind)| kind);
+        // All that there is before a connection and an end.
+        if matches!(kind, Some(FactKind::Requested | FactKind::Accepted)) {
+            return Ok(Ok(last.sequence));
+        }
+        let is_there = async |kind| {
+            let message = self.last_message(subject::fact(call, kind)).await?;
+            Ok::<_, FactError>(message.is_some())
+        };
+        if is_there(FactKind::Ended).await? || (guard == Guard::OnceWhileOpen && is_there(fact.kind()).await?) {
+            return self.refused(fact, is_own).await.map(Err);
+        }
+        Ok(Ok(last.sequence))
     }
 
     pub(crate) fn log(&self) -> &dyn Log {
@@ -189,9 +266,22 @@ impl FactStore {
     }
 
     /// What [`FactStore::publish`] sends for a fact.
-    pub(crate) fn publication(&self, fact: &Fact, guard: Guard, trace: TraceParent) -> Result<Publication, FactError> {
+    pub(crate) fn publication(
+        &self,
+        fact: &Fact,
+        expected: Expected,
+        trace: TraceParent,
+    ) -> Result<Publication, FactError> {
         let mut headers = event::headers(fact, &self.source, trace);
-        guard_headers(&mut headers, fact, guard);
+        headers.insert(header::NATS_EXPECTED_STREAM, CALLS);
+        let sequence = match expected {
+            Expected::NoneOfItsKind => 0,
+            Expected::LastOfCall(sequence) => {
+                headers.insert(EXPECTED_SUBJECT, subject::facts_of(fact.call_id()));
+                sequence
+            }
+        };
+        headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
         Ok(Publication {
             subject: fact.subject(),
             headers,
@@ -275,24 +365,6 @@ fn stored(message: &StoredMessage) -> Result<StoredFact, FactError> {
         sequence: message.sequence,
         trace: TraceParent::of(Some(&message.headers)),
     })
-}
-
-fn guard_headers(headers: &mut HeaderMap, fact: &Fact, guard: Guard) {
-    headers.insert(header::NATS_EXPECTED_STREAM, CALLS);
-    let expected = match guard {
-        Guard::First => 0,
-        Guard::CallUnchangedSince(sequence) => {
-            headers.insert(EXPECTED_SUBJECT, subject::facts_of(fact.call_id()));
-            sequence
-        }
-        Guard::WhileOpen => {
-            headers.insert(header::NATS_MESSAGE_ID, fact.event_id());
-            headers.insert(EXPECTED_SUBJECT, subject::fact(fact.call_id(), FactKind::Ended));
-            0
-        }
-        Guard::Repeatable => return headers.insert(header::NATS_MESSAGE_ID, fact.event_id()),
-    };
-    headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, expected.to_string());
 }
 
 #[cfg(test)]

@@ -62,7 +62,8 @@ impl Scribe {
 
     async fn detected(&mut self, fact: RtpDetected, seen: Instant) -> Option<Closed> {
         self.connected_at = Some(fact.connected_at);
-        let stored = match self.store_connection(&fact.clone().into()).await {
+        // An edge may have ended the call while this worker was cut off.
+        let stored = match self.store(&fact.clone().into(), Guard::OnceWhileOpen).await {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
                 meters::connected(seen.elapsed());
                 Some(fact)
@@ -114,13 +115,6 @@ impl Scribe {
 
     async fn end(&self, Ending { reason, by, ended_at }: Ending) -> Closed {
         let connected_at = self.connected_at;
-        if connected_at.is_none() && self.is_elsewhere().await {
-            tracing::info!(call_id = %self.parties.call_id, ?reason, "given up here: another worker hosts the call");
-            return Ok(CallClosed {
-                ended_at: None,
-                connected_at: None,
-            });
-        }
         // Both are wall-clock times, and a clock may have been set back between them.
         let ended_at = connected_at.map_or(ended_at, |connected_at| ended_at.max(connected_at));
         let fact = Ended {
@@ -130,7 +124,22 @@ impl Scribe {
             by,
             connected_at,
         };
-        match self.store(&fact.clone().into(), Guard::First).await {
+        let stored = if connected_at.is_some() {
+            self.store(&fact.clone().into(), Guard::OnceWhileOpen).await
+        } else {
+            match self.store_unconnected(&fact.clone().into()).await {
+                Ok(Some(outcome)) => Ok(outcome),
+                Ok(None) => {
+                    tracing::info!(call_id = %self.parties.call_id, ?reason, "given up here: another worker hosts the call");
+                    return Ok(CallClosed {
+                        ended_at: None,
+                        connected_at: None,
+                    });
+                }
+                Err(error) => Err(error),
+            }
+        };
+        match stored {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
                 meters::ended(reason);
                 tracing::info!(call_id = %self.parties.call_id, ?reason, by = fact.by, %ended_at, "ended");
@@ -160,26 +169,25 @@ impl Scribe {
         }
     }
 
-    /// Stores the connection, if the call has neither one nor an end: an edge may have ended it while this worker was cut off.
-    ///
-    /// The stream takes one guard for a message, and this is a matter of two facts. So it is that nothing of the call was
-    /// stored since it had neither.
-    async fn store_connection(&self, fact: &Fact) -> Result<Outcome, FactError> {
+    /// Stores the end of a call without a connection; `None` if another worker was chosen for it. An acceptance may be under way
+    /// that says so, hence nothing of the call may be stored between the look and the end.
+    async fn store_unconnected(&self, end: &Fact) -> Result<Option<Outcome>, FactError> {
         let call = &self.parties.call_id;
         loop {
             self.post.nats.connected().await;
-            let sequence = match self.standing().await {
-                Ok(Ok(sequence)) => sequence,
-                Ok(Err(outcome)) => return Ok(outcome),
-                Err(error @ FactError::Read { .. }) => {
-                    tracing::warn!(call_id = %call, %error, "whether the call is over is not known yet, looking again");
+            let sequence = match self.post.facts.sequence_of_call(call).await {
+                Ok(sequence) => sequence,
+                Err(error) => {
+                    tracing::warn!(call_id = %call, %error, "where the call stands is not known yet, looking again");
                     continue;
                 }
-                Err(error) => return Err(error),
             };
-            match self.store(fact, Guard::CallUnchangedSince(sequence)).await? {
+            if self.is_elsewhere().await {
+                return Ok(None);
+            }
+            match self.store(end, Guard::CallUnchangedSince(sequence)).await? {
                 Outcome::Refused => {}
-                outcome => return Ok(outcome),
+                outcome => return Ok(Some(outcome)),
             }
         }
     }
@@ -202,24 +210,6 @@ impl Scribe {
                 Err(_) => return false,
             }
         }
-    }
-
-    /// The sequence of the call's last fact; or what comes of storing a connection that is there, or too late.
-    async fn standing(&self) -> Result<Result<u64, Outcome>, FactError> {
-        let (facts, call) = (&self.post.facts, &self.parties.call_id);
-        let Some(last) = facts.last_of_call(call).await? else {
-            return Ok(Ok(0));
-        };
-        let sequence = last.sequence;
-        // All that there is before a connection.
-        if matches!(last.fact, Fact::Requested(_) | Fact::Accepted(_)) {
-            return Ok(Ok(sequence));
-        }
-        if facts.last(call, FactKind::Ended).await?.is_some() {
-            return Ok(Err(Outcome::Refused));
-        }
-        let connection = facts.last(call, FactKind::RtpDetected).await?;
-        Ok(connection.map_or(Ok(sequence), |stored| Err(Outcome::Superseded(Box::new(stored)))))
     }
 
     async fn store(&self, fact: &Fact, guard: Guard) -> Result<Outcome, FactError> {

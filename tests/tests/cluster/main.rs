@@ -8,6 +8,7 @@ mod servers;
 mod starts;
 
 mod reads;
+mod underway;
 
 mod doubt;
 mod leaders;

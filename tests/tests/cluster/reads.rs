@@ -6,10 +6,10 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::nats_server::{NatsServer, Sync};
 use futures::future::{join_all, try_join_all};
 use nats::active_calls::{ActiveCall, ActiveCalls, ClaimError};
-use nats::storage::{ACTIVE_CALLS, Storage};
-use nats::{CallId, FactStore, Nats, NatsSettings, Parties, Source, Timestamp, TraceParent};
+use nats::storage::ACTIVE_CALLS;
+use nats::{CallId, FactStore, Nats, Parties, Source, Timestamp, TraceParent};
 
-use crate::scene::turn;
+use crate::scene::{open, turn};
 
 /// Enough to meet a copy that is behind its leader's, if it may answer: about one in ten does.
 const ROUNDS: usize = 60;
@@ -93,13 +93,7 @@ async fn of_many_claims_at_once_one_succeeds_and_the_others_find_the_party_busy(
 }
 
 async fn connected_to(cluster: &NatsServer, node: usize) -> Result<(Nats, ActiveCalls)> {
-    let settings = NatsSettings {
-        url: cluster.urls()[node].clone(),
-        replicas: cluster.nodes(),
-        ..Default::default()
-    };
-    let nats = Nats::connect(&settings, "", "reads").await?;
-    let storage = Storage::open_when_available(&nats).await?;
+    let (nats, storage) = open(cluster, node).await?;
     let facts = FactStore::new(&nats, &storage, Source::new("test", "reads"));
     let active = ActiveCalls::new(&storage, facts);
     Ok((nats, active))

@@ -147,11 +147,7 @@ async fn what_may_come_again_does_and_a_retry_of_it_does_not() -> Result<()> {
         }
         .into()
     };
-    let publish = async |fact: &Fact| {
-        rig.facts
-            .publish(fact, Guard::Repeatable, TraceParent::generate())
-            .await
-    };
+    let publish = async |fact: &Fact| rig.facts.publish(fact, Guard::WhileOpen, TraceParent::generate()).await;
     let Outcome::Stored(first) = publish(&lost(1)).await? else {
         anyhow::bail!("not stored")
     };

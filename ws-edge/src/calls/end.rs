@@ -245,7 +245,7 @@ impl Calls {
             connected_at,
         };
         match self
-            .publish(&ended.clone().into(), Guard::First, standing.trace)
+            .publish(&ended.clone().into(), Guard::OnceWhileOpen, standing.trace)
             .await?
         {
             Outcome::Superseded(stored) => match &stored.fact {

@@ -33,9 +33,9 @@ impl Injector {
 
     pub(super) async fn store(&self, fact: impl Into<Fact>) -> Result<()> {
         let fact = fact.into();
-        self.facts
-            .publish(&fact, Guard::Repeatable, TraceParent::generate())
-            .await?;
+        let sequence = self.facts.sequence_of_call(fact.call_id()).await?;
+        let guard = Guard::CallUnchangedSince(sequence);
+        self.facts.publish(&fact, guard, TraceParent::generate()).await?;
         Ok(())
     }
 
