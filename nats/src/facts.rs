@@ -41,7 +41,7 @@ pub enum Guard {
     First,
     /// The call's last fact of *any* kind has this sequence: nothing happened in between.
     CallUnchangedSince(u64),
-    /// The call has no such fact yet, and no end.
+    /// The call has no such fact yet, and no end; and no connection, if it is an end that knows of none.
     OnceWhileOpen,
     /// The call has no end yet. May come any number of times; a retry is recognised by its event ID within the duplicate
     /// window.
@@ -255,10 +255,19 @@ impl FactStore {
             let message = self.last_message(subject::fact(call, kind)).await?;
             Ok::<_, FactError>(message.is_some())
         };
-        if is_there(FactKind::Ended).await? || (guard == Guard::OnceWhileOpen && is_there(fact.kind()).await?) {
+        if is_there(FactKind::Ended).await? {
             return self.refused(fact, is_own).await.map(Err);
         }
-        Ok(Ok(last.sequence))
+        match fact {
+            // It would deny the connection that is stored.
+            Fact::Ended(ended) if ended.connected_at.is_none() && is_there(FactKind::RtpDetected).await? => {
+                Ok(Err(Outcome::Refused))
+            }
+            _ if guard == Guard::OnceWhileOpen && is_there(fact.kind()).await? => {
+                self.refused(fact, is_own).await.map(Err)
+            }
+            _ => Ok(Ok(last.sequence)),
+        }
     }
 
     pub(crate) fn log(&self) -> &dyn Log {

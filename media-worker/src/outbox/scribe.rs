@@ -175,18 +175,23 @@ impl Scribe {
         let call = &self.parties.call_id;
         loop {
             self.post.nats.connected().await;
-            let sequence = match self.post.facts.sequence_of_call(call).await {
-                Ok(sequence) => sequence,
-                Err(error) => {
+            let guard = match self.post.facts.last_of_call(call).await {
+                Ok(None) => Guard::CallUnchangedSince(0),
+                Ok(Some(StoredFact { fact, sequence, .. })) => match fact {
+                    Fact::Accepted(accepted) if accepted.worker_id != self.post.worker_id => return Ok(None),
+                    Fact::Requested(_) | Fact::Accepted(_) => Guard::CallUnchangedSince(sequence),
+                    // It is over, or connected elsewhere.
+                    _ if self.is_elsewhere().await => return Ok(None),
+                    _ => Guard::OnceWhileOpen,
+                },
+                Err(error @ FactError::Read { .. }) => {
                     tracing::warn!(call_id = %call, %error, "where the call stands is not known yet, looking again");
                     continue;
                 }
+                Err(_) => Guard::OnceWhileOpen,
             };
-            if self.is_elsewhere().await {
-                return Ok(None);
-            }
-            match self.store(end, Guard::CallUnchangedSince(sequence)).await? {
-                Outcome::Refused => {}
+            match self.store(end, guard).await? {
+                Outcome::Refused if guard != Guard::OnceWhileOpen => {}
                 outcome => return Ok(Some(outcome)),
             }
         }

@@ -1,7 +1,7 @@
 //! One fact at a time, each under its guard.
 
 use anyhow::{Context, Result, ensure};
-use nats::fact::{EndReason, RtpLost};
+use nats::fact::{EndReason, Ended, RtpLost};
 use nats::facts::{Guard, Outcome};
 use nats::{Fact, FactKind, Role, TraceParent};
 
@@ -184,6 +184,41 @@ async fn nothing_comes_again_after_the_end() -> Result<()> {
         matches!(other, Outcome::Stored(_)),
         "another call's end is none of its business: {other:?}"
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_call_has_one_end_and_it_does_not_deny_its_connection() -> Result<()> {
+    let rig = Rig::start().await?;
+    let publish = async |fact: Fact| {
+        let guard = Guard::OnceWhileOpen;
+        rig.facts.publish(&fact, guard, TraceParent::generate()).await
+    };
+    rig.facts
+        .publish(&requested("c").into(), Guard::First, TraceParent::generate())
+        .await?;
+    ensure!(matches!(
+        publish(rtp_detected("c", 1).into()).await?,
+        Outcome::Stored(_)
+    ));
+    let other = publish(rtp_detected("c", 2).into()).await?;
+    ensure!(
+        matches!(other, Outcome::Superseded(_)),
+        "a second connection: {other:?}"
+    );
+    let unconnected = ended("c", EndReason::WorkerLost);
+    let outcome = publish(unconnected.clone().into()).await?;
+    ensure!(outcome == Outcome::Refused, "it was connected: {outcome:?}");
+    let connected = Ended {
+        connected_at: Some(at(1)),
+        ..unconnected.clone()
+    };
+    ensure!(matches!(publish(connected.clone().into()).await?, Outcome::Stored(_)));
+    ensure!(matches!(publish(connected.into()).await?, Outcome::AlreadyStored(_)));
+    let other = publish(unconnected.into()).await?;
+    ensure!(matches!(other, Outcome::Superseded(_)), "a second end: {other:?}");
+    let late = publish(rtp_detected("c", 3).into()).await?;
+    ensure!(late.sequence().is_none(), "connected after its end: {late:?}");
     Ok(())
 }
 

@@ -236,25 +236,28 @@ impl Calls {
         by: &str,
     ) -> Result<End, EndError> {
         let parties = &standing.requested.parties;
-        let connected_at = self.connected_at(&parties.call_id).await?;
-        let ended = Ended {
-            parties: parties.clone(),
-            ended_at: connected_at.map_or(ended_at, |connected_at| ended_at.max(connected_at)),
-            reason,
-            by: by.to_owned(),
-            connected_at,
-        };
-        match self
-            .publish(&ended.clone().into(), Guard::OnceWhileOpen, standing.trace)
-            .await?
-        {
-            Outcome::Superseded(stored) => match &stored.fact {
-                Fact::Ended(other) => Ok(self.ended(other).await),
-                _ => Err(Problem::new(Code::Unavailable, "the call changed; try again").into()),
-            },
-            Outcome::Refused => Err(Problem::new(Code::Unavailable, "the call changed; try again").into()),
-            Outcome::Stored(_) | Outcome::AlreadyStored(_) => Ok(self.ended_here(&ended).await),
+        for _ in 0..MOST_ATTEMPTS {
+            let connected_at = self.connected_at(&parties.call_id).await?;
+            let ended = Ended {
+                parties: parties.clone(),
+                ended_at: connected_at.map_or(ended_at, |connected_at| ended_at.max(connected_at)),
+                reason,
+                by: by.to_owned(),
+                connected_at,
+            };
+            let guard = Guard::OnceWhileOpen;
+            match self.publish(&ended.clone().into(), guard, standing.trace).await? {
+                Outcome::Stored(_) | Outcome::AlreadyStored(_) => return Ok(self.ended_here(&ended).await),
+                Outcome::Superseded(stored) => {
+                    if let Fact::Ended(other) = &stored.fact {
+                        return Ok(self.ended(other).await);
+                    }
+                }
+                // It was connected meanwhile.
+                Outcome::Refused => {}
+            }
         }
+        Err(Problem::new(Code::Unavailable, "the call changed; try again").into())
     }
 
     /// When the call began, from the stream.
