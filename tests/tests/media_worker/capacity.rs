@@ -63,9 +63,6 @@ async fn a_full_worker_looks_at_all_its_calls_and_ends_them_all_when_it_stops() 
     let rounds = metric(&rig.worker, "callpulse_media_sampling_seconds_count")
         .await
         .unwrap();
-    let spent = metric(&rig.worker, "callpulse_media_sampling_seconds_sum")
-        .await
-        .unwrap();
     eventually("two more rounds of looking", SOON, async || {
         let more = metric(&rig.worker, "callpulse_media_sampling_seconds_count").await? - rounds;
         ensure!(more >= 2.0, "{more} rounds");
@@ -73,20 +70,6 @@ async fn a_full_worker_looks_at_all_its_calls_and_ends_them_all_when_it_stops() 
     })
     .await
     .unwrap();
-    let rounds = metric(&rig.worker, "callpulse_media_sampling_seconds_count")
-        .await
-        .unwrap()
-        - rounds;
-    let spent = metric(&rig.worker, "callpulse_media_sampling_seconds_sum")
-        .await
-        .unwrap()
-        - spent;
-    assert!(
-        spent / rounds < 0.5,
-        "a round takes {} s of the second it has",
-        spent / rounds
-    );
-
     assert!(rig.worker.terminate(SOON).await.unwrap().success());
     let facts = rig.facts.all().await.unwrap();
     assert_eq!(facts.len(), MANY);
