@@ -4,7 +4,7 @@
 //! A [`slot`] is a pair of [`client`]s, each with a [`view`] of its own, that calls by its plans; [`load`] is all of them, on
 //! one [`board`]. The [`breaker`] strikes and mends. Everybody writes the [`journal`]; the [`checker`] reads it, and the stream,
 //! and gives its [`report`], with the [`recovery`] of each fault. [`logs`] are searched for what no service should say;
-//! the [`evidence`] of a run that is not clean is kept.
+//! the [`evidence`] of a run that is not clean is kept. [`starvation`] of the machine is no doing of the services'.
 
 pub mod checker;
 pub mod journal;
@@ -27,6 +27,7 @@ pub mod evidence;
 pub mod ground;
 pub mod logs;
 pub mod options;
+pub mod starvation;
 pub mod usage;
 
 use std::fmt;
@@ -38,6 +39,7 @@ use anyhow::{Context, Result, ensure};
 use async_nats::jetstream;
 use futures::TryStreamExt;
 use nats::{FactKind, storage, subject};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use crate::demo::screen::{Screen, Tone};
@@ -127,6 +129,8 @@ pub async fn run(options: &Options, screen: Screen, folder: &Path) -> Result<Out
         .context("connecting to NATS")?;
     let (doors, journal, board) = (Doors::default(), Journal::default(), Board::new(options.slots()));
     let mut breaker = Breaker::new(stack, doors.clone(), journal.clone(), board.clone(), screen)?;
+    let mut watching = JoinSet::new();
+    watching.spawn(starvation::watch(journal.clone()));
     let mut load = Load::start(options, seed, &doors, &journal, &board);
     let (started, mut sustained) = (Instant::now(), Sustained::new(options.calls));
     tokio::select! {
@@ -150,7 +154,7 @@ pub async fn run(options: &Options, screen: Screen, folder: &Path) -> Result<Out
     }
     sleep(CALM).await;
     journal.over(SystemTime::now());
-    drop(load);
+    drop((load, watching));
     screen.heading("Checking");
     let report = checker::check(client.clone(), &journal, options.interval())
         .await

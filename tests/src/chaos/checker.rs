@@ -93,7 +93,7 @@ pub fn judge(evidence: &Evidence, entries: &Entries, interval: Duration) -> Repo
         }
     }
     let disturbances = disturbances::gather(&calls, &listeners, entries, &times);
-    report.recovery = recovery::measure(&entries.faults, &disturbances, times.over_at);
+    report.recovery = recovery::measure(&entries.faults, &disturbances, &entries.starved, times.over_at);
     judge_recovery(&mut report);
     report
 }
@@ -137,6 +137,14 @@ fn judge_recovery(report: &mut Report) {
             let text = format!("p99 of faults {which} is {p99:.1} s");
             report.find(Check::Recovery, "", &[], text);
         }
+    }
+    let Recovery { all, starved, .. } = &report.recovery;
+    if starved.faults * 2 > all.faults {
+        let text = format!(
+            "in {} of {} faults the machine gave its processors to others: run it elsewhere, or later",
+            starved.faults, all.faults
+        );
+        report.find(Check::Recovery, "", &[], text);
     }
     let recovery = &report.recovery;
     let open = recovery.faults.iter().filter(|fault| fault.open).map(|fault| {

@@ -80,6 +80,8 @@ fn keep_journal(journal: &Journal, folder: &Path) -> Result<()> {
                 json!({ "fault": fault.what, "target": fault.target, "mended": mended }),
             )
         }));
+        let starved = entries.starved.iter();
+        lines.extend(starved.map(|(from, until)| (*from, json!({ "starved": at(*until) }))));
         lines.extend(entries.outages.iter().enumerate().map(|(place, outage)| {
             let (until, chosen) = (outage.until.map(at), entries.chosen.contains(&place));
             (

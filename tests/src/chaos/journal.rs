@@ -113,6 +113,8 @@ pub struct Entries {
     pub attempts: Vec<Attempt>,
     /// In the order of striking.
     pub faults: Vec<Fault>,
+    /// When the machine gave its processors to others: from one moment to another, apart from each other, in order.
+    pub starved: Vec<(SystemTime, SystemTime)>,
     /// In the order of writing.
     pub sent: Vec<Sent>,
     /// When the load stopped looking. What the parties were not told after that is no fault.
@@ -191,6 +193,16 @@ impl Journal {
         }
     }
 
+    /// The machine gave its processors to others. What overlaps with the last such time, lengthens it.
+    pub fn starved(&self, from: SystemTime, until: SystemTime) {
+        let mut entries = self.entries();
+        let entries = &mut *entries;
+        match entries.starved.last_mut() {
+            Some((_, last)) if *last >= from => *last = until,
+            _ => drop(push(&mut entries.starved, (from, until), &mut entries.lost)),
+        }
+    }
+
     /// The first packet with a payload of a stream leaves.
     pub fn sent(&self, sent: Sent) {
         let mut entries = self.entries();
@@ -249,6 +261,16 @@ mod tests {
             times.collect::<Vec<_>>()
         });
         assert_eq!(times, [(at(1), Some(at(3))), (at(7), Some(at(9))), (at(12), None)]);
+    }
+
+    #[test]
+    fn starved_times_that_overlap_are_one() {
+        let journal = Journal::default();
+        for (from, until) in [(1, 4), (2, 5), (5, 8), (9, 12)] {
+            journal.starved(at(from), at(until));
+        }
+        let starved = journal.read(|entries| entries.starved.clone());
+        assert_eq!(starved, [(at(1), at(8)), (at(9), at(12))]);
     }
 
     #[test]

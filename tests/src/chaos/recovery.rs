@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::SystemTime;
 
 use serde::Serialize;
 
@@ -42,6 +43,8 @@ pub struct FaultRecovery {
     pub total: bool,
     /// Whether another fault was on at the same time.
     pub together: bool,
+    /// Whether the machine gave its processors to others before it was over.
+    pub starved: bool,
     /// Seconds until all was well, as this kind of fault is counted.
     pub seconds: f64,
     /// Seconds from the strike.
@@ -81,10 +84,12 @@ pub struct Recovery {
     pub faults: Vec<FaultRecovery>,
     /// Over all of them.
     pub all: Percentiles,
-    /// Over those that were on alone.
+    /// Over those that were on alone, on a machine that was there.
     pub alone: Percentiles,
-    /// Over those that were on together with another.
+    /// Over those that were on together with another, on a machine that was there.
     pub together: Percentiles,
+    /// Over those for which the machine was not there: no measure of the services.
+    pub starved: Percentiles,
     /// By what was done.
     pub by_kind: BTreeMap<String, Percentiles>,
     /// What was overdue with no fault to blame.
@@ -104,7 +109,12 @@ pub struct Unexplained {
 
 /// Measures all faults of a run that was over at `over_at`.
 #[must_use]
-pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) -> Recovery {
+pub fn measure(
+    faults: &[Fault],
+    disturbances: &[Disturbance],
+    starved: &[(SystemTime, SystemTime)],
+    over_at: Moment,
+) -> Recovery {
     let mut felt: Vec<Vec<&Disturbance>> = faults.iter().map(|_| Vec::new()).collect();
     let mut without_fault = Vec::new();
     for disturbance in disturbances {
@@ -119,10 +129,10 @@ pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) 
     }
     let recovered = faults.iter().zip(&felt).enumerate();
     let faults: Vec<FaultRecovery> = recovered
-        .map(|(place, (fault, felt))| recovery(fault, is_together(faults, place), felt, over_at))
+        .map(|(place, (fault, felt))| recovery(fault, is_together(faults, place), felt, starved, over_at))
         .collect();
-    let those = |together: bool| {
-        let those = faults.iter().filter(|fault| fault.together == together);
+    let those = |is_one: &dyn Fn(&FaultRecovery) -> bool| {
+        let those = faults.iter().filter(|fault| is_one(fault));
         percentiles(those.map(|fault| fault.seconds).collect())
     };
     let mut kinds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
@@ -131,8 +141,9 @@ pub fn measure(faults: &[Fault], disturbances: &[Disturbance], over_at: Moment) 
     }
     Recovery {
         all: percentiles(faults.iter().map(|fault| fault.seconds).collect()),
-        alone: those(false),
-        together: those(true),
+        alone: those(&|fault| !fault.starved && !fault.together),
+        together: those(&|fault| !fault.starved && fault.together),
+        starved: those(&|fault| fault.starved),
         by_kind: kinds
             .into_iter()
             .map(|(kind, seconds)| (kind, percentiles(seconds)))
@@ -193,7 +204,13 @@ fn is_together(faults: &[Fault], place: usize) -> bool {
     })
 }
 
-fn recovery(fault: &Fault, together: bool, felt: &[&Disturbance], over_at: Moment) -> FaultRecovery {
+fn recovery(
+    fault: &Fault,
+    together: bool,
+    felt: &[&Disturbance],
+    starved: &[(SystemTime, SystemTime)],
+    over_at: Moment,
+) -> FaultRecovery {
     let end = |disturbance: &&&Disturbance| disturbance.until.unwrap_or(over_at);
     let last = felt.iter().max_by_key(end);
     let struck_at = Moment::from(fault.struck_at);
@@ -202,6 +219,7 @@ fn recovery(fault: &Fault, together: bool, felt: &[&Disturbance], over_at: Momen
         Since::Strike if !fault.total => struck_at,
         Since::Strike | Since::Mending => mended_at,
     };
+    let over = last.map_or(mended_at, |last| end(&last).max(mended_at));
     let seconds_from = |base| last.map_or(0.0, |last| end(&last).seconds_since(base));
     FaultRecovery {
         what: fault.what.clone(),
@@ -209,6 +227,9 @@ fn recovery(fault: &Fault, together: bool, felt: &[&Disturbance], over_at: Momen
         struck_at: struck_at.to_string(),
         total: fault.total,
         together,
+        starved: starved
+            .iter()
+            .any(|(from, until)| Moment::from(*from) <= over && struck_at <= Moment::from(*until)),
         seconds: seconds_from(base),
         from_strike: seconds_from(struck_at),
         disturbances: felt.len(),
@@ -234,7 +255,7 @@ fn percentiles(mut seconds: Vec<f64>) -> Percentiles {
 
 #[cfg(test)]
 mod tests {
-    use std::time::{Duration, SystemTime, UNIX_EPOCH};
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
 
@@ -267,7 +288,7 @@ mod tests {
     }
 
     fn seconds(faults: &[Fault], disturbances: &[Disturbance]) -> Vec<f64> {
-        let recovery = measure(faults, disturbances, at(100.0).into());
+        let recovery = measure(faults, disturbances, &[], at(100.0).into());
         recovery.faults.iter().map(|fault| fault.seconds).collect()
     }
 
@@ -284,7 +305,7 @@ mod tests {
             disturbance(31.0, Some(36.5), None),
         ];
         assert_eq!(seconds(&faults, &felt), [4.0, 1.5, 0.0]);
-        let recovery = measure(&faults, &felt, at(100.0).into());
+        let recovery = measure(&faults, &felt, &[], at(100.0).into());
         assert_eq!(recovery.faults[1].from_strike, 6.5);
         assert_eq!((recovery.all.p50, recovery.all.p99, recovery.all.max), (1.5, 4.0, 4.0));
         assert_eq!(recovery.by_kind["SIGKILL"].max, 4.0);
@@ -321,12 +342,29 @@ mod tests {
             fault("SIGKILL", "b", 13.0, Some(15.0)),
             fault("SIGKILL", "c", 20.0, Some(22.0)),
         ];
-        let recovery = measure(&faults, &[disturbance(12.0, Some(25.0), None)], at(100.0).into());
+        let recovery = measure(&faults, &[disturbance(12.0, Some(25.0), None)], &[], at(100.0).into());
         let together: Vec<bool> = recovery.faults.iter().map(|fault| fault.together).collect();
         assert_eq!(together, [true, true, false]);
         assert_eq!((recovery.together.faults, recovery.together.max), (2, 15.0));
         assert_eq!((recovery.alone.faults, recovery.alone.max), (1, 0.0));
         assert_eq!(recovery.all.faults, 3);
+    }
+
+    #[test]
+    fn a_fault_on_a_starved_machine_is_counted_apart() {
+        let faults = [
+            fault("SIGKILL", "a", 10.0, Some(12.0)),
+            fault("SIGKILL", "b", 30.0, Some(32.0)),
+            fault("SIGKILL", "c", 50.0, Some(52.0)),
+        ];
+        let felt = [disturbance(10.5, Some(25.0), None), disturbance(30.5, Some(34.0), None)];
+        // The first while it is recovered from, the second just after that, the third before it is mended.
+        let starved = [(20.0, 21.0), (34.5, 40.0), (51.0, 51.5)].map(|(from, until)| (at(from), at(until)));
+        let recovery = measure(&faults, &felt, &starved, at(100.0).into());
+        let found: Vec<bool> = recovery.faults.iter().map(|fault| fault.starved).collect();
+        assert_eq!(found, [true, false, true]);
+        assert_eq!((recovery.starved.faults, recovery.starved.max), (2, 15.0));
+        assert_eq!((recovery.alone.faults, recovery.alone.max), (1, 4.0));
     }
 
     #[test]
@@ -367,7 +405,7 @@ mod tests {
     fn what_is_not_well_until_the_end_is_open_and_what_no_fault_explains_is_told() {
         let faults = [fault("SIGKILL", "a", 10.0, Some(11.0))];
         let felt = [disturbance(10.5, None, None), disturbance(1.0, Some(2.0), None)];
-        let recovery = measure(&faults, &felt, at(100.0).into());
+        let recovery = measure(&faults, &felt, &[], at(100.0).into());
         assert!(recovery.faults[0].open);
         assert_eq!(recovery.faults[0].seconds, 90.0);
         let unexplained = &recovery.without_fault[0];

@@ -332,6 +332,13 @@ fn recovery(f: &mut fmt::Formatter<'_>, recovery: &Recovery) -> fmt::Result {
     )?;
     writeln!(f, "               alone    {}", recovery.alone)?;
     writeln!(f, "               together {}", recovery.together)?;
+    if recovery.starved.faults > 0 {
+        writeln!(
+            f,
+            "               starved  {}: not judged, the machine gave its processors to others",
+            recovery.starved
+        )?;
+    }
     for (kind, figures) in &recovery.by_kind {
         writeln!(f, "  {kind:<14} {figures}")?;
     }
@@ -346,9 +353,10 @@ fn recovery(f: &mut fmt::Formatter<'_>, recovery: &Recovery) -> fmt::Result {
             fault.struck_at,
             fault.what,
             fault.target,
-            match (fault.total, fault.together) {
-                (true, _) => " (total)",
-                (_, true) => " (together with another)",
+            match (fault.starved, fault.total, fault.together) {
+                (true, _, _) => " (starved)",
+                (_, true, _) => " (total)",
+                (_, _, true) => " (together with another)",
                 _ => "",
             },
             fault.disturbances,

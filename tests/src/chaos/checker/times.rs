@@ -27,10 +27,11 @@ impl<'a> Times<'a> {
         let over_at = over_at.or_else(|| told.chain(last_stored).max());
         let over_at = over_at.unwrap_or_else(|| std::time::SystemTime::UNIX_EPOCH.into());
         let until = |moment: Option<std::time::SystemTime>| moment.map_or(over_at, Moment::from);
-        let broken = entries.faults.iter();
-        let mut broken: Vec<Span> = broken
-            .map(|fault| (fault.struck_at.into(), until(fault.mended_at)))
-            .collect();
+        let faults = entries.faults.iter();
+        let faults = faults.map(|fault| (fault.struck_at.into(), until(fault.mended_at)));
+        let starved = entries.starved.iter();
+        let starved = starved.map(|(from, until)| ((*from).into(), (*until).into()));
+        let mut broken: Vec<Span> = faults.chain(starved).collect();
         broken.sort_unstable();
         let mut away: HashMap<&str, Vec<Span>> = HashMap::new();
         for Outage {
