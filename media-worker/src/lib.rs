@@ -79,7 +79,6 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         Some(storage) => storage?,
         None => return Ok(()),
     };
-    opened.set(true);
 
     let facts = FactStore::new(&nats, &storage, Source::new(NAME, &worker_id));
     let active = ActiveCalls::new(&storage, facts.clone());
@@ -98,6 +97,11 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     };
     let calls = Calls::new(rules, Arc::clone(&sfu), Arc::clone(&post));
     let commands = Commands::register(nats.clone(), Arc::clone(&calls)).await?;
+    // Whoever is told that the worker is ready may ask it at once.
+    if let Some(Err(error)) = shell.stop.run_until_cancelled(nats.client.flush()).await {
+        tracing::warn!(%error, "commands arrive as soon as the connection is back");
+    }
+    opened.set(true);
     let fleet = Fleet::new(&storage);
 
     // Draining needs all of them, so they end when it says so and not when the stop is asked for.
