@@ -263,6 +263,7 @@ impl FactStore {
             Fact::Ended(ended) if ended.connected_at.is_none() && is_there(FactKind::RtpDetected).await? => {
                 Ok(Err(Outcome::Refused))
             }
+            Fact::Ended(_) => Ok(Ok(last.sequence)),
             _ if guard == Guard::OnceWhileOpen && is_there(fact.kind()).await? => {
                 self.refused(fact, is_own).await.map(Err)
             }

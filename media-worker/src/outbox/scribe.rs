@@ -124,23 +124,8 @@ impl Scribe {
             by,
             connected_at,
         };
-        let stored = if connected_at.is_some() {
-            self.store(&fact.clone().into(), Guard::OnceWhileOpen).await
-        } else {
-            match self.store_unconnected(&fact.clone().into()).await {
-                Ok(Some(outcome)) => Ok(outcome),
-                Ok(None) => {
-                    tracing::info!(call_id = %self.parties.call_id, ?reason, "given up here: another worker hosts the call");
-                    return Ok(CallClosed {
-                        ended_at: None,
-                        connected_at: None,
-                    });
-                }
-                Err(error) => Err(error),
-            }
-        };
-        match stored {
-            Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
+        match self.store_end(&fact.clone().into()).await {
+            Ok(Some(Outcome::Stored(_) | Outcome::AlreadyStored(_))) => {
                 meters::ended(reason);
                 tracing::info!(call_id = %self.parties.call_id, ?reason, by = fact.by, %ended_at, "ended");
                 if let Some(notice) = Notice::ended_unconnected(&fact) {
@@ -154,7 +139,7 @@ impl Scribe {
                     connected_at,
                 })
             }
-            Ok(Outcome::Superseded(stored)) => match stored.fact {
+            Ok(Some(Outcome::Superseded(stored))) => match stored.fact {
                 Fact::Ended(stored) => {
                     tracing::info!(call_id = %self.parties.call_id, by = stored.by, "was ended by somebody else before");
                     Ok(CallClosed {
@@ -164,14 +149,24 @@ impl Scribe {
                 }
                 _ => self.not_ended("something else is stored in its place"),
             },
-            Ok(Outcome::Refused) => self.not_ended("the guard does not hold"),
+            Ok(Some(Outcome::Refused)) => self.not_ended("the guard does not hold"),
+            Ok(None) => {
+                tracing::info!(call_id = %self.parties.call_id, ?reason, "given up here: another worker hosts the call");
+                Ok(CallClosed {
+                    ended_at: None,
+                    connected_at: None,
+                })
+            }
             Err(error) => self.not_ended(&error.to_string()),
         }
     }
 
-    /// Stores the end of a call without a connection; `None` if another worker was chosen for it. An acceptance may be under way
+    /// Stores the end; `None` if another worker was chosen for the call. Without a connection, an acceptance may be under way
     /// that says so, hence nothing of the call may be stored between the look and the end.
-    async fn store_unconnected(&self, end: &Fact) -> Result<Option<Outcome>, FactError> {
+    async fn store_end(&self, end: &Fact) -> Result<Option<Outcome>, FactError> {
+        if self.connected_at.is_some() {
+            return self.store(end, Guard::OnceWhileOpen).await.map(Some);
+        }
         let call = &self.parties.call_id;
         loop {
             self.post.nats.connected().await;

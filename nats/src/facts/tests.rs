@@ -53,20 +53,15 @@ struct Silent {
 
 impl Log for Silent {
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<Acknowledged, NotAcknowledged>> {
-        let Publication {
-            subject,
-            headers,
-            payload,
-        } = publication;
         let mut stored = self.stored.lock().unwrap();
         let refusal = if stored.is_some() {
             NotAcknowledged::WrongLastSequence
         } else {
             *stored = Some(StoredMessage {
-                subject,
+                subject: publication.subject,
                 sequence: 5,
-                headers,
-                payload,
+                headers: publication.headers,
+                payload: publication.payload,
             });
             NotAcknowledged::Unanswered("timed out".to_owned())
         };

@@ -4,6 +4,8 @@
 //! with the strike where others must take over (a kill), and with the mending where what is held up comes back by itself.
 //! A fault that disturbed nothing took no time.
 
+mod blame;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::SystemTime;
@@ -12,10 +14,6 @@ use serde::Serialize;
 
 use super::checker::moment::Moment;
 use super::journal::{Fault, Since};
-use super::report::RECOVERY_P99_SECONDS;
-
-/// A loss may be noticed with hindsight: its last sign of life was this long before the strike.
-const HINDSIGHT_MS: i64 = 3_000;
 
 /// A time in which something was overdue.
 #[derive(Debug, Clone)]
@@ -118,7 +116,7 @@ pub fn measure(
     let mut felt: Vec<Vec<&Disturbance>> = faults.iter().map(|_| Vec::new()).collect();
     let mut without_fault = Vec::new();
     for disturbance in disturbances {
-        match cause(faults, disturbance).and_then(|cause| felt.get_mut(cause)) {
+        match blame::cause(faults, disturbance).and_then(|cause| felt.get_mut(cause)) {
             Some(felt) => felt.push(disturbance),
             None => without_fault.push(Unexplained {
                 what: disturbance.what.clone(),
@@ -129,7 +127,7 @@ pub fn measure(
     }
     let recovered = faults.iter().zip(&felt).enumerate();
     let faults: Vec<FaultRecovery> = recovered
-        .map(|(place, (fault, felt))| recovery(fault, is_together(faults, place), felt, starved, over_at))
+        .map(|(place, (fault, felt))| recovery(fault, blame::is_together(faults, place), felt, starved, over_at))
         .collect();
     let those = |is_one: &dyn Fn(&FaultRecovery) -> bool| {
         let those = faults.iter().filter(|fault| is_one(fault));
@@ -151,57 +149,6 @@ pub fn measure(
         faults,
         without_fault,
     }
-}
-
-/// The fault behind a disturbance: one that left nothing, if it struck before the bound of recovery; else of those that hit
-/// the process to blame, if that is known, the latest that was on when it began, else the first that struck after that; else
-/// of all faults the latest of those still on when it began; else one struck soon after (hindsight); else the latest before;
-/// else the first during.
-fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize> {
-    let (since, until) = (disturbance.since, disturbance.until);
-    let spans = faults.iter().enumerate().map(|(place, fault)| {
-        let struck = Moment::from(fault.struck_at);
-        (struck, fault.mended_at.map(Moment::from), place)
-    });
-    let hindsight = since.plus_ms(HINDSIGHT_MS);
-    let is_to_blame = |(_, _, place): &(Moment, Option<Moment>, usize)| {
-        let target = faults.get(*place).map(|fault| &fault.target);
-        disturbance.target.is_some() && target == disturbance.target.as_ref()
-    };
-    let on = spans
-        .clone()
-        .filter(|(struck, mended, _)| *struck <= since && mended.is_none_or(|mended| mended >= since));
-    let during = spans
-        .clone()
-        .filter(|(struck, _, _)| *struck > since && until.is_none_or(|until| *struck <= until));
-    let soon = during.clone().filter(|(struck, _, _)| *struck <= hindsight);
-    let before = spans.filter(|(struck, _, _)| *struck <= since);
-    // Whatever was still overdue when nothing was left to recover with, waits for that from then on.
-    let soon_enough = since.plus_ms((RECOVERY_P99_SECONDS * 1_000.0) as i64);
-    let total = during
-        .clone()
-        .filter(|(struck, _, place)| *struck <= soon_enough && faults.get(*place).is_some_and(|fault| fault.total));
-    if let Some((_, _, place)) = total.min() {
-        return Some(place);
-    }
-    let to_blame = on.clone().filter(is_to_blame).max();
-    let found = to_blame.or_else(|| during.clone().filter(is_to_blame).min());
-    let found = found.or_else(|| on.max()).or_else(|| soon.min());
-    let found = found.or_else(|| before.max()).or_else(|| during.min());
-    found.map(|(_, _, place)| place)
-}
-
-/// Whether another fault was on at the same time. Of two, it cannot be told whose recovery the other one holds up.
-fn is_together(faults: &[Fault], place: usize) -> bool {
-    let span = |fault: &Fault| (fault.struck_at, fault.mended_at);
-    let Some((struck, mended)) = faults.get(place).map(span) else {
-        return false;
-    };
-    faults.iter().enumerate().any(|(other, fault)| {
-        other != place
-            && mended.is_none_or(|mended| fault.struck_at <= mended)
-            && fault.mended_at.is_none_or(|mended| struck <= mended)
-    })
 }
 
 fn recovery(

@@ -84,27 +84,27 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
     let one = FactStore::new(&one, &its_storage, Source::new("test", "one"));
     let other = FactStore::new(&other, &others_storage, Source::new("test", "other"));
 
-    let mut pairs = Vec::new();
+    let mut calls = Vec::new();
     for _ in 0..4 {
-        pairs.push(Ringing::begin(&one).await?);
+        calls.push(Ringing::begin(&one).await?);
     }
     let unchanged = |call: &Ringing| Guard::CallUnchangedSince(call.sequence);
     let pairs = [
         (
-            (pairs[0].ended(EndReason::MediaTimeout), Guard::OnceWhileOpen),
-            (pairs[0].accepted()?, unchanged(&pairs[0])),
+            (calls[0].ended(EndReason::MediaTimeout), Guard::OnceWhileOpen),
+            (calls[0].accepted()?, unchanged(&calls[0])),
         ),
         (
-            (pairs[1].accepted()?, unchanged(&pairs[1])),
-            (pairs[1].ended(EndReason::MediaTimeout), unchanged(&pairs[1])),
+            (calls[1].accepted()?, unchanged(&calls[1])),
+            (calls[1].ended(EndReason::MediaTimeout), unchanged(&calls[1])),
         ),
         (
-            (pairs[2].ended(EndReason::WorkerLost), Guard::OnceWhileOpen),
-            (pairs[2].ended(EndReason::NoAnswer), unchanged(&pairs[2])),
+            (calls[2].ended(EndReason::WorkerLost), Guard::OnceWhileOpen),
+            (calls[2].ended(EndReason::NoAnswer), unchanged(&calls[2])),
         ),
         (
-            (pairs[3].ended(EndReason::WorkerLost), Guard::OnceWhileOpen),
-            (pairs[3].connected()?, Guard::OnceWhileOpen),
+            (calls[3].ended(EndReason::WorkerLost), Guard::OnceWhileOpen),
+            (calls[3].connected()?, Guard::OnceWhileOpen),
         ),
     ];
 
