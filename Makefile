@@ -36,9 +36,10 @@ demo: build ## Play a whole call through the real services, and show what happen
 	$(BUILT)/demo
 
 # All of them may be left out; `target/debug/chaos --help` has more.
-CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(DURATION),--duration $(DURATION)) $(if $(CALLS),--calls $(CALLS))
+CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(DURATION),--duration $(DURATION)) \
+	$(if $(CALLS),--calls $(CALLS))
 
-chaos: build ## Break the stack under load and check the bill; SEED=, DURATION= (seconds), CALLS=
+chaos: build ## Break the stack under load and check the bill; SEED=, RUNS=, DURATION= (seconds), CALLS=
 	$(BUILT)/chaos $(CHAOS)
 
 up: build ## Run the whole stack until Ctrl-C

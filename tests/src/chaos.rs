@@ -53,6 +53,7 @@ use client::Doors;
 use journal::Journal;
 use load::Load;
 use options::Options;
+use recovery::Recovery;
 use report::Report;
 use slot::{MEDIA_TIMEOUT, RING_TIMEOUT, RTP_LOST_AFTER, RTP_TIMEOUT};
 use sustained::Sustained;
@@ -80,42 +81,71 @@ pub struct Outcome {
     faults: usize,
 }
 
-/// Runs as the command line says: 0 if the run is clean, 1 if not, 130 if interrupted.
+/// Runs as the command line says: 0 if all runs are clean, 1 if not, 130 if interrupted.
 pub async fn main(options: Options) -> ExitCode {
     let (screen, folder) = (Screen::new(), process::run_folder("chaos"));
-    let outcome = tokio::select! {
-        outcome = run(&options, screen, &folder) => outcome,
+    let clean = tokio::select! {
+        clean = run_all(&options, screen, &folder) => clean,
         interrupted = interrupted() => {
             let _ = interrupted;
             screen.line(Tone::Bad, "interrupted; everything is stopped");
             return ExitCode::from(INTERRUPTED);
         }
     };
-    let clean = match outcome {
-        Ok(outcome) => {
-            screen.heading("Report");
-            screen.plain(Tone::Narrator, &outcome.to_string());
-            outcome.is_clean()
+    match clean {
+        Ok(true) => {
+            if !options.keep {
+                let _ = std::fs::remove_dir_all(&folder);
+            }
+            ExitCode::SUCCESS
         }
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            screen.line(Tone::Bad, &format!("{error:#}"));
-            false
+            let left = format!("{error:#}; logs and stores are in {}", folder.display());
+            screen.line(Tone::Bad, &left);
+            ExitCode::FAILURE
         }
-    };
-    if clean && !options.keep {
-        let _ = std::fs::remove_dir_all(&folder);
-    } else {
-        screen.line(Tone::Quiet, &format!("logs and stores are in {}", folder.display()));
     }
-    if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One run, with its logs and stores below `folder`.
+/// One run after another, and whether they are clean.
+async fn run_all(options: &Options, screen: Screen, folder: &Path) -> Result<bool> {
+    let first = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let (mut clean, mut recoveries) = (true, Vec::new());
+    for number in 0..options.runs {
+        let seed = first.wrapping_add(u64::from(number));
+        let folder = folder.join(format!("seed-{seed}"));
+        let outcome = run(options, seed, screen, &folder).await?;
+        screen.heading("Report");
+        screen.plain(Tone::Narrator, &outcome.to_string());
+        if outcome.is_clean() && !options.keep {
+            let _ = std::fs::remove_dir_all(&folder);
+        } else {
+            screen.line(Tone::Quiet, &format!("logs and stores are in {}", folder.display()));
+        }
+        clean &= outcome.is_at_most_slow();
+        recoveries.push(outcome.report.recovery);
+    }
+    let recovery = Recovery::of_runs(recoveries);
+    let complaints = recovery.complaints();
+    clean &= complaints.is_empty();
+    if options.runs > 1 {
+        screen.heading(&format!("All {} runs", options.runs));
+        screen.plain(Tone::Narrator, recovery.to_string().trim_end());
+        for complaint in complaints {
+            screen.line(Tone::Bad, &complaint);
+        }
+        let verdict = if clean { "all is clean" } else { "NOT all is clean" };
+        screen.plain(Tone::Narrator, verdict);
+    }
+    Ok(clean)
+}
+
+/// One run of `seed`, with its logs and stores below `folder`.
 ///
 /// # Errors
 /// When the run itself did not come about. What it found is in the outcome.
-pub async fn run(options: &Options, screen: Screen, folder: &Path) -> Result<Outcome> {
-    let seed = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) -> Result<Outcome> {
     let schedule = options.terms().schedule(seed);
     screen.heading(&format!(
         "Seed {seed}: {} calls at once for {} s, {} faults",
@@ -224,6 +254,12 @@ impl Outcome {
     pub fn is_clean(&self) -> bool {
         self.report.is_clean() && self.findings.is_empty()
     }
+
+    /// The same, but for how long recovery took.
+    #[must_use]
+    pub fn is_at_most_slow(&self) -> bool {
+        self.report.is_at_most_slow() && self.findings.is_empty()
+    }
 }
 
 impl fmt::Display for Outcome {
@@ -240,10 +276,10 @@ impl fmt::Display for Outcome {
         for finding in &self.findings {
             writeln!(f, "✗ {finding}")?;
         }
-        f.write_str(if self.is_clean() {
-            "the run is clean"
-        } else {
-            "the run is NOT clean"
+        f.write_str(match (self.is_clean(), self.is_at_most_slow()) {
+            (true, _) => "the run is clean",
+            (_, true) => "the run is clean but for how long recovery took",
+            _ => "the run is NOT clean",
         })
     }
 }

@@ -31,8 +31,8 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::journal::{Entries, Journal};
-use super::recovery::{self, Recovery};
-use super::report::{Check, RECOVERY_P99_SECONDS, Report, TOGETHER_P99_SECONDS};
+use super::recovery::{self, P99_SECONDS};
+use super::report::{Check, Report};
 use history::Calls;
 use times::Times;
 
@@ -127,24 +127,8 @@ fn judge_calls(calls: &Calls, entries: &Entries, report: &mut Report) {
 }
 
 fn judge_recovery(report: &mut Report) {
-    let Recovery { alone, together, .. } = &report.recovery;
-    let bounds = [
-        ("alone", alone.p99, RECOVERY_P99_SECONDS),
-        ("together", together.p99, TOGETHER_P99_SECONDS),
-    ];
-    for (which, p99, bound) in bounds {
-        if p99 >= bound {
-            let text = format!("p99 of faults {which} is {p99:.1} s");
-            report.find(Check::Recovery, "", &[], text);
-        }
-    }
-    let Recovery { all, starved, .. } = &report.recovery;
-    if starved.faults * 2 > all.faults {
-        let text = format!(
-            "in {} of {} faults the machine gave its processors to others: run it elsewhere, or later",
-            starved.faults, all.faults
-        );
-        report.find(Check::Recovery, "", &[], text);
+    for text in report.recovery.complaints() {
+        report.find(Check::Slow, "", &[], text);
     }
     let recovery = &report.recovery;
     let open = recovery.faults.iter().filter(|fault| fault.open).map(|fault| {
@@ -153,7 +137,7 @@ fn judge_recovery(report: &mut Report) {
     });
     let unexplained = recovery.without_fault.iter();
     let unexplained = unexplained
-        .filter(|unexplained| unexplained.open || unexplained.seconds >= RECOVERY_P99_SECONDS)
+        .filter(|unexplained| unexplained.open || unexplained.seconds >= P99_SECONDS)
         .map(|unexplained| format!("{:.1} s without a fault: {}", unexplained.seconds, unexplained.what));
     let texts: Vec<String> = open.chain(unexplained).collect();
     for text in texts {

@@ -23,7 +23,10 @@ pub struct Options {
     /// Decides which faults strike when and what becomes of each call; a random one if left out
     #[arg(long)]
     pub seed: Option<u64>,
-    /// How long calls are made, in seconds; starting and settling come on top
+    /// Runs, one after another, each with the next seed; recovery is judged over all of them
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub runs: u32,
+    /// How long calls are made in each, in seconds; starting and settling come on top
     #[arg(long, default_value_t = 300)]
     pub duration: u64,
     /// Calls that shall be connected at the same time

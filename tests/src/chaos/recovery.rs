@@ -5,15 +5,23 @@
 //! A fault that disturbed nothing took no time.
 
 mod blame;
+mod figures;
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::SystemTime;
 
 use serde::Serialize;
 
 use super::checker::moment::Moment;
 use super::journal::{Fault, Since};
+pub use figures::Percentiles;
+
+/// 99 of 100 faults must be over after this many seconds.
+pub const P99_SECONDS: f64 = 10.0;
+/// The same for faults that were on together with another, of which each may hold up the recovery from the other.
+pub const TOGETHER_P99_SECONDS: f64 = 2.0 * P99_SECONDS;
+/// Of fewer faults, the slowest is all that a p99 says.
+const ENOUGH_FOR_P99: usize = 100;
 
 /// A time in which something was overdue.
 #[derive(Debug, Clone)]
@@ -55,27 +63,7 @@ pub struct FaultRecovery {
     pub open: bool,
 }
 
-/// Figures over many faults, in seconds.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
-pub struct Percentiles {
-    /// How many faults.
-    pub faults: usize,
-    /// Half of them took no longer.
-    pub p50: f64,
-    /// All but one of a hundred took no longer.
-    pub p99: f64,
-    /// None took longer.
-    pub max: f64,
-}
-
-impl fmt::Display for Percentiles {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { faults, p50, p99, max } = self;
-        write!(f, "{faults:>3} faults: p50 {p50:.1} s, p99 {p99:.1} s, max {max:.1} s")
-    }
-}
-
-/// The recoveries of a run.
+/// The recoveries of a run, or of several.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Recovery {
     /// In the order of striking.
@@ -129,25 +117,62 @@ pub fn measure(
     let faults: Vec<FaultRecovery> = recovered
         .map(|(place, (fault, felt))| recovery(fault, blame::is_together(faults, place), felt, starved, over_at))
         .collect();
-    let those = |is_one: &dyn Fn(&FaultRecovery) -> bool| {
-        let those = faults.iter().filter(|fault| is_one(fault));
-        percentiles(those.map(|fault| fault.seconds).collect())
-    };
-    let mut kinds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
-    for fault in &faults {
-        kinds.entry(fault.what.clone()).or_default().push(fault.seconds);
+    Recovery::over(faults, without_fault)
+}
+
+impl Recovery {
+    fn over(faults: Vec<FaultRecovery>, without_fault: Vec<Unexplained>) -> Self {
+        let those = |is_one: &dyn Fn(&FaultRecovery) -> bool| {
+            let those = faults.iter().filter(|fault| is_one(fault));
+            Percentiles::of(those.map(|fault| fault.seconds))
+        };
+        let mut kinds: BTreeMap<String, Vec<f64>> = BTreeMap::new();
+        for fault in &faults {
+            kinds.entry(fault.what.clone()).or_default().push(fault.seconds);
+        }
+        Self {
+            all: those(&|_| true),
+            alone: those(&|fault| !fault.starved && !fault.together),
+            together: those(&|fault| !fault.starved && fault.together),
+            starved: those(&|fault| fault.starved),
+            by_kind: kinds
+                .into_iter()
+                .map(|(kind, seconds)| (kind, Percentiles::of(seconds)))
+                .collect(),
+            faults,
+            without_fault,
+        }
     }
-    Recovery {
-        all: percentiles(faults.iter().map(|fault| fault.seconds).collect()),
-        alone: those(&|fault| !fault.starved && !fault.together),
-        together: those(&|fault| !fault.starved && fault.together),
-        starved: those(&|fault| fault.starved),
-        by_kind: kinds
-            .into_iter()
-            .map(|(kind, seconds)| (kind, percentiles(seconds)))
-            .collect(),
-        faults,
-        without_fault,
+
+    /// Those of several runs, as one.
+    #[must_use]
+    pub fn of_runs(runs: impl IntoIterator<Item = Self>) -> Self {
+        let (mut faults, mut without_fault) = (Vec::new(), Vec::new());
+        for run in runs {
+            faults.extend(run.faults);
+            without_fault.extend(run.without_fault);
+        }
+        Self::over(faults, without_fault)
+    }
+
+    /// Why it is too slow, or cannot be judged, for people.
+    #[must_use]
+    pub fn complaints(&self) -> Vec<String> {
+        let bounds = [
+            ("alone", self.alone.p99, P99_SECONDS),
+            ("together", self.together.p99, TOGETHER_P99_SECONDS),
+        ];
+        let slow = bounds.iter().filter(|(_, p99, bound)| p99 >= bound);
+        let mut complaints: Vec<String> = slow
+            .map(|(which, p99, _)| format!("p99 of faults {which} is {p99:.1} s"))
+            .collect();
+        let (starved, all) = (self.starved.faults, self.all.faults);
+        if starved * 2 > all && all - starved < ENOUGH_FOR_P99 {
+            complaints.push(format!(
+                "in {starved} of {all} faults the machine gave its processors to others: run it elsewhere, or later"
+            ));
+        }
+        complaints
     }
 }
 
@@ -182,21 +207,6 @@ fn recovery(
         disturbances: felt.len(),
         last: last.map(|last| last.what.clone()),
         open: felt.iter().any(|disturbance| disturbance.until.is_none()),
-    }
-}
-
-/// By the nearest rank.
-fn percentiles(mut seconds: Vec<f64>) -> Percentiles {
-    seconds.sort_by(f64::total_cmp);
-    let rank = |percent: usize| {
-        let rank = (seconds.len() * percent).div_ceil(100);
-        seconds.get(rank.saturating_sub(1)).copied().unwrap_or_default()
-    };
-    Percentiles {
-        faults: seconds.len(),
-        p50: rank(50),
-        p99: rank(99),
-        max: rank(100),
     }
 }
 
@@ -363,9 +373,34 @@ mod tests {
     }
 
     #[test]
-    fn percentiles_are_by_the_nearest_rank() {
-        let figures = percentiles((1..=200).map(f64::from).collect());
-        assert_eq!((figures.p50, figures.p99, figures.max), (100.0, 198.0, 200.0));
-        assert_eq!(percentiles(Vec::new()), Percentiles::default());
+    fn runs_are_judged_together_and_not_by_what_the_machine_did() {
+        let run = |seconds: f64, kills: u32, starved: bool| {
+            let times = (0..kills).map(|number| f64::from(number) * 50.0);
+            let faults: Vec<Fault> = times
+                .clone()
+                .map(|time| fault("SIGKILL", "a", time, Some(time + 1.0)))
+                .collect();
+            let felt: Vec<Disturbance> = times
+                .map(|time| disturbance(time, Some(time + seconds), None))
+                .collect();
+            let starved = [(at(0.0), at(100_000.0))].repeat(usize::from(starved));
+            measure(&faults, &felt, &starved, at(100_000.0).into())
+        };
+        assert_eq!(run(10.0, 1, false).complaints(), ["p99 of faults alone is 10.0 s"]);
+        let together = Recovery::of_runs([run(10.0, 1, false), run(9.0, 99, false)]);
+        assert_eq!(
+            (together.alone.faults, together.alone.p99, together.alone.max),
+            (100, 9.0, 10.0)
+        );
+        assert!(together.complaints().is_empty());
+        let all_but = |judged| Recovery::of_runs([run(30.0, 150, true), run(9.0, judged, false)]).complaints();
+        assert!(all_but(100).is_empty());
+        let machine = "in 150 of 249 faults the machine gave its processors to others: run it elsewhere, or later";
+        assert_eq!(all_but(99), [machine]);
+        assert!(
+            Recovery::of_runs([run(30.0, 5, true), run(9.0, 5, false)])
+                .complaints()
+                .is_empty()
+        );
     }
 }

@@ -11,12 +11,6 @@ use super::recovery::Recovery;
 const MOST_FINDINGS: usize = 1_000;
 /// Findings that are printed.
 const PRINTED_FINDINGS: usize = 10;
-/// Faults that are printed, the slowest.
-const PRINTED_FAULTS: usize = 12;
-/// 99 of 100 faults must be over after this many seconds.
-pub const RECOVERY_P99_SECONDS: f64 = 10.0;
-/// The same for faults that were on together with another, of which each may hold up the recovery from the other.
-pub const TOGETHER_P99_SECONDS: f64 = 2.0 * RECOVERY_P99_SECONDS;
 
 /// What was found fault with; the worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -70,8 +64,10 @@ pub enum Check {
     ToldLate,
     /// Whether a party would have got to know cannot be said: the run was over too early.
     Undecided,
-    /// Recovery took too long, or there was none.
+    /// There was no recovery, or nothing that it would have been from.
     Recovery,
+    /// Recovery took too long, or how long cannot be said: by this run alone.
+    Slow,
     /// The journal had no room: the evidence is not whole.
     Overflow,
     /// There was nothing to judge.
@@ -193,6 +189,12 @@ impl Report {
         self.counts.is_empty()
     }
 
+    /// Whether nothing was found fault with but how long recovery took, which is judged over all runs.
+    #[must_use]
+    pub fn is_at_most_slow(&self) -> bool {
+        self.counts.keys().all(|check| *check == Check::Slow)
+    }
+
     /// How many findings of a kind there are.
     #[must_use]
     pub fn count(&self, check: Check) -> u64 {
@@ -306,7 +308,7 @@ impl fmt::Display for Report {
             f,
             "               {not_told} not told, {late} told late, {undecided} undecided"
         )?;
-        recovery(f, &self.recovery)?;
+        write!(f, "{}", self.recovery)?;
         for (check, count) in &self.counts {
             writeln!(f, "✗ {check:?}: {count}")?;
         }
@@ -321,48 +323,4 @@ impl fmt::Display for Report {
         }
         f.write_str(if self.is_clean() { "clean" } else { "not clean" })
     }
-}
-
-fn recovery(f: &mut fmt::Formatter<'_>, recovery: &Recovery) -> fmt::Result {
-    let without = recovery.without_fault.len();
-    writeln!(
-        f,
-        "recovery       {}; {without} disturbances without a fault",
-        recovery.all
-    )?;
-    writeln!(f, "               alone    {}", recovery.alone)?;
-    writeln!(f, "               together {}", recovery.together)?;
-    if recovery.starved.faults > 0 {
-        writeln!(
-            f,
-            "               starved  {}: not judged, the machine gave its processors to others",
-            recovery.starved
-        )?;
-    }
-    for (kind, figures) in &recovery.by_kind {
-        writeln!(f, "  {kind:<14} {figures}")?;
-    }
-    let mut slowest: Vec<_> = recovery.faults.iter().filter(|fault| fault.disturbances > 0).collect();
-    slowest.sort_by(|one, other| other.seconds.total_cmp(&one.seconds));
-    for fault in slowest.into_iter().take(PRINTED_FAULTS) {
-        writeln!(
-            f,
-            "  {:>5.1} s ({:.1} s from the strike)  {} {} {}{}, {} disturbances, the last: {}{}",
-            fault.seconds,
-            fault.from_strike,
-            fault.struck_at,
-            fault.what,
-            fault.target,
-            match (fault.starved, fault.total, fault.together) {
-                (true, _, _) => " (starved)",
-                (_, true, _) => " (total)",
-                (_, _, true) => " (together with another)",
-                _ => "",
-            },
-            fault.disturbances,
-            fault.last.as_deref().unwrap_or_default(),
-            if fault.open { " (open)" } else { "" }
-        )?;
-    }
-    Ok(())
 }

@@ -1,9 +1,8 @@
 //! Which fault it was.
 
-use super::Disturbance;
+use super::{Disturbance, P99_SECONDS};
 use crate::chaos::checker::moment::Moment;
 use crate::chaos::journal::Fault;
-use crate::chaos::report::RECOVERY_P99_SECONDS;
 
 /// A loss may be noticed with hindsight: its last sign of life was this long before the strike.
 const HINDSIGHT_MS: i64 = 3_000;
@@ -32,7 +31,7 @@ pub(super) fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize
     let soon = during.clone().filter(|(struck, _, _)| *struck <= hindsight);
     let before = spans.filter(|(struck, _, _)| *struck <= since);
     // Whatever was still overdue when nothing was left to recover with, waits for that from then on.
-    let soon_enough = since.plus_ms((RECOVERY_P99_SECONDS * 1_000.0) as i64);
+    let soon_enough = since.plus_ms((P99_SECONDS * 1_000.0) as i64);
     let total = during
         .clone()
         .filter(|(struck, _, place)| *struck <= soon_enough && faults.get(*place).is_some_and(|fault| fault.total));

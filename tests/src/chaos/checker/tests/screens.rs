@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::run::{Run, fault, moment, standing, text};
 use super::{Case, assert_found};
 use crate::chaos::journal::Attempt;
-use crate::chaos::report::Check::{NotTold, Recovery, ToldEarly, ToldLate, ToldStranger, ToldUntrue};
+use crate::chaos::report::Check::{NotTold, Recovery, Slow, ToldEarly, ToldLate, ToldStranger, ToldUntrue};
 use crate::chaos::report::Check::{Undecided, Unreadable};
 use crate::chaos::report::Telling;
 use crate::token::Role;
@@ -153,7 +153,7 @@ const UNTOLD: &[Case] = &[
 ];
 
 const SLOW: &[Case] = &[
-    ("an outage of 24 s", &[Recovery], |run| {
+    ("an outage of 24 s", &[Slow], |run| {
         run.silence("u1", "call_ended");
         run.entries.faults.push(fault("SIGKILL", 4_900, 5_500));
         run.away("u1", 5_000, Some(29_000));
@@ -175,7 +175,7 @@ const SLOW: &[Case] = &[
         });
     }),
     ("a tick 11 s late, for no reason", &[Recovery], late_tick),
-    ("a tick 11 s late, after a kill", &[Recovery], |run| {
+    ("a tick 11 s late, after a kill", &[Slow], |run| {
         run.entries.faults.push(fault("SIGKILL", 12_900, 13_500));
         late_tick(run);
     }),
