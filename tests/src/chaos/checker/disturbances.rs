@@ -1,6 +1,6 @@
 //! Where something was overdue: what recovery is measured by.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use super::duty::{Learnt, learnt};
 use super::heard::{Listeners, Word};
@@ -104,16 +104,30 @@ fn lost_worker(id: &str, call: &Call) -> Option<Disturbance> {
     })
 }
 
-/// Ticks that a party was told of late though it was there; of those told twice, the first time.
+/// Minutes that a party was told of late though it was there. One that it heard of only after a later minute, or after the end,
+/// was made up for by that.
 fn overdue_ticks(party: &str, listener: &super::heard::Listener, times: &Times<'_>) -> Vec<Disturbance> {
-    let (mut told, mut found) = (HashSet::new(), Vec::new());
+    let (mut known, mut found) = (HashMap::<_, Vec<(u64, Moment)>>::new(), Vec::new());
     for heard in &listener.heard {
-        let Word::Tick(tick) = &heard.word else { continue };
-        let is_first = told.insert((&tick.call_id, tick.minute));
-        if is_first && times.is_connected(party, tick.at) && !times.was_away(party, tick.at, heard.at) {
-            let what = format!("{}: tick {} told to {party}", tick.call_id, tick.minute);
-            found.extend(overdue(what, tick.at, heard.at));
+        let (call_id, minute) = match &heard.word {
+            Word::Tick(tick) => (&tick.call_id, tick.minute),
+            Word::Ended(ended) => (&ended.call_id, u64::MAX),
+            Word::Standing(Some(standing)) => match &standing.last_tick {
+                Some(last) => (&standing.call_id, last.minute),
+                None => continue,
+            },
+            _ => continue,
+        };
+        let known = known.entry(call_id).or_default();
+        if let Word::Tick(tick) = &heard.word {
+            let before = known.iter().find(|(known, _)| *known >= minute);
+            let until = before.map_or(heard.at, |(_, at)| *at);
+            if times.is_connected(party, tick.at) && !times.was_away(party, tick.at, until) {
+                let what = format!("{call_id}: tick {minute} told to {party}");
+                found.extend(overdue(what, tick.at, until));
+            }
         }
+        known.push((minute, heard.at));
     }
     found
 }

@@ -289,6 +289,18 @@ fn a_clean_run_is_clean_and_says_so() {
 }
 
 #[test]
+fn a_minute_is_overdue_until_a_later_one_makes_up_for_it() {
+    let mut run = Run::clean();
+    let mut told = run.told.iter_mut();
+    let first = told.find(|(_, party, _, message)| *party == "u1" && message["type"] == "tick");
+    first.unwrap().0 += 8_000;
+    let report = run.judge();
+    assert!(report.is_clean(), "{report}");
+    let longest = report.recovery.without_fault.iter().map(|overdue| overdue.seconds);
+    assert!((2.0..2.1).contains(&longest.fold(0.0, f64::max)), "{report}");
+}
+
+#[test]
 fn a_finding_names_the_call_and_the_facts() {
     let mut run = Run::clean();
     run.repeat("c1", "ended");
