@@ -135,7 +135,11 @@ async fn run_all(options: &Options, screen: Screen, folder: &Path) -> Result<boo
         for complaint in complaints {
             screen.line(Tone::Bad, &complaint);
         }
-        let verdict = if clean { "all is clean" } else { "NOT all is clean" };
+        let verdict = if clean {
+            "the runs are clean"
+        } else {
+            "the runs are NOT clean"
+        };
         screen.plain(Tone::Narrator, verdict);
     }
     Ok(clean)
