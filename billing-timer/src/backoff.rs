@@ -9,24 +9,12 @@ const MIN: Duration = Duration::from_millis(50);
 const MAX: Duration = Duration::from_millis(500);
 
 /// How long to wait before the next attempt.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Backoff {
     failures: u32,
-    longest: Duration,
-}
-
-impl Default for Backoff {
-    fn default() -> Self {
-        Self::up_to(MAX)
-    }
 }
 
 impl Backoff {
-    /// One that grows no longer than that.
-    pub(crate) fn up_to(longest: Duration) -> Self {
-        Self { failures: 0, longest }
-    }
-
     /// It worked: the next failure is the first one.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
@@ -42,7 +30,7 @@ impl Backoff {
     pub(crate) fn delay(self, clock: &dyn Clock) -> Duration {
         match self.failures.checked_sub(1) {
             None => Duration::ZERO,
-            Some(earlier) => clock.jittered(MIN.saturating_mul(1 << earlier.min(16)).min(self.longest)),
+            Some(earlier) => clock.jittered(MIN.saturating_mul(1 << earlier.min(16)).min(MAX)),
         }
     }
 

@@ -41,9 +41,6 @@ const MAX_CLOSINGS: usize = 64;
 const MAX_ASKS: usize = 16;
 /// The wall clock is looked at this often, whatever the timer says.
 const LONGEST_NAP: Duration = Duration::from_secs(1);
-/// Ticks that were refused wait no longer than this: what they contradict is read back meanwhile, so the next attempt is another.
-/// When hundreds of calls end at once, many are refused, and that is no reason to be slow.
-const REFUSED_DELAY_MAX: Duration = Duration::from_millis(250);
 /// A position that could not be read is tried again after this long …
 const REREAD_DELAY: Duration = Duration::from_millis(500);
 /// … and after this long if what is stored cannot be understood.
@@ -68,48 +65,25 @@ struct Work {
     asks: InFlight<Ticket>,
 }
 
-/// When the next batch may be sent, after one that was not stored.
+/// When the next batch may be sent, after one that was not answered.
+#[derive(Default)]
 struct Pace {
     unanswered: Backoff,
-    refused: Backoff,
     not_before: Option<Instant>,
-    suspects_not_before: Option<Instant>,
-}
-
-/// How long to wait, if at all.
-struct Pause {
-    all: Option<Duration>,
-    suspects: Option<Duration>,
-}
-
-impl Default for Pace {
-    fn default() -> Self {
-        Self {
-            unanswered: Backoff::default(),
-            refused: Backoff::up_to(REFUSED_DELAY_MAX),
-            not_before: None,
-            suspects_not_before: None,
-        }
-    }
 }
 
 impl Pace {
     /// A server that does not answer is spared all batches; one that refuses some calls' ticks shall have the others' at once.
     fn slow_down(&mut self, why: NotWritten, clock: &dyn Clock) {
-        let (backoff, not_before) = match why {
-            NotWritten::Unanswered => (&mut self.unanswered, &mut self.not_before),
-            NotWritten::Refused => (&mut self.refused, &mut self.suspects_not_before),
-        };
-        backoff.fail();
-        *not_before = Some(clock.instant() + backoff.delay(clock));
+        if why == NotWritten::Unanswered {
+            self.unanswered.fail();
+            self.not_before = Some(clock.instant() + self.unanswered.delay(clock));
+        }
     }
 
-    fn pause(&self, now: Instant) -> Pause {
-        let left = |until: Option<Instant>| until.filter(|at| *at > now).map(|at| at - now);
-        Pause {
-            all: left(self.not_before),
-            suspects: left(self.suspects_not_before),
-        }
+    /// How long to wait, if at all.
+    fn pause(&self, now: Instant) -> Option<Duration> {
+        self.not_before.filter(|at| *at > now).map(|at| at - now)
     }
 }
 
@@ -127,14 +101,13 @@ impl Ticker {
             let lapse = self.hold(&mut ledger, &mut shelf, now);
             ledger.wake(now);
             let pause = pace.pause(self.world.clock.instant());
-            self.start(&mut ledger, &mut work, &pause, now);
+            self.start(&mut ledger, &mut work, pause, now);
             metrics::active_calls(ledger.len());
             let nap = ledger
                 .next_wake()
                 .map_or(LONGEST_NAP, |wake| wake.until(now).min(LONGEST_NAP))
                 .min(lapse)
-                .min(pause.all.unwrap_or(LONGEST_NAP))
-                .min(pause.suspects.unwrap_or(LONGEST_NAP));
+                .min(pause.unwrap_or(LONGEST_NAP));
             // In this order: what comes back is bounded by what is out, so it leaves its turn to the news.
             tokio::select! {
                 biased;
@@ -177,7 +150,7 @@ impl Ticker {
     }
 
     /// Hands out what there is to do. Ticks are taken from the ledger in the moment in which they can be sent, not before.
-    fn start(&self, ledger: &mut Ledger, work: &mut Work, pause: &Pause, now: Timestamp) {
+    fn start(&self, ledger: &mut Ledger, work: &mut Work, pause: Option<Duration>, now: Timestamp) {
         while work.reads.len() < MAX_READS
             && let Some(ticket) = ledger.next_read()
         {
@@ -190,9 +163,9 @@ impl Ticker {
                 .boxed(),
             );
         }
-        while pause.all.is_none() && self.world.is_up() && work.batches.len() < MAX_BATCHES {
+        while pause.is_none() && self.world.is_up() && work.batches.len() < MAX_BATCHES {
             let mut due = ledger.next_batch(now);
-            if due.is_empty() && pause.suspects.is_none() {
+            if due.is_empty() {
                 due = ledger.next_suspects(now);
             }
             if due.is_empty() {
@@ -253,7 +226,7 @@ impl Ticker {
                 written
                     .tickets
                     .iter()
-                    .for_each(|ticket| ledger.not_written(ticket, why));
+                    .for_each(|ticket| ledger.not_written(ticket, why, now));
             }
         }
     }
@@ -283,14 +256,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refusals_hold_up_only_what_was_refused_and_not_for_long() {
+    fn only_a_server_that_does_not_answer_is_spared() {
         let mut pace = Pace::default();
         (0..100).for_each(|_| pace.slow_down(NotWritten::Refused, &SystemClock));
-        let pause = pace.pause(SystemClock.instant());
-        assert!(pause.all.is_none());
-        assert!(pause.suspects.is_some_and(|pause| pause <= REFUSED_DELAY_MAX));
-        (0..100).for_each(|_| pace.slow_down(NotWritten::Unanswered, &SystemClock));
-        let pause = pace.pause(SystemClock.instant());
-        assert!(pause.all.is_some_and(|pause| pause > REFUSED_DELAY_MAX));
+        assert!(pace.pause(SystemClock.instant()).is_none());
+        pace.slow_down(NotWritten::Unanswered, &SystemClock);
+        assert!(pace.pause(SystemClock.instant()).is_some());
     }
 }

@@ -182,12 +182,12 @@ fn work(world: &mut World, ledger: &mut Ledger, network: Network) {
                 (Some(None), Network::Up) => {
                     tickets
                         .iter()
-                        .for_each(|ticket| ledger.not_written(ticket, NotWritten::Refused));
+                        .for_each(|ticket| ledger.not_written(ticket, NotWritten::Refused, now));
                 }
                 _ => {
                     tickets
                         .iter()
-                        .for_each(|ticket| ledger.not_written(ticket, NotWritten::Unanswered));
+                        .for_each(|ticket| ledger.not_written(ticket, NotWritten::Unanswered, now));
                     lost += 1;
                 }
             }

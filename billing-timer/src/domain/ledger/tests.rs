@@ -129,7 +129,7 @@ fn a_call_that_is_always_refused_is_soon_alone() {
         if tickets.iter().any(|ticket| ticket.call == bad) {
             tickets
                 .iter()
-                .for_each(|ticket| ledger.not_written(ticket, NotWritten::Refused));
+                .for_each(|ticket| ledger.not_written(ticket, NotWritten::Refused, at(1_000)));
             read_all(&mut ledger, at(1_000));
         } else {
             stored += tickets.len();
@@ -154,7 +154,7 @@ fn an_outage_makes_batches_no_smaller() {
         assert_eq!(tickets.len(), 3);
         tickets
             .iter()
-            .for_each(|ticket| ledger.not_written(ticket, NotWritten::Unanswered));
+            .for_each(|ticket| ledger.not_written(ticket, NotWritten::Unanswered, at(1_000)));
         read_all(&mut ledger, at(1_000));
     }
 }
@@ -163,7 +163,7 @@ fn an_outage_makes_batches_no_smaller() {
 fn a_tick_whose_acknowledgement_was_lost_is_told_when_it_is_found() {
     let mut ledger = ledger(10, &["c"]);
     let due = ledger_due(&mut ledger);
-    ledger.not_written(&due, NotWritten::Unanswered);
+    ledger.not_written(&due, NotWritten::Unanswered, at(1_000));
     let ticket = ledger.next_read().unwrap();
     let last = LastTick {
         tick: tick("c", 1, 0, 1_000),
@@ -302,7 +302,7 @@ fn a_tick_that_another_owner_stored_as_the_call_was_to_be_settled_is_told_of() {
 fn a_refused_call_does_not_hold_up_the_others() {
     let mut ledger = ledger(10, &["bad"]);
     let refused = batch(&mut ledger, 1_000);
-    ledger.not_written(&refused[0], NotWritten::Refused);
+    ledger.not_written(&refused[0], NotWritten::Refused, at(1_000));
     open(&mut ledger, "good", Some(0), None, 1);
     read_all(&mut ledger, at(1_000));
     let due = ledger.next_batch(at(1_000));
@@ -311,4 +311,28 @@ fn a_refused_call_does_not_hold_up_the_others() {
         ["good"]
     );
     assert_eq!(ledger.next_suspects(at(1_000))[0].ticket.call, call("bad"));
+}
+
+#[test]
+fn a_call_that_is_refused_alone_waits_a_little_and_no_other_does() {
+    let mut ledger = ledger(1_000, &["bad"]);
+    let (mut now, mut waits) = (1_000, Vec::new());
+    for _ in 0..10 {
+        let refused = batch(&mut ledger, now);
+        assert_eq!(refused.len(), 1);
+        ledger.not_written(&refused[0], NotWritten::Refused, at(now));
+        let mut wait = 0;
+        let ticket = loop {
+            ledger.wake(at(now + wait));
+            match ledger.next_read() {
+                Some(ticket) => break ticket,
+                None => wait += 1,
+            }
+            assert!(wait < 1_000, "{waits:?}");
+        };
+        waits.push(wait);
+        now += wait;
+        ledger.read(&ticket, Position::default(), at(now));
+    }
+    assert_eq!(waits, [0, 0, 0, 25, 50, 100, 200, 250, 250, 250]);
 }

@@ -10,6 +10,12 @@ use crate::domain::work::{DueTick, NotWritten, Ticket};
 
 /// A call's ticks go in batches smaller by this factor after each refusal, so that one that is always refused is soon alone.
 const ISOLATION_FACTOR: usize = 8;
+/// After so many refusals a call's ticks go alone, and what was stored of it meanwhile is no other call's affair.
+const ALONE_AFTER: u32 = 3;
+/// From then on it waits before it is read again: so long, and twice as long each time …
+const SHORTEST_WAIT_MS: u64 = 25;
+/// … but no longer than this: what a tick contradicts is read back before the next attempt, so that is another one.
+const LONGEST_WAIT_MS: u64 = 250;
 
 impl Ledger {
     /// Ticks that are due, at most one a call; empty if there are none. Those of calls that were refused are apart.
@@ -72,8 +78,9 @@ impl Ledger {
         self.decide(&ticket.call, now);
     }
 
-    /// A tick is not known to be stored: what is stored will be read back.
-    pub fn not_written(&mut self, ticket: &Ticket, why: NotWritten) {
+    /// A tick is not known to be stored: what is stored will be read back. A call that is refused again and again, alone,
+    /// waits for that, and no other call with it.
+    pub fn not_written(&mut self, ticket: &Ticket, why: NotWritten, now: Timestamp) {
         let Some(account) = self.account(ticket).filter(|account| account.phase == Phase::Writing) else {
             return;
         };
@@ -82,6 +89,16 @@ impl Ledger {
             NotWritten::Unanswered => account.refusals,
         };
         account.phase = Phase::Reading;
-        self.to_read.push_back(ticket.clone());
+        match wait_ms(account.refusals) {
+            0 => self.to_read.push_back(ticket.clone()),
+            wait => self.wakes.set(ticket.call.clone(), now.plus_millis(wait)),
+        }
+    }
+}
+
+fn wait_ms(refusals: u32) -> u64 {
+    match refusals.checked_sub(ALONE_AFTER + 1) {
+        None => 0,
+        Some(earlier) => (SHORTEST_WAIT_MS << earlier.min(16)).min(LONGEST_WAIT_MS),
     }
 }
