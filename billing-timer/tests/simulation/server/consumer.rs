@@ -18,6 +18,8 @@ use crate::core::{Core, micros};
 use crate::network::{Inbox, Sender};
 
 const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client's request for facts stands before the next one takes its place: less than in truth, as runs are short.
+const PULL_EXPIRES: Duration = Duration::from_secs(10);
 /// The filter of the consumer.
 const KINDS: [&str; 2] = [".rtp_detected", ".ended"];
 
@@ -208,15 +210,29 @@ struct Pull {
 
 impl Pull {
     fn ask_for_more(&self) {
-        let (id, mut core) = (self.id, self.sender.shared.lock());
-        self.sender.say(&mut core, "a pull", move |core| {
-            let pullers = &mut core.server.consumer.pullers;
-            if let Some(puller) = pullers.iter_mut().find(|puller| puller.id == id) {
-                puller.credit += 1;
-                core.deliver();
-            }
-        });
+        ask_for_more(&self.sender, &mut self.sender.shared.lock(), self.id);
     }
+}
+
+/// Asks for one more. What the server never hears of is asked for again when the client's request expires.
+fn ask_for_more(sender: &Sender, core: &mut Core, id: u64) {
+    let heard = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&heard);
+    sender.say(core, "a pull", move |core| {
+        asked.store(true, Ordering::Relaxed);
+        let pullers = &mut core.server.consumer.pullers;
+        if let Some(puller) = pullers.iter_mut().find(|puller| puller.id == id) {
+            puller.credit += 1;
+            core.deliver();
+        }
+    });
+    let sender = sender.clone();
+    core.run_after(PULL_EXPIRES, move |core| {
+        let pullers = &core.server.consumer.pullers;
+        if !heard.load(Ordering::Relaxed) && pullers.iter().any(|puller| puller.id == id) {
+            ask_for_more(&sender, core, id);
+        }
+    });
 }
 
 impl Drop for Pull {
