@@ -68,9 +68,10 @@ fn keep_journal(journal: &Journal, folder: &Path) -> Result<()> {
                 .map(|told| (told.at, json!({ "told": told.party, "message": told.message }))),
         );
         lines.extend(entries.attempts.iter().map(|attempt| {
+            let (began, failed) = (at(attempt.began), &attempt.failed);
             (
                 attempt.at,
-                json!({ "attempt": attempt.step, "party": attempt.party, "failed": attempt.failed }),
+                json!({ "attempt": attempt.step, "party": attempt.party, "began": began, "failed": failed }),
             )
         }));
         lines.extend(entries.faults.iter().map(|fault| {

@@ -32,6 +32,8 @@ pub struct Disturbance {
     pub target: Option<String>,
     /// Since when it should have been.
     pub since: Moment,
+    /// When it failed, if it was an attempt: all that struck until then may have been the cause.
+    pub failed_at: Option<Moment>,
     /// When it was. None: not until the end.
     pub until: Option<Moment>,
 }
@@ -240,6 +242,7 @@ mod tests {
             what: format!("since {since}"),
             target: target.map(str::to_owned),
             since: at(since).into(),
+            failed_at: None,
             until: until.map(|until| at(until).into()),
         }
     }
@@ -298,13 +301,16 @@ mod tests {
             fault("SIGKILL", "a", 10.0, Some(14.0)),
             fault("SIGKILL", "b", 13.0, Some(15.0)),
             fault("SIGKILL", "c", 20.0, Some(22.0)),
+            fault("SIGKILL", "d", 30.0, Some(31.0)),
+            // The one before is mended, and what it held up meets this one.
+            fault("SIGSTOP", "e", 31.1, Some(33.0)),
         ];
         let recovery = measure(&faults, &[disturbance(12.0, Some(25.0), None)], &[], at(100.0).into());
         let together: Vec<bool> = recovery.faults.iter().map(|fault| fault.together).collect();
-        assert_eq!(together, [true, true, false]);
-        assert_eq!((recovery.together.faults, recovery.together.max), (2, 15.0));
+        assert_eq!(together, [true, true, false, true, true]);
+        assert_eq!((recovery.together.faults, recovery.together.max), (4, 15.0));
         assert_eq!((recovery.alone.faults, recovery.alone.max), (1, 0.0));
-        assert_eq!(recovery.all.faults, 3);
+        assert_eq!(recovery.all.faults, 5);
     }
 
     #[test]
@@ -356,6 +362,24 @@ mod tests {
             let felt = [disturbance(since, Some(until), blame)];
             assert_eq!(seconds(&faults, &felt), expected, "{felt:?}");
         }
+    }
+
+    #[test]
+    fn an_attempt_that_fails_is_of_the_fault_that_struck_while_it_was_made() {
+        let faults = [
+            fault("stall", "a", 10.0, Some(14.0)),
+            fault("cut", "b", 20.0, Some(28.0)),
+        ];
+        let of = |since, failed| {
+            let felt = Disturbance {
+                failed_at: Some(at(failed).into()),
+                ..disturbance(since, Some(29.0), None)
+            };
+            seconds(&faults, &[felt])
+        };
+        assert_eq!(of(16.0, 25.0), [0.0, 1.0]);
+        assert_eq!(of(13.0, 25.0), [15.0, 0.0]);
+        assert_eq!(of(15.0, 19.0), [15.0, 0.0]);
     }
 
     #[test]

@@ -35,6 +35,7 @@ pub(super) fn gather(
         what: format!("{} had no connection", outage.party),
         target: None,
         since: outage.from.into(),
+        failed_at: None,
         until: outage.until.map(Moment::from),
     }));
     found.extend(failed_attempts(&entries.attempts));
@@ -46,6 +47,7 @@ fn overdue(what: String, since: Moment, until: Moment) -> Option<Disturbance> {
         what,
         target: None,
         since,
+        failed_at: None,
         until: Some(until),
     })
 }
@@ -100,6 +102,7 @@ fn lost_worker(id: &str, call: &Call) -> Option<Disturbance> {
         what: format!("{id}: worker lost"),
         target: worker,
         since: ended.said.ended_at,
+        failed_at: None,
         until: Some(ended.stored_at),
     })
 }
@@ -153,6 +156,7 @@ fn failed_attempts(attempts: &[Attempt]) -> Vec<Disturbance> {
             what: format!("{party}: {} failed: {failed}", attempt.step),
             target: None,
             since: attempt.began.into(),
+            failed_at: Some(at),
             until: next.into_iter().flatten().min().copied(),
         });
     }
