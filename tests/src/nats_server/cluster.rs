@@ -59,6 +59,25 @@ impl NatsServer {
         .await
     }
 
+    /// Waits until every stream has a leader that answers, with the servers that run.
+    ///
+    /// # Errors
+    /// When that is not so in time; the error says which has none.
+    pub async fn led(&self) -> Result<()> {
+        eventually("every stream having a leader", SETTLED_WITHIN, async || {
+            let jetstream = self.jetstream().await?;
+            let names: Vec<String> = jetstream.stream_names().try_collect().await?;
+            for name in names {
+                jetstream
+                    .get_stream(&name)
+                    .await
+                    .with_context(|| format!("asking for {name}"))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until there is a JetStream to ask for streams: enough servers know each other and have elected one.
     pub(super) async fn elected(&self) -> Result<()> {
         eventually("JetStream having a leader", SETTLED_WITHIN, async || {

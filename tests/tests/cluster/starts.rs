@@ -35,6 +35,8 @@ async fn services_wait_for_the_whole_cluster_to_be_made_and_then_for_most_of_it(
         service.restart().await?;
     }
     stack.ready().await?;
+    // Elections go on meanwhile, and who connects is told to try again.
+    stack.nats.led().await?;
     Conversation::talking(Pair::across(&stack)?).await?;
     Ok(())
 }
