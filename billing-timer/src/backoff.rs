@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nats::clock::Clock;
+use contract::jetstream::clock::Clock;
 
 const MIN: Duration = Duration::from_millis(50);
 /// An election lasts for seconds, and what waits for it shall not wait for much longer.
@@ -43,7 +43,7 @@ impl Backoff {
 
 #[cfg(test)]
 mod tests {
-    use nats::clock::SystemClock;
+    use contract::jetstream::clock::SystemClock;
 
     use super::*;
 

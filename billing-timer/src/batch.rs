@@ -1,8 +1,8 @@
 //! Ticks that are due together, stored by one flush and told.
 
-use nats::Fact;
-use nats::batch::{BatchError, Entry};
-use nats::notice::Notice;
+use contract::Fact;
+use contract::jetstream::batch::{BatchError, Entry};
+use contract::wire::notice::Notice;
 
 use crate::domain::work::{DueTick, NotWritten, Ticket};
 use crate::metrics;

@@ -3,11 +3,11 @@
 use std::pin::pin;
 use std::time::Instant;
 
+use contract::CallId;
+use contract::buckets::billing_index::{BillingChange, BillingEntry};
+use contract::jetstream::bucket::{BucketError, Revised};
+use contract::jetstream::storage::MARKER_TTL;
 use futures::StreamExt;
-use nats::CallId;
-use nats::billing_book::{BillingEntry, BookChange};
-use nats::bucket::{BucketError, Revised};
-use nats::storage::MARKER_TTL;
 use service::{BoxError, Condition};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -85,8 +85,8 @@ impl Follower {
                 change = changes.next() => change,
             };
             let news = match change {
-                Some(Ok(BookChange::Open(entry))) => News::Open(entry.value.parties.call_id.clone(), entry),
-                Some(Ok(BookChange::Closed(call))) => News::Closed(call),
+                Some(Ok(BillingChange::Open(entry))) => News::Open(entry.value.parties.call_id.clone(), entry),
+                Some(Ok(BillingChange::Closed(call))) => News::Closed(call),
                 Some(Err(error @ BucketError::Unreadable { .. })) => {
                     metrics::call_stuck("unreadable_entry");
                     tracing::error!(%error, "an entry of the book cannot be read, its call is not billed: somebody must look");

@@ -3,12 +3,12 @@
 //! Whatever dies in between, the entry is still on the book and the rest is done by whoever reads it next; then the parties
 //! may be told twice, never not at all.
 
-use nats::billing_book::BillingEntry;
-use nats::bucket::{BucketError, Revised};
-use nats::fact::Settled;
-use nats::facts::{FactError, Guard, Outcome};
-use nats::notice::Notice;
-use nats::{CallId, Fact};
+use contract::buckets::billing_index::BillingEntry;
+use contract::jetstream::bucket::{BucketError, Revised};
+use contract::jetstream::fact_store::{FactError, Outcome, PublishCondition};
+use contract::wire::fact::Settled;
+use contract::wire::notice::Notice;
+use contract::{CallId, Fact};
 
 use crate::backoff::Backoff;
 use crate::domain::work::{Closing, Ticket};
@@ -67,7 +67,7 @@ async fn store(world: &World, closing: &Closing) -> Result<Settled, Closed> {
         if is_outdated(closing, &standing) {
             return Err(Closed::Outdated(standing));
         }
-        let guard = Guard::CallUnchangedSince(standing.position.sequence);
+        let guard = PublishCondition::CallUnchangedSince(standing.position.sequence);
         match world.facts.publish(&fact, guard, closing.trace.child()).await {
             Ok(Outcome::Stored(_)) => {
                 metrics::settled(&closing.settled);

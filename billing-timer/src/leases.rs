@@ -6,12 +6,12 @@
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use contract::NodeId;
+use contract::buckets::leases::{Lease, LeaseChange};
+use contract::jetstream::bucket::{BucketError, Revised};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use nats::NodeId;
-use nats::bucket::{BucketError, Revised};
-use nats::leases::{Lease, LeaseChange};
 use service::{BoxError, Condition};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -37,10 +37,10 @@ mod metrics;
 #[cfg(test)]
 mod testing;
 
+use contract::jetstream::storage::Storage;
+use contract::{Nats, NodeId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nats::storage::Storage;
-use nats::{Nats, NodeId};
 use service::{BoxError, Health, Shell};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;

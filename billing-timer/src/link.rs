@@ -1,6 +1,6 @@
 //! The link to NATS: whether something may have been missed.
 
-use nats::connection::Link;
+use contract::jetstream::connection::Link;
 use tokio::sync::watch;
 
 /// Connects, and gives what ends when something may have been missed since: a reconnect, or a message dropped.

@@ -1,8 +1,8 @@
 //! What is counted. Names are told here once.
 
+use contract::Timestamp;
+use contract::wire::fact::Settled;
 use metrics::{counter, gauge, histogram};
-use nats::Timestamp;
-use nats::fact::Settled;
 
 use crate::domain::lease::Kind;
 

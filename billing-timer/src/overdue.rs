@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use nats::command::Terminate;
-use nats::fact::EndReason;
+use contract::wire::command::Terminate;
+use contract::wire::fact::EndReason;
 
 use crate::domain::work::Ticket;
 use crate::metrics;

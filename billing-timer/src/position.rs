@@ -1,7 +1,7 @@
 //! Where a call stands in the stream.
 
-use nats::facts::{FactError, StoredFact};
-use nats::{CallId, Fact, FactKind, FactStore, Timestamp};
+use contract::jetstream::fact_store::{FactError, StoredFact};
+use contract::{CallId, Fact, FactKind, FactStore, Timestamp};
 
 use crate::domain::chain::LastTick;
 use crate::domain::work::Position;

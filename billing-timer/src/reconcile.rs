@@ -21,9 +21,11 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use contract::jetstream::parking;
+use contract::jetstream::storage::{CALLS, PARKED};
+use contract::wire::subject;
+use contract::{CallId, Fact, Nats, Timestamp};
 use futures::future::try_join;
-use nats::storage::{CALLS, PARKED};
-use nats::{CallId, Fact, Nats, Timestamp, parking, subject};
 use service::{App, BoxError, ServiceArgs};
 use thiserror::Error;
 use tokio::sync::mpsc;
@@ -54,7 +56,7 @@ enum Unfinished {
     #[error("{0}")]
     Window(String),
     #[error(transparent)]
-    Connect(#[from] nats::connection::ConnectError),
+    Connect(#[from] contract::jetstream::connection::ConnectError),
     #[error("NATS did not let us in within {CONNECT_WITHIN:?}")]
     Away,
     #[error("{stream}: {reason}")]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use nats::{NatsSettings, NodeId};
+use contract::{NatsSettings, NodeId};
 use serde::{Deserialize, Serialize};
 use service::{Secret, ServiceSettings, ShellSettings, Validate};
 

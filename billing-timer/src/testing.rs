@@ -1,8 +1,8 @@
 //! Short ways to write facts in this crate's own tests.
 
-use nats::billing_book::{BillingEnd, BillingEntry};
-use nats::fact::{EndReason, Ended, Method, RtpDetected, Tick};
-use nats::{Parties, Role, Timestamp, TraceParent, WorkerId};
+use contract::buckets::billing_index::{BillingEnd, BillingEntry};
+use contract::wire::fact::{EndReason, Ended, Method, RtpDetected, Tick};
+use contract::{Parties, Role, Timestamp, TraceParent, WorkerId};
 
 pub(crate) fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(millis).unwrap()

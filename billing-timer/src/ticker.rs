@@ -6,14 +6,14 @@
 
 use std::time::{Duration, Instant};
 
+use contract::Timestamp;
+use contract::jetstream::batch::MAX_BATCH;
+use contract::jetstream::clock::Clock;
+use contract::jetstream::fact_store::FactError;
+use contract::wire::notice::Notice;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use nats::Timestamp;
-use nats::batch::MAX_BATCH;
-use nats::clock::Clock;
-use nats::facts::FactError;
-use nats::notice::Notice;
 use service::BoxError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
@@ -251,7 +251,7 @@ fn note_closing(ledger: &mut Ledger, ticket: &Ticket, closed: Closed, now: Times
 
 #[cfg(test)]
 mod tests {
-    use nats::clock::SystemClock;
+    use contract::jetstream::clock::SystemClock;
 
     use super::*;
 

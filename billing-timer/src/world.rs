@@ -6,16 +6,17 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use contract::buckets::billing_index::ActiveBilling;
+use contract::buckets::leases::Leases;
+use contract::jetstream::clock::{Clock, SystemClock};
+use contract::jetstream::connection::Link;
+use contract::jetstream::request;
+use contract::jetstream::storage::Storage;
+use contract::wire::command::Terminate;
+use contract::wire::notice::{self, Notice};
+use contract::{CallId, FactStore, Nats, NodeId, Parties, Source};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nats::billing_book::BillingBook;
-use nats::clock::{Clock, SystemClock};
-use nats::command::Terminate;
-use nats::connection::Link;
-use nats::leases::Leases;
-use nats::notice::{self, Notice};
-use nats::storage::Storage;
-use nats::{CallId, FactStore, Nats, NodeId, Parties, Source, request};
 use tokio::sync::watch;
 
 use crate::intake::feed::{Feed, JetStreamFeed};
@@ -31,7 +32,7 @@ pub struct World {
     /// The stream of facts.
     pub facts: FactStore,
     /// The calls being billed.
-    pub book: BillingBook,
+    pub book: ActiveBilling,
     /// Who ticks which.
     pub leases: Leases,
     /// Facts as they are delivered.
@@ -56,7 +57,7 @@ impl World {
             clock: Arc::new(SystemClock),
             link: nats.link(),
             facts: FactStore::new(nats, storage, Source::new(crate::NAME, instance)),
-            book: BillingBook::new(storage),
+            book: ActiveBilling::new(storage),
             leases: Leases::new(nats, storage),
             feed: Arc::new(JetStreamFeed {
                 nats: nats.clone(),
@@ -74,7 +75,7 @@ impl World {
 
 impl Voice for Nats {
     fn tell_both<'a>(&'a self, parties: &'a Parties, notice: &'a Notice) -> BoxFuture<'a, ()> {
-        notice::tell_both(&self.herald, parties, notice).boxed()
+        notice::tell_both(&self.notice_publisher, parties, notice).boxed()
     }
 
     fn terminate<'a>(&'a self, call: &'a CallId, terminate: &'a Terminate) -> BoxFuture<'a, Result<(), String>> {

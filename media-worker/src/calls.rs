@@ -6,9 +6,9 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
-use nats::command::{Asker, CallOpened};
-use nats::request::{Refusal, RefusalCode};
-use nats::{CallId, Parties, TraceParent, WorkerId};
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::command::{CallOpened, Requester};
+use contract::{CallId, Parties, TraceParent, WorkerId};
 use tokio::sync::watch;
 
 use crate::detection::ConnectPolicy;
@@ -168,7 +168,7 @@ impl Calls {
     ///
     /// # Errors
     /// `unknown_call`, `not_a_party`, `wrong_state` if too many wait already.
-    pub async fn visit(&self, asker: &Asker) -> Result<Visit, Refusal> {
+    pub async fn visit(&self, asker: &Requester) -> Result<Visit, Refusal> {
         let call = self.find(&asker.call_id)?;
         if call.parties.party(asker.role).id() != asker.party_id {
             return Err(Refusal::new(

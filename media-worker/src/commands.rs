@@ -16,11 +16,13 @@ use std::time::{Duration, Instant};
 
 use async_nats::service::{Request, Service, ServiceExt};
 use bytes::Bytes;
+use contract::jetstream::parking;
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::command::{self, MAX_COMMAND_BYTES, MEDIA_OPERATIONS, MEDIA_SERVICE, MediaOperation};
+use contract::wire::subject;
+use contract::{Nats, TraceParent};
 use futures::stream::{BoxStream, SelectAll, select_all};
 use futures::{FutureExt, StreamExt};
-use nats::command::{self, MAX_COMMAND_BYTES, MEDIA_OPERATIONS, MEDIA_SERVICE, MediaOperation};
-use nats::request::{Refusal, RefusalCode};
-use nats::{Nats, TraceParent, parking, subject};
 use service::BoxError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;

@@ -1,6 +1,6 @@
 //! When a call is connected: a pure decision on the first packet of each party.
 
-use nats::Role;
+use contract::Role;
 use serde::{Deserialize, Serialize};
 
 use crate::moment::Moment;

@@ -29,10 +29,10 @@ pub mod moment;
 use std::sync::Arc;
 use std::time::Duration;
 
-use nats::active_calls::ActiveCalls;
-use nats::fleet::Fleet;
-use nats::storage::Storage;
-use nats::{FactStore, Nats, Source, WorkerId};
+use contract::buckets::active_calls::ActiveCalls;
+use contract::buckets::fleet::Fleet;
+use contract::jetstream::storage::Storage;
+use contract::{FactStore, Nats, Source, WorkerId};
 use service::{BoxError, Shell};
 use tokio_util::sync::CancellationToken;
 

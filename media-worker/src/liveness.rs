@@ -4,8 +4,8 @@
 
 use std::time::{Duration, Instant};
 
-use nats::command::PartyMedia;
-use nats::{Role, Timestamp};
+use contract::wire::command::PartyMedia;
+use contract::{Role, Timestamp};
 
 use crate::moment::Moment;
 

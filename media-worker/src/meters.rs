@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use contract::EndReason;
 use metrics::{counter, gauge, histogram};
-use nats::EndReason;
 
 /// Calls hosted now.
 pub fn calls(count: usize) {

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use nats::Timestamp;
+use contract::Timestamp;
 
 /// Now, by both clocks. A wall clock that is set while calls run must not end them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
-use nats::active_calls::ActiveCalls;
-use nats::command::CallClosed;
-use nats::fact::{RtpDetected, RtpLost, RtpResumed};
-use nats::notice::{self, Notice};
-use nats::request::{Refusal, RefusalCode};
-use nats::{EndReason, FactStore, Nats, Parties, Timestamp, TraceParent, WorkerId};
+use contract::buckets::active_calls::ActiveCalls;
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::command::CallClosed;
+use contract::wire::fact::{RtpDetected, RtpLost, RtpResumed};
+use contract::wire::notice::{self, Notice};
+use contract::{EndReason, FactStore, Nats, Parties, Timestamp, TraceParent, WorkerId};
 use tokio::sync::{mpsc, watch};
 use tokio_util::task::TaskTracker;
 
@@ -98,8 +98,8 @@ impl Post {
     }
 
     /// Tells parties what has no fact behind it.
-    pub async fn tell(&self, parties: &Parties, roles: &[nats::Role], notice: &Notice) {
-        notice::tell(&self.nats.herald, parties, roles, notice).await;
+    pub async fn tell(&self, parties: &Parties, roles: &[contract::Role], notice: &Notice) {
+        notice::tell(&self.nats.notice_publisher, parties, roles, notice).await;
     }
 
     fn count(&self, change: isize) {

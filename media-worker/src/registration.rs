@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use contract::buckets::fleet::{Fleet, WorkerStatus};
+use contract::jetstream::storage::WORKER_TTL;
+use contract::wire::fact::FactKind;
+use contract::{Nats, Timestamp};
 use futures::StreamExt;
-use nats::fact::FactKind;
-use nats::fleet::{Fleet, WorkerStatus};
-use nats::storage::WORKER_TTL;
-use nats::{Nats, Timestamp};
 use service::BoxError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::{EndReason, Timestamp};
 use futures::StreamExt;
-use nats::{EndReason, Timestamp};
 use service::{BoxError, Condition};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;

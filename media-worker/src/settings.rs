@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use nats::storage::WORKER_TTL;
-use nats::{NatsSettings, WorkerId};
+use contract::jetstream::storage::WORKER_TTL;
+use contract::{NatsSettings, WorkerId};
 use serde::{Deserialize, Serialize};
 use service::{Secret, ServiceSettings, ShellSettings, Validate};
 

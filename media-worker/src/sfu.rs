@@ -11,9 +11,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use contract::Role;
+use contract::jetstream::request::{Refusal, RefusalCode};
 use mediasoup::prelude::WorkerManager;
-use nats::Role;
-use nats::request::{Refusal, RefusalCode};
 use tokio::sync::mpsc;
 
 use crate::detection::FirstPacket;

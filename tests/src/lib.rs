@@ -36,6 +36,5 @@ pub mod stack;
 pub mod floor;
 pub mod interrupt;
 
-pub mod chaos;
 pub mod demo;
 pub mod up;

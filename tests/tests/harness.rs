@@ -8,7 +8,8 @@ use async_nats::jetstream;
 use async_nats::jetstream::stream::Config;
 use callpulse_tests::facts::Facts;
 use callpulse_tests::nats_server::{NatsServer, Sync};
-use nats::{storage, subject};
+use contract::jetstream::storage;
+use contract::wire::subject;
 
 const SOON: Duration = Duration::from_secs(5);
 

@@ -13,10 +13,11 @@ pub mod terminate;
 use std::future::Future;
 use std::time::Duration;
 
-use nats::active_calls::{ActiveCall, ActiveCalls, Revised};
-use nats::fact::{Accepted, Ended, Requested};
-use nats::{
-    CallId, Fact, FactKind, FactStore, Guard, Nats, NodeId, Outcome, Parties, Party, Role, TraceParent, WorkerId,
+use contract::buckets::active_calls::{ActiveCall, ActiveCalls, Revised};
+use contract::wire::fact::{Accepted, Ended, Requested};
+use contract::{
+    CallId, Fact, FactKind, FactStore, Nats, NodeId, Outcome, Parties, Party, PublishCondition, Role, TraceParent,
+    WorkerId,
 };
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
@@ -187,7 +188,7 @@ impl Calls {
     }
 
     /// Stores a fact, or learns what stands in its place, however long the storage is away: giving up would leave open which.
-    async fn publish(&self, fact: &Fact, guard: Guard, trace: TraceParent) -> Result<Outcome, Problem> {
+    async fn publish(&self, fact: &Fact, guard: PublishCondition, trace: TraceParent) -> Result<Outcome, Problem> {
         let stored = self.facts.publish_as_first(fact, guard, trace.child()).await;
         stored.map_err(|error| {
             tracing::error!(call_id = %fact.call_id(), %error, "a fact cannot be stored");

@@ -6,9 +6,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
+use contract::Party;
+use contract::wire::subject;
 use futures::StreamExt;
 use metrics::Counter;
-use nats::{Party, subject};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::task::AbortOnDropHandle;

@@ -9,6 +9,7 @@
 
 mod rejection;
 
+use contract::Party;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{
@@ -16,7 +17,6 @@ use hyper::header::{
     WWW_AUTHENTICATE,
 };
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use nats::Party;
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 pub use rejection::{Farewell, Rejection};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
-use nats::{Party, Role};
+use contract::{Party, Role};
 use service::{App, BoxError, ServiceArgs};
 use ws_edge::Settings;
 use ws_edge::token::{Capacity, Operator, Tokens, parse_lifetime, parse_role};

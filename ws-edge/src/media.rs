@@ -1,11 +1,11 @@
 //! RTC-01 to RTC-06: relayed to the worker that hosts the call, which judges the WebRTC parameters.
 
-use nats::command::{
-    Asker, ConnectTransport, Consume, CreateTransport, GetCapabilities, MediaOperation as Command, Produce,
+use contract::jetstream::request::{self, CommandError, RefusalCode};
+use contract::wire::command::{
+    ConnectTransport, Consume, CreateTransport, GetCapabilities, MediaOperation as Command, Produce, Requester,
     ResumeConsumer,
 };
-use nats::request::{self, CommandError, RefusalCode};
-use nats::{Party, TraceParent, WorkerId};
+use contract::{Party, TraceParent, WorkerId};
 use serde_json::Value;
 
 use crate::calls::Calls;
@@ -14,7 +14,7 @@ use crate::protocol::{Code, MediaOperation, MediaRequest, Problem};
 impl Calls {
     pub(crate) async fn relay(&self, party: &Party, request: MediaRequest) -> Result<Value, Problem> {
         let (parties, worker, trace) = self.host(party, request.call_id.as_ref()).await?;
-        let asker = Asker {
+        let asker = Requester {
             call_id: parties.call_id,
             role: party.role(),
             party_id: party.id().to_owned(),

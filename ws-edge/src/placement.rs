@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nats::fleet::{FleetChange, WorkerStatus};
-use nats::{Timestamp, WorkerId};
+use contract::buckets::fleet::{FleetChange, WorkerStatus};
+use contract::{Timestamp, WorkerId};
 use rand::seq::IndexedRandom;
 
 /// The fleet as it was last heard of. Clones share it.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use contract::Party;
+use contract::jetstream::connection::Link;
 use futures::StreamExt;
 use futures::stream;
-use nats::Party;
-use nats::connection::Link;
 use service::{BoxError, Condition};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use nats::active_calls::ActiveCalls;
-use nats::storage::Storage;
-use nats::{FactStore, Nats, NodeId, Source};
+use contract::buckets::active_calls::ActiveCalls;
+use contract::jetstream::storage::Storage;
+use contract::{FactStore, Nats, NodeId, Source};
 use service::{BoxError, Shell};
 use tokio_util::task::TaskTracker;
 

@@ -7,8 +7,8 @@ mod intake;
 
 use std::time::Duration;
 
+use contract::Party;
 use futures::{SinkExt, StreamExt};
-use nats::Party;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};

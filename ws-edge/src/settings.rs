@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use nats::{NatsSettings, NodeId};
+use contract::{NatsSettings, NodeId};
 use serde::{Deserialize, Serialize};
 use service::{Secret, ServiceSettings, ShellSettings, Validate};
 

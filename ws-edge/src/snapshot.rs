@@ -1,8 +1,8 @@
 //! Where a party's call stands, from what is stored: what whoever reconnects is told.
 
-use nats::active_calls::ActiveCall;
-use nats::fact::Method;
-use nats::{CallId, Fact, FactKind, OtomoId, Party, Timestamp, UserId};
+use contract::buckets::active_calls::ActiveCall;
+use contract::wire::fact::Method;
+use contract::{CallId, Fact, FactKind, OtomoId, Party, Timestamp, UserId};
 use schemars::JsonSchema;
 use serde::Serialize;
 

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
+use contract::wire::id::InvalidId;
+use contract::{Party, Role, Timestamp, UserId};
 use jsonwebtoken::errors::ErrorKind;
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
-use nats::id::InvalidId;
-use nats::{Party, Role, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 

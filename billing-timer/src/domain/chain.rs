@@ -4,8 +4,8 @@
 //! interval is what that tick says (`at` − `connectedAt`, by `minute`), so changing the setting while calls run moves no
 //! minute of a call that has one, and instances that differ for the length of a roll-out agree on each call.
 
-use nats::Timestamp;
-use nats::fact::Tick;
+use contract::Timestamp;
+use contract::wire::fact::Tick;
 use thiserror::Error;
 
 use super::terms::MIN_INTERVAL_MS;

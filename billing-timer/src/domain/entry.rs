@@ -1,8 +1,8 @@
 //! How facts meet in a call's entry on the book, in whichever order and however often they come.
 
-use nats::billing_book::{BillingEnd, BillingEntry};
-use nats::fact::{Ended, RtpDetected};
-use nats::{Timestamp, TraceParent};
+use contract::buckets::billing_index::{BillingEnd, BillingEntry};
+use contract::wire::fact::{Ended, RtpDetected};
+use contract::{Timestamp, TraceParent};
 
 /// The entry with what `rtp_detected` says. It is the authority on when a call began.
 pub fn connected(entry: Option<BillingEntry>, fact: &RtpDetected, trace: TraceParent) -> BillingEntry {

@@ -11,9 +11,9 @@ mod simulation;
 
 use std::collections::BTreeMap;
 
-use nats::NodeId;
-use nats::bucket::Revised;
-use nats::leases::{Lease, LeaseChange, PARTITIONS, Partition};
+use contract::NodeId;
+use contract::buckets::leases::{Lease, LeaseChange, PARTITIONS, Partition};
+use contract::jetstream::bucket::Revised;
 
 use super::partition::Partitions;
 
@@ -185,7 +185,7 @@ fn shares(held: &[(&NodeId, Vec<Partition>)]) -> Vec<usize> {
 
 #[cfg(test)]
 mod tests {
-    use nats::Timestamp;
+    use contract::Timestamp;
 
     use super::*;
 

@@ -18,10 +18,10 @@ mod tests;
 
 use std::collections::{HashMap, VecDeque};
 
-use nats::billing_book::BillingEntry;
-use nats::bucket::Revised;
-use nats::fact::Tick;
-use nats::{CallId, Timestamp};
+use contract::buckets::billing_index::BillingEntry;
+use contract::jetstream::bucket::Revised;
+use contract::wire::fact::Tick;
+use contract::{CallId, Timestamp};
 
 use super::schedule::Schedule;
 use super::step::{Step, deadline, step};

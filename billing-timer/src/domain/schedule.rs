@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
-use nats::Timestamp;
+use contract::Timestamp;
 
 /// Keys, each with the moment at which it is due.
 #[derive(Debug, Clone)]

@@ -1,8 +1,8 @@
 //! The call's record, once it is over.
 
-use nats::Timestamp;
-use nats::billing_book::{BillingEnd, BillingEntry};
-use nats::fact::Settled;
+use contract::Timestamp;
+use contract::buckets::billing_index::{BillingEnd, BillingEntry};
+use contract::wire::fact::Settled;
 
 use super::chain::LastTick;
 use super::terms::{Charge, full_minutes};

@@ -4,10 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use nats::billing_book::BillingEntry;
-use nats::bucket::Revised;
-use nats::leases::Partition;
-use nats::{CallId, Timestamp};
+use contract::buckets::billing_index::BillingEntry;
+use contract::buckets::leases::Partition;
+use contract::jetstream::bucket::Revised;
+use contract::{CallId, Timestamp};
 
 use super::ledger::Ledger;
 use super::partition::Partitions;

@@ -3,11 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use nats::billing_book::BillingEntry;
-use nats::bucket::Revised;
-use nats::fact::{Settled, Tick};
-use nats::facts::Guard;
-use nats::{CallId, Timestamp};
+use contract::buckets::billing_index::BillingEntry;
+use contract::jetstream::bucket::Revised;
+use contract::jetstream::fact_store::PublishCondition;
+use contract::wire::fact::{Settled, Tick};
+use contract::{CallId, Timestamp};
 use proptest::prelude::*;
 
 use super::chain::LastTick;
@@ -99,17 +99,17 @@ impl World {
         last.max(self.settled.get(call).map_or(0, |(_, sequence)| *sequence))
     }
 
-    fn admits(&self, tick: &Tick, guard: Guard) -> bool {
-        guard == Guard::CallUnchangedSince(self.last_of_call(&tick.parties.call_id))
+    fn admits(&self, tick: &Tick, guard: PublishCondition) -> bool {
+        guard == PublishCondition::CallUnchangedSince(self.last_of_call(&tick.parties.call_id))
     }
 
     /// All or nothing.
-    fn store(&mut self, batch: &[(Tick, Guard)]) -> Option<Vec<u64>> {
+    fn store(&mut self, batch: &[(Tick, PublishCondition)]) -> Option<Vec<u64>> {
         if !batch.iter().all(|(tick, guard)| self.admits(tick, *guard)) {
             return None;
         }
         let now = self.now();
-        let store = |(tick, _): &(Tick, Guard)| {
+        let store = |(tick, _): &(Tick, PublishCondition)| {
             self.sequence += 1;
             let last = LastTick {
                 tick: tick.clone(),
@@ -301,7 +301,7 @@ fn deliver(world: &mut World, instances: &mut [Ledger], call: &Call, is_end: boo
     }
 }
 
-fn test_trace() -> nats::TraceParent {
+fn test_trace() -> contract::TraceParent {
     crate::testing::entry("c", None, None).traceparent
 }
 

@@ -1,8 +1,8 @@
 //! What is next for one call.
 
-use nats::Timestamp;
-use nats::billing_book::BillingEntry;
-use nats::fact::{Settled, Tick};
+use contract::Timestamp;
+use contract::buckets::billing_index::BillingEntry;
+use contract::wire::fact::{Settled, Tick};
 
 use super::chain::{self, Contradiction, LastTick};
 use super::settlement::settle;

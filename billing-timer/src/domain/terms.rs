@@ -1,6 +1,6 @@
 //! What a fleet has agreed on: how long a minute is, and which minutes are paid.
 
-use nats::Timestamp;
+use contract::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// The shortest minute there may be, in milliseconds: below, ticks would cost more than they say.

@@ -1,8 +1,8 @@
 //! The pieces of work that the ledger hands out, and how they may go.
 
-use nats::fact::{Settled, Tick};
-use nats::facts::Guard;
-use nats::{CallId, TraceParent};
+use contract::jetstream::fact_store::PublishCondition;
+use contract::wire::fact::{Settled, Tick};
+use contract::{CallId, TraceParent};
 
 use super::chain::{Contradiction, LastTick};
 
@@ -33,7 +33,7 @@ pub struct DueTick {
     /// What is stored.
     pub tick: Tick,
     /// Under which guard.
-    pub guard: Guard,
+    pub guard: PublishCondition,
     /// The call's trace.
     pub trace: TraceParent,
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use nats::bucket::BucketError;
-use nats::fact::{Ended, RtpDetected};
-use nats::facts::FactError;
-use nats::{CallId, Fact, FactKind, Timestamp, TraceParent};
+use contract::jetstream::bucket::BucketError;
+use contract::jetstream::fact_store::FactError;
+use contract::wire::fact::{Ended, RtpDetected};
+use contract::{CallId, Fact, FactKind, Timestamp, TraceParent};
 use thiserror::Error;
 
 use super::feed::Delivery;

@@ -7,10 +7,12 @@ use async_nats::HeaderMap;
 use async_nats::jetstream;
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
+use contract::jetstream::parking;
+use contract::wire::subject;
+use contract::{FactKind, Nats};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
-use nats::{FactKind, Nats, parking, subject};
 use service::BoxError;
 
 use super::CONSUMER;

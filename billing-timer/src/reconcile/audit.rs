@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
-use nats::{CallId, Fact, FactKind, Timestamp};
+use contract::{CallId, Fact, FactKind, Timestamp};
 use serde::Serialize;
 use thiserror::Error;
 

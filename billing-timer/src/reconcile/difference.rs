@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use nats::CallId;
+use contract::CallId;
 use serde::{Serialize, Serializer};
 
 macro_rules! kinds {

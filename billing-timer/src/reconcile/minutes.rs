@@ -1,6 +1,6 @@
 //! The ticks of one call as they come: which minutes are there, and how long they are.
 
-use nats::fact::Tick;
+use contract::wire::fact::Tick;
 
 use super::difference::Kind;
 use crate::domain::terms::{self, MIN_INTERVAL_MS};

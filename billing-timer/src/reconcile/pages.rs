@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use async_nats::header::{HeaderName, HeaderValue, NATS_LAST_SEQUENCE, NATS_SEQUENCE, NATS_SUBJECT, NATS_TIME_STAMP};
 use async_nats::{Client, StatusCode};
+use contract::Timestamp;
 use futures::StreamExt;
-use nats::Timestamp;
 use serde::Serialize;
 use thiserror::Error;
 

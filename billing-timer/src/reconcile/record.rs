@@ -3,8 +3,8 @@
 //! The first fact of a kind counts, as the server's guard has it; every later one is a difference. What is due and billed
 //! is worked out by the fleet's [`terms`] alone: nothing here is shared with what stores ticks and settlements.
 
-use nats::fact::{Ended, RtpDetected, Settled, Tick};
-use nats::{EndReason, Fact, Parties, Timestamp};
+use contract::wire::fact::{Ended, RtpDetected, Settled, Tick};
+use contract::{EndReason, Fact, Parties, Timestamp};
 use serde_json::Value;
 
 use super::difference::{Difference, Kind};

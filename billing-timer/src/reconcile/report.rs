@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use nats::Timestamp;
+use contract::Timestamp;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Duration, Instant};

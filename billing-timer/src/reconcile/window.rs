@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use nats::Timestamp;
+use contract::Timestamp;
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};
 

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::Waker;
 use std::time::Duration;
 
-use nats::Timestamp;
+use contract::Timestamp;
 
 use crate::dice::{Dice, mix};
 use crate::plan::Plan;

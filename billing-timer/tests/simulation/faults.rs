@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use billing_timer::world::Voice;
+use contract::jetstream::fact_stream::Publication;
+use contract::wire::command::Terminate;
+use contract::wire::notice::Notice;
+use contract::{CallId, Parties};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nats::command::Terminate;
-use nats::log::Publication;
-use nats::notice::Notice;
-use nats::{CallId, Parties};
 use serde_json::{Value, json};
 
 use crate::core::{Core, Order, micros, moment};

@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use nats::Timestamp;
+use contract::Timestamp;
 use serde_json::Value;
 
 use crate::core::Core;

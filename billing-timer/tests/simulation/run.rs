@@ -9,11 +9,11 @@ use std::time::{Duration, Instant};
 use billing_timer::Settings;
 use billing_timer::domain::terms::Charge;
 use billing_timer::world::World;
+use contract::buckets::billing_index::ActiveBilling;
+use contract::buckets::leases::Leases;
+use contract::jetstream::connection::Link;
+use contract::{FactStore, NodeId, Source};
 use futures::future::BoxFuture;
-use nats::billing_book::BillingBook;
-use nats::connection::Link;
-use nats::leases::Leases;
-use nats::{FactStore, NodeId, Source};
 use service::{BoxError, Health};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -27,7 +27,7 @@ use crate::plan::Plan;
 use crate::report::Report;
 use crate::server::bucket::SimulatedKeys;
 use crate::server::consumer::SimulatedFeed;
-use crate::server::stream::SimulatedLog;
+use crate::server::stream::SimulatedFactStream;
 use crate::server::{Flaw, Server, Which};
 use crate::site::{Site, clock};
 
@@ -359,12 +359,12 @@ impl Run {
                 which,
             })
         };
-        let log = Arc::new(SimulatedLog(sender.clone()));
+        let log = Arc::new(SimulatedFactStream(sender.clone()));
         let world = World {
             clock: clock.clone(),
             link,
             facts: FactStore::over(log, clock.clone(), Source::new("billing-timer", &instance)),
-            book: BillingBook::over(keys(Which::Book)),
+            book: ActiveBilling::over(keys(Which::Book)),
             leases: Leases::over(keys(Which::Leases), clock),
             feed: Arc::new(SimulatedFeed(sender.clone())),
             voice: Arc::new(SimulatedVoice(sender)),

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
+use contract::Timestamp;
+use contract::jetstream::clock::Clock;
+use contract::jetstream::connection::Link;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nats::Timestamp;
-use nats::clock::Clock;
-use nats::connection::Link;
 use tokio::sync::watch;
 
 use crate::core::{Core, Event, Shared, Ticket, micros, moment};

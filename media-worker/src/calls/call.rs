@@ -3,10 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use nats::command::{CallClosed, CallMedia};
-use nats::fact::{Method, RtpDetected, RtpLost, RtpResumed};
-use nats::request::{Refusal, RefusalCode};
-use nats::{EndReason, Parties, Role, Timestamp, WorkerId};
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::command::{CallClosed, CallMedia};
+use contract::wire::fact::{Method, RtpDetected, RtpLost, RtpResumed};
+use contract::{EndReason, Parties, Role, Timestamp, WorkerId};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
 
 use super::Rules;

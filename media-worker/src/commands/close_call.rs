@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use nats::Timestamp;
-use nats::command::{CallClosed, CloseCall};
-use nats::request::{Refusal, RefusalCode};
+use contract::Timestamp;
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::command::{CallClosed, CloseCall};
 
 use super::{Context, Handle};
 use crate::calls::{self, Calls};

@@ -1,7 +1,7 @@
 //! RTC-03: the client's side of DTLS.
 
-use nats::command::{ConnectTransport, Done};
-use nats::request::Refusal;
+use contract::jetstream::request::Refusal;
+use contract::wire::command::{ConnectTransport, Done};
 
 use super::{Context, Handle};
 use crate::calls::Calls;

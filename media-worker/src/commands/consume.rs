@@ -1,7 +1,7 @@
 //! RTC-05: a party hears the other, paused until it is ready.
 
-use nats::command::{Consume, Consumed};
-use nats::request::Refusal;
+use contract::jetstream::request::Refusal;
+use contract::wire::command::{Consume, Consumed};
 
 use super::{Context, Handle};
 use crate::calls::Calls;

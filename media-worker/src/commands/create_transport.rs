@@ -1,7 +1,7 @@
 //! RTC-02: a transport, in the place of the party's older one of the same direction.
 
-use nats::command::{CreateTransport, TransportCreated};
-use nats::request::Refusal;
+use contract::jetstream::request::Refusal;
+use contract::wire::command::{CreateTransport, TransportCreated};
 
 use super::{Context, Handle};
 use crate::calls::Calls;

@@ -1,7 +1,7 @@
 //! RTC-01: what the call's router can receive.
 
-use nats::command::{Capabilities, GetCapabilities};
-use nats::request::Refusal;
+use contract::jetstream::request::Refusal;
+use contract::wire::command::{Capabilities, GetCapabilities};
 
 use super::{Context, Handle};
 use crate::calls::Calls;

@@ -1,7 +1,7 @@
 //! Reserves a room for an accepted call.
 
-use nats::command::{CallOpened, OpenCall};
-use nats::request::Refusal;
+use contract::jetstream::request::Refusal;
+use contract::wire::command::{CallOpened, OpenCall};
 
 use super::{Context, Handle};
 use crate::calls::Calls;

@@ -1,8 +1,8 @@
 //! RTC-04: a party sends. From here on its first packet is waited for.
 
-use nats::command::{Produce, Produced};
-use nats::notice::Notice;
-use nats::request::Refusal;
+use contract::jetstream::request::Refusal;
+use contract::wire::command::{Produce, Produced};
+use contract::wire::notice::Notice;
 
 use super::{Context, Handle};
 use crate::calls::Calls;

@@ -1,7 +1,7 @@
 //! What the last look at each call's packet counters showed. Nothing is measured for it.
 
-use nats::command::{CallsReported, MAX_CALLS_REPORTED, ReportCalls};
-use nats::request::Refusal;
+use contract::jetstream::request::Refusal;
+use contract::wire::command::{CallsReported, MAX_CALLS_REPORTED, ReportCalls};
 
 use super::{Context, Handle};
 use crate::calls::Calls;

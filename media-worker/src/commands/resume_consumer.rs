@@ -1,7 +1,7 @@
 //! RTC-06: the party is ready to hear.
 
-use nats::command::{Done, ResumeConsumer};
-use nats::request::Refusal;
+use contract::jetstream::request::Refusal;
+use contract::wire::command::{Done, ResumeConsumer};
 
 use super::{Context, Handle};
 use crate::calls::Calls;

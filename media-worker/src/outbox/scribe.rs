@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use nats::command::CallClosed;
-use nats::fact::{Ended, RtpDetected};
-use nats::facts::{FactError, StoredFact};
-use nats::notice::{self, Notice};
-use nats::request::{Refusal, RefusalCode};
-use nats::{Fact, FactKind, Guard, Outcome, Parties, Timestamp, TraceParent};
+use contract::jetstream::fact_store::{FactError, StoredFact};
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::command::CallClosed;
+use contract::wire::fact::{Ended, RtpDetected};
+use contract::wire::notice::{self, Notice};
+use contract::{Fact, FactKind, Outcome, Parties, PublishCondition, Timestamp, TraceParent};
 use tokio::sync::mpsc;
 
 use super::{Closed, Ending, Entry, Post};
@@ -63,7 +63,7 @@ impl Scribe {
     async fn detected(&mut self, fact: RtpDetected, seen: Instant) -> Option<Closed> {
         self.connected_at = Some(fact.connected_at);
         // An edge may have ended the call while this worker was cut off.
-        let stored = match self.store(&fact.clone().into(), Guard::OnceWhileOpen).await {
+        let stored = match self.store(&fact.clone().into(), PublishCondition::OnceWhileOpen).await {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
                 meters::connected(seen.elapsed());
                 Some(fact)
@@ -99,7 +99,7 @@ impl Scribe {
     }
 
     async fn media(&self, fact: Fact, notice: Notice, event: &'static str) -> Option<Closed> {
-        match self.store(&fact, Guard::WhileOpen).await {
+        match self.store(&fact, PublishCondition::WhileOpen).await {
             Ok(Outcome::Superseded(_) | Outcome::Refused) => {
                 tracing::info!(call_id = %self.parties.call_id, fact = %fact.kind(), "was ended by somebody else before");
             }
@@ -165,28 +165,28 @@ impl Scribe {
     /// that says so, hence nothing of the call may be stored between the look and the end.
     async fn store_end(&self, end: &Fact) -> Result<Option<Outcome>, FactError> {
         if self.connected_at.is_some() {
-            return self.store(end, Guard::OnceWhileOpen).await.map(Some);
+            return self.store(end, PublishCondition::OnceWhileOpen).await.map(Some);
         }
         let call = &self.parties.call_id;
         loop {
             self.post.nats.connected().await;
             let guard = match self.post.facts.last_of_call(call).await {
-                Ok(None) => Guard::CallUnchangedSince(0),
+                Ok(None) => PublishCondition::CallUnchangedSince(0),
                 Ok(Some(StoredFact { fact, sequence, .. })) => match fact {
                     Fact::Accepted(accepted) if accepted.worker_id != self.post.worker_id => return Ok(None),
-                    Fact::Requested(_) | Fact::Accepted(_) => Guard::CallUnchangedSince(sequence),
+                    Fact::Requested(_) | Fact::Accepted(_) => PublishCondition::CallUnchangedSince(sequence),
                     // It is over, or connected elsewhere.
                     _ if self.is_elsewhere().await => return Ok(None),
-                    _ => Guard::OnceWhileOpen,
+                    _ => PublishCondition::OnceWhileOpen,
                 },
                 Err(error @ FactError::Read { .. }) => {
                     tracing::warn!(call_id = %call, %error, "where the call stands is not known yet, looking again");
                     continue;
                 }
-                Err(_) => Guard::OnceWhileOpen,
+                Err(_) => PublishCondition::OnceWhileOpen,
             };
             match self.store(end, guard).await? {
-                Outcome::Refused if guard != Guard::OnceWhileOpen => {}
+                Outcome::Refused if guard != PublishCondition::OnceWhileOpen => {}
                 outcome => return Ok(Some(outcome)),
             }
         }
@@ -212,14 +212,14 @@ impl Scribe {
         }
     }
 
-    async fn store(&self, fact: &Fact, guard: Guard) -> Result<Outcome, FactError> {
+    async fn store(&self, fact: &Fact, guard: PublishCondition) -> Result<Outcome, FactError> {
         // Each attempt without a connection would leave a copy in the client's buffer.
         self.post.nats.connected().await;
         self.post.facts.publish(fact, guard, self.trace.child()).await
     }
 
     async fn tell(&self, notice: &Notice) {
-        notice::tell_both(&self.post.nats.herald, &self.parties, notice).await;
+        notice::tell_both(&self.post.nats.notice_publisher, &self.parties, notice).await;
     }
 
     fn not_ended(&self, reason: &str) -> Closed {

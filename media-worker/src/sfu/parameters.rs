@@ -6,8 +6,8 @@
 
 use std::collections::HashSet;
 
+use contract::jetstream::request::Refusal;
 use mediasoup::prelude::*;
-use nats::request::Refusal;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use contract::Role;
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::command::{Consumed, Direction, TransportCreated};
 use mediasoup::prelude::*;
 use mediasoup::producer::{ProducerTraceEventData, ProducerTraceEventType};
-use nats::Role;
-use nats::command::{Consumed, Direction, TransportCreated};
-use nats::request::{Refusal, RefusalCode};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use contract::Role;
+use contract::wire::command::Direction;
 use mediasoup::prelude::*;
 use mediasoup::types::data_structures::{DtlsState, IceState};
-use nats::Role;
-use nats::command::Direction;
 
 use super::Observer;
 use crate::liveness::Source;

@@ -84,7 +84,7 @@ async fn a_room_answers_for_its_own_party_only() {
     let (sfu, _deaths) = Sfu::start(settings(1, 0)).await.unwrap();
     let mut room = sfu.room(nobody()).await.unwrap();
     let created = room
-        .create_transport(Role::User, nats::command::Direction::Send)
+        .create_transport(Role::User, contract::wire::command::Direction::Send)
         .await
         .unwrap();
     let dtls = created.dtls_parameters;

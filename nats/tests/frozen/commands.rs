@@ -1,7 +1,7 @@
 //! Commands and their replies.
 
-use nats::command::*;
-use nats::fact::EndReason;
+use contract::wire::command::*;
+use contract::wire::fact::EndReason;
 use serde_json::json;
 
 use crate::golden::Golden;

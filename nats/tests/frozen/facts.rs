@@ -1,7 +1,7 @@
 //! Facts, and why calls end.
 
-use nats::fact::*;
-use nats::{FactKind, Role};
+use contract::wire::fact::*;
+use contract::{FactKind, Role};
 
 use crate::golden::Golden;
 use crate::values::{connected_at, ended_at, parties, time, worker};

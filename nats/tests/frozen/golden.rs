@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
-use nats::command::MediaOperation;
-use nats::{Fact, FactKind};
+use contract::wire::command::MediaOperation;
+use contract::{Fact, FactKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 

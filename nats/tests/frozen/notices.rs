@@ -1,8 +1,8 @@
 //! Notices.
 
-use nats::Role;
-use nats::fact::{EndReason, Method, RtpDetected};
-use nats::notice::Notice;
+use contract::Role;
+use contract::wire::fact::{EndReason, Method, RtpDetected};
+use contract::wire::notice::Notice;
 
 use crate::golden::Golden;
 use crate::values::{call, connected_at, ended_at, otomo, parties, time, user, worker};

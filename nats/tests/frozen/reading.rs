@@ -1,7 +1,7 @@
 //! What readers take.
 
-use nats::Fact;
-use nats::fact::DecodeError;
+use contract::Fact;
+use contract::wire::fact::DecodeError;
 
 #[test]
 fn readers_ignore_what_they_do_not_know_and_refuse_what_contradicts_itself() {

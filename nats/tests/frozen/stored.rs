@@ -1,10 +1,10 @@
 //! What buckets hold.
 
-use nats::active_calls::{Acceptance, ActiveCall};
-use nats::billing_book::{BillingEnd, BillingEntry};
-use nats::fact::EndReason;
-use nats::fleet::WorkerStatus;
-use nats::leases::{Instance, Lease, Partition};
+use contract::buckets::active_calls::{Acceptance, ActiveCall};
+use contract::buckets::billing_index::{BillingEnd, BillingEntry};
+use contract::buckets::fleet::WorkerStatus;
+use contract::buckets::leases::{Instance, Lease, Partition};
+use contract::wire::fact::EndReason;
 
 use crate::golden::Golden;
 use crate::values::{connected_at, ended_at, parties, time, trace, worker};

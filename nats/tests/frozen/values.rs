@@ -1,7 +1,7 @@
 //! The call that all forms are about.
 
-use nats::command::Asker;
-use nats::{CallId, OtomoId, Parties, Role, Timestamp, TraceParent, UserId, WorkerId};
+use contract::wire::command::Requester;
+use contract::{CallId, OtomoId, Parties, Role, Timestamp, TraceParent, UserId, WorkerId};
 use serde_json::json;
 
 pub(crate) fn time(text: &str) -> Timestamp {
@@ -40,8 +40,8 @@ pub(crate) fn parties() -> Parties {
     }
 }
 
-pub(crate) fn asker() -> Asker {
-    Asker {
+pub(crate) fn asker() -> Requester {
+    Requester {
         call_id: call(),
         role: Role::User,
         party_id: "user_001".to_owned(),

@@ -8,10 +8,10 @@ use callpulse_tests::facts::{Fact, Facts};
 use callpulse_tests::nats_server::Sync;
 use callpulse_tests::process::Service;
 use callpulse_tests::stack::{Stack, StackBuilder};
-use nats::billing_book::BillingBook;
-use nats::fact::{EndReason, Ended, Method, RtpDetected};
-use nats::storage::Storage;
-use nats::{FactStore, Guard, Nats, NatsSettings, Parties, Role, Source, Timestamp, TraceParent};
+use contract::buckets::billing_index::ActiveBilling;
+use contract::jetstream::storage::Storage;
+use contract::wire::fact::{EndReason, Ended, Method, RtpDetected};
+use contract::{FactStore, Nats, NatsSettings, Parties, PublishCondition, Role, Source, Timestamp, TraceParent};
 use serde_json::Value;
 
 /// Long enough for a busy machine; nothing waits for it to pass.
@@ -22,7 +22,7 @@ pub(crate) struct Bench {
     pub(crate) reader: Facts,
     pub(crate) nats: Nats,
     pub(crate) facts: FactStore,
-    pub(crate) book: BillingBook,
+    pub(crate) book: ActiveBilling,
     pub(crate) interval_ms: u64,
 }
 
@@ -51,7 +51,7 @@ impl Bench {
         Ok(Self {
             reader,
             facts,
-            book: BillingBook::new(&storage),
+            book: ActiveBilling::new(&storage),
             nats,
             stack,
             interval_ms,
@@ -65,14 +65,20 @@ impl Bench {
     /// As a media-worker.
     pub(crate) async fn connect(&self, call: &str, connected_at: Timestamp) -> Result<()> {
         let fact = rtp_detected(call, connected_at).into();
-        let outcome = self.facts.publish(&fact, Guard::First, TraceParent::generate()).await?;
+        let outcome = self
+            .facts
+            .publish(&fact, PublishCondition::First, TraceParent::generate())
+            .await?;
         outcome.sequence().context("refused").map(drop)
     }
 
     /// As whoever ends a call.
     pub(crate) async fn end(&self, call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -> Result<()> {
         let fact = ended(call, ended_at, connected_at).into();
-        let outcome = self.facts.publish(&fact, Guard::First, TraceParent::generate()).await?;
+        let outcome = self
+            .facts
+            .publish(&fact, PublishCondition::First, TraceParent::generate())
+            .await?;
         outcome.sequence().context("refused").map(drop)
     }
 

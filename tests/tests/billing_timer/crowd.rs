@@ -1,7 +1,7 @@
 //! Many calls under repeated crashes, each at another point of the work.
 
 use anyhow::{Result, ensure};
-use nats::Timestamp;
+use contract::Timestamp;
 
 use crate::bench::{Bench, clock};
 

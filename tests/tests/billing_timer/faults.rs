@@ -5,8 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::consumer::pull;
 use callpulse_tests::eventually::eventually;
-use nats::storage::{CALLS, PARKED};
-use nats::{CallId, FactKind, Timestamp, parking, subject};
+use contract::jetstream::parking;
+use contract::jetstream::storage::{CALLS, PARKED};
+use contract::wire::subject;
+use contract::{CallId, FactKind, Timestamp};
 
 use crate::bench::{Bench, SOON, ago, clock};
 

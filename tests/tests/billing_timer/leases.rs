@@ -8,8 +8,9 @@ use async_nats::jetstream::kv::Operation;
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::process::Service;
 use callpulse_tests::stack::StackBuilder;
-use nats::leases::{Lease, Partition};
-use nats::{Timestamp, storage};
+use contract::Timestamp;
+use contract::buckets::leases::{Lease, Partition};
+use contract::jetstream::storage;
 
 use crate::bench::{Bench, SOON, clock};
 

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::process::built;
 use callpulse_tests::stack::StackBuilder;
-use nats::fact::{EndReason, Settled, Tick};
-use nats::{CallId, Fact, FactKind, Timestamp, subject};
+use contract::wire::fact::{EndReason, Settled, Tick};
+use contract::wire::subject;
+use contract::{CallId, Fact, FactKind, Timestamp};
 
 use self::run::{GRACE_MS, reconcile, reconcile_with, run};
 use crate::bench::{Bench, SOON, ago, clock, parties};

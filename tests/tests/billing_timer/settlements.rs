@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::stack::StackBuilder;
-use nats::{Fact, Party, Timestamp, subject};
+use contract::wire::subject;
+use contract::{Fact, Party, Timestamp};
 use tokio::time::timeout;
 
 use crate::bench::{Bench, ago, clock, ended, rtp_detected};

@@ -3,11 +3,13 @@
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::stack::StackBuilder;
+use contract::jetstream::batch::Entry;
+use contract::jetstream::request;
+use contract::wire::command::{CallClosed, Terminate};
+use contract::wire::fact::{EndReason, Ended};
+use contract::wire::subject;
+use contract::{Party, PublishCondition, Timestamp, TraceParent};
 use futures::StreamExt;
-use nats::batch::Entry;
-use nats::command::{CallClosed, Terminate};
-use nats::fact::{EndReason, Ended};
-use nats::{Guard, Party, Timestamp, TraceParent, request, subject};
 use serde_json::Value;
 use tokio::time::timeout;
 
@@ -160,7 +162,7 @@ async fn a_call_that_lasts_too_long_is_asked_to_end_until_it_does() -> Result<()
     };
     bench
         .facts
-        .publish(&fact.into(), Guard::First, TraceParent::generate())
+        .publish(&fact.into(), PublishCondition::First, TraceParent::generate())
         .await?;
     let closed = CallClosed {
         ended_at: Some(ended_at),
@@ -184,7 +186,7 @@ async fn ticks_due_together_go_in_batches_and_each_is_stored_once() -> Result<()
         .iter()
         .map(|call| Entry {
             fact: rtp_detected(call, connected_at).into(),
-            guard: Guard::First,
+            guard: PublishCondition::First,
             trace: TraceParent::generate(),
         })
         .collect();

@@ -4,10 +4,11 @@ use std::fs;
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::nats_server::{NatsServer, Sync};
-use nats::fact::Settled;
-use nats::storage::Storage;
-use nats::{
-    EndReason, Fact, FactKind, FactStore, Guard, Nats, NatsSettings, Parties, Source, Timestamp, TraceParent, subject,
+use contract::jetstream::storage::Storage;
+use contract::wire::fact::Settled;
+use contract::wire::subject;
+use contract::{
+    EndReason, Fact, FactKind, FactStore, Nats, NatsSettings, Parties, PublishCondition, Source, Timestamp, TraceParent,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -42,7 +43,9 @@ impl Ledger {
             let facts = &facts;
             async move {
                 let fact = Fact::from(settled(number)?);
-                facts.publish(&fact, Guard::First, TraceParent::generate()).await?;
+                facts
+                    .publish(&fact, PublishCondition::First, TraceParent::generate())
+                    .await?;
                 anyhow::Ok(())
             }
         });

@@ -2,8 +2,8 @@
 
 use anyhow::{Result, ensure};
 use callpulse_tests::nats_server::{NatsServer, Sync};
-use nats::storage::Storage;
-use nats::{Nats, NatsSettings};
+use contract::jetstream::storage::Storage;
+use contract::{Nats, NatsSettings};
 
 use crate::rig::{callctl, complaint, run};
 

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::record::Record;
 use chrono::TimeDelta;
-use nats::storage::CALLS;
+use contract::jetstream::storage::CALLS;
 
 use crate::scene::{INTERVAL_MS, SOON, facts, hang_up, more_ticks, spoken, turn, two_of_each, whole};
 

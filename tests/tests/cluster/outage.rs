@@ -9,7 +9,7 @@ use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::stack::Stack;
 use chrono::{DateTime, TimeDelta, Utc};
-use nats::storage::CALLS;
+use contract::jetstream::storage::CALLS;
 
 use crate::scene::{SOON, facts, hang_up, more_ticks, spoken, turn, two_of_each, whole};
 

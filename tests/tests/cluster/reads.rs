@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::nats_server::{NatsServer, Sync};
+use contract::buckets::active_calls::{ActiveCall, ActiveCalls, ClaimError};
+use contract::jetstream::storage::ACTIVE_CALLS;
+use contract::{CallId, FactStore, Nats, Parties, Source, Timestamp, TraceParent};
 use futures::future::{join_all, try_join_all};
-use nats::active_calls::{ActiveCall, ActiveCalls, ClaimError};
-use nats::storage::ACTIVE_CALLS;
-use nats::{CallId, FactStore, Nats, Parties, Source, Timestamp, TraceParent};
 
 use crate::scene::{open, turn};
 

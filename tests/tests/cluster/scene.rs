@@ -11,8 +11,8 @@ use callpulse_tests::nats_server::NatsServer;
 use callpulse_tests::process::Service;
 use callpulse_tests::record::Record;
 use callpulse_tests::stack::{Stack, StackBuilder};
-use nats::storage::Storage;
-use nats::{Nats, NatsSettings};
+use contract::jetstream::storage::Storage;
+use contract::{Nats, NatsSettings};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// For what needs an election on the way: that takes four to nine seconds, and twice that when votes are split.

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::conversation::{Conversation, Pair};
-use nats::storage::CALLS;
+use contract::jetstream::storage::CALLS;
 
 use crate::scene::SOON;
 use crate::scene::{author, facts, hang_up, more_ticks, process, ticked_by_other_than, turn, two_of_each, whole};

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::nats_server::{NatsServer, Sync};
-use nats::fact::{Accepted, Ended, Method, Requested, RtpDetected};
-use nats::storage::CALLS;
-use nats::{CallId, EndReason, Fact, FactStore, Guard, Outcome, Parties, Role, Source, Timestamp, TraceParent};
+use contract::jetstream::storage::CALLS;
+use contract::wire::fact::{Accepted, Ended, Method, Requested, RtpDetected};
+use contract::{
+    CallId, EndReason, Fact, FactStore, Outcome, Parties, PublishCondition, Role, Source, Timestamp, TraceParent,
+};
 use tokio::time::{sleep, timeout};
 
 use crate::scene::{SOON, open, turn};
@@ -32,7 +34,7 @@ impl Ringing {
             requested_at: Timestamp::now(),
         };
         let outcome = facts
-            .publish(&requested.into(), Guard::First, TraceParent::generate())
+            .publish(&requested.into(), PublishCondition::First, TraceParent::generate())
             .await?;
         let sequence = outcome.sequence().context("not stored")?;
         Ok(Self { parties, sequence })
@@ -88,10 +90,10 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
     for _ in 0..4 {
         calls.push(Ringing::begin(&one).await?);
     }
-    let unchanged = |call: &Ringing| Guard::CallUnchangedSince(call.sequence);
+    let unchanged = |call: &Ringing| PublishCondition::CallUnchangedSince(call.sequence);
     let pairs = [
         (
-            (calls[0].ended(EndReason::MediaTimeout), Guard::OnceWhileOpen),
+            (calls[0].ended(EndReason::MediaTimeout), PublishCondition::OnceWhileOpen),
             (calls[0].accepted()?, unchanged(&calls[0])),
         ),
         (
@@ -99,12 +101,12 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
             (calls[1].ended(EndReason::MediaTimeout), unchanged(&calls[1])),
         ),
         (
-            (calls[2].ended(EndReason::WorkerLost), Guard::OnceWhileOpen),
+            (calls[2].ended(EndReason::WorkerLost), PublishCondition::OnceWhileOpen),
             (calls[2].ended(EndReason::NoAnswer), unchanged(&calls[2])),
         ),
         (
-            (calls[3].ended(EndReason::WorkerLost), Guard::OnceWhileOpen),
-            (calls[3].connected()?, Guard::OnceWhileOpen),
+            (calls[3].ended(EndReason::WorkerLost), PublishCondition::OnceWhileOpen),
+            (calls[3].connected()?, PublishCondition::OnceWhileOpen),
         ),
     ];
 
@@ -112,7 +114,7 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
     for follower in &followers {
         cluster.freeze_node(*follower)?;
     }
-    let publish = |facts: FactStore, (fact, guard): (Fact, Guard)| {
+    let publish = |facts: FactStore, (fact, guard): (Fact, PublishCondition)| {
         tokio::spawn(async move { facts.publish(&fact, guard, TraceParent::generate()).await })
     };
     let mut under_way = Vec::new();

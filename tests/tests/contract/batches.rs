@@ -1,13 +1,13 @@
 //! Many facts by one flush.
 
 use anyhow::{Context, Result, ensure};
-use nats::batch::{BatchError, Entry, MAX_BATCH};
-use nats::facts::Guard;
-use nats::{Fact, FactKind, Outcome, TraceParent};
+use contract::jetstream::batch::{BatchError, Entry, MAX_BATCH};
+use contract::jetstream::fact_store::PublishCondition;
+use contract::{Fact, FactKind, Outcome, TraceParent};
 
 use crate::rig::{Rig, settled, tick};
 
-fn entry(call: &str, minute: u32, guard: Guard) -> Entry {
+fn entry(call: &str, minute: u32, guard: PublishCondition) -> Entry {
     Entry {
         fact: tick(call, minute).into(),
         guard,
@@ -19,7 +19,10 @@ fn entry(call: &str, minute: u32, guard: Guard) -> Entry {
 async fn a_full_batch_is_stored_with_contiguous_sequences() -> Result<()> {
     let rig = Rig::start().await?;
     let calls: Vec<String> = (0..MAX_BATCH).map(|number| format!("c{number}")).collect();
-    let first: Vec<Entry> = calls.iter().map(|call| entry(call, 1, Guard::First)).collect();
+    let first: Vec<Entry> = calls
+        .iter()
+        .map(|call| entry(call, 1, PublishCondition::First))
+        .collect();
     let sequences = rig.facts.publish_batch(&first).await?;
     ensure!(sequences.len() == MAX_BATCH && sequences.windows(2).all(|pair| pair[1] == pair[0] + 1));
     for index in [0, 1, 499, MAX_BATCH - 1] {
@@ -37,7 +40,7 @@ async fn a_full_batch_is_stored_with_contiguous_sequences() -> Result<()> {
     let second: Vec<Entry> = calls
         .iter()
         .zip(&sequences)
-        .map(|(call, sequence)| entry(call, 2, Guard::CallUnchangedSince(*sequence)))
+        .map(|(call, sequence)| entry(call, 2, PublishCondition::CallUnchangedSince(*sequence)))
         .collect();
     let next = rig.facts.publish_batch(&second).await?;
     ensure!(next.first() > sequences.last());
@@ -47,7 +50,9 @@ async fn a_full_batch_is_stored_with_contiguous_sequences() -> Result<()> {
 #[tokio::test]
 async fn one_refused_entry_refuses_the_whole_batch_wherever_it_stands() -> Result<()> {
     let rig = Rig::start().await?;
-    rig.facts.publish_batch(&[entry("taken", 1, Guard::First)]).await?;
+    rig.facts
+        .publish_batch(&[entry("taken", 1, PublishCondition::First)])
+        .await?;
     for bad in [0, 1, 9] {
         let batch: Vec<Entry> = (0..10)
             .map(|number| {
@@ -57,7 +62,7 @@ async fn one_refused_entry_refuses_the_whole_batch_wherever_it_stands() -> Resul
                     format!("c{number}")
                 }
             })
-            .map(|call| entry(&call, 1, Guard::First))
+            .map(|call| entry(&call, 1, PublishCondition::First))
             .collect();
         let refused = rig.facts.publish_batch(&batch).await;
         ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
@@ -72,12 +77,15 @@ async fn one_refused_entry_refuses_the_whole_batch_wherever_it_stands() -> Resul
 #[tokio::test]
 async fn a_batch_of_one_and_several_at_a_time_are_stored() -> Result<()> {
     let rig = Rig::start().await?;
-    let one = rig.facts.publish_batch(&[entry("one", 1, Guard::First)]).await?;
+    let one = rig
+        .facts
+        .publish_batch(&[entry("one", 1, PublishCondition::First)])
+        .await?;
     ensure!(one.len() == 1);
     let batches: Vec<Vec<Entry>> = (0..8)
         .map(|batch| {
             (0..100)
-                .map(|number| entry(&format!("b{batch}c{number}"), 1, Guard::First))
+                .map(|number| entry(&format!("b{batch}c{number}"), 1, PublishCondition::First))
                 .collect()
         })
         .collect();
@@ -93,7 +101,7 @@ async fn a_batch_of_one_and_several_at_a_time_are_stored() -> Result<()> {
 async fn a_batch_has_neither_none_nor_too_many() -> Result<()> {
     let rig = Rig::start().await?;
     let too_many: Vec<Entry> = (0..=MAX_BATCH)
-        .map(|number| entry(&format!("c{number}"), 1, Guard::First))
+        .map(|number| entry(&format!("c{number}"), 1, PublishCondition::First))
         .collect();
     for batch in [&[][..], &too_many] {
         let refused = rig.facts.publish_batch(batch).await;
@@ -111,7 +119,7 @@ async fn two_publishers_of_the_same_batch_store_it_once() -> Result<()> {
     let other = rig.other().await?;
     for round in 0..10 {
         let batch: Vec<Entry> = (0..50)
-            .map(|number| entry(&format!("r{round}c{number}"), 1, Guard::First))
+            .map(|number| entry(&format!("r{round}c{number}"), 1, PublishCondition::First))
             .collect();
         let (one, two) = tokio::join!(rig.facts.publish_batch(&batch), other.publish_batch(&batch));
         ensure!(one.is_ok() != two.is_ok(), "{one:?} and {two:?}");
@@ -126,16 +134,23 @@ async fn two_publishers_of_the_same_batch_store_it_once() -> Result<()> {
 #[tokio::test]
 async fn a_tick_that_does_not_know_of_the_settlement_is_refused() -> Result<()> {
     let rig = Rig::start().await?;
-    let first = rig.facts.publish_batch(&[entry("c", 1, Guard::First)]).await?[0];
+    let first = rig
+        .facts
+        .publish_batch(&[entry("c", 1, PublishCondition::First)])
+        .await?[0];
     let settled = Fact::Settled(settled("c"));
     let outcome = rig
         .facts
-        .publish(&settled, Guard::CallUnchangedSince(first), TraceParent::generate())
+        .publish(
+            &settled,
+            PublishCondition::CallUnchangedSince(first),
+            TraceParent::generate(),
+        )
         .await?;
     ensure!(matches!(outcome, Outcome::Stored(_)), "{outcome:?}");
     let late = [
-        entry("other", 1, Guard::First),
-        entry("c", 2, Guard::CallUnchangedSince(first)),
+        entry("other", 1, PublishCondition::First),
+        entry("c", 2, PublishCondition::CallUnchangedSince(first)),
     ];
     let refused = rig.facts.publish_batch(&late).await;
     ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange, ClaimError};
+use contract::buckets::billing_index::{ActiveBilling, BillingChange, BillingEntry};
+use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};
+use contract::jetstream::bucket::BucketError;
+use contract::jetstream::fact_store::PublishCondition;
+use contract::jetstream::storage::WORKER_TTL;
+use contract::wire::fact::EndReason;
+use contract::{CallId, Parties, Party, Role, TraceParent};
 use futures::{Stream, StreamExt};
-use nats::active_calls::{ActiveCall, ActiveCalls, CallChange, ClaimError};
-use nats::billing_book::{BillingBook, BillingEntry, BookChange};
-use nats::bucket::BucketError;
-use nats::fact::EndReason;
-use nats::facts::Guard;
-use nats::fleet::{Fleet, FleetChange, WorkerStatus};
-use nats::storage::WORKER_TTL;
-use nats::{CallId, Parties, Party, Role, TraceParent};
 use tokio::time::{Instant, timeout};
 
 use crate::rig::{Rig, SOON, at, ended};
@@ -47,17 +47,17 @@ async fn next<T>(changes: &mut (impl Stream<Item = Result<T, BucketError>> + Unp
 #[tokio::test]
 async fn the_book_is_merged_watched_and_closed() -> Result<()> {
     let rig = Rig::start().await?;
-    let book = BillingBook::new(&rig.storage);
+    let book = ActiveBilling::new(&rig.storage);
     let before = billing("before", None);
     book.upsert(&"before".parse()?, |_| before.clone()).await?;
     let mut changes = Box::pin(book.watch().await?);
-    ensure!(matches!(next(&mut changes).await?, BookChange::Open(entry) if entry.value == before));
+    ensure!(matches!(next(&mut changes).await?, BillingChange::Open(entry) if entry.value == before));
 
     let call: CallId = "c".parse()?;
     let entry = billing("c", None);
     book.upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
         .await?;
-    let BookChange::Open(opened) = next(&mut changes).await? else {
+    let BillingChange::Open(opened) = next(&mut changes).await? else {
         anyhow::bail!("not open")
     };
     book.upsert(&call, |found| BillingEntry {
@@ -65,7 +65,7 @@ async fn the_book_is_merged_watched_and_closed() -> Result<()> {
         ..found.unwrap()
     })
     .await?;
-    let BookChange::Open(changed) = next(&mut changes).await? else {
+    let BillingChange::Open(changed) = next(&mut changes).await? else {
         anyhow::bail!("not open")
     };
     ensure!(changed.value.connected_at == Some(at(5)) && changed.revision > opened.revision);
@@ -79,12 +79,12 @@ async fn the_book_is_merged_watched_and_closed() -> Result<()> {
         Err(BucketError::Conflict { .. })
     ));
     book.remove(&call, changed.revision).await?;
-    ensure!(next(&mut changes).await? == BookChange::Closed(call.clone()));
+    ensure!(next(&mut changes).await? == BillingChange::Closed(call.clone()));
     ensure!(book.get(&call).await?.is_none());
     // Whoever was away is told as well, by the marker.
     let mut later = Box::pin(book.watch().await?);
     let told = [next(&mut later).await?, next(&mut later).await?];
-    ensure!(told.contains(&BookChange::Closed(call.clone())), "{told:?}");
+    ensure!(told.contains(&BillingChange::Closed(call.clone())), "{told:?}");
     ensure!(matches!(
         book.remove(&call, changed.revision).await,
         Err(BucketError::Conflict { .. })
@@ -93,14 +93,14 @@ async fn the_book_is_merged_watched_and_closed() -> Result<()> {
     // A key that was removed can be written again.
     book.upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
         .await?;
-    ensure!(matches!(next(&mut changes).await?, BookChange::Open(entry) if entry.value.connected_at.is_none()));
+    ensure!(matches!(next(&mut changes).await?, BillingChange::Open(entry) if entry.value.connected_at.is_none()));
     Ok(())
 }
 
 #[tokio::test]
 async fn changes_of_one_entry_side_by_side_are_all_kept() -> Result<()> {
     let rig = Rig::start().await?;
-    let book = BillingBook::new(&rig.storage);
+    let book = ActiveBilling::new(&rig.storage);
     let call: CallId = "c".parse()?;
     let change = |found: Option<BillingEntry>| {
         let entry = found.unwrap_or_else(|| billing("c", Some(0)));
@@ -117,7 +117,7 @@ async fn changes_of_one_entry_side_by_side_are_all_kept() -> Result<()> {
 #[tokio::test]
 async fn a_watch_goes_on_after_the_servers_death_or_says_that_it_is_lost() -> Result<()> {
     let mut rig = Rig::start().await?;
-    let book = BillingBook::new(&rig.storage);
+    let book = ActiveBilling::new(&rig.storage);
     let mut changes = Box::pin(book.watch().await?);
     rig.server.kill()?;
     rig.server.restart().await?;
@@ -136,7 +136,7 @@ async fn a_watch_goes_on_after_the_servers_death_or_says_that_it_is_lost() -> Re
             Some(Err(error)) => return Err(error.into()),
         }
     };
-    ensure!(matches!(change, BookChange::Open(opened) if opened.value == entry));
+    ensure!(matches!(change, BillingChange::Open(opened) if opened.value == entry));
     Ok(())
 }
 
@@ -227,7 +227,7 @@ async fn the_lock_of_a_call_that_has_ended_is_taken_over() -> Result<()> {
     rig.facts
         .publish(
             &ended("old", EndReason::Hangup).into(),
-            Guard::First,
+            PublishCondition::First,
             TraceParent::generate(),
         )
         .await?;
@@ -256,7 +256,7 @@ async fn a_lock_that_was_written_after_its_claim_was_given_up_holds_nobody() -> 
     ensure!(calls.get(&again.parties.call_id).await?.is_some());
     // And the late one's release takes nothing of it.
     calls.release(&late.parties).await?;
-    let standing = calls.of_party(&again.parties.party(nats::Role::User)).await?;
+    let standing = calls.of_party(&again.parties.party(contract::Role::User)).await?;
     ensure!(standing.is_some_and(|standing| standing.value.parties == again.parties));
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! One fact at a time, each under its guard.
 
 use anyhow::{Context, Result, ensure};
-use nats::fact::{EndReason, Ended, RtpLost};
-use nats::facts::{Guard, Outcome};
-use nats::{Fact, FactKind, Role, TraceParent};
+use contract::jetstream::fact_store::{Outcome, PublishCondition};
+use contract::wire::fact::{EndReason, Ended, RtpLost};
+use contract::{Fact, FactKind, Role, TraceParent};
 
 use crate::rig::{Rig, at, ended, parties, requested, rtp_detected, tick};
 
@@ -12,13 +12,13 @@ async fn the_first_stands_and_the_same_again_is_recognised() -> Result<()> {
     let rig = Rig::start().await?;
     let fact: Fact = rtp_detected("c", 1).into();
     let trace = TraceParent::generate();
-    let Outcome::Stored(sequence) = rig.facts.publish(&fact, Guard::First, trace).await? else {
+    let Outcome::Stored(sequence) = rig.facts.publish(&fact, PublishCondition::First, trace).await? else {
         anyhow::bail!("not stored");
     };
     let again = rig
         .other()
         .await?
-        .publish(&fact, Guard::First, TraceParent::generate())
+        .publish(&fact, PublishCondition::First, TraceParent::generate())
         .await?;
     ensure!(again == Outcome::AlreadyStored(sequence), "{again:?}");
     let stored = rig
@@ -33,7 +33,7 @@ async fn the_first_stands_and_the_same_again_is_recognised() -> Result<()> {
 
     let other = rig
         .facts
-        .publish(&rtp_detected("c", 2).into(), Guard::First, trace)
+        .publish(&rtp_detected("c", 2).into(), PublishCondition::First, trace)
         .await?;
     ensure!(other == Outcome::Superseded(Box::new(stored)), "{other:?}");
     ensure!(other.sequence().is_none());
@@ -51,8 +51,9 @@ async fn of_two_publishers_that_race_exactly_one_is_let_in() -> Result<()> {
             ended(&call, EndReason::WorkerLost).into(),
         );
         let (one, two) = tokio::join!(
-            rig.facts.publish(&one, Guard::First, TraceParent::generate()),
-            other.publish(&two, Guard::First, TraceParent::generate()),
+            rig.facts
+                .publish(&one, PublishCondition::First, TraceParent::generate()),
+            other.publish(&two, PublishCondition::First, TraceParent::generate()),
         );
         match (one?, two?) {
             (Outcome::Stored(sequence), Outcome::Superseded(stored))
@@ -71,18 +72,24 @@ async fn ticks_form_a_chain() -> Result<()> {
             .publish(&tick("c", minute).into(), guard, TraceParent::generate())
             .await
     };
-    let first = publish(1, Guard::First).await?.sequence().context("refused")?;
-    let second = publish(2, Guard::CallUnchangedSince(first))
+    let first = publish(1, PublishCondition::First)
         .await?
         .sequence()
         .context("refused")?;
-    ensure!(publish(2, Guard::CallUnchangedSince(first)).await? == Outcome::AlreadyStored(second));
+    let second = publish(2, PublishCondition::CallUnchangedSince(first))
+        .await?
+        .sequence()
+        .context("refused")?;
+    ensure!(publish(2, PublishCondition::CallUnchangedSince(first)).await? == Outcome::AlreadyStored(second));
     ensure!(
-        matches!(publish(3, Guard::CallUnchangedSince(first)).await?, Outcome::Superseded(stored) if stored.sequence == second)
+        matches!(publish(3, PublishCondition::CallUnchangedSince(first)).await?, Outcome::Superseded(stored) if stored.sequence == second)
     );
-    ensure!(matches!(publish(3, Guard::First).await?, Outcome::Superseded(_)));
     ensure!(matches!(
-        publish(3, Guard::CallUnchangedSince(second)).await?,
+        publish(3, PublishCondition::First).await?,
+        Outcome::Superseded(_)
+    ));
+    ensure!(matches!(
+        publish(3, PublishCondition::CallUnchangedSince(second)).await?,
         Outcome::Stored(_)
     ));
     Ok(())
@@ -94,19 +101,19 @@ async fn an_unchanged_call_can_be_demanded() -> Result<()> {
     let trace = TraceParent::generate();
     let requested = rig
         .facts
-        .publish(&requested("c").into(), Guard::First, trace)
+        .publish(&requested("c").into(), PublishCondition::First, trace)
         .await?
         .sequence()
         .context("refused")?;
     // Another call's facts are no change of this one.
     rig.facts
-        .publish(&rtp_detected("other", 1).into(), Guard::First, trace)
+        .publish(&rtp_detected("other", 1).into(), PublishCondition::First, trace)
         .await?;
     let connected = rig
         .facts
         .publish(
             &rtp_detected("c", 1).into(),
-            Guard::CallUnchangedSince(requested),
+            PublishCondition::CallUnchangedSince(requested),
             trace,
         )
         .await?;
@@ -117,19 +124,19 @@ async fn an_unchanged_call_can_be_demanded() -> Result<()> {
     let end = ended("c", EndReason::MediaTimeout).into();
     let late = rig
         .facts
-        .publish(&end, Guard::CallUnchangedSince(requested), trace)
+        .publish(&end, PublishCondition::CallUnchangedSince(requested), trace)
         .await?;
     ensure!(late == Outcome::Refused, "the call has moved on: {late:?}");
     let last = rig.facts.last_of_call(end.call_id()).await?.context("nothing stored")?;
     ensure!(last.sequence == connected && last.fact.kind() == FactKind::RtpDetected);
     let timely = rig
         .facts
-        .publish(&end, Guard::CallUnchangedSince(connected), trace)
+        .publish(&end, PublishCondition::CallUnchangedSince(connected), trace)
         .await?;
     ensure!(matches!(timely, Outcome::Stored(_)), "{timely:?}");
     let again = rig
         .facts
-        .publish(&end, Guard::CallUnchangedSince(connected), trace)
+        .publish(&end, PublishCondition::CallUnchangedSince(connected), trace)
         .await?;
     ensure!(matches!(again, Outcome::AlreadyStored(_)), "{again:?}");
     Ok(())
@@ -147,7 +154,11 @@ async fn what_may_come_again_does_and_a_retry_of_it_does_not() -> Result<()> {
         }
         .into()
     };
-    let publish = async |fact: &Fact| rig.facts.publish(fact, Guard::WhileOpen, TraceParent::generate()).await;
+    let publish = async |fact: &Fact| {
+        rig.facts
+            .publish(fact, PublishCondition::WhileOpen, TraceParent::generate())
+            .await
+    };
     let Outcome::Stored(first) = publish(&lost(1)).await? else {
         anyhow::bail!("not stored")
     };
@@ -170,16 +181,16 @@ async fn nothing_comes_again_after_the_end() -> Result<()> {
     };
     let publish = async |fact: &Fact, guard| rig.facts.publish(fact, guard, TraceParent::generate()).await;
     for (call, millis) in [("c", 1), ("c", 2), ("d", 1)] {
-        let outcome = publish(&lost(call, millis), Guard::WhileOpen).await?;
+        let outcome = publish(&lost(call, millis), PublishCondition::WhileOpen).await?;
         ensure!(matches!(outcome, Outcome::Stored(_)), "{outcome:?}");
     }
-    publish(&ended("c", EndReason::Hangup).into(), Guard::First).await?;
-    let late = publish(&lost("c", 3), Guard::WhileOpen).await?;
+    publish(&ended("c", EndReason::Hangup).into(), PublishCondition::First).await?;
+    let late = publish(&lost("c", 3), PublishCondition::WhileOpen).await?;
     ensure!(late.sequence().is_none(), "stored after the end: {late:?}");
     // An attempt whose acknowledgement was lost is told that it had come through.
-    let again = publish(&lost("c", 2), Guard::WhileOpen).await?;
+    let again = publish(&lost("c", 2), PublishCondition::WhileOpen).await?;
     ensure!(matches!(again, Outcome::AlreadyStored(_)), "{again:?}");
-    let other = publish(&lost("d", 2), Guard::WhileOpen).await?;
+    let other = publish(&lost("d", 2), PublishCondition::WhileOpen).await?;
     ensure!(
         matches!(other, Outcome::Stored(_)),
         "another call's end is none of its business: {other:?}"
@@ -191,11 +202,11 @@ async fn nothing_comes_again_after_the_end() -> Result<()> {
 async fn a_call_has_one_end_and_it_does_not_deny_its_connection() -> Result<()> {
     let rig = Rig::start().await?;
     let publish = async |fact: Fact| {
-        let guard = Guard::OnceWhileOpen;
+        let guard = PublishCondition::OnceWhileOpen;
         rig.facts.publish(&fact, guard, TraceParent::generate()).await
     };
     rig.facts
-        .publish(&requested("c").into(), Guard::First, TraceParent::generate())
+        .publish(&requested("c").into(), PublishCondition::First, TraceParent::generate())
         .await?;
     ensure!(matches!(
         publish(rtp_detected("c", 1).into()).await?,
@@ -231,11 +242,13 @@ async fn the_facts_of_a_call_are_read_in_order() -> Result<()> {
         ended("c", EndReason::Hangup).into(),
     ];
     for fact in &facts {
-        rig.facts.publish(fact, Guard::First, TraceParent::generate()).await?;
+        rig.facts
+            .publish(fact, PublishCondition::First, TraceParent::generate())
+            .await?;
         rig.facts
             .publish(
                 &rtp_detected(&format!("x{}", fact.kind()), 1).into(),
-                Guard::First,
+                PublishCondition::First,
                 TraceParent::generate(),
             )
             .await?;
@@ -258,7 +271,11 @@ async fn a_fact_published_while_the_server_is_dead_is_stored_when_it_is_back() -
     let fact: Fact = rtp_detected("c", 1).into();
     let publication = tokio::spawn({
         let fact = fact.clone();
-        async move { facts.publish(&fact, Guard::First, TraceParent::generate()).await }
+        async move {
+            facts
+                .publish(&fact, PublishCondition::First, TraceParent::generate())
+                .await
+        }
     });
     let mut link = rig.nats.link();
     tokio::time::timeout(crate::rig::SOON, link.wait_for(|link| !link.up)).await??;

@@ -5,9 +5,9 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::proxy::Proxy;
+use contract::wire::notice::{self, Notice};
+use contract::{Nats, NatsSettings};
 use futures::StreamExt;
-use nats::notice::{self, Notice};
-use nats::{Nats, NatsSettings};
 use tokio::time::timeout;
 
 use crate::rig::{Rig, SOON, parties, rtp_detected};
@@ -27,7 +27,12 @@ async fn what_was_lost_with_a_connection_is_told_over_the_next() -> Result<()> {
     rig.nats.client.flush().await?;
 
     proxy.stall();
-    notice::tell_both(&teller.herald, &parties("c"), &Notice::connected(&rtp_detected("c", 1))).await;
+    notice::tell_both(
+        &teller.notice_publisher,
+        &parties("c"),
+        &Notice::connected(&rtp_detected("c", 1)),
+    )
+    .await;
     teller.client.flush().await?;
     proxy.cut(); // and with it what it held back
     eventually("the loss of the connection", SOON, async || {

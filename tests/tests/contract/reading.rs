@@ -2,25 +2,26 @@
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::eventually::eventually;
-use nats::active_calls::{ActiveCall, ActiveCalls, CallChange};
-use nats::call_view::{CallState, CallView};
-use nats::fleet::{Fleet, FleetChange, WorkerStatus};
-use nats::history::{History, MAX_OF_CALL, Start};
-use nats::leases::{LeaseChange, Leases, Partition};
-use nats::timeline::Timeline;
-use nats::{CallId, EndReason, Fact, FactKind, Guard, TraceParent, tail};
+use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange};
+use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};
+use contract::buckets::leases::{LeaseChange, Leases, Partition};
+use contract::views::call_view::{CallState, CallView};
+use contract::views::history::{History, MAX_OF_CALL, Start};
+use contract::views::tail;
+use contract::views::timeline::Timeline;
+use contract::{CallId, EndReason, Fact, FactKind, PublishCondition, TraceParent};
 
 use crate::rig::{Rig, SOON, at, ended, parties, requested, rtp_detected, tick};
 
 async fn store(rig: &Rig, fact: impl Into<Fact>) -> Result<u64> {
     let fact = fact.into();
     let sequence = rig.facts.sequence_of_call(fact.call_id()).await?;
-    let guard = Guard::CallUnchangedSince(sequence);
+    let guard = PublishCondition::CallUnchangedSince(sequence);
     let outcome = rig.facts.publish(&fact, guard, TraceParent::generate());
     outcome.await?.sequence().context("not stored")
 }
 
-fn subjects<'a>(facts: impl IntoIterator<Item = &'a nats::history::Recorded>) -> Vec<&'a str> {
+fn subjects<'a>(facts: impl IntoIterator<Item = &'a contract::views::history::Recorded>) -> Vec<&'a str> {
     facts.into_iter().map(|fact| fact.subject.as_str()).collect()
 }
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::Result;
 use callpulse_tests::nats_server::{NatsServer, Sync};
-use nats::fact::{EndReason, Ended, Method, Requested, RtpDetected, Settled, Tick};
-use nats::storage::Storage;
-use nats::{FactStore, Nats, NatsSettings, Parties, Role, Source, Timestamp};
+use contract::jetstream::storage::Storage;
+use contract::wire::fact::{EndReason, Ended, Method, Requested, RtpDetected, Settled, Tick};
+use contract::{FactStore, Nats, NatsSettings, Parties, Role, Source, Timestamp};
 use tempfile::TempDir;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);

@@ -1,10 +1,10 @@
 //! Streams and buckets are created, compared, never deleted; what cannot be read is set aside.
 
 use anyhow::{Context, Result, ensure};
+use contract::jetstream::parking;
+use contract::jetstream::storage::{CALLS, Storage, StorageError};
+use contract::wire::subject;
 use futures::StreamExt;
-use nats::parking;
-use nats::storage::{CALLS, Storage, StorageError};
-use nats::subject;
 use tokio::time::timeout;
 
 use crate::rig::{Rig, SOON, rtp_detected};
@@ -36,9 +36,13 @@ async fn processes_that_start_together_open_it_together() -> Result<()> {
 #[tokio::test]
 async fn a_stream_that_differs_is_refused_and_left_as_it_is() -> Result<()> {
     let rig = Rig::start().await?;
-    let fact: nats::Fact = rtp_detected("c", 1).into();
+    let fact: contract::Fact = rtp_detected("c", 1).into();
     rig.facts
-        .publish(&fact, nats::Guard::First, nats::TraceParent::generate())
+        .publish(
+            &fact,
+            contract::PublishCondition::First,
+            contract::TraceParent::generate(),
+        )
         .await?;
     let mut config = rig.nats.jetstream.get_stream(CALLS).await?.cached_info().config.clone();
     config.max_age /= 2;
@@ -61,10 +65,14 @@ async fn a_stream_that_differs_is_refused_and_left_as_it_is() -> Result<()> {
 #[tokio::test]
 async fn facts_cannot_be_deleted_or_purged() -> Result<()> {
     let rig = Rig::start().await?;
-    let fact: nats::Fact = rtp_detected("c", 1).into();
+    let fact: contract::Fact = rtp_detected("c", 1).into();
     let outcome = rig
         .facts
-        .publish(&fact, nats::Guard::First, nats::TraceParent::generate())
+        .publish(
+            &fact,
+            contract::PublishCondition::First,
+            contract::TraceParent::generate(),
+        )
         .await?;
     let sequence = outcome.sequence().context("refused")?;
     ensure!(rig.storage.calls.delete_message(sequence).await.is_err());

@@ -1,11 +1,11 @@
 use anyhow::ensure;
 use async_nats::jetstream;
 use callpulse_tests::eventually::eventually;
+use contract::Role;
+use contract::jetstream::request::RefusalCode;
+use contract::jetstream::storage::CALLS;
+use contract::wire::command::{Direction, OpenCall};
 use futures::StreamExt;
-use nats::Role;
-use nats::command::{Direction, OpenCall};
-use nats::request::RefusalCode;
-use nats::storage::CALLS;
 
 use crate::rig::{Rig, SOON, asker, code, metric, rtp_parameters, some_parties};
 
@@ -13,20 +13,20 @@ use crate::rig::{Rig, SOON, asker, code, metric, rtp_parameters, some_parties};
 async fn opening_twice_is_harmless_and_capacity_is_kept() {
     let rig = Rig::start(&[("capacity", "1"), ("mediasoup_workers", "2")]).await;
     let parties = rig.call().await;
-    let again = nats::command::OpenCall {
+    let again = contract::wire::command::OpenCall {
         parties: parties.clone(),
     };
     let (first, second) = (rig.ask(&again).await.unwrap(), rig.ask(&again).await.unwrap());
     assert_eq!(first, second);
-    let others = nats::Parties {
+    let others = contract::Parties {
         user_id: "someone-else".parse().unwrap(),
         ..parties.clone()
     };
     assert_eq!(
-        code(rig.ask(&nats::command::OpenCall { parties: others }).await),
+        code(rig.ask(&contract::wire::command::OpenCall { parties: others }).await),
         RefusalCode::WrongState
     );
-    let more = nats::command::OpenCall {
+    let more = contract::wire::command::OpenCall {
         parties: crate::rig::some_parties(),
     };
     assert_eq!(code(rig.ask(&more).await), RefusalCode::AtCapacity);

@@ -1,8 +1,8 @@
 use anyhow::ensure;
 use callpulse_tests::eventually::eventually;
 use chrono::{DateTime, Utc};
-use nats::Role;
-use nats::request::RefusalCode;
+use contract::Role;
+use contract::jetstream::request::RefusalCode;
 use serde_json::json;
 
 use crate::rig::{Rig, SOON, asker, code, metric, rtp_parameters};

@@ -1,11 +1,11 @@
 use anyhow::ensure;
 use callpulse_tests::eventually::eventually;
-use nats::command::{CallClosed, CloseCall, End, OpenCall};
-use nats::event::{Source, TraceParent};
-use nats::fact::{Accepted, Ended};
-use nats::request::{CommandError, RefusalCode};
-use nats::storage::Storage;
-use nats::{EndReason, FactStore, Guard, Nats, NatsSettings, Role, Timestamp};
+use contract::jetstream::request::{CommandError, RefusalCode};
+use contract::jetstream::storage::Storage;
+use contract::wire::command::{CallClosed, CloseCall, End, OpenCall};
+use contract::wire::envelope::{Source, TraceParent};
+use contract::wire::fact::{Accepted, Ended};
+use contract::{EndReason, FactStore, Nats, NatsSettings, PublishCondition, Role, Timestamp};
 
 use crate::rig::{Rig, SOON, asker, code};
 
@@ -93,7 +93,7 @@ async fn who_ended_it_first_is_right() {
         connected_at: None,
     };
     store
-        .publish(&theirs.into(), Guard::First, TraceParent::generate())
+        .publish(&theirs.into(), PublishCondition::First, TraceParent::generate())
         .await
         .unwrap();
     let closed = rig.hang_up(&parties).await.unwrap();
@@ -129,7 +129,10 @@ async fn a_call_that_somebody_has_ended_does_not_begin_after_it() {
         connected_at: None,
     };
     let trace = TraceParent::generate();
-    store.publish(&theirs.into(), Guard::First, trace).await.unwrap();
+    store
+        .publish(&theirs.into(), PublishCondition::First, trace)
+        .await
+        .unwrap();
     user.talk().await;
     let hears = rig.listen(&asker(&parties, Role::Otomo)).await;
     eventually("the otomo hears the user", SOON, async || {
@@ -163,7 +166,10 @@ async fn a_room_for_a_call_that_another_worker_hosts_ends_nothing() {
         worker_id: "mw-2".parse().unwrap(),
     };
     let trace = TraceParent::generate();
-    store.publish(&accepted.into(), Guard::First, trace).await.unwrap();
+    store
+        .publish(&accepted.into(), PublishCondition::First, trace)
+        .await
+        .unwrap();
     let open = OpenCall {
         parties: parties.clone(),
     };

@@ -3,12 +3,12 @@ use std::time::Duration;
 use anyhow::ensure;
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::process::Service;
+use contract::buckets::fleet::{Fleet, FleetChange};
+use contract::jetstream::request::RefusalCode;
+use contract::jetstream::storage::Storage;
+use contract::wire::command::OpenCall;
+use contract::{Nats, NatsSettings, Role};
 use futures::StreamExt;
-use nats::command::OpenCall;
-use nats::fleet::{Fleet, FleetChange};
-use nats::request::RefusalCode;
-use nats::storage::Storage;
-use nats::{Nats, NatsSettings, Role};
 
 use crate::rig::{Rig, SOON, asker, code, some_parties};
 
@@ -80,8 +80,8 @@ async fn a_stopping_worker_takes_no_calls_ends_what_is_left_and_withdraws() {
         let open = OpenCall {
             parties: some_parties(),
         };
-        let trace = nats::TraceParent::generate();
-        code(nats::request::ask(&client, &worker_id, &open, trace, SOON).await)
+        let trace = contract::TraceParent::generate();
+        code(contract::jetstream::request::ask(&client, &worker_id, &open, trace, SOON).await)
     };
     let (status, refused) = tokio::join!(rig.worker.terminate(SOON), refused);
     assert!(status.unwrap().success());
@@ -132,15 +132,15 @@ async fn a_stopping_worker_lets_its_calls_end_by_themselves() {
             |change| matches!(change, FleetChange::Alive(it) if it.draining),
         )
         .await;
-        let end = Some(nats::command::End {
-            reason: nats::EndReason::Hangup,
+        let end = Some(contract::wire::command::End {
+            reason: contract::EndReason::Hangup,
             by: "user".to_owned(),
         });
-        let close = nats::command::CloseCall {
+        let close = contract::wire::command::CloseCall {
             call_id: parties.call_id.clone(),
             end,
         };
-        nats::request::ask(&client, &worker_id, &close, nats::TraceParent::generate(), SOON)
+        contract::jetstream::request::ask(&client, &worker_id, &close, contract::TraceParent::generate(), SOON)
             .await
             .unwrap();
     };
@@ -152,8 +152,8 @@ async fn a_stopping_worker_lets_its_calls_end_by_themselves() {
 
 #[tokio::test]
 async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released() {
-    use nats::fact::Ended;
-    use nats::{EndReason, FactStore, Guard, Source, Timestamp, TraceParent};
+    use contract::wire::fact::Ended;
+    use contract::{EndReason, FactStore, PublishCondition, Source, Timestamp, TraceParent};
 
     let rig = Rig::start(&[("heartbeat_interval_ms", "500")]).await;
     let mut changes = watch(&rig).await;
@@ -175,15 +175,15 @@ async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released(
         connected_at: None,
     };
     store
-        .publish(&ended.into(), Guard::First, TraceParent::generate())
+        .publish(&ended.into(), PublishCondition::First, TraceParent::generate())
         .await
         .unwrap();
     rig.worker.thaw().unwrap();
     eventually("the lost call is released", SOON, async || {
-        let ask = nats::command::GetCapabilities {
+        let ask = contract::wire::command::GetCapabilities {
             asker: asker(&lost, Role::User),
         };
-        let answer = nats::request::ask(
+        let answer = contract::jetstream::request::ask(
             rig.client(),
             &rig.worker_id,
             &ask,

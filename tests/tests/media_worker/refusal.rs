@@ -1,10 +1,11 @@
 use anyhow::ensure;
 use callpulse_tests::eventually::eventually;
+use contract::jetstream::parking;
+use contract::jetstream::request::RefusalCode;
+use contract::jetstream::storage::PARKED;
+use contract::wire::command::{Direction, MEDIA_OPERATIONS, Produce, Requester, ResumeConsumer};
+use contract::{CallId, Role};
 use futures::StreamExt;
-use nats::command::{Asker, Direction, MEDIA_OPERATIONS, Produce, ResumeConsumer};
-use nats::request::RefusalCode;
-use nats::storage::PARKED;
-use nats::{CallId, Role, parking};
 use serde_json::{Value, json};
 
 use crate::rig::{Rig, SOON, asker, code, refusal, rtp_parameters};
@@ -23,36 +24,38 @@ async fn nobody_but_the_two_parties_touches_a_calls_media() {
     let (parties, others) = (rig.call().await, rig.call().await);
     let stranger = asker(&others, Role::User);
     for third in [
-        Asker {
+        Requester {
             call_id: parties.call_id.clone(),
             ..stranger.clone()
         },
-        Asker {
+        Requester {
             role: Role::Otomo,
             ..asker(&parties, Role::User)
         },
-        Asker {
+        Requester {
             party_id: "user.*".to_owned(),
             ..asker(&parties, Role::User)
         },
-        Asker {
+        Requester {
             party_id: String::new(),
             ..asker(&parties, Role::User)
         },
     ] {
         let answer = rig
-            .ask(&nats::command::CreateTransport {
+            .ask(&contract::wire::command::CreateTransport {
                 asker: third.clone(),
                 direction: Direction::Send,
             })
             .await;
         assert_eq!(code(answer), RefusalCode::NotAParty, "{third:?}");
     }
-    let nowhere = Asker {
+    let nowhere = Requester {
         call_id: CallId::generate(),
         ..asker(&parties, Role::User)
     };
-    let answer = rig.ask(&nats::command::GetCapabilities { asker: nowhere }).await;
+    let answer = rig
+        .ask(&contract::wire::command::GetCapabilities { asker: nowhere })
+        .await;
     assert_eq!(code(answer), RefusalCode::UnknownCall);
 
     // The peer's transport is as foreign as a third party's.

@@ -10,13 +10,14 @@ use callpulse_tests::inbox::Inbox;
 use callpulse_tests::nats_server::{NatsServer, Sync};
 use callpulse_tests::process::Service;
 use callpulse_tests::transport::{Prepared, Transport};
-use futures::StreamExt;
-use nats::command::{
-    Asker, CloseCall, ConnectTransport, Consume, Consumed, CreateTransport, Direction, End, GetCapabilities,
-    MediaOperation, OpenCall, Produce, Produced, ResumeConsumer, TransportCreated,
+use contract::jetstream::request::{self, CommandError, Refusal, RefusalCode};
+use contract::wire::command::{
+    CloseCall, ConnectTransport, Consume, Consumed, CreateTransport, Direction, End, GetCapabilities, MediaOperation,
+    OpenCall, Produce, Produced, Requester, ResumeConsumer, TransportCreated,
 };
-use nats::request::{self, CommandError, Refusal, RefusalCode};
-use nats::{CallId, EndReason, Parties, Party, Role, TraceParent, WorkerId, subject};
+use contract::wire::subject;
+use contract::{CallId, EndReason, Parties, Party, Role, TraceParent, WorkerId};
+use futures::StreamExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
@@ -114,7 +115,7 @@ impl Rig {
         Notices { inbox, _task: task }
     }
 
-    pub(crate) async fn create(&self, asker: &Asker, direction: Direction) -> TransportCreated {
+    pub(crate) async fn create(&self, asker: &Requester, direction: Direction) -> TransportCreated {
         self.ask(&CreateTransport {
             asker: asker.clone(),
             direction,
@@ -123,13 +124,13 @@ impl Rig {
         .unwrap()
     }
 
-    pub(crate) async fn payload_type(&self, asker: &Asker) -> u8 {
+    pub(crate) async fn payload_type(&self, asker: &Requester) -> u8 {
         let capabilities = self.capabilities(asker).await;
         let payload_type = capabilities["codecs"][0]["preferredPayloadType"].as_u64().unwrap();
         payload_type.try_into().unwrap()
     }
 
-    pub(crate) async fn capabilities(&self, asker: &Asker) -> Value {
+    pub(crate) async fn capabilities(&self, asker: &Requester) -> Value {
         self.ask(&GetCapabilities { asker: asker.clone() })
             .await
             .unwrap()
@@ -137,7 +138,7 @@ impl Rig {
     }
 
     /// Up to the producer, connected and silent.
-    pub(crate) async fn join(&self, asker: &Asker) -> Speaker {
+    pub(crate) async fn join(&self, asker: &Requester) -> Speaker {
         let payload_type = self.payload_type(asker).await;
         let created = self.create(asker, Direction::Send).await;
         let transport_id = created.id.clone();
@@ -165,7 +166,7 @@ impl Rig {
 
     pub(crate) async fn connect(
         &self,
-        asker: &Asker,
+        asker: &Requester,
         transport_id: &str,
         dtls_parameters: Value,
     ) -> Result<(), CommandError> {
@@ -181,7 +182,7 @@ impl Rig {
 
     pub(crate) async fn produce(
         &self,
-        asker: &Asker,
+        asker: &Requester,
         transport_id: &str,
         rtp: Value,
     ) -> Result<Produced, CommandError> {
@@ -196,7 +197,7 @@ impl Rig {
     }
 
     /// Hears the peer, who must produce already.
-    pub(crate) async fn listen(&self, asker: &Asker) -> Transport {
+    pub(crate) async fn listen(&self, asker: &Requester) -> Transport {
         let (capabilities, payload_type) = (self.capabilities(asker).await, self.payload_type(asker).await);
         let created = self.create(asker, Direction::Recv).await;
         let mut prepared = Prepared::new(&serde_json::to_value(&created).unwrap(), payload_type)
@@ -220,7 +221,7 @@ impl Rig {
 
     pub(crate) async fn consume(
         &self,
-        asker: &Asker,
+        asker: &Requester,
         transport_id: &str,
         rtp_capabilities: Value,
     ) -> Result<Consumed, CommandError> {
@@ -233,7 +234,7 @@ impl Rig {
         .await
     }
 
-    pub(crate) async fn hang_up(&self, parties: &Parties) -> Result<nats::command::CallClosed, CommandError> {
+    pub(crate) async fn hang_up(&self, parties: &Parties) -> Result<contract::wire::command::CallClosed, CommandError> {
         let end = Some(End {
             reason: EndReason::Hangup,
             by: "user".to_owned(),
@@ -293,8 +294,8 @@ pub(crate) fn some_parties() -> Parties {
     }
 }
 
-pub(crate) fn asker(parties: &Parties, role: Role) -> Asker {
-    Asker {
+pub(crate) fn asker(parties: &Parties, role: Role) -> Requester {
+    Requester {
         call_id: parties.call_id.clone(),
         role,
         party_id: parties.party(role).id().to_owned(),

@@ -1,7 +1,7 @@
 use anyhow::ensure;
 use callpulse_tests::eventually::eventually;
-use nats::Role;
-use nats::request::RefusalCode;
+use contract::Role;
+use contract::jetstream::request::RefusalCode;
 
 use crate::rig::{Rig, SOON, asker, code, metric};
 

@@ -13,14 +13,16 @@ use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::Facts;
 use callpulse_tests::nats_server::{NatsServer, Sync, USERS};
 use callpulse_tests::stack::Stack;
-use futures::StreamExt;
-use nats::command::Terminate;
-use nats::fact::{Method, RtpDetected};
-use nats::storage::Storage;
-use nats::{
-    EndReason, FactStore, Guard, Nats, NatsSettings, Parties, Role, Source, Timestamp, TraceParent, request, storage,
-    subject,
+use contract::jetstream::request;
+use contract::jetstream::storage;
+use contract::jetstream::storage::Storage;
+use contract::wire::command::Terminate;
+use contract::wire::fact::{Method, RtpDetected};
+use contract::wire::subject;
+use contract::{
+    EndReason, FactStore, Nats, NatsSettings, Parties, PublishCondition, Role, Source, Timestamp, TraceParent,
 };
+use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
@@ -296,7 +298,11 @@ async fn a_fact_that_is_anothers_to_say_is_not_stored_nor_taken_for_stored() -> 
         }
         .into();
         let patience = if stores { SOON } else { UNACKNOWLEDGED };
-        let attempt = timeout(patience, facts.publish(&fact, Guard::First, TraceParent::generate())).await;
+        let attempt = timeout(
+            patience,
+            facts.publish(&fact, PublishCondition::First, TraceParent::generate()),
+        )
+        .await;
         ensure!(attempt.is_ok() == stores, "{user}: {attempt:?}");
         let stored = facts.last(fact.call_id(), fact.kind()).await?;
         ensure!(stored.is_some() == stores, "{user}: {stored:?}");

@@ -6,7 +6,7 @@ use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::facts::Facts;
 use callpulse_tests::party::{Handshake, Party, Received};
 use callpulse_tests::token::{self, Role, Wickedness};
-use nats::parking;
+use contract::jetstream::parking;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -349,7 +349,10 @@ async fn a_command_that_cannot_be_read_is_refused_and_parked() {
         );
     }
     let jetstream = async_nats::jetstream::new(facts.client().clone());
-    let parked = jetstream.get_stream(nats::storage::PARKED).await.unwrap();
+    let parked = jetstream
+        .get_stream(contract::jetstream::storage::PARKED)
+        .await
+        .unwrap();
     for (sequence, (subject, payload)) in (1..).zip(cases) {
         let message = parked.get_raw_message(sequence).await.unwrap();
         assert_eq!(&*message.payload, payload.as_bytes());

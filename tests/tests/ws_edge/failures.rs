@@ -101,7 +101,7 @@ async fn calls_outlive_an_outage_of_the_server_and_parties_are_told_where_they_s
     .await
     .unwrap();
     // Longer than a worker's entry lives: it has expired when the server is back.
-    tokio::time::sleep(nats::storage::WORKER_TTL + Duration::from_secs(1)).await;
+    tokio::time::sleep(contract::jetstream::storage::WORKER_TTL + Duration::from_secs(1)).await;
     stack.nats.restart().await.unwrap();
     for party in call.parties() {
         let snapshot = party
@@ -112,7 +112,7 @@ async fn calls_outlive_an_outage_of_the_server_and_parties_are_told_where_they_s
     }
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     // And longer than a lost worker would be waited for.
-    tokio::time::sleep(nats::storage::WORKER_TTL + Duration::from_secs(4)).await;
+    tokio::time::sleep(contract::jetstream::storage::WORKER_TTL + Duration::from_secs(4)).await;
     assert_eq!(names(&facts, &call.call_id).await, ["requested", "accepted"]);
     call.user.request("rtc_capabilities", json!({})).await.unwrap();
     call.user.request("call_hangup", call.id()).await.unwrap();

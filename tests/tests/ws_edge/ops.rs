@@ -15,9 +15,11 @@ use callpulse_tests::facts::Facts;
 use callpulse_tests::party::{Handshake, Party};
 use callpulse_tests::stack::StackBuilder;
 use callpulse_tests::token::{self, Role};
+use contract::TraceParent;
+use contract::jetstream::request;
+use contract::wire::command::ReportCalls;
+use contract::wire::subject;
 use futures::StreamExt;
-use nats::command::ReportCalls;
-use nats::{TraceParent, request, subject};
 use serde_json::json;
 use tokio::time::timeout;
 

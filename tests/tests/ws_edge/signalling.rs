@@ -6,9 +6,10 @@ use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::facts::{Facts, time};
 use callpulse_tests::party::Party;
 use callpulse_tests::token::Role;
-use nats::command::Terminate;
-use nats::request::{CommandError, RefusalCode};
-use nats::{EndReason, request};
+use contract::EndReason;
+use contract::jetstream::request;
+use contract::jetstream::request::{CommandError, RefusalCode};
+use contract::wire::command::Terminate;
 use serde_json::{Value, json};
 
 use crate::common::{edges, ended, names, pair, welcomed};

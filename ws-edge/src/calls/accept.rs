@@ -1,11 +1,11 @@
 //! WS-C02 `call_accept`: the otomo takes the call, a media-worker makes room for it.
 
-use nats::active_calls::{Acceptance, BucketError};
-use nats::command::{CallOpened, CloseCall, OpenCall};
-use nats::fact::Accepted;
-use nats::notice::{self, Notice};
-use nats::request::{self, CommandError};
-use nats::{CallId, Fact, Guard, Outcome, Parties, Party, Role, Timestamp, TraceParent, WorkerId};
+use contract::buckets::active_calls::{Acceptance, BucketError};
+use contract::jetstream::request::{self, CommandError};
+use contract::wire::command::{CallOpened, CloseCall, OpenCall};
+use contract::wire::fact::Accepted;
+use contract::wire::notice::{self, Notice};
+use contract::{CallId, Fact, Outcome, Parties, Party, PublishCondition, Role, Timestamp, TraceParent, WorkerId};
 use serde_json::Value;
 
 use super::{Calls, require};
@@ -32,7 +32,7 @@ impl Calls {
             worker_id: worker_id.clone(),
         };
         // Nothing may have happened since the request: a cancellation and an acceptance at once are decided here.
-        let guard = Guard::CallUnchangedSince(standing.sequence);
+        let guard = PublishCondition::CallUnchangedSince(standing.sequence);
         match self.publish(&accepted.clone().into(), guard, trace).await {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {}
             Ok(Outcome::Superseded(stored)) => {
@@ -60,7 +60,7 @@ impl Calls {
             media_deadline: opened.media_deadline,
         };
         self.write_acceptance(call, acceptance).await;
-        notice::tell_both(&self.nats.herald, &parties, &Notice::accepted(&accepted)).await;
+        notice::tell_both(&self.nats.notice_publisher, &parties, &Notice::accepted(&accepted)).await;
         tracing::info!(call_id = %call, worker_id = %accepted.worker_id, "accepted");
         Ok(payload(CallTaken {
             call_id: call,

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use nats::active_calls::{ActiveCall, ClaimError};
-use nats::fact::Requested;
-use nats::notice::{self, Notice};
-use nats::{CallId, EndReason, Guard, OtomoId, Parties, Party, Role, Timestamp, TraceParent};
+use contract::buckets::active_calls::{ActiveCall, ClaimError};
+use contract::wire::fact::Requested;
+use contract::wire::notice::{self, Notice};
+use contract::{CallId, EndReason, OtomoId, Parties, Party, PublishCondition, Role, Timestamp, TraceParent};
 use serde_json::Value;
 
 use super::{Calls, EndError, Only, require, unavailable};
@@ -51,7 +51,7 @@ impl Calls {
             user_id: parties.user_id.clone(),
             expires_at: call.ring_deadline,
         };
-        notice::tell(&self.nats.herald, &parties, &[Role::Otomo], &incoming).await;
+        notice::tell(&self.nats.notice_publisher, &parties, &[Role::Otomo], &incoming).await;
         tracing::info!(call_id = %parties.call_id, user_id = %parties.user_id, otomo_id = %parties.otomo_id, "requested");
         Ok(payload(CallRequested {
             call_id: &parties.call_id,
@@ -66,7 +66,7 @@ impl Calls {
         let (calls, span) = (self.clone(), trace.child());
         let mut storing = self
             .tracker
-            .spawn(async move { calls.facts.publish(&fact, Guard::First, span).await });
+            .spawn(async move { calls.facts.publish(&fact, PublishCondition::First, span).await });
         let left = ring_deadline.until(Timestamp::now());
         let stored = tokio::time::timeout(self.settings.storage_timeout.min(left), &mut storing).await;
         match stored {

@@ -3,12 +3,13 @@
 //! A call that rings is ended here. A call that was accepted is ended by its worker, which knows when the last packet came;
 //! if there is no worker any more, here too.
 
-use nats::command::{Asker, CloseCall, GetCapabilities};
-use nats::fact::Ended;
-use nats::notice::{self, Notice};
-use nats::request::{self, CommandError, RefusalCode};
-use nats::{
-    CallId, EndReason, Fact, FactKind, Guard, Outcome, Parties, Role, Timestamp, TraceParent, WorkerId, command,
+use contract::jetstream::request::{self, CommandError, RefusalCode};
+use contract::wire::command;
+use contract::wire::command::{CloseCall, GetCapabilities, Requester};
+use contract::wire::fact::Ended;
+use contract::wire::notice::{self, Notice};
+use contract::{
+    CallId, EndReason, Fact, FactKind, Outcome, Parties, PublishCondition, Role, Timestamp, TraceParent, WorkerId,
 };
 use thiserror::Error;
 
@@ -115,7 +116,7 @@ impl Calls {
             connected_at: None,
         };
         // Not merely "no `ended` yet": an acceptance of this moment would leave a worker with a call that is over.
-        let guard = Guard::CallUnchangedSince(standing.sequence);
+        let guard = PublishCondition::CallUnchangedSince(standing.sequence);
         match self.publish(&ended.clone().into(), guard, standing.trace).await? {
             Outcome::Stored(_) | Outcome::AlreadyStored(_) => Ok(Some(self.ended_here(&ended).await)),
             Outcome::Superseded(_) | Outcome::Refused => Ok(None),
@@ -206,7 +207,7 @@ impl Calls {
 
     /// Whether the worker is there and knows the call.
     async fn answers(&self, parties: &Parties, worker: &WorkerId, trace: TraceParent) -> Result<bool, EndError> {
-        let asker = Asker {
+        let asker = Requester {
             call_id: parties.call_id.clone(),
             role: Role::User,
             party_id: parties.user_id.as_str().to_owned(),
@@ -245,7 +246,7 @@ impl Calls {
                 by: by.to_owned(),
                 connected_at,
             };
-            let guard = Guard::OnceWhileOpen;
+            let guard = PublishCondition::OnceWhileOpen;
             match self.publish(&ended.clone().into(), guard, standing.trace).await? {
                 Outcome::Stored(_) | Outcome::AlreadyStored(_) => return Ok(self.ended_here(&ended).await),
                 Outcome::Superseded(stored) => {
@@ -273,7 +274,7 @@ impl Calls {
     async fn ended_here(&self, ended: &Ended) -> End {
         tracing::info!(call_id = %ended.parties.call_id, reason = ?ended.reason, by = ended.by, "ended");
         if let Some(notice) = Notice::ended_unconnected(ended) {
-            notice::tell_both(&self.nats.herald, &ended.parties, &notice).await;
+            notice::tell_both(&self.nats.notice_publisher, &ended.parties, &notice).await;
         }
         self.ended(ended).await
     }

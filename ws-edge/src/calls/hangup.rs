@@ -1,6 +1,6 @@
 //! WS-C02 `call_hangup`: either party ends a call that was accepted.
 
-use nats::{CallId, EndReason, Party, Role};
+use contract::{CallId, EndReason, Party, Role};
 use serde_json::Value;
 
 use super::{Calls, Only};

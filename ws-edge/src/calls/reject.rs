@@ -1,6 +1,6 @@
 //! WS-C02 `call_reject` and `call_cancel`: a call ends before anybody took it.
 
-use nats::{CallId, EndReason, Party, Role};
+use contract::{CallId, EndReason, Party, Role};
 use serde_json::Value;
 
 use super::{Calls, EndError, Only, require};

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use async_nats::Message;
+use contract::CallId;
+use contract::jetstream::parking;
+use contract::jetstream::request::{self, Refusal, RefusalCode};
+use contract::wire::command::{CallClosed, Terminate};
+use contract::wire::subject;
 use futures::StreamExt;
-use nats::command::{CallClosed, Terminate};
-use nats::request::{self, Refusal, RefusalCode};
-use nats::{CallId, parking, subject};
 use service::BoxError;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use nats::active_calls::{Acceptance, ActiveCall};
-use nats::{CallId, EndReason, FactKind, Timestamp};
+use contract::buckets::active_calls::{Acceptance, ActiveCall};
+use contract::{CallId, EndReason, FactKind, Timestamp};
 
 use super::watchlist::{Due, Learnt};
 use crate::calls::{Calls, EndError, Only};

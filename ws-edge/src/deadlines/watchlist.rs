@@ -4,10 +4,10 @@ use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
-use nats::active_calls::ActiveCall;
-use nats::fleet::{FleetChange, WorkerStatus};
-use nats::storage::WORKER_TTL;
-use nats::{CallId, NodeId, Timestamp, WorkerId};
+use contract::buckets::active_calls::ActiveCall;
+use contract::buckets::fleet::{FleetChange, WorkerStatus};
+use contract::jetstream::storage::WORKER_TTL;
+use contract::{CallId, NodeId, Timestamp, WorkerId};
 
 /// How long until something that was tried is tried again, if the call is still there.
 const RETRY: Duration = Duration::from_secs(5);

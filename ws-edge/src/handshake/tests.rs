@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use nats::Role;
+use contract::Role;
 use service::Secret;
 
 use super::*;

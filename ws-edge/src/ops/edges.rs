@@ -1,9 +1,10 @@
 //! `cmd.edges.report`: this edge's answer for itself.
 
+use contract::Timestamp;
+use contract::jetstream::request;
+use contract::wire::command::EdgeReported;
+use contract::wire::subject;
 use futures::StreamExt;
-use nats::command::EdgeReported;
-use nats::request;
-use nats::{Timestamp, subject};
 use service::BoxError;
 use tokio_util::sync::CancellationToken;
 

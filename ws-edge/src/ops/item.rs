@@ -1,9 +1,9 @@
 //! What a viewer is told of, one thing at a time: wire types.
 
-use nats::call_view::{Bill, CallEnd, CallState, CallView, LastTick};
-use nats::command::{EdgeReported, PartyMedia};
-use nats::fleet::WorkerStatus;
-use nats::{CallId, NodeId, OtomoId, Timestamp, UserId, WorkerId};
+use contract::buckets::fleet::WorkerStatus;
+use contract::views::call_view::{Bill, CallEnd, CallState, CallView, LastTick};
+use contract::wire::command::{EdgeReported, PartyMedia};
+use contract::{CallId, NodeId, OtomoId, Timestamp, UserId, WorkerId};
 use serde::Serialize;
 
 /// One thing as it is now; or that it is gone.

@@ -3,13 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
-use nats::active_calls::{ActiveCall, CallChange};
-use nats::call_view::{CallState, CallView};
-use nats::command::{CallMedia, EdgeReported};
-use nats::fleet::FleetChange;
-use nats::history::Recorded;
-use nats::leases::LeaseChange;
-use nats::{CallId, Fact, FactKind, NodeId, Role, Timestamp, WorkerId};
+use contract::buckets::active_calls::{ActiveCall, CallChange};
+use contract::buckets::fleet::FleetChange;
+use contract::buckets::leases::LeaseChange;
+use contract::views::call_view::{CallState, CallView};
+use contract::views::history::Recorded;
+use contract::wire::command::{CallMedia, EdgeReported};
+use contract::{CallId, Fact, FactKind, NodeId, Role, Timestamp, WorkerId};
 
 use super::item::{CallRow, Item, LeaseRow, MediaRow, SideRow, Thing, TimerRow, WorkerRow};
 

@@ -1,6 +1,6 @@
 //! Things packed into messages, none of which is long.
 
-use nats::Timestamp;
+use contract::Timestamp;
 use serde::Serialize;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 

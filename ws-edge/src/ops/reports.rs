@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use contract::jetstream::request::{self, CommandError};
+use contract::wire::command::{CallMedia, EdgeReported, MAX_CALLS_REPORTED, ReportCalls, ReportEdge};
+use contract::wire::subject;
+use contract::{Nats, TraceParent, WorkerId};
 use futures::{StreamExt, stream};
-use nats::command::{CallMedia, EdgeReported, MAX_CALLS_REPORTED, ReportCalls, ReportEdge};
-use nats::request::{self, CommandError};
-use nats::{Nats, TraceParent, WorkerId, subject};
 use tokio::time::{Instant, timeout_at};
 
 /// How long a worker may take for a page.

@@ -1,8 +1,8 @@
 //! `timeline`: one call's story, a page at a time.
 
-use nats::history::History;
-use nats::timeline::{Entry, Timeline};
-use nats::{CallId, Timestamp};
+use contract::views::history::History;
+use contract::views::timeline::{Entry, Timeline};
+use contract::{CallId, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use contract::buckets::active_calls::CallChange;
+use contract::buckets::fleet::FleetChange;
+use contract::buckets::leases::LeaseChange;
+use contract::views::history::{ReadError, Recorded, Start};
+use contract::views::tail::{self, BucketChange, Tail};
+use contract::{CallId, Nats, Timestamp};
 use futures::{StreamExt, TryStreamExt, stream};
-use nats::active_calls::CallChange;
-use nats::fleet::FleetChange;
-use nats::history::{ReadError, Recorded, Start};
-use nats::leases::LeaseChange;
-use nats::tail::{self, BucketChange, Tail};
-use nats::{CallId, Nats, Timestamp};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 

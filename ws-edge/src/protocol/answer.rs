@@ -1,6 +1,6 @@
 //! What the answers about calls say. Those about media are the media-worker's replies, passed on.
 
-use nats::{CallId, Timestamp};
+use contract::{CallId, Timestamp};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::Value;

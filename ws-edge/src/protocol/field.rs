@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use nats::id::InvalidId;
+use contract::wire::id::InvalidId;
 use serde_json::{Map, Value};
 
 use super::problem::{Code, Problem};

@@ -1,6 +1,6 @@
 //! What can be wrong, as a client is told it.
 
-use nats::request::{Refusal, RefusalCode};
+use contract::jetstream::request::{Refusal, RefusalCode};
 use schemars::JsonSchema;
 
 /// What is wrong, for programs.

@@ -1,6 +1,6 @@
 //! Text messages read into requests, or into what is wrong with them.
 
-use nats::command::Direction;
+use contract::wire::command::Direction;
 use serde_json::{Map, Value};
 
 use super::field::Fields;

@@ -1,7 +1,7 @@
 //! What a client may ask, as types.
 
-use nats::command::Direction;
-use nats::{CallId, OtomoId};
+use contract::wire::command::Direction;
+use contract::{CallId, OtomoId};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Number, Value};

@@ -5,9 +5,9 @@
 
 use std::path::Path;
 
-use nats::command::{Capabilities, Consumed, Direction, Done, Produced, TransportCreated};
-use nats::notice::Notice;
-use nats::{CallId, OtomoId};
+use contract::wire::command::{Capabilities, Consumed, Direction, Done, Produced, TransportCreated};
+use contract::wire::notice::Notice;
+use contract::{CallId, OtomoId};
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde::Serialize;

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::future::pending;
 use std::num::NonZeroU32;
 
+use contract::Party;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use metrics::Counter;
-use nats::Party;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use nats::bucket::Revised;
-use nats::leases::{Lease, LeaseChange, PARTITIONS, Partition};
-use nats::{NodeId, Timestamp};
+use contract::buckets::leases::{Lease, LeaseChange, PARTITIONS, Partition};
+use contract::jetstream::bucket::Revised;
+use contract::{NodeId, Timestamp};
 use proptest::prelude::*;
 
 use super::{Occasion, View};

@@ -1,8 +1,8 @@
 //! Calls that are over.
 
-use nats::Timestamp;
-use nats::billing_book::BillingEntry;
-use nats::bucket::Revised;
+use contract::Timestamp;
+use contract::buckets::billing_index::BillingEntry;
+use contract::jetstream::bucket::Revised;
 
 use super::{Ledger, Phase};
 use crate::domain::step::{Step, step};

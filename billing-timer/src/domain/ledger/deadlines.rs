@@ -1,6 +1,6 @@
 //! Calls that have lasted for as long as they may.
 
-use nats::Timestamp;
+use contract::Timestamp;
 
 use super::Ledger;
 use crate::domain::work::Ticket;

@@ -1,6 +1,6 @@
 //! Positions: what the stream says of a call.
 
-use nats::Timestamp;
+use contract::Timestamp;
 
 use super::{Ledger, Phase};
 use crate::domain::step;

@@ -1,8 +1,8 @@
 use std::collections::HashSet;
 
-use nats::bucket::Revised;
-use nats::facts::Guard;
-use nats::{CallId, Timestamp};
+use contract::jetstream::bucket::Revised;
+use contract::jetstream::fact_store::PublishCondition;
+use contract::{CallId, Timestamp};
 
 use super::Ledger;
 use crate::domain::chain::LastTick;
@@ -70,7 +70,10 @@ fn nothing_is_ticked_before_its_position_is_read() {
         at(5_000),
     );
     let due = ledger.next_batch(at(5_000));
-    assert_eq!((due[0].tick.minute, due[0].guard), (4, Guard::CallUnchangedSince(9)));
+    assert_eq!(
+        (due[0].tick.minute, due[0].guard),
+        (4, PublishCondition::CallUnchangedSince(9))
+    );
 }
 
 #[test]
@@ -196,7 +199,10 @@ fn what_comes_back_for_a_call_that_left_the_book_counts_for_nothing() {
     assert_eq!(ledger.len(), 1);
     let new = ledger.next_read().unwrap();
     ledger.read(&new, Position::default(), at(1_000));
-    assert_eq!(ledger.next_batch(at(1_000))[0].guard, Guard::CallUnchangedSince(0));
+    assert_eq!(
+        ledger.next_batch(at(1_000))[0].guard,
+        PublishCondition::CallUnchangedSince(0)
+    );
     ledger.forget();
     assert!(ledger.is_empty() && ledger.next_wake().is_none() && ledger.next_batch(at(9_000)).is_empty());
 }

@@ -1,7 +1,7 @@
 //! Ticks that are due, in batches.
 
-use nats::Timestamp;
-use nats::facts::Guard;
+use contract::Timestamp;
+use contract::jetstream::fact_store::PublishCondition;
 
 use super::{Ledger, Phase};
 use crate::domain::chain::LastTick;
@@ -55,7 +55,7 @@ impl Ledger {
         account.phase = Phase::Writing;
         account.sent = Some(tick.clone());
         // Not only after the last tick: one of an owner that lost the call long ago must not come after its settlement.
-        let guard = Guard::CallUnchangedSince(account.position.sequence);
+        let guard = PublishCondition::CallUnchangedSince(account.position.sequence);
         let trace = account.entry.traceparent;
         Some(DueTick {
             ticket,

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use nats::fact::{Ended, Requested, Settled};
-use nats::{EndReason, FactKind};
+use contract::wire::fact::{Ended, Requested, Settled};
+use contract::{EndReason, FactKind};
 
 use super::*;
 use crate::domain::terms::Charge;

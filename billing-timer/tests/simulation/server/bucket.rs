@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::jetstream::bucket::{BucketError, Change, Revised};
+use contract::jetstream::key_value::{Attempt, Changes, KeyValue};
+use contract::jetstream::storage::MARKER_TTL;
 use futures::{FutureExt, StreamExt};
-use nats::bucket::{BucketError, Change, Revised};
-use nats::key_value::{Attempt, Changes, KeyValue};
-use nats::storage::MARKER_TTL;
 
 use super::{Flaw, Which};
 use crate::core::{Core, micros};

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use async_nats::HeaderMap;
 use bytes::Bytes;
+use contract::Timestamp;
+use contract::jetstream::batch::BatchError;
+use contract::jetstream::fact_stream::{Acknowledged, FactStream, NotAcknowledged, Publication, StoredMessage};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use nats::Timestamp;
-use nats::batch::BatchError;
-use nats::log::{Acknowledged, Log, NotAcknowledged, Publication, StoredMessage};
 
 use super::Flaw;
 use crate::core::Core;
@@ -143,9 +143,9 @@ fn brief(payload: &[u8]) -> String {
 
 /// The stream as an instance sees it.
 #[derive(Debug)]
-pub(crate) struct SimulatedLog(pub(crate) Sender);
+pub(crate) struct SimulatedFactStream(pub(crate) Sender);
 
-impl SimulatedLog {
+impl SimulatedFactStream {
     /// Who ticks has given its word that it lives, and the word stands: an instance gives up before others may take over.
     fn check_word(&self) {
         let mut core = self.0.shared.lock();
@@ -166,7 +166,7 @@ impl SimulatedLog {
     }
 }
 
-impl Log for SimulatedLog {
+impl FactStream for SimulatedFactStream {
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<Acknowledged, NotAcknowledged>> {
         async move {
             let sent = self.sent();

@@ -1,4 +1,4 @@
-use nats::request::RefusalCode;
+use contract::jetstream::request::RefusalCode;
 use proptest::prelude::*;
 use serde_json::json;
 

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::child::Child;
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::process::built;
-use nats::Timestamp;
+use contract::Timestamp;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 

@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use callpulse_tests::stack::StackBuilder;
+use contract::jetstream::batch::Entry;
+use contract::wire::fact::Requested;
+use contract::{Fact, FactStore, PublishCondition, Timestamp, TraceParent};
 use futures::future::try_join_all;
-use nats::batch::Entry;
-use nats::fact::Requested;
-use nats::{Fact, FactStore, Guard, Timestamp, TraceParent};
 
 use super::run::reconcile;
 use super::{settled, store, tick};
@@ -81,33 +81,45 @@ async fn volume(rounds: u32) -> Result<()> {
 /// Stores calls minute by minute, from their request to their settlement, each minute of all of them as one batch.
 async fn whole_calls(facts: &FactStore, names: &[String], began: Timestamp, minutes: u32) -> Result<()> {
     let duration_ms = u64::from(minutes) * 60_000;
-    let mut ticks: Vec<Guard> = vec![Guard::First; names.len()];
-    batch(facts, names.iter().map(|name| (Guard::First, requested(name, began)))).await?;
+    let mut ticks: Vec<PublishCondition> = vec![PublishCondition::First; names.len()];
     batch(
         facts,
         names
             .iter()
-            .map(|name| (Guard::First, rtp_detected(name, began).into())),
+            .map(|name| (PublishCondition::First, requested(name, began))),
+    )
+    .await?;
+    batch(
+        facts,
+        names
+            .iter()
+            .map(|name| (PublishCondition::First, rtp_detected(name, began).into())),
     )
     .await?;
     for minute in 1..=minutes {
         let due = names.iter().zip(&ticks);
         let due = due.map(|(name, guard)| (*guard, tick(name, minute, began, 60_000)));
         let sequences = batch(facts, due).await?;
-        ticks = sequences.into_iter().map(Guard::CallUnchangedSince).collect();
+        ticks = sequences
+            .into_iter()
+            .map(PublishCondition::CallUnchangedSince)
+            .collect();
     }
     let over = began.plus_millis(duration_ms);
     let ends = names
         .iter()
-        .map(|name| (Guard::First, ended(name, over, Some(began)).into()));
+        .map(|name| (PublishCondition::First, ended(name, over, Some(began)).into()));
     batch(facts, ends).await?;
-    let bills = names
-        .iter()
-        .map(|name| (Guard::First, settled(name, began, duration_ms, minutes, minutes)));
+    let bills = names.iter().map(|name| {
+        (
+            PublishCondition::First,
+            settled(name, began, duration_ms, minutes, minutes),
+        )
+    });
     batch(facts, bills).await.map(drop)
 }
 
-async fn batch(facts: &FactStore, entries: impl Iterator<Item = (Guard, Fact)>) -> Result<Vec<u64>> {
+async fn batch(facts: &FactStore, entries: impl Iterator<Item = (PublishCondition, Fact)>) -> Result<Vec<u64>> {
     let trace = TraceParent::generate();
     let entries: Vec<Entry> = entries.map(|(guard, fact)| Entry { fact, guard, trace }).collect();
     Ok(facts.publish_batch(&entries).await?)

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::Result;
 use callpulse_tests::stack::Stack;
+use contract::buckets::active_calls::ActiveCall;
+use contract::jetstream::storage::Storage;
+use contract::wire::fact::{Accepted, Method, Requested, RtpDetected, Tick};
+use contract::{Fact, FactStore, Nats, NatsSettings, Parties, PublishCondition, Source, Timestamp, TraceParent};
 use futures::{StreamExt, TryStreamExt, stream};
-use nats::active_calls::ActiveCall;
-use nats::fact::{Accepted, Method, Requested, RtpDetected, Tick};
-use nats::storage::Storage;
-use nats::{Fact, FactStore, Guard, Nats, NatsSettings, Parties, Source, Timestamp, TraceParent};
 
 /// Facts of calls that nobody hosts, stored as services store them.
 pub(super) struct Injector {
@@ -34,7 +34,7 @@ impl Injector {
     pub(super) async fn store(&self, fact: impl Into<Fact>) -> Result<()> {
         let fact = fact.into();
         let sequence = self.facts.sequence_of_call(fact.call_id()).await?;
-        let guard = Guard::CallUnchangedSince(sequence);
+        let guard = PublishCondition::CallUnchangedSince(sequence);
         self.facts.publish(&fact, guard, TraceParent::generate()).await?;
         Ok(())
     }
@@ -70,7 +70,7 @@ impl Injector {
             parties,
             connected_at: begun,
             method: Method::SfuRtpDetected,
-            detected_from: nats::Role::User,
+            detected_from: contract::Role::User,
             worker_id: "elsewhere".parse()?,
             producer_id: "p".to_owned(),
             ssrc: 1,

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use contract::Timestamp;
+use contract::wire::fact::Tick;
 use futures::{StreamExt, TryStreamExt, stream};
-use nats::Timestamp;
-use nats::fact::Tick;
 use tokio::time::Instant;
 
 use super::injector::{CALLS, Injector, STORES_AT_ONCE, parties};

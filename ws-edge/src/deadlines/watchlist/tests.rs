@@ -1,5 +1,5 @@
-use nats::active_calls::Acceptance;
-use nats::{Parties, TraceParent};
+use contract::buckets::active_calls::Acceptance;
+use contract::{Parties, TraceParent};
 
 use super::*;
 

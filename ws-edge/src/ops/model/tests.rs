@@ -1,9 +1,9 @@
-use nats::bucket::Revised;
-use nats::command::PartyMedia;
-use nats::fact::{Ended, Requested, RtpDetected, RtpLost};
-use nats::fleet::WorkerStatus;
-use nats::leases::{Lease, Partition};
-use nats::{EndReason, Parties, TraceParent};
+use contract::buckets::fleet::WorkerStatus;
+use contract::buckets::leases::{Lease, Partition};
+use contract::jetstream::bucket::Revised;
+use contract::wire::command::PartyMedia;
+use contract::wire::fact::{Ended, Requested, RtpDetected, RtpLost};
+use contract::{EndReason, Parties, TraceParent};
 
 use super::*;
 use crate::ops::item::Gone;
@@ -48,7 +48,7 @@ fn detected(number: usize) -> Recorded {
     let fact = RtpDetected {
         parties: parties(number),
         connected_at: at(1),
-        method: nats::fact::Method::SfuRtpDetected,
+        method: contract::wire::fact::Method::SfuRtpDetected,
         detected_from: Role::User,
         worker_id: "mw".parse().unwrap(),
         producer_id: "p".to_owned(),

@@ -1,6 +1,6 @@
 //! Any calls, cut into any windows, with any fact lost or doubled.
 
-use nats::FactKind;
+use contract::FactKind;
 use proptest::prelude::*;
 
 use super::super::Difference;

@@ -1,0 +1,99 @@
+//! `callctl watch`
+
+use std::io::Write;
+use std::time::Duration;
+
+use anyhow::Result;
+use clap::Args;
+use contract::views::history::Recorded;
+use contract::views::tail;
+use contract::{CallId, Timestamp};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::link::Link;
+use crate::out;
+
+/// How often it is asked what has been stored: what a person takes for at once.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Which facts, and how.
+#[derive(Debug, Args)]
+pub(crate) struct Watch {
+    /// Only this call
+    #[arg(long)]
+    call: Option<CallId>,
+    /// One JSON object a line
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Watched<'a> {
+    sequence: u64,
+    stored_at: Timestamp,
+    subject: &'a str,
+    source: Option<&'a str>,
+    traceparent: String,
+    payload: Value,
+    error: Option<String>,
+}
+
+impl Watch {
+    /// Prints facts as they are stored. They are asked for and not listened to: what is heard may yet be refused.
+    pub(crate) async fn run(self, link: &Link) -> Result<()> {
+        let last = link.history.last_sequence().await?;
+        let mut facts = tail::facts_at(link.client.clone(), &link.api_prefix, last);
+        let mut stdout = out::standard();
+        let mut away = false;
+        let mut poll = interval(POLL_INTERVAL);
+        poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            poll.tick().await;
+            match facts.poll().await {
+                Ok(news) => {
+                    away = false;
+                    for recorded in news.iter().filter(|recorded| self.wants(recorded)) {
+                        self.print(&mut stdout, recorded)?;
+                    }
+                    stdout.flush()?;
+                }
+                // Nothing is skipped by waiting, so it goes on; once is enough to say so.
+                Err(error) if !away => {
+                    away = true;
+                    out::complain(&format!("{error}; going on as soon as it answers"));
+                }
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn wants(&self, recorded: &Recorded) -> bool {
+        self.call.as_ref().is_none_or(|call| {
+            contract::wire::subject::parse_fact(&recorded.subject).is_some_and(|(of, _)| of == *call)
+        })
+    }
+
+    fn print(&self, stdout: &mut impl Write, recorded: &Recorded) -> Result<()> {
+        let (at, payload, error) = match &recorded.fact {
+            Ok(fact) => (fact.occurred_at(), serde_json::from_slice(&fact.encode()?)?, None),
+            Err(error) => (recorded.stored_at, Value::Null, Some(error.to_string())),
+        };
+        if !self.json {
+            let what = error.unwrap_or_else(|| payload.to_string());
+            return Ok(writeln!(stdout, "{at}  {}  {what}", recorded.subject)?);
+        }
+        let watched = Watched {
+            sequence: recorded.sequence,
+            stored_at: recorded.stored_at,
+            subject: &recorded.subject,
+            source: recorded.source.as_deref(),
+            traceparent: recorded.trace.to_string(),
+            payload,
+            error,
+        };
+        out::json_line(stdout, &watched)
+    }
+}

@@ -1,0 +1,143 @@
+//! Bucket `billing_active`: the calls being billed, from the first fact that concerns billing to their settlement.
+
+use std::sync::Arc;
+
+use futures::{Stream, StreamExt};
+use serde::{Deserialize, Serialize};
+
+use crate::jetstream::bucket::{Bucket, BucketError, Change, Revised};
+use crate::jetstream::key_value::KeyValue;
+use crate::jetstream::storage::Storage;
+use crate::wire::envelope::TraceParent;
+use crate::wire::fact::{EndReason, Ended};
+use crate::wire::id::CallId;
+use crate::wire::party::Parties;
+use crate::wire::time::Timestamp;
+
+/// What is known of a call that is not settled.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BillingEntry {
+    /// The call and who is in it.
+    #[serde(flatten)]
+    pub parties: Parties,
+    /// From `rtp_detected`; null until it is known.
+    pub connected_at: Option<Timestamp>,
+    /// From `ended`; null until it is known.
+    pub end: Option<BillingEnd>,
+    /// The call's trace.
+    pub traceparent: TraceParent,
+}
+
+/// What billing needs of `ended`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct BillingEnd {
+    /// When.
+    pub ended_at: Timestamp,
+    /// Why.
+    pub reason: EndReason,
+}
+
+impl From<&Ended> for BillingEnd {
+    fn from(fact: &Ended) -> Self {
+        Self {
+            ended_at: fact.ended_at,
+            reason: fact.reason,
+        }
+    }
+}
+
+/// An entry has changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BillingChange {
+    /// There now, with the revision that [`ActiveBilling::remove`] needs.
+    Open(Revised<BillingEntry>),
+    /// Settled and removed.
+    Closed(CallId),
+}
+
+/// The bucket.
+#[derive(Debug, Clone)]
+pub struct ActiveBilling {
+    bucket: Bucket,
+}
+
+/// How often a change is tried when others write the same entry.
+const UPSERT_ATTEMPTS: u32 = 16;
+
+impl ActiveBilling {
+    /// From the opened storage.
+    pub fn new(storage: &Storage) -> Self {
+        Self {
+            bucket: Bucket::new(storage.billing_active.clone()),
+        }
+    }
+
+    /// In another bucket: a simulation's.
+    pub fn over(keys: Arc<dyn KeyValue>) -> Self {
+        Self {
+            bucket: Bucket::over(keys),
+        }
+    }
+
+    /// The entry of a call.
+    ///
+    /// # Errors
+    /// [`BucketError`]
+    pub async fn get(&self, call: &CallId) -> Result<Option<Revised<BillingEntry>>, BucketError> {
+        self.bucket.get(call.as_str()).await
+    }
+
+    /// Changes the entry of a call, creating it if need be; `change` gets what is there and says what shall be,
+    /// and is asked again if somebody else was faster.
+    ///
+    /// # Errors
+    /// [`BucketError`]
+    pub async fn upsert(
+        &self,
+        call: &CallId,
+        change: impl Fn(Option<BillingEntry>) -> BillingEntry,
+    ) -> Result<(), BucketError> {
+        let mut failure = BucketError::Conflict { key: call.to_string() };
+        for _ in 0..UPSERT_ATTEMPTS {
+            let outcome = match self.get(call).await? {
+                Some(Revised { value, revision }) => {
+                    let changed = change(Some(value.clone()));
+                    if changed == value {
+                        return Ok(());
+                    }
+                    self.bucket.update(call.as_str(), &changed, revision).await
+                }
+                None => self.bucket.create(call.as_str(), &change(None)).await,
+            };
+            match outcome {
+                Ok(_) => return Ok(()),
+                Err(conflict @ BucketError::Conflict { .. }) => failure = conflict,
+                Err(error) => return Err(error),
+            }
+        }
+        Err(failure)
+    }
+
+    /// Takes a settled call off the book, if it has not changed since `revision`.
+    ///
+    /// # Errors
+    /// [`BucketError`]
+    pub async fn remove(&self, call: &CallId, revision: u64) -> Result<(), BucketError> {
+        self.bucket.remove(call.as_str(), revision).await
+    }
+
+    /// All entries, then every change. Ends when the watcher is lost: watch again.
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`]
+    pub async fn watch(&self) -> Result<impl Stream<Item = Result<BillingChange, BucketError>> + use<>, BucketError> {
+        let changes = self.bucket.watch::<BillingEntry>(">").await?;
+        Ok(changes.filter_map(async |change| match change {
+            Ok((_, Change::Put(entry))) => Some(Ok(BillingChange::Open(entry))),
+            Ok((key, Change::Gone)) => key.parse().ok().map(|call| Ok(BillingChange::Closed(call))),
+            Err(error) => Some(Err(error)),
+        }))
+    }
+}

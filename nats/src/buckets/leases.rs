@@ -1,0 +1,245 @@
+//! Bucket `billing_leases`: which billing-timers live, and who ticks which calls.
+//!
+//! Calls fall into [`PARTITIONS`] by a hash of their ID. A partition's key names the instance that ticks its calls, and that
+//! holds for as long as this instance has a key of its own. The latter expires if it is not put again, so one small write
+//! renews all leases of an instance, and its death ends them all at once.
+//!
+//! Two instances that both take a partition for theirs are harmless: the chain of ticks lets one through. So nothing here
+//! is a lock, and changes need no handshake.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::jetstream::bucket::{Bucket, BucketError, Change, Revised};
+use crate::jetstream::clock::{Clock, SystemClock};
+use crate::jetstream::connection::Nats;
+use crate::jetstream::key_value::KeyValue;
+use crate::jetstream::storage::Storage;
+use crate::wire::id::{CallId, NodeId};
+use crate::wire::time::Timestamp;
+
+/// Into how many shares calls fall.
+pub const PARTITIONS: u8 = 64;
+
+/// A share of the calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Partition(u8);
+
+impl Partition {
+    /// Where a call belongs, for all versions and times: FNV-1a (64 bits), its halves folded.
+    pub fn of(call: &CallId) -> Self {
+        let hash = fnv_1a(call.as_str().as_bytes());
+        let folded = (hash >> 32) ^ hash;
+        Self(u8::try_from(folded % u64::from(PARTITIONS)).unwrap_or_default())
+    }
+
+    /// Its number, below [`PARTITIONS`].
+    pub fn number(self) -> u8 {
+        self.0
+    }
+
+    /// The partition of this number, if there is one.
+    pub fn numbered(number: u8) -> Option<Self> {
+        (number < PARTITIONS).then_some(Self(number))
+    }
+
+    /// All of them, in order.
+    pub fn all() -> impl DoubleEndedIterator<Item = Self> {
+        (0..PARTITIONS).map(Self)
+    }
+}
+
+/// draft-eastlake-fnv: the standard library promises no hash that stays the same.
+fn fnv_1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}
+
+/// What an instance says of itself, several times within the life of its key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Instance {
+    /// Who.
+    pub instance_id: NodeId,
+    /// When it said so, by its own clock.
+    pub at: Timestamp,
+}
+
+/// Who ticks a partition.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lease {
+    /// Who.
+    pub instance_id: NodeId,
+    /// Since when, by the clock of who wrote it.
+    pub since: Timestamp,
+}
+
+/// What a watcher sees.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeaseChange {
+    /// An instance lives; with the revision of its announcement.
+    Alive(NodeId, u64),
+    /// It stopped, or its announcement expired.
+    Gone(NodeId),
+    /// Somebody has the partition.
+    Held(Partition, Revised<Lease>),
+    /// Nobody ever had it, or the key was removed.
+    Vacant(Partition),
+}
+
+/// The bucket.
+#[derive(Debug, Clone)]
+pub struct Leases {
+    bucket: Bucket,
+    clock: Arc<dyn Clock>,
+}
+
+const INSTANCE: &str = "instance.";
+const PARTITION: &str = "partition.";
+
+impl Leases {
+    /// From the opened storage.
+    pub fn new(nats: &Nats, storage: &Storage) -> Self {
+        Self {
+            bucket: Bucket::expiring(nats.jetstream.clone(), storage.billing_leases.clone()),
+            clock: Arc::new(SystemClock),
+        }
+    }
+
+    /// In another bucket, by another clock: a simulation's.
+    pub fn over(keys: Arc<dyn KeyValue>, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            bucket: Bucket::over(keys),
+            clock,
+        }
+    }
+
+    /// An instance lives, for `ttl` from now on. The server counts whole seconds: a part of one is as good as all of it.
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`]
+    pub async fn announce(&self, instance: &NodeId, ttl: Duration) -> Result<u64, BucketError> {
+        let key = format!("{INSTANCE}{instance}");
+        let value = Instance {
+            instance_id: instance.clone(),
+            at: self.clock.now(),
+        };
+        let ttl = Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0));
+        self.bucket.put_for(&key, &value, ttl).await
+    }
+
+    /// An instance that stops says so, and its partitions are free at once.
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`]
+    pub async fn withdraw(&self, instance: &NodeId) -> Result<(), BucketError> {
+        self.bucket.clear(&format!("{INSTANCE}{instance}")).await
+    }
+
+    /// Gives a partition to an instance, if its key still is as it was at `revision` (none: if it has no value).
+    ///
+    /// # Errors
+    /// [`BucketError::Conflict`] if somebody was faster.
+    pub async fn give(
+        &self,
+        partition: Partition,
+        instance: &NodeId,
+        revision: Option<u64>,
+    ) -> Result<Revised<Lease>, BucketError> {
+        let key = format!("{PARTITION}{}", partition.number());
+        let value = Lease {
+            instance_id: instance.clone(),
+            since: self.clock.now(),
+        };
+        let revision = match revision {
+            Some(revision) => self.bucket.update(&key, &value, revision).await?,
+            None => self.bucket.create(&key, &value).await?,
+        };
+        Ok(Revised { value, revision })
+    }
+
+    /// Everything that is known, then every change. Ends when the watcher is lost: watch again.
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`]
+    pub async fn watch(&self) -> Result<impl Stream<Item = Result<LeaseChange, BucketError>> + use<>, BucketError> {
+        let changes = self.bucket.watch::<Value>(">").await?;
+        Ok(changes.filter_map(async |change| match change {
+            Ok((key, change)) => read(&key, change),
+            Err(error) => Some(Err(error)),
+        }))
+    }
+}
+
+/// Nothing for a key that this version does not know.
+pub(crate) fn read(key: &str, change: Change<Value>) -> Option<Result<LeaseChange, BucketError>> {
+    if let Some(instance) = key.strip_prefix(INSTANCE) {
+        let instance = instance.parse().ok()?;
+        return Some(Ok(match change {
+            Change::Put(entry) => LeaseChange::Alive(instance, entry.revision),
+            Change::Gone => LeaseChange::Gone(instance),
+        }));
+    }
+    let number = key.strip_prefix(PARTITION)?.parse().ok()?;
+    let partition = Partition::numbered(number)?;
+    Some(match change {
+        Change::Put(Revised { value, revision }) => match serde_json::from_value(value) {
+            Ok(value) => Ok(LeaseChange::Held(partition, Revised { value, revision })),
+            Err(error) => Err(BucketError::Unreadable {
+                key: key.to_owned(),
+                error,
+            }),
+        },
+        Change::Gone => Ok(LeaseChange::Vacant(partition)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_the_published_one() {
+        // draft-eastlake-fnv, its test vectors.
+        for (text, hash) in [
+            ("", 0xcbf2_9ce4_8422_2325),
+            ("a", 0xaf63_dc4c_8601_ec8c),
+            ("foobar", 0x8594_4171_f739_67e8),
+        ] {
+            assert_eq!(fnv_1a(text.as_bytes()), hash, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn calls_spread_evenly() {
+        let mut calls = [0u32; PARTITIONS as usize];
+        for _ in 0..6_400 {
+            calls[usize::from(Partition::of(&CallId::generate()).number())] += 1;
+        }
+        // 100 each, with a standard deviation of 10.
+        assert!(calls.iter().all(|calls| (40..160).contains(calls)), "{calls:?}");
+    }
+
+    #[test]
+    fn keys_of_other_versions_are_passed_over() {
+        let put = || {
+            Change::Put(Revised {
+                value: Value::Null,
+                revision: 1,
+            })
+        };
+        for key in ["partition.64", "partition.x", "instance.a.b", "other.1", "instance."] {
+            assert!(read(key, put()).is_none(), "{key}");
+        }
+        assert!(matches!(
+            read("partition.63", put()),
+            Some(Err(BucketError::Unreadable { .. }))
+        ));
+    }
+}

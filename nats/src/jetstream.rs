@@ -1,0 +1,19 @@
+//! Access to NATS and JetStream: one connection, the streams and buckets, and what is published and requested over them.
+
+pub mod clock;
+pub mod connection;
+pub mod storage;
+
+pub mod notice_publisher;
+pub mod request;
+
+pub mod batch;
+pub mod fact_store;
+pub mod fact_stream;
+pub mod parking;
+
+pub mod bucket;
+pub mod key_value;
+
+pub(crate) mod direct_reader;
+pub(crate) mod last_message;

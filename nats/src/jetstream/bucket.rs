@@ -1,0 +1,149 @@
+//! A key-value bucket with JSON values: what the typed buckets share.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::jetstream::{self, kv};
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use thiserror::Error;
+
+use crate::jetstream::key_value::{JetStreamKeys, KeyValue};
+
+/// Why a bucket did not do as asked.
+#[derive(Debug, Error)]
+pub enum BucketError {
+    /// Somebody else was faster; read again.
+    #[error("{key} has changed meanwhile")]
+    Conflict {
+        /// Which key.
+        key: String,
+    },
+    /// NATS does not answer, or refuses; trying again may help.
+    #[error("{key}: {reason}")]
+    Unavailable {
+        /// Which key.
+        key: String,
+        /// What NATS says.
+        reason: String,
+    },
+    /// What is stored there is not what this version writes.
+    #[error("{key} holds what cannot be read: {error}")]
+    Unreadable {
+        /// Which key.
+        key: String,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+}
+
+/// A value and the revision that a later change must name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revised<T> {
+    /// What is stored.
+    pub value: T,
+    /// For compare-and-set.
+    pub revision: u64,
+}
+
+/// A change seen by a watcher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<T> {
+    /// There now.
+    Put(Revised<T>),
+    /// Deleted by somebody, or expired.
+    Gone,
+}
+
+#[derive(Debug, Clone)]
+pub(crate) struct Bucket {
+    keys: Arc<dyn KeyValue>,
+}
+
+impl Bucket {
+    pub(crate) fn new(store: kv::Store) -> Self {
+        Self::over(Arc::new(JetStreamKeys { store, jetstream: None }))
+    }
+
+    /// For [`Bucket::put_for`].
+    pub(crate) fn expiring(jetstream: jetstream::Context, store: kv::Store) -> Self {
+        let jetstream = Some(jetstream);
+        Self::over(Arc::new(JetStreamKeys { store, jetstream }))
+    }
+
+    pub(crate) fn over(keys: Arc<dyn KeyValue>) -> Self {
+        Self { keys }
+    }
+
+    pub(crate) async fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Revised<T>>, BucketError> {
+        let Some(Revised { value, revision }) = self.keys.get(key).await? else {
+            return Ok(None);
+        };
+        let value = decode(key, &value)?;
+        Ok(Some(Revised { value, revision }))
+    }
+
+    pub(crate) async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<u64, BucketError> {
+        self.keys.create(key, encode(key, value)?).await
+    }
+
+    pub(crate) async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<u64, BucketError> {
+        self.keys.put(key, encode(key, value)?).await
+    }
+
+    /// Expires if it is not put again within `ttl`, of which the server counts whole seconds.
+    pub(crate) async fn put_for<T: Serialize>(&self, key: &str, value: &T, ttl: Duration) -> Result<u64, BucketError> {
+        self.keys.put_for(key, encode(key, value)?, ttl).await
+    }
+
+    /// Whatever is there. Leaves nothing behind but a marker, which expires.
+    pub(crate) async fn clear(&self, key: &str) -> Result<(), BucketError> {
+        self.keys.clear(key).await
+    }
+
+    pub(crate) async fn update<T: Serialize>(&self, key: &str, value: &T, revision: u64) -> Result<u64, BucketError> {
+        self.keys.update(key, encode(key, value)?, revision).await
+    }
+
+    /// Leaves nothing behind but a marker, which expires.
+    pub(crate) async fn remove(&self, key: &str, revision: u64) -> Result<(), BucketError> {
+        self.keys.remove(key, revision).await
+    }
+
+    /// All keys that match `pattern` as they are, then every change. The stream ends when the watcher is lost: watch again.
+    pub(crate) async fn watch<T: DeserializeOwned>(
+        &self,
+        pattern: &str,
+    ) -> Result<impl Stream<Item = Result<(String, Change<T>), BucketError>> + use<T>, BucketError> {
+        let changes = self.keys.watch(pattern).await?;
+        Ok(changes.map(|change| {
+            let (key, change) = change?;
+            let change = match change {
+                Change::Put(Revised { value, revision }) => Change::Put(Revised {
+                    value: decode(&key, &value)?,
+                    revision,
+                }),
+                Change::Gone => Change::Gone,
+            };
+            Ok((key, change))
+        }))
+    }
+}
+
+fn encode<T: Serialize>(key: &str, value: &T) -> Result<Bytes, BucketError> {
+    serde_json::to_vec(value)
+        .map(Bytes::from)
+        .map_err(|error| BucketError::Unreadable {
+            key: key.to_owned(),
+            error,
+        })
+}
+
+fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, BucketError> {
+    serde_json::from_slice(value).map_err(|error| BucketError::Unreadable {
+        key: key.to_owned(),
+        error,
+    })
+}

@@ -1,0 +1,127 @@
+//! The server's answers that no real one gives on demand.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::*;
+use crate::jetstream::batch::BatchError;
+use crate::jetstream::fact_stream::{Acknowledged, StoredMessage};
+use crate::wire::fact::Requested;
+use crate::{Parties, Timestamp};
+
+/// A leader that has the first attempt in its hands while it refuses the second, as elections bring about.
+#[derive(Debug, Default)]
+struct Undecided {
+    attempts: AtomicU32,
+}
+
+impl FactStream for Undecided {
+    fn publish(&self, _: Publication) -> BoxFuture<'_, Result<Acknowledged, NotAcknowledged>> {
+        let outcome = match self.attempts.fetch_add(1, Ordering::Relaxed) {
+            0 => Err(NotAcknowledged::Unanswered("timed out".to_owned())),
+            1 => Err(NotAcknowledged::WrongLastSequence),
+            _ => Ok(Acknowledged {
+                sequence: 7,
+                duplicate: false,
+            }),
+        };
+        async move { outcome }.boxed()
+    }
+
+    fn publish_batch(&self, _: Vec<Publication>) -> BoxFuture<'_, Result<Vec<u64>, BatchError>> {
+        async { Err(BatchError::Size(0)) }.boxed()
+    }
+
+    fn last(&self, _: String) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
+        async { Ok(None) }.boxed()
+    }
+
+    fn next(&self, _: String, _: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
+        async { Ok(None) }.boxed()
+    }
+}
+
+/// A leader that stores the first attempt without a word, refuses every other one, and cannot be read for a while.
+#[derive(Debug, Default)]
+struct Silent {
+    stored: Mutex<Option<StoredMessage>>,
+    reads: AtomicU32,
+}
+
+impl FactStream for Silent {
+    fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<Acknowledged, NotAcknowledged>> {
+        let mut stored = self.stored.lock().unwrap();
+        let refusal = if stored.is_some() {
+            NotAcknowledged::WrongLastSequence
+        } else {
+            *stored = Some(StoredMessage {
+                subject: publication.subject,
+                sequence: 5,
+                headers: publication.headers,
+                payload: publication.payload,
+            });
+            NotAcknowledged::Unanswered("timed out".to_owned())
+        };
+        async { Err(refusal) }.boxed()
+    }
+
+    fn publish_batch(&self, _: Vec<Publication>) -> BoxFuture<'_, Result<Vec<u64>, BatchError>> {
+        async { Err(BatchError::Size(0)) }.boxed()
+    }
+
+    fn last(&self, _: String) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
+        let is_away = self.reads.fetch_add(1, Ordering::Relaxed) < 2 * READ_ATTEMPTS;
+        let last = self.stored.lock().unwrap().clone();
+        async move { if is_away { Err("away".to_owned()) } else { Ok(last) } }.boxed()
+    }
+
+    fn next(&self, _: String, _: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
+        async { Ok(None) }.boxed()
+    }
+}
+
+fn over(log: impl FactStream + 'static) -> FactStore {
+    FactStore::over(Arc::new(log), Arc::new(SystemClock), Source::new("test", "facts"))
+}
+
+fn some_fact() -> Fact {
+    let parties = Parties {
+        call_id: "c".parse().unwrap(),
+        user_id: "u".parse().unwrap(),
+        otomo_id: "o".parse().unwrap(),
+    };
+    let requested_at = Timestamp::now();
+    Requested { parties, requested_at }.into()
+}
+
+#[tokio::test]
+async fn a_first_fact_is_not_given_up_for_nothing_that_is_stored() {
+    for (guard, expected) in [
+        (PublishCondition::First, Outcome::Stored(7)),
+        (PublishCondition::CallUnchangedSince(3), Outcome::Refused),
+    ] {
+        let facts = over(Undecided::default());
+        let outcome = facts.publish(&some_fact(), guard, TraceParent::generate()).await;
+        assert_eq!(outcome.unwrap(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_first_is_learnt_however_long_reading_fails_and_however_alike_the_words() {
+    let facts = over(Silent::default());
+    let (fact, first, second) = (some_fact(), TraceParent::generate(), TraceParent::generate());
+    let guard = PublishCondition::CallUnchangedSince(4);
+    let own = facts.publish_as_first(&fact, guard, first).await.unwrap();
+    assert_eq!(own, Outcome::AlreadyStored(5));
+    match facts.publish_as_first(&fact, guard, second).await.unwrap() {
+        Outcome::Superseded(stored) => assert_eq!((&stored.fact, stored.trace), (&fact, first)),
+        outcome => panic!("{outcome:?}"),
+    }
+    assert_eq!(
+        facts.publish(&fact, guard, second).await.unwrap(),
+        Outcome::AlreadyStored(5)
+    );
+}

@@ -1,0 +1,198 @@
+//! A key-value bucket as a server offers it: bytes under keys, changed by single attempts.
+//!
+//! A simulation puts a server of its own here, see [`crate::jetstream::fact_stream`].
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::message::{PublishMessage, StreamMessage};
+use async_nats::jetstream::{self, ErrorCode, kv};
+use bytes::Bytes;
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use futures::stream::BoxStream;
+
+use crate::jetstream::bucket::{BucketError, Change, Revised};
+use crate::jetstream::last_message::last_message;
+use crate::jetstream::storage::MARKER_TTL;
+
+mod watch;
+
+/// Header of a message that takes a key away.
+const OPERATION: &str = "KV-Operation";
+
+/// What comes of an attempt.
+pub type Attempt<'a, T> = BoxFuture<'a, Result<T, BucketError>>;
+/// What a watcher sees, by key.
+pub type Changes = BoxStream<'static, Result<(String, Change<Bytes>), BucketError>>;
+
+/// The bucket. Where something is written, the new revision is what comes of it.
+pub trait KeyValue: Debug + Send + Sync {
+    /// What stands there, by the bucket's leader: what was acknowledged is seen.
+    fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>>;
+
+    /// Writes if nothing stands there.
+    fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64>;
+
+    /// Writes, whatever stands there.
+    fn put<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64>;
+
+    /// Writes, whatever stands there; expires if it is not put again within `ttl`, in whole seconds.
+    fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64>;
+
+    /// Writes if what stands there has this revision.
+    fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64>;
+
+    /// Takes away what has this revision. A marker of it stays for [`MARKER_TTL`].
+    fn remove<'a>(&'a self, key: &'a str, revision: u64) -> Attempt<'a, ()>;
+
+    /// Takes away whatever stands there. A marker of it stays for [`MARKER_TTL`].
+    fn clear<'a>(&'a self, key: &'a str) -> Attempt<'a, ()>;
+
+    /// All keys that match, markers too, then every change, in order.
+    fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes>;
+}
+
+/// The real one.
+#[derive(Debug, Clone)]
+pub(crate) struct JetStreamKeys {
+    pub(crate) store: kv::Store,
+    /// Where keys are to expire one by one: the client's bucket knows that only of new keys.
+    pub(crate) jetstream: Option<jetstream::Context>,
+}
+
+impl KeyValue for JetStreamKeys {
+    fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>> {
+        async move {
+            let last = self.last(key).await?;
+            Ok(last
+                .filter(|last| is_value(Some(&last.headers), &last.payload))
+                .map(|last| Revised {
+                    value: last.payload,
+                    revision: last.sequence,
+                }))
+        }
+        .boxed()
+    }
+
+    fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
+        async move {
+            match self.update(key, value.clone(), 0).await {
+                Err(BucketError::Conflict { .. }) => {}
+                outcome => return outcome,
+            }
+            // It may be a marker of what is gone that stands there, or stood there a moment ago.
+            match self.last(key).await? {
+                Some(last) if is_value(Some(&last.headers), &last.payload) => {
+                    Err(BucketError::Conflict { key: key.to_owned() })
+                }
+                marker => {
+                    self.update(key, value, marker.map_or(0, |marker| marker.sequence))
+                        .await
+                }
+            }
+        }
+        .boxed()
+    }
+
+    fn put<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
+        async move {
+            let put = self.store.put(key, value).await;
+            put.map_err(|error| unavailable(key, &error))
+        }
+        .boxed()
+    }
+
+    fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64> {
+        async move {
+            let Some(jetstream) = &self.jetstream else {
+                return Err(BucketError::Unavailable {
+                    key: key.to_owned(),
+                    reason: "this bucket was not opened for keys that expire".to_owned(),
+                });
+            };
+            let message = PublishMessage::build().payload(value).ttl(ttl);
+            let subject = format!("{}{key}", self.store.prefix);
+            let publish = async { jetstream.send_publish(subject, message).await?.await };
+            let acknowledgement = publish.await.map_err(|error| unavailable(key, &error))?;
+            Ok(acknowledgement.sequence)
+        }
+        .boxed()
+    }
+
+    fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64> {
+        async move {
+            let update = self.store.update(key, value, revision).await;
+            update.map_err(|error| not_changed(key, &error))
+        }
+        .boxed()
+    }
+
+    fn remove<'a>(&'a self, key: &'a str, revision: u64) -> Attempt<'a, ()> {
+        async move {
+            let purge = self
+                .store
+                .purge_expect_revision_with_ttl(key, revision, MARKER_TTL)
+                .await;
+            purge.map_err(|error| not_changed(key, &error))
+        }
+        .boxed()
+    }
+
+    fn clear<'a>(&'a self, key: &'a str) -> Attempt<'a, ()> {
+        async move {
+            let purged = self.store.purge_with_ttl(key, MARKER_TTL).await;
+            purged.map_err(|error| unavailable(key, &error))
+        }
+        .boxed()
+    }
+
+    fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes> {
+        watch::watch(&self.store, pattern).boxed()
+    }
+}
+
+impl JetStreamKeys {
+    /// The client's bucket would ask any copy of it, and take a lock that was just given back for held.
+    async fn last(&self, key: &str) -> Result<Option<StreamMessage>, BucketError> {
+        let subject = format!("{}{key}", self.store.prefix);
+        let last = last_message(&self.store.stream, &subject).await;
+        last.map_err(|error| unavailable(key, &error))
+    }
+}
+
+/// Whether a message puts something there. The marker that the server writes for an expired key names no operation, and
+/// has no content.
+fn is_value(headers: Option<&HeaderMap>, payload: &Bytes) -> bool {
+    !payload.is_empty() && headers.is_none_or(|headers| headers.get(OPERATION).is_none())
+}
+
+/// Why a change under a condition did not come about.
+///
+/// Servers of a cluster refuse what contradicts a change that is under way with a code of its own, which the client does not
+/// count among the conflicts.
+fn not_changed(key: &str, error: &(dyn std::error::Error + 'static)) -> BucketError {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let codes = [
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE,
+        ErrorCode::STREAM_WRONG_LAST_SEQUENCE_CONSTANT,
+    ];
+    let is_conflict = causes.any(|error| {
+        let refusal = error.downcast_ref::<jetstream::Error>();
+        refusal.is_some_and(|refusal| codes.contains(&refusal.error_code()))
+    });
+    if is_conflict {
+        BucketError::Conflict { key: key.to_owned() }
+    } else {
+        unavailable(key, error)
+    }
+}
+
+fn unavailable(key: &str, error: &dyn std::error::Error) -> BucketError {
+    let source = error.source().map(|source| format!(" ({source})")).unwrap_or_default();
+    BucketError::Unavailable {
+        key: key.to_owned(),
+        reason: format!("{error}{source}"),
+    }
+}

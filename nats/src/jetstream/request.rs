@@ -1,0 +1,258 @@
+//! How a [`crate::wire::command`] is asked and answered, and how it is refused.
+
+use std::time::Duration;
+
+use async_nats::{Client, HeaderMap};
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use thiserror::Error;
+
+use crate::wire::command::{CallClosed, MediaOperation, Terminate};
+use crate::wire::envelope::{TRACEPARENT, TraceParent};
+use crate::wire::id::{CallId, WorkerId};
+use crate::wire::subject;
+
+const ERROR_HEADER: &str = "Nats-Service-Error";
+const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
+
+/// Why a command was refused. Codes travel to WebSocket clients unchanged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RefusalCode {
+    /// The payload cannot be read.
+    BadRequest,
+    /// WebRTC parameters that mediasoup refuses.
+    InvalidParameters,
+    /// Not audio.
+    AudioOnly,
+    /// Neither of the call's two parties.
+    NotAParty,
+    /// No such call here, or no longer.
+    UnknownCall,
+    /// No such transport of this party.
+    UnknownTransport,
+    /// No such consumer of this party.
+    UnknownConsumer,
+    /// The peer sends nothing yet; `rtc_new_producer` will tell.
+    NoProducer,
+    /// This party sends already.
+    AlreadyProducing,
+    /// The client's capabilities do not fit the peer's producer.
+    CannotConsume,
+    /// The call is in a state in which this cannot be done.
+    WrongState,
+    /// The worker hosts as many calls as it may.
+    AtCapacity,
+    /// The worker is being shut down.
+    Draining,
+    /// Not our sender's fault.
+    Internal,
+}
+
+impl RefusalCode {
+    /// As it is written on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::BadRequest => "bad_request",
+            Self::InvalidParameters => "invalid_parameters",
+            Self::AudioOnly => "audio_only",
+            Self::NotAParty => "not_a_party",
+            Self::UnknownCall => "unknown_call",
+            Self::UnknownTransport => "unknown_transport",
+            Self::UnknownConsumer => "unknown_consumer",
+            Self::NoProducer => "no_producer",
+            Self::AlreadyProducing => "already_producing",
+            Self::CannotConsume => "cannot_consume",
+            Self::WrongState => "wrong_state",
+            Self::AtCapacity => "at_capacity",
+            Self::Draining => "draining",
+            Self::Internal => "internal",
+        }
+    }
+
+    /// As an HTTP status, which is what the service API's error code is.
+    fn status(self) -> usize {
+        match self {
+            Self::BadRequest | Self::InvalidParameters | Self::AudioOnly => 400,
+            Self::NotAParty => 403,
+            Self::UnknownCall | Self::UnknownTransport | Self::UnknownConsumer | Self::NoProducer => 404,
+            Self::AlreadyProducing | Self::CannotConsume | Self::WrongState => 409,
+            Self::AtCapacity | Self::Draining => 503,
+            Self::Internal => 500,
+        }
+    }
+}
+
+/// A command that was understood and refused, or not understood.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{}: {message}", code.as_str())]
+pub struct Refusal {
+    /// For programs.
+    pub code: RefusalCode,
+    /// For people.
+    pub message: String,
+}
+
+impl Refusal {
+    /// A refusal with words for people. Control characters become blanks: the message travels in a header.
+    pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
+        let message = message.into().replace(|c: char| c.is_control(), " ");
+        Self { code, message }
+    }
+
+    /// As the service API answers it.
+    pub fn to_service_error(&self) -> async_nats::service::error::Error {
+        async_nats::service::error::Error {
+            status: self.to_string(),
+            code: self.code.status(),
+        }
+    }
+
+    fn from_header(text: &str) -> Self {
+        let (code, message) = text.split_once(": ").unwrap_or(("internal", text));
+        let code = serde_json::from_value(Value::from(code)).unwrap_or(RefusalCode::Internal);
+        Self::new(code, message)
+    }
+}
+
+/// Why a command has no answer to give.
+#[derive(Debug, Error)]
+pub enum CommandError {
+    /// The other side refused; trying again changes nothing unless its state does.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// Nobody is there: the worker is dead, or cut off.
+    #[error("nobody answers on {subject}: {reason}")]
+    Unreachable {
+        /// Where it was asked.
+        subject: String,
+        /// What NATS says.
+        reason: String,
+    },
+    /// The answer cannot be read: two versions that do not fit.
+    #[error("the answer on {subject} cannot be read: {error}")]
+    Answer {
+        /// Where it was asked.
+        subject: String,
+        /// What is wrong with it.
+        error: serde_json::Error,
+    },
+}
+
+/// Asks a media-worker, and waits at most `patience` for its answer.
+///
+/// # Errors
+/// [`CommandError`]
+pub async fn ask<O: MediaOperation>(
+    client: &Client,
+    worker: &WorkerId,
+    request: &O,
+    trace: TraceParent,
+    patience: Duration,
+) -> Result<O::Reply, CommandError> {
+    send(client, subject::media(worker, O::NAME), request, trace, patience).await
+}
+
+/// Asks whichever ws-edge is free to end a call, and waits at most `patience`.
+///
+/// # Errors
+/// [`CommandError`]
+pub async fn terminate(
+    client: &Client,
+    call: &CallId,
+    request: &Terminate,
+    patience: Duration,
+) -> Result<CallClosed, CommandError> {
+    send(
+        client,
+        subject::terminate(call),
+        request,
+        TraceParent::generate(),
+        patience,
+    )
+    .await
+}
+
+async fn send<Q: Serialize, A: DeserializeOwned>(
+    client: &Client,
+    subject: String,
+    request: &Q,
+    trace: TraceParent,
+    patience: Duration,
+) -> Result<A, CommandError> {
+    let payload = serde_json::to_vec(request).map_err(|error| {
+        Refusal::new(
+            RefusalCode::BadRequest,
+            format!("the request has no JSON form: {error}"),
+        )
+    })?;
+    let mut headers = HeaderMap::new();
+    headers.insert(TRACEPARENT, trace.to_string());
+    let request = async_nats::Request::new()
+        .headers(headers)
+        .payload(payload.into())
+        .timeout(Some(patience));
+    let answer = match client.send_request(subject.clone(), request).await {
+        Ok(answer) => answer,
+        Err(error) => {
+            return Err(CommandError::Unreachable {
+                subject,
+                reason: error.to_string(),
+            });
+        }
+    };
+    if let Some(error) = answer.headers.as_ref().and_then(|headers| headers.get(ERROR_HEADER)) {
+        return Err(Refusal::from_header(error.as_str()).into());
+    }
+    serde_json::from_slice(&answer.payload).map_err(|error| CommandError::Answer { subject, error })
+}
+
+/// Answers a request that did not come through the service API; see [`Refusal::to_service_error`] for those that did.
+pub async fn answer<A: Serialize>(client: &Client, message: &async_nats::Message, answer: &Result<A, Refusal>) {
+    let Some(reply) = message.reply.clone() else {
+        return;
+    };
+    let mut headers = HeaderMap::new();
+    let payload = match answer {
+        Ok(answer) => serde_json::to_vec(answer).unwrap_or_default(),
+        Err(refusal) => {
+            headers.insert(ERROR_HEADER, refusal.to_string());
+            headers.insert(ERROR_CODE_HEADER, refusal.code.status().to_string());
+            Vec::new()
+        }
+    };
+    if let Err(error) = client.publish_with_headers(reply, headers, payload.into()).await {
+        tracing::warn!(subject = %message.subject, %error, "an answer was not sent");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_survives_the_header() {
+        let refusal = Refusal::new(RefusalCode::UnknownCall, "call: none\r\nhere");
+        assert_eq!(refusal.message, "call: none  here");
+        assert_eq!(Refusal::from_header(&refusal.to_string()), refusal);
+        assert_eq!(Refusal::from_header("what is this").code, RefusalCode::Internal);
+        assert_eq!(
+            Refusal::from_header("unheard_of: what is this").code,
+            RefusalCode::Internal
+        );
+    }
+
+    #[test]
+    fn codes_are_written_as_they_are_serialised() {
+        for code in [
+            RefusalCode::BadRequest,
+            RefusalCode::NotAParty,
+            RefusalCode::AtCapacity,
+            RefusalCode::CannotConsume,
+        ] {
+            assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+        }
+    }
+}

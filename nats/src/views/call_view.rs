@@ -1,0 +1,268 @@
+//! A call as its facts tell it: a pure fold.
+//!
+//! Facts may come in any order and any number of times, and the outcome is the same: whoever reads the last fact of each
+//! kind and goes on with those that come sees what whoever read them all does. But for losses of RTP: of both parties'
+//! losses only the last one is among a call's last facts.
+
+use serde::Serialize;
+
+use crate::views::history::Recorded;
+use crate::wire::envelope::TraceParent;
+use crate::wire::fact::{EndReason, Fact};
+use crate::wire::id::WorkerId;
+use crate::wire::party::{Parties, Role};
+use crate::wire::time::Timestamp;
+
+/// How far a call is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CallState {
+    /// Requested.
+    Ringing,
+    /// Taken, and no RTP yet.
+    Accepted,
+    /// RTP was seen.
+    Connected,
+    /// Over, and not settled yet.
+    Ended,
+    /// Over, and its bill is known.
+    Settled,
+}
+
+impl CallState {
+    /// All of them, in order.
+    pub const ALL: [Self; 5] = [
+        Self::Ringing,
+        Self::Accepted,
+        Self::Connected,
+        Self::Ended,
+        Self::Settled,
+    ];
+
+    /// As it is serialised.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ringing => "ringing",
+            Self::Accepted => "accepted",
+            Self::Connected => "connected",
+            Self::Ended => "ended",
+            Self::Settled => "settled",
+        }
+    }
+
+    /// Whether the call goes on.
+    pub fn is_live(self) -> bool {
+        self < Self::Ended
+    }
+}
+
+/// A call's latest minute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct LastTick {
+    /// Its number.
+    pub minute: u32,
+    /// When it was due.
+    pub at: Timestamp,
+}
+
+/// The latest that was stored of a party's RTP: that it stopped, or came back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MediaChange {
+    /// It has stopped and not come back.
+    pub lost: bool,
+    /// When it had last been seen before the loss, or when it was seen again.
+    pub at: Timestamp,
+    /// Sequence of the fact.
+    #[serde(skip)]
+    pub sequence: u64,
+}
+
+/// How a call ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallEnd {
+    /// When.
+    pub ended_at: Timestamp,
+    /// Why.
+    pub reason: EndReason,
+    /// By whom; unknown where only the settlement was read.
+    pub by: Option<String>,
+}
+
+/// What is billed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Bill {
+    /// Length in milliseconds.
+    pub duration_ms: u64,
+    /// Minutes that the user pays for.
+    pub billed_minutes: u32,
+    /// Ticks up to the end.
+    pub ticks: u32,
+    /// Ticks that were stored beyond the end, not billed.
+    pub over_ticks: u32,
+}
+
+/// A call as its facts tell it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CallView {
+    /// The call and who is in it.
+    #[serde(flatten)]
+    pub parties: Parties,
+    /// When it was asked for.
+    pub requested_at: Option<Timestamp>,
+    /// When the otomo took it.
+    pub accepted_at: Option<Timestamp>,
+    /// The media-worker that hosts it.
+    pub worker_id: Option<WorkerId>,
+    /// When it began.
+    pub connected_at: Option<Timestamp>,
+    /// Whose first packet it was.
+    pub detected_from: Option<Role>,
+    /// The latest minute.
+    pub last_tick: Option<LastTick>,
+    /// Whether the user's RTP was lost or came back; null if neither.
+    pub user_media: Option<MediaChange>,
+    /// The same of the otomo.
+    pub otomo_media: Option<MediaChange>,
+    /// How it ended.
+    pub end: Option<CallEnd>,
+    /// What is billed.
+    pub bill: Option<Bill>,
+    /// The call's trace: that of its first fact that was read.
+    pub traceparent: TraceParent,
+    /// Sequence of that fact.
+    #[serde(skip)]
+    first_sequence: u64,
+}
+
+impl CallView {
+    /// What one fact tells of its call.
+    pub fn new(fact: &Fact, sequence: u64, trace: TraceParent) -> Self {
+        let mut view = Self {
+            parties: fact.parties().clone(),
+            requested_at: None,
+            accepted_at: None,
+            worker_id: None,
+            connected_at: None,
+            detected_from: None,
+            last_tick: None,
+            user_media: None,
+            otomo_media: None,
+            end: None,
+            bill: None,
+            traceparent: trace,
+            first_sequence: sequence,
+        };
+        view.apply(fact, sequence, trace);
+        view
+    }
+
+    /// From stored facts of one call; none if there is not one that can be read. Facts of other calls are passed over.
+    pub fn of<'a>(facts: impl IntoIterator<Item = &'a Recorded>) -> Option<Self> {
+        let mut view: Option<Self> = None;
+        for recorded in facts {
+            if let Ok(fact) = &recorded.fact {
+                match &mut view {
+                    Some(view) => view.apply(fact, recorded.sequence, recorded.trace),
+                    None => view = Some(Self::new(fact, recorded.sequence, recorded.trace)),
+                }
+            }
+        }
+        view
+    }
+
+    /// Takes a fact of the call in; one of another call changes nothing.
+    pub fn apply(&mut self, fact: &Fact, sequence: u64, trace: TraceParent) {
+        if *fact.parties() != self.parties {
+            return;
+        }
+        if sequence < self.first_sequence {
+            (self.first_sequence, self.traceparent) = (sequence, trace);
+        }
+        match fact {
+            Fact::Requested(fact) => self.requested_at = Some(fact.requested_at),
+            Fact::Accepted(fact) => {
+                self.accepted_at = Some(fact.accepted_at);
+                self.worker_id = Some(fact.worker_id.clone());
+            }
+            Fact::RtpDetected(fact) => {
+                self.connected_at = Some(fact.connected_at);
+                self.detected_from = Some(fact.detected_from);
+            }
+            Fact::RtpLost(fact) => self.media(fact.party, true, fact.last_rtp_at, sequence),
+            Fact::RtpResumed(fact) => self.media(fact.party, false, fact.at, sequence),
+            Fact::Tick(fact) => {
+                let tick = LastTick {
+                    minute: fact.minute,
+                    at: fact.at,
+                };
+                self.last_tick = self.last_tick.max(Some(tick));
+            }
+            Fact::Ended(fact) => {
+                self.end = Some(CallEnd {
+                    ended_at: fact.ended_at,
+                    reason: fact.reason,
+                    by: Some(fact.by.clone()),
+                });
+            }
+            Fact::Settled(fact) => {
+                self.bill = Some(Bill {
+                    duration_ms: fact.duration_ms,
+                    billed_minutes: fact.billed_minutes,
+                    ticks: fact.ticks,
+                    over_ticks: fact.over_ticks,
+                });
+                self.end.get_or_insert(CallEnd {
+                    ended_at: fact.ended_at,
+                    reason: fact.reason,
+                    by: None,
+                });
+            }
+        }
+    }
+
+    fn media(&mut self, party: Role, lost: bool, at: Timestamp, sequence: u64) {
+        let known = match party {
+            Role::User => &mut self.user_media,
+            Role::Otomo => &mut self.otomo_media,
+        };
+        if known.is_none_or(|known| known.sequence <= sequence) {
+            *known = Some(MediaChange { lost, at, sequence });
+        }
+    }
+
+    /// How far it is. Billing has the last word: a call that is settled was over.
+    pub fn state(&self) -> CallState {
+        match (&self.bill, &self.end) {
+            (Some(_), _) => CallState::Settled,
+            (None, Some(_)) => CallState::Ended,
+            _ if self.connected_at.is_some() => CallState::Connected,
+            _ if self.accepted_at.is_some() => CallState::Accepted,
+            _ => CallState::Ringing,
+        }
+    }
+
+    /// Since when it is in this state, as far as that was written down.
+    pub fn since(&self) -> Option<Timestamp> {
+        match self.state() {
+            CallState::Ringing => self.requested_at,
+            CallState::Accepted => self.accepted_at,
+            CallState::Connected => self.connected_at,
+            CallState::Ended | CallState::Settled => self.end.as_ref().map(|end| end.ended_at),
+        }
+    }
+
+    /// Whether a party's RTP was lost or came back.
+    pub fn media_of(&self, party: Role) -> Option<MediaChange> {
+        match party {
+            Role::User => self.user_media,
+            Role::Otomo => self.otomo_media,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,317 @@
+//! One call told as a story: each stored fact with who said it and how long it took, and whether its minutes add up.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::views::call_view::{CallState, CallView};
+use crate::views::history::{Page, Recorded};
+use crate::wire::fact::Fact;
+use crate::wire::time::Timestamp;
+
+/// One stored fact.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// The last token of its subject.
+    pub fact: String,
+    /// When it happened; null if it cannot be read.
+    pub at: Option<Timestamp>,
+    /// When the server stored it.
+    pub stored_at: Timestamp,
+    /// From the one to the other, in milliseconds: the network, or an outage. Null where it cannot be said.
+    pub lag_ms: Option<u64>,
+    /// How long after the entry above it was stored, in milliseconds.
+    pub gap_ms: u64,
+    /// Who published it.
+    pub source: Option<String>,
+    /// What it says, without the call and its parties; null if it cannot be read.
+    pub payload: Value,
+    /// Why it cannot be read.
+    pub error: Option<String>,
+}
+
+/// Whether the minutes add up.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Minutes {
+    /// The length of a minute, in milliseconds, as the ticks tell it; null before the first one.
+    pub interval_ms: Option<u64>,
+    /// Ticks that should be stored by the call's end, or by now; null before the first one.
+    pub due: Option<u32>,
+    /// Ticks that are stored.
+    pub stored: u32,
+    /// Minutes below the last stored one that are not: never any.
+    pub missing: Vec<u32>,
+    /// Minutes that the user pays for; null until it is settled.
+    pub billed: Option<u32>,
+}
+
+/// One call from its first fact to its last.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Timeline {
+    /// Where it stands, or how it ended; null if nothing of it can be read.
+    pub call: Option<CallView>,
+    /// How far it is, in a word.
+    pub state: Option<CallState>,
+    /// Its facts in the order in which they were stored.
+    pub entries: Vec<Entry>,
+    /// There are more facts than were read.
+    pub truncated: bool,
+    /// Its minutes.
+    pub minutes: Minutes,
+}
+
+/// The most missing minutes that are listed.
+const MAX_MISSING: usize = 100;
+
+impl Timeline {
+    /// From what is stored of one call.
+    pub fn new(page: &Page, now: Timestamp) -> Self {
+        let facts = &page.facts;
+        let call = CallView::of(facts);
+        Self {
+            state: call.as_ref().map(CallView::state),
+            minutes: minutes(call.as_ref(), facts, now),
+            entries: entries(facts),
+            truncated: page.more,
+            call,
+        }
+    }
+}
+
+fn entries(facts: &[Recorded]) -> Vec<Entry> {
+    let mut above: Option<Timestamp> = None;
+    let entries = facts.iter().map(|recorded| {
+        let stored_at = recorded.stored_at;
+        let gap_ms = above
+            .replace(stored_at)
+            .map_or(0, |above| stored_at.millis_since(above));
+        let at = recorded.fact.as_ref().ok().map(Fact::occurred_at);
+        Entry {
+            sequence: recorded.sequence,
+            fact: recorded.subject.rsplit('.').next().unwrap_or_default().to_owned(),
+            at,
+            stored_at,
+            lag_ms: at.map(|at| stored_at.millis_since(at)),
+            gap_ms,
+            source: recorded.source.clone(),
+            payload: recorded.fact.as_ref().map_or(Value::Null, payload),
+            error: recorded.fact.as_ref().err().map(ToString::to_string),
+        }
+    });
+    entries.collect()
+}
+
+/// Who is in the call is said once for all of it.
+fn payload(fact: &Fact) -> Value {
+    let encoded = fact.encode().ok();
+    let mut value = encoded
+        .and_then(|encoded| serde_json::from_slice(&encoded).ok())
+        .unwrap_or(Value::Null);
+    if let Some(fields) = value.as_object_mut() {
+        for repeated in ["callId", "userId", "otomoId"] {
+            fields.remove(repeated);
+        }
+    }
+    value
+}
+
+fn minutes(call: Option<&CallView>, facts: &[Recorded], now: Timestamp) -> Minutes {
+    let ticks = facts.iter().filter_map(|recorded| match &recorded.fact {
+        Ok(Fact::Tick(tick)) => Some(tick),
+        _ => None,
+    });
+    let mut stored: Vec<u32> = ticks.clone().map(|tick| tick.minute).collect();
+    stored.sort_unstable();
+    stored.dedup();
+    let interval_ms = ticks.clone().next_back().and_then(|tick| {
+        let elapsed = tick.at.millis_since(tick.connected_at);
+        elapsed.checked_div(tick.minute.into()).filter(|interval| *interval > 0)
+    });
+    let connected_at = call.and_then(|call| call.connected_at);
+    let until = call.and_then(|call| call.end.as_ref()).map_or(now, |end| end.ended_at);
+    let due = interval_ms.zip(connected_at).map(|(interval, connected_at)| {
+        let due = until.millis_since(connected_at) / interval;
+        u32::try_from(due).unwrap_or(u32::MAX)
+    });
+    let last = stored.last().copied().unwrap_or(0);
+    let missing = (1..last).filter(|minute| stored.binary_search(minute).is_err());
+    Minutes {
+        interval_ms,
+        due,
+        missing: missing.take(MAX_MISSING).collect(),
+        stored: u32::try_from(stored.len()).unwrap_or(u32::MAX),
+        billed: call.and_then(|call| call.bill).map(|bill| bill.billed_minutes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EndReason;
+    use crate::wire::envelope::TraceParent;
+    use crate::wire::fact::{Ended, Method, Requested, RtpDetected, Settled, Tick};
+    use crate::wire::party::{Parties, Role};
+    use crate::wire::subject;
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millis(1_700_000_000_000 + millis).unwrap()
+    }
+
+    fn parties() -> Parties {
+        Parties {
+            call_id: "call_1".parse().unwrap(),
+            user_id: "u".parse().unwrap(),
+            otomo_id: "o".parse().unwrap(),
+        }
+    }
+
+    fn requested() -> Fact {
+        let parties = parties();
+        let requested_at = at(0);
+        Requested { parties, requested_at }.into()
+    }
+
+    fn rtp_detected() -> Fact {
+        RtpDetected {
+            parties: parties(),
+            connected_at: at(2_000),
+            method: Method::SfuRtpDetected,
+            detected_from: Role::User,
+            worker_id: "mw_1".parse().unwrap(),
+            producer_id: "p".to_owned(),
+            ssrc: 1,
+        }
+        .into()
+    }
+
+    fn tick(minute: u32) -> Fact {
+        Tick {
+            parties: parties(),
+            minute,
+            at: at(2_000 + i64::from(minute) * 60_000),
+            connected_at: at(2_000),
+        }
+        .into()
+    }
+
+    fn ended() -> Fact {
+        Ended {
+            parties: parties(),
+            ended_at: at(130_000),
+            reason: EndReason::Hangup,
+            by: "user".to_owned(),
+            connected_at: Some(at(2_000)),
+        }
+        .into()
+    }
+
+    fn settled() -> Fact {
+        Settled {
+            parties: parties(),
+            connected_at: Some(at(2_000)),
+            ended_at: at(130_000),
+            duration_ms: 128_000,
+            ticks: 2,
+            over_ticks: 0,
+            billed_minutes: 2,
+            reason: EndReason::Hangup,
+        }
+        .into()
+    }
+
+    /// Each stored `lag` after it happened.
+    fn page(facts: &[Fact], lag: u64) -> Page {
+        let recorded = (1..).zip(facts).map(|(sequence, fact)| Recorded {
+            subject: fact.subject(),
+            fact: Fact::decode(&fact.subject(), &fact.encode().unwrap()),
+            sequence,
+            stored_at: fact.occurred_at().plus_millis(lag),
+            source: Some("/test/1".to_owned()),
+            trace: TraceParent::generate(),
+        });
+        Page {
+            facts: recorded.collect(),
+            more: false,
+        }
+    }
+
+    #[test]
+    fn each_entry_says_when_how_late_and_how_long_after_the_one_above() {
+        let timeline = Timeline::new(&page(&[requested(), rtp_detected(), tick(1)], 3), at(70_000));
+        let times: Vec<_> = timeline
+            .entries
+            .iter()
+            .map(|entry| (entry.fact.as_str(), entry.at, entry.lag_ms, entry.gap_ms))
+            .collect();
+        let expected = [
+            ("requested", Some(at(0)), Some(3), 0),
+            ("rtp_detected", Some(at(2_000)), Some(3), 2_000),
+            ("tick", Some(at(62_000)), Some(3), 60_000),
+        ];
+        assert_eq!(times, expected);
+        assert_eq!(timeline.entries[2].payload["minute"], 1);
+        assert_eq!(timeline.entries[2].payload.get("callId"), None);
+    }
+
+    #[test]
+    fn minutes_are_due_by_now_and_at_the_end_no_more() {
+        let before = Timeline::new(&page(&[rtp_detected()], 0), at(70_000)).minutes;
+        assert_eq!(
+            (before.due, before.stored),
+            (None, 0),
+            "who knows how long a minute is here"
+        );
+        let live = Timeline::new(&page(&[rtp_detected(), tick(1)], 0), at(182_001)).minutes;
+        assert_eq!(
+            (live.interval_ms, live.due, live.stored, live.billed),
+            (Some(60_000), Some(3), 1, None)
+        );
+        let facts = [rtp_detected(), tick(1), tick(2), ended(), settled()];
+        let over = Timeline::new(&page(&facts, 0), at(999_000)).minutes;
+        assert_eq!((over.due, over.stored, over.billed), (Some(2), 2, Some(2)));
+    }
+
+    #[test]
+    fn a_hole_in_the_minutes_is_seen() {
+        let facts = [rtp_detected(), tick(2), tick(5)];
+        let minutes = Timeline::new(&page(&facts, 0), at(400_000)).minutes;
+        assert_eq!(minutes.missing, [1, 3, 4]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_shown_and_not_left_out() {
+        let mut page = page(&[requested()], 0);
+        let subject = subject::fact(&parties().call_id, crate::FactKind::Ended);
+        page.facts.push(Recorded {
+            fact: Fact::decode(&subject, b"{}"),
+            subject,
+            sequence: 2,
+            stored_at: at(10),
+            source: None,
+            trace: TraceParent::generate(),
+        });
+        let timeline = Timeline::new(&page, at(20));
+        assert_eq!(timeline.state, Some(CallState::Ringing));
+        let unreadable = &timeline.entries[1];
+        assert_eq!((unreadable.fact.as_str(), unreadable.at), ("ended", None));
+        assert!(
+            unreadable.error.as_ref().unwrap().contains("not a ended"),
+            "{unreadable:?}"
+        );
+        assert_eq!(
+            Timeline::new(
+                &Page {
+                    facts: vec![],
+                    more: false
+                },
+                at(0)
+            )
+            .call,
+            None
+        );
+    }
+}

@@ -1,0 +1,179 @@
+//! The envelope of a fact: CloudEvents attributes and W3C trace context as NATS headers.
+//!
+//! Sources: CloudEvents 1.0, NATS protocol binding, binary mode; W3C Trace Context, `traceparent`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use async_nats::HeaderMap;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::fact::Fact;
+
+/// Prefix of `ce-type`.
+const TYPE_PREFIX: &str = "callpulse.call";
+/// Header names.
+const CE_ID: &str = "ce-id";
+const CE_TYPE: &str = "ce-type";
+pub(crate) const CE_SOURCE: &str = "ce-source";
+const CE_TIME: &str = "ce-time";
+const CE_SPECVERSION: &str = "ce-specversion";
+/// Header that carries a [`TraceParent`], on facts and on commands.
+pub const TRACEPARENT: &str = "traceparent";
+
+/// Who publishes: the CloudEvents `source`, e.g. `/media-worker/mw_1`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source(String);
+
+impl Source {
+    /// `service` is the package's name, `instance` the process's identifier.
+    pub fn new(service: &str, instance: impl fmt::Display) -> Self {
+        Self(format!("/{service}/{instance}"))
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// One trace a call, from its request to its settlement: `00-<trace id>-<span id>-01`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct TraceParent {
+    trace_id: u128,
+    span_id: u64,
+}
+
+impl TraceParent {
+    /// The start of a trace.
+    pub fn generate() -> Self {
+        Self {
+            trace_id: rand::random::<u128>().max(1),
+            span_id: rand::random::<u64>().max(1),
+        }
+    }
+
+    /// What all steps of the trace have in common, as tracing tools spell it: 32 hexadecimal digits.
+    pub fn trace_id(self) -> String {
+        format!("{:032x}", self.trace_id)
+    }
+
+    /// A step within the same trace.
+    #[must_use]
+    pub fn child(self) -> Self {
+        Self {
+            trace_id: self.trace_id,
+            ..Self::generate()
+        }
+    }
+
+    /// From a message's headers; a new trace if there is none, or one that cannot be read, as the W3C text asks.
+    pub fn of(headers: Option<&HeaderMap>) -> Self {
+        headers
+            .and_then(|headers| headers.get(TRACEPARENT))
+            .and_then(|value| value.as_str().parse().ok())
+            .unwrap_or_else(Self::generate)
+    }
+}
+
+impl fmt::Display for TraceParent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "00-{:032x}-{:016x}-01", self.trace_id, self.span_id)
+    }
+}
+
+/// The text is no `traceparent`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a traceparent (W3C Trace Context, version 00)")]
+pub struct InvalidTraceParent;
+
+impl FromStr for TraceParent {
+    type Err = InvalidTraceParent;
+
+    fn from_str(text: &str) -> Result<Self, InvalidTraceParent> {
+        let mut parts = text.split('-');
+        let (Some(version), Some(trace), Some(span), Some(flags)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(InvalidTraceParent);
+        };
+        let lengths = (version.len(), trace.len(), span.len(), flags.len());
+        let lowercase_hex = |part: &str| part.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b));
+        // Later versions may append fields; version 255 is forbidden.
+        let appended = parts.next().is_some();
+        if lengths != (2, 32, 16, 2)
+            || ![version, trace, span, flags].into_iter().all(lowercase_hex)
+            || version == "ff"
+            || (version == "00" && appended)
+        {
+            return Err(InvalidTraceParent);
+        }
+        let trace_id = u128::from_str_radix(trace, 16).map_err(|_| InvalidTraceParent)?;
+        let span_id = u64::from_str_radix(span, 16).map_err(|_| InvalidTraceParent)?;
+        if trace_id == 0 || span_id == 0 {
+            Err(InvalidTraceParent)
+        } else {
+            Ok(Self { trace_id, span_id })
+        }
+    }
+}
+
+impl TryFrom<String> for TraceParent {
+    type Error = InvalidTraceParent;
+    fn try_from(text: String) -> Result<Self, InvalidTraceParent> {
+        text.parse()
+    }
+}
+
+impl From<TraceParent> for String {
+    fn from(trace: TraceParent) -> String {
+        trace.to_string()
+    }
+}
+
+/// The headers of a fact.
+pub fn headers(fact: &Fact, source: &Source, trace: TraceParent) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    headers.insert(CE_SPECVERSION, "1.0");
+    headers.insert(CE_ID, fact.event_id());
+    headers.insert(CE_TYPE, format!("{TYPE_PREFIX}.{}", fact.kind()));
+    headers.insert(CE_SOURCE, source.to_string());
+    headers.insert(CE_TIME, fact.occurred_at().to_string());
+    headers.insert(TRACEPARENT, trace.to_string());
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trace_survives_being_written() {
+        let trace = TraceParent::generate();
+        assert_eq!(trace.to_string().parse(), Ok(trace));
+        let child = trace.child();
+        assert_eq!(
+            (child.trace_id, child.span_id == trace.span_id),
+            (trace.trace_id, false)
+        );
+    }
+
+    #[test]
+    fn reads_the_example_of_the_specification_and_refuses_its_corruptions() {
+        let example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(example.parse::<TraceParent>().unwrap().to_string(), example);
+        for bad in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+        ] {
+            assert_eq!(bad.parse::<TraceParent>(), Err(InvalidTraceParent), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,111 @@
+//! Every subject there is. A subject literal anywhere else is a mistake.
+
+use crate::wire::fact::FactKind;
+use crate::wire::id::{CallId, WorkerId};
+use crate::wire::party::Party;
+
+/// All facts of all calls; what the stream `CALLS` listens to.
+pub const ALL_FACTS: &str = "call.*.*";
+/// Everything set aside because it could not be read; what the stream `PARKED` listens to.
+pub const ALL_PARKED: &str = "parked.>";
+/// Everybody's request to end a call; ws-edge nodes answer as one queue group.
+pub const ALL_TERMINATE: &str = "cmd.call.*.terminate";
+/// The question that every ws-edge answers for itself.
+pub const REPORT_EDGES: &str = "cmd.edges.report";
+
+/// `call.<callId>.<fact>`
+pub fn fact(call: &CallId, kind: FactKind) -> String {
+    format!("call.{call}.{kind}")
+}
+
+/// `call.<callId>.*`: every fact of one call.
+pub fn facts_of(call: &CallId) -> String {
+    format!("call.{call}.*")
+}
+
+/// `call.*.<fact>`: one kind of fact of every call.
+pub fn facts_of_kind(kind: FactKind) -> String {
+    format!("call.*.{kind}")
+}
+
+/// Takes `call.<callId>.<fact>` apart; `None` if it is no such subject.
+pub fn parse_fact(subject: &str) -> Option<(CallId, FactKind)> {
+    let mut tokens = subject.split('.');
+    let parsed = match (
+        tokens.next()?,
+        tokens.next()?.parse().ok()?,
+        tokens.next()?.parse().ok()?,
+    ) {
+        ("call", call, kind) => (call, kind),
+        _ => return None,
+    };
+    tokens.next().is_none().then_some(parsed)
+}
+
+/// `user.<userId>.<notice>` or `otomo.<otomoId>.<notice>`
+pub fn notice(to: &Party, notice: &str) -> String {
+    format!("{}.{}.{notice}", to.role(), to.id())
+}
+
+/// `user.<userId>.*` or `otomo.<otomoId>.*`: every notice to one party.
+pub fn notices_to(party: &Party) -> String {
+    notice(party, "*")
+}
+
+/// `media.<workerId>`: the group below which a worker's operations are.
+pub fn media_group(worker: &WorkerId) -> String {
+    format!("media.{worker}")
+}
+
+/// `media.<workerId>.<operation>`
+pub fn media(worker: &WorkerId, operation: &str) -> String {
+    format!("media.{worker}.{operation}")
+}
+
+/// `cmd.call.<callId>.terminate`
+pub fn terminate(call: &CallId) -> String {
+    format!("cmd.call.{call}.terminate")
+}
+
+/// Takes `cmd.call.<callId>.terminate` apart; `None` if it is no such subject.
+pub fn parse_terminate(subject: &str) -> Option<CallId> {
+    let call = subject.strip_prefix("cmd.call.")?.strip_suffix(".terminate")?;
+    call.parse().ok()
+}
+
+/// `parked.<consumer>.<original subject>`
+pub fn parked(consumer: &str, original: &str) -> String {
+    format!("parked.{consumer}.{original}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn facts_are_named_and_recognised() {
+        let call: CallId = "call_1".parse().unwrap();
+        assert_eq!(fact(&call, FactKind::RtpDetected), "call.call_1.rtp_detected");
+        assert_eq!(
+            parse_fact("call.call_1.rtp_detected"),
+            Some((call, FactKind::RtpDetected))
+        );
+        for other in [
+            "call.call_1",
+            "call.call_1.rtp_detected.x",
+            "call.c*.tick",
+            "call.c.unheard",
+            "user.c.tick",
+            "",
+        ] {
+            assert_eq!(parse_fact(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn terminate_is_named_and_recognised() {
+        let call: CallId = "c-1".parse().unwrap();
+        assert_eq!(parse_terminate(&terminate(&call)), Some(call));
+        assert_eq!(parse_terminate("cmd.call.a.b.terminate"), None);
+    }
+}

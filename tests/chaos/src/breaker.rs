@@ -1,0 +1,290 @@
+//! Breaks the stack by the schedule, mends it, and looks after it meanwhile: what ends without having been told to is a finding.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, bail};
+use contract::jetstream::storage;
+use tokio::time::{Instant, sleep_until};
+
+use super::board::Board;
+use super::client::Doors;
+use super::journal::{Fault, FaultId, Journal, Since};
+use super::schedule::{Harm, Kind, Part, Planned};
+use super::usage::Usage;
+use callpulse_tests::demo::screen::{Screen, Tone};
+use callpulse_tests::process::Service;
+use callpulse_tests::stack::Stack;
+
+/// How long media-workers drain: their calls go on for a third of it, the rest is for storing.
+pub const DRAIN: Duration = Duration::from_secs(18);
+/// How long an orderly stop may take: the services' own deadline, and some more.
+const STOP_WITHIN: Duration = DRAIN.saturating_add(Duration::from_secs(5));
+/// How often processes are looked after.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
+/// The target of the fault that leaves no nats-server.
+const ALL_NODES: &str = "all nats-servers";
+
+/// Owns the stack while it is broken.
+#[derive(Debug)]
+pub struct Breaker {
+    stack: Stack,
+    doors: Doors,
+    journal: Journal,
+    board: Board,
+    screen: Screen,
+    usage: Usage,
+    /// Processes that are down because we wanted it.
+    down: BTreeSet<String>,
+}
+
+/// A fault that is to be undone.
+#[derive(Debug)]
+struct Open {
+    planned: Planned,
+    /// The server that it really was, where the plan said "the leader".
+    index: usize,
+    id: FaultId,
+    mend_at: Instant,
+}
+
+impl Breaker {
+    /// Takes the stack over.
+    ///
+    /// # Errors
+    /// When an edge has no address.
+    pub fn new(stack: Stack, doors: Doors, journal: Journal, board: Board, screen: Screen) -> Result<Self> {
+        let mut breaker = Self {
+            stack,
+            doors,
+            journal,
+            board,
+            screen,
+            usage: Usage::new(),
+            down: BTreeSet::new(),
+        };
+        breaker.open_doors()?;
+        breaker.look_after()?;
+        Ok(breaker)
+    }
+
+    /// The stack, whole again.
+    #[must_use]
+    pub fn into_stack(self) -> Stack {
+        self.stack
+    }
+
+    /// Processor time so far.
+    #[must_use]
+    pub fn usage(&self) -> &Usage {
+        &self.usage
+    }
+
+    /// Strikes and mends by the schedule until `until`, and as much longer as mending took; then everything is mended.
+    ///
+    /// # Errors
+    /// When something cannot be broken or mended, which is a fault of the harness or of a service that does not start.
+    pub async fn run(&mut self, schedule: &[Planned], until: Duration) -> Result<()> {
+        let started = Instant::now();
+        // What a mending took longer than planned, as an election does: the pauses after it shall stay as long.
+        let mut delay = Duration::ZERO;
+        let mut ahead = schedule.iter().copied().peekable();
+        let mut open: Vec<Open> = Vec::new();
+        let mut next_look = started;
+        loop {
+            let next_mend = open.iter().map(|open| open.mend_at).min();
+            let next_strike = ahead.peek().map(|planned| started + planned.at + delay);
+            let over = started + until + delay;
+            let next = [next_mend, next_strike, Some(next_look), Some(over)];
+            let next = next.into_iter().flatten().min().unwrap_or(over);
+            sleep_until(next).await;
+            let now = Instant::now();
+            if now >= over {
+                for fault in open.drain(..) {
+                    self.mend(&fault).await?;
+                }
+                return Ok(());
+            }
+            if let Some(place) = open.iter().position(|open| open.mend_at <= now) {
+                let fault = open.swap_remove(place);
+                self.mend(&fault).await?;
+                delay += fault.mend_at.elapsed();
+            } else if next_strike.is_some_and(|at| at <= now) {
+                if let Some(planned) = ahead.next() {
+                    open.push(self.strike(planned).await?);
+                }
+            } else if next_look <= now {
+                self.look_after()?;
+                next_look = now + LOOK_INTERVAL;
+            }
+        }
+    }
+
+    /// Looks after everything until something is done.
+    ///
+    /// # Errors
+    /// What the work fails with.
+    pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return Ok(done),
+                () = sleep_until(Instant::now() + LOOK_INTERVAL) => self.look_after()?,
+            }
+        }
+    }
+
+    async fn strike(&mut self, planned: Planned) -> Result<Open> {
+        let Kind { part, harm } = planned.kind;
+        let index = match part {
+            Part::Leader => self.stack.nats.stream_leader(storage::CALLS).await?,
+            _ => planned.index,
+        };
+        let target = self.name(part, index)?;
+        let number = self.board.fault();
+        let seconds = planned.lasts.as_secs_f64();
+        self.screen.line(
+            Tone::Bad,
+            &format!("#{number} {}: {target}, for {seconds:.1} s", planned.kind),
+        );
+        if matches!(harm, Harm::Kill | Harm::Term) {
+            self.down.insert(target.clone());
+        }
+        let id = self.journal.struck(Fault {
+            what: planned.kind.to_string(),
+            target: target.clone(),
+            struck_at: SystemTime::now(),
+            mended_at: None,
+            total: part == Part::Nats,
+            since: match (part, harm) {
+                // Its calls go on until its deadline: only then is there anything to recover from.
+                (Part::Worker, Harm::Term) => Since::Mending,
+                (_, Harm::Kill | Harm::Term) => Since::Strike,
+                (_, Harm::Freeze | Harm::Cut | Harm::Stall) => Since::Mending,
+            },
+        });
+        match (part, harm) {
+            (Part::Nats, _) => self.stack.nats.kill()?,
+            (Part::Node | Part::Leader, Harm::Freeze) => self.stack.nats.freeze_node(index)?,
+            (Part::Node | Part::Leader, _) => self.stack.nats.kill_node(index)?,
+            (_, Harm::Kill) => drop(self.service(part, index)?.kill()?),
+            (_, Harm::Term) => self.service(part, index)?.child_mut().ask_to_end()?,
+            (_, Harm::Freeze) => self.service(part, index)?.freeze()?,
+            (_, Harm::Cut) => self.stack.links(&target)?.cut(),
+            (_, Harm::Stall) => self.stack.links(&target)?.stall(),
+        }
+        Ok(Open {
+            planned,
+            index,
+            id,
+            mend_at: Instant::now() + planned.lasts,
+        })
+    }
+
+    async fn mend(&mut self, open: &Open) -> Result<()> {
+        let (Kind { part, harm }, index) = (open.planned.kind, open.index);
+        let target = self.name(part, index)?;
+        match (part, harm) {
+            (Part::Nats, _) => {
+                self.stack.nats.restart().await?;
+                // Until they have elected who leads, there is nothing that the services could come back to.
+                if self.stack.nats.nodes() > 1 {
+                    self.stack.nats.stream_leader(storage::CALLS).await?;
+                }
+            }
+            (Part::Node | Part::Leader, Harm::Freeze) => self.stack.nats.thaw_node(index)?,
+            (Part::Node | Part::Leader, _) => self.stack.nats.restart_node(index).await?,
+            (_, Harm::Kill | Harm::Term) => {
+                if harm == Harm::Term {
+                    self.await_end(part, index).await?;
+                }
+                self.service(part, index)?.restart().await?;
+                self.open_doors()?;
+            }
+            (_, Harm::Freeze) => self.service(part, index)?.thaw()?,
+            (_, Harm::Cut | Harm::Stall) => self.stack.links(&target)?.mend(),
+        }
+        self.down.remove(&target);
+        self.journal.mended(open.id, SystemTime::now());
+        self.screen.line(Tone::Quiet, &format!("   {target} is back"));
+        Ok(())
+    }
+
+    /// An orderly stop, which must come about and be a success.
+    async fn await_end(&mut self, part: Part, index: usize) -> Result<()> {
+        let child = self.service(part, index)?.child_mut();
+        let name = child.name().to_owned();
+        let finding = match child.until_ended(STOP_WITHIN).await {
+            Ok(status) if status.success() => return Ok(()),
+            Ok(status) => format!("{name} stopped with {status} after SIGTERM"),
+            Err(error) => format!("{error:#}"),
+        };
+        self.board.finding(finding);
+        Ok(())
+    }
+
+    /// What has ended by itself is told, and started again.
+    fn look_after(&mut self) -> Result<()> {
+        let Self {
+            stack,
+            usage,
+            down,
+            board,
+            ..
+        } = self;
+        let services = stack
+            .edges
+            .iter_mut()
+            .chain(&mut stack.workers)
+            .chain(&mut stack.timers);
+        let all_nodes_down = down.contains(ALL_NODES);
+        for child in services.map(Service::child_mut).chain(stack.nats.children_mut()) {
+            usage.look(child.name(), child.pid());
+            let expected = down.contains(child.name()) || (all_nodes_down && child.name().starts_with("nats"));
+            if let (Some(status), false) = (child.ended()?, expected) {
+                let name = child.name().to_owned();
+                board.finding(format!(
+                    "{name} ended by itself ({status}): {}",
+                    last_line(&child.log_tail())
+                ));
+                down.insert(name); // told once
+            }
+        }
+        usage.look("callers", std::process::id());
+        Ok(())
+    }
+
+    fn open_doors(&self) -> Result<()> {
+        let doors = self
+            .stack
+            .edges
+            .iter()
+            .map(|edge| edge.address("ws"))
+            .collect::<Result<_>>()?;
+        self.doors.set(doors);
+        Ok(())
+    }
+
+    fn service(&mut self, part: Part, index: usize) -> Result<&mut Service> {
+        let services = match part {
+            Part::Edge => &mut self.stack.edges,
+            Part::Worker => &mut self.stack.workers,
+            Part::Timer => &mut self.stack.timers,
+            Part::Node | Part::Leader | Part::Nats => bail!("a nats-server is no service"),
+        };
+        services.get_mut(index).with_context(|| format!("no service {index}"))
+    }
+
+    fn name(&mut self, part: Part, index: usize) -> Result<String> {
+        match part {
+            Part::Nats => Ok(ALL_NODES.to_owned()),
+            Part::Node | Part::Leader => Ok(format!("nats-{index}")),
+            _ => Ok(self.service(part, index)?.child().name().to_owned()),
+        }
+    }
+}
+
+fn last_line(text: &str) -> &str {
+    text.lines().next_back().unwrap_or_default()
+}

@@ -1,0 +1,225 @@
+//! What the stream says of each call, read as a stranger to the services would: by what the contract's table promises.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result, ensure};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::moment::Moment;
+use super::stream::Stored;
+use crate::report::{Check, Report};
+
+const REASONS: [&str; 10] = [
+    "hangup",
+    "rejected",
+    "cancelled",
+    "no_answer",
+    "media_timeout",
+    "rtp_timeout",
+    "worker_lost",
+    "worker_shutdown",
+    "max_duration",
+    "terminated",
+];
+
+/// `call.<id>.accepted`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Accepted {
+    pub(super) accepted_at: Moment,
+    pub(super) worker_id: String,
+}
+
+/// `call.<id>.rtp_detected`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Detected {
+    pub(super) connected_at: Moment,
+    pub(super) method: String,
+    pub(super) detected_from: String,
+    pub(super) worker_id: String,
+    pub(super) producer_id: String,
+    pub(super) ssrc: u32,
+}
+
+/// `call.<id>.rtp_lost` and `call.<id>.rtp_resumed`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Media {
+    pub(super) party: String,
+    #[serde(alias = "lastRtpAt")]
+    pub(super) at: Moment,
+}
+
+/// `call.<id>.tick`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Tick {
+    pub(super) minute: u64,
+    pub(super) at: Moment,
+    pub(super) connected_at: Moment,
+}
+
+/// `call.<id>.ended`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Ended {
+    pub(super) ended_at: Moment,
+    pub(super) reason: String,
+    #[serde(deserialize_with = "present")]
+    pub(super) connected_at: Option<Moment>,
+}
+
+/// `call.<id>.settled`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Settled {
+    #[serde(deserialize_with = "present")]
+    pub(super) connected_at: Option<Moment>,
+    pub(super) ended_at: Moment,
+    pub(super) duration_ms: i64,
+    pub(super) ticks: u64,
+    #[serde(default)]
+    pub(super) over_ticks: u64,
+    pub(super) billed_minutes: u64,
+    pub(super) reason: String,
+}
+
+/// One stored fact.
+#[derive(Debug)]
+pub(super) struct Fact<T> {
+    pub(super) sequence: u64,
+    pub(super) stored_at: Moment,
+    pub(super) said: T,
+}
+
+/// All that is stored of a call, each kind in the order of the stream.
+#[derive(Debug, Default)]
+pub(super) struct Call {
+    pub(super) user_id: String,
+    pub(super) otomo_id: String,
+    pub(super) requested: Vec<Fact<()>>,
+    pub(super) accepted: Vec<Fact<Accepted>>,
+    pub(super) detected: Vec<Fact<Detected>>,
+    pub(super) lost: Vec<Fact<Media>>,
+    pub(super) resumed: Vec<Fact<Media>>,
+    pub(super) ticks: Vec<Fact<Tick>>,
+    pub(super) ended: Vec<Fact<Ended>>,
+    pub(super) settled: Vec<Fact<Settled>>,
+}
+
+/// Calls by ID.
+pub(super) type Calls = BTreeMap<String, Call>;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Parties {
+    call_id: String,
+    user_id: String,
+    otomo_id: String,
+}
+
+impl Call {
+    /// Both, each with its role.
+    pub(super) fn parties(&self) -> [(&'static str, &str); 2] {
+        [("user", &self.user_id), ("otomo", &self.otomo_id)]
+    }
+
+    fn enter(&mut self, stored: &Stored, call_id: &str, kind: &str) -> Result<()> {
+        let body: Value = serde_json::from_slice(&stored.payload).context("no JSON")?;
+        let parties: Parties = serde_json::from_value(body.clone())?;
+        ensure!(
+            parties.call_id == call_id,
+            "the payload speaks of call {}",
+            parties.call_id
+        );
+        if self.user_id.is_empty() {
+            (self.user_id, self.otomo_id) = (parties.user_id, parties.otomo_id);
+        } else {
+            let same = (&self.user_id, &self.otomo_id) == (&parties.user_id, &parties.otomo_id);
+            ensure!(same, "its parties are others than before");
+        }
+        match kind {
+            "requested" => {
+                #[derive(Deserialize)]
+                #[serde(rename_all = "camelCase")]
+                struct Requested {
+                    #[serde(rename = "requestedAt")]
+                    _at: Moment,
+                }
+                serde_json::from_value::<Requested>(body)?;
+                self.requested.push(stored.saying(()));
+            }
+            "accepted" => self.accepted.push(stored.read(body)?),
+            "rtp_detected" => self.detected.push(stored.read(body)?),
+            "rtp_lost" => self.lost.push(stored.read(body)?),
+            "rtp_resumed" => self.resumed.push(stored.read(body)?),
+            "tick" => self.ticks.push(stored.read(body)?),
+            "ended" => {
+                let fact: Fact<Ended> = stored.read(body)?;
+                known(&fact.said.reason)?;
+                self.ended.push(fact);
+            }
+            "settled" => {
+                let fact: Fact<Settled> = stored.read(body)?;
+                known(&fact.said.reason)?;
+                self.settled.push(fact);
+            }
+            _ => anyhow::bail!("no fact of that name"),
+        }
+        Ok(())
+    }
+}
+
+impl Stored {
+    fn saying<T>(&self, said: T) -> Fact<T> {
+        Fact {
+            sequence: self.sequence,
+            stored_at: self.stored_at,
+            said,
+        }
+    }
+
+    fn read<T: DeserializeOwned>(&self, body: Value) -> Result<Fact<T>> {
+        Ok(self.saying(serde_json::from_value(body)?))
+    }
+}
+
+/// Sorts the stream by calls. What cannot be read is found fault with, and so is a hole: nothing may leave that stream.
+pub(super) fn read(stream: &[Stored], report: &mut Report) -> Calls {
+    let mut calls = Calls::new();
+    let mut expected = 1;
+    for stored in stream {
+        if stored.sequence != expected {
+            let text = format!("expected sequence {expected}, found {}", stored.sequence);
+            report.find(Check::Hole, "", &[stored.sequence], text);
+        }
+        expected = stored.sequence + 1;
+        let tokens: Vec<&str> = stored.subject.split('.').collect();
+        let outcome = match *tokens.as_slice() {
+            ["call", call_id, kind] => calls
+                .entry(call_id.to_owned())
+                .or_default()
+                .enter(stored, call_id, kind)
+                .map_err(|error| (call_id, error)),
+            _ => Err(("", anyhow::anyhow!("no fact"))),
+        };
+        if let Err((call_id, error)) = outcome {
+            let text = format!("{}: {error:#}", stored.subject);
+            report.find(Check::Unreadable, call_id, &[stored.sequence], text);
+        }
+    }
+    calls
+}
+
+fn known(reason: &str) -> Result<()> {
+    ensure!(REASONS.contains(&reason), "no such reason: {reason}");
+    Ok(())
+}
+
+/// May be null, but must be there.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Moment>, D::Error> {
+    Option::deserialize(deserializer)
+}

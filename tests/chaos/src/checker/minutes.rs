@@ -1,0 +1,181 @@
+//! The minutes of one call: which were due, which are stored, and what the record makes of them.
+//!
+//! The arithmetic is the specification's (DESIGN section 6), done again: tick n is due at `connectedAt` + n × interval, one at
+//! `endedAt` itself still is, and by default a minute is paid once it is full.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use super::CLOCK_MS;
+use super::history::{Call, Detected, Ended, Fact, Settled};
+use super::moment::Moment;
+use crate::report::{Check, Report};
+
+/// Numbers of missing ticks that are named.
+const MOST_NAMED: usize = 8;
+
+/// Judges one call's minutes.
+pub(super) fn judge(id: &str, call: &Call, interval_ms: i64, report: &mut Report) {
+    report.ticks.stored += call.ticks.len() as u64;
+    let detected = call.detected.first();
+    each(
+        id,
+        call,
+        detected.map(|fact| fact.said.connected_at),
+        interval_ms,
+        report,
+    );
+    let minutes = by_number(id, call, report);
+    let Some(ended) = call.ended.first() else {
+        // Its end is missed already; what is stored must have no hole all the same.
+        let last = minutes.last_key_value().map_or(0, |(minute, _)| *minute);
+        missing(id, last, &minutes, report);
+        return;
+    };
+    let duration_ms = duration_ms(detected, ended);
+    let due = full_minutes(duration_ms, interval_ms);
+    report.ticks.due += due;
+    missing(id, due, &minutes, report);
+    let beyond = minutes.range(due + 1..).count() as u64;
+    if let Some(settled) = call.settled.first() {
+        let expected = Expected {
+            connected_at: known_beginning(detected, ended, settled),
+            duration_ms,
+            due,
+            beyond,
+        };
+        settlement(id, ended, settled, &expected, report);
+    }
+    let announced = call.settled.first().map_or(0, |settled| settled.said.over_ticks);
+    report.ticks.beyond_announced += beyond.min(announced);
+    if beyond > announced {
+        report.ticks.beyond_unannounced += beyond - announced;
+        let sequences: Vec<u64> = minutes.range(due + 1..).map(|(_, sequence)| *sequence).collect();
+        let text = format!("{beyond} ticks beyond the end, the record says {announced}");
+        report.find(Check::BeyondEnd, id, &sequences, text);
+    }
+}
+
+/// Whole ones from the one moment to the other, 0 if it never began or began after its end.
+fn duration_ms(detected: Option<&Fact<Detected>>, ended: &Fact<Ended>) -> i64 {
+    detected.map_or(0, |detected| {
+        ended.said.ended_at.ms_since(detected.said.connected_at).max(0)
+    })
+}
+
+fn full_minutes(duration_ms: i64, interval_ms: i64) -> u64 {
+    u64::try_from(duration_ms / interval_ms.max(1)).unwrap_or(0)
+}
+
+/// What the record must say. It cannot know a beginning that was stored only after it; that is harmless only where there is
+/// nothing to bill, as where a lost worker comes back and tells of a packet after its last sign of life.
+fn known_beginning(detected: Option<&Fact<Detected>>, ended: &Fact<Ended>, settled: &Fact<Settled>) -> Option<Moment> {
+    let too_late =
+        |fact: &&Fact<Detected>| fact.sequence > settled.sequence && fact.said.connected_at > ended.said.ended_at;
+    detected
+        .filter(|fact| !too_late(fact))
+        .map(|fact| fact.said.connected_at)
+}
+
+fn each(id: &str, call: &Call, connected_at: Option<Moment>, interval_ms: i64, report: &mut Report) {
+    let mut before = 0;
+    for fact in &call.ticks {
+        let (tick, at) = (&fact.said, [fact.sequence]);
+        let minute = i64::try_from(tick.minute).unwrap_or(i64::MAX);
+        if connected_at != Some(tick.connected_at) {
+            report.ticks.wrong += 1;
+            let text = format!(
+                "tick {minute} counts from {}, the call from {}",
+                tick.connected_at,
+                or_never(connected_at)
+            );
+            report.find(Check::TickBeginning, id, &at, text);
+        }
+        let due = tick.connected_at.plus_ms(minute.saturating_mul(interval_ms));
+        if minute < 1 || tick.at != due {
+            report.ticks.wrong += 1;
+            let text = format!("tick {minute} is of {}, was due {due}", tick.at);
+            report.find(Check::TickTime, id, &at, text);
+        }
+        if fact.stored_at < due.plus_ms(-CLOCK_MS) {
+            report.ticks.early += 1;
+            let text = format!("tick {minute} stored {}, due {due}", fact.stored_at);
+            report.find(Check::TickEarly, id, &at, text);
+        }
+        if tick.minute < before {
+            report.ticks.out_of_order += 1;
+            report.find(Check::TickOrder, id, &at, format!("tick {minute} after tick {before}"));
+        }
+        before = tick.minute;
+    }
+}
+
+/// Each minute with the sequence that it was first stored under; there must be no second one.
+fn by_number(id: &str, call: &Call, report: &mut Report) -> BTreeMap<u64, u64> {
+    let mut minutes = BTreeMap::new();
+    for fact in &call.ticks {
+        let first = *minutes.entry(fact.said.minute).or_insert(fact.sequence);
+        if first != fact.sequence {
+            report.ticks.doubled += 1;
+            let text = format!("tick {} twice", fact.said.minute);
+            report.find(Check::TickDoubled, id, &[first, fact.sequence], text);
+        }
+    }
+    minutes
+}
+
+fn missing(id: &str, due: u64, minutes: &BTreeMap<u64, u64>, report: &mut Report) {
+    let stored = if due == 0 {
+        0
+    } else {
+        minutes.range(1..=due).count() as u64
+    };
+    let missing = due.saturating_sub(stored);
+    if missing == 0 {
+        return;
+    }
+    report.ticks.missing += missing;
+    let named: Vec<u64> = (1..=due)
+        .filter(|minute| !minutes.contains_key(minute))
+        .take(MOST_NAMED)
+        .collect();
+    let sequences: Vec<u64> = minutes.values().copied().collect();
+    let text = format!("{missing} of {due} ticks are missing: {named:?}");
+    report.find(Check::TickMissing, id, &sequences, text);
+}
+
+struct Expected {
+    connected_at: Option<Moment>,
+    duration_ms: i64,
+    due: u64,
+    beyond: u64,
+}
+
+fn settlement(id: &str, ended: &Fact<Ended>, settled: &Fact<Settled>, expected: &Expected, report: &mut Report) {
+    let (ended, said) = (&ended.said, &settled.said);
+    let mut compare = |field: &str, says: &dyn Display, should: &dyn Display| {
+        let (says, should) = (says.to_string(), should.to_string());
+        if says != should {
+            let text = format!("settled with {field} {says}, the facts say {should}");
+            report.find(Check::Settlement, id, &[settled.sequence], text);
+        }
+    };
+    compare(
+        "connectedAt",
+        &or_never(said.connected_at),
+        &or_never(expected.connected_at),
+    );
+    compare("endedAt", &said.ended_at, &ended.ended_at);
+    compare("durationMs", &said.duration_ms, &expected.duration_ms);
+    compare("ticks", &said.ticks, &expected.due);
+    compare("billedMinutes", &said.billed_minutes, &expected.due);
+    compare("reason", &said.reason, &ended.reason);
+    // More stored than said is told as ticks beyond the end.
+    if said.over_ticks > expected.beyond {
+        compare("overTicks", &said.over_ticks, &expected.beyond);
+    }
+}
+
+fn or_never(moment: Option<Moment>) -> String {
+    moment.map_or_else(|| "never".to_owned(), |moment| moment.to_string())
+}

@@ -1,0 +1,193 @@
+//! Which facts a call may have, how many of each, in which order, and on what evidence.
+//!
+//! A worker that was cut off is given up by others, and stores what it had seen when it is back: after `ended`, late facts of
+//! the media are right if they happened before the end, or if the call was given up as `worker_lost`.
+
+use std::collections::HashMap;
+
+use super::CLOCK_MS;
+use super::history::{Call, Detected, Fact};
+use super::moment::Moment;
+use crate::journal::Sent;
+use crate::report::{Check, Report};
+
+/// When each stream of packets first left its sender: by party and SSRC.
+pub(super) type FirstPackets<'a> = HashMap<(&'a str, u32), Moment>;
+
+/// Streams may be told more than once, the earliest counts.
+pub(super) fn first_packets(sent: &[Sent]) -> FirstPackets<'_> {
+    let mut first = FirstPackets::new();
+    for sent in sent {
+        let at = Moment::from(sent.first_rtp_at);
+        let known = first.entry((&sent.party, sent.ssrc)).or_insert(at);
+        *known = at.min(*known);
+    }
+    first
+}
+
+/// Judges one call, but for its minutes.
+pub(super) fn judge(id: &str, call: &Call, packets: &FirstPackets<'_>, report: &mut Report) {
+    counts(id, call, report);
+    beginning(id, call, report);
+    if let Some(detected) = call.detected.first() {
+        connection(id, call, detected, packets, report);
+    }
+    end(id, call, report);
+}
+
+fn counts(id: &str, call: &Call, report: &mut Report) {
+    let once = [
+        ("requested", sequences(&call.requested)),
+        ("accepted", sequences(&call.accepted)),
+        ("rtp_detected", sequences(&call.detected)),
+        ("ended", sequences(&call.ended)),
+        ("settled", sequences(&call.settled)),
+    ];
+    for (name, sequences) in &once {
+        if sequences.len() > 1 {
+            report.find(
+                Check::Repeated,
+                id,
+                sequences,
+                format!("{} times {name}", sequences.len()),
+            );
+        }
+    }
+    let first = sequences(&call.requested);
+    match (
+        call.requested.is_empty(),
+        call.ended.is_empty(),
+        call.settled.is_empty(),
+    ) {
+        (true, _, _) => report.find(Check::NotRequested, id, &call.sequences(), "was never requested"),
+        (false, true, _) => report.find(Check::NotEnded, id, &first, "has no end"),
+        // Also a call that never began: its record has zeros.
+        (false, false, true) => report.find(
+            Check::NotSettled,
+            id,
+            &sequences(&call.ended),
+            "ended, and is not settled",
+        ),
+        (false, false, false) => {}
+    }
+}
+
+fn beginning(id: &str, call: &Call, report: &mut Report) {
+    let all = call.sequences();
+    if let (Some(requested), Some(first)) = (call.requested.first(), all.first())
+        && *first < requested.sequence
+    {
+        let text = "something was stored before the request";
+        report.find(Check::Order, id, &[*first, requested.sequence], text);
+    }
+    if let (Some(accepted), Some(ended)) = (call.accepted.first(), call.ended.first())
+        && accepted.sequence > ended.sequence
+    {
+        let text = "accepted after its end";
+        report.find(Check::Order, id, &[ended.sequence, accepted.sequence], text);
+    }
+}
+
+/// "Connected" must have been seen: by the worker that hosts the call, of a packet that a party of this call did send.
+fn connection(id: &str, call: &Call, fact: &Fact<Detected>, packets: &FirstPackets<'_>, report: &mut Report) {
+    let detected = &fact.said;
+    let mut wrong = |check, text: String| report.find(check, id, &[fact.sequence], text);
+    match call.accepted.first() {
+        None => wrong(Check::Order, "connected, and never accepted".to_owned()),
+        Some(accepted) if accepted.sequence > fact.sequence => {
+            wrong(Check::Order, "connected before it was accepted".to_owned());
+        }
+        Some(accepted) if accepted.said.worker_id != detected.worker_id => {
+            let (host, seen_by) = (&accepted.said.worker_id, &detected.worker_id);
+            wrong(Check::Evidence, format!("hosted by {host}, connected by {seen_by}"));
+        }
+        Some(_) => {}
+    }
+    if detected.method != "sfu_rtp_detected" || detected.producer_id.is_empty() || detected.worker_id.is_empty() {
+        wrong(Check::Evidence, format!("no evidence: {detected:?}"));
+    }
+    let parties = call.parties();
+    let speaker = parties.iter().find(|(role, _)| *role == detected.detected_from);
+    let left = speaker.and_then(|(_, party)| packets.get(&(*party, detected.ssrc)));
+    match left {
+        None => {
+            let text = format!("the {} never sent SSRC {}", detected.detected_from, detected.ssrc);
+            wrong(Check::Evidence, text);
+        }
+        Some(left) if detected.connected_at < left.plus_ms(-CLOCK_MS) => {
+            let text = format!("connectedAt {}, the first packet left {left}", detected.connected_at);
+            wrong(Check::Evidence, text);
+        }
+        Some(_) => {}
+    }
+}
+
+fn end(id: &str, call: &Call, report: &mut Report) {
+    let Some(fact) = call.ended.first() else { return };
+    let (ended, at) = (&fact.said, fact.sequence);
+    let lost = ended.reason == "worker_lost";
+    match (call.detected.first(), ended.connected_at) {
+        (Some(detected), _) if detected.sequence > at && detected.said.connected_at > ended.ended_at && !lost => {
+            let text = format!("connected after its end by {}", ended.reason);
+            report.find(Check::Order, id, &[at, detected.sequence], text);
+        }
+        (Some(detected), None) if detected.sequence < at => {
+            let text = "ended as if it had not been connected";
+            report.find(Check::Beginning, id, &[detected.sequence, at], text);
+        }
+        (Some(detected), Some(known)) if known != detected.said.connected_at => {
+            let text = format!("connectedAt {known} at the end, {} before", detected.said.connected_at);
+            report.find(Check::Beginning, id, &[detected.sequence, at], text);
+        }
+        (None, Some(known)) => {
+            let text = format!("its end tells of a beginning at {known} that is not stored");
+            report.find(Check::Beginning, id, &[at], text);
+        }
+        _ => {}
+    }
+    if let Some(known) = ended.connected_at
+        && known > ended.ended_at
+    {
+        let text = format!("ended at {} before it began at {known}", ended.ended_at);
+        report.find(Check::Order, id, &[at], text);
+    }
+    for media in call.lost.iter().chain(&call.resumed) {
+        if media.sequence > at && media.said.at > ended.ended_at && !lost {
+            let text = format!("RTP lost or back at {}, ended at {}", media.said.at, ended.ended_at);
+            report.find(Check::Order, id, &[at, media.sequence], text);
+        }
+    }
+    if let Some(settled) = call.settled.first() {
+        if settled.sequence < at {
+            report.find(Check::Order, id, &[settled.sequence, at], "settled before its end");
+        }
+        let late = call.ticks.iter().filter(|tick| tick.sequence > settled.sequence);
+        for tick in late {
+            let text = format!("tick {} after the settlement", tick.said.minute);
+            report.find(Check::Order, id, &[settled.sequence, tick.sequence], text);
+        }
+    }
+}
+
+fn sequences<T>(facts: &[Fact<T>]) -> Vec<u64> {
+    facts.iter().map(|fact| fact.sequence).collect()
+}
+
+impl Call {
+    /// Of all its facts, in order.
+    pub(super) fn sequences(&self) -> Vec<u64> {
+        let mut all = [
+            sequences(&self.requested),
+            sequences(&self.accepted),
+            sequences(&self.detected),
+            sequences(&self.lost),
+            sequences(&self.resumed),
+            sequences(&self.ticks),
+            sequences(&self.ended),
+            sequences(&self.settled),
+        ]
+        .concat();
+        all.sort_unstable();
+        all
+    }
+}

@@ -1,0 +1,112 @@
+//! All that a run left behind, one JSON object a line, for whoever looks into what was found.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result};
+use async_nats::jetstream::{
+    self,
+    consumer::{AckPolicy, pull},
+};
+use chrono::{DateTime, Utc};
+use contract::jetstream::storage;
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use super::journal::Journal;
+
+/// Facts fetched at once.
+const BATCH: usize = 1_000;
+/// How long the server may keep quiet about facts that it has.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// Writes the stored facts and the journal below `folder`.
+///
+/// # Errors
+/// When the stream cannot be read or the files not written.
+pub async fn keep(client: &async_nats::Client, journal: &Journal, folder: &Path) -> Result<()> {
+    let mut facts = writer(folder, "facts.jsonl")?;
+    let stream = jetstream::new(client.clone()).get_stream(storage::CALLS).await?;
+    let config = pull::Config {
+        ack_policy: AckPolicy::None,
+        memory_storage: true,
+        inactive_threshold: QUIET,
+        ..Default::default()
+    };
+    let consumer = stream.create_consumer(config).await?;
+    let mut left = consumer.cached_info().num_pending;
+    while left > 0 {
+        let mut batch = consumer.fetch().max_messages(BATCH).expires(QUIET).messages().await?;
+        let before = left;
+        while let Some(message) = batch.next().await {
+            let message = message.map_err(anyhow::Error::from_boxed)?;
+            let info = message.info().map_err(anyhow::Error::from_boxed)?;
+            left = info.pending;
+            let payload: Value = serde_json::from_slice(&message.payload).unwrap_or(Value::Null);
+            let line = json!({
+                "sequence": info.stream_sequence, "stored": text(info.published), "subject": message.subject.as_str(), "payload": payload,
+            });
+            writeln!(facts, "{line}")?;
+        }
+        anyhow::ensure!(left < before, "{left} facts were not given");
+    }
+    facts.flush()?;
+    keep_journal(journal, folder)
+}
+
+fn keep_journal(journal: &Journal, folder: &Path) -> Result<()> {
+    let mut file = writer(folder, "journal.jsonl")?;
+    let mut lines: Vec<(SystemTime, Value)> = Vec::new();
+    let at = |time: SystemTime| text(time.into());
+    journal.read(|entries| {
+        lines.extend(
+            entries
+                .told
+                .iter()
+                .map(|told| (told.at, json!({ "told": told.party, "message": told.message }))),
+        );
+        lines.extend(entries.attempts.iter().map(|attempt| {
+            let (began, failed) = (at(attempt.began), &attempt.failed);
+            (
+                attempt.at,
+                json!({ "attempt": attempt.step, "party": attempt.party, "began": began, "failed": failed }),
+            )
+        }));
+        lines.extend(entries.faults.iter().map(|fault| {
+            let mended = fault.mended_at.map(at);
+            (
+                fault.struck_at,
+                json!({ "fault": fault.what, "target": fault.target, "mended": mended }),
+            )
+        }));
+        let starved = entries.starved.iter();
+        lines.extend(starved.map(|(from, until)| (*from, json!({ "starved": at(*until) }))));
+        lines.extend(entries.outages.iter().enumerate().map(|(place, outage)| {
+            let (until, chosen) = (outage.until.map(at), entries.chosen.contains(&place));
+            (
+                outage.from,
+                json!({ "outage": outage.party, "until": until, "chosen": chosen }),
+            )
+        }));
+    });
+    lines.sort_by_key(|(at, _)| *at);
+    for (time, mut line) in lines {
+        if let Some(line) = line.as_object_mut() {
+            line.insert("at".to_owned(), at(time).into());
+        }
+        writeln!(file, "{line}")?;
+    }
+    Ok(file.flush()?)
+}
+
+fn writer(folder: &Path, name: &str) -> Result<BufWriter<File>> {
+    let path = folder.join(name);
+    let file = File::create(&path).with_context(|| format!("writing {}", path.display()))?;
+    Ok(BufWriter::new(file))
+}
+
+fn text(time: DateTime<Utc>) -> String {
+    time.format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
+}

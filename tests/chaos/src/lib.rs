@@ -1,0 +1,291 @@
+//! `make chaos`: many calls on the real stack while its parts are killed, frozen and cut off, and a judge of what came of them.
+//!
+//! [`options`] is what can be chosen. [`dice`] throw, from the seed, the [`plan`] of each call and the [`schedule`] of faults.
+//! A [`slot`] is a pair of [`client`]s, each with a [`view`] of its own, that calls by its plans; [`load`] is all of them, on
+//! one [`board`]. The [`breaker`] strikes and mends. Everybody writes the [`journal`]; the [`checker`] reads it, and the stream,
+//! and gives its [`report`], with the [`recovery`] of each fault. [`logs`] are searched for what no service should say;
+//! the [`evidence`] of a run that is not clean is kept. [`starvation`] of the machine is no doing of the services'.
+
+pub mod checker;
+pub mod journal;
+pub mod recovery;
+pub mod report;
+
+pub mod dice;
+pub mod plan;
+pub mod schedule;
+
+pub mod board;
+pub mod client;
+pub mod load;
+pub mod slot;
+pub mod sustained;
+pub mod view;
+
+pub mod breaker;
+pub mod evidence;
+pub mod ground;
+pub mod logs;
+pub mod options;
+pub mod starvation;
+pub mod usage;
+
+use std::fmt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use anyhow::{Context, Result, ensure};
+use async_nats::jetstream;
+use contract::FactKind;
+use contract::jetstream::storage;
+use contract::wire::subject;
+use futures::TryStreamExt;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use board::Board;
+use breaker::{Breaker, DRAIN};
+use callpulse_tests::demo::screen::{Screen, Tone};
+use callpulse_tests::eventually::eventually;
+use callpulse_tests::interrupt::interrupted;
+use callpulse_tests::process;
+use callpulse_tests::stack::{Stack, StackBuilder};
+use client::Doors;
+use journal::Journal;
+use load::Load;
+use options::Options;
+use recovery::Recovery;
+use report::Report;
+use slot::{MEDIA_TIMEOUT, RING_TIMEOUT, RTP_LOST_AFTER, RTP_TIMEOUT};
+use sustained::Sustained;
+
+/// How long the last calls may take to end. A slot that waits longer is stuck.
+const HUNG_UP_WITHIN: Duration = Duration::from_secs(120);
+/// How long the last settlements may take, once all is whole.
+const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// What the checker needs to see after that, and a bit: nothing broken, everybody connected.
+const CALM: Duration = Duration::from_millis(checker::CALM_MS as u64 + 1_000);
+/// As shells report an end by Ctrl-C.
+const INTERRUPTED: u8 = 130;
+
+/// What a run came to.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The checker's.
+    pub report: Report,
+    /// The harness's own: stuck slots, processes that ended by themselves, errors in logs.
+    pub findings: Vec<String>,
+    /// Calls requested, and calls that both parties saw connected.
+    pub calls: (u64, u64),
+    sustained: Sustained,
+    usage: String,
+    faults: usize,
+}
+
+/// Runs as the command line says: 0 if all runs are clean, 1 if not, 130 if interrupted.
+pub async fn main(options: Options) -> ExitCode {
+    let (screen, folder) = (Screen::new(), process::run_folder("chaos"));
+    let clean = tokio::select! {
+        clean = run_all(&options, screen, &folder) => clean,
+        interrupted = interrupted() => {
+            let _ = interrupted;
+            screen.line(Tone::Bad, "interrupted; everything is stopped");
+            return ExitCode::from(INTERRUPTED);
+        }
+    };
+    match clean {
+        Ok(true) => {
+            if !options.keep {
+                let _ = std::fs::remove_dir_all(&folder);
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            let left = format!("{error:#}; logs and stores are in {}", folder.display());
+            screen.line(Tone::Bad, &left);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// One run after another, and whether they are clean.
+async fn run_all(options: &Options, screen: Screen, folder: &Path) -> Result<bool> {
+    let first = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
+    let (mut clean, mut recoveries) = (true, Vec::new());
+    for number in 0..options.runs {
+        let seed = first.wrapping_add(u64::from(number));
+        let folder = folder.join(format!("seed-{seed}"));
+        let outcome = run(options, seed, screen, &folder).await?;
+        screen.heading("Report");
+        screen.plain(Tone::Narrator, &outcome.to_string());
+        if outcome.is_clean() && !options.keep {
+            let _ = std::fs::remove_dir_all(&folder);
+        } else {
+            screen.line(Tone::Quiet, &format!("logs and stores are in {}", folder.display()));
+        }
+        clean &= outcome.is_at_most_slow();
+        recoveries.push(outcome.report.recovery);
+    }
+    let recovery = Recovery::of_runs(recoveries);
+    let complaints = recovery.complaints();
+    clean &= complaints.is_empty();
+    if options.runs > 1 {
+        screen.heading(&format!("All {} runs", options.runs));
+        screen.plain(Tone::Narrator, recovery.to_string().trim_end());
+        for complaint in complaints {
+            screen.line(Tone::Bad, &complaint);
+        }
+        let verdict = if clean {
+            "the runs are clean"
+        } else {
+            "the runs are NOT clean"
+        };
+        screen.plain(Tone::Narrator, verdict);
+    }
+    Ok(clean)
+}
+
+/// One run of `seed`, with its logs and stores below `folder`.
+///
+/// # Errors
+/// When the run itself did not come about. What it found is in the outcome.
+pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) -> Result<Outcome> {
+    let schedule = options.terms().schedule(seed);
+    screen.heading(&format!(
+        "Seed {seed}: {} calls at once for {} s, {} faults",
+        options.calls,
+        options.duration,
+        schedule.len()
+    ));
+    let stack = start(options, folder).await.context("starting the stack")?;
+    let client = async_nats::connect(stack.nats.urls())
+        .await
+        .context("connecting to NATS")?;
+    let (doors, journal, board) = (Doors::default(), Journal::default(), Board::new(options.slots()));
+    let mut breaker = Breaker::new(stack, doors.clone(), journal.clone(), board.clone(), screen)?;
+    let mut watching = JoinSet::new();
+    watching.spawn(starvation::watch(journal.clone()));
+    let mut load = Load::start(options, seed, &doors, &journal, &board);
+    let (started, mut sustained) = (Instant::now(), Sustained::new(options.calls));
+    tokio::select! {
+        broken = breaker.run(&schedule, options.duration()) => broken.context("breaking and mending")?,
+        () = load::follow(screen, &board, &client, started, options.full_after(), &mut sustained) => {}
+    }
+    screen.heading("Hanging up");
+    let usage = breaker.usage().to_string();
+    let left = breaker.beside(load.finish(HUNG_UP_WITHIN)).await?;
+    if left > 0 {
+        board.finding(format!(
+            "stuck: {left} of {} slots have not ended within {HUNG_UP_WITHIN:?}",
+            load.pairs()
+        ));
+    }
+    let mut stack = breaker.into_stack();
+    for unwell in [stack.ready().await, stack.nats.settled().await, settled(&client).await] {
+        if let Err(error) = unwell {
+            board.finding(format!("{error:#}"));
+        }
+    }
+    sleep(CALM).await;
+    journal.over(SystemTime::now());
+    drop((load, watching));
+    screen.heading("Checking");
+    let report = checker::check(client.clone(), &journal, options.interval())
+        .await
+        .context("checking")?;
+    if !report.is_clean() || !board.found().0.is_empty() {
+        evidence::keep(&client, &journal, folder)
+            .await
+            .context("keeping the evidence")?;
+    }
+    if let Err(error) = stack.stop().await {
+        board.finding(format!("{error:#}"));
+    }
+    let (mut findings, more) = board.found();
+    findings.extend((more > 0).then(|| format!("and {more} more")));
+    findings.extend(logs::complaints(folder)?);
+    Ok(Outcome {
+        report,
+        findings,
+        calls: board.calls(),
+        sustained,
+        usage,
+        faults: board.faults() as usize,
+    })
+}
+
+async fn start(options: &Options, folder: &Path) -> Result<Stack> {
+    let mut builder = StackBuilder::default()
+        .workers(options.workers)
+        .edges(options.edges)
+        .timers(options.timers)
+        .proxied()
+        .folder(folder)
+        .set("billing-timer", "tick_interval_ms", options.interval_ms)
+        .set("ws-edge", "ring_timeout_ms", RING_TIMEOUT.as_millis())
+        .set("media-worker", "media_timeout_ms", MEDIA_TIMEOUT.as_millis())
+        .set("media-worker", "rtp_lost_after_ms", RTP_LOST_AFTER.as_millis())
+        .set("media-worker", "rtp_timeout_ms", RTP_TIMEOUT.as_millis())
+        .set("media-worker", "drain_timeout_ms", DRAIN.as_millis());
+    if !options.single {
+        builder = builder.cluster();
+    }
+    builder.start().await
+}
+
+/// Every call that was requested is settled.
+async fn settled(client: &async_nats::Client) -> Result<()> {
+    let jetstream = jetstream::new(client.clone());
+    let calls_with = async |kind: FactKind| -> Result<usize> {
+        let stream = jetstream.get_stream(storage::CALLS).await?;
+        let subjects = stream.info_with_subjects(subject::facts_of_kind(kind)).await?;
+        Ok(subjects.try_collect::<Vec<_>>().await?.len())
+    };
+    eventually("the settlement of all calls", SETTLED_WITHIN, async || {
+        let (requested, settled) = (
+            calls_with(FactKind::Requested).await?,
+            calls_with(FactKind::Settled).await?,
+        );
+        ensure!(requested == settled, "{settled} of {requested} calls are settled");
+        Ok(())
+    })
+    .await
+}
+
+impl Outcome {
+    /// Nothing was found fault with, by the checker or by the harness.
+    #[must_use]
+    pub fn is_clean(&self) -> bool {
+        self.report.is_clean() && self.findings.is_empty()
+    }
+
+    /// The same, but for how long recovery took.
+    #[must_use]
+    pub fn is_at_most_slow(&self) -> bool {
+        self.report.is_at_most_slow() && self.findings.is_empty()
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (requested, connected) = self.calls;
+        writeln!(f, "{}", self.report)?;
+        writeln!(
+            f,
+            "calls made     {requested} requested, {connected} connected as both parties saw it; {} faults",
+            self.faults
+        )?;
+        writeln!(f, "connected      {}", self.sustained)?;
+        writeln!(f, "processor      {}", self.usage)?;
+        for finding in &self.findings {
+            writeln!(f, "✗ {finding}")?;
+        }
+        f.write_str(match (self.is_clean(), self.is_at_most_slow()) {
+            (true, _) => "the run is clean",
+            (_, true) => "the run is clean but for how long recovery took",
+            _ => "the run is NOT clean",
+        })
+    }
+}

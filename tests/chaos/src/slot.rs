@@ -1,0 +1,383 @@
+//! A user and an otomo who call each other for as long as the run lasts, each going by what it was told.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use super::board::{Board, Doing};
+use super::client::{Client, Doors, about, came, is_of_state};
+use super::journal::{Journal, Sent};
+use super::plan::{Answer, Ending, Plan, Stumble};
+use super::view::{Stage, View};
+use callpulse_tests::caller::Caller;
+use callpulse_tests::party::Party;
+use callpulse_tests::token::Role;
+
+/// How long the services let a call ring.
+pub const RING_TIMEOUT: Duration = Duration::from_secs(6);
+/// How long the services wait for the first packet.
+pub const MEDIA_TIMEOUT: Duration = Duration::from_secs(15);
+/// When the services call silence a loss.
+pub const RTP_LOST_AFTER: Duration = Duration::from_secs(4);
+/// When the services end a call that nobody talks in.
+pub const RTP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What one step of a call may take while a fault lasts. Beyond it the client tries something else.
+const STEP_WITHIN: Duration = Duration::from_secs(10);
+/// What joining the media may take in one attempt.
+const JOIN_WITHIN: Duration = Duration::from_secs(12);
+/// Longer than any fault and the recovery from it: what did not come by then will not come, and that is a finding.
+const STUCK_AFTER: Duration = Duration::from_secs(75);
+/// Before what failed is tried again.
+const RETRY_PAUSE: Duration = Duration::from_millis(700);
+
+/// One pair.
+#[derive(Debug)]
+pub struct Slot {
+    number: usize,
+    user: Client,
+    otomo: Client,
+    journal: Journal,
+    board: Board,
+}
+
+/// What both have in a call's media, by role.
+#[derive(Debug, Default)]
+struct Media {
+    user: Option<Caller>,
+    otomo: Option<Caller>,
+}
+
+impl Slot {
+    /// Both begin to connect.
+    #[must_use]
+    pub fn new(number: usize, doors: &Doors, journal: &Journal, board: &Board) -> Self {
+        let client = |role: Role, name| Client::new(role, name, doors.clone(), journal.clone());
+        Self {
+            number,
+            user: client(Role::User, format!("user_{number:03}")),
+            otomo: client(Role::Otomo, format!("otomo_{number:03}")),
+            journal: journal.clone(),
+            board: board.clone(),
+        }
+    }
+
+    /// Calls until `stop`, then brings the last call to its end. Both stay connected until the slot is dropped.
+    pub async fn run(&self, seed: u64, mean_talk: Duration, first: Duration, stop: &CancellationToken) {
+        let _ = timeout(first, stop.cancelled()).await; // not all at once
+        let mut number = 0;
+        while !stop.is_cancelled() {
+            let plan = Plan::draw(seed, self.number, number, mean_talk);
+            number += 1;
+            let pause = match self.play(&plan, stop).await {
+                Ok(()) => plan.pause,
+                Err(_) => RETRY_PAUSE.mul_f64(0.5 + f64::from(rand::random::<u8>()) / 256.0), // noted where it failed
+            };
+            self.board.set(self.number, Doing::Idle);
+            let _ = timeout(pause, stop.cancelled()).await;
+        }
+        self.clear().await;
+        self.both().into_iter().for_each(Client::give_up);
+        self.board.set(self.number, Doing::Done);
+    }
+
+    async fn play(&self, plan: &Plan, stop: &CancellationToken) -> Result<()> {
+        self.clear().await;
+        for client in self.both() {
+            client.forget_steps();
+            if !client.until(STUCK_AFTER, |view| view.online).await {
+                self.stuck(&format!("{} cannot connect", client.name()));
+            }
+        }
+        let request = self
+            .user
+            .ask("call_request", json!({ "otomoId": self.otomo.name() }))
+            .await?;
+        let call = request
+            .get("callId")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        self.board.set(self.number, Doing::Ringing);
+        self.step(&self.otomo, "incoming_call", RING_TIMEOUT + STEP_WITHIN, |view| {
+            view.stage(&call).is_some() || self.user.view().stage(&call).is_none()
+        })
+        .await?;
+        if !self.answer(plan, &call).await? {
+            return self.until_over(&call).await;
+        }
+        self.board.set(self.number, Doing::Joining);
+        let media = self.connect(plan, &call).await;
+        if media.is_ok() && self.both().iter().all(|client| client.view().stage(&call).is_some()) {
+            self.board.set(self.number, Doing::Talking);
+        }
+        if let Ok(media) = &media {
+            self.talk(plan, &call, media, stop).await;
+        }
+        self.board.set(self.number, Doing::Ending);
+        if let (Ok(media), false) = (&media, stop.is_cancelled()) {
+            self.end(plan.ending, &call, media).await;
+        } else {
+            self.hang_up(&self.user, &call).await;
+        }
+        self.until_over(&call).await
+    }
+
+    /// False: the call is not taken.
+    async fn answer(&self, plan: &Plan, call: &str) -> Result<bool> {
+        sleep(plan.ring).await;
+        let (client, request) = match plan.answer {
+            Answer::Accept => (&self.otomo, "call_accept"),
+            Answer::Reject => (&self.otomo, "call_reject"),
+            Answer::Cancel => (&self.user, "call_cancel"),
+            Answer::Nobody => return Ok(false),
+        };
+        let deadline = Instant::now() + RING_TIMEOUT;
+        while client.view().stage(call) == Some(Stage::Ringing) && Instant::now() < deadline {
+            if client.ask(request, about(call)).await.is_ok() {
+                break;
+            }
+            sleep(RETRY_PAUSE).await;
+        }
+        if plan.answer != Answer::Accept {
+            return Ok(false);
+        }
+        let accepted = async |client: &Client| {
+            let told = |stage: Option<Stage>| stage != Some(Stage::Ringing);
+            let told = |view: &View| view.online && told(view.stage(call));
+            self.step(client, "call_accepted", STEP_WITHIN, told).await?;
+            anyhow::Ok(client.view().stage(call).is_some())
+        };
+        let (user, otomo) = tokio::try_join!(accepted(&self.user), accepted(&self.otomo))?;
+        Ok(user && otomo)
+    }
+
+    /// Both in the media, and both told that they are connected.
+    async fn connect(&self, plan: &Plan, call: &str) -> Result<Media> {
+        let join = async |client: &Client| {
+            let caller = self.join(client, call).await?;
+            caller.start_talking_at(plan.pace).await?;
+            self.witness(client, &caller);
+            anyhow::Ok(caller)
+        };
+        let (user, otomo) = tokio::join!(join(&self.user), join(&self.otomo));
+        let mut media = Media {
+            user: Some(user?),
+            otomo: Some(otomo?),
+        };
+        for client in self.both() {
+            let told = |stage: Option<Stage>| stage.is_none_or(|stage| stage == Stage::Connected);
+            let told = |view: &View| view.online && told(view.stage(call));
+            self.step(client, "call_connected", MEDIA_TIMEOUT, told).await?;
+        }
+        if let Some(role) = plan.listener
+            && let Some(caller) = media.of_mut(role)
+        {
+            self.listen(self.client(role), caller, call).await;
+        }
+        Ok(media)
+    }
+
+    async fn join(&self, client: &Client, call: &str) -> Result<Caller> {
+        let deadline = Instant::now() + MEDIA_TIMEOUT;
+        loop {
+            let began = SystemTime::now();
+            let joined = client
+                .on_party(JOIN_WITHIN, async |party| Caller::join(party).await)
+                .await;
+            client.note("join", began, joined.as_ref().err());
+            let over = client.view().stage(call).is_none() || Instant::now() > deadline;
+            match joined {
+                Err(error) if over => return Err(error),
+                Err(_) => sleep(RETRY_PAUSE).await,
+                Ok(caller) => return Ok(caller),
+            }
+        }
+    }
+
+    /// Hearing the other is a comfort: a call goes on without it.
+    async fn listen(&self, client: &Client, caller: &mut Caller, call: &str) {
+        let deadline = Instant::now() + MEDIA_TIMEOUT;
+        while client.view().stage(call).is_some() && Instant::now() < deadline {
+            let began = SystemTime::now();
+            let work = async |party: &Party| caller.listen(party).await;
+            let heard = client.on_party(JOIN_WITHIN, work).await;
+            client.note("listen", began, heard.as_ref().err());
+            match heard {
+                Ok(()) => return,
+                Err(_) => sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+
+    /// Until the time is up, the call is over for one of them, or the run ends.
+    async fn talk(&self, plan: &Plan, call: &str, media: &Media, stop: &CancellationToken) {
+        let trouble = async {
+            if let Some(stumble) = plan.stumble {
+                self.stumble(stumble, media).await;
+            }
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            () = sleep(plan.talk) => {}
+            () = stop.cancelled() => {}
+            () = trouble => {}
+            _ = self.user.until(plan.talk, |view| view.stage(call).is_none()) => {}
+            _ = self.otomo.until(plan.talk, |view| view.stage(call).is_none()) => {}
+        }
+    }
+
+    /// Beside the talk: it may be left halfway.
+    async fn stumble(&self, stumble: Stumble, media: &Media) {
+        sleep(stumble.after).await;
+        match media.of(stumble.role) {
+            Some(caller) if stumble.media => {
+                let _ = caller.cut().await; // a transport that is over is cut off already
+                sleep(stumble.lasts).await;
+                let _ = caller.mend().await;
+            }
+            _ => self.client(stumble.role).drop_out(stumble.lasts),
+        }
+    }
+
+    /// When the first packet of a caller left, as evidence.
+    fn witness(&self, client: &Client, caller: &Caller) {
+        if let Some(first) = caller.first_datagram_sent_at() {
+            self.journal.sent(Sent {
+                party: client.name().to_owned(),
+                ssrc: caller.ssrc(),
+                first_rtp_at: first.wall,
+            });
+        }
+    }
+
+    async fn end(&self, ending: Ending, call: &str, media: &Media) {
+        match ending {
+            Ending::HangUp(role) => return self.hang_up(self.client(role), call).await,
+            Ending::Silence => {
+                for caller in media.callers() {
+                    let _ = caller.stop_talking().await; // a transport that is over is silent
+                }
+            }
+            Ending::NetworkLoss => {
+                for caller in media.callers() {
+                    let _ = caller.cut().await;
+                }
+                for client in self.both() {
+                    client.drop_out(RTP_TIMEOUT / 2);
+                }
+            }
+        }
+        let over = |client: &Client| client.view().stage(call).is_none();
+        let deadline = Instant::now() + STUCK_AFTER;
+        while !self.both().into_iter().any(over) && Instant::now() < deadline {
+            self.user.until(RETRY_PAUSE, |view| view.stage(call).is_none()).await;
+        }
+    }
+
+    /// Asks until it is granted, or the call is over for who asks.
+    async fn hang_up(&self, client: &Client, call: &str) {
+        let deadline = Instant::now() + STUCK_AFTER;
+        while let (Some(stage), true) = (client.view().stage(call), Instant::now() < deadline) {
+            let request = match (stage, client.role()) {
+                (Stage::Ringing, Role::User) => "call_cancel",
+                (Stage::Ringing, Role::Otomo) => "call_reject",
+                _ => "call_hangup",
+            };
+            match client.ask(request, about(call)).await {
+                Ok(_) => return,
+                // The view is behind: ask where the call stands by coming anew.
+                Err(error) if is_of_state(&error) => {
+                    if !client.until(STEP_WITHIN, |view| view.stage(call) != Some(stage)).await {
+                        client.reconnect();
+                        client.until(RETRY_PAUSE, |view| !view.online).await;
+                    }
+                    client.until(STEP_WITHIN, |view| view.online).await;
+                }
+                Err(_) => sleep(RETRY_PAUSE).await,
+            }
+        }
+    }
+
+    /// Waits until both know that the call is over.
+    async fn until_over(&self, call: &str) -> Result<()> {
+        for client in self.both() {
+            if !client
+                .until(STUCK_AFTER, |view| view.online && view.stage(call).is_none())
+                .await
+            {
+                self.stuck(&format!("{} was not told of the end of {call}", client.name()));
+                client.reconnect();
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends whatever either still believes to be in: a call whose request was answered by silence, for example.
+    async fn clear(&self) {
+        let deadline = Instant::now() + STUCK_AFTER;
+        for client in self.both() {
+            while let Some((call, _)) = client.view().call().map(|(call, stage)| (call.to_owned(), stage)) {
+                self.hang_up(client, &call).await;
+                client.until(STEP_WITHIN, |view| view.stage(&call).is_none()).await;
+                if Instant::now() > deadline {
+                    self.stuck(&format!("{} does not come out of {call}", client.name()));
+                    client.reconnect();
+                    break;
+                }
+            }
+        }
+    }
+
+    fn stuck(&self, what: &str) {
+        self.board.finding(format!("stuck: {what} after {STUCK_AFTER:?}"));
+    }
+
+    /// Waits for what a client must come to believe.
+    async fn step(
+        &self,
+        client: &Client,
+        step: &'static str,
+        within: Duration,
+        believes: impl Fn(&View) -> bool,
+    ) -> Result<()> {
+        let began = SystemTime::now();
+        let outcome = came(client.until(within, believes).await, step);
+        client.note(step, began, outcome.as_ref().err());
+        outcome
+    }
+
+    fn both(&self) -> [&Client; 2] {
+        [&self.user, &self.otomo]
+    }
+
+    fn client(&self, role: Role) -> &Client {
+        match role {
+            Role::User => &self.user,
+            Role::Otomo => &self.otomo,
+        }
+    }
+}
+
+impl Media {
+    fn of(&self, role: Role) -> Option<&Caller> {
+        match role {
+            Role::User => self.user.as_ref(),
+            Role::Otomo => self.otomo.as_ref(),
+        }
+    }
+
+    fn of_mut(&mut self, role: Role) -> Option<&mut Caller> {
+        match role {
+            Role::User => self.user.as_mut(),
+            Role::Otomo => self.otomo.as_mut(),
+        }
+    }
+
+    fn callers(&self) -> impl Iterator<Item = &Caller> {
+        self.user.iter().chain(&self.otomo)
+    }
+}
