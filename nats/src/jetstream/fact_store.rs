@@ -27,7 +27,7 @@ const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 /// Reads are answered by the leader and soon; afterwards they are an error to the caller.
 const READ_ATTEMPTS: u32 = 5;
 /// Header that widens the expected sequence to a filter of subjects (nats-server 2.12).
-const EXPECTED_SUBJECT: &str = "Nats-ExpectedSequence-Last-Subject-Sequence-Subject";
+const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
 /// What the server must find for a fact to be let in.
 ///
