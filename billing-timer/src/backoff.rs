@@ -1,32 +1,32 @@
-//! Growing waits between attempts.
+//! Exponential backoff with jitter.
 
 use std::time::Duration;
 
 use contract::jetstream::clock::Clock;
 
 const MIN: Duration = Duration::from_millis(50);
-/// An election lasts for seconds, and what waits for it shall not wait for much longer.
+/// Bounded so that a retry follows soon after a leader election, which takes seconds.
 const MAX: Duration = Duration::from_millis(500);
 
-/// How long to wait before the next attempt.
+/// The delay before the next attempt.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Backoff {
     failures: u32,
 }
 
 impl Backoff {
-    /// It worked: the next failure is the first one.
+    /// Resets after a success.
     pub(crate) fn reset(&mut self) {
         self.failures = 0;
     }
 
-    /// It failed once more.
+    /// Counts a failure.
     pub(crate) fn fail(&mut self) {
         self.failures = self.failures.saturating_add(1);
     }
 
-    /// The wait that is due: none if nothing failed, else from half to all of a doubling time, so that instances that were
-    /// cut off together do not come back together.
+    /// Zero without a failure, else between half and all of a doubling delay, so that instances that lost the connection
+    /// together do not retry together.
     pub(crate) fn delay(self, clock: &dyn Clock) -> Duration {
         match self.failures.checked_sub(1) {
             None => Duration::ZERO,
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_grow_up_to_a_limit_and_start_anew() {
+    fn delays_grow_to_a_limit_and_reset() {
         let mut backoff = Backoff::default();
         assert_eq!(backoff.delay(&SystemClock), Duration::ZERO);
         backoff.fail();

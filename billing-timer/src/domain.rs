@@ -1,26 +1,26 @@
-//! What is due, and what is owed: pure decisions over facts and `now`. Nothing here knows NATS or a clock.
+//! What is due and what is billed: pure decisions from facts and `now`, without NATS and without a clock.
 //!
-//! In reading order: the fleet's [`terms`], the stored [`chain`] of a call's ticks, the [`settlement`], the next [`step`]
-//! of one call, how facts meet in its [`entry`], the time-ordered [`schedule`], and the [`ledger`] of all calls, which
-//! hands out [`work`]. Which calls are on it: [`partition`]s, who holds which ([`lease`]), and the [`shelf`] of all entries.
+//! In reading order: the fleet's [`terms`], the [`last_tick`] of a call, the [`settlement`], the next [`step`] of one call, how
+//! facts merge into its [`entry`], the [`timer_queue`], and the [`scheduler`] of all calls, which hands out [`work`]. Which
+//! calls an instance schedules: [`partition`]s, the [`lease`]s on them, and the [`partitioned_index`] of all entries.
 
 pub mod terms;
 
-pub mod chain;
+pub mod last_tick;
 pub mod settlement;
 pub mod step;
 
 pub mod entry;
 
-pub mod schedule;
+pub mod timer_queue;
 
-pub mod ledger;
+pub mod scheduler;
 pub mod work;
 
 pub mod partition;
 
 pub mod lease;
-pub mod shelf;
+pub mod partitioned_index;
 
 #[cfg(test)]
 mod simulation;

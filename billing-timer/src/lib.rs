@@ -1,35 +1,40 @@
 //! `billing-timer`: minute ticks and settlements.
 //!
-//! How a call flows through: `rtp_detected` and `ended` come in by [`intake`] and are entered in the book (bucket
-//! `billing_active`); the follower of the book tells the ticker; the ticker's ledger ([`domain`]) says what is due; due ticks
-//! go out as guarded batches, and a call that is over is closed: settled, told, taken off the book.
+//! The path of a call:
 //!
-//! Several instances share the calls by leases on partitions (bucket `billing_leases`): each follows the whole book, and
-//! ticks the calls of the partitions that it holds.
+//! 1. [`fact_source`] delivers `rtp_detected` and `ended`; the consumer writes them to the bucket `billing_active`.
+//! 2. The index watcher forwards every change of the bucket to the ticker.
+//! 3. The ticker asks the scheduler ([`domain`]) which ticks are due, and publishes them as batches in which each tick has a
+//!    publish condition.
+//! 4. When the call is over, the ticker stores its settlement, sends the notice and removes the entry.
 //!
-//! What is here is derived. The stream is the truth: a restart reads the book and each call's last tick, and goes on from
-//! there. No minute is lost, since the entry stays on the book until the settlement is stored; none is doubled, since each
-//! tick names the sequence of the call's last fact, and the server lets one through: none after another owner's, none after
-//! the settlement.
+//! Several instances share the calls by leases on partitions (bucket `billing_leases`): each watches all entries, and ticks the
+//! calls of the partitions that it holds.
+//!
+//! All state here is derived from the stream: after a restart an instance reads the bucket and each call's last tick. No
+//! minute is lost, because the entry remains until the settlement is stored. No minute is doubled, because each tick names
+//! the sequence of the call's last fact: the server rejects ticks that follow another instance's tick or the settlement.
 
 pub mod settings;
 
-pub mod intake;
+pub mod deps;
 
-mod book;
-mod leases;
+pub mod fact_source;
+
+mod consumer;
+
+mod index_watcher;
+
+mod lease_manager;
+
 mod ticker;
-
-mod batch;
-mod closing;
-mod overdue;
-mod position;
-
-pub mod reconcile;
 
 pub mod domain;
 
-pub mod world;
+pub mod notices;
+pub mod termination;
+
+pub mod reconcile;
 
 mod backoff;
 mod link;
@@ -45,27 +50,27 @@ use service::{BoxError, Health, Shell};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::book::Follower;
-use crate::domain::partition::Holding;
-use crate::intake::Intake;
-use crate::leases::Tenant;
+use crate::consumer::FactConsumer;
+use crate::deps::Deps;
+use crate::domain::partition::HeldPartitions;
+use crate::index_watcher::IndexWatcher;
+use crate::lease_manager::LeaseManager;
 pub use crate::settings::Settings;
 use crate::ticker::Ticker;
-use crate::world::World;
 
-/// The package's name, as facts and logs bear it.
+/// The service's name in facts and logs.
 pub const NAME: &str = "billing-timer";
 
-/// What holds while the parts do their work: facts are consumed, the book is followed, the leases are renewed.
-const PARTS_READY: [&str; 3] = [CONSUMING, FOLLOWING, ANNOUNCED];
+/// Readiness conditions of the tasks: facts are consumed, the bucket is watched, the leases are renewed.
+const TASK_CONDITIONS: [&str; 3] = [CONSUMING, WATCHING, ANNOUNCED];
 const CONSUMING: &str = "consumer";
-const FOLLOWING: &str = "book";
+const WATCHING: &str = "book";
 const ANNOUNCED: &str = "leases";
 
 /// Runs the service until its shell is stopped.
 ///
 /// # Errors
-/// The NATS address is none, the storage differs from what this version needs, or a task ended by itself.
+/// The NATS address is invalid, a stream or bucket differs from what this version needs, or a task ended by itself.
 pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let instance = match &settings.instance_id {
         Some(instance) => instance.clone(),
@@ -73,8 +78,10 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     };
     let connected = shell.health.condition("nats");
     let stored = shell.health.condition("streams");
-    // Known from the start, so that nobody is ready before they hold.
-    PARTS_READY.iter().for_each(|name| drop(shell.health.condition(name)));
+    // Registered before the tasks start, so that the service is not ready before they are.
+    TASK_CONDITIONS
+        .iter()
+        .for_each(|name| drop(shell.health.condition(name)));
 
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {instance}")).await?;
@@ -96,58 +103,58 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let storage = storage?;
     stored.set(true);
 
-    let world = World::new(&nats, &storage, &instance);
-    for (name, part) in parts(&world, &settings, &instance, &shell.health, &shell.stop) {
-        tasks.spawn(name, part);
+    let deps = Deps::new(&nats, &storage, &instance);
+    for (name, task) in self::tasks(&deps, &settings, &instance, &shell.health, &shell.stop) {
+        tasks.spawn(name, task);
     }
     let outcome = tasks.join().await;
 
     if nats.link().borrow().up {
         let flushed = shell.drain("nats", nats.client.flush()).await;
         if let Some(Err(error)) = flushed {
-            tracing::warn!(%error, "the last notices may not have been sent");
+            tracing::warn!(%error, "flush failed at shutdown; the last notices may not have been sent");
         }
     }
     Ok(outcome?)
 }
 
-/// What runs side by side in an instance, by name: each until `stop`, and then until its work is done.
-pub fn parts(
-    world: &World,
+/// The tasks of an instance, by name. Each runs until `stop` and then finishes its work in progress.
+pub fn tasks(
+    deps: &Deps,
     settings: &Settings,
     instance: &NodeId,
     health: &Health,
     stop: &CancellationToken,
 ) -> [(&'static str, BoxFuture<'static, Result<(), BoxError>>); 4] {
-    let (holder, holding) = watch::channel(Holding::default());
-    let (sender, news) = mpsc::channel(book::NEWS_CAPACITY);
-    let intake = Intake {
-        world: world.clone(),
+    let (held_sender, held) = watch::channel(HeldPartitions::default());
+    let (change_sender, changes) = mpsc::channel(index_watcher::INDEX_CHANGE_CAPACITY);
+    let consumer = FactConsumer {
+        deps: deps.clone(),
         settings: settings.intake,
         consuming: health.condition(CONSUMING),
     };
-    let follower = Follower {
-        world: world.clone(),
-        following: health.condition(FOLLOWING),
-        news: sender,
+    let watcher = IndexWatcher {
+        deps: deps.clone(),
+        watching: health.condition(WATCHING),
+        changes: change_sender,
     };
-    let tenant = Tenant {
-        world: world.clone(),
+    let leases = LeaseManager {
+        deps: deps.clone(),
         instance: instance.clone(),
         ttl: settings.lease_ttl(),
         announced: health.condition(ANNOUNCED),
-        holding: holder,
+        held: held_sender,
     };
     let ticker = Ticker {
-        world: world.clone(),
+        deps: deps.clone(),
         terms: settings.terms(),
-        news,
-        holding,
+        changes,
+        held,
     };
     [
-        ("intake", intake.run(stop.clone()).boxed()),
-        ("book", follower.run(stop.clone()).boxed()),
-        ("leases", tenant.run(stop.clone()).boxed()),
+        ("consumer", consumer.run(stop.clone()).boxed()),
+        ("index_watcher", watcher.run(stop.clone()).boxed()),
+        ("lease_manager", leases.run(stop.clone()).boxed()),
         ("ticker", ticker.run(stop.clone()).boxed()),
     ]
 }

@@ -1,17 +1,17 @@
-//! What is counted. Names are told here once.
+//! The metrics of this service.
 
 use contract::Timestamp;
 use contract::wire::fact::Settled;
 use metrics::{counter, gauge, histogram};
 
-use crate::domain::lease::Kind;
+use crate::domain::lease::MoveKind;
 
-/// Calls on the book.
+/// Calls that this instance ticks.
 pub(crate) fn active_calls(calls: usize) {
     gauge!("callpulse_billing_active_calls").set(to_f64(calls));
 }
 
-/// A batch of ticks is stored; each was due at its time.
+/// A batch of ticks was stored; `due` are the times at which they were due.
 pub(crate) fn batch_stored(due: impl ExactSizeIterator<Item = Timestamp>, now: Timestamp) {
     let size = due.len();
     counter!("callpulse_billing_batches_total", "outcome" => "stored").increment(1);
@@ -22,12 +22,12 @@ pub(crate) fn batch_stored(due: impl ExactSizeIterator<Item = Timestamp>, now: T
     }
 }
 
-/// A batch of ticks is not known to be stored.
+/// A batch of ticks failed.
 pub(crate) fn batch_failed(outcome: &'static str) {
     counter!("callpulse_billing_batches_total", "outcome" => outcome).increment(1);
 }
 
-/// A call is settled.
+/// A call was settled.
 pub(crate) fn settled(settled: &Settled) {
     let reason = serde_json::to_value(settled.reason)
         .ok()
@@ -37,43 +37,43 @@ pub(crate) fn settled(settled: &Settled) {
     counter!("callpulse_billing_over_ticks_total").increment(settled.over_ticks.into());
 }
 
-/// Two settlements of a call differ.
+/// A different settlement of the call is stored.
 pub(crate) fn settlement_disputed() {
     counter!("callpulse_billing_disputed_settlements_total").increment(1);
 }
 
-/// A call's ticks contradict the book, or what is stored of it cannot be read.
+/// A call's ticks contradict its entry, or its stored facts cannot be decoded.
 pub(crate) fn call_stuck(why: &'static str) {
     counter!("callpulse_billing_stuck_calls_total", "why" => why).increment(1);
 }
 
-/// A message could not be read and was set aside.
+/// A message could not be decoded and was parked.
 pub(crate) fn parked() {
     counter!("callpulse_billing_parked_total").increment(1);
 }
 
-/// A fact was entered in the book, or needed no entry.
-pub(crate) fn taken_in(fact: &'static str, outcome: &'static str) {
+/// A delivered fact was handled.
+pub(crate) fn fact_handled(fact: &'static str, outcome: &'static str) {
     counter!("callpulse_billing_facts_total", "fact" => fact, "outcome" => outcome).increment(1);
 }
 
-/// The consumer or the watcher was lost and is made anew.
+/// The consumer or a watch was lost and is being reopened.
 pub(crate) fn lost(what: &'static str) {
     counter!("callpulse_billing_lost_total", "what" => what).increment(1);
 }
 
-/// Partitions whose calls are ticked here.
+/// Partitions whose calls this instance ticks.
 pub(crate) fn leases_held(partitions: usize) {
     gauge!("callpulse_billing_leases_held").set(to_f64(partitions));
 }
 
-/// A partition has another owner by our doing: `first`, `takeover` from one that is gone, `handover` of what was too much.
-pub(crate) fn lease_moved(kind: Kind) {
+/// This instance changed the holder of a partition.
+pub(crate) fn lease_moved(kind: MoveKind) {
     counter!("callpulse_billing_lease_moves_total", "kind" => kind.as_str()).increment(1);
 }
 
-/// A call was asked to end for its length.
-pub(crate) fn asked_to_end(outcome: &'static str) {
+/// The end of a call was requested because of its duration.
+pub(crate) fn termination_requested(outcome: &'static str) {
     counter!("callpulse_billing_termination_requests_total", "outcome" => outcome).increment(1);
 }
 

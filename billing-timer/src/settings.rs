@@ -1,4 +1,4 @@
-//! Settings: see each key's comment. Environment variables begin with `BILLING_TIMER__`.
+//! Settings, documented at each key. Environment variables start with `BILLING_TIMER__`.
 
 use std::time::Duration;
 
@@ -8,32 +8,33 @@ use service::{Secret, ServiceSettings, ShellSettings, Validate};
 
 use crate::domain::terms::{Charge, MIN_INTERVAL_MS, Terms};
 
-/// The longest interval, in milliseconds: a day. What is longer was meant to be something else.
+/// The longest interval in milliseconds: one day. Longer values are taken for mistakes.
 const MAX_INTERVAL_MS: u64 = 24 * 3_600_000;
 
-/// All of them.
+/// All settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Where NATS is.
+    /// The NATS servers.
     pub nats: NatsSettings,
     /// The password of `nats.user`.
     pub nats_password: Secret,
-    /// This process, in the facts that it publishes. Generated if not given.
+    /// The name of this instance in the facts that it publishes. Generated if absent.
     pub instance_id: Option<NodeId>,
-    /// The length of a minute, in milliseconds. It is the fleet's policy: give every instance the same. Changing it moves no
-    /// minute of a call that has a tick already; calls without one go by the new value.
+    /// The length of a minute in milliseconds. All instances of the fleet must have the same value. A changed value applies
+    /// to calls without a tick; it moves no minute of a call that already has one.
     pub tick_interval_ms: u64,
-    /// Whether a minute is paid when it is `full` or from its `start`. The fleet's policy as well; it counts when a call is
-    /// settled.
+    /// Whether a minute is billed when it is `full` or from its `start`. All instances must have the same value. It applies
+    /// when a call is settled.
     pub charge: Charge,
-    /// A call that is connected for this long is asked to end, with reason `max_duration`; 0 for no such limit.
+    /// The end of a call is requested, with reason `max_duration`, when it has been connected for this long, in
+    /// milliseconds; 0 for no limit.
     pub max_call_duration_ms: u64,
-    /// An instance that died keeps its calls for this long at most, in milliseconds; then others tick them. It is renewed at a
-    /// third of it. Longer outlasts longer disturbances, shorter makes fewer minutes late after a crash. The server counts whole
-    /// seconds, and looks every second. Instances may differ.
+    /// The TTL of this instance's leases in milliseconds. They are renewed at a third of it. After a crash, other instances
+    /// take over when it has passed: a longer TTL tolerates longer interruptions, a shorter one makes fewer minutes late. The
+    /// server counts whole seconds and checks once a second. Instances may have different values.
     pub lease_ttl_ms: u64,
-    /// The consumer of facts.
-    pub intake: IntakeSettings,
+    /// The consumer of facts: the keys `intake.*`.
+    pub intake: ConsumerSettings,
     /// The keys `log.*`, `ops.*`, `drain_timeout_ms`.
     #[serde(flatten)]
     pub shell: ShellSettings,
@@ -41,17 +42,17 @@ pub struct Settings {
 
 /// The keys `intake.*`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct IntakeSettings {
-    /// A fact that is not acknowledged for this long is delivered again, in milliseconds. After a crash this is how late
-    /// the book learns of what was in hand.
+pub struct ConsumerSettings {
+    /// A fact that is not acknowledged for this long is redelivered, in milliseconds. After a crash this delays the facts
+    /// that were in progress.
     pub ack_wait_ms: u64,
-    /// The most facts delivered to all instances together and not acknowledged.
+    /// The most unacknowledged facts of all instances together.
     pub max_ack_pending: u32,
-    /// Facts that this instance enters at a time.
+    /// The most facts that this instance handles concurrently.
     pub concurrency: usize,
 }
 
-impl Default for IntakeSettings {
+impl Default for ConsumerSettings {
     fn default() -> Self {
         Self {
             ack_wait_ms: 5_000,
@@ -71,14 +72,14 @@ impl Default for Settings {
             charge: Charge::Full,
             max_call_duration_ms: 4 * 3_600_000,
             lease_ttl_ms: 4_000,
-            intake: IntakeSettings::default(),
+            intake: ConsumerSettings::default(),
             shell: ShellSettings::with_ops_port(4022),
         }
     }
 }
 
 impl Settings {
-    /// The fleet's policy.
+    /// The fleet's terms.
     pub fn terms(&self) -> Terms {
         Terms {
             interval_ms: self.tick_interval_ms,
@@ -87,7 +88,7 @@ impl Settings {
         }
     }
 
-    /// How long the word of an instance counts.
+    /// The TTL of this instance's leases.
     pub fn lease_ttl(&self) -> Duration {
         Duration::from_millis(self.lease_ttl_ms)
     }
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_are_good() {
+    fn the_defaults_are_valid() {
         assert_eq!(load(&[]), Ok(Settings::default()));
         let terms = Settings::default().terms();
         assert_eq!(
@@ -146,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn the_environment_sets_them() {
+    fn environment_variables_override_the_defaults() {
         let settings = load(&[
             ("BILLING_TIMER__TICK_INTERVAL_MS", "250"),
             ("BILLING_TIMER__CHARGE", "start"),
@@ -169,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_is_refused_key_by_key() {
+    fn every_invalid_key_is_reported() {
         let errors = load(&[
             ("BILLING_TIMER__TICK_INTERVAL_MS", "99"),
             ("BILLING_TIMER__CHARGE", "never"),

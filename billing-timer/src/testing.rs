@@ -1,4 +1,4 @@
-//! Short ways to write facts in this crate's own tests.
+//! Builders of facts and entries for this crate's tests.
 
 use contract::buckets::billing_index::{BillingEnd, BillingEntry};
 use contract::wire::fact::{EndReason, Ended, Method, RtpDetected, Tick};

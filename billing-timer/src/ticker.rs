@@ -1,8 +1,13 @@
-//! The ticker: one task that drives the ledger, and the bounded work that it hands out.
+//! The ticker: one task that drives the scheduler and runs the bounded work that the scheduler hands out.
 //!
-//! The wall clock decides what is due; the monotonic timer only wakes. If the wall clock is set forward, what it then says
-//! to be due is ticked within [`LONGEST_NAP`]; if it is set back, nothing is ticked until it gets there. Instances and
-//! media-workers must keep their clocks together (NTP): a worker's clock that is ahead makes its calls' ticks that much late.
+//! The wall clock decides what is due; the monotonic timer only wakes the task. If the wall clock is set forward, newly due
+//! ticks are published within [`MAX_SLEEP`]; if it is set back, nothing is ticked until it has caught up. Instances and
+//! media-workers need synchronised clocks (NTP): if a worker's clock is ahead, the ticks of its calls are late by as much.
+
+mod last_stored;
+
+mod settlement;
+mod tick_batch;
 
 use std::time::{Duration, Instant};
 
@@ -18,234 +23,242 @@ use service::BoxError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
+use self::last_stored::SettlementFacts;
+use self::settlement::SettleOutcome;
+use self::tick_batch::Published;
 use crate::backoff::Backoff;
-use crate::batch::{self, Written};
-use crate::book::{NEWS_CAPACITY, News};
-use crate::closing::{self, Closed};
-use crate::domain::ledger::Ledger;
-use crate::domain::partition::Holding;
-use crate::domain::shelf::Shelf;
+use crate::deps::Deps;
+use crate::domain::partition::HeldPartitions;
+use crate::domain::partitioned_index::PartitionedIndex;
+use crate::domain::scheduler::Scheduler;
 use crate::domain::terms::Terms;
-use crate::domain::work::{NotWritten, Position, Ticket};
-use crate::position::Standing;
-use crate::world::World;
-use crate::{metrics, overdue, position};
+use crate::domain::work::{LastStored, TickFailure, WorkToken};
+use crate::index_watcher::{INDEX_CHANGE_CAPACITY, IndexChange};
+use crate::{metrics, termination};
 
-/// Positions read at a time.
+/// Concurrent reads of last stored messages.
 const MAX_READS: usize = 64;
-/// Batches of ticks in flight. The server allows 50 a stream; what becomes due meanwhile makes the next ones fuller.
+/// Concurrent batches of ticks. The server allows 50 per stream; ticks that become due meanwhile fill the next batches.
 const MAX_BATCHES: usize = 4;
-/// Calls being settled at a time.
-const MAX_CLOSINGS: usize = 64;
-/// Calls being asked to end at a time.
-const MAX_ASKS: usize = 16;
-/// The wall clock is looked at this often, whatever the timer says.
-const LONGEST_NAP: Duration = Duration::from_secs(1);
-/// A position that could not be read is tried again after this long …
+/// Concurrent settlements.
+const MAX_SETTLEMENTS: usize = 64;
+/// Concurrent requests to end a call.
+const MAX_TERMINATIONS: usize = 16;
+/// The longest sleep, after which the wall clock is checked again.
+const MAX_SLEEP: Duration = Duration::from_secs(1);
+/// Delay before a failed read is repeated …
 const REREAD_DELAY: Duration = Duration::from_millis(500);
-/// … and after this long if what is stored cannot be understood.
+/// … and before a read is repeated whose messages cannot be decoded.
 const UNREADABLE_DELAY: Duration = Duration::from_secs(60);
 
-/// What the ticker needs.
+/// Ticks and settles calls.
 #[derive(Debug)]
 pub(crate) struct Ticker {
-    pub(crate) world: World,
+    pub(crate) deps: Deps,
     pub(crate) terms: Terms,
-    pub(crate) news: mpsc::Receiver<News>,
-    pub(crate) holding: watch::Receiver<Holding>,
+    pub(crate) changes: mpsc::Receiver<IndexChange>,
+    pub(crate) held: watch::Receiver<HeldPartitions>,
 }
 
 type InFlight<T> = FuturesUnordered<BoxFuture<'static, T>>;
 
 #[derive(Default)]
 struct Work {
-    reads: InFlight<(Ticket, Result<Position, FactError>)>,
-    batches: InFlight<Written>,
-    closings: InFlight<(Ticket, Closed)>,
-    asks: InFlight<Ticket>,
+    reads: InFlight<(WorkToken, Result<LastStored, FactError>)>,
+    batches: InFlight<Published>,
+    settlements: InFlight<(WorkToken, SettleOutcome)>,
+    terminations: InFlight<WorkToken>,
 }
 
-/// When the next batch may be sent, after one that was not answered.
+/// Delays batches after one that was not acknowledged.
 #[derive(Default)]
-struct Pace {
-    unanswered: Backoff,
+struct BatchPacing {
+    backoff: Backoff,
     not_before: Option<Instant>,
 }
 
-impl Pace {
-    /// A server that does not answer is spared all batches; one that refuses some calls' ticks shall have the others' at once.
-    fn slow_down(&mut self, why: NotWritten, clock: &dyn Clock) {
-        if why == NotWritten::Unanswered {
-            self.unanswered.fail();
-            self.not_before = Some(clock.instant() + self.unanswered.delay(clock));
+impl BatchPacing {
+    /// A server that does not answer gets no batches for a while. After a rejection the other calls' ticks go out at once.
+    fn failed(&mut self, why: TickFailure, clock: &dyn Clock) {
+        if why == TickFailure::Unacknowledged {
+            self.backoff.fail();
+            self.not_before = Some(clock.instant() + self.backoff.delay(clock));
         }
     }
 
-    /// How long to wait, if at all.
+    /// The remaining delay, if any.
     fn pause(&self, now: Instant) -> Option<Duration> {
         self.not_before.filter(|at| *at > now).map(|at| at - now)
     }
 }
 
 impl Ticker {
-    /// Ticks until `stop`, then finishes the batches and settlements that are in flight.
+    /// Ticks until `stop`, then finishes the batches and settlements in flight.
     pub(crate) async fn run(mut self, stop: CancellationToken) -> Result<(), BoxError> {
-        let mut ledger = Ledger::new(self.terms, MAX_BATCH);
-        let mut shelf = Shelf::default();
+        let mut scheduler = Scheduler::new(self.terms, MAX_BATCH);
+        let mut index = PartitionedIndex::default();
         let mut work = Work::default();
-        let mut pace = Pace::default();
-        let mut link = self.world.link.clone();
-        let mut news = Vec::with_capacity(NEWS_CAPACITY);
+        let mut pacing = BatchPacing::default();
+        let mut link = self.deps.link.clone();
+        let mut changes = Vec::with_capacity(INDEX_CHANGE_CAPACITY);
         loop {
-            let now = self.world.clock.now();
-            let lapse = self.hold(&mut ledger, &mut shelf, now);
-            ledger.wake(now);
-            let pause = pace.pause(self.world.clock.instant());
-            self.start(&mut ledger, &mut work, pause, now);
-            metrics::active_calls(ledger.len());
-            let nap = ledger
+            let now = self.deps.clock.now();
+            let lease_expiry = self.apply_leases(&mut scheduler, &mut index, now);
+            scheduler.wake(now);
+            let pause = pacing.pause(self.deps.clock.instant());
+            self.start(&mut scheduler, &mut work, pause, now);
+            metrics::active_calls(scheduler.len());
+            let sleep = scheduler
                 .next_wake()
-                .map_or(LONGEST_NAP, |wake| wake.until(now).min(LONGEST_NAP))
-                .min(lapse)
-                .min(pause.unwrap_or(LONGEST_NAP));
-            // In this order: what comes back is bounded by what is out, so it leaves its turn to the news.
+                .map_or(MAX_SLEEP, |wake| wake.until(now).min(MAX_SLEEP))
+                .min(lease_expiry)
+                .min(pause.unwrap_or(MAX_SLEEP));
+            // In this order: the results are bounded by the work in flight, so they cannot starve the changes.
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(written) = work.batches.next() => self.note_batch(&mut ledger, &mut pace, written),
-                Some((ticket, position)) = work.reads.next() => self.note_position(&mut ledger, &ticket, position).await,
-                Some((ticket, closed)) = work.closings.next() => note_closing(&mut ledger, &ticket, closed, self.world.clock.now()),
-                Some(ticket) = work.asks.next() => ledger.asked_to_end(&ticket, self.world.clock.now()),
-                Ok(()) = self.holding.changed() => {}
+                Some(published) = work.batches.next() => self.on_batch(&mut scheduler, &mut pacing, published),
+                Some((token, stored)) = work.reads.next() => self.on_read(&mut scheduler, &token, stored).await,
+                Some((token, outcome)) = work.settlements.next() => on_settlement(&mut scheduler, &token, outcome, self.deps.clock.now()),
+                Some(token) = work.terminations.next() => scheduler.termination_requested(&token, self.deps.clock.now()),
+                Ok(()) = self.held.changed() => {}
                 Ok(()) = link.changed() => {}
-                received = self.news.recv_many(&mut news, NEWS_CAPACITY) => {
+                received = self.changes.recv_many(&mut changes, INDEX_CHANGE_CAPACITY) => {
                     if received == 0 {
                         break;
                     }
-                    let now = self.world.clock.now();
-                    news.drain(..).for_each(|news| learn(&mut ledger, &mut shelf, news, now));
+                    let now = self.deps.clock.now();
+                    changes.drain(..).for_each(|change| on_change(&mut scheduler, &mut index, change, now));
                 }
-                () = self.world.clock.sleep(nap) => {}
+                () = self.deps.clock.sleep(sleep) => {}
             }
         }
-        // Under the drain's deadline. What is not finished then will be, by whoever comes next.
+        // The drain has a deadline. The next holder of the leases finishes what remains.
         while work.batches.next().await.is_some() {}
-        while work.closings.next().await.is_some() {}
+        while work.settlements.next().await.is_some() {}
         Ok(())
     }
 
-    /// Ticks what is held at this moment, and says for how long that is so.
-    fn hold(&mut self, ledger: &mut Ledger, shelf: &mut Shelf, now: Timestamp) -> Duration {
-        let (holding, instant) = (*self.holding.borrow_and_update(), self.world.clock.instant());
-        let partitions = holding.at(instant);
-        if partitions != shelf.held() {
-            tracing::info!(held = partitions.len(), "ticking other partitions now");
-            shelf.hold(ledger, partitions, now);
+    /// Schedules the calls of the partitions held at this moment, and returns how long the leases last.
+    fn apply_leases(&mut self, scheduler: &mut Scheduler, index: &mut PartitionedIndex, now: Timestamp) -> Duration {
+        let (held, instant) = (*self.held.borrow_and_update(), self.deps.clock.instant());
+        let partitions = held.at(instant);
+        if partitions != index.held() {
+            tracing::info!(held = partitions.len(), "held partitions changed");
+            index.hold(scheduler, partitions, now);
             metrics::leases_held(partitions.len());
         }
-        match holding.until {
+        match held.until {
             Some(until) if until > instant => until - instant,
-            _ => LONGEST_NAP,
+            _ => MAX_SLEEP,
         }
     }
 
-    /// Hands out what there is to do. Ticks are taken from the ledger in the moment in which they can be sent, not before.
-    fn start(&self, ledger: &mut Ledger, work: &mut Work, pause: Option<Duration>, now: Timestamp) {
+    /// Starts work. Ticks are taken from the scheduler only when they can be sent.
+    fn start(&self, scheduler: &mut Scheduler, work: &mut Work, pause: Option<Duration>, now: Timestamp) {
         while work.reads.len() < MAX_READS
-            && let Some(ticket) = ledger.next_read()
+            && let Some(token) = scheduler.next_read()
         {
-            let facts = self.world.facts.clone();
+            let facts = self.deps.facts.clone();
             work.reads.push(
                 async move {
-                    let position = position::read(&facts, &ticket.call).await;
-                    (ticket, position)
+                    let stored = last_stored::read(&facts, &token.call).await;
+                    (token, stored)
                 }
                 .boxed(),
             );
         }
-        while pause.is_none() && self.world.is_up() && work.batches.len() < MAX_BATCHES {
-            let mut due = ledger.next_batch(now);
+        while pause.is_none() && self.deps.is_up() && work.batches.len() < MAX_BATCHES {
+            let mut due = scheduler.next_batch(now);
             if due.is_empty() {
-                due = ledger.next_suspects(now);
+                due = scheduler.next_retry_batch(now);
             }
             if due.is_empty() {
                 break;
             }
-            work.batches.push(batch::store(self.world.clone(), due).boxed());
+            work.batches.push(tick_batch::publish(self.deps.clone(), due).boxed());
         }
-        while work.closings.len() < MAX_CLOSINGS
-            && let Some(closing) = ledger.next_closing(now)
+        while work.settlements.len() < MAX_SETTLEMENTS
+            && let Some(due) = scheduler.next_settlement(now)
         {
-            work.closings.push(closing::close(self.world.clone(), closing).boxed());
+            work.settlements
+                .push(settlement::settle(self.deps.clone(), due).boxed());
         }
-        while work.asks.len() < MAX_ASKS
-            && let Some(ticket) = ledger.next_overdue(now)
+        while work.terminations.len() < MAX_TERMINATIONS
+            && let Some(token) = scheduler.next_termination(now)
         {
-            work.asks.push(overdue::ask_to_end(self.world.clone(), ticket).boxed());
+            let terminations = self.deps.terminations.clone();
+            work.terminations
+                .push(async move { termination::request_end(&*terminations, token).await }.boxed());
         }
     }
 
-    async fn note_position(&self, ledger: &mut Ledger, ticket: &Ticket, position: Result<Position, FactError>) {
-        let now = self.world.clock.now();
-        match position {
-            Ok(position) => {
-                let reading = ledger.read(ticket, position, now);
-                if let Some(tick) = reading.confirmed {
-                    self.world.voice.tell_both(&tick.parties, &Notice::tick(&tick)).await;
+    async fn on_read(&self, scheduler: &mut Scheduler, token: &WorkToken, stored: Result<LastStored, FactError>) {
+        let now = self.deps.clock.now();
+        match stored {
+            Ok(stored) => {
+                let result = scheduler.read_done(token, stored, now);
+                if let Some(tick) = result.confirmed {
+                    self.deps
+                        .notices
+                        .send_to_both(&tick.parties, &Notice::tick(&tick))
+                        .await;
                 }
-                if let Some(contradiction) = reading.contradiction {
+                if let Some(contradiction) = result.contradiction {
                     metrics::call_stuck("contradiction");
-                    tracing::error!(call_id = %ticket.call, %contradiction, "a call's ticks contradict the book, it gets no more: somebody must look");
+                    tracing::error!(call_id = %token.call, %contradiction, "stored ticks contradict billing_active; the call is not ticked any more. Check the call's facts");
                 }
             }
             Err(error @ FactError::Read { .. }) => {
-                tracing::warn!(call_id = %ticket.call, %error, "a call's position could not be read yet");
-                ledger.not_read(ticket, now.plus(REREAD_DELAY));
+                tracing::warn!(call_id = %token.call, %error, "last stored messages of a call not read; retrying");
+                scheduler.read_failed(token, now.plus(REREAD_DELAY));
             }
             Err(error) => {
                 metrics::call_stuck("unreadable_fact");
-                tracing::error!(call_id = %ticket.call, %error, "a call's position cannot be read, it is not ticked: somebody must look");
-                ledger.not_read(ticket, now.plus(UNREADABLE_DELAY));
+                tracing::error!(call_id = %token.call, %error, "a stored fact cannot be decoded; the call is not ticked. Check the call's facts");
+                scheduler.read_failed(token, now.plus(UNREADABLE_DELAY));
             }
         }
     }
 
-    fn note_batch(&self, ledger: &mut Ledger, pace: &mut Pace, written: Written) {
-        let now = self.world.clock.now();
-        match written.outcome {
+    fn on_batch(&self, scheduler: &mut Scheduler, pacing: &mut BatchPacing, published: Published) {
+        let now = self.deps.clock.now();
+        match published.outcome {
             Ok(sequences) => {
-                *pace = Pace::default();
-                written
-                    .tickets
+                *pacing = BatchPacing::default();
+                published
+                    .tokens
                     .iter()
                     .zip(sequences)
-                    .for_each(|(ticket, sequence)| ledger.written(ticket, sequence, now));
+                    .for_each(|(token, sequence)| scheduler.tick_stored(token, sequence, now));
             }
             Err(why) => {
-                pace.slow_down(why, &*self.world.clock);
-                written
-                    .tickets
+                pacing.failed(why, &*self.deps.clock);
+                published
+                    .tokens
                     .iter()
-                    .for_each(|ticket| ledger.not_written(ticket, why, now));
+                    .for_each(|token| scheduler.tick_failed(token, why, now));
             }
         }
     }
 }
 
-fn learn(ledger: &mut Ledger, shelf: &mut Shelf, news: News, now: Timestamp) {
-    match news {
-        News::Anew => shelf.forget(ledger),
-        News::Open(call, entry) => shelf.open(ledger, call, entry, now),
-        News::Closed(call) => shelf.close(ledger, &call),
+fn on_change(scheduler: &mut Scheduler, index: &mut PartitionedIndex, change: IndexChange, now: Timestamp) {
+    match change {
+        IndexChange::Reset => index.clear(scheduler),
+        IndexChange::Put(call, entry) => index.upsert(scheduler, call, entry, now),
+        IndexChange::Removed(call) => index.remove(scheduler, &call),
     }
 }
 
-fn note_closing(ledger: &mut Ledger, ticket: &Ticket, closed: Closed, now: Timestamp) {
-    match closed {
-        Closed::Removed(revision) => ledger.closed(ticket, revision),
-        Closed::Outdated(Standing { connected_at, position }) => ledger.outdated(ticket, connected_at, position, now),
-        Closed::Changed(entry) => ledger.changed(ticket, entry, now),
-        Closed::Stuck => {}
+fn on_settlement(scheduler: &mut Scheduler, token: &WorkToken, outcome: SettleOutcome, now: Timestamp) {
+    match outcome {
+        SettleOutcome::Removed(revision) => scheduler.entry_removed(token, revision),
+        SettleOutcome::Outdated(SettlementFacts { connected_at, stored }) => {
+            scheduler.settlement_outdated(token, connected_at, stored, now);
+        }
+        SettleOutcome::Changed(entry) => scheduler.entry_conflicted(token, entry, now),
+        SettleOutcome::Stuck => {}
     }
 }
 
@@ -256,11 +269,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_server_that_does_not_answer_is_spared() {
-        let mut pace = Pace::default();
-        (0..100).for_each(|_| pace.slow_down(NotWritten::Refused, &SystemClock));
-        assert!(pace.pause(SystemClock.instant()).is_none());
-        pace.slow_down(NotWritten::Unanswered, &SystemClock);
-        assert!(pace.pause(SystemClock.instant()).is_some());
+    fn only_an_unacknowledged_batch_delays_the_next_ones() {
+        let mut pacing = BatchPacing::default();
+        (0..100).for_each(|_| pacing.failed(TickFailure::Rejected, &SystemClock));
+        assert!(pacing.pause(SystemClock.instant()).is_none());
+        pacing.failed(TickFailure::Unacknowledged, &SystemClock);
+        assert!(pacing.pause(SystemClock.instant()).is_some());
     }
 }

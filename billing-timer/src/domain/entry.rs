@@ -1,10 +1,10 @@
-//! How facts meet in a call's entry on the book, in whichever order and however often they come.
+//! Merges facts into a call's entry in `billing_active`. The result does not depend on their order or repetition.
 
 use contract::buckets::billing_index::{BillingEnd, BillingEntry};
 use contract::wire::fact::{Ended, RtpDetected};
 use contract::{Timestamp, TraceParent};
 
-/// The entry with what `rtp_detected` says. It is the authority on when a call began.
+/// Merges `rtp_detected`, which is authoritative for `connectedAt`.
 pub fn connected(entry: Option<BillingEntry>, fact: &RtpDetected, trace: TraceParent) -> BillingEntry {
     let entry = entry.unwrap_or_else(|| BillingEntry {
         parties: fact.parties.clone(),
@@ -18,8 +18,7 @@ pub fn connected(entry: Option<BillingEntry>, fact: &RtpDetected, trace: TracePa
     }
 }
 
-/// The entry with what `ended` says; `connected_at` is what is known of the beginning from elsewhere, and counts only
-/// where the entry knows of none.
+/// Merges `ended`. `connected_at` comes from another source and applies only if the entry has none.
 pub fn ended(
     entry: Option<BillingEntry>,
     fact: &Ended,
@@ -50,10 +49,10 @@ mod tests {
         #[test]
         fn order_and_repetition_do_not_matter(
             deliveries in prop::collection::vec(any::<bool>(), 1..8),
-            told in prop::option::of(Just(700i64)),
+            reported in prop::option::of(Just(700i64)),
         ) {
             let trace = TraceParent::generate();
-            let (connected_fact, ended_fact) = (rtp_detected("c", 1_000), ended_fact("c", 9_000, told));
+            let (connected_fact, ended_fact) = (rtp_detected("c", 1_000), ended_fact("c", 9_000, reported));
             let mut entry = None;
             for is_end in &deliveries {
                 entry = Some(if *is_end {

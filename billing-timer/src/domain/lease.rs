@@ -1,10 +1,10 @@
-//! Who shall tick which partition: pure decisions over what the bucket says.
+//! Which instance holds which partition: pure decisions from the content of the bucket `billing_leases`.
 //!
-//! Everybody who sees the same computes the same target: each live instance has 64 ÷ n partitions, some one more, and
-//! nothing moves that need not. An instance *claims* what has no live owner and falls to it, at once. It *hands over* what
-//! it has too much, straight to whom it falls, and only when its own word was just renewed and the other has renewed its
-//! own since it came: who crashes again and again as it starts is given nothing. Each move is a compare-and-set, so where
-//! views differ one wins, and the next look mends the shares.
+//! All instances that see the same content compute the same target: each live instance holds 64 ÷ n partitions, some one
+//! more, and no partition moves without need. An instance *claims* a partition that has no live holder and falls to it, at
+//! once. It *hands over* surplus partitions to the instance that they fall to, but only right after its own announcement was
+//! renewed, and only to an instance that has renewed its announcement since it appeared: an instance that keeps crashing at
+//! start gets nothing. Each move is a compare-and-set: if views differ, one wins, and the next decision corrects the shares.
 
 #[cfg(test)]
 mod simulation;
@@ -15,30 +15,30 @@ use contract::NodeId;
 use contract::buckets::leases::{Lease, LeaseChange, PARTITIONS, Partition};
 use contract::jetstream::bucket::Revised;
 
-use super::partition::Partitions;
+use super::partition::PartitionSet;
 
-/// Why it is looked what there is to do.
+/// What caused a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Occasion {
-    /// Something has changed.
+pub enum Trigger {
+    /// The bucket has changed.
     Change,
-    /// The server has just taken our word that we live.
+    /// The server has just stored this instance's announcement.
     Renewal,
 }
 
-/// What kind of change of owners it is.
+/// Why a partition moves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// Nobody ever had it.
+pub enum MoveKind {
+    /// It never had a holder.
     First,
-    /// Its owner is gone, we tick it from now on.
+    /// Its holder is gone, and this instance takes it over.
     Takeover,
-    /// We have too much.
+    /// This instance holds more than its share.
     Handover,
 }
 
-impl Kind {
-    /// In metrics.
+impl MoveKind {
+    /// The label in metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::First => "first",
@@ -48,39 +48,39 @@ impl Kind {
     }
 }
 
-/// A partition gets another owner, if its key still is as it was seen.
+/// A partition gets another holder if its key has not changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Move {
-    /// Which.
+pub struct LeaseMove {
+    /// The partition.
     pub partition: Partition,
-    /// Whose it shall be.
+    /// The new holder.
     pub to: NodeId,
-    /// The key as it was seen; none if it has no value.
+    /// The expected revision of the key; none if it has no value.
     pub revision: Option<u64>,
-    /// Why.
-    pub kind: Kind,
+    /// The reason.
+    pub kind: MoveKind,
 }
 
 #[derive(Debug, Clone)]
-struct Sighting {
+struct InstanceState {
     revision: u64,
     renewed: bool,
 }
 
-/// What the bucket says, as far as it was seen.
+/// The content of the bucket as far as this instance has seen it.
 #[derive(Debug, Clone, Default)]
-pub struct View {
-    instances: BTreeMap<NodeId, Sighting>,
+pub struct LeaseView {
+    instances: BTreeMap<NodeId, InstanceState>,
     leases: BTreeMap<Partition, Revised<Lease>>,
 }
 
-impl View {
-    /// Something has changed. What is older than what is known is passed over.
-    pub fn learn(&mut self, change: LeaseChange) {
+impl LeaseView {
+    /// Applies a change. A lease older than the known one is ignored.
+    pub fn apply(&mut self, change: LeaseChange) {
         match change {
             LeaseChange::Alive(instance, revision) => {
                 let renewed = self.instances.contains_key(&instance);
-                self.instances.insert(instance, Sighting { revision, renewed });
+                self.instances.insert(instance, InstanceState { revision, renewed });
             }
             LeaseChange::Gone(instance) => {
                 self.instances.remove(&instance);
@@ -97,12 +97,12 @@ impl View {
         }
     }
 
-    /// Whether an instance's word of this revision has come back. By the order of the bucket everything that stood there
-    /// before it has then been seen, too.
+    /// Whether an instance's announcement of this revision was seen. The bucket is ordered, so everything written before it
+    /// was seen too.
     pub fn has_seen(&self, instance: &NodeId, revision: u64) -> bool {
         self.instances
             .get(instance)
-            .is_some_and(|sighting| sighting.revision >= revision)
+            .is_some_and(|state| state.revision >= revision)
     }
 
     /// Whether an instance is alive.
@@ -110,15 +110,15 @@ impl View {
         self.instances.contains_key(instance)
     }
 
-    /// What an instance has, if it is alive.
-    pub fn held_by(&self, instance: &NodeId) -> Partitions {
+    /// The partitions of an instance, if it is alive.
+    pub fn held_by(&self, instance: &NodeId) -> PartitionSet {
         let leases = self.leases.iter();
         let held = leases.filter(|(_, lease)| lease.value.instance_id == *instance && self.is_alive(instance));
         held.map(|(partition, _)| *partition).collect()
     }
 
-    /// What `me` is to do.
-    pub fn moves(&self, me: &NodeId, occasion: Occasion) -> Vec<Move> {
+    /// The moves that `me` is to make.
+    pub fn moves(&self, me: &NodeId, trigger: Trigger) -> Vec<LeaseMove> {
         if !self.is_alive(me) {
             return Vec::new();
         }
@@ -126,13 +126,13 @@ impl View {
         let moves = targets.into_iter().filter_map(|(partition, to)| {
             let lease = self.leases.get(&partition);
             let kind = match (self.owner(partition), lease) {
-                (None, None) if to == me => Kind::First,
-                (None, Some(_)) if to == me => Kind::Takeover,
-                (Some(owner), _) if owner == me && to != me && occasion == Occasion::Renewal => Kind::Handover,
+                (None, None) if to == me => MoveKind::First,
+                (None, Some(_)) if to == me => MoveKind::Takeover,
+                (Some(owner), _) if owner == me && to != me && trigger == Trigger::Renewal => MoveKind::Handover,
                 _ => return None,
             };
-            let proven = self.instances.get(to).is_some_and(|sighting| sighting.renewed);
-            (kind != Kind::Handover || proven).then(|| Move {
+            let has_renewed = self.instances.get(to).is_some_and(|state| state.renewed);
+            (kind != MoveKind::Handover || has_renewed).then(|| LeaseMove {
                 partition,
                 to: to.clone(),
                 revision: lease.map(|lease| lease.revision),
@@ -147,7 +147,7 @@ impl View {
         self.is_alive(owner).then_some(owner)
     }
 
-    /// Whose each partition shall be that has no live owner, or whose owner has too much.
+    /// The new holders of partitions that have no live holder, or whose holder has more than its share.
     fn targets(&self) -> Vec<(Partition, &NodeId)> {
         let mut held: Vec<(&NodeId, Vec<Partition>)> = self.instances.keys().map(|id| (id, Vec::new())).collect();
         let mut to_place = Vec::new();
@@ -171,7 +171,7 @@ impl View {
     }
 }
 
-/// How many partitions each instance shall have. The odd ones stay with those who have one of them already.
+/// The number of partitions of each instance. The remainder stays with instances that already hold more.
 fn shares(held: &[(&NodeId, Vec<Partition>)]) -> Vec<usize> {
     let (all, instances) = (usize::from(PARTITIONS), held.len().max(1));
     let (least, odd) = (all / instances, all % instances);
@@ -203,55 +203,59 @@ mod tests {
         }
     }
 
-    /// Instances that have renewed, and what each has.
-    fn view(instances: &[(&str, usize)]) -> View {
-        let mut view = View::default();
+    /// Instances that have renewed, and how many partitions each holds.
+    fn view(instances: &[(&str, usize)]) -> LeaseView {
+        let mut view = LeaseView::default();
         let mut partitions = Partition::all();
         for (name, held) in instances {
-            view.learn(LeaseChange::Alive(id(name), 1));
-            view.learn(LeaseChange::Alive(id(name), 2));
+            view.apply(LeaseChange::Alive(id(name), 1));
+            view.apply(LeaseChange::Alive(id(name), 2));
             for partition in partitions.by_ref().take(*held) {
-                view.learn(LeaseChange::Held(partition, lease(name, 3)));
+                view.apply(LeaseChange::Held(partition, lease(name, 3)));
             }
         }
         view
     }
 
-    fn count(view: &View, me: &str, occasion: Occasion, kind: Kind) -> usize {
-        let moves = view.moves(&id(me), occasion);
-        moves.iter().filter(|step| step.kind == kind).count()
+    fn count(view: &LeaseView, me: &str, trigger: Trigger, kind: MoveKind) -> usize {
+        let moves = view.moves(&id(me), trigger);
+        moves.iter().filter(|lease_move| lease_move.kind == kind).count()
     }
 
     #[test]
-    fn the_first_one_takes_all_and_keeps_them() {
-        assert_eq!(count(&view(&[("a", 0)]), "a", Occasion::Change, Kind::First), 64);
-        assert!(view(&[("a", 64)]).moves(&id("a"), Occasion::Renewal).is_empty());
+    fn a_single_instance_claims_all_partitions_and_keeps_them() {
+        assert_eq!(count(&view(&[("a", 0)]), "a", Trigger::Change, MoveKind::First), 64);
+        assert!(view(&[("a", 64)]).moves(&id("a"), Trigger::Renewal).is_empty());
     }
 
     #[test]
-    fn what_a_dead_one_had_is_taken_over_at_once_in_shares() {
+    fn partitions_of_a_dead_instance_are_taken_over_at_once_in_equal_shares() {
         let mut view = view(&[("a", 22), ("b", 21), ("c", 21)]);
-        assert!(view.moves(&id("a"), Occasion::Renewal).is_empty());
-        view.learn(LeaseChange::Gone(id("a")));
-        let taken = ["a", "b", "c"].map(|me| count(&view, me, Occasion::Change, Kind::Takeover));
+        assert!(view.moves(&id("a"), Trigger::Renewal).is_empty());
+        view.apply(LeaseChange::Gone(id("a")));
+        let taken = ["a", "b", "c"].map(|me| count(&view, me, Trigger::Change, MoveKind::Takeover));
         assert_eq!(taken, [0, 11, 11]);
     }
 
     #[test]
-    fn a_newcomer_is_handed_its_share_once_it_has_renewed() {
+    fn a_new_instance_gets_its_share_once_it_has_renewed() {
         let mut view = view(&[("a", 32), ("b", 32)]);
-        view.learn(LeaseChange::Alive(id("c"), 9));
-        assert!(view.moves(&id("a"), Occasion::Renewal).is_empty());
-        view.learn(LeaseChange::Alive(id("c"), 10));
-        assert!(view.moves(&id("a"), Occasion::Change).is_empty());
-        let handed = ["a", "b", "c"].map(|me| count(&view, me, Occasion::Renewal, Kind::Handover));
+        view.apply(LeaseChange::Alive(id("c"), 9));
+        assert!(view.moves(&id("a"), Trigger::Renewal).is_empty());
+        view.apply(LeaseChange::Alive(id("c"), 10));
+        assert!(view.moves(&id("a"), Trigger::Change).is_empty());
+        let handed = ["a", "b", "c"].map(|me| count(&view, me, Trigger::Renewal, MoveKind::Handover));
         assert_eq!(handed, [10, 11, 0]);
-        let moves = view.moves(&id("a"), Occasion::Renewal);
-        assert!(moves.iter().all(|step| step.to == id("c") && step.revision == Some(3)));
+        let moves = view.moves(&id("a"), Trigger::Renewal);
+        assert!(
+            moves
+                .iter()
+                .all(|lease_move| lease_move.to == id("c") && lease_move.revision == Some(3))
+        );
     }
 
     #[test]
-    fn the_odd_ones_stay_where_they_are() {
+    fn the_remainder_stays_where_it_is() {
         for instances in [
             [("a", 21), ("b", 22), ("c", 21)],
             [("a", 21), ("b", 21), ("c", 22)],
@@ -261,35 +265,35 @@ mod tests {
             assert!(
                 ["a", "b", "c"]
                     .iter()
-                    .all(|me| view.moves(&id(me), Occasion::Renewal).is_empty())
+                    .all(|me| view.moves(&id(me), Trigger::Renewal).is_empty())
             );
         }
     }
 
     #[test]
-    fn an_instance_that_is_not_announced_does_nothing() {
+    fn an_instance_that_is_not_announced_makes_no_moves() {
         let view = view(&[("a", 10)]);
-        assert!(view.moves(&id("b"), Occasion::Renewal).is_empty());
+        assert!(view.moves(&id("b"), Trigger::Renewal).is_empty());
         assert!(view.held_by(&id("b")).is_empty());
     }
 
     #[test]
-    fn old_news_of_a_partition_is_passed_over() {
+    fn an_outdated_lease_is_ignored() {
         let mut view = view(&[("a", 1), ("b", 0)]);
         let first = Partition::all().next().unwrap();
-        view.learn(LeaseChange::Held(first, lease("b", 2)));
+        view.apply(LeaseChange::Held(first, lease("b", 2)));
         assert_eq!(view.held_by(&id("a")).len(), 1);
-        view.learn(LeaseChange::Held(first, lease("b", 4)));
+        view.apply(LeaseChange::Held(first, lease("b", 4)));
         assert_eq!((view.held_by(&id("a")).len(), view.held_by(&id("b")).len()), (0, 1));
     }
 
     #[test]
-    fn the_echo_of_our_own_word_tells_that_all_before_it_was_seen() {
-        let mut view = View::default();
+    fn the_view_is_complete_once_the_own_announcement_was_seen() {
+        let mut view = LeaseView::default();
         assert!(!view.has_seen(&id("a"), 7));
-        view.learn(LeaseChange::Alive(id("a"), 6));
+        view.apply(LeaseChange::Alive(id("a"), 6));
         assert!(!view.has_seen(&id("a"), 7));
-        view.learn(LeaseChange::Alive(id("a"), 7));
+        view.apply(LeaseChange::Alive(id("a"), 7));
         assert!(view.has_seen(&id("a"), 7));
     }
 }

@@ -1,16 +1,16 @@
-//! The call's record, once it is over.
+//! The settlement of a call that is over.
 
 use contract::Timestamp;
 use contract::buckets::billing_index::{BillingEnd, BillingEntry};
 use contract::wire::fact::Settled;
 
-use super::chain::LastTick;
+use super::last_tick::LastTick;
 use super::terms::{Charge, full_minutes};
 
-/// What the user pays for a call.
+/// Computes the settlement.
 ///
-/// It rests on `connectedAt` and `endedAt` alone, never on how many ticks got stored: those beyond the end are said to be
-/// `overTicks`, and are not paid. A call that was connected only after its end has a duration of 0.
+/// The bill follows from `connectedAt` and `endedAt` alone, not from the number of stored ticks. Ticks beyond the end are
+/// reported as `overTicks` and not billed. A call whose `connectedAt` is after its `endedAt` has a duration of 0.
 pub fn settle(
     entry: &BillingEntry,
     connected_at: Option<Timestamp>,

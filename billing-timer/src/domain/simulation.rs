@@ -1,5 +1,5 @@
-//! Ledgers against a simulated stream and book, under every disturbance at random: late wake-ups, restarts, two instances
-//! at once, refused, lost and half-heard batches, facts in any order.
+//! Schedulers against a simulated stream and bucket with random disturbances: late wake-ups, restarts, two instances at once,
+//! batches that are rejected, lost or not acknowledged, facts in any order.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,11 +10,11 @@ use contract::wire::fact::{Settled, Tick};
 use contract::{CallId, Timestamp};
 use proptest::prelude::*;
 
-use super::chain::LastTick;
 use super::entry;
-use super::ledger::Ledger;
+use super::last_tick::LastTick;
+use super::scheduler::Scheduler;
 use super::terms::{Charge, Terms, due};
-use super::work::{NotWritten, Position, Ticket};
+use super::work::{LastStored, TickFailure, WorkToken};
 use crate::testing::{at, ended, rtp_detected};
 
 const TERMS: Terms = Terms {
@@ -36,41 +36,41 @@ enum Event {
     Advance(u64),
     Connected(usize),
     Ended(usize),
-    /// A fact delivered twice, the second time so slowly that the call was settled between the look and the entry.
+    /// A redelivered fact whose entry is written after the call was settled.
     Straggler(usize),
     Restart(usize),
-    /// Everything that an instance has to do, with what becomes of its batches.
+    /// An instance performs all its work under these network conditions.
     Work(usize, Network),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Network {
     Up,
-    /// Batches arrive, their acknowledgements do not.
-    Deaf,
+    /// Batches arrive but are not acknowledged.
+    NoAcks,
     /// Nothing arrives.
     Down,
 }
 
-/// The server: guarded ticks and settlements, and the book.
+/// The server: ticks and settlements with publish conditions, and the bucket.
 #[derive(Debug, Default)]
-struct World {
+struct Server {
     now: i64,
     sequence: u64,
     ticks: HashMap<CallId, Vec<(LastTick, Timestamp)>>,
     settled: HashMap<CallId, (Settled, u64)>,
-    book: BTreeMap<CallId, Revised<BillingEntry>>,
+    entries: BTreeMap<CallId, Revised<BillingEntry>>,
 }
 
-impl World {
+impl Server {
     fn now(&self) -> Timestamp {
         at(self.now)
     }
 
     fn upsert(&mut self, call: &CallId, change: impl Fn(Option<BillingEntry>) -> BillingEntry) {
         self.sequence += 1;
-        let value = change(self.book.get(call).map(|entry| entry.value.clone()));
-        self.book.insert(
+        let value = change(self.entries.get(call).map(|entry| entry.value.clone()));
+        self.entries.insert(
             call.clone(),
             Revised {
                 value,
@@ -86,10 +86,10 @@ impl World {
             .map(|(last, _)| last.clone())
     }
 
-    fn position(&self, call: &CallId) -> Position {
-        Position {
+    fn last_stored(&self, call: &CallId) -> LastStored {
+        LastStored {
             sequence: self.last_of_call(call),
-            last: self.last(call),
+            tick: self.last(call),
             settled: self.settled.get(call).map(|(settled, _)| settled.clone()),
         }
     }
@@ -99,13 +99,13 @@ impl World {
         last.max(self.settled.get(call).map_or(0, |(_, sequence)| *sequence))
     }
 
-    fn admits(&self, tick: &Tick, guard: PublishCondition) -> bool {
-        guard == PublishCondition::CallUnchangedSince(self.last_of_call(&tick.parties.call_id))
+    fn admits(&self, tick: &Tick, condition: PublishCondition) -> bool {
+        condition == PublishCondition::CallUnchangedSince(self.last_of_call(&tick.parties.call_id))
     }
 
-    /// All or nothing.
+    /// Stores all messages or none.
     fn store(&mut self, batch: &[(Tick, PublishCondition)]) -> Option<Vec<u64>> {
-        if !batch.iter().all(|(tick, guard)| self.admits(tick, *guard)) {
+        if !batch.iter().all(|(tick, condition)| self.admits(tick, *condition)) {
             return None;
         }
         let now = self.now();
@@ -125,29 +125,29 @@ impl World {
     }
 }
 
-fn restart(world: &World) -> Ledger {
-    let mut ledger = Ledger::new(TERMS, MAX_BATCH);
-    for (call, entry) in &world.book {
-        ledger.open(call, entry.clone(), world.now());
+fn restart(server: &Server) -> Scheduler {
+    let mut scheduler = Scheduler::new(TERMS, MAX_BATCH);
+    for (call, entry) in &server.entries {
+        scheduler.upsert(call, entry.clone(), server.now());
     }
-    ledger
+    scheduler
 }
 
-/// One round: reads, batches and settlements until the instance has nothing more to do.
-fn work(world: &mut World, ledger: &mut Ledger, network: Network) {
-    let now = world.now();
-    ledger.wake(now);
+/// One round: reads, batches and settlements until the instance has no more work.
+fn work(server: &mut Server, scheduler: &mut Scheduler, network: Network) {
+    let now = server.now();
+    scheduler.wake(now);
     let mut lost = 0;
     for round in 0.. {
-        assert!(round < 10_000, "busy without end");
+        assert!(round < 10_000, "does not finish");
         let mut idle = true;
-        while let Some(ticket) = ledger.next_read() {
+        while let Some(token) = scheduler.next_read() {
             idle = false;
-            ledger.read(&ticket, world.position(&ticket.call), now);
+            scheduler.read_done(&token, server.last_stored(&token.call), now);
         }
-        let mut batch = ledger.next_batch(now);
+        let mut batch = scheduler.next_batch(now);
         if batch.is_empty() {
-            batch = ledger.next_suspects(now);
+            batch = scheduler.next_retry_batch(now);
         }
         if !batch.is_empty() {
             idle = false;
@@ -157,73 +157,76 @@ fn work(world: &mut World, ledger: &mut Ledger, network: Network) {
                 "two ticks of a call in a batch"
             );
             assert!(batch.len() <= MAX_BATCH);
-            let entries: Vec<_> = batch.iter().map(|due| (due.tick.clone(), due.guard)).collect();
+            let entries: Vec<_> = batch.iter().map(|due| (due.tick.clone(), due.condition)).collect();
             for (tick, _) in &entries {
-                let entry = world.book.get(&tick.parties.call_id);
+                let entry = server.entries.get(&tick.parties.call_id);
                 let end = entry.and_then(|entry| entry.value.end.as_ref());
                 assert!(
                     end.is_none_or(|end| tick.at <= end.ended_at),
-                    "beyond an end that is on the book"
+                    "beyond the end in the entry"
                 );
             }
-            let tickets: Vec<Ticket> = batch.into_iter().map(|due| due.ticket).collect();
+            let tokens: Vec<WorkToken> = batch.into_iter().map(|due| due.token).collect();
             let answer = if matches!(network, Network::Down) {
                 None
             } else {
-                Some(world.store(&entries))
+                Some(server.store(&entries))
             };
             match (answer, network) {
                 (Some(Some(sequences)), Network::Up) => {
-                    tickets
+                    tokens
                         .iter()
                         .zip(sequences)
-                        .for_each(|(ticket, sequence)| ledger.written(ticket, sequence, now));
+                        .for_each(|(token, sequence)| scheduler.tick_stored(token, sequence, now));
                 }
                 (Some(None), Network::Up) => {
-                    tickets
+                    tokens
                         .iter()
-                        .for_each(|ticket| ledger.not_written(ticket, NotWritten::Refused, now));
+                        .for_each(|token| scheduler.tick_failed(token, TickFailure::Rejected, now));
                 }
                 _ => {
-                    tickets
+                    tokens
                         .iter()
-                        .for_each(|ticket| ledger.not_written(ticket, NotWritten::Unanswered, now));
+                        .for_each(|token| scheduler.tick_failed(token, TickFailure::Unacknowledged, now));
                     lost += 1;
                 }
             }
         }
-        while let Some(closing) = ledger.next_closing(now) {
+        while let Some(settlement) = scheduler.next_settlement(now) {
             idle = false;
-            let call = closing.ticket.call.clone();
-            let position = world.position(&call);
-            if closing.stored {
-                assert_eq!(position.settled, Some(closing.settled));
-            } else if position.settled.is_some() || position.last.as_ref().map(|last| last.sequence) != closing.last {
-                ledger.outdated(&closing.ticket, None, position, now);
+            let call = settlement.token.call.clone();
+            let stored = server.last_stored(&call);
+            if settlement.stored {
+                assert_eq!(stored.settled, Some(settlement.settled));
+            } else if stored.settled.is_some() || stored.tick.as_ref().map(|last| last.sequence) != settlement.last_tick
+            {
+                scheduler.settlement_outdated(&settlement.token, None, stored, now);
                 continue;
             } else {
-                world.sequence += 1;
-                world.settled.insert(call.clone(), (closing.settled, world.sequence));
+                server.sequence += 1;
+                server
+                    .settled
+                    .insert(call.clone(), (settlement.settled, server.sequence));
             }
-            match world.book.get(&call) {
-                Some(entry) if entry.revision == closing.revision => {
-                    world.book.remove(&call);
-                    ledger.closed(&closing.ticket, closing.revision);
+            match server.entries.get(&call) {
+                Some(entry) if entry.revision == settlement.revision => {
+                    server.entries.remove(&call);
+                    scheduler.entry_removed(&settlement.token, settlement.revision);
                 }
-                Some(entry) => ledger.changed(&closing.ticket, entry.clone(), now),
-                None => ledger.closed(&closing.ticket, closing.revision),
+                Some(entry) => scheduler.entry_conflicted(&settlement.token, entry.clone(), now),
+                None => scheduler.entry_removed(&settlement.token, settlement.revision),
             }
         }
-        // The network stays as it is in this round: a few losses are as good as many.
+        // The network does not change within a round, so a few losses suffice.
         if idle || lost > 3 {
             return;
         }
     }
 }
 
-fn check(world: &World, calls: &[Call], finished: bool) {
+fn check(server: &Server, calls: &[Call], finished: bool) {
     for call in calls {
-        let ticks = world.ticks.get(&call.id).map(Vec::as_slice).unwrap_or_default();
+        let ticks = server.ticks.get(&call.id).map(Vec::as_slice).unwrap_or_default();
         let Some(connected) = call.connected else {
             assert!(ticks.is_empty());
             continue;
@@ -236,8 +239,8 @@ fn check(world: &World, calls: &[Call], finished: bool) {
         }
     }
     for call in calls.iter().filter(|_| finished) {
-        let ticks = world.ticks.get(&call.id).map_or(0, Vec::len);
-        let (settled, _) = &world.settled[&call.id];
+        let ticks = server.ticks.get(&call.id).map_or(0, Vec::len);
+        let (settled, _) = &server.settled[&call.id];
         let duration = call
             .connected
             .map_or(0, |connected| u64::try_from(call.ended - connected).unwrap_or(0));
@@ -250,7 +253,7 @@ fn check(world: &World, calls: &[Call], finished: bool) {
         );
         assert!(ticks >= full as usize, "a minute was lost");
         assert_eq!(settled.over_ticks as usize, ticks - full as usize);
-        assert!(!world.book.contains_key(&call.id));
+        assert!(!server.entries.contains_key(&call.id));
     }
 }
 
@@ -266,7 +269,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 }
 
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    let network = prop_oneof![4 => Just(Network::Up), 1 => Just(Network::Deaf), 1 => Just(Network::Down)];
+    let network = prop_oneof![4 => Just(Network::Up), 1 => Just(Network::NoAcks), 1 => Just(Network::Down)];
     let event = prop_oneof![
         4 => (1u64..3_000).prop_map(Event::Advance),
         3 => (0usize..6).prop_map(Event::Connected),
@@ -278,26 +281,26 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     prop::collection::vec(event, 0..60)
 }
 
-/// What a delivery does: `ended` comes with what is stored of the beginning, as the intake looks it up.
-fn deliver(world: &mut World, instances: &mut [Ledger], call: &Call, is_end: bool) {
+/// Delivers a fact. `ended` comes with the stored `connectedAt`, which the consumer looks up.
+fn deliver(server: &mut Server, instances: &mut [Scheduler], call: &Call, is_end: bool) {
     match (is_end, call.connected) {
         (true, connected) => {
             let fact = ended(call.id.as_str(), call.ended, connected);
-            world.upsert(&call.id, |entry| {
+            server.upsert(&call.id, |entry| {
                 entry::ended(entry, &fact, fact.connected_at, test_trace())
             });
         }
         (false, Some(connected)) => {
             let fact = rtp_detected(call.id.as_str(), connected);
-            world.upsert(&call.id, |entry| entry::connected(entry, &fact, test_trace()));
+            server.upsert(&call.id, |entry| entry::connected(entry, &fact, test_trace()));
         }
         (false, None) => return,
     }
-    if let Some(entry) = world.book.get(&call.id) {
-        let now = world.now();
+    if let Some(entry) = server.entries.get(&call.id) {
+        let now = server.now();
         instances
             .iter_mut()
-            .for_each(|ledger| ledger.open(&call.id, entry.clone(), now));
+            .for_each(|scheduler| scheduler.upsert(&call.id, entry.clone(), now));
     }
 }
 
@@ -310,35 +313,35 @@ proptest! {
 
     #[test]
     fn no_minute_is_lost_doubled_or_early(calls in calls(), events in events()) {
-        let mut world = World::default();
-        let mut instances = [restart(&world), restart(&world)];
+        let mut server = Server::default();
+        let mut instances = [restart(&server), restart(&server)];
         for event in events {
             match event {
-                Event::Advance(millis) => world.now += i64::try_from(millis).unwrap(),
+                Event::Advance(millis) => server.now += i64::try_from(millis).unwrap(),
                 Event::Connected(index) | Event::Ended(index) => {
-                    if let Some(call) = calls.get(index).filter(|call| !world.settled.contains_key(&call.id)) {
-                        deliver(&mut world, &mut instances, call, matches!(event, Event::Ended(_)));
+                    if let Some(call) = calls.get(index).filter(|call| !server.settled.contains_key(&call.id)) {
+                        deliver(&mut server, &mut instances, call, matches!(event, Event::Ended(_)));
                     }
                 }
                 Event::Straggler(index) => {
-                    if let Some(call) = calls.get(index).filter(|call| world.settled.contains_key(&call.id)) {
-                        deliver(&mut world, &mut instances, call, false);
+                    if let Some(call) = calls.get(index).filter(|call| server.settled.contains_key(&call.id)) {
+                        deliver(&mut server, &mut instances, call, false);
                     }
                 }
-                Event::Restart(instance) => instances[instance] = restart(&world),
-                Event::Work(instance, network) => work(&mut world, &mut instances[instance], network),
+                Event::Restart(instance) => instances[instance] = restart(&server),
+                Event::Work(instance, network) => work(&mut server, &mut instances[instance], network),
             }
-            check(&world, &calls, false);
+            check(&server, &calls, false);
         }
         for call in &calls {
             for is_end in [false, true] {
-                if !world.settled.contains_key(&call.id) {
-                    deliver(&mut world, &mut instances, call, is_end);
+                if !server.settled.contains_key(&call.id) {
+                    deliver(&mut server, &mut instances, call, is_end);
                 }
             }
         }
-        world.now += 100_000;
-        instances.iter_mut().for_each(|instance| work(&mut world, instance, Network::Up));
-        check(&world, &calls, true);
+        server.now += 100_000;
+        instances.iter_mut().for_each(|instance| work(&mut server, instance, Network::Up));
+        check(&server, &calls, true);
     }
 }

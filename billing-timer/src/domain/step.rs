@@ -1,37 +1,37 @@
-//! What is next for one call.
+//! The next step of one call.
 
 use contract::Timestamp;
 use contract::buckets::billing_index::BillingEntry;
 use contract::wire::fact::{Settled, Tick};
 
-use super::chain::{self, Contradiction, LastTick};
+use super::last_tick::{self, Contradiction, LastTick};
 use super::settlement::settle;
 use super::terms::{Terms, due};
 
-/// What is next for one call.
+/// The next step of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// This tick is due and not stored.
+    /// Publish this tick, which is due.
     Tick(Tick),
-    /// Nothing before this moment.
+    /// Wait until this time.
     Wait(Timestamp),
-    /// It is over and all its ticks are stored.
+    /// Settle: the call is over and all its ticks are stored.
     Settle(Settled),
-    /// Nothing until more is known of it.
-    Rest,
+    /// Nothing until the entry changes.
+    Idle,
 }
 
-/// Decides from what is known of a call (`entry`), its last stored tick and the wall clock.
+/// Decides from the call's entry, its last stored tick and the wall clock.
 ///
-/// No tick is early: one that is due in the future is waited for even if the call is known to end after it, which is so
-/// only where clocks differ. A call whose stored ticks contradict the book gets no more of them, but its settlement.
+/// No tick is early: a tick due in the future is waited for even if the call is known to end after it, which happens only if
+/// clocks differ. A call whose stored ticks contradict its entry gets no more ticks, but it is settled.
 pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms, now: Timestamp) -> Step {
     let Some(connected_at) = connected_at(entry, last) else {
-        return entry.end.as_ref().map_or(Step::Rest, |end| {
+        return entry.end.as_ref().map_or(Step::Idle, |end| {
             Step::Settle(settle(entry, None, end, last, terms.interval_ms, terms.charge))
         });
     };
-    let (interval_ms, next) = match chain::interval_ms(last, connected_at, terms.interval_ms) {
+    let (interval_ms, next) = match last_tick::interval_ms(last, connected_at, terms.interval_ms) {
         Ok(interval_ms) => (interval_ms, next_tick(entry, last, connected_at, interval_ms)),
         Err(_) => (terms.interval_ms, None),
     };
@@ -44,17 +44,17 @@ pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms, now: T
             }
         }
         (_, Some(end)) => Step::Settle(settle(entry, Some(connected_at), end, last, interval_ms, terms.charge)),
-        (_, None) => Step::Rest,
+        (_, None) => Step::Idle,
     }
 }
 
-/// Why a call that is connected gets no more ticks, if so.
+/// The reason why a connected call gets no more ticks, if any.
 pub fn contradiction(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms) -> Option<Contradiction> {
     let connected_at = connected_at(entry, last)?;
-    chain::interval_ms(last, connected_at, terms.interval_ms).err()
+    last_tick::interval_ms(last, connected_at, terms.interval_ms).err()
 }
 
-/// When the call asks to be ended for its length.
+/// When the call reaches its maximum duration, if it is connected and has not ended.
 pub fn deadline(entry: &BillingEntry, terms: &Terms) -> Option<Timestamp> {
     match (entry.connected_at, &entry.end, terms.max_call_duration_ms) {
         (Some(connected_at), None, Some(max)) => Some(connected_at.plus_millis(max)),
@@ -62,14 +62,14 @@ pub fn deadline(entry: &BillingEntry, terms: &Terms) -> Option<Timestamp> {
     }
 }
 
-/// A tick is proof of a beginning, should the book have lost it.
+/// Falls back to the last tick if the entry has no `connectedAt`.
 fn connected_at(entry: &BillingEntry, last: Option<&LastTick>) -> Option<Timestamp> {
     entry.connected_at.or_else(|| last.map(|last| last.tick.connected_at))
 }
 
 fn next_tick(entry: &BillingEntry, last: Option<&LastTick>, connected_at: Timestamp, interval_ms: u64) -> Option<Tick> {
-    let minute = chain::next_minute(last);
-    // At the end of the numbers: there is no next one.
+    let minute = last_tick::next_minute(last);
+    // The number has saturated: there is no next tick.
     if last.is_some_and(|last| last.tick.minute == minute) {
         return None;
     }
@@ -102,14 +102,14 @@ mod tests {
     }
 
     #[test]
-    fn ticks_are_due_at_whole_intervals_from_the_beginning_and_not_a_millisecond_before() {
+    fn ticks_are_due_at_whole_intervals_and_not_a_millisecond_before() {
         let call = entry("c", Some(0), None);
         assert_eq!(step(&call, None, &TERMS, at(59_999)), Step::Wait(at(60_000)));
         assert_eq!(
             step(&call, None, &TERMS, at(60_000)),
             Step::Tick(tick("c", 1, 0, 60_000))
         );
-        // Woken up late: still the next one of the chain, with the time at which it was due.
+        // A late wake-up still yields the next tick, with the time at which it was due.
         assert_eq!(
             step(&call, Some(&last(1)), &TERMS, at(500_000)),
             Step::Tick(tick("c", 2, 0, 120_000))
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tick_at_the_very_end_is_made_up_and_one_after_it_is_not() {
+    fn a_tick_due_exactly_at_the_end_is_published_and_a_later_one_is_not() {
         let Step::Tick(second) = step(&entry("c", Some(0), Some(120_000)), Some(&last(1)), &TERMS, at(500_000)) else {
             panic!("the second minute is full");
         };
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn ticks_beyond_the_end_are_told_and_not_billed() {
+    fn ticks_beyond_the_end_are_reported_and_not_billed() {
         let Step::Settle(settled) = step(&entry("c", Some(0), Some(130_000)), Some(&last(4)), &TERMS, at(500_000))
         else {
             panic!("over");
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_never_began_is_settled_with_zeros_and_one_of_which_nothing_is_known_rests() {
+    fn an_unconnected_call_is_settled_with_zeros_and_an_empty_entry_is_idle() {
         let Step::Settle(settled) = step(&entry("c", None, Some(5)), None, &TERMS, at(0)) else {
             panic!("over")
         };
@@ -150,7 +150,7 @@ mod tests {
             (settled.connected_at, settled.duration_ms, settled.billed_minutes),
             (None, 0, 0)
         );
-        assert_eq!(step(&entry("c", None, None), None, &TERMS, at(0)), Step::Rest);
+        assert_eq!(step(&entry("c", None, None), None, &TERMS, at(0)), Step::Idle);
     }
 
     #[test]
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_in_the_future_makes_no_tick_early() {
+    fn an_end_in_the_future_causes_no_early_tick() {
         let call = entry("c", Some(0), Some(200_000));
         assert_eq!(
             step(&call, Some(&last(1)), &TERMS, at(119_999)),
@@ -174,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn contradicting_ticks_stop_the_chain_but_not_the_settlement() {
+    fn contradicting_ticks_stop_further_ticks_but_not_the_settlement() {
         let odd = LastTick {
             tick: tick("c", 2, 0, 90_001),
             sequence: 9,
@@ -182,7 +182,7 @@ mod tests {
         assert!(contradiction(&entry("c", Some(0), None), Some(&odd), &TERMS).is_some());
         assert_eq!(
             step(&entry("c", Some(0), None), Some(&odd), &TERMS, at(500_000)),
-            Step::Rest
+            Step::Idle
         );
         let Step::Settle(settled) = step(&entry("c", Some(0), Some(300_000)), Some(&odd), &TERMS, at(500_000)) else {
             panic!("over");
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_connected_call_that_goes_on_has_a_deadline() {
+    fn only_a_connected_call_that_has_not_ended_has_a_deadline() {
         assert_eq!(deadline(&entry("c", Some(0), None), &TERMS), Some(at(300_000)));
         assert_eq!(deadline(&entry("c", Some(0), Some(1)), &TERMS), None);
         assert_eq!(deadline(&entry("c", None, None), &TERMS), None);

@@ -1,25 +1,25 @@
-//! What a fleet has agreed on: how long a minute is, and which minutes are paid.
+//! The fleet's terms: the length of a minute, and which minutes are billed.
 
 use contract::Timestamp;
 use serde::{Deserialize, Serialize};
 
-/// The shortest minute there may be, in milliseconds: below, ticks would cost more than they say.
+/// The shortest interval in milliseconds. Shorter ones would cost more than they are worth.
 pub const MIN_INTERVAL_MS: u64 = 100;
 
-/// Which minutes are paid.
+/// Which minutes are billed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Charge {
-    /// A minute is paid once it is full, so the bill is the number of ticks.
+    /// A minute is billed once it is full, so the bill equals the number of ticks.
     #[default]
     Full,
-    /// A minute is paid from its first millisecond. A call of 0 ms has begun none, and one that ends as a minute becomes
-    /// full has not begun the next.
+    /// A minute is billed from its first millisecond. A call of 0 ms has begun none, and a call that ends exactly when a
+    /// minute is full has not begun the next one.
     Start,
 }
 
 impl Charge {
-    /// The minutes to pay for a call of this duration.
+    /// The billed minutes of a call of this duration.
     pub fn minutes(self, duration_ms: u64, interval_ms: u64) -> u32 {
         let interval_ms = interval_ms.max(1);
         count(match self {
@@ -29,14 +29,14 @@ impl Charge {
     }
 }
 
-/// The policy of the whole fleet: every instance must have the same.
+/// The policy of the whole fleet. All instances must have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// From one tick to the next, in milliseconds, for calls that have no tick yet; see [`super::chain`] for the others.
+    /// Time between ticks in milliseconds, for calls without a tick; see [`super::last_tick`] for the others.
     pub interval_ms: u64,
-    /// Which minutes are paid.
+    /// Which minutes are billed.
     pub charge: Charge,
-    /// A call that is connected for this long is asked to end.
+    /// The end of a call is requested when it has been connected for this long.
     pub max_call_duration_ms: Option<u64>,
 }
 
@@ -45,12 +45,12 @@ pub fn due(connected_at: Timestamp, minute: u32, interval_ms: u64) -> Timestamp 
     connected_at.plus_millis(u64::from(minute).saturating_mul(interval_ms))
 }
 
-/// How many ticks fall into a duration; one at its very end is among them.
+/// The number of ticks within a duration, including one at its end.
 pub fn full_minutes(duration_ms: u64, interval_ms: u64) -> u32 {
     count(duration_ms / interval_ms.max(1))
 }
 
-/// At the shortest interval this stops at 13 years.
+/// Saturates after 13 years at the shortest interval.
 fn count(minutes: u64) -> u32 {
     u32::try_from(minutes).unwrap_or(u32::MAX)
 }
@@ -62,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_minute_is_full_at_its_end_and_begun_after_its_start() {
+    fn a_minute_is_full_at_its_end_and_started_after_its_start() {
         let minutes = |duration| {
             (
                 Charge::Full.minutes(duration, 60_000),
@@ -78,7 +78,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_begun_minute_is_at_most_one_more_than_the_full_ones(
+        fn at_most_one_started_minute_is_not_full(
             duration in 0u64..40_000_000_000,
             interval in MIN_INTERVAL_MS..120_000,
         ) {
@@ -88,7 +88,7 @@ mod tests {
         }
 
         #[test]
-        fn the_last_full_minute_is_due_within_the_call_and_the_next_one_is_not(
+        fn the_last_full_minute_is_due_within_the_call_and_the_next_is_not(
             connected in 0i64..4_000_000_000_000,
             duration in 0u64..40_000_000_000,
             interval in MIN_INTERVAL_MS..120_000,

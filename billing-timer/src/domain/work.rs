@@ -1,74 +1,75 @@
-//! The pieces of work that the ledger hands out, and how they may go.
+//! The pieces of work that the scheduler hands out, and their results.
 
 use contract::jetstream::fact_store::PublishCondition;
 use contract::wire::fact::{Settled, Tick};
 use contract::{CallId, TraceParent};
 
-use super::chain::{Contradiction, LastTick};
+use super::last_tick::{Contradiction, LastTick};
 
-/// A call's place in the ledger, for as long as it stays on the book.
+/// Identifies work in flight: the call and the generation of its entry. A result is ignored if the entry was removed or
+/// replaced meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Ticket {
+pub struct WorkToken {
     /// The call.
     pub call: CallId,
-    pub(super) visit: u64,
+    pub(super) generation: u64,
 }
 
-/// What the stream says of a call.
+/// The last stored messages of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Position {
-    /// Nothing was stored of the call after this.
+pub struct LastStored {
+    /// The sequence of the call's last fact of any kind.
     pub sequence: u64,
-    /// Its last tick.
-    pub last: Option<LastTick>,
-    /// Its settlement.
+    /// The last tick.
+    pub tick: Option<LastTick>,
+    /// The settlement.
     pub settled: Option<Settled>,
 }
 
-/// A tick to be stored.
+/// A tick to publish.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DueTick {
-    /// Whose.
-    pub ticket: Ticket,
-    /// What is stored.
+    /// Identifies this work.
+    pub token: WorkToken,
+    /// The fact.
     pub tick: Tick,
-    /// Under which guard.
-    pub guard: PublishCondition,
+    /// The publish condition.
+    pub condition: PublishCondition,
     /// The call's trace.
     pub trace: TraceParent,
 }
 
-/// A call to be taken off the book.
+/// A call to settle and to remove from `billing_active`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Closing {
-    /// Which.
-    pub ticket: Ticket,
-    /// The entry's revision on the book.
+pub struct DueSettlement {
+    /// Identifies this work.
+    pub token: WorkToken,
+    /// The revision of the entry.
     pub revision: u64,
-    /// The call's record.
+    /// The fact.
     pub settled: Settled,
-    /// It is stored already.
+    /// The fact is already stored; only the entry remains to be removed.
     pub stored: bool,
-    /// The sequence of the last tick that it counts with.
-    pub last: Option<u64>,
+    /// The sequence of the last tick that the fact includes.
+    pub last_tick: Option<u64>,
     /// The call's trace.
     pub trace: TraceParent,
 }
 
-/// What came of a position that was read.
+/// What follows from a completed read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Reading {
-    /// A tick that we had sent without an answer is stored: the parties are to be told.
+pub struct ReadResult {
+    /// A tick that this instance published without an acknowledgement is stored. Its notice is due.
     pub confirmed: Option<Tick>,
     /// The call gets no more ticks.
     pub contradiction: Option<Contradiction>,
 }
 
-/// Why a batch is not known to be stored.
+/// Why a tick is not known to be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotWritten {
-    /// The server refused it.
-    Refused,
-    /// Nobody answered.
-    Unanswered,
+pub enum TickFailure {
+    /// The server rejected the batch.
+    Rejected,
+    /// The server did not answer.
+    Unacknowledged,
 }

@@ -1,4 +1,4 @@
-//! What everything in a run shares: the time, what will happen at which moment, the dice, the server, the instances' sites.
+//! The shared state of a run: time, scheduled events, random numbers, the server, the hosts.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,15 +7,15 @@ use std::time::Duration;
 
 use contract::Timestamp;
 
-use crate::dice::{Dice, mix};
+use crate::host::Host;
 use crate::plan::Plan;
+use crate::rng::{Rng, mix};
 use crate::server::Server;
-use crate::site::Site;
 
-/// Where a run begins by the wall clock, in milliseconds.
+/// The wall clock at the start of a run, in milliseconds.
 const EPOCH_MS: i64 = 1_700_000_000_000;
 
-/// A run's state. One thread, so the lock is never waited for.
+/// The state of a run. A run has one thread, so the lock is never contended.
 #[derive(Debug, Clone)]
 pub(crate) struct Shared(Arc<Mutex<Core>>);
 
@@ -34,36 +34,36 @@ pub(crate) enum Event {
     Run(Box<dyn FnOnce(&mut Core) + Send>),
 }
 
-/// An event's key: to take it back.
-pub(crate) type Ticket = (u64, u64);
+/// The key of a scheduled event, to cancel it.
+pub(crate) type EventKey = (u64, u64);
 
 pub(crate) struct Core {
-    /// Since the run's beginning, in microseconds: the true time.
+    /// The true time since the start of the run, in microseconds.
     pub(crate) now: u64,
-    pub(crate) dice: Dice,
+    pub(crate) rng: Rng,
     pub(crate) plan: Plan,
     pub(crate) server: Server,
-    pub(crate) sites: Vec<Site>,
-    /// What the executor is to do before it goes on.
+    pub(crate) hosts: Vec<Host>,
+    /// Orders for the executor, carried out before the next poll.
     pub(crate) orders: Vec<Order>,
-    /// What must not be, and was seen.
+    /// Violated invariants.
     pub(crate) violations: Vec<String>,
-    events: BTreeMap<Ticket, Event>,
+    events: BTreeMap<EventKey, Event>,
     ties: u64,
     hash: u64,
-    /// A line for each thing that happens, if somebody wants to read them.
+    /// The trace, if requested.
     lines: Option<Vec<String>>,
 }
 
-/// What only the executor can do to an instance.
+/// An action on an instance that only the executor can perform.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Order {
     Start(usize),
-    /// After so many polls more: at any await.
+    /// Drop the instance after this many further polls, at whichever await it has reached.
     CrashAfter(usize, u64),
     /// SIGTERM.
     Stop(usize),
-    /// What was asked to stop and has not ended is ended, as by the drain's deadline.
+    /// Drop an instance that has not stopped within the drain's deadline.
     Abort(usize, u32),
 }
 
@@ -74,13 +74,13 @@ impl std::fmt::Debug for Core {
 }
 
 impl Core {
-    pub(crate) fn new(dice: Dice, plan: Plan, server: Server, sites: Vec<Site>, traced: bool) -> Self {
+    pub(crate) fn new(rng: Rng, plan: Plan, server: Server, hosts: Vec<Host>, traced: bool) -> Self {
         Self {
             now: 0,
-            dice,
+            rng,
             plan,
             server,
-            sites,
+            hosts,
             orders: Vec::new(),
             violations: Vec::new(),
             events: BTreeMap::new(),
@@ -90,38 +90,38 @@ impl Core {
         }
     }
 
-    pub(crate) fn at(&mut self, at: u64, event: Event) -> Ticket {
+    pub(crate) fn at(&mut self, at: u64, event: Event) -> EventKey {
         self.ties += 1;
-        let ticket = (at.max(self.now), self.ties);
-        self.events.insert(ticket, event);
-        ticket
+        let key = (at.max(self.now), self.ties);
+        self.events.insert(key, event);
+        key
     }
 
-    pub(crate) fn run_at(&mut self, at: u64, run: impl FnOnce(&mut Core) + Send + 'static) -> Ticket {
+    pub(crate) fn run_at(&mut self, at: u64, run: impl FnOnce(&mut Core) + Send + 'static) -> EventKey {
         self.at(at, Event::Run(Box::new(run)))
     }
 
-    pub(crate) fn run_after(&mut self, after: Duration, run: impl FnOnce(&mut Core) + Send + 'static) -> Ticket {
+    pub(crate) fn run_after(&mut self, after: Duration, run: impl FnOnce(&mut Core) + Send + 'static) -> EventKey {
         self.run_at(self.now + micros(after), run)
     }
 
-    pub(crate) fn cancel(&mut self, ticket: Ticket) {
-        self.events.remove(&ticket);
+    pub(crate) fn cancel(&mut self, key: EventKey) {
+        self.events.remove(&key);
     }
 
-    /// Goes on to the next event.
+    /// Advances the time to the next event.
     pub(crate) fn next_event(&mut self) -> Option<Event> {
         let ((at, _), event) = self.events.pop_first()?;
         self.now = at;
         Some(event)
     }
 
-    /// The true time as a wall clock shows it that is right.
+    /// The true time as an accurate wall clock shows it.
     pub(crate) fn true_time(&self) -> Timestamp {
         moment(i64::try_from(self.now / 1_000).unwrap())
     }
 
-    /// Something has happened: into the hash of the run, and into the trace if there is one.
+    /// Adds an occurrence to the hash of the run, and to the trace if there is one.
     pub(crate) fn note(&mut self, what: &'static str, number: u64, text: impl FnOnce() -> String) {
         let what_hash = what.bytes().fold(0u64, |hash, byte| mix(hash ^ u64::from(byte)));
         self.hash = mix(self.hash ^ mix(self.now) ^ what_hash.rotate_left(17) ^ mix(number).rotate_left(31));
@@ -145,7 +145,7 @@ impl Core {
     }
 }
 
-/// A moment so many milliseconds after the run's beginning.
+/// The time this many milliseconds after the start of the run.
 pub(crate) fn moment(millis: i64) -> Timestamp {
     Timestamp::from_millis(EPOCH_MS + millis).unwrap()
 }

@@ -1,9 +1,10 @@
-//! A plan's events, set going: facts as workers and edges store them, and everything that breaks.
+//! Schedules a plan's events: the facts that workers and edges store, and the faults.
 
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use billing_timer::world::Voice;
+use billing_timer::notices::Notices;
+use billing_timer::termination::Terminations;
 use contract::jetstream::fact_stream::Publication;
 use contract::wire::command::Terminate;
 use contract::wire::notice::Notice;
@@ -13,31 +14,31 @@ use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
 use crate::core::{Core, Order, micros, moment};
-use crate::network::{Sender, Weather};
+use crate::network::{NetworkConditions, Sender};
 use crate::plan::{Call, Fault};
-use crate::server::Which;
+use crate::server::BucketName;
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
 impl Core {
-    /// Puts everything of the plan where it belongs in time.
-    pub(crate) fn set_going(&mut self) {
+    /// Schedules all events of the plan.
+    pub(crate) fn schedule_plan(&mut self) {
         for call in self.plan.calls.clone() {
             if let (Some(connected), Some(stored)) = (call.connected, call.detected_stored) {
                 self.store_at(stored, &call, "rtp_detected", detected(connected));
             }
-            let connected = call.connected.filter(|_| call.told);
+            let connected = call.connected.filter(|_| call.end_knows_start);
             let ended = ended(call.ended, call.reason, "worker", connected);
             self.store_at(call.ended_stored, &call, "ended", ended);
         }
         for (at, fault) in self.plan.faults.clone() {
-            self.run_at(at, move |core| core.break_something(fault));
+            self.run_at(at, move |core| core.inject(fault));
         }
-        for site in 0..self.plan.instances {
-            let starts = micros(Duration::from_millis(self.dice.below(3_000)));
-            self.run_at(starts, move |core| core.orders.push(Order::Start(site)));
+        for host in 0..self.plan.instances {
+            let starts = micros(Duration::from_millis(self.rng.below(3_000)));
+            self.run_at(starts, move |core| core.orders.push(Order::Start(host)));
         }
-        self.run_at(self.plan.calm_at, Core::calm_down);
+        self.run_at(self.plan.faults_end_at, Core::end_faults);
     }
 
     fn store_at(&mut self, at_ms: i64, call: &Call, kind: &'static str, payload: Value) {
@@ -46,11 +47,11 @@ impl Core {
         self.run_at(at, move |core| core.store_fact(&call, kind, payload));
     }
 
-    /// As somebody else's service does it: tried until it is answered.
+    /// Stores a fact of another service, which retries until it is acknowledged.
     fn store_fact(&mut self, call: &str, kind: &'static str, payload: Value) {
         if self.now < self.server.stalled_until {
             let call = call.to_owned();
-            let at = self.server.stalled_until + self.dice.below(50_000);
+            let at = self.server.stalled_until + self.rng.below(50_000);
             self.run_at(at, move |core| core.store_fact(&call, kind, payload));
             return;
         }
@@ -66,61 +67,61 @@ impl Core {
             headers,
             payload: payload.to_string().into(),
         };
-        // A refusal means that another one was faster.
+        // A rejection means that another publisher was first.
         let _ = self.store(vec![publication], None);
     }
 
-    fn break_something(&mut self, fault: Fault) {
+    fn inject(&mut self, fault: Fault) {
         self.note("fault", 0, || format!("{fault:?}"));
         match fault {
-            Fault::Crash(site, polls) => self.orders.push(Order::CrashAfter(site, polls)),
-            Fault::Stop(site) => self.orders.push(Order::Stop(site)),
-            Fault::Freeze(site, span) => {
+            Fault::Crash(host, polls) => self.orders.push(Order::CrashAfter(host, polls)),
+            Fault::Stop(host) => self.orders.push(Order::Stop(host)),
+            Fault::Freeze(host, span) => {
                 let until = self.now + micros(span);
-                self.sites[site].frozen_until = until;
-                self.run_at(until, move |core| core.note("thawed", 0, || format!("site {site}")));
+                self.hosts[host].frozen_until = until;
+                self.run_at(until, move |core| core.note("thawed", 0, || format!("host {host}")));
             }
-            Fault::Cut(site, span) => {
-                self.cut(site);
-                self.run_after(span, move |core| core.mend(site));
+            Fault::Disconnect(host, span) => {
+                self.disconnect(host);
+                self.run_after(span, move |core| core.reconnect(host));
             }
-            Fault::Gap(site) => {
-                let hole = self.dice.per_mille(500);
-                if hole {
-                    self.server.deafen(site);
+            Fault::Gap(host) => {
+                let misses_changes = self.rng.per_mille(500);
+                if misses_changes {
+                    self.server.mark_gap(host);
                 }
-                let noticed = self.dice.span(Duration::from_millis(1), Duration::from_secs(1));
+                let noticed = self.rng.span(Duration::from_millis(1), Duration::from_secs(1));
                 self.run_after(noticed, move |core| {
-                    core.sites[site].link.send_modify(|link| link.gaps += 1)
+                    core.hosts[host].link.send_modify(|link| link.gaps += 1)
                 });
             }
-            Fault::Weather(weather, span) => {
-                self.plan.weather = weather;
-                self.run_after(span, |core| core.plan.weather = Weather::default());
+            Fault::NetworkConditions(network_conditions, span) => {
+                self.plan.network_conditions = network_conditions;
+                self.run_after(span, |core| core.plan.network_conditions = NetworkConditions::default());
             }
             Fault::Stall(span) => self.server.stalled_until = self.now + micros(span),
-            Fault::ClockJump(site, by) => self.sites[site].ahead_ms += by,
+            Fault::ClockJump(host, by) => self.hosts[host].ahead_ms += by,
             Fault::LoseConsumer(deleted) => self.lose_consumer(deleted),
-            Fault::EndWatchers(site) => {
-                let which = if self.dice.per_mille(500) {
-                    Which::Book
+            Fault::EndWatchers(host) => {
+                let which = if self.rng.per_mille(500) {
+                    BucketName::ActiveBilling
                 } else {
-                    Which::Leases
+                    BucketName::Leases
                 };
-                self.server.bucket(which).end_watchers(site);
+                self.server.bucket(which).end_watchers(host);
             }
         }
     }
 
-    /// Everything works again. What is under way still may come late.
-    fn calm_down(&mut self) {
-        self.note("calm", 0, || "nothing breaks any more".to_owned());
-        self.plan.weather = Weather::default();
+    /// Ends all faults. Messages in flight may still arrive late.
+    fn end_faults(&mut self) {
+        self.note("faults_end", 0, || "all faults end".to_owned());
+        self.plan.network_conditions = NetworkConditions::default();
         self.server.stalled_until = self.now;
-        for site in 0..self.sites.len() {
-            self.mend(site);
-            self.sites[site].frozen_until = self.now;
-            self.sites[site].ahead_ms = 0;
+        for host in 0..self.hosts.len() {
+            self.reconnect(host);
+            self.hosts[host].frozen_until = self.now;
+            self.hosts[host].ahead_ms = 0;
         }
     }
 }
@@ -136,21 +137,25 @@ fn ended(ended: i64, reason: &str, by: &str, connected: Option<i64>) -> Value {
     json!({ "endedAt": moment(ended), "reason": reason, "by": by, "connectedAt": connected.map(moment) })
 }
 
-/// What an instance says: heard by nobody here, but for the request to end a call.
+/// Notices, which are only traced, and requests to end a call.
 #[derive(Debug)]
-pub(crate) struct SimulatedVoice(pub(crate) Sender);
+pub(crate) struct SimulatedNotices(pub(crate) Sender);
 
-impl Voice for SimulatedVoice {
-    fn tell_both<'a>(&'a self, parties: &'a Parties, notice: &'a Notice) -> BoxFuture<'a, ()> {
+impl Notices for SimulatedNotices {
+    fn send_to_both<'a>(&'a self, parties: &'a Parties, notice: &'a Notice) -> BoxFuture<'a, ()> {
         async move {
-            crate::site::breathe(&self.0.shared).await;
+            crate::host::yield_at_random(&self.0.shared).await;
             let mut core = self.0.shared.lock();
-            core.note("told", self.0.site as u64, || format!("{} {notice:?}", parties.call_id));
+            core.note("notice", self.0.host as u64, || {
+                format!("{} {notice:?}", parties.call_id)
+            });
         }
         .boxed()
     }
+}
 
-    fn terminate<'a>(&'a self, call: &'a CallId, _: &'a Terminate) -> BoxFuture<'a, Result<(), String>> {
+impl Terminations for SimulatedNotices {
+    fn request<'a>(&'a self, call: &'a CallId, _: &'a Terminate) -> BoxFuture<'a, Result<(), String>> {
         let call = call.to_string();
         async move {
             let end = move |core: &mut Core| {

@@ -1,4 +1,4 @@
-//! Requests to the server, and what may become of one.
+//! Requests to the server, and their failures.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -10,72 +10,73 @@ use std::time::Duration;
 use futures::Stream;
 
 use crate::core::{Core, Shared};
-use crate::site::{Effect, breathe};
+use crate::host::{Effect, yield_at_random};
 
-/// How requests fare at this moment, in thousandths.
+/// The probabilities of failures, in thousandths.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Weather {
-    /// Lost on the way there.
+pub(crate) struct NetworkConditions {
+    /// The request is lost.
     pub(crate) lost: u64,
-    /// Done, and the answer lost on the way back.
-    pub(crate) unheard: u64,
-    /// Done late, most of them after their sender has given up.
+    /// The request takes effect and its reply is lost.
+    pub(crate) reply_lost: u64,
+    /// The request takes effect late, mostly after its timeout.
     pub(crate) late: u64,
-    /// Refused by the server for reasons of its own.
+    /// The server refuses the request without a reason in the request.
     pub(crate) refused: u64,
-    /// Deliveries and notices that are lost or come twice, or late.
-    pub(crate) mangled: u64,
+    /// Deliveries are lost, repeated or delayed.
+    pub(crate) disturbed: u64,
 }
 
-/// The longest that anything is under way.
+/// The longest delay of a message.
 pub(crate) const LATEST: Duration = Duration::from_secs(8);
 
-/// An instance, as requests know it.
+/// The sender of requests: an instance on a host.
 #[derive(Debug, Clone)]
 pub(crate) struct Sender {
     pub(crate) shared: Shared,
-    pub(crate) site: usize,
+    pub(crate) host: usize,
     pub(crate) name: String,
 }
 
-/// Why there is no answer.
+/// Why a request has no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
     TimedOut,
-    /// The server says that it cannot.
+    /// The server refused it.
     Refused,
 }
 
 impl Core {
-    /// One way.
+    /// The latency of one direction.
     pub(crate) fn latency(&mut self) -> Duration {
-        let micros = match self.dice.below(20) {
-            0 => self.dice.between(2_000, 60_000),
-            1..4 => self.dice.between(500, 5_000),
-            _ => self.dice.between(50, 800),
+        let micros = match self.rng.below(20) {
+            0 => self.rng.between(2_000, 60_000),
+            1..4 => self.rng.between(500, 5_000),
+            _ => self.rng.between(50, 800),
         };
         Duration::from_micros(micros)
     }
 }
 
 impl Sender {
-    /// Has `effect` done by the server, once at most, and gives its answer. What was sent goes on if this is dropped.
+    /// The server runs `effect` at most once, and its result is returned. A request that was sent takes effect even if this
+    /// future is dropped.
     pub(crate) async fn request<R: Send + 'static>(
         &self,
         what: &'static str,
-        patience: Duration,
+        timeout: Duration,
         effect: impl FnOnce(&mut Core) -> R + Send + 'static,
     ) -> Result<R, NoAnswer> {
-        breathe(&self.shared).await;
-        let slot = Slot::default();
+        yield_at_random(&self.shared).await;
+        let slot = ReplySlot::default();
         {
             let mut core = self.shared.lock();
             let answer = slot.clone();
-            core.run_after(patience, move |_| answer.fill(Err(NoAnswer::TimedOut)));
+            core.run_after(timeout, move |_| answer.fill(Err(NoAnswer::TimedOut)));
             self.send(&mut core, what, slot.clone(), effect);
         }
         let answer = slot.await;
-        breathe(&self.shared).await;
+        yield_at_random(&self.shared).await;
         answer
     }
 
@@ -83,53 +84,56 @@ impl Sender {
         &self,
         core: &mut Core,
         what: &'static str,
-        slot: Slot<Result<R, NoAnswer>>,
+        slot: ReplySlot<Result<R, NoAnswer>>,
         effect: impl FnOnce(&mut Core) -> R + Send + 'static,
     ) {
-        let weather = core.plan.weather;
-        let (back, there, fate) = (core.latency(), core.latency(), core.dice.below(1_000));
-        let site = self.site;
-        let bounds = [weather.lost, weather.unheard, weather.late, weather.refused];
-        let fate = bounds
+        let network_conditions = core.plan.network_conditions;
+        let (back, there, outcome) = (core.latency(), core.latency(), core.rng.below(1_000));
+        let host = self.host;
+        let bounds = [
+            network_conditions.lost,
+            network_conditions.reply_lost,
+            network_conditions.late,
+            network_conditions.refused,
+        ];
+        let outcome = bounds
             .iter()
             .scan(0, |sum, share| {
                 *sum += share;
                 Some(*sum)
             })
-            .position(|bound| fate < bound);
-        if fate == Some(0) {
-            core.note("lost", site as u64, || {
-                format!("site {site}: {what} is lost on its way")
-            });
+            .position(|bound| outcome < bound);
+        if outcome == Some(0) {
+            core.note("lost", host as u64, || format!("host {host}: {what} is lost"));
             return;
         }
-        if fate == Some(3) {
-            core.note("refused", site as u64, || format!("site {site}: {what} is refused"));
+        if outcome == Some(3) {
+            core.note("refused", host as u64, || format!("host {host}: {what} is refused"));
             core.run_after(there + back, move |_| slot.fill(Err(NoAnswer::Refused)));
             return;
         }
-        let unheard = fate == Some(1);
+        let reply_lost = outcome == Some(1);
         let answered: Effect = Box::new(move |core| {
             let answer = effect(core);
-            if unheard {
-                core.note("unheard", site as u64, || {
-                    format!("site {site}: the answer to {what} is lost")
+            if reply_lost {
+                core.note("reply_lost", host as u64, || {
+                    format!("host {host}: the answer to {what} is lost")
                 });
             } else {
                 core.run_after(back, move |_| slot.fill(Ok(answer)));
             }
         });
-        if !core.sites[site].is_up() {
-            // What the client has not written yet is written when it is connected again.
-            if core.dice.per_mille(600) {
-                core.sites[site].unsent.push(answered);
+        if !core.hosts[host].is_up() {
+            // The client writes buffered requests after it has reconnected.
+            if core.rng.per_mille(600) {
+                core.hosts[host].unsent.push(answered);
             }
             return;
         }
-        let delay = if fate == Some(2) {
-            let late = core.dice.span(Duration::from_millis(50), LATEST);
-            core.note("late", site as u64, || {
-                format!("site {site}: {what} is under way for {late:?}")
+        let delay = if outcome == Some(2) {
+            let late = core.rng.span(Duration::from_millis(50), LATEST);
+            core.note("late", host as u64, || {
+                format!("host {host}: {what} is delayed by {late:?}")
             });
             late
         } else {
@@ -140,15 +144,20 @@ impl Sender {
         core.run_at(arrives, answered);
     }
 
-    /// Says something that nobody answers.
-    pub(crate) fn say(&self, core: &mut Core, what: &'static str, effect: impl FnOnce(&mut Core) + Send + 'static) {
-        self.send(core, what, Slot::default(), effect);
+    /// Sends a message without a reply.
+    pub(crate) fn send_one_way(
+        &self,
+        core: &mut Core,
+        what: &'static str,
+        effect: impl FnOnce(&mut Core) + Send + 'static,
+    ) {
+        self.send(core, what, ReplySlot::default(), effect);
     }
 }
 
-/// A place for an answer.
+/// Holds the reply of a request.
 #[derive(Debug)]
-pub(crate) struct Slot<T>(Arc<Mutex<Answer<T>>>);
+pub(crate) struct ReplySlot<T>(Arc<Mutex<Answer<T>>>);
 
 #[derive(Debug)]
 struct Answer<T> {
@@ -157,13 +166,13 @@ struct Answer<T> {
     waker: Option<Waker>,
 }
 
-impl<T> Clone for Slot<T> {
+impl<T> Clone for ReplySlot<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<T> Default for Slot<T> {
+impl<T> Default for ReplySlot<T> {
     fn default() -> Self {
         Self(Arc::new(Mutex::new(Answer {
             answer: None,
@@ -173,8 +182,8 @@ impl<T> Default for Slot<T> {
     }
 }
 
-impl<T> Slot<T> {
-    /// The first answer counts.
+impl<T> ReplySlot<T> {
+    /// Only the first reply counts.
     fn fill(&self, answer: T) {
         let mut slot = self.0.lock().unwrap();
         if !std::mem::replace(&mut slot.answered, true) {
@@ -186,7 +195,7 @@ impl<T> Slot<T> {
     }
 }
 
-impl<T> Future for Slot<T> {
+impl<T> Future for ReplySlot<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
@@ -201,13 +210,13 @@ impl<T> Future for Slot<T> {
     }
 }
 
-/// What a subscription has received and its holder has not taken yet.
+/// The buffer of a subscription.
 #[derive(Debug)]
 pub(crate) struct Inbox<T>(Arc<Mutex<Received<T>>>);
 
 #[derive(Debug)]
 struct Received<T> {
-    /// None where nothing comes any more.
+    /// None marks the end.
     waiting: VecDeque<Option<T>>,
     waker: Option<Waker>,
 }
@@ -232,7 +241,7 @@ impl<T> Inbox<T> {
         self.add(Some(message));
     }
 
-    /// Nothing comes any more.
+    /// Ends the subscription.
     pub(crate) fn end(&self) {
         self.add(None);
     }

@@ -1,87 +1,87 @@
-//! What a seed holds: the fleet and its terms, the calls and their facts, and what breaks when.
+//! The plan of a seed: the fleet and its terms, the calls and their facts, and the faults.
 
 use std::time::Duration;
 
 use crate::core::micros;
-use crate::dice::Dice;
-use crate::network::Weather;
+use crate::network::NetworkConditions;
+use crate::rng::Rng;
 
-/// One run, but for what the dice decide on the way.
+/// One run, apart from the random choices during the run.
 #[derive(Debug, Clone)]
 pub(crate) struct Plan {
     pub(crate) interval_ms: u64,
-    /// Minutes are paid from their start.
+    /// Minutes are billed from their start.
     pub(crate) charged_at_start: bool,
     pub(crate) max_call_ms: u64,
     pub(crate) lease_ttl_ms: u64,
     pub(crate) instances: usize,
-    /// An instance keeps its name when it starts again.
+    /// A restarted instance keeps its name.
     pub(crate) keeps_name: bool,
-    /// Replicas answer reads of keys, and may be a moment behind.
+    /// Reads of keys are answered by replicas, which may lag.
     pub(crate) replicas: bool,
     pub(crate) calls: Vec<Call>,
     pub(crate) faults: Vec<(u64, Fault)>,
-    /// From then on nothing breaks.
-    pub(crate) calm_at: u64,
-    /// As it is at the moment.
-    pub(crate) weather: Weather,
+    /// No faults occur after this time.
+    pub(crate) faults_end_at: u64,
+    /// The current conditions.
+    pub(crate) network_conditions: NetworkConditions,
 }
 
-/// A call as it was. All times in milliseconds since the run's beginning, by the true time.
+/// A call. All times are in milliseconds of true time since the start of the run.
 #[derive(Debug, Clone)]
 pub(crate) struct Call {
     pub(crate) id: String,
     pub(crate) connected: Option<i64>,
     pub(crate) ended: i64,
     pub(crate) reason: &'static str,
-    /// Who ends it knows when it began.
-    pub(crate) told: bool,
-    /// When the facts reach the stream.
+    /// Whether `ended` has a `connectedAt`.
+    pub(crate) end_knows_start: bool,
+    /// When the facts are stored.
     pub(crate) detected_stored: Option<i64>,
     pub(crate) ended_stored: i64,
 }
 
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Fault {
-    /// After so many polls more; another one starts after this.
+    /// Crash after this many further polls. A new instance starts later.
     Crash(usize, u64),
     Stop(usize),
     Freeze(usize, Duration),
-    Cut(usize, Duration),
-    /// A subscription was full, and something dropped.
+    Disconnect(usize, Duration),
+    /// A subscription overflowed and dropped a message.
     Gap(usize),
-    Weather(Weather, Duration),
-    /// No leader.
+    NetworkConditions(NetworkConditions, Duration),
+    /// The stream has no leader.
     Stall(Duration),
     ClockJump(usize, i64),
-    /// Deleted, or not.
+    /// The consumer is lost; true if it is also deleted.
     LoseConsumer(bool),
     EndWatchers(usize),
 }
 
 impl Plan {
-    pub(crate) fn new(dice: &mut Dice) -> Self {
-        let interval_ms = dice.one_of(&[1_000, 1_000, 2_000, 2_000, 5_000, 5_000, 5_000, 60_000]);
-        let instances = dice.one_of(&[1, 2, 2, 3, 3]);
-        let horizon_ms = (interval_ms * dice.between(4, 10)).max(dice.between(20_000, 60_000));
-        let calls = (0..dice.between(2, 30))
-            .map(|number| call(dice, number, interval_ms, horizon_ms))
+    pub(crate) fn new(rng: &mut Rng) -> Self {
+        let interval_ms = rng.one_of(&[1_000, 1_000, 2_000, 2_000, 5_000, 5_000, 5_000, 60_000]);
+        let instances = rng.one_of(&[1, 2, 2, 3, 3]);
+        let horizon_ms = (interval_ms * rng.between(4, 10)).max(rng.between(20_000, 60_000));
+        let calls = (0..rng.between(2, 30))
+            .map(|number| call(rng, number, interval_ms, horizon_ms))
             .collect();
-        let faults = (0..dice.below(16))
-            .map(|_| (dice.below(horizon_ms * 1_000), fault(dice, instances)))
+        let faults = (0..rng.below(16))
+            .map(|_| (rng.below(horizon_ms * 1_000), fault(rng, instances)))
             .collect();
         Self {
             interval_ms,
-            charged_at_start: dice.per_mille(500),
-            max_call_ms: if dice.per_mille(250) { interval_ms * 3 } else { 0 },
-            lease_ttl_ms: dice.one_of(&[1_000, 2_000, 4_000, 4_000, 4_000, 10_000]),
+            charged_at_start: rng.per_mille(500),
+            max_call_ms: if rng.per_mille(250) { interval_ms * 3 } else { 0 },
+            lease_ttl_ms: rng.one_of(&[1_000, 2_000, 4_000, 4_000, 4_000, 10_000]),
             instances,
-            keeps_name: dice.per_mille(500),
-            replicas: dice.per_mille(300),
+            keeps_name: rng.per_mille(500),
+            replicas: rng.per_mille(300),
             calls,
             faults,
-            calm_at: horizon_ms * 1_000 + micros(Duration::from_secs(5)),
-            weather: Weather::default(),
+            faults_end_at: horizon_ms * 1_000 + micros(Duration::from_secs(5)),
+            network_conditions: NetworkConditions::default(),
         }
     }
 
@@ -95,76 +95,76 @@ impl Plan {
     }
 }
 
-fn call(dice: &mut Dice, number: u64, interval_ms: u64, horizon_ms: u64) -> Call {
+fn call(rng: &mut Rng, number: u64, interval_ms: u64, horizon_ms: u64) -> Call {
     let milli = |value: u64| i64::try_from(value).unwrap();
-    let begins = milli(dice.below(horizon_ms));
-    let lasts = match dice.below(10) {
+    let begins = milli(rng.below(horizon_ms));
+    let lasts = match rng.below(10) {
         0 => 0,
-        // To the millisecond: the last tick is due as it ends.
-        1 => milli(interval_ms * dice.between(1, 5)),
-        2 => milli(dice.below(interval_ms)),
-        _ => milli(dice.below(interval_ms * 6)),
+        // Ends at the millisecond at which its last tick is due.
+        1 => milli(interval_ms * rng.between(1, 5)),
+        2 => milli(rng.below(interval_ms)),
+        _ => milli(rng.below(interval_ms * 6)),
     };
-    let connected = dice.per_mille(880).then_some(begins);
-    // Connected after its end: the last packet on its way as it was hung up.
-    let ended = if dice.per_mille(20) {
+    let connected = rng.per_mille(880).then_some(begins);
+    // Connected after its end: the first packet was in flight during the hang-up.
+    let ended = if rng.per_mille(20) {
         (begins - 300).max(0)
     } else {
         begins + lasts
     };
-    let lost = dice.per_mille(150);
-    let detected_stored = connected.map(|connected| connected + milli(delay(dice, interval_ms)));
-    let mut ended_stored = ended + milli(delay(dice, interval_ms));
+    let lost = rng.per_mille(150);
+    let detected_stored = connected.map(|connected| connected + milli(delay(rng, interval_ms)));
+    let mut ended_stored = ended + milli(delay(rng, interval_ms));
     if lost {
-        ended_stored += milli(dice.between(3_000, 6_000 + 2 * interval_ms));
+        ended_stored += milli(rng.between(3_000, 6_000 + 2 * interval_ms));
     }
     Call {
-        id: format!("call{number}_{:x}", dice.below(0x1_0000)),
+        id: format!("call{number}_{:x}", rng.below(0x1_0000)),
         connected,
         ended,
         reason: if lost { "worker_lost" } else { "hangup" },
-        told: dice.per_mille(800),
+        end_knows_start: rng.per_mille(800),
         detected_stored,
         ended_stored,
     }
 }
 
-/// From the event until it is stored.
-fn delay(dice: &mut Dice, interval_ms: u64) -> u64 {
-    match dice.below(20) {
-        0 => dice.below(3 * interval_ms),
-        1..4 => dice.below(2_000),
-        _ => dice.between(1, 30),
+/// The delay between an event and its fact being stored.
+fn delay(rng: &mut Rng, interval_ms: u64) -> u64 {
+    match rng.below(20) {
+        0 => rng.below(3 * interval_ms),
+        1..4 => rng.below(2_000),
+        _ => rng.between(1, 30),
     }
 }
 
-fn fault(dice: &mut Dice, instances: usize) -> Fault {
-    let (site, ms, second) = (dice.index(instances), Duration::from_millis(1), Duration::from_secs(1));
-    match dice.below(100) {
-        0..24 => Fault::Crash(site, dice.below(400)),
-        24..32 => Fault::Stop(site),
-        32..48 => Fault::Freeze(site, dice.span(ms * 20, second * 20)),
-        48..60 => Fault::Cut(site, dice.span(ms * 20, second * 60)),
-        60..62 => Fault::Cut(site, dice.span(second * 200, second * 900)),
-        62..68 => Fault::Gap(site),
-        68..82 => Fault::Weather(weather(dice), dice.span(ms * 300, second * 20)),
-        82..88 => Fault::Stall(dice.span(ms * 50, second * 12)),
+fn fault(rng: &mut Rng, instances: usize) -> Fault {
+    let (host, ms, second) = (rng.index(instances), Duration::from_millis(1), Duration::from_secs(1));
+    match rng.below(100) {
+        0..24 => Fault::Crash(host, rng.below(400)),
+        24..32 => Fault::Stop(host),
+        32..48 => Fault::Freeze(host, rng.span(ms * 20, second * 20)),
+        48..60 => Fault::Disconnect(host, rng.span(ms * 20, second * 60)),
+        60..62 => Fault::Disconnect(host, rng.span(second * 200, second * 900)),
+        62..68 => Fault::Gap(host),
+        68..82 => Fault::NetworkConditions(network_conditions(rng), rng.span(ms * 300, second * 20)),
+        82..88 => Fault::Stall(rng.span(ms * 50, second * 12)),
         88..94 => {
-            let by = i64::try_from(dice.span(ms * 2, second * 20).as_millis()).unwrap();
-            Fault::ClockJump(site, if dice.per_mille(500) { by } else { -by })
+            let by = i64::try_from(rng.span(ms * 2, second * 20).as_millis()).unwrap();
+            Fault::ClockJump(host, if rng.per_mille(500) { by } else { -by })
         }
-        94..98 => Fault::LoseConsumer(dice.per_mille(300)),
-        _ => Fault::EndWatchers(site),
+        94..98 => Fault::LoseConsumer(rng.per_mille(300)),
+        _ => Fault::EndWatchers(host),
     }
 }
 
-fn weather(dice: &mut Dice) -> Weather {
-    let most = dice.one_of(&[20, 100, 300]);
-    Weather {
-        lost: dice.below(most),
-        unheard: dice.below(most),
-        late: dice.below(most),
-        refused: dice.below(most / 2),
-        mangled: dice.below(most),
+fn network_conditions(rng: &mut Rng) -> NetworkConditions {
+    let most = rng.one_of(&[20, 100, 300]);
+    NetworkConditions {
+        lost: rng.below(most),
+        reply_lost: rng.below(most),
+        late: rng.below(most),
+        refused: rng.below(most / 2),
+        disturbed: rng.below(most),
     }
 }

@@ -1,4 +1,4 @@
-//! What came of one run, and of many.
+//! The result of one run, and the sum of many.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,25 +11,25 @@ pub(crate) struct Report {
     pub(crate) ticks_stored: u64,
     pub(crate) missing: u64,
     pub(crate) doubled: u64,
-    /// Before the clock of who stored them had shown their time.
+    /// Stored before the clock of their publisher had shown their time.
     pub(crate) early: u64,
-    /// Before their true time, by a clock that was ahead.
+    /// Stored before their true time, by a clock that was ahead.
     pub(crate) early_by_clocks_ahead: u64,
-    /// Beyond the end, and the settlement does not tell.
+    /// Ticks beyond the end that the settlement does not report.
     pub(crate) beyond: u64,
-    /// Beyond the end, as the settlement tells.
-    pub(crate) beyond_told: u64,
+    /// Ticks beyond the end that the settlement reports.
+    pub(crate) beyond_reported: u64,
     pub(crate) crashes: u64,
     pub(crate) polls: u64,
-    /// The latest tick where nothing was broken any more.
+    /// The latest tick after the last fault.
     pub(crate) latest_tick: Duration,
     pub(crate) violations: Vec<String>,
-    /// Of everything that happened.
+    /// The hash of all occurrences.
     pub(crate) hash: u64,
 }
 
 impl Report {
-    pub(crate) fn wrong(&mut self, call: &str, what: &str) {
+    pub(crate) fn violation(&mut self, call: &str, what: &str) {
         self.violations.push(format!("{call}: {what}"));
     }
 
@@ -44,7 +44,7 @@ impl Report {
             (&mut self.early, other.early),
             (&mut self.early_by_clocks_ahead, other.early_by_clocks_ahead),
             (&mut self.beyond, other.beyond),
-            (&mut self.beyond_told, other.beyond_told),
+            (&mut self.beyond_reported, other.beyond_reported),
             (&mut self.crashes, other.crashes),
             (&mut self.polls, other.polls),
         ] {
@@ -67,13 +67,13 @@ impl fmt::Display for Report {
         let ahead = self.early_by_clocks_ahead;
         writeln!(
             f,
-            "early          {:>10}   and {ahead} by clocks that were set ahead",
+            "early          {:>10}   and {ahead} by clocks that were ahead",
             self.early
         )?;
-        let told = self.beyond_told;
+        let reported = self.beyond_reported;
         writeln!(
             f,
-            "beyond the end {:>10}   and {told} that the settlement tells of",
+            "beyond the end {:>10}   and {reported} that the settlement reports",
             self.beyond
         )?;
         let (crashes, polls, late) = (self.crashes, self.polls, self.latest_tick);

@@ -1,4 +1,4 @@
-//! One run: instances as tasks of an executor that polls them in any order, freezes them, and drops them between two polls.
+//! One run: an executor polls the instances' tasks in random order, freezes them, and drops them between two polls.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -7,8 +7,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use billing_timer::Settings;
+use billing_timer::deps::Deps;
 use billing_timer::domain::terms::Charge;
-use billing_timer::world::World;
 use contract::buckets::billing_index::ActiveBilling;
 use contract::buckets::leases::Leases;
 use contract::jetstream::connection::Link;
@@ -18,34 +18,34 @@ use service::{BoxError, Health};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
+use crate::checker;
 use crate::core::{Core, Event, Order, Shared, micros};
-use crate::dice::Dice;
-use crate::faults::SimulatedVoice;
+use crate::faults::SimulatedNotices;
+use crate::host::{Host, clock};
 use crate::network::Sender;
-use crate::oracle;
 use crate::plan::Plan;
 use crate::report::Report;
+use crate::rng::Rng;
 use crate::server::bucket::SimulatedKeys;
-use crate::server::consumer::SimulatedFeed;
+use crate::server::consumer::SimulatedFactSource;
 use crate::server::stream::SimulatedFactStream;
-use crate::server::{Flaw, Server, Which};
-use crate::site::{Site, clock};
+use crate::server::{BucketName, Server, ServerBug};
 
-/// An instance that was asked to stop gets this long.
+/// The drain deadline of an instance.
 const DRAIN: Duration = Duration::from_secs(10);
-/// The longest that a site is without an instance.
-const LONGEST_VACANCY: Duration = Duration::from_secs(20);
-/// From the last fault and the last fact until every call is settled and off the book.
+/// The longest time that a host is without an instance.
+const MAX_VACANCY: Duration = Duration::from_secs(20);
+/// The deadline for all calls to be settled and removed, after the last fault and the last fact.
 pub(crate) const QUIET_WITHIN: Duration = Duration::from_secs(60);
-/// And then for so long nothing more may happen.
-const WATCHED_FOR: Duration = Duration::from_secs(12);
-/// More of them without time going on is a loop that burns a core.
-const MOST_POLLS_AT_A_MOMENT: u64 = 50_000;
+/// How long the run continues afterwards, during which nothing may change.
+const OBSERVED_FOR: Duration = Duration::from_secs(12);
+/// More polls than this without progress of time are a busy loop.
+const MAX_POLLS_WITHOUT_PROGRESS: u64 = 50_000;
 
 struct TaskWaker {
     index: usize,
     queued: AtomicBool,
-    /// In the tasks' order: in which they are woken is not always the same (`tokio::sync::watch` shuffles).
+    /// Ordered by task, because the order of wake-ups varies (`tokio::sync::watch` shuffles).
     ready: Arc<Mutex<BTreeSet<usize>>>,
 }
 
@@ -58,8 +58,8 @@ impl Wake for TaskWaker {
 }
 
 struct Task {
-    site: usize,
-    part: &'static str,
+    host: usize,
+    name: &'static str,
     future: BoxFuture<'static, Result<(), BoxError>>,
     waker: Arc<TaskWaker>,
 }
@@ -78,17 +78,17 @@ struct Run {
     tasks: Vec<Option<Task>>,
     instances: Vec<Option<Instance>>,
     polls: u64,
-    polls_at_this_moment: (u64, u64),
+    polls_without_progress: (u64, u64),
     crashes: u64,
 }
 
-/// What came of a seed, and its trace if it was asked for.
-pub(crate) fn run(seed: u64, flaw: Option<Flaw>, traced: bool) -> (Report, Vec<String>) {
-    let mut dice = Dice::new(seed);
-    let plan = Plan::new(&mut dice);
-    let sites = (0..plan.instances).map(|_| Site::new()).collect();
+/// Runs a seed and returns its report and its trace.
+pub(crate) fn run(seed: u64, bug: Option<ServerBug>, traced: bool) -> (Report, Vec<String>) {
+    let mut rng = Rng::new(seed);
+    let plan = Plan::new(&mut rng);
+    let hosts = (0..plan.instances).map(|_| Host::new()).collect();
     let instances = plan.instances;
-    let core = Core::new(dice, plan, Server::new(flaw), sites, traced);
+    let core = Core::new(rng, plan, Server::new(bug), hosts, traced);
     let mut run = Run {
         shared: Shared::new(core),
         zero: Instant::now(),
@@ -96,12 +96,12 @@ pub(crate) fn run(seed: u64, flaw: Option<Flaw>, traced: bool) -> (Report, Vec<S
         tasks: Vec::new(),
         instances: (0..instances).map(|_| None).collect(),
         polls: 0,
-        polls_at_this_moment: (0, 0),
+        polls_without_progress: (0, 0),
         crashes: 0,
     };
-    run.shared.lock().set_going();
+    run.shared.lock().schedule_plan();
     run.until_quiet();
-    let mut report = oracle::judge(&run.shared.lock());
+    let mut report = checker::check(&run.shared.lock());
     report.crashes = run.crashes;
     report.polls = run.polls;
     run.instances.clear();
@@ -114,12 +114,12 @@ impl Run {
     fn until_quiet(&mut self) {
         let (deadline, mut quiet_since) = {
             let core = self.shared.lock();
-            let from = core.plan.calm_at.max(core.plan.last_fact_at());
+            let from = core.plan.faults_end_at.max(core.plan.last_fact_at());
             (from + micros(QUIET_WITHIN), None)
         };
-        let mut next_look = self.shared.lock().plan.calm_at;
+        let mut next_look = self.shared.lock().plan.faults_end_at;
         loop {
-            self.obey();
+            self.run_orders();
             if self.poll_one() {
                 continue;
             }
@@ -134,10 +134,10 @@ impl Run {
                 continue;
             }
             next_look = now + 100_000;
-            let unfinished = oracle::unfinished(&self.shared.lock());
+            let unfinished = checker::unfinished(&self.shared.lock());
             match (unfinished.is_empty(), quiet_since) {
                 (true, None) => quiet_since = Some(now),
-                (true, Some(since)) if now > since + micros(WATCHED_FOR) => {
+                (true, Some(since)) if now > since + micros(OBSERVED_FOR) => {
                     self.check_health();
                     self.shared
                         .lock()
@@ -160,16 +160,16 @@ impl Run {
     }
 
     fn check_health(&self) {
-        for (site, instance) in self.instances.iter().enumerate() {
+        for (host, instance) in self.instances.iter().enumerate() {
             let missing = instance.as_ref().map(|instance| instance.health.missing());
             if missing.as_ref().is_none_or(|missing| !missing.is_empty()) {
                 let mut core = self.shared.lock();
-                core.violation(format!("site {site} is not ready: {missing:?}"));
+                core.violation(format!("host {host} is not ready: {missing:?}"));
             }
         }
     }
 
-    /// Polls a task that is ready, whichever; no if there is none.
+    /// Polls a random task that is ready. Returns false if there is none.
     fn poll_one(&mut self) -> bool {
         let index = {
             let (mut ready, mut core) = (self.ready.lock().unwrap(), self.shared.lock());
@@ -178,13 +178,13 @@ impl Run {
                 .copied()
                 .filter(|index| {
                     let task = self.tasks[*index].as_ref();
-                    task.is_none_or(|task| core.sites[task.site].frozen_until <= core.now)
+                    task.is_none_or(|task| core.hosts[task.host].frozen_until <= core.now)
                 })
                 .collect();
             if thawed.is_empty() {
                 return false;
             }
-            let index = thawed[core.dice.index(thawed.len())];
+            let index = thawed[core.rng.index(thawed.len())];
             ready.remove(&index);
             index
         };
@@ -192,16 +192,16 @@ impl Run {
             return true;
         };
         task.waker.queued.store(false, Ordering::Relaxed);
-        let (site, part, waker) = (task.site, task.part, Waker::from(Arc::clone(&task.waker)));
+        let (host, name, waker) = (task.host, task.name, Waker::from(Arc::clone(&task.waker)));
         let outcome = task.future.as_mut().poll(&mut Context::from_waker(&waker));
         self.polls += 1;
-        self.guard_against_spinning(site, part);
+        self.guard_against_spinning(host, name);
         if let Poll::Ready(outcome) = outcome {
-            self.ended(index, site, part, outcome);
+            self.ended(index, host, name, outcome);
         }
-        if let Some(instance) = &mut self.instances[site] {
+        if let Some(instance) = &mut self.instances[host] {
             match &mut instance.crash_after {
-                Some(0) => self.crash(site),
+                Some(0) => self.crash(host),
                 Some(polls) => *polls -= 1,
                 None => {}
             }
@@ -209,22 +209,22 @@ impl Run {
         true
     }
 
-    fn guard_against_spinning(&mut self, site: usize, part: &'static str) {
+    fn guard_against_spinning(&mut self, host: usize, name: &'static str) {
         let mut core = self.shared.lock();
-        if self.polls_at_this_moment.0 != core.now {
-            self.polls_at_this_moment = (core.now, 0);
+        if self.polls_without_progress.0 != core.now {
+            self.polls_without_progress = (core.now, 0);
         }
-        self.polls_at_this_moment.1 += 1;
+        self.polls_without_progress.1 += 1;
         assert!(
-            self.polls_at_this_moment.1 < MOST_POLLS_AT_A_MOMENT,
-            "{part} of site {site} spins"
+            self.polls_without_progress.1 < MAX_POLLS_WITHOUT_PROGRESS,
+            "{name} of host {host} spins"
         );
         core.note("poll", self.polls, String::new);
     }
 
-    fn ended(&mut self, index: usize, site: usize, part: &'static str, outcome: Result<(), BoxError>) {
+    fn ended(&mut self, index: usize, host: usize, name: &'static str, outcome: Result<(), BoxError>) {
         self.tasks[index] = None;
-        let Some(instance) = &mut self.instances[site] else {
+        let Some(instance) = &mut self.instances[host] else {
             return;
         };
         let asked = instance.stop.is_cancelled();
@@ -232,56 +232,58 @@ impl Run {
         let over = instance.tasks.is_empty();
         if !asked || outcome.is_err() {
             let mut core = self.shared.lock();
-            core.violation(format!("{part} of site {site} ended, asked to: {asked}: {outcome:?}"));
+            core.violation(format!(
+                "{name} of host {host} ended, stop requested: {asked}: {outcome:?}"
+            ));
         }
         if over {
-            self.vacate(site, "stopped");
+            self.remove_instance(host, "stopped");
         }
     }
 
-    fn obey(&mut self) {
+    fn run_orders(&mut self) {
         let orders = std::mem::take(&mut self.shared.lock().orders);
         for order in orders {
             match order {
-                Order::Start(site) => self.start(site),
-                Order::CrashAfter(site, polls) => {
-                    if let Some(instance) = &mut self.instances[site] {
+                Order::Start(host) => self.start(host),
+                Order::CrashAfter(host, polls) => {
+                    if let Some(instance) = &mut self.instances[host] {
                         instance.crash_after.get_or_insert(polls);
                     }
                 }
-                Order::Stop(site) => {
-                    let Some(instance) = &self.instances[site] else {
+                Order::Stop(host) => {
+                    let Some(instance) = &self.instances[host] else {
                         continue;
                     };
                     instance.stop.cancel();
                     let mut core = self.shared.lock();
-                    let epoch = core.sites[site].epoch;
-                    core.run_after(DRAIN, move |core| core.orders.push(Order::Abort(site, epoch)));
+                    let epoch = core.hosts[host].epoch;
+                    core.run_after(DRAIN, move |core| core.orders.push(Order::Abort(host, epoch)));
                 }
-                Order::Abort(site, epoch) => {
-                    if self.instances[site].is_some() && self.shared.lock().sites[site].epoch == epoch {
-                        self.vacate(site, "overran its drain");
+                Order::Abort(host, epoch) => {
+                    if self.instances[host].is_some() && self.shared.lock().hosts[host].epoch == epoch {
+                        self.remove_instance(host, "overran its drain");
                     }
                 }
             }
         }
     }
 
-    fn crash(&mut self, site: usize) {
+    fn crash(&mut self, host: usize) {
         let core = self.shared.lock();
-        if core.now >= core.plan.calm_at {
-            if let Some(instance) = &mut self.instances[site] {
+        if core.now >= core.plan.faults_end_at {
+            if let Some(instance) = &mut self.instances[host] {
                 instance.crash_after = None;
             }
             return;
         }
         drop(core);
         self.crashes += 1;
-        self.vacate(site, "crashed");
+        self.remove_instance(host, "crashed");
     }
 
-    fn vacate(&mut self, site: usize, how: &'static str) {
-        let Some(instance) = self.instances[site].take() else {
+    fn remove_instance(&mut self, host: usize, how: &'static str) {
+        let Some(instance) = self.instances[host].take() else {
             return;
         };
         for index in instance.tasks {
@@ -289,24 +291,24 @@ impl Run {
             drop(task);
         }
         let mut core = self.shared.lock();
-        core.note("vacant", site as u64, || format!("site {site}: its instance {how}"));
-        core.sites[site].unsent.clear();
-        core.server.forget(site);
-        let latest = core.plan.calm_at.max(core.now + 1);
-        let vacancy = core.dice.span(Duration::from_millis(1), LONGEST_VACANCY);
+        core.note("vacant", host as u64, || format!("host {host}: its instance {how}"));
+        core.hosts[host].unsent.clear();
+        core.server.forget(host);
+        let latest = core.plan.faults_end_at.max(core.now + 1);
+        let vacancy = core.rng.span(Duration::from_millis(1), MAX_VACANCY);
         let starts = (core.now + micros(vacancy)).min(latest);
-        core.run_at(starts, move |core| core.orders.push(Order::Start(site)));
+        core.run_at(starts, move |core| core.orders.push(Order::Start(host)));
     }
 
-    fn start(&mut self, site: usize) {
-        if self.instances[site].is_some() {
+    fn start(&mut self, host: usize) {
+        if self.instances[host].is_some() {
             return;
         }
         let (stop, health) = (CancellationToken::new(), Health::default());
-        let (world, settings, instance) = self.surroundings(site);
-        let parts = billing_timer::parts(&world, &settings, &instance, &health, &stop);
+        let (deps, settings, instance) = self.environment(host);
+        let named = billing_timer::tasks(&deps, &settings, &instance, &health, &stop);
         let mut tasks = Vec::new();
-        for (part, future) in parts {
+        for (name, future) in named {
             let index = self.tasks.len();
             let waker = Arc::new(TaskWaker {
                 index,
@@ -315,14 +317,14 @@ impl Run {
             });
             Arc::clone(&waker).wake();
             self.tasks.push(Some(Task {
-                site,
-                part,
+                host,
+                name,
                 future,
                 waker,
             }));
             tasks.push(index);
         }
-        self.instances[site] = Some(Instance {
+        self.instances[host] = Some(Instance {
             stop,
             health,
             tasks,
@@ -330,44 +332,45 @@ impl Run {
         });
     }
 
-    fn surroundings(&self, site: usize) -> (World, Settings, NodeId) {
+    fn environment(&self, host: usize) -> (Deps, Settings, NodeId) {
         let mut core = self.shared.lock();
         let plan = core.plan.clone();
-        let here = &mut core.sites[site];
+        let here = &mut core.hosts[host];
         here.epoch += 1;
         let (epoch, up) = (here.epoch, here.is_up());
         here.link = watch::Sender::new(Link { up, gaps: 1 });
         let link = here.link.subscribe();
         here.latest_shown = crate::core::moment(i64::MIN / 4_000_000);
         let name = if plan.keeps_name {
-            format!("billing_{site}")
+            format!("billing_{host}")
         } else {
-            format!("billing_{site}_{epoch}")
+            format!("billing_{host}_{epoch}")
         };
         let instance: NodeId = name.parse().unwrap();
-        core.note("start", site as u64, || format!("site {site}: {instance}"));
+        core.note("start", host as u64, || format!("host {host}: {instance}"));
         drop(core);
         let sender = Sender {
             shared: self.shared.clone(),
-            site,
+            host,
             name: instance.to_string(),
         };
-        let clock = clock(&self.shared, site, self.zero);
+        let clock = clock(&self.shared, host, self.zero);
         let keys = |which| {
             Arc::new(SimulatedKeys {
                 sender: sender.clone(),
                 which,
             })
         };
-        let log = Arc::new(SimulatedFactStream(sender.clone()));
-        let world = World {
+        let stream = Arc::new(SimulatedFactStream(sender.clone()));
+        let deps = Deps {
             clock: clock.clone(),
             link,
-            facts: FactStore::over(log, clock.clone(), Source::new("billing-timer", &instance)),
-            book: ActiveBilling::over(keys(Which::Book)),
-            leases: Leases::over(keys(Which::Leases), clock),
-            feed: Arc::new(SimulatedFeed(sender.clone())),
-            voice: Arc::new(SimulatedVoice(sender)),
+            facts: FactStore::over(stream, clock.clone(), Source::new("billing-timer", &instance)),
+            active_billing: ActiveBilling::over(keys(BucketName::ActiveBilling)),
+            leases: Leases::over(keys(BucketName::Leases), clock),
+            fact_source: Arc::new(SimulatedFactSource(sender.clone())),
+            notices: Arc::new(SimulatedNotices(sender.clone())),
+            terminations: Arc::new(SimulatedNotices(sender)),
         };
         let settings = Settings {
             tick_interval_ms: plan.interval_ms,
@@ -380,6 +383,6 @@ impl Run {
             lease_ttl_ms: plan.lease_ttl_ms,
             ..Settings::default()
         };
-        (world, settings, instance)
+        (deps, settings, instance)
     }
 }

@@ -1,7 +1,7 @@
-//! The simulated server: a stream with guards, its durable consumer, and key-value buckets.
+//! The simulated server: a stream with publish conditions, its durable consumer, and key-value buckets.
 //!
-//! Written from NATS' documentation and what was measured of it, not from the client's needs; it shares no code with what runs
-//! against it but the traits.
+//! It follows the NATS documentation and measurements of a real server, not the needs of its client. It shares only the traits
+//! of the ports with the code under test.
 
 pub(crate) mod stream;
 
@@ -13,14 +13,14 @@ use self::bucket::Bucket;
 use self::consumer::Consumer;
 use self::stream::Stream;
 
-/// How a server may be broken, to see that the oracle sees it.
+/// A deliberate bug of the server. The checker must detect each of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Flaw {
-    /// Expected sequences are not looked at.
-    Unguarded,
-    /// Now and then a batch is acknowledged and not stored.
-    Forgetful,
-    /// What was delivered once is never delivered again.
+pub(crate) enum ServerBug {
+    /// Expected sequences are ignored.
+    IgnoresConditions,
+    /// Some batches are acknowledged but not stored.
+    LosesBatches,
+    /// Messages are never redelivered.
     NoRedelivery,
     /// Keys do not expire.
     NoExpiry,
@@ -30,38 +30,38 @@ pub(crate) enum Flaw {
 pub(crate) struct Server {
     pub(crate) stream: Stream,
     pub(crate) consumer: Consumer,
-    pub(crate) book: Bucket,
+    pub(crate) active_billing: Bucket,
     pub(crate) leases: Bucket,
-    /// No leader until then: what is sent waits.
+    /// There is no leader until then; requests wait.
     pub(crate) stalled_until: u64,
-    pub(crate) flaw: Option<Flaw>,
+    pub(crate) bug: Option<ServerBug>,
     subscriptions: u64,
 }
 
-/// Which bucket.
+/// The name of a bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Which {
-    Book,
+pub(crate) enum BucketName {
+    ActiveBilling,
     Leases,
 }
 
 impl Server {
-    pub(crate) fn new(flaw: Option<Flaw>) -> Self {
+    pub(crate) fn new(bug: Option<ServerBug>) -> Self {
         Self {
             stream: Stream::default(),
             consumer: Consumer::default(),
-            book: Bucket::default(),
+            active_billing: Bucket::default(),
             leases: Bucket::default(),
             stalled_until: 0,
-            flaw,
+            bug,
             subscriptions: 0,
         }
     }
 
-    pub(crate) fn bucket(&mut self, which: Which) -> &mut Bucket {
+    pub(crate) fn bucket(&mut self, which: BucketName) -> &mut Bucket {
         match which {
-            Which::Book => &mut self.book,
-            Which::Leases => &mut self.leases,
+            BucketName::ActiveBilling => &mut self.active_billing,
+            BucketName::Leases => &mut self.leases,
         }
     }
 
@@ -70,15 +70,15 @@ impl Server {
         self.subscriptions
     }
 
-    /// A site's connection is cut: its watchers have a hole for ever, its deliveries do not arrive for now.
-    pub(crate) fn deafen(&mut self, site: usize) {
-        self.book.deafen(site);
-        self.leases.deafen(site);
+    /// A host is disconnected: its watchers miss changes from now on.
+    pub(crate) fn mark_gap(&mut self, host: usize) {
+        self.active_billing.mark_gap(host);
+        self.leases.mark_gap(host);
     }
 
-    /// Nothing of what this incarnation has subscribed to is of any use any more.
-    pub(crate) fn forget(&mut self, site: usize) {
-        self.book.forget(site);
-        self.leases.forget(site);
+    /// Drops the watchers of an instance that has ended.
+    pub(crate) fn forget(&mut self, host: usize) {
+        self.active_billing.forget(host);
+        self.leases.forget(host);
     }
 }

@@ -1,4 +1,4 @@
-//! Fleets that grow, die, are cut off and come back, with news that comes late: in the end each partition has one live owner.
+//! Random instance starts, crashes, disconnections and delayed watches: in the end each partition has one live holder.
 
 use std::collections::BTreeMap;
 
@@ -7,12 +7,12 @@ use contract::jetstream::bucket::Revised;
 use contract::{NodeId, Timestamp};
 use proptest::prelude::*;
 
-use super::{Occasion, View};
+use super::{LeaseView, Trigger};
 
 const NODES: usize = 5;
 /// In rounds; a node renews once a round.
 const TTL: u64 = 3;
-/// After this many rounds without any event all is settled: an expiry, a newcomer's proof, and a correction or two.
+/// Rounds without events until nothing moves any more: an expiry, a renewal of a new instance, and one or two corrections.
 const SETTLED_AFTER: u64 = TTL + 8;
 
 #[derive(Debug, Clone, Copy)]
@@ -21,40 +21,40 @@ enum Event {
     Kill(usize),
     /// SIGTERM.
     Stop(usize),
-    Cut(usize),
-    Mend(usize),
+    Disconnect(usize),
+    Reconnect(usize),
     Round,
-    /// A round in which each node sees only so many of the news.
-    Late(usize),
+    /// A round in which each node sees only this many changes.
+    DelayedRound(usize),
 }
 
 #[derive(Default)]
 struct Node {
-    runs: bool,
-    cut: bool,
-    view: View,
-    /// How much of the log it has seen; none while it has no watcher.
+    running: bool,
+    disconnected: bool,
+    view: LeaseView,
+    /// How much of the log it has seen; none without a watch.
     seen: Option<usize>,
-    first_word: u64,
+    first_announcement: u64,
     holds_until: u64,
 }
 
-/// The server: the bucket as it stands, and all changes in their order.
+/// The server: the content of the bucket, and all changes in order.
 #[derive(Default)]
-struct World {
+struct Server {
     round: u64,
     revision: u64,
     log: Vec<LeaseChange>,
     alive: BTreeMap<NodeId, (u64, u64)>,
     leases: BTreeMap<Partition, Revised<Lease>>,
-    given: usize,
+    moves: usize,
 }
 
 fn id(node: usize) -> NodeId {
     format!("n{node}").parse().unwrap()
 }
 
-impl World {
+impl Server {
     fn announce(&mut self, node: &NodeId) -> u64 {
         self.revision += 1;
         self.alive.insert(node.clone(), (self.revision, self.round + TTL));
@@ -79,12 +79,12 @@ impl World {
         expired.iter().for_each(|node| self.withdraw(node));
     }
 
-    fn give(&mut self, partition: Partition, to: NodeId, revision: Option<u64>) {
+    fn move_lease(&mut self, partition: Partition, to: NodeId, revision: Option<u64>) {
         if self.leases.get(&partition).map(|lease| lease.revision) != revision {
             return;
         }
         self.revision += 1;
-        self.given += 1;
+        self.moves += 1;
         let lease = Revised {
             value: Lease {
                 instance_id: to,
@@ -96,14 +96,14 @@ impl World {
         self.log.push(LeaseChange::Held(partition, lease));
     }
 
-    /// A watcher begins with what stands there.
+    /// A watch begins with the current content.
     fn watch(&self, node: &mut Node) {
-        node.view = View::default();
+        node.view = LeaseView::default();
         for (id, (revision, _)) in &self.alive {
-            node.view.learn(LeaseChange::Alive(id.clone(), *revision));
+            node.view.apply(LeaseChange::Alive(id.clone(), *revision));
         }
         for (partition, lease) in &self.leases {
-            node.view.learn(LeaseChange::Held(*partition, lease.clone()));
+            node.view.apply(LeaseChange::Held(*partition, lease.clone()));
         }
         node.seen = Some(self.log.len());
     }
@@ -112,77 +112,77 @@ impl World {
         self.round += 1;
         self.expire();
         for index in 0..nodes.len() {
-            // Each round begins with another node, as who is first decides who wins.
+            // Each round begins with another node, because the first one wins conflicts.
             let index = (index + usize::try_from(self.round).unwrap()) % nodes.len();
             let node = &mut nodes[index];
-            if !node.runs || node.cut {
+            if !node.running || node.disconnected {
                 continue;
             }
             let me = id(index);
-            let fresh = node.seen.is_none();
-            if fresh {
+            let new_watch = node.seen.is_none();
+            if new_watch {
                 self.watch(node);
             }
-            let word = self.announce(&me);
-            if fresh {
-                node.first_word = word;
+            let revision = self.announce(&me);
+            if new_watch {
+                node.first_announcement = revision;
             }
             node.holds_until = self.round + TTL;
-            self.act(node, &me, Occasion::Renewal);
-            let news = self.log[node.seen.unwrap()..].iter().take(most).cloned();
-            for change in news.collect::<Vec<_>>() {
+            self.act(node, &me, Trigger::Renewal);
+            let unseen = self.log[node.seen.unwrap()..].iter().take(most).cloned();
+            for change in unseen.collect::<Vec<_>>() {
                 node.seen = node.seen.map(|seen| seen + 1);
-                node.view.learn(change);
-                self.act(node, &me, Occasion::Change);
+                node.view.apply(change);
+                self.act(node, &me, Trigger::Change);
             }
         }
     }
 
-    fn act(&mut self, node: &Node, me: &NodeId, occasion: Occasion) {
-        if node.view.has_seen(me, node.first_word) {
-            for step in node.view.moves(me, occasion) {
-                self.give(step.partition, step.to, step.revision);
+    fn act(&mut self, node: &Node, me: &NodeId, trigger: Trigger) {
+        if node.view.has_seen(me, node.first_announcement) {
+            for lease_move in node.view.moves(me, trigger) {
+                self.move_lease(lease_move.partition, lease_move.to, lease_move.revision);
             }
         }
     }
 }
 
-fn apply(world: &mut World, nodes: &mut [Node], event: Event) {
+fn apply(server: &mut Server, nodes: &mut [Node], event: Event) {
     match event {
-        Event::Start(index) if !nodes[index].runs => {
+        Event::Start(index) if !nodes[index].running => {
             nodes[index] = Node {
-                runs: true,
+                running: true,
                 ..Node::default()
             };
         }
-        Event::Kill(index) => nodes[index].runs = false,
+        Event::Kill(index) => nodes[index].running = false,
         Event::Stop(index) => {
-            if nodes[index].runs && !nodes[index].cut {
-                world.withdraw(&id(index));
+            if nodes[index].running && !nodes[index].disconnected {
+                server.withdraw(&id(index));
             }
-            nodes[index].runs = false;
+            nodes[index].running = false;
         }
-        Event::Cut(index) => nodes[index].cut = true,
-        Event::Mend(index) => {
-            nodes[index].cut = false;
+        Event::Disconnect(index) => nodes[index].disconnected = true,
+        Event::Reconnect(index) => {
+            nodes[index].disconnected = false;
             nodes[index].seen = None;
         }
-        Event::Round => world.round(nodes, usize::MAX),
-        Event::Late(most) => world.round(nodes, most),
+        Event::Round => server.round(nodes, usize::MAX),
+        Event::DelayedRound(most) => server.round(nodes, most),
         Event::Start(_) => {}
     }
 }
 
-fn check(world: &World, nodes: &[Node]) {
-    let live: Vec<&Node> = nodes.iter().filter(|node| node.runs && !node.cut).collect();
+fn check(server: &Server, nodes: &[Node]) {
+    let live: Vec<&Node> = nodes.iter().filter(|node| node.running && !node.disconnected).collect();
     let live_ids: Vec<NodeId> = (0..nodes.len())
-        .filter(|index| nodes[*index].runs && !nodes[*index].cut)
+        .filter(|index| nodes[*index].running && !nodes[*index].disconnected)
         .map(id)
         .collect();
     if live.is_empty() {
         return;
     }
-    assert_eq!(world.leases.len(), usize::from(PARTITIONS), "a partition has no lease");
+    assert_eq!(server.leases.len(), usize::from(PARTITIONS), "a partition has no lease");
     let shares: Vec<usize> = live
         .iter()
         .zip(&live_ids)
@@ -191,16 +191,19 @@ fn check(world: &World, nodes: &[Node]) {
     assert_eq!(shares.iter().sum::<usize>(), usize::from(PARTITIONS), "{shares:?}");
     let (least, most) = (shares.iter().min().unwrap(), shares.iter().max().unwrap());
     assert!(most - least <= 1, "{shares:?}");
-    for lease in world.leases.values() {
-        assert!(live_ids.contains(&lease.value.instance_id), "the owner is gone");
+    for lease in server.leases.values() {
+        assert!(live_ids.contains(&lease.value.instance_id), "the holder is gone");
     }
 }
 
-/// Who is cut off has stopped ticking by the time that others may take over.
-fn check_lapses(world: &World, nodes: &[Node]) {
+/// A disconnected instance has stopped ticking before others may take over.
+fn check_lapses(server: &Server, nodes: &[Node]) {
     for (index, node) in nodes.iter().enumerate() {
-        if !world.alive.contains_key(&id(index)) {
-            assert!(!node.runs || node.holds_until <= world.round, "ticks on without a word");
+        if !server.alive.contains_key(&id(index)) {
+            assert!(
+                !node.running || node.holds_until <= server.round,
+                "ticks without an announcement"
+            );
         }
     }
 }
@@ -211,10 +214,10 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
         4 => node().prop_map(Event::Start),
         2 => node().prop_map(Event::Kill),
         2 => node().prop_map(Event::Stop),
-        1 => node().prop_map(Event::Cut),
-        2 => node().prop_map(Event::Mend),
+        1 => node().prop_map(Event::Disconnect),
+        2 => node().prop_map(Event::Reconnect),
         6 => Just(Event::Round),
-        4 => (0usize..100).prop_map(Event::Late),
+        4 => (0usize..100).prop_map(Event::DelayedRound),
     ];
     prop::collection::vec(event, 0..60)
 }
@@ -223,36 +226,36 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 300, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_partition_ends_with_one_live_owner_in_fair_shares(events in events()) {
-        let mut world = World::default();
+    fn every_partition_ends_with_one_live_holder_in_equal_shares(events in events()) {
+        let mut server = Server::default();
         let mut nodes: Vec<Node> = (0..NODES).map(|_| Node::default()).collect();
         for event in events {
-            apply(&mut world, &mut nodes, event);
-            check_lapses(&world, &nodes);
+            apply(&mut server, &mut nodes, event);
+            check_lapses(&server, &nodes);
         }
-        (0..SETTLED_AFTER).for_each(|_| world.round(&mut nodes, usize::MAX));
-        check(&world, &nodes);
-        // And then nothing moves any more.
-        let given = world.given;
-        (0..20).for_each(|_| world.round(&mut nodes, usize::MAX));
-        prop_assert_eq!(world.given, given);
-        check(&world, &nodes);
+        (0..SETTLED_AFTER).for_each(|_| server.round(&mut nodes, usize::MAX));
+        check(&server, &nodes);
+        // Then nothing moves any more.
+        let moves = server.moves;
+        (0..20).for_each(|_| server.round(&mut nodes, usize::MAX));
+        prop_assert_eq!(server.moves, moves);
+        check(&server, &nodes);
     }
 
     #[test]
-    fn one_that_comes_or_goes_moves_its_share_and_no_more(before in 1usize..NODES, leaves in any::<bool>()) {
-        let mut world = World::default();
+    fn a_joining_or_leaving_instance_moves_no_more_than_its_share(before in 1usize..NODES, leaves in any::<bool>()) {
+        let mut server = Server::default();
         let mut nodes: Vec<Node> = (0..NODES).map(|_| Node::default()).collect();
         for index in 0..before {
-            apply(&mut world, &mut nodes, Event::Start(index));
-            (0..SETTLED_AFTER).for_each(|_| world.round(&mut nodes, usize::MAX));
+            apply(&mut server, &mut nodes, Event::Start(index));
+            (0..SETTLED_AFTER).for_each(|_| server.round(&mut nodes, usize::MAX));
         }
-        let given = world.given;
+        let moves = server.moves;
         let after = if leaves { before - 1 } else { before + 1 };
-        apply(&mut world, &mut nodes, if leaves { Event::Kill(0) } else { Event::Start(before) });
-        (0..SETTLED_AFTER).for_each(|_| world.round(&mut nodes, usize::MAX));
+        apply(&mut server, &mut nodes, if leaves { Event::Kill(0) } else { Event::Start(before) });
+        (0..SETTLED_AFTER).for_each(|_| server.round(&mut nodes, usize::MAX));
         let share = usize::from(PARTITIONS).div_ceil(before.max(after));
-        prop_assert!(world.given - given <= share, "{} moved", world.given - given);
-        check(&world, &nodes);
+        prop_assert!(server.moves - moves <= share, "{} moved", server.moves - moves);
+        check(&server, &nodes);
     }
 }

@@ -1,4 +1,4 @@
-//! A key-value bucket: revisions, markers of what is gone, keys that expire, watchers.
+//! A key-value bucket: revisions, delete markers, keys that expire, watchers.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,15 +9,15 @@ use contract::jetstream::key_value::{Attempt, Changes, KeyValue};
 use contract::jetstream::storage::MARKER_TTL;
 use futures::{FutureExt, StreamExt};
 
-use super::{Flaw, Which};
+use super::{BucketName, ServerBug};
 use crate::core::{Core, micros};
 use crate::network::{Inbox, NoAnswer, Sender};
 
-const PATIENCE: Duration = Duration::from_secs(2);
-/// A replica that answers a read may be behind by this much.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The most by which a replica lags.
 const MOST_BEHIND: Duration = Duration::from_millis(200);
 
-type News = Result<(String, Change<Bytes>), BucketError>;
+type Notification = Result<(String, Change<Bytes>), BucketError>;
 
 #[derive(Debug, Default)]
 pub(crate) struct Bucket {
@@ -31,18 +31,18 @@ struct Key {
     revision: u64,
     /// None for a marker.
     value: Option<Bytes>,
-    /// What stood there before, until when.
+    /// The previous value, and the time at which it was replaced.
     before: Option<(u64, Option<Revised<Bytes>>)>,
 }
 
 #[derive(Debug)]
 struct Watcher {
     id: u64,
-    site: usize,
-    inbox: Inbox<News>,
-    /// It has missed something: its client hears nothing more.
-    deaf: bool,
-    /// When its last news arrive: none overtakes another.
+    host: usize,
+    inbox: Inbox<Notification>,
+    /// It has missed a change and delivers nothing more.
+    has_gap: bool,
+    /// When its last change arrives: changes arrive in order.
     last: u64,
 }
 
@@ -56,19 +56,19 @@ impl Bucket {
         self.keys.get(key).is_some_and(|key| key.value.is_some())
     }
 
-    pub(crate) fn deafen(&mut self, site: usize) {
-        let watchers = self.watchers.iter_mut().filter(|watcher| watcher.site == site);
-        watchers.for_each(|watcher| watcher.deaf = true);
+    pub(crate) fn mark_gap(&mut self, host: usize) {
+        let watchers = self.watchers.iter_mut().filter(|watcher| watcher.host == host);
+        watchers.for_each(|watcher| watcher.has_gap = true);
     }
 
-    pub(crate) fn forget(&mut self, site: usize) {
-        self.watchers.retain(|watcher| watcher.site != site);
+    pub(crate) fn forget(&mut self, host: usize) {
+        self.watchers.retain(|watcher| watcher.host != host);
     }
 
-    /// The watchers' streams end, of one site.
-    pub(crate) fn end_watchers(&mut self, site: usize) {
-        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.site == site) {
-            watcher.deaf = true;
+    /// Ends the streams of one host's watchers.
+    pub(crate) fn end_watchers(&mut self, host: usize) {
+        for watcher in self.watchers.iter_mut().filter(|watcher| watcher.host == host) {
+            watcher.has_gap = true;
             watcher.inbox.end();
         }
     }
@@ -83,7 +83,7 @@ impl Bucket {
 }
 
 impl Core {
-    fn write(&mut self, which: Which, key: &str, value: Option<Bytes>) -> u64 {
+    fn write(&mut self, which: BucketName, key: &str, value: Option<Bytes>) -> u64 {
         let now = self.now;
         let bucket = self.server.bucket(which);
         bucket.revision += 1;
@@ -116,54 +116,60 @@ impl Core {
             None => Change::Gone,
         };
         for index in 0..self.server.bucket(which).watchers.len() {
-            self.tell(which, index, key.to_owned(), change.clone());
+            self.notify(which, index, key.to_owned(), change.clone());
         }
         revision
     }
 
-    fn tell(&mut self, which: Which, index: usize, key: String, change: Change<Bytes>) {
+    fn notify(&mut self, which: BucketName, index: usize, key: String, change: Change<Bytes>) {
         let mut latency = self.latency();
-        if self.dice.per_mille(self.plan.weather.mangled) {
-            latency = self.dice.span(Duration::from_millis(10), crate::network::LATEST);
+        if self.rng.per_mille(self.plan.network_conditions.disturbed) {
+            latency = self.rng.span(Duration::from_millis(10), crate::network::LATEST);
         }
         let arrives = self.now + micros(latency);
         let watcher = &mut self.server.bucket(which).watchers[index];
-        if watcher.deaf {
+        if watcher.has_gap {
             return;
         }
-        let (id, site, inbox) = (watcher.id, watcher.site, watcher.inbox.clone());
+        let (id, host, inbox) = (watcher.id, watcher.host, watcher.inbox.clone());
         watcher.last = arrives.max(watcher.last);
         let arrives = watcher.last;
         self.run_at(arrives, move |core| {
-            let hears = core.sites[site].is_up();
+            let hears = core.hosts[host].is_up();
             let mut watchers = core.server.bucket(which).watchers.iter_mut();
             match watchers.find(|watcher| watcher.id == id) {
-                Some(watcher) if !hears => watcher.deaf = true,
-                Some(watcher) if !watcher.deaf => inbox.push(Ok((key, change))),
+                Some(watcher) if !hears => watcher.has_gap = true,
+                Some(watcher) if !watcher.has_gap => inbox.push(Ok((key, change))),
                 _ => {}
             }
         });
     }
 
-    fn expire(&mut self, which: Which, key: &str, revision: u64) {
+    fn expire(&mut self, which: BucketName, key: &str, revision: u64) {
         let current = self.server.bucket(which).current(key);
         if current.is_some_and(|current| current.revision == revision) {
             self.write(which, key, None);
         }
     }
 
-    /// Writes if what stands there has the expected revision; `Some(None)` is for nothing.
-    fn compare_and_set(&mut self, which: Which, key: &str, value: Option<Bytes>, expected: Option<u64>) -> Option<u64> {
+    /// Writes if the key has the expected revision; none means that the key must not exist.
+    fn compare_and_set(
+        &mut self,
+        which: BucketName,
+        key: &str,
+        value: Option<Bytes>,
+        expected: Option<u64>,
+    ) -> Option<u64> {
         let current = self.server.bucket(which).current(key).map(|current| current.revision);
         (current == expected).then(|| self.write(which, key, value))
     }
 }
 
-/// A bucket as an instance sees it.
+/// A bucket as the client of an instance.
 #[derive(Debug)]
 pub(crate) struct SimulatedKeys {
     pub(crate) sender: Sender,
-    pub(crate) which: Which,
+    pub(crate) which: BucketName,
 }
 
 impl SimulatedKeys {
@@ -171,12 +177,12 @@ impl SimulatedKeys {
         &self,
         what: &'static str,
         key: &str,
-        effect: impl FnOnce(&mut Core, Which, &str) -> R + Send + 'static,
+        effect: impl FnOnce(&mut Core, BucketName, &str) -> R + Send + 'static,
     ) -> Result<R, BucketError> {
         let (which, owned) = (self.which, key.to_owned());
         let answer = self
             .sender
-            .request(what, PATIENCE, move |core| effect(core, which, &owned));
+            .request(what, TIMEOUT, move |core| effect(core, which, &owned));
         answer.await.map_err(|no_answer| unavailable(key, no_answer))
     }
 
@@ -202,8 +208,8 @@ fn unavailable(key: &str, no_answer: NoAnswer) -> BucketError {
 
 impl KeyValue for SimulatedKeys {
     fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>> {
-        let get = |core: &mut Core, which: Which, key: &str| {
-            let stale = core.plan.replicas && core.dice.per_mille(200);
+        let get = |core: &mut Core, which: BucketName, key: &str| {
+            let stale = core.plan.replicas && core.rng.per_mille(200);
             let after = core.now.saturating_sub(micros(MOST_BEHIND));
             let bucket = core.server.bucket(which);
             match bucket.keys.get(key).and_then(|key| key.before.clone()) {
@@ -219,16 +225,16 @@ impl KeyValue for SimulatedKeys {
     }
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
-        let put = |core: &mut Core, which: Which, key: &str| core.write(which, key, Some(value));
+        let put = |core: &mut Core, which: BucketName, key: &str| core.write(which, key, Some(value));
         self.ask("a key", key, put).boxed()
     }
 
     fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64> {
-        let put = move |core: &mut Core, which: Which, key: &str| {
+        let put = move |core: &mut Core, which: BucketName, key: &str| {
             let revision = core.write(which, key, Some(value));
-            let late = Duration::from_millis(core.dice.below(1_000));
+            let late = Duration::from_millis(core.rng.below(1_000));
             let key = key.to_owned();
-            if core.server.flaw != Some(Flaw::NoExpiry) {
+            if core.server.bug != Some(ServerBug::NoExpiry) {
                 core.run_after(ttl + late, move |core| core.expire(which, &key, revision));
             }
             revision
@@ -246,7 +252,7 @@ impl KeyValue for SimulatedKeys {
     }
 
     fn clear<'a>(&'a self, key: &'a str) -> Attempt<'a, ()> {
-        let clear = |core: &mut Core, which: Which, key: &str| {
+        let clear = |core: &mut Core, which: BucketName, key: &str| {
             core.write(which, key, None);
         };
         self.ask("a removal", key, clear).boxed()
@@ -254,20 +260,20 @@ impl KeyValue for SimulatedKeys {
 
     fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes> {
         let inbox = Inbox::default();
-        let (told, site) = (inbox.clone(), self.sender.site);
-        let watch = move |core: &mut Core, which: Which, _: &str| {
+        let (sender_inbox, host) = (inbox.clone(), self.sender.host);
+        let watch = move |core: &mut Core, which: BucketName, _: &str| {
             let id = core.server.next_subscription();
             let last = core.now;
             let bucket = core.server.bucket(which);
             let index = bucket.watchers.len();
             bucket.watchers.push(Watcher {
                 id,
-                site,
-                inbox: told,
-                deaf: false,
+                host,
+                inbox: sender_inbox,
+                has_gap: false,
                 last,
             });
-            // As they were written.
+            // In the order in which they were written.
             let mut keys: Vec<(u64, String, Change<Bytes>)> = bucket
                 .keys
                 .iter()
@@ -278,7 +284,7 @@ impl KeyValue for SimulatedKeys {
                 .collect();
             keys.sort_by_key(|(revision, ..)| *revision);
             for (_, key, change) in keys {
-                core.tell(which, index, key, change);
+                core.notify(which, index, key, change);
             }
         };
         async move {

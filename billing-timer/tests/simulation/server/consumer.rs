@@ -1,4 +1,4 @@
-//! The durable consumer that all instances share: each fact to one of those that ask, again if it is not acknowledged.
+//! The durable consumer shared by all instances: each fact goes to one pull request, and is redelivered if not acknowledged.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -6,66 +6,66 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use billing_timer::intake::feed::{Deliveries, Delivery, Feed};
-use billing_timer::settings::IntakeSettings;
+use billing_timer::fact_source::{DeliveredMessage, DeliveredMessages, FactSource};
+use billing_timer::settings::ConsumerSettings;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use service::BoxError;
 
-use super::Flaw;
+use super::ServerBug;
 use super::stream::Stored;
 use crate::core::{Core, micros};
 use crate::network::{Inbox, Sender};
 
-const PATIENCE: Duration = Duration::from_secs(2);
-/// How long a client's request for facts stands before the next one takes its place: less than in truth, as runs are short.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Expiry of a pull request. Shorter than the real one, because runs are short.
 const PULL_EXPIRES: Duration = Duration::from_secs(10);
-/// The filter of the consumer.
+/// The consumer's filter.
 const KINDS: [&str; 2] = [".rtp_detected", ".ended"];
 
 #[derive(Debug, Default)]
 pub(crate) struct Consumer {
     exists: bool,
     ack_wait: Duration,
-    /// The last sequence that was looked at.
+    /// The last sequence considered for delivery.
     seen: u64,
-    /// Delivered and not acknowledged, with the delivery's number.
+    /// Unacknowledged sequences, each with the number of its delivery.
     pending: BTreeMap<u64, u64>,
-    /// To be delivered again.
+    /// Sequences to redeliver.
     backlog: VecDeque<u64>,
     deliveries: u64,
-    pullers: Vec<Puller>,
+    pull_requests: Vec<PullRequest>,
 }
 
 #[derive(Debug)]
-struct Puller {
+struct PullRequest {
     id: u64,
     sender: Sender,
-    inbox: Inbox<Result<Box<dyn Delivery>, BoxError>>,
-    /// Asked for and not used up.
+    inbox: Inbox<Result<Box<dyn DeliveredMessage>, BoxError>>,
+    /// Messages requested and not delivered yet.
     credit: usize,
 }
 
 impl Core {
-    /// Delivers what there is to those that ask.
+    /// Delivers available messages to pull requests.
     pub(crate) fn deliver(&mut self) {
         while self.server.consumer.exists {
-            let askers: Vec<usize> = {
-                let pullers = self.server.consumer.pullers.iter().enumerate();
-                pullers
-                    .filter(|(_, puller)| puller.credit > 0)
+            let waiting: Vec<usize> = {
+                let pull_requests = self.server.consumer.pull_requests.iter().enumerate();
+                pull_requests
+                    .filter(|(_, pull_request)| pull_request.credit > 0)
                     .map(|(index, _)| index)
                     .collect()
             };
-            if askers.is_empty() {
+            if waiting.is_empty() {
                 return;
             }
             let Some(sequence) = self.next_delivery() else { return };
-            let chosen = self.dice.index(askers.len());
-            self.deliver_to(askers[chosen], sequence);
-            if self.dice.per_mille(self.plan.weather.mangled) {
-                let chosen = self.dice.index(askers.len());
-                self.deliver_to(askers[chosen], sequence);
+            let chosen = self.rng.index(waiting.len());
+            self.deliver_to(waiting[chosen], sequence);
+            if self.rng.per_mille(self.plan.network_conditions.disturbed) {
+                let chosen = self.rng.index(waiting.len());
+                self.deliver_to(waiting[chosen], sequence);
             }
         }
     }
@@ -84,54 +84,54 @@ impl Core {
         }
     }
 
-    fn deliver_to(&mut self, puller: usize, sequence: u64) {
+    fn deliver_to(&mut self, pull_request: usize, sequence: u64) {
         let consumer = &mut self.server.consumer;
         consumer.deliveries += 1;
         let number = consumer.deliveries;
         consumer.pending.insert(sequence, number);
         let ack_wait = consumer.ack_wait;
-        let puller = &mut consumer.pullers[puller];
-        puller.credit = puller.credit.saturating_sub(1);
-        let (inbox, sender) = (puller.inbox.clone(), puller.sender.clone());
+        let pull_request = &mut consumer.pull_requests[pull_request];
+        pull_request.credit = pull_request.credit.saturating_sub(1);
+        let (inbox, sender) = (pull_request.inbox.clone(), pull_request.sender.clone());
         let index = usize::try_from(sequence).unwrap() - 1;
         let stored = self.server.stream.messages[index].clone();
-        let (site, subject) = (sender.site, stored.subject.clone());
-        self.note("delivered", sequence, || format!("{subject} to site {site}"));
+        let (host, subject) = (sender.host, stored.subject.clone());
+        self.note("delivered", sequence, || format!("{subject} to host {host}"));
         self.run_after(ack_wait, move |core| core.take_back(sequence, number));
-        if self.dice.per_mille(self.plan.weather.mangled) {
+        if self.rng.per_mille(self.plan.network_conditions.disturbed) {
             return;
         }
-        let delivery = SimulatedDelivery {
+        let delivery = SimulatedMessage {
             sender,
             stored,
             sequence,
         };
         let latency = self.latency();
         self.run_after(latency, move |core| {
-            if core.sites[site].is_up() {
+            if core.hosts[host].is_up() {
                 inbox.push(Ok(Box::new(delivery)));
             }
         });
     }
 
-    /// What has not been acknowledged since that delivery is delivered again.
+    /// Redelivers a message that was not acknowledged since this delivery.
     fn take_back(&mut self, sequence: u64, number: u64) {
-        let flaw = self.server.flaw;
+        let bug = self.server.bug;
         let consumer = &mut self.server.consumer;
-        if consumer.pending.get(&sequence) == Some(&number) && flaw != Some(Flaw::NoRedelivery) {
+        if consumer.pending.get(&sequence) == Some(&number) && bug != Some(ServerBug::NoRedelivery) {
             consumer.pending.remove(&sequence);
             consumer.backlog.push_back(sequence);
             self.deliver();
         }
     }
 
-    /// Its pulls end, those of all instances: by a new leader, or because somebody has deleted it.
+    /// Ends the pull requests of all instances, as a leader change or a deletion does.
     pub(crate) fn lose_consumer(&mut self, deleted: bool) {
         self.note("consumer", deleted.into(), || {
             format!("the consumer is lost, deleted: {deleted}")
         });
-        for puller in std::mem::take(&mut self.server.consumer.pullers) {
-            puller.inbox.push(Err("the consumer is lost".into()));
+        for pull_request in std::mem::take(&mut self.server.consumer.pull_requests) {
+            pull_request.inbox.push(Err("the consumer is lost".into()));
         }
         if deleted {
             let deliveries = self.server.consumer.deliveries;
@@ -142,24 +142,27 @@ impl Core {
         }
     }
 
-    /// An instance pulls no more. What was delivered to it comes again when its time is up.
+    /// Removes a pull request. Messages delivered to it are redelivered after the ack wait.
     fn unsubscribe(&mut self, id: u64) {
-        self.server.consumer.pullers.retain(|puller| puller.id != id);
+        self.server
+            .consumer
+            .pull_requests
+            .retain(|pull_request| pull_request.id != id);
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct SimulatedFeed(pub(crate) Sender);
+pub(crate) struct SimulatedFactSource(pub(crate) Sender);
 
-impl Feed for SimulatedFeed {
-    fn open(&self, settings: IntakeSettings) -> BoxFuture<'_, Result<Deliveries, BoxError>> {
+impl FactSource for SimulatedFactSource {
+    fn open(&self, settings: ConsumerSettings) -> BoxFuture<'_, Result<DeliveredMessages, BoxError>> {
         async move {
             let create = move |core: &mut Core| {
                 let consumer = &mut core.server.consumer;
                 consumer.exists = true;
                 consumer.ack_wait = Duration::from_millis(settings.ack_wait_ms);
             };
-            let created = self.0.request("the consumer", PATIENCE, create).await;
+            let created = self.0.request("the consumer", TIMEOUT, create).await;
             created.map_err(|no_answer| format!("{no_answer:?}"))?;
             let inbox = Inbox::default();
             let pull = Pull {
@@ -168,27 +171,27 @@ impl Feed for SimulatedFeed {
                 over: Arc::default(),
             };
             let over = Arc::clone(&pull.over);
-            let puller = Puller {
+            let pull_request = PullRequest {
                 id: pull.id,
                 sender: self.0.clone(),
                 inbox: inbox.clone(),
                 credit: settings.concurrency,
             };
             let mut core = self.0.shared.lock();
-            // If this is lost, the client hears no heartbeat, and gives up.
-            let (unheard, heard) = (inbox.clone(), Arc::new(AtomicBool::new(false)));
+            // If this is lost, the client misses the heartbeats and reports an error.
+            let (reply_lost, heard) = (inbox.clone(), Arc::new(AtomicBool::new(false)));
             let asked = Arc::clone(&heard);
-            self.0.say(&mut core, "a pull", move |core| {
+            self.0.send_one_way(&mut core, "a pull", move |core| {
                 asked.store(true, Ordering::Relaxed);
-                // A server delivers nothing where nobody listens any more.
+                // The server delivers nothing without a subscriber.
                 if !over.load(Ordering::Relaxed) {
-                    core.server.consumer.pullers.push(puller);
+                    core.server.consumer.pull_requests.push(pull_request);
                     core.deliver();
                 }
             });
             core.run_after(Duration::from_secs(10), move |_| {
                 if !heard.load(Ordering::Relaxed) {
-                    unheard.push(Err("missed heartbeats".into()));
+                    reply_lost.push(Err("missed heartbeats".into()));
                 }
             });
             drop(core);
@@ -214,22 +217,22 @@ impl Pull {
     }
 }
 
-/// Asks for one more. What the server never hears of is asked for again when the client's request expires.
+/// Requests one more message. The client repeats a lost request when it expires.
 fn ask_for_more(sender: &Sender, core: &mut Core, id: u64) {
     let heard = Arc::new(AtomicBool::new(false));
     let asked = Arc::clone(&heard);
-    sender.say(core, "a pull", move |core| {
+    sender.send_one_way(core, "a pull", move |core| {
         asked.store(true, Ordering::Relaxed);
-        let pullers = &mut core.server.consumer.pullers;
-        if let Some(puller) = pullers.iter_mut().find(|puller| puller.id == id) {
-            puller.credit += 1;
+        let pull_requests = &mut core.server.consumer.pull_requests;
+        if let Some(pull_request) = pull_requests.iter_mut().find(|pull_request| pull_request.id == id) {
+            pull_request.credit += 1;
             core.deliver();
         }
     });
     let sender = sender.clone();
     core.run_after(PULL_EXPIRES, move |core| {
-        let pullers = &core.server.consumer.pullers;
-        if !heard.load(Ordering::Relaxed) && pullers.iter().any(|puller| puller.id == id) {
+        let pull_requests = &core.server.consumer.pull_requests;
+        if !heard.load(Ordering::Relaxed) && pull_requests.iter().any(|pull_request| pull_request.id == id) {
             ask_for_more(&sender, core, id);
         }
     });
@@ -238,9 +241,9 @@ fn ask_for_more(sender: &Sender, core: &mut Core, id: u64) {
 impl Drop for Pull {
     fn drop(&mut self) {
         let (id, mut core) = (self.id, self.sender.shared.lock());
-        // A server may take its time to notice.
-        let after = if core.dice.per_mille(300) {
-            core.dice.span(Duration::from_millis(10), Duration::from_secs(10))
+        // The server may notice late.
+        let after = if core.rng.per_mille(300) {
+            core.rng.span(Duration::from_millis(10), Duration::from_secs(10))
         } else {
             core.latency()
         };
@@ -253,13 +256,13 @@ impl Drop for Pull {
 }
 
 #[derive(Debug)]
-struct SimulatedDelivery {
+struct SimulatedMessage {
     sender: Sender,
     stored: Stored,
     sequence: u64,
 }
 
-impl Delivery for SimulatedDelivery {
+impl DeliveredMessage for SimulatedMessage {
     fn subject(&self) -> &str {
         &self.stored.subject
     }
@@ -280,16 +283,16 @@ impl Delivery for SimulatedDelivery {
                 core.server.consumer.pending.remove(&sequence);
                 core.server.consumer.backlog.retain(|waiting| *waiting != sequence);
             };
-            let acknowledged = self.sender.request("an acknowledgement", PATIENCE, acknowledge).await;
+            let acknowledged = self.sender.request("an acknowledgement", TIMEOUT, acknowledge).await;
             acknowledged.map_err(|no_answer| format!("{no_answer:?}").into())
         }
         .boxed()
     }
 
-    fn give_back(&self, delay: Option<Duration>) -> BoxFuture<'_, Result<(), BoxError>> {
+    fn nak(&self, delay: Option<Duration>) -> BoxFuture<'_, Result<(), BoxError>> {
         let sequence = self.sequence;
         let mut core = self.sender.shared.lock();
-        self.sender.say(&mut core, "a fact given back", move |core| {
+        self.sender.send_one_way(&mut core, "a fact given back", move |core| {
             if let Some(number) = core.server.consumer.pending.get(&sequence).copied() {
                 let at = core.now + micros(delay.unwrap_or_default());
                 core.run_at(at, move |core| core.take_back(sequence, number));

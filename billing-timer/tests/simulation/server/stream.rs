@@ -11,13 +11,13 @@ use contract::jetstream::fact_stream::{Acknowledged, FactStream, NotAcknowledged
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
-use super::Flaw;
+use super::ServerBug;
 use crate::core::Core;
 use crate::network::{NoAnswer, Sender};
 
-/// How long the client waits for an acknowledgement, and for an answer to a plain request such as a batch's commit.
-const ACK_PATIENCE: Duration = Duration::from_secs(2);
-const REQUEST_PATIENCE: Duration = Duration::from_secs(10);
+/// Timeouts of the client: for an acknowledgement, and for another request such as the commit of a batch.
+const ACK_TIMEOUT: Duration = Duration::from_secs(2);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
@@ -28,28 +28,28 @@ pub(crate) struct Stored {
     pub(crate) payload: Bytes,
     /// The true time.
     pub(crate) at: Timestamp,
-    /// None for others' facts.
+    /// None for facts of other services.
     pub(crate) sent: Option<Sent>,
 }
 
-/// How an instance sent it.
+/// How an instance published a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
-    pub(crate) site: usize,
-    /// The latest moment that the instance's wall clock had shown by then.
+    pub(crate) host: usize,
+    /// The latest time that the instance's wall clock had shown by then.
     pub(crate) shown: Timestamp,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct Stream {
-    /// In the order of their sequences, from 1.
+    /// In order of their sequences, which start at 1.
     pub(crate) messages: Vec<Stored>,
     last: HashMap<String, u64>,
     last_of_call: HashMap<String, u64>,
 }
 
 impl Stream {
-    /// The sequence of the last message on a subject, or on all of a call's.
+    /// The sequence of the last message on a subject, or of a call.
     pub(crate) fn last(&self, subject: &str) -> u64 {
         let found = match subject.strip_suffix(".*") {
             Some(call) => self.last_of_call.get(call),
@@ -77,20 +77,20 @@ impl Stream {
 }
 
 impl Core {
-    /// Stores all or none.
+    /// Stores all messages or none.
     pub(crate) fn store(&mut self, publications: Vec<Publication>, sent: Option<Sent>) -> Result<Vec<u64>, ()> {
-        let flaw = self.server.flaw;
+        let bug = self.server.bug;
         let admitted = |one: &Publication| self.server.stream.admits(&one.subject, &one.headers);
         if let Some(refused) = publications.iter().find(|one| !admitted(one))
-            && flaw != Some(Flaw::Unguarded)
+            && bug != Some(ServerBug::IgnoresConditions)
         {
             let (size, subject) = (publications.len(), refused.subject.clone());
-            self.note("guarded", size as u64, || {
-                format!("{subject} is refused, and all {size} of its batch")
+            self.note("rejected", size as u64, || {
+                format!("{subject} is rejected, and with it the {size} messages of its batch")
             });
             return Err(());
         }
-        if flaw == Some(Flaw::Forgetful) && sent.is_some() && self.dice.per_mille(50) {
+        if bug == Some(ServerBug::LosesBatches) && sent.is_some() && self.rng.per_mille(50) {
             let next = self.server.stream.messages.len() as u64;
             return Ok((1..=publications.len() as u64).map(|number| next + number).collect());
         }
@@ -111,7 +111,7 @@ impl Core {
                 sent,
             });
             self.note("stored", sequence, || {
-                let from = sent.map_or_else(String::new, |sent| format!(" from site {}", sent.site));
+                let from = sent.map_or_else(String::new, |sent| format!(" from host {}", sent.host));
                 format!("{} as {sequence}{from}: {}", text.0, brief(&text.1))
             });
             sequences.push(sequence);
@@ -121,7 +121,7 @@ impl Core {
     }
 }
 
-/// A payload without what is the same in all of a call's.
+/// A payload without the fields that are the same in all facts of a call.
 fn brief(payload: &[u8]) -> String {
     let Ok(serde_json::Value::Object(mut fields)) = serde_json::from_slice(payload) else {
         return String::new();
@@ -141,27 +141,27 @@ fn brief(payload: &[u8]) -> String {
     serde_json::Value::Object(fields).to_string()
 }
 
-/// The stream as an instance sees it.
+/// The stream as the client of an instance.
 #[derive(Debug)]
 pub(crate) struct SimulatedFactStream(pub(crate) Sender);
 
 impl SimulatedFactStream {
-    /// Who ticks has given its word that it lives, and the word stands: an instance gives up before others may take over.
-    fn check_word(&self) {
+    /// An instance that ticks must have a valid announcement: it stops before others may take over.
+    fn check_announcement(&self) {
         let mut core = self.0.shared.lock();
-        let word = format!("instance.{}", self.0.name);
-        // An instance that bears the name of the one before may have its word taken back by that one's last request.
-        if !core.plan.keeps_name && !core.server.leases.has(&word) {
-            core.violation(format!("{} ticks though its word has expired", self.0.name));
+        let announcement = format!("instance.{}", self.0.name);
+        // A restarted instance with the same name may have its announcement removed by the last request of its predecessor.
+        if !core.plan.keeps_name && !core.server.leases.has(&announcement) {
+            core.violation(format!("{} ticks although its announcement has expired", self.0.name));
         }
     }
 
     fn sent(&self) -> Sent {
         let mut core = self.0.shared.lock();
-        core.wall(self.0.site);
+        core.wall(self.0.host);
         Sent {
-            site: self.0.site,
-            shown: core.sites[self.0.site].latest_shown,
+            host: self.0.host,
+            shown: core.hosts[self.0.host].latest_shown,
         }
     }
 }
@@ -171,7 +171,7 @@ impl FactStream for SimulatedFactStream {
         async move {
             let sent = self.sent();
             let store = move |core: &mut Core| core.store(vec![publication], Some(sent));
-            match self.0.request("a publication", ACK_PATIENCE, store).await {
+            match self.0.request("a publication", ACK_TIMEOUT, store).await {
                 Ok(Ok(sequences)) => Ok(Acknowledged {
                     sequence: sequences[0],
                     duplicate: false,
@@ -185,10 +185,10 @@ impl FactStream for SimulatedFactStream {
 
     fn publish_batch(&self, publications: Vec<Publication>) -> BoxFuture<'_, Result<Vec<u64>, BatchError>> {
         async move {
-            self.check_word();
+            self.check_announcement();
             let sent = self.sent();
             let store = move |core: &mut Core| core.store(publications, Some(sent));
-            match self.0.request("a batch", REQUEST_PATIENCE, store).await {
+            match self.0.request("a batch", REQUEST_TIMEOUT, store).await {
                 Ok(Ok(sequences)) => Ok(sequences),
                 Ok(Err(())) => Err(BatchError::Refused("wrong last sequence".to_owned())),
                 Err(NoAnswer::Refused) => Err(BatchError::Refused("batch abandoned".to_owned())),
@@ -211,7 +211,7 @@ impl FactStream for SimulatedFactStream {
             })
         };
         async move {
-            let answer = self.0.request("a read", ACK_PATIENCE, read).await;
+            let answer = self.0.request("a read", ACK_TIMEOUT, read).await;
             answer.map_err(|no_answer| format!("{no_answer:?}"))
         }
         .boxed()

@@ -1,31 +1,31 @@
-//! Chance, all of it from one seed.
+//! Random numbers from one seed.
 
 use std::time::Duration;
 
-/// SplitMix64 (Steele, Lea, Flood 2014): small, and the same on every machine and in every version.
+/// SplitMix64 (Steele, Lea, Flood 2014): small, with the same sequence on every machine and in every version.
 #[derive(Debug, Clone)]
-pub(crate) struct Dice(u64);
+pub(crate) struct Rng(u64);
 
-impl Dice {
+impl Rng {
     pub(crate) fn new(seed: u64) -> Self {
         Self(seed)
     }
 
-    pub(crate) fn roll(&mut self) -> u64 {
+    pub(crate) fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         mix(self.0)
     }
 
     /// From 0 to `most` − 1.
     pub(crate) fn below(&mut self, most: u64) -> u64 {
-        self.roll() % most.max(1)
+        self.next_u64() % most.max(1)
     }
 
     pub(crate) fn index(&mut self, len: usize) -> usize {
         usize::try_from(self.below(len as u64)).unwrap_or_default()
     }
 
-    /// Both ends are in.
+    /// Including both ends.
     pub(crate) fn between(&mut self, least: u64, most: u64) -> u64 {
         least + self.below(most.saturating_sub(least) + 1)
     }
@@ -38,7 +38,7 @@ impl Dice {
         choices[self.index(choices.len())]
     }
 
-    /// Short ones as often as long ones: each doubling of `least` has the same chance.
+    /// Log-uniform: each doubling of `least` has the same probability.
     pub(crate) fn span(&mut self, least: Duration, most: Duration) -> Duration {
         let doublings = (most.as_secs_f64() / least.as_secs_f64()).log2();
         #[allow(clippy::cast_precision_loss, reason = "a fraction of a million")]

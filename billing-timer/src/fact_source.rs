@@ -1,4 +1,4 @@
-//! Where facts come from: the durable consumer, as its client sees it.
+//! The durable consumer `billing-timer` as a port.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -15,58 +15,59 @@ use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
 use service::BoxError;
 
-use super::CONSUMER;
-use crate::settings::IntakeSettings;
+use crate::settings::ConsumerSettings;
 
-/// The server says at least this often that it is there; without two of them the consumer is made anew.
-/// The server that leads the consumer need not be the one that this process is connected to: the link tells nothing of its death.
+/// Name of the durable consumer, on the stream and in the subjects of parked messages.
+pub const CONSUMER: &str = "billing-timer";
+/// Idle heartbeat of the consumer; after two missed heartbeats the consumer is reopened. The consumer's leader may be another
+/// server than the one this process is connected to, so the link does not show that the leader died.
 const HEARTBEAT: Duration = Duration::from_millis(1500);
-/// How long one request for facts stands.
+/// Expiry of one pull request.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
 
-/// Facts as they are delivered; an error means that the consumer is lost.
-pub type Deliveries = BoxStream<'static, Result<Box<dyn Delivery>, BoxError>>;
+/// Messages as they are delivered. After an error the consumer must be reopened.
+pub type DeliveredMessages = BoxStream<'static, Result<Box<dyn DeliveredMessage>, BoxError>>;
 
-/// The shared consumer.
-pub trait Feed: Debug + Send + Sync {
-    /// Creates the consumer where it is missing, or updates it to these settings, and consumes.
-    fn open(&self, settings: IntakeSettings) -> BoxFuture<'_, Result<Deliveries, BoxError>>;
+/// The durable consumer shared by all instances.
+pub trait FactSource: Debug + Send + Sync {
+    /// Creates the consumer or updates it to these settings, and starts to consume.
+    fn open(&self, settings: ConsumerSettings) -> BoxFuture<'_, Result<DeliveredMessages, BoxError>>;
 }
 
-/// A delivered message. It comes again until it is acknowledged.
-pub trait Delivery: Debug + Send + Sync {
-    /// Where it stands.
+/// A delivered message. The server redelivers it until it is acknowledged.
+pub trait DeliveredMessage: Debug + Send + Sync {
+    /// The subject.
     fn subject(&self) -> &str;
 
-    /// What it says.
+    /// The payload.
     fn payload(&self) -> &[u8];
 
-    /// Its envelope.
+    /// The headers.
     fn headers(&self) -> Option<&HeaderMap>;
 
-    /// Takes it off the consumer, and waits for the server's word for that.
+    /// Acknowledges, and waits until the server has confirmed it.
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>>;
 
-    /// Has it delivered again, after `delay` if there is one.
-    fn give_back(&self, delay: Option<Duration>) -> BoxFuture<'_, Result<(), BoxError>>;
+    /// Requests redelivery, after `delay` if one is given.
+    fn nak(&self, delay: Option<Duration>) -> BoxFuture<'_, Result<(), BoxError>>;
 
-    /// Sets it aside for a person to look at, and takes it off the consumer once that is stored.
+    /// Stores the message in the stream of parked messages for manual inspection, then acknowledges it.
     fn park<'a>(&'a self, reason: &'a str) -> BoxFuture<'a, Result<(), BoxError>>;
 }
 
-/// The real one.
+/// The consumer in JetStream.
 #[derive(Debug, Clone)]
-pub(crate) struct JetStreamFeed {
+pub(crate) struct JetStreamSource {
     pub(crate) nats: Nats,
     pub(crate) calls: jetstream::stream::Stream,
 }
 
-impl Feed for JetStreamFeed {
-    fn open(&self, settings: IntakeSettings) -> BoxFuture<'_, Result<Deliveries, BoxError>> {
+impl FactSource for JetStreamSource {
+    fn open(&self, settings: ConsumerSettings) -> BoxFuture<'_, Result<DeliveredMessages, BoxError>> {
         async move {
             let config = pull::Config {
                 durable_name: Some(CONSUMER.to_owned()),
-                description: Some("Puts calls on the book of those being billed".to_owned()),
+                description: Some("Maintains the bucket billing_active".to_owned()),
                 filter_subjects: [FactKind::RtpDetected, FactKind::Ended]
                     .map(subject::facts_of_kind)
                     .to_vec(),
@@ -76,7 +77,7 @@ impl Feed for JetStreamFeed {
                 max_ack_pending: settings.max_ack_pending.into(),
                 ..Default::default()
             };
-            // The server refuses what cannot be updated.
+            // The server rejects changes that cannot be made by an update.
             let consumer = self.calls.create_consumer(config).await?;
             let messages = consumer
                 .stream()
@@ -86,27 +87,27 @@ impl Feed for JetStreamFeed {
                 .messages()
                 .await?;
             let nats = self.nats.clone();
-            let deliveries = messages.map(move |message| {
+            let messages = messages.map(move |message| {
                 let nats = nats.clone();
-                let delivery: Box<dyn Delivery> = Box::new(JetStreamDelivery {
+                let message: Box<dyn DeliveredMessage> = Box::new(JetStreamMessage {
                     nats,
                     message: message?,
                 });
-                Ok(delivery)
+                Ok(message)
             });
-            Ok(deliveries.boxed())
+            Ok(messages.boxed())
         }
         .boxed()
     }
 }
 
 #[derive(Debug)]
-struct JetStreamDelivery {
+struct JetStreamMessage {
     nats: Nats,
     message: jetstream::Message,
 }
 
-impl Delivery for JetStreamDelivery {
+impl DeliveredMessage for JetStreamMessage {
     fn subject(&self) -> &str {
         &self.message.subject
     }
@@ -123,7 +124,7 @@ impl Delivery for JetStreamDelivery {
         self.message.double_ack().boxed()
     }
 
-    fn give_back(&self, delay: Option<Duration>) -> BoxFuture<'_, Result<(), BoxError>> {
+    fn nak(&self, delay: Option<Duration>) -> BoxFuture<'_, Result<(), BoxError>> {
         self.message.ack_with(AckKind::Nak(delay)).boxed()
     }
 

@@ -1,8 +1,8 @@
-//! What is stored of a call's ticks: the last one tells the number of the next, and the length of the call's minutes.
+//! The last stored tick of a call gives the number of the next tick and the length of the call's minutes.
 //!
-//! A call keeps the interval that it began with. The setting counts until its first tick is stored; from then on the
-//! interval is what that tick says (`at` − `connectedAt`, by `minute`), so changing the setting while calls run moves no
-//! minute of a call that has one, and instances that differ for the length of a roll-out agree on each call.
+//! A call keeps its interval. The setting applies until the first tick is stored; afterwards the interval is derived from the
+//! stored tick ((`at` − `connectedAt`) ÷ `minute`). A changed setting therefore moves no minute of a running call, and
+//! instances whose settings differ during a roll-out agree on each call.
 
 use contract::Timestamp;
 use contract::wire::fact::Tick;
@@ -13,25 +13,25 @@ use super::terms::MIN_INTERVAL_MS;
 /// The last stored tick of a call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastTick {
-    /// What it says.
+    /// The fact.
     pub tick: Tick,
     /// Its sequence in the stream.
     pub sequence: u64,
 }
 
-/// The stored ticks speak of another call than the book does: a person must look.
+/// The stored ticks contradict the call's entry. The call's facts need manual inspection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Contradiction {
-    /// They count from another moment.
-    #[error("ticks count from {tick}, the call was connected at {call}")]
+    /// They have another `connectedAt`.
+    #[error("ticks have connectedAt {tick}, the call has {call}")]
     ConnectedAt {
-        /// As the tick says.
+        /// In the tick.
         tick: Timestamp,
-        /// As the book says.
+        /// In the entry.
         call: Timestamp,
     },
-    /// Number and time of the tick give no interval.
-    #[error("tick {minute} is {span_ms} ms after the call's beginning, which is no whole interval")]
+    /// The tick's time is no multiple of an interval.
+    #[error("tick {minute} is {span_ms} ms after connectedAt, which is no whole number of intervals")]
     Interval {
         /// The tick's number.
         minute: u32,
@@ -45,10 +45,10 @@ pub fn next_minute(last: Option<&LastTick>) -> u32 {
     last.map_or(0, |last| last.tick.minute).saturating_add(1)
 }
 
-/// The length of the call's minutes, in milliseconds; `configured` while it has no tick.
+/// The length of the call's minutes in milliseconds; `configured` if the call has no tick.
 ///
 /// # Errors
-/// [`Contradiction`]: such a call gets no more ticks.
+/// [`Contradiction`]: the call gets no more ticks.
 pub fn interval_ms(last: Option<&LastTick>, connected_at: Timestamp, configured: u64) -> Result<u64, Contradiction> {
     let Some(LastTick { tick, .. }) = last else {
         return Ok(configured);
@@ -81,19 +81,19 @@ mod tests {
     }
 
     #[test]
-    fn minutes_are_counted_by_the_last_tick() {
+    fn the_next_minute_follows_the_last_tick() {
         assert_eq!(next_minute(None), 1);
         assert_eq!(next_minute(Some(&last(3, 180_000))), 4);
     }
 
     #[test]
-    fn a_call_keeps_the_interval_it_began_with() {
+    fn a_call_keeps_the_interval_of_its_stored_ticks() {
         assert_eq!(interval_ms(None, at(0), 1_000), Ok(1_000));
         assert_eq!(interval_ms(Some(&last(3, 180_000)), at(0), 1_000), Ok(60_000));
     }
 
     #[test]
-    fn ticks_that_cannot_be_of_this_call_are_told() {
+    fn ticks_that_contradict_the_call_are_reported() {
         let contradiction = |last: LastTick, connected| interval_ms(Some(&last), at(connected), 60_000).unwrap_err();
         assert_eq!(
             contradiction(last(1, 60_000), 5),

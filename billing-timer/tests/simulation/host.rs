@@ -1,4 +1,4 @@
-//! Where an instance runs: its machine's clocks, and its link to the server.
+//! The host of an instance: its clocks and its connection to the server.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -13,26 +13,26 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::core::{Core, Event, Shared, Ticket, micros, moment};
+use crate::core::{Core, Event, EventKey, Shared, micros, moment};
 
-/// One place at which an instance runs, then the next one after it died.
-pub(crate) struct Site {
-    /// Which incarnation runs here, or ran last.
+/// A host. When its instance ends, the next one starts on it.
+pub(crate) struct Host {
+    /// The number of the current or last instance.
     pub(crate) epoch: u32,
     pub(crate) link: watch::Sender<Link>,
-    /// Not polled until then.
+    /// The instance is not polled until this time.
     pub(crate) frozen_until: u64,
     /// By how much the wall clock is ahead, in milliseconds.
     pub(crate) ahead_ms: i64,
-    /// The latest moment that the wall clock has shown.
+    /// The latest time that the wall clock has shown.
     pub(crate) latest_shown: Timestamp,
-    /// What was sent while the link was down, and will be when it is up again.
+    /// Requests sent while disconnected, delivered after the reconnect.
     pub(crate) unsent: Vec<Effect>,
 }
 
 pub(crate) type Effect = Box<dyn FnOnce(&mut Core) + Send>;
 
-impl Site {
+impl Host {
     pub(crate) fn new() -> Self {
         Self {
             epoch: 0,
@@ -50,30 +50,30 @@ impl Site {
 }
 
 impl Core {
-    pub(crate) fn wall(&mut self, site: usize) -> Timestamp {
+    pub(crate) fn wall(&mut self, host: usize) -> Timestamp {
         let millis = i64::try_from(self.now / 1_000).unwrap();
-        let site = &mut self.sites[site];
-        let shown = moment(millis + site.ahead_ms);
-        site.latest_shown = site.latest_shown.max(shown);
+        let host = &mut self.hosts[host];
+        let shown = moment(millis + host.ahead_ms);
+        host.latest_shown = host.latest_shown.max(shown);
         shown
     }
 
-    pub(crate) fn cut(&mut self, site: usize) {
-        self.note("cut", site as u64, || format!("site {site}: the link is down"));
-        self.sites[site].link.send_modify(|link| link.up = false);
-        self.server.deafen(site);
+    pub(crate) fn disconnect(&mut self, host: usize) {
+        self.note("disconnected", host as u64, || format!("host {host}: the link is down"));
+        self.hosts[host].link.send_modify(|link| link.up = false);
+        self.server.mark_gap(host);
     }
 
-    pub(crate) fn mend(&mut self, site: usize) {
-        if self.sites[site].is_up() {
+    pub(crate) fn reconnect(&mut self, host: usize) {
+        if self.hosts[host].is_up() {
             return;
         }
-        self.note("mended", site as u64, || format!("site {site}: the link is up"));
-        for effect in std::mem::take(&mut self.sites[site].unsent) {
-            let delay = Duration::from_micros(self.dice.between(10, 5_000));
+        self.note("reconnected", host as u64, || format!("host {host}: the link is up"));
+        for effect in std::mem::take(&mut self.hosts[host].unsent) {
+            let delay = Duration::from_micros(self.rng.between(10, 5_000));
             self.run_after(delay, effect);
         }
-        self.sites[site].link.send_modify(|link| {
+        self.hosts[host].link.send_modify(|link| {
             *link = Link {
                 up: true,
                 gaps: link.gaps + 1,
@@ -82,18 +82,18 @@ impl Core {
     }
 }
 
-/// A site's clocks.
+/// A host's clocks.
 #[derive(Debug, Clone)]
-pub(crate) struct SiteClock {
+pub(crate) struct HostClock {
     pub(crate) shared: Shared,
-    pub(crate) site: usize,
-    /// What the monotonic clock shows at the run's beginning: nothing depends on it.
+    pub(crate) host: usize,
+    /// The monotonic clock at the start of the run. Nothing depends on its value.
     pub(crate) zero: Instant,
 }
 
-impl Clock for SiteClock {
+impl Clock for HostClock {
     fn now(&self) -> Timestamp {
-        self.shared.lock().wall(self.site)
+        self.shared.lock().wall(self.host)
     }
 
     fn instant(&self) -> Instant {
@@ -105,13 +105,13 @@ impl Clock for SiteClock {
         Sleep {
             shared: self.shared.clone(),
             until,
-            ticket: None,
+            key: None,
         }
         .boxed()
     }
 
     fn jittered(&self, delay: Duration) -> Duration {
-        let share = self.shared.lock().dice.between(500, 1_000);
+        let share = self.shared.lock().rng.between(500, 1_000);
         delay.mul_f64(f64::from(u32::try_from(share).unwrap()) / 1e3)
     }
 }
@@ -119,7 +119,7 @@ impl Clock for SiteClock {
 struct Sleep {
     shared: Shared,
     until: u64,
-    ticket: Option<(Ticket, Waker)>,
+    key: Option<(EventKey, Waker)>,
 }
 
 impl Future for Sleep {
@@ -131,16 +131,12 @@ impl Future for Sleep {
         if core.now >= self.until {
             return Poll::Ready(());
         }
-        if self
-            .ticket
-            .as_ref()
-            .is_none_or(|(_, waker)| !waker.will_wake(cx.waker()))
-        {
-            if let Some((ticket, _)) = self.ticket.take() {
-                core.cancel(ticket);
+        if self.key.as_ref().is_none_or(|(_, waker)| !waker.will_wake(cx.waker())) {
+            if let Some((key, _)) = self.key.take() {
+                core.cancel(key);
             }
-            let ticket = core.at(self.until, Event::Wake(cx.waker().clone()));
-            self.ticket = Some((ticket, cx.waker().clone()));
+            let key = core.at(self.until, Event::Wake(cx.waker().clone()));
+            self.key = Some((key, cx.waker().clone()));
         }
         Poll::Pending
     }
@@ -148,15 +144,15 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        if let Some((ticket, _)) = self.ticket.take() {
-            self.shared.lock().cancel(ticket);
+        if let Some((key, _)) = self.key.take() {
+            self.shared.lock().cancel(key);
         }
     }
 }
 
-/// Lets others run once: where an await would not wait, a crash may come all the same.
-pub(crate) async fn breathe(shared: &Shared) {
-    if shared.lock().dice.per_mille(300) {
+/// Yields at random, so that a crash can also hit an await that would not wait.
+pub(crate) async fn yield_at_random(shared: &Shared) {
+    if shared.lock().rng.per_mille(300) {
         let mut waited = false;
         std::future::poll_fn(move |cx| {
             if std::mem::replace(&mut waited, true) {
@@ -169,10 +165,10 @@ pub(crate) async fn breathe(shared: &Shared) {
     }
 }
 
-pub(crate) fn clock(shared: &Shared, site: usize, zero: Instant) -> Arc<SiteClock> {
-    Arc::new(SiteClock {
+pub(crate) fn clock(shared: &Shared, host: usize, zero: Instant) -> Arc<HostClock> {
+    Arc::new(HostClock {
         shared: shared.clone(),
-        site,
+        host,
         zero,
     })
 }

@@ -1,15 +1,15 @@
-//! What must hold, judged from the stream and the plan alone.
+//! The invariants, checked from the stream and the plan alone.
 //!
-//! - A call's ticks are minute 1, 2, … without hole or repetition, each `at` = `connectedAt` + minute × interval, and all that
-//!   are due up to `endedAt` are there: *missing* and *doubled* are 0.
-//! - No tick is stored before the wall clock of the instance that stored it has shown its time: *early* is 0. A clock that is
-//!   ahead ticks early by as much; that is counted apart.
-//! - The settlement is there once, and says what follows from the facts that are stored before it: beginning, end, duration,
-//!   ticks, minutes, and how many ticks lie beyond the end. So none lies *beyond* it that the record does not
-//!   tell of, and nothing is stored of the call after its record.
-//! - A tick is stored in good time: within [`TICKED_WITHIN`] of its time, of the call's beginning being stored, and of the
-//!   last fault, whichever is latest.
-//! - In the end the book is empty, and every part of every instance at work.
+//! - A call's ticks are minute 1, 2, … without gap or repetition, each with `at` = `connectedAt` + minute × interval, and all
+//!   ticks due up to `endedAt` are stored: *missing* and *doubled* are 0.
+//! - No tick is stored before the wall clock of its publisher has shown its time: *early* is 0. Ticks that are early because a
+//!   clock is ahead are counted separately.
+//! - There is one settlement, and each of its fields follows from the facts stored before it: start, end, duration, ticks,
+//!   minutes, and the number of ticks beyond the end. So no tick is *beyond* the end without being reported, and no tick
+//!   follows the settlement.
+//! - A tick is stored within [`MAX_TICK_DELAY`] of its time, of the call's first fact, and of the last fault, whichever is
+//!   latest.
+//! - In the end `billing_active` is empty, and all tasks of all instances are ready.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -21,10 +21,10 @@ use crate::core::Core;
 use crate::report::Report;
 use crate::server::stream::Stored;
 
-/// The latest that a tick may be once nothing breaks any more.
-pub(crate) const TICKED_WITHIN: Duration = Duration::from_secs(40);
+/// The longest delay of a tick after the last fault.
+pub(crate) const MAX_TICK_DELAY: Duration = Duration::from_secs(40);
 
-/// What is not as it is to be in the end.
+/// Calls that are not settled and entries that are not removed.
 pub(crate) fn unfinished(core: &Core) -> Vec<String> {
     let mut unfinished = Vec::new();
     for call in &core.plan.calls {
@@ -32,8 +32,8 @@ pub(crate) fn unfinished(core: &Core) -> Vec<String> {
             unfinished.push(format!("{} is not settled", call.id));
         }
     }
-    for (key, _) in core.server.book.open_keys() {
-        unfinished.push(format!("{key} is still on the book"));
+    for (key, _) in core.server.active_billing.open_keys() {
+        unfinished.push(format!("{key} is still in billing_active"));
     }
     unfinished
 }
@@ -46,7 +46,7 @@ struct Record<'a> {
     settled: Vec<(u64, &'a Stored, Value)>,
 }
 
-pub(crate) fn judge(core: &Core) -> Report {
+pub(crate) fn check(core: &Core) -> Report {
     let mut report = Report {
         violations: core.violations.clone(),
         hash: core.hash(),
@@ -63,27 +63,27 @@ pub(crate) fn judge(core: &Core) -> Report {
             "rtp_detected" => record.detected = Some(fact),
             "ended" => record.ended = Some(fact),
             "settled" => record.settled.push(fact),
-            other => report.wrong(call, &format!("an unknown fact {other}")),
+            other => report.violation(call, &format!("an unknown fact {other}")),
         }
     }
     for call in &core.plan.calls {
         report.calls += 1;
         match records.get(call.id.as_str()) {
-            Some(record) => judge_call(core, &call.id, record, &mut report),
-            None => report.violations.push(format!("{}: nothing is stored of it", call.id)),
+            Some(record) => check_call(core, &call.id, record, &mut report),
+            None => report.violations.push(format!("{}: no fact is stored", call.id)),
         }
     }
     report
 }
 
-fn judge_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report) {
+fn check_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report) {
     let interval = core.plan.interval_ms;
     let Some((_, _, end)) = &record.ended else {
-        return report.wrong(call, "it has no end");
+        return report.violation(call, "it has no end");
     };
     let (settled_at, settled) = match record.settled.as_slice() {
         [(sequence, _, settled)] => (*sequence, settled),
-        all => return report.wrong(call, &format!("it is settled {} times", all.len())),
+        all => return report.violation(call, &format!("it is settled {} times", all.len())),
     };
     let before = record.detected.as_ref().filter(|(sequence, ..)| *sequence < settled_at);
     let connected = match before {
@@ -106,14 +106,14 @@ fn judge_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
         *seen.entry(minute).or_default() += 1;
         let at = time(&tick["at"]).unwrap();
         if connected.map(|connected| connected.plus_millis(minute * interval)) != Some(at) {
-            report.wrong(call, &format!("tick {minute} is at {at}, connected at {connected:?}"));
+            report.violation(call, &format!("tick {minute} is at {at}, connected at {connected:?}"));
         }
         if at > ended {
             if *sequence < settled_at {
                 announced += 1;
             } else {
                 unannounced += 1;
-                report.wrong(
+                report.violation(
                     call,
                     &format!("tick {minute} is beyond the end, stored after the settlement"),
                 );
@@ -121,7 +121,7 @@ fn judge_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
         }
         if is_early(stored, at) {
             report.early += 1;
-            report.wrong(call, &format!("tick {minute} is early by the clock of who stored it"));
+            report.violation(call, &format!("tick {minute} is early by the clock of its publisher"));
         }
         let late = lateness(core, record, stored, at);
         report.latest_tick = report.latest_tick.max(late);
@@ -131,7 +131,7 @@ fn judge_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
     let doubled: u64 = seen.values().map(|times| times - 1).sum();
     let holes = seen.keys().next_back().map_or(0, |last| last - seen.len() as u64);
     if missing + holes + doubled > 0 {
-        report.wrong(
+        report.violation(
             call,
             &format!("of {due} ticks {missing} are missing, {doubled} doubled; {holes} holes"),
         );
@@ -144,34 +144,34 @@ fn judge_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
         ("overTicks", announced),
     ];
     for (field, expected) in fields {
-        let said = settled[field].as_u64().unwrap_or(0);
-        if said != expected {
-            report.wrong(
+        let found = settled[field].as_u64().unwrap_or(0);
+        if found != expected {
+            report.violation(
                 call,
-                &format!("the settlement says {field} {said}, and it is {expected}"),
+                &format!("{field} of the settlement is {found}, expected {expected}"),
             );
         }
     }
     for (field, expected) in [("connectedAt", connected), ("endedAt", Some(ended))] {
         if time(&settled[field]) != expected {
-            report.wrong(
+            report.violation(
                 call,
-                &format!("the settlement says {field} {}, and it is {expected:?}", settled[field]),
+                &format!("{field} of the settlement is {}, expected {expected:?}", settled[field]),
             );
         }
     }
     if settled["reason"] != end["reason"] {
-        report.wrong(call, "the settlement gives another reason");
+        report.violation(call, "the reason of the settlement is wrong");
     }
-    if late > TICKED_WITHIN {
-        report.wrong(call, &format!("a tick is late by {late:?} after the last fault"));
+    if late > MAX_TICK_DELAY {
+        report.violation(call, &format!("a tick is late by {late:?} after the last fault"));
     }
     report.settled += 1;
     report.ticks_due += due;
     report.ticks_stored += record.ticks.len() as u64;
     report.missing += missing;
     report.doubled += doubled;
-    report.beyond_told += announced;
+    report.beyond_reported += announced;
     report.beyond += unannounced;
 }
 
@@ -179,12 +179,12 @@ fn is_early(stored: &Stored, at: Timestamp) -> bool {
     stored.sent.is_some_and(|sent| sent.shown < at)
 }
 
-/// How late a tick is where nobody is to blame but billing.
+/// The delay of a tick that is attributable to billing alone.
 fn lateness(core: &Core, record: &Record<'_>, stored: &Stored, at: Timestamp) -> Duration {
     let known = [&record.detected, &record.ended].into_iter().flatten();
     let known = known.map(|(_, stored, _)| stored.at).min().unwrap_or(at);
-    let calm = crate::core::moment(i64::try_from(core.plan.calm_at / 1_000).unwrap());
-    stored.at.until(at.max(known).max(calm))
+    let faults_end = crate::core::moment(i64::try_from(core.plan.faults_end_at / 1_000).unwrap());
+    stored.at.until(at.max(known).max(faults_end))
 }
 
 fn time(value: &Value) -> Option<Timestamp> {

@@ -1,66 +1,66 @@
-//! A queue in the order of time, in which each key stands once.
+//! A priority queue ordered by time. Each key occurs at most once.
 
 use std::collections::{BTreeSet, HashMap};
 use std::hash::Hash;
 
 use contract::Timestamp;
 
-/// Keys, each with the moment at which it is due.
+/// Keys, each with the time at which it is due.
 #[derive(Debug, Clone)]
-pub struct Schedule<K> {
+pub struct TimerQueue<K> {
     order: BTreeSet<(Timestamp, K)>,
-    moments: HashMap<K, Timestamp>,
+    times: HashMap<K, Timestamp>,
 }
 
-impl<K> Default for Schedule<K> {
+impl<K> Default for TimerQueue<K> {
     fn default() -> Self {
         Self {
             order: BTreeSet::new(),
-            moments: HashMap::new(),
+            times: HashMap::new(),
         }
     }
 }
 
-impl<K: Clone + Ord + Hash> Schedule<K> {
-    /// Makes `key` due at `at`, and no longer at any other moment.
+impl<K: Clone + Ord + Hash> TimerQueue<K> {
+    /// Sets the time of `key`, replacing any earlier one.
     pub fn set(&mut self, key: K, at: Timestamp) {
-        if let Some(before) = self.moments.insert(key.clone(), at) {
+        if let Some(before) = self.times.insert(key.clone(), at) {
             self.order.remove(&(before, key.clone()));
         }
         self.order.insert((at, key));
     }
 
-    /// Takes `key` out.
+    /// Removes `key`.
     pub fn cancel(&mut self, key: &K) {
-        if let Some(at) = self.moments.remove(key) {
+        if let Some(at) = self.times.remove(key) {
             self.order.remove(&(at, key.clone()));
         }
     }
 
-    /// Whether `key` stands in it.
+    /// Whether `key` is in the queue.
     pub fn contains(&self, key: &K) -> bool {
-        self.moments.contains_key(key)
+        self.times.contains_key(key)
     }
 
-    /// When the first is due.
+    /// The earliest time.
     pub fn next(&self) -> Option<Timestamp> {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// Takes out the first that is due by `now`.
+    /// Removes the earliest key that is due at `now`.
     pub fn pop(&mut self, now: Timestamp) -> Option<K> {
         if self.next()? > now {
             return None;
         }
         let (_, key) = self.order.pop_first()?;
-        self.moments.remove(&key);
+        self.times.remove(&key);
         Some(key)
     }
 
-    /// Takes out everything.
+    /// Removes all keys.
     pub fn clear(&mut self) {
         self.order.clear();
-        self.moments.clear();
+        self.times.clear();
     }
 }
 
@@ -70,8 +70,8 @@ mod tests {
     use crate::testing::at;
 
     #[test]
-    fn gives_what_is_due_in_the_order_of_time_and_each_key_once() {
-        let mut schedule = Schedule::default();
+    fn pops_due_keys_in_order_of_time_and_each_key_once() {
+        let mut schedule = TimerQueue::default();
         for (key, moment) in [("late", 30), ("moved", 5), ("early", 10), ("gone", 1), ("moved", 20)] {
             schedule.set(key, at(moment));
         }

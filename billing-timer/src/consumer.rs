@@ -1,0 +1,110 @@
+//! The loop of the shared durable consumer: writes `rtp_detected` and `ended` to the bucket `billing_active`.
+//!
+//! A fact is acknowledged only after the bucket holds it, so a crash at any point causes a redelivery. The loop survives every
+//! error by reopening the consumer. If the consumer was deleted, a new one reads the stream from its beginning: slow on an
+//! old stream, but correct, because facts of settled calls are skipped.
+
+mod handler;
+
+use std::pin::pin;
+use std::time::Duration;
+
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use service::{BoxError, Condition};
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::deps::Deps;
+use crate::fact_source::{CONSUMER, DeliveredMessage, DeliveredMessages};
+use crate::settings::ConsumerSettings;
+use crate::{link, metrics};
+
+/// Consumes facts.
+#[derive(Debug, Clone)]
+pub(crate) struct FactConsumer {
+    pub(crate) deps: Deps,
+    pub(crate) settings: ConsumerSettings,
+    /// Holds while the consumer is open.
+    pub(crate) consuming: Condition,
+}
+
+enum Lost {
+    /// The service stops.
+    Stopped,
+    /// Reopen the consumer.
+    Because(String),
+}
+
+impl FactConsumer {
+    /// Consumes until `stop`, then finishes the facts in progress.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BoxError> {
+        let mut backoff = Backoff::default();
+        loop {
+            let opened = async {
+                let gap = link::until_gap(&self.deps.link).await;
+                Ok::<_, BoxError>((self.deps.fact_source.open(self.settings).await?, gap))
+            };
+            let lost = match stop.run_until_cancelled(opened).await {
+                None => Lost::Stopped,
+                Some(Err(error)) => Lost::Because(error.to_string()),
+                Some(Ok((messages, gap))) => {
+                    backoff.reset();
+                    self.consuming.set(true);
+                    tracing::info!(consumer = CONSUMER, "consuming facts");
+                    self.consume(messages, gap, &stop).await
+                }
+            };
+            self.consuming.set(false);
+            match lost {
+                Lost::Stopped => return Ok(()),
+                Lost::Because(reason) => {
+                    metrics::lost("consumer");
+                    tracing::warn!(consumer = CONSUMER, reason, "consumer lost; reopening it");
+                }
+            }
+            if stop
+                .run_until_cancelled(backoff.pause(&*self.deps.clock))
+                .await
+                .is_none()
+            {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn consume(
+        &self,
+        mut messages: DeliveredMessages,
+        gap: impl Future<Output = ()>,
+        stop: &CancellationToken,
+    ) -> Lost {
+        let mut gap = pin!(gap);
+        let mut in_progress = FuturesUnordered::new();
+        let lost = loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break Lost::Stopped,
+                () = &mut gap => break Lost::Because("the link had a gap".to_owned()),
+                Some(()) = in_progress.next() => {}
+                message = messages.next(), if in_progress.len() < self.settings.concurrency => match message {
+                    Some(Ok(message)) => in_progress.push(self.handle(message)),
+                    Some(Err(error)) => break Lost::Because(error.to_string()),
+                    None => break Lost::Because("the stream of messages ended".to_owned()),
+                },
+            }
+        };
+        // A nak makes buffered messages available to other instances at once instead of after the ack wait.
+        while let Some(Some(Ok(message))) = messages.next().now_or_never() {
+            nak(message.as_ref(), None).await;
+        }
+        while in_progress.next().await.is_some() {}
+        lost
+    }
+}
+
+async fn nak(message: &dyn DeliveredMessage, delay: Option<Duration>) {
+    if let Err(error) = message.nak(delay).await {
+        tracing::debug!(%error, "nak failed; the server redelivers after the ack wait");
+    }
+}

@@ -1,0 +1,110 @@
+//! Handles one delivered fact: writes it to the bucket, then acknowledges it.
+
+use std::time::Duration;
+
+use contract::jetstream::bucket::BucketError;
+use contract::jetstream::fact_store::FactError;
+use contract::wire::fact::{Ended, RtpDetected};
+use contract::{CallId, Fact, FactKind, Timestamp, TraceParent};
+use thiserror::Error;
+
+use super::{FactConsumer, nak};
+use crate::domain::entry;
+use crate::fact_source::DeliveredMessage;
+use crate::metrics;
+
+/// Redelivery delay of a fact that could not be written.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+
+/// Why a fact could not be written this time.
+#[derive(Debug, Error)]
+enum WriteError {
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error(transparent)]
+    Stream(#[from] FactError),
+}
+
+impl FactConsumer {
+    pub(super) async fn handle(&self, message: Box<dyn DeliveredMessage>) {
+        let fact = match Fact::decode(message.subject(), message.payload()) {
+            Ok(fact) => fact,
+            Err(error) => return park(message.as_ref(), &error.to_string()).await,
+        };
+        let trace = TraceParent::of(message.headers());
+        match self.write(&fact, trace).await {
+            Ok(outcome) => {
+                metrics::fact_handled(fact.kind().as_str(), outcome);
+                if let Err(error) = message.acknowledge().await {
+                    tracing::warn!(call_id = %fact.call_id(), %error, "acknowledgement failed; the fact will be redelivered");
+                }
+            }
+            Err(error) => {
+                metrics::fact_handled(fact.kind().as_str(), "failed");
+                tracing::warn!(call_id = %fact.call_id(), fact = %fact.kind(), %error, "fact not written to billing_active; retrying");
+                nak(message.as_ref(), Some(RETRY_DELAY)).await;
+            }
+        }
+    }
+
+    async fn write(&self, fact: &Fact, trace: TraceParent) -> Result<&'static str, WriteError> {
+        let call = fact.call_id();
+        let bucket = &self.deps.active_billing;
+        if self.deps.facts.last(call, FactKind::Settled).await?.is_some() {
+            return Ok("settled_before");
+        }
+        match fact {
+            Fact::RtpDetected(fact) => {
+                bucket
+                    .upsert(call, |entry| entry::connected(entry, fact, trace))
+                    .await?;
+            }
+            Fact::Ended(fact) => {
+                let connected_at = self.connected_at(call, fact).await?;
+                bucket
+                    .upsert(call, |entry| entry::ended(entry, fact, connected_at, trace))
+                    .await?;
+            }
+            // The consumer's filter excludes all other kinds.
+            _ => return Ok("not_ours"),
+        }
+        Ok("entered")
+    }
+
+    /// When the call was connected: `ended` may be delivered before the call's `rtp_detected`.
+    async fn connected_at(&self, call: &CallId, fact: &Ended) -> Result<Option<Timestamp>, WriteError> {
+        if let Some(entry) = self.deps.active_billing.get(call).await?
+            && entry.value.connected_at.is_some()
+        {
+            return Ok(entry.value.connected_at);
+        }
+        match self.deps.facts.last(call, FactKind::RtpDetected).await {
+            Ok(Some(stored)) => match stored.fact {
+                Fact::RtpDetected(RtpDetected { connected_at, .. }) => Ok(Some(connected_at)),
+                _ => Ok(fact.connected_at),
+            },
+            Ok(None) => {
+                if fact.connected_at.is_some() {
+                    tracing::warn!(call_id = %call, by = fact.by, "ended has a connectedAt but no rtp_detected is stored; using the connectedAt of ended");
+                }
+                Ok(fact.connected_at)
+            }
+            // An unreadable fact is parked when it is delivered. The end of the call must not wait for that.
+            Err(FactError::Stored(error)) => {
+                tracing::error!(call_id = %call, %error, "stored rtp_detected cannot be decoded; using the connectedAt of ended. Check the stored message");
+                Ok(fact.connected_at)
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+async fn park(message: &dyn DeliveredMessage, reason: &str) {
+    match message.park(reason).await {
+        Ok(()) => metrics::parked(),
+        Err(error) => {
+            tracing::warn!(%error, "message not parked; retrying");
+            nak(message, Some(RETRY_DELAY)).await;
+        }
+    }
+}

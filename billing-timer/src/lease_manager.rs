@@ -1,0 +1,229 @@
+//! Keeps this instance announced in the bucket `billing_leases`, and holds its share of the partitions.
+//!
+//! The announcement is renewed at a third of its TTL. If renewal fails, [`HeldPartitions`] expires by the monotonic clock no
+//! later than other instances can take over. The ticker checks the expiry itself, so a wait in this task cannot delay it.
+
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use contract::NodeId;
+use contract::buckets::leases::{Lease, LeaseChange};
+use contract::jetstream::bucket::{BucketError, Revised};
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use service::{BoxError, Condition};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::deps::Deps;
+use crate::domain::lease::{LeaseMove, LeaseView, Trigger};
+use crate::domain::partition::{HeldPartitions, PartitionSet};
+use crate::{link, metrics};
+
+/// Renewals within one TTL.
+const RENEWALS_PER_TTL: u32 = 3;
+
+/// Holds leases.
+#[derive(Debug)]
+pub(crate) struct LeaseManager {
+    pub(crate) deps: Deps,
+    pub(crate) instance: NodeId,
+    pub(crate) ttl: Duration,
+    /// Holds while the bucket is watched and this instance is announced.
+    pub(crate) announced: Condition,
+    pub(crate) held: watch::Sender<HeldPartitions>,
+}
+
+enum WriteResult {
+    /// The announcement, with the time at which it was sent.
+    Announced(Instant, Result<u64, BucketError>),
+    Moved(LeaseMove, Result<Revised<Lease>, BucketError>),
+}
+
+/// The state of one watch and its writes.
+#[derive(Default)]
+struct Session {
+    view: LeaseView,
+    /// The revision of the first announcement since the watch was opened. The view is complete once the watch has returned it.
+    first_announcement: Option<u64>,
+    announcing: bool,
+    /// Partitions with a write in flight: at most one each, which bounds the writes.
+    moving: PartitionSet,
+    writes: FuturesUnordered<BoxFuture<'static, WriteResult>>,
+}
+
+impl LeaseManager {
+    /// Holds leases until `stop`, then gives them up.
+    pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BoxError> {
+        let mut backoff = Backoff::default();
+        while let Some(reason) = stop.run_until_cancelled(self.watch(&mut backoff)).await {
+            self.announced.set(false);
+            metrics::lost("leases");
+            tracing::warn!(reason, "watch of billing_leases lost; reopening it");
+            if stop
+                .run_until_cancelled(backoff.pause(&*self.deps.clock))
+                .await
+                .is_none()
+            {
+                break;
+            }
+        }
+        self.held.send_replace(HeldPartitions::default());
+        // While NATS is away, the announcement expires by itself.
+        if self.deps.is_up()
+            && let Err(error) = self.deps.leases.withdraw(&self.instance).await
+        {
+            tracing::warn!(%error, "leases not given up at shutdown; they will expire");
+        }
+        Ok(())
+    }
+
+    /// Returns the reason the watch was lost.
+    async fn watch(&self, backoff: &mut Backoff) -> String {
+        let mut gap = pin!(link::until_gap(&self.deps.link).await);
+        let changes = match self.deps.leases.watch().await {
+            Ok(changes) => changes,
+            Err(error) => return error.to_string(),
+        };
+        let mut changes = pin!(changes);
+        backoff.reset();
+        let mut session = Session::default();
+        let mut renew_at = self.deps.clock.instant();
+        loop {
+            let expiry = self.held.borrow().until;
+            let trigger = tokio::select! {
+                biased;
+                () = &mut gap => return "the link had a gap".to_owned(),
+                change = changes.next() => match change {
+                    Some(Ok(change)) => {
+                        if matches!(&change, LeaseChange::Gone(instance) if *instance == self.instance) {
+                            renew_at = self.deps.clock.instant();
+                        }
+                        session.view.apply(change);
+                        Trigger::Change
+                    }
+                    Some(Err(error @ BucketError::Unreadable { .. })) => {
+                        tracing::error!(%error, "lease cannot be decoded; the calls of its partition may not be ticked. Check the entry");
+                        continue;
+                    }
+                    Some(Err(error)) => return error.to_string(),
+                    None => return "the stream of changes ended".to_owned(),
+                },
+                () = self.sleep_until(Some(renew_at)) => {
+                    renew_at = self.deps.clock.instant() + self.ttl / RENEWALS_PER_TTL;
+                    self.renew(&mut session);
+                    continue;
+                }
+                Some(result) = session.writes.next() => self.on_write(&mut session, result),
+                () = self.sleep_until(expiry), if self.announced.holds() => {
+                    self.announced.set(false);
+                    tracing::warn!("leases expired before they were renewed; ticking nothing. Check the connection to NATS");
+                    continue;
+                }
+            };
+            let complete = session
+                .first_announcement
+                .is_some_and(|revision| session.view.has_seen(&self.instance, revision));
+            if complete {
+                self.update(&mut session, trigger);
+            }
+        }
+    }
+
+    fn renew(&self, session: &mut Session) {
+        if session.announcing {
+            return;
+        }
+        session.announcing = true;
+        let (deps, instance, ttl) = (self.deps.clone(), self.instance.clone(), self.ttl);
+        session.writes.push(
+            async move {
+                // Taken before sending: the server may start the TTL at any moment afterwards.
+                let sent_at = deps.clock.instant();
+                WriteResult::Announced(sent_at, deps.leases.announce(&instance, ttl).await)
+            }
+            .boxed(),
+        );
+    }
+
+    fn on_write(&self, session: &mut Session, result: WriteResult) -> Trigger {
+        match result {
+            WriteResult::Announced(sent_at, outcome) => {
+                session.announcing = false;
+                match outcome {
+                    Ok(revision) => {
+                        session.first_announcement.get_or_insert(revision);
+                        let until = Some(sent_at + self.ttl);
+                        self.held.send_modify(|held| held.until = until);
+                        return Trigger::Renewal;
+                    }
+                    Err(error) => tracing::warn!(%error, "leases not renewed; retrying"),
+                }
+            }
+            WriteResult::Moved(lease_move, outcome) => {
+                session.moving = session.moving.without([lease_move.partition].into_iter().collect());
+                match outcome {
+                    Ok(lease) => {
+                        metrics::lease_moved(lease_move.kind);
+                        session.view.apply(LeaseChange::Held(lease_move.partition, lease));
+                    }
+                    Err(BucketError::Conflict { .. }) => {}
+                    Err(error) => tracing::warn!(%error, "lease not moved; retrying"),
+                }
+            }
+        }
+        Trigger::Change
+    }
+
+    /// Publishes the held partitions and starts the moves that are due.
+    fn update(&self, session: &mut Session, trigger: Trigger) {
+        let partitions = session.view.held_by(&self.instance);
+        self.held.send_if_modified(|held| {
+            let changed = held.partitions != partitions;
+            held.partitions = partitions;
+            changed
+        });
+        let alive = session.view.is_alive(&self.instance);
+        let expired = self
+            .held
+            .borrow()
+            .until
+            .is_none_or(|until| until <= self.deps.clock.instant());
+        self.announced.set(alive && !expired);
+        if expired {
+            return;
+        }
+        for lease_move in session.view.moves(&self.instance, trigger) {
+            if session.moving.contains(lease_move.partition) {
+                continue;
+            }
+            session.moving = session.moving.with(lease_move.partition);
+            let leases = self.deps.leases.clone();
+            session.writes.push(
+                async move {
+                    let given = leases
+                        .give(lease_move.partition, &lease_move.to, lease_move.revision)
+                        .await;
+                    WriteResult::Moved(lease_move, given)
+                }
+                .boxed(),
+            );
+        }
+        if trigger == Trigger::Renewal {
+            tracing::debug!(held = partitions.len(), "leases renewed");
+        }
+    }
+
+    /// Never completes if there is no deadline.
+    async fn sleep_until(&self, deadline: Option<Instant>) {
+        match deadline {
+            Some(deadline) => {
+                let now = self.deps.clock.instant();
+                self.deps.clock.sleep(deadline.saturating_duration_since(now)).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Settles a call: stores the settlement, sends the notice, removes the entry from `billing_active`, in this order.
+//!
+//! After a crash in between the entry still exists, and the next reader of the bucket completes the remaining steps. The
+//! notice may then be sent twice, but it is never omitted.
+
+use contract::buckets::billing_index::BillingEntry;
+use contract::jetstream::bucket::{BucketError, Revised};
+use contract::jetstream::fact_store::{FactError, Outcome, PublishCondition};
+use contract::wire::fact::Settled;
+use contract::wire::notice::Notice;
+use contract::{CallId, Fact};
+
+use super::last_stored::{self, SettlementFacts};
+use crate::backoff::Backoff;
+use crate::deps::Deps;
+use crate::domain::work::{DueSettlement, WorkToken};
+use crate::metrics;
+
+/// The result of a settlement.
+#[derive(Debug)]
+pub(crate) enum SettleOutcome {
+    /// The entry was removed at this revision.
+    Removed(u64),
+    /// The entry had changed to this.
+    Changed(Revised<BillingEntry>),
+    /// More facts are stored than the settlement was made from.
+    Outdated(SettlementFacts),
+    /// The settlement cannot be stored. The entry remains.
+    Stuck,
+}
+
+/// Settles a call and removes its entry. Retries while NATS is away. The future may be dropped at any point.
+pub(crate) async fn settle(deps: Deps, due: DueSettlement) -> (WorkToken, SettleOutcome) {
+    let settled = if due.stored {
+        due.settled.clone()
+    } else {
+        match store(&deps, &due).await {
+            Ok(settled) => settled,
+            Err(outcome) => return (due.token, outcome),
+        }
+    };
+    if let Some(notice) = Notice::settled(&settled) {
+        deps.notices.send_to_both(&settled.parties, &notice).await;
+    }
+    let outcome = remove(&deps, &settled, due.revision).await;
+    (due.token, outcome)
+}
+
+/// Stores the settlement and returns what the stream holds.
+///
+/// The publish condition is that no fact of the call was stored since the facts were read, and the facts must equal those
+/// that the settlement was made from. So it covers all facts stored before it, including a late `rtp_detected` and the last
+/// tick of another instance.
+async fn store(deps: &Deps, due: &DueSettlement) -> Result<Settled, SettleOutcome> {
+    let call = &due.token.call;
+    let fact = Fact::Settled(due.settled.clone());
+    let mut backoff = Backoff::default();
+    loop {
+        let facts = match last_stored::read_for_settlement(&deps.facts, call).await {
+            Ok(facts) => facts,
+            Err(error @ FactError::Read { .. }) => {
+                tracing::warn!(call_id = %call, %error, "facts of an ended call not read; retrying");
+                backoff.pause(&*deps.clock).await;
+                continue;
+            }
+            Err(error) => return Err(stuck(call, &error)),
+        };
+        if is_outdated(due, &facts) {
+            return Err(SettleOutcome::Outdated(facts));
+        }
+        let condition = PublishCondition::CallUnchangedSince(facts.stored.sequence);
+        match deps.facts.publish(&fact, condition, due.trace.child()).await {
+            Ok(Outcome::Stored(_)) => {
+                metrics::settled(&due.settled);
+                return Ok(due.settled.clone());
+            }
+            Ok(Outcome::AlreadyStored(_)) => return Ok(due.settled.clone()),
+            Ok(Outcome::Superseded(stored)) => {
+                metrics::settlement_disputed();
+                tracing::error!(call_id = %call, stored = ?stored.fact, ours = ?due.settled, "a different settlement is stored; using the stored one. Run reconcile for this call");
+                return Ok(match stored.fact {
+                    Fact::Settled(stored) => stored,
+                    _ => due.settled.clone(),
+                });
+            }
+            Ok(Outcome::Refused) => {
+                tracing::info!(call_id = %call, "another fact was stored before the settlement; reading the facts again");
+                backoff.pause(&*deps.clock).await;
+            }
+            Err(error) => return Err(stuck(call, &error)),
+        }
+    }
+}
+
+fn is_outdated(due: &DueSettlement, facts: &SettlementFacts) -> bool {
+    let SettlementFacts { connected_at, stored } = facts;
+    let last_tick = stored.tick.as_ref().map(|tick| tick.sequence);
+    stored.settled.is_some()
+        || last_tick != due.last_tick
+        || (connected_at.is_some() && *connected_at != due.settled.connected_at)
+}
+
+fn stuck(call: &CallId, error: &FactError) -> SettleOutcome {
+    metrics::call_stuck("settlement");
+    tracing::error!(call_id = %call, %error, "call cannot be settled. Check the call's stored facts");
+    SettleOutcome::Stuck
+}
+
+async fn remove(deps: &Deps, settled: &Settled, revision: u64) -> SettleOutcome {
+    let call = &settled.parties.call_id;
+    let mut backoff = Backoff::default();
+    loop {
+        let error = match deps.active_billing.remove(call, revision).await {
+            Ok(()) => return SettleOutcome::Removed(revision),
+            Err(BucketError::Conflict { .. }) => match deps.active_billing.get(call).await {
+                Ok(Some(entry)) => return SettleOutcome::Changed(entry),
+                Ok(None) => return SettleOutcome::Removed(revision),
+                Err(error) => error,
+            },
+            Err(error) => error,
+        };
+        tracing::warn!(call_id = %call, %error, "entry of a settled call not removed; retrying");
+        backoff.pause(&*deps.clock).await;
+    }
+}

@@ -1,0 +1,60 @@
+//! Publishes ticks that are due together as one atomic batch, then sends their notices.
+
+use contract::Fact;
+use contract::jetstream::batch::{BatchError, Entry};
+use contract::wire::notice::Notice;
+
+use crate::deps::Deps;
+use crate::domain::work::{DueTick, TickFailure, WorkToken};
+use crate::metrics;
+
+/// The result of a batch.
+#[derive(Debug)]
+pub(crate) struct Published {
+    pub(crate) tokens: Vec<WorkToken>,
+    /// The sequence of each tick.
+    pub(crate) outcome: Result<Vec<u64>, TickFailure>,
+}
+
+/// Publishes a batch in one attempt. After a failure the scheduler requests a read of what is stored.
+///
+/// There is no retry here: during a wait another instance may end and settle the call, so its ticks may no longer be due.
+pub(crate) async fn publish(deps: Deps, batch: Vec<DueTick>) -> Published {
+    let (mut tokens, mut entries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
+    for DueTick {
+        token,
+        tick,
+        condition,
+        trace,
+    } in batch
+    {
+        tokens.push(token);
+        entries.push(Entry {
+            fact: Fact::Tick(tick),
+            guard: condition,
+            trace: trace.child(),
+        });
+    }
+    let outcome = match deps.facts.publish_batch(&entries).await {
+        Ok(sequences) => {
+            metrics::batch_stored(entries.iter().map(|entry| entry.fact.occurred_at()), deps.clock.now());
+            for entry in &entries {
+                if let Fact::Tick(tick) = &entry.fact {
+                    deps.notices.send_to_both(&tick.parties, &Notice::tick(tick)).await;
+                }
+            }
+            Ok(sequences)
+        }
+        Err(error @ BatchError::Unacknowledged(_)) => {
+            metrics::batch_failed("unacknowledged");
+            tracing::warn!(%error, size = entries.len(), "batch of ticks not acknowledged; reading what is stored");
+            Err(TickFailure::Unacknowledged)
+        }
+        Err(error) => {
+            metrics::batch_failed("refused");
+            tracing::warn!(%error, size = entries.len(), "batch of ticks rejected; reading what is stored");
+            Err(TickFailure::Rejected)
+        }
+    };
+    Published { tokens, outcome }
+}
