@@ -4,10 +4,14 @@
 //! the guarded facts say.
 
 mod accept;
-mod call;
+pub mod deadlines;
 mod end;
 mod hangup;
+mod media;
+pub mod placement;
 mod reject;
+mod request;
+pub mod snapshot;
 pub mod terminate;
 
 use std::future::Future;
@@ -22,7 +26,7 @@ use contract::{
 use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
-use crate::placement::Workers;
+use crate::calls::placement::Workers;
 use crate::protocol::{CallAction, Code, Problem, Request};
 
 pub use end::{End, EndError, Only};

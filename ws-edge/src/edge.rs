@@ -6,10 +6,10 @@ use std::sync::Arc;
 use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
-use crate::directory::Directory;
+use crate::connection::registry::Directory;
 use crate::handshake::Door;
+use crate::http::pages::Pages;
 use crate::ops::Ops;
-use crate::pages::Pages;
 use crate::settings::Limits;
 
 /// This node. Clones share it.

@@ -8,6 +8,7 @@
 //! Who may not come in is told so by HTTP, or, as a browser tells its scripts nothing of that, by a close ([`Farewell`]).
 
 mod rejection;
+pub mod token;
 
 use contract::Party;
 use http_body_util::Full;
@@ -21,7 +22,7 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 
 pub use rejection::{Farewell, Rejection};
 
-use crate::token::{Operator, TokenError, Tokens};
+use crate::handshake::token::{Operator, TokenError, Tokens};
 
 /// The path of the WebSocket.
 pub const PATH: &str = "/ws";

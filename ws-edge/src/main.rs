@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use contract::{Party, Role};
 use service::{App, BoxError, ServiceArgs};
 use ws_edge::Settings;
-use ws_edge::token::{Capacity, Operator, Tokens, parse_lifetime, parse_role};
+use ws_edge::handshake::token::{Capacity, Operator, Tokens, parse_lifetime, parse_role};
 
 #[derive(Parser)]
 #[command(

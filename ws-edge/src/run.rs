@@ -8,17 +8,18 @@ use contract::{FactStore, Nats, NodeId, Source};
 use service::{BoxError, Shell};
 use tokio_util::task::TaskTracker;
 
+use crate::calls::deadlines::Deadlines;
+use crate::calls::placement::Workers;
 use crate::calls::{CallSettings, Calls, terminate};
-use crate::deadlines::Deadlines;
-use crate::directory::Directory;
+use crate::connection::registry::Directory;
+use crate::connection::resync;
 use crate::edge::{Edge, Parts};
 use crate::handshake::Door;
+use crate::handshake::token::Tokens;
+use crate::http::listener;
+use crate::http::pages::Pages;
 use crate::ops::{self, Ops};
-use crate::pages::Pages;
-use crate::placement::Workers;
 use crate::settings::Settings;
-use crate::token::Tokens;
-use crate::{listener, resync};
 
 /// The service's name in facts and on NATS.
 const SERVICE: &str = "ws-edge";

@@ -15,11 +15,11 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::{Seat, timeline};
+use crate::connection::send_queue::Closing;
+use crate::connection::session::Socket;
 use crate::edge::Edge;
-use crate::outbox::Closing;
+use crate::handshake::token::Operator;
 use crate::protocol::{self, Code, Problem, RequestId};
-use crate::session::Socket;
-use crate::token::Operator;
 
 /// Questions a second of one viewer, in the long run.
 const QUESTIONS_A_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);

@@ -18,7 +18,7 @@ use super::problem::Code;
 use super::request::RequestId;
 use super::writing::ErrorPayload;
 use super::{Problem, parse};
-use crate::snapshot::{Standing, Welcome};
+use crate::calls::snapshot::{Standing, Welcome};
 
 const FILE: &str = "web/client/schema/protocol.schema.json";
 const REWRITE: &str = "CALLPULSE_REWRITE_GOLDEN";

@@ -3,8 +3,6 @@
 //! One task does both, so that a notice costs one wake-up. Requests run in tasks of their own: a client that goes away, or
 //! does not read, stops no request halfway.
 
-mod intake;
-
 use std::time::Duration;
 
 use contract::Party;
@@ -18,12 +16,12 @@ use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
+use crate::calls::snapshot::Welcome;
+use crate::connection::send_queue::{Closing, Mail, outbox};
 use crate::edge::Edge;
-use crate::outbox::{Closing, Mail, outbox};
 use crate::protocol;
-use crate::snapshot::Welcome;
 
-use intake::{Heard, Intake};
+use super::intake::{Heard, Intake};
 
 /// A WebSocket of this node.
 pub type Socket = WebSocketStream<TcpStream>;

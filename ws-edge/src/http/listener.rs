@@ -23,10 +23,10 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
 
+use crate::connection::session::{self, Socket};
 use crate::edge::Edge;
 use crate::handshake::{Guest, Rejection};
 use crate::ops;
-use crate::session::{self, Socket};
 use crate::settings::Limits;
 
 /// The pause after a failed `accept`: out of file descriptors is not mended by trying faster.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use contract::buckets::active_calls::{Acceptance, ActiveCall};
 use contract::{CallId, EndReason, FactKind, Timestamp};
 
-use super::watchlist::{Due, Learnt};
+use super::schedule::{Due, Learnt};
 use crate::calls::{Calls, EndError, Only};
 use crate::protocol::Problem;
 

@@ -10,8 +10,8 @@ use metrics::Counter;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use crate::connection::send_queue::{Closing, Outbox};
 use crate::edge::Edge;
-use crate::outbox::{Closing, Outbox};
 use crate::protocol::{self, Code, Problem, Request, RequestId, Unread};
 
 /// What follows from a message.

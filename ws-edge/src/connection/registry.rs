@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::outbox::{Closing, Outbox};
+use crate::connection::send_queue::{Closing, Outbox};
 
 /// Wait between two attempts to subscribe.
 const SUBSCRIBE_DELAY: Duration = Duration::from_millis(100);
@@ -268,7 +268,7 @@ fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::outbox::outbox;
+    use crate::connection::send_queue::outbox;
 
     #[test]
     fn what_was_read_before_a_party_was_told_something_is_not_told_after_it() {

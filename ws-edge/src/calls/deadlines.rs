@@ -2,7 +2,7 @@
 //! left behind. Every edge watches all of them; the stream lets one through.
 
 mod act;
-pub mod watchlist;
+pub mod schedule;
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use crate::calls::Calls;
 use crate::calls::terminate::QUEUE_GROUP;
 
-use watchlist::{Learnt, Watchlist};
+use schedule::{Learnt, Watchlist};
 
 /// Calls that are ended or checked at once; the others wait.
 const MOST_AT_ONCE: usize = 64;

@@ -1,0 +1,4 @@
+//! Connections from `accept` to their first request: a page of the node's own, or the upgrade to a WebSocket.
+
+pub mod listener;
+pub mod pages;
