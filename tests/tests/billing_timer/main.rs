@@ -1,8 +1,8 @@
-//! billing-timer as its own process against a real nats-server: the tests publish facts as media-workers and edges do.
+//! billing-timer as a process against a real nats-server. The tests publish facts as media-workers and edges do.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 
-mod bench;
+mod fixture;
 
 mod ticks;
 
@@ -14,4 +14,4 @@ mod leases;
 
 mod reconcile;
 
-mod crowd;
+mod crashes;

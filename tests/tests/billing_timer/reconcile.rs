@@ -1,4 +1,4 @@
-//! `billing-timer reconcile`: finds nothing wrong with what the services store, and each thing that somebody else did.
+//! `billing-timer reconcile` reports no difference for facts stored by the services, and each manipulation by others.
 
 mod run;
 mod volume;
@@ -14,29 +14,29 @@ use contract::wire::subject;
 use contract::{CallId, Fact, FactKind, Timestamp};
 
 use self::run::{GRACE_MS, reconcile, reconcile_with, run};
-use crate::bench::{Bench, SOON, ago, clock, parties};
+use crate::fixture::{Fixture, SOON, ago, parties, wall_clock_reaches};
 
 #[tokio::test]
-async fn what_the_services_store_is_clean_and_what_others_do_to_it_is_told() -> Result<()> {
-    let mut bench = Bench::start(200).await?;
+async fn facts_of_the_services_are_clean_and_manipulations_are_reported() -> Result<()> {
+    let mut fixture = Fixture::start(200).await?;
     let connected_at = Timestamp::now();
     for call in ["ended", "over", "running"] {
-        bench.connect(call, connected_at).await?;
-        bench.expect_tick(call, 4).await?;
+        fixture.connect(call, connected_at).await?;
+        fixture.expect_tick(call, 4).await?;
     }
-    bench.end("ended", Timestamp::now(), Some(connected_at)).await?;
-    // Its RTP had died before the last ticks.
-    bench.end("over", connected_at.plus_millis(500), None).await?;
-    bench.end("never", Timestamp::now(), None).await?;
+    fixture.end("ended", Timestamp::now(), Some(connected_at)).await?;
+    // Its RTP stopped before the last ticks.
+    fixture.end("over", connected_at.plus_millis(500), None).await?;
+    fixture.end("never", Timestamp::now(), None).await?;
     let mut billed = 0;
     for call in ["ended", "over", "never"] {
-        billed += bench.settled(call).await?["billedMinutes"]
+        billed += fixture.settled(call).await?["billedMinutes"]
             .as_u64()
             .context("no bill")?;
     }
-    // On a busy machine the running call's ticks may be later than the grace: they come, and then nothing differs.
+    // On a busy machine the running call's ticks may be later than the grace period. Once they are stored, nothing differs.
     let clean = eventually("a clean report", SOON, async || {
-        let clean = reconcile(&bench, &[]).await?;
+        let clean = reconcile(&fixture, &[]).await?;
         clean.check_clean()?;
         Ok(clean)
     })
@@ -53,28 +53,28 @@ async fn what_the_services_store_is_clean_and_what_others_do_to_it_is_told() -> 
     );
     ensure!(clean.summary["billedMinutes"] == billed, "{}", clean.summary);
 
-    // Nobody settles or ticks these but us.
-    bench.end("running", Timestamp::now(), Some(connected_at)).await?;
-    bench.settled("running").await?;
-    bench.timer().kill()?;
+    // The timer is stopped, so only the test ticks and settles these calls.
+    fixture.end("running", Timestamp::now(), Some(connected_at)).await?;
+    fixture.settled("running").await?;
+    fixture.timer().kill()?;
     for minute in [1, 2] {
-        store(&bench, tick("ended", minute, connected_at, 200)).await?;
+        store(&fixture, tick("ended", minute, connected_at, 200)).await?;
     }
     let began = ago(10_000);
     for call in ["dear", "gap", "unsettled"] {
-        bench.connect(call, began).await?;
+        fixture.connect(call, began).await?;
         for minute in [1, 2, 3].into_iter().filter(|minute| call != "gap" || *minute != 2) {
-            store(&bench, tick(call, minute, began, 200)).await?;
+            store(&fixture, tick(call, minute, began, 200)).await?;
         }
-        bench.end(call, began.plus_millis(700), Some(began)).await?;
+        fixture.end(call, began.plus_millis(700), Some(began)).await?;
     }
-    store(&bench, settled("dear", began, 700, 3, 4)).await?;
-    store(&bench, settled("gap", began, 700, 3, 3)).await?;
+    store(&fixture, settled("dear", began, 700, 3, 4)).await?;
+    store(&fixture, settled("gap", began, 700, 3, 3)).await?;
     let bad: CallId = "bad".parse()?;
     let subject = subject::fact(&bad, FactKind::Tick);
-    bench.nats.jetstream.publish(subject, "rubbish".into()).await?.await?;
-    let spoilt = reconcile(&bench, &[]).await?;
-    ensure!(spoilt.code == 1, "{}: {}", spoilt.code, spoilt.log);
+    fixture.nats.jetstream.publish(subject, "rubbish".into()).await?.await?;
+    let manipulated = reconcile(&fixture, &[]).await?;
+    ensure!(manipulated.code == 1, "{}: {}", manipulated.code, manipulated.log);
     let expected = [
         ("bad", "unreadable"),
         ("dear", "settlement"),
@@ -83,9 +83,13 @@ async fn what_the_services_store_is_clean_and_what_others_do_to_it_is_told() -> 
         ("gap", "tick_missing"),
         ("unsettled", "not_settled"),
     ];
-    ensure!(spoilt.told() == expected, "{:?}", spoilt.differences);
-    ensure!(spoilt.summary["differences"]["tick_doubled"] == 2, "{}", spoilt.summary);
-    let dear = spoilt
+    ensure!(manipulated.kinds() == expected, "{:?}", manipulated.differences);
+    ensure!(
+        manipulated.summary["differences"]["tick_doubled"] == 2,
+        "{}",
+        manipulated.summary
+    );
+    let dear = manipulated
         .differences
         .iter()
         .find(|difference| difference["callId"] == "dear");
@@ -93,71 +97,72 @@ async fn what_the_services_store_is_clean_and_what_others_do_to_it_is_told() -> 
         dear.is_some_and(|dear| dear["expected"] == "billedMinutes 3" && dear["found"] == "4"),
         "{dear:?}"
     );
-    // Before all of it there was nothing.
+    // The window before all facts is clean.
     let before = connected_at.to_string();
-    reconcile(&bench, &["--to", &before]).await?.check_clean()
+    reconcile(&fixture, &["--to", &before]).await?.check_clean()
 }
 
 #[tokio::test]
-async fn a_message_that_was_parked_is_told() -> Result<()> {
-    let bench = Bench::start(60_000).await?;
+async fn a_parked_message_is_reported() -> Result<()> {
+    let fixture = Fixture::start(60_000).await?;
     let bad: CallId = "bad".parse()?;
     let subject = subject::fact(&bad, FactKind::RtpDetected);
-    bench.nats.jetstream.publish(subject, "rubbish".into()).await?.await?;
+    fixture.nats.jetstream.publish(subject, "rubbish".into()).await?.await?;
     eventually("the message being parked", SOON, async || {
-        let parked = bench.metric("callpulse_billing_parked_total", "").await?;
+        let parked = fixture.metric("callpulse_billing_parked_total", "").await?;
         ensure!(parked > 0.0);
         Ok(())
     })
     .await?;
-    let told = reconcile(&bench, &[]).await?;
+    let report = reconcile(&fixture, &[]).await?;
     ensure!(
-        told.told() == [("bad", "parked"), ("bad", "unreadable")],
+        report.kinds() == [("bad", "parked"), ("bad", "unreadable")],
         "{:?}",
-        told.differences
+        report.differences
     );
     ensure!(
-        told.differences
+        report
+            .differences
             .iter()
             .all(|difference| difference["sequences"] == serde_json::json!([1])),
         "{:?}",
-        told.differences
+        report.differences
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn calls_that_began_before_the_reading_are_known_from_their_own_facts() -> Result<()> {
-    let bench = Bench::with(60_000, StackBuilder::default().timers(0)).await?;
+async fn calls_that_began_before_the_window_are_reconstructed_from_their_facts() -> Result<()> {
+    let fixture = Fixture::with(60_000, StackBuilder::default().timers(0)).await?;
     let began = ago(600_000);
-    bench.connect("c1", began).await?;
+    fixture.connect("c1", began).await?;
     for minute in 1..=3 {
-        store(&bench, tick("c1", minute, began, 60_000)).await?;
+        store(&fixture, tick("c1", minute, began, 60_000)).await?;
     }
-    // Reading begins the longest call's duration and the grace before the window, which is after those.
+    // Reading starts before the window by the maximum duration and the grace period, which is after these facts.
     let longest_ms = 1_000;
     let from = Timestamp::now().plus_millis(longest_ms + GRACE_MS + 10);
-    clock(from).await?;
-    store(&bench, tick("c1", 4, began, 60_000)).await?;
-    bench.end("c1", began.plus_millis(250_000), Some(began)).await?;
-    store(&bench, settled("c1", began, 250_000, 4, 4)).await?;
+    wall_clock_reaches(from).await?;
+    store(&fixture, tick("c1", 4, began, 60_000)).await?;
+    fixture.end("c1", began.plus_millis(250_000), Some(began)).await?;
+    store(&fixture, settled("c1", began, 250_000, 4, 4)).await?;
     let from = from.to_string();
     let longest = [("max_call_duration_ms", longest_ms.to_string())];
-    let told = reconcile_with(&bench, &["--from", &from], longest).await?;
-    told.check_clean()?;
+    let report = reconcile_with(&fixture, &["--from", &from], longest).await?;
+    report.check_clean()?;
     ensure!(
-        told.summary["ticksStored"] == 4 && told.summary["facts"] == 3,
+        report.summary["ticksStored"] == 4 && report.summary["facts"] == 3,
         "{}",
-        told.summary
+        report.summary
     );
     Ok(())
 }
 
 #[tokio::test]
-async fn nothing_is_said_of_what_could_not_be_read() -> Result<()> {
+async fn an_unreachable_server_and_invalid_options_have_their_own_exit_codes() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let log = folder.path().join("reconcile.log");
-    // A port that was free a moment ago.
+    // A port that is probably still free.
     let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
     let mut command = Command::new(built("billing-timer")?);
     command
@@ -174,9 +179,9 @@ async fn nothing_is_said_of_what_could_not_be_read() -> Result<()> {
     Ok(())
 }
 
-/// As whoever has the right to and no guard: a service with a bug, or an operator.
-async fn store(bench: &Bench, fact: Fact) -> Result<()> {
-    let stored = bench
+/// Stores a fact without a publish condition, as a faulty service or an operator could.
+async fn store(fixture: &Fixture, fact: Fact) -> Result<()> {
+    let stored = fixture
         .nats
         .jetstream
         .publish(fact.subject(), fact.encode()?)

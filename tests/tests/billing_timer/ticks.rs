@@ -1,4 +1,4 @@
-//! The running of minutes.
+//! Ticks of running calls.
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::eventually::eventually;
@@ -13,27 +13,27 @@ use futures::StreamExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::bench::{Bench, SOON, ago, clock, ended, parties, rtp_detected};
+use crate::fixture::{Fixture, SOON, ago, ended, parties, rtp_detected, wall_clock_reaches};
 
 #[tokio::test]
-async fn minutes_are_stored_when_they_are_due_and_then_told_to_both() -> Result<()> {
-    let bench = Bench::start(200).await?;
-    let mut told = Vec::new();
+async fn ticks_are_stored_when_due_and_then_sent_to_both_parties() -> Result<()> {
+    let fixture = Fixture::start(200).await?;
+    let mut subscriptions = Vec::new();
     for party in [Party::User("u_c1".parse()?), Party::Otomo("o_c1".parse()?)] {
-        told.push(bench.reader.client().subscribe(subject::notices_to(&party)).await?);
+        subscriptions.push(fixture.reader.client().subscribe(subject::notices_to(&party)).await?);
     }
-    bench.reader.client().flush().await?;
-    let watch = bench.reader.watch().await?;
+    fixture.reader.client().flush().await?;
+    let watch = fixture.reader.watch().await?;
     let connected_at = Timestamp::now();
-    bench.connect("c1", connected_at).await?;
+    fixture.connect("c1", connected_at).await?;
     for minute in 1..=4u64 {
         let tick = watch.expect("c1", "tick", SOON).await?;
         ensure!(tick.payload["minute"] == minute);
     }
     let ended_at = connected_at.plus_millis(4 * 200 + 50);
-    clock(ended_at).await?;
-    bench.end("c1", ended_at, Some(connected_at)).await?;
-    let settled = bench.settled("c1").await?;
+    wall_clock_reaches(ended_at).await?;
+    fixture.end("c1", ended_at, Some(connected_at)).await?;
+    let settled = fixture.settled("c1").await?;
     ensure!(
         (&settled["ticks"], &settled["billedMinutes"]) == (&4.into(), &4.into()),
         "{settled}"
@@ -42,9 +42,9 @@ async fn minutes_are_stored_when_they_are_due_and_then_told_to_both() -> Result<
         settled["durationMs"] == 850 && settled["reason"] == "hangup",
         "{settled}"
     );
-    bench.check_ticks("c1", connected_at).await?;
+    fixture.check_ticks("c1", connected_at).await?;
 
-    for notices in &mut told {
+    for notices in &mut subscriptions {
         for minute in 1..=4u64 {
             let notice = timeout(SOON, notices.next()).await?.context("closed")?;
             let notice: Value = serde_json::from_slice(&notice.payload)?;
@@ -57,7 +57,7 @@ async fn minutes_are_stored_when_they_are_due_and_then_told_to_both() -> Result<
                 "{notice}"
             );
         }
-        let rest = async {
+        let next_other = async {
             while let Some(notice) = notices.next().await {
                 let notice: Value = serde_json::from_slice(&notice.payload)?;
                 // A fifth minute may have been due before the end was known.
@@ -67,7 +67,7 @@ async fn minutes_are_stored_when_they_are_due_and_then_told_to_both() -> Result<
             }
             anyhow::bail!("closed")
         };
-        let notice = timeout(SOON, rest).await??;
+        let notice = timeout(SOON, next_other).await??;
         ensure!(
             notice["type"] == "call_ended" && notice["payload"]["billedMinutes"] == 4,
             "{notice}"
@@ -77,14 +77,14 @@ async fn minutes_are_stored_when_they_are_due_and_then_told_to_both() -> Result<
 }
 
 #[tokio::test]
-async fn a_call_keeps_the_interval_it_began_with() -> Result<()> {
-    let mut bench = Bench::start(60_000).await?;
+async fn a_running_call_keeps_its_interval_when_the_setting_changes() -> Result<()> {
+    let mut fixture = Fixture::start(60_000).await?;
     let connected_at = ago(150_000);
-    bench.connect("c1", connected_at).await?;
-    bench.expect_tick("c1", 2).await?;
-    // Somebody changes the setting while the call runs: stored ticks say what its minute is.
-    bench.timer().kill()?;
-    let first = bench.stack.timers.remove(0);
+    fixture.connect("c1", connected_at).await?;
+    fixture.expect_tick("c1", 2).await?;
+    // The setting changes while the call runs. Its interval follows from the stored ticks.
+    fixture.timer().kill()?;
+    let first = fixture.stack.timers.remove(0);
     let settings = [
         "nats.url",
         "nats.user",
@@ -98,69 +98,69 @@ async fn a_call_keeps_the_interval_it_began_with() -> Result<()> {
         .map(|key| ((*key).to_owned(), first.setting(key).unwrap_or_default().to_owned()))
         .collect();
     settings.insert("tick_interval_ms".to_owned(), "1000".to_owned());
-    let logs = bench.stack.folder().to_owned();
+    let logs = fixture.stack.folder().to_owned();
     let mut second = callpulse_tests::process::Service::start("billing-timer", "changed", settings, &logs).await?;
     second.ready().await?;
-    bench.stack.timers.push(second);
-    bench.connect("c2", ago(5_500)).await?;
-    bench.expect_tick("c2", 5).await?;
-    ensure!(bench.check_ticks("c1", connected_at).await? == 2);
-    bench
+    fixture.stack.timers.push(second);
+    fixture.connect("c2", ago(5_500)).await?;
+    fixture.expect_tick("c2", 5).await?;
+    ensure!(fixture.check_ticks("c1", connected_at).await? == 2);
+    fixture
         .end("c1", connected_at.plus_millis(130_000), Some(connected_at))
         .await?;
-    let settled = bench.settled("c1").await?;
+    let settled = fixture.settled("c1").await?;
     ensure!(settled["ticks"] == 2 && settled["billedMinutes"] == 2, "{settled}");
     Ok(())
 }
 
 #[tokio::test]
 async fn two_timers_on_the_same_calls_store_each_minute_once() -> Result<()> {
-    let bench = Bench::with(100, StackBuilder::default().timers(2)).await?;
+    let fixture = Fixture::with(100, StackBuilder::default().timers(2)).await?;
     let connected_at = Timestamp::now();
     let calls: Vec<String> = (0..20).map(|number| format!("c{number}")).collect();
     for call in &calls {
-        bench.connect(call, connected_at).await?;
+        fixture.connect(call, connected_at).await?;
     }
     let ended_at = connected_at.plus_millis(2_050);
-    clock(ended_at).await?;
+    wall_clock_reaches(ended_at).await?;
     for call in &calls {
-        bench.end(call, ended_at, Some(connected_at)).await?;
+        fixture.end(call, ended_at, Some(connected_at)).await?;
     }
     for call in &calls {
-        let settled = bench.settled(call).await?;
+        let settled = fixture.settled(call).await?;
         ensure!(settled["ticks"] == 20 && settled["billedMinutes"] == 20, "{settled}");
-        ensure!(bench.check_ticks(call, connected_at).await? >= 20);
+        ensure!(fixture.check_ticks(call, connected_at).await? >= 20);
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_call_that_lasts_too_long_is_asked_to_end_until_it_does() -> Result<()> {
-    let bench = Bench::with(
+async fn the_end_of_a_call_at_its_maximum_duration_is_requested_until_it_ends() -> Result<()> {
+    let fixture = Fixture::with(
         500,
         StackBuilder::default().set("billing-timer", "max_call_duration_ms", 1_000),
     )
     .await?;
-    let mut requests = bench.nats.client.subscribe(subject::ALL_TERMINATE).await?;
-    bench.nats.client.flush().await?;
+    let mut requests = fixture.nats.client.subscribe(subject::ALL_TERMINATE).await?;
+    fixture.nats.client.flush().await?;
     let connected_at = Timestamp::now();
-    bench.connect("c1", connected_at).await?;
+    fixture.connect("c1", connected_at).await?;
     let first = timeout(SOON, requests.next()).await?.context("closed")?;
     ensure!(Timestamp::now() >= connected_at.plus_millis(1_000), "too early");
     ensure!(subject::parse_terminate(&first.subject) == Some("c1".parse()?));
-    let asked: Terminate = serde_json::from_slice(&first.payload)?;
+    let request: Terminate = serde_json::from_slice(&first.payload)?;
     ensure!(
-        asked.reason == EndReason::MaxDuration && asked.by == "billing-timer",
-        "{asked:?}"
+        request.reason == EndReason::MaxDuration && request.by == "billing-timer",
+        "{request:?}"
     );
-    // The first request stays without an answer: it is asked again.
+    // The first request gets no answer and is repeated.
     let second = timeout(SOON, requests.next()).await?.context("closed")?;
     let ended_at = Timestamp::now();
     let fact = Ended {
         reason: EndReason::MaxDuration,
         ..ended("c1", ended_at, Some(connected_at))
     };
-    bench
+    fixture
         .facts
         .publish(&fact.into(), PublishCondition::First, TraceParent::generate())
         .await?;
@@ -168,17 +168,17 @@ async fn a_call_that_lasts_too_long_is_asked_to_end_until_it_does() -> Result<()
         ended_at: Some(ended_at),
         connected_at: Some(connected_at),
     };
-    request::answer(&bench.nats.client, &second, &Ok(closed)).await;
-    let settled = bench.settled("c1").await?;
+    request::answer(&fixture.nats.client, &second, &Ok(closed)).await;
+    let settled = fixture.settled("c1").await?;
     ensure!(settled["reason"] == "max_duration", "{settled}");
     Ok(())
 }
 
 #[tokio::test]
-async fn ticks_due_together_go_in_batches_and_each_is_stored_once() -> Result<()> {
+async fn ticks_due_together_are_batched_and_each_is_stored_once() -> Result<()> {
     const CALLS: usize = 1_500;
-    let bench = Bench::start(60_000).await?;
-    // All are due at one moment, far enough off for the book to be filled by then.
+    let fixture = Fixture::start(60_000).await?;
+    // All are due at one time, late enough for all entries to exist by then.
     let due = Timestamp::now().plus_millis(15_000);
     let connected_at = Timestamp::from_millis(due.as_millis() - 60_000).unwrap();
     let calls: Vec<String> = (0..CALLS).map(|number| format!("c{number}")).collect();
@@ -191,16 +191,22 @@ async fn ticks_due_together_go_in_batches_and_each_is_stored_once() -> Result<()
         })
         .collect();
     for entries in entries.chunks(1_000) {
-        bench.facts.publish_batch(entries).await?;
+        fixture.facts.publish_batch(entries).await?;
     }
     eventually("all ticks", SOON * 2, async || {
-        let stored = bench.metric("callpulse_billing_ticks_total", "").await?;
+        let stored = fixture.metric("callpulse_billing_ticks_total", "").await?;
         ensure!(stored >= 1_500.0, "{stored} are stored");
         Ok(())
     })
     .await?;
     let mut minutes: Vec<String> = Vec::new();
-    for fact in bench.reader.all().await?.into_iter().filter(|fact| fact.name == "tick") {
+    for fact in fixture
+        .reader
+        .all()
+        .await?
+        .into_iter()
+        .filter(|fact| fact.name == "tick")
+    {
         ensure!(
             fact.payload["minute"] == 1 && fact.text("at")? == due.to_string(),
             "{:?}",
@@ -213,15 +219,15 @@ async fn ticks_due_together_go_in_batches_and_each_is_stored_once() -> Result<()
     let mut expected = calls.clone();
     expected.sort_unstable();
     ensure!(minutes == expected, "{} ticks for {CALLS} calls", minutes.len());
-    let batches = bench.metric("callpulse_billing_batches_total", "stored").await?;
+    let batches = fixture.metric("callpulse_billing_batches_total", "stored").await?;
     ensure!(batches <= 200.0, "{batches} batches");
     ensure!(
         parties("c0")
-            == bench
-                .book
+            == fixture
+                .active_billing
                 .get(&"c0".parse()?)
                 .await?
-                .context("not on the book")?
+                .context("no entry")?
                 .value
                 .parties
     );

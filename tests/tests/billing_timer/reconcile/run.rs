@@ -1,4 +1,4 @@
-//! The command as its own process, and what it said.
+//! Runs the command as a process and parses its output.
 
 use std::fs;
 use std::path::Path;
@@ -13,36 +13,36 @@ use contract::Timestamp;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;
 
-use crate::bench::{Bench, clock};
+use crate::fixture::{Fixture, wall_clock_reaches};
 
-/// How late ticks and settlements may be here.
+/// The grace period for late ticks and settlements.
 pub(crate) const GRACE_MS: u64 = 1_500;
 /// A million facts take a while on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(300);
+const TIMEOUT: Duration = Duration::from_secs(300);
 /// One run of the command.
 pub(crate) struct Run {
     pub(crate) code: i32,
     pub(crate) differences: Vec<Value>,
     pub(crate) summary: Value,
     pub(crate) log: String,
-    /// The most memory that it had, in kilobytes, as far as it was seen.
+    /// The highest sampled memory use in kilobytes.
     pub(crate) peak_kb: u64,
     pub(crate) took: Duration,
 }
 
-pub(crate) async fn reconcile(bench: &Bench, more: &[&str]) -> Result<Run> {
-    reconcile_with(bench, more, []).await
+pub(crate) async fn reconcile(fixture: &Fixture, more: &[&str]) -> Result<Run> {
+    reconcile_with(fixture, more, []).await
 }
 
 pub(crate) async fn reconcile_with<const N: usize>(
-    bench: &Bench,
+    fixture: &Fixture,
     more: &[&str],
     own: [(&'static str, String); N],
 ) -> Result<Run> {
-    // What is younger than the grace is not judged.
-    clock(Timestamp::now().plus_millis(GRACE_MS + 1)).await?;
-    let mut settings = bench.stack.nats.settings_of("billing-timer")?.to_vec();
-    settings.push(("tick_interval_ms", bench.interval_ms.to_string()));
+    // Facts younger than the grace period are not checked.
+    wall_clock_reaches(Timestamp::now().plus_millis(GRACE_MS + 1)).await?;
+    let mut settings = fixture.stack.nats.settings_of("billing-timer")?.to_vec();
+    settings.push(("tick_interval_ms", fixture.interval_ms.to_string()));
     settings.extend(own);
     let mut command = Command::new(built("billing-timer")?);
     command.args(["reconcile", "--json", "--grace", &format!("{GRACE_MS}ms")]);
@@ -53,7 +53,7 @@ pub(crate) async fn reconcile_with<const N: usize>(
             value,
         );
     }
-    run(&mut command, &bench.stack.folder().join("reconcile.log")).await
+    run(&mut command, &fixture.stack.folder().join("reconcile.log")).await
 }
 
 pub(crate) async fn run(command: &mut Command, log: &Path) -> Result<Run> {
@@ -66,7 +66,7 @@ pub(crate) async fn run(command: &mut Command, log: &Path) -> Result<Run> {
         anyhow::Ok(text)
     });
     let mut peak_kb = 0;
-    let status = eventually("the end of reconcile", PATIENCE, async || {
+    let status = eventually("the end of reconcile", TIMEOUT, async || {
         peak_kb = peak_memory_kb(child.pid()).unwrap_or(peak_kb);
         child.ended()?.context("still running")
     })
@@ -109,7 +109,7 @@ impl Run {
     }
 
     /// Call and kind of each difference, sorted.
-    pub(crate) fn told(&self) -> Vec<(&str, &str)> {
+    pub(crate) fn kinds(&self) -> Vec<(&str, &str)> {
         let mut all: Vec<(&str, &str)> = self
             .differences
             .iter()

@@ -1,4 +1,4 @@
-//! Many facts in little memory, however many.
+//! Memory use does not grow with the number of facts.
 
 use std::time::Instant;
 
@@ -11,69 +11,69 @@ use futures::future::try_join_all;
 
 use super::run::reconcile;
 use super::{settled, store, tick};
-use crate::bench::{Bench, ago, ended, parties, rtp_detected};
+use crate::fixture::{Fixture, ago, ended, parties, rtp_detected};
 
-/// What `reconcile` may need at most, in kilobytes, however long the stream.
-const MOST_MEMORY_KB: u64 = 64 * 1024;
+/// The most memory that `reconcile` may use, in kilobytes, for a stream of any length.
+const MAX_MEMORY_KB: u64 = 64 * 1024;
 
 #[tokio::test]
-async fn a_hundred_thousand_facts_are_read_in_little_memory() -> Result<()> {
+async fn a_hundred_thousand_facts_need_bounded_memory() -> Result<()> {
     volume(1).await
 }
 
-/// By hand: `… --ignored --nocapture a_million`.
+/// Run manually: `… --ignored --nocapture a_million`.
 #[tokio::test]
 #[ignore = "takes minutes"]
-async fn a_million_facts_are_read_in_as_little_memory() -> Result<()> {
+async fn a_million_facts_need_no_more_memory() -> Result<()> {
     volume(10).await
 }
 
-/// Stores rounds of a hundred thousand facts, a thousand calls each, with one call in which a tick is wanting.
-#[allow(clippy::print_stderr, reason = "the figures are what a run by hand is for")]
+/// Stores rounds of a hundred thousand facts, a thousand calls each, and one call with a missing tick.
+#[allow(clippy::print_stderr, reason = "a manual run prints its figures")]
 async fn volume(rounds: u32) -> Result<()> {
     const CALLS: u32 = 1_000;
     const MINUTES: u32 = 96;
-    let bench = Bench::with(60_000, StackBuilder::default().timers(0)).await?;
+    let fixture = Fixture::with(60_000, StackBuilder::default().timers(0)).await?;
     let began = ago(u64::from(MINUTES) * 60_000 + 30_000);
     let begun = Instant::now();
     for round in 0..rounds {
-        // Half of the calls each, so that the server stores one while the other is written.
+        // In two halves, so that the server stores one while the other is sent.
         let halves = (0..2).map(|half| {
             let names: Vec<String> = (0..CALLS / 2).map(|call| format!("c{round}_{half}_{call}")).collect();
-            let facts = bench.facts.clone();
+            let facts = fixture.facts.clone();
             async move { whole_calls(&facts, &names, began, MINUTES).await }
         });
         try_join_all(halves).await?;
     }
     let stored = begun.elapsed();
-    // A call whose second minute is wanting, behind all of them.
-    bench.connect("gap", began).await?;
-    store(&bench, tick("gap", 1, began, 60_000)).await?;
-    bench.end("gap", began.plus_millis(120_000), None).await?;
-    store(&bench, settled("gap", began, 120_000, 2, 2)).await?;
+    // A last call whose second tick is missing.
+    fixture.connect("gap", began).await?;
+    store(&fixture, tick("gap", 1, began, 60_000)).await?;
+    fixture.end("gap", began.plus_millis(120_000), None).await?;
+    store(&fixture, settled("gap", began, 120_000, 2, 2)).await?;
 
-    let told = reconcile(&bench, &[]).await?;
+    let report = reconcile(&fixture, &[]).await?;
     let facts = u64::from(rounds * CALLS * (MINUTES + 4)) + 4;
-    let per_second = facts * 1_000 / u64::try_from(told.took.as_millis())?.max(1);
+    let per_second = facts * 1_000 / u64::try_from(report.took.as_millis())?.max(1);
     eprintln!(
         "{facts} facts: stored in {stored:.1?}, reconciled in {:.1?} ({per_second} a second), peak {} kB\n{}",
-        told.took, told.peak_kb, told.log
+        report.took, report.peak_kb, report.log
     );
     ensure!(
-        told.told() == [("gap", "tick_missing")],
+        report.kinds() == [("gap", "tick_missing")],
         "{:?} {}",
-        told.differences,
-        told.log
+        report.differences,
+        report.log
     );
     ensure!(
-        told.summary["facts"] == facts && told.summary["billedMinutes"] == rounds * CALLS * MINUTES + 2,
+        report.summary["facts"] == facts && report.summary["billedMinutes"] == rounds * CALLS * MINUTES + 2,
         "{}",
-        told.summary
+        report.summary
     );
     ensure!(
-        (1..MOST_MEMORY_KB).contains(&told.peak_kb),
+        (1..MAX_MEMORY_KB).contains(&report.peak_kb),
         "{} kB for {facts} facts",
-        told.peak_kb
+        report.peak_kb
     );
     Ok(())
 }

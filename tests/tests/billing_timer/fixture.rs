@@ -1,4 +1,4 @@
-//! A server, one or two billing-timers, and the hands to publish facts and look at what came of them.
+//! A server, billing-timers, and helpers to publish facts and to check the results.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use contract::wire::fact::{EndReason, Ended, Method, RtpDetected};
 use contract::{FactStore, Nats, NatsSettings, Parties, PublishCondition, Role, Source, Timestamp, TraceParent};
 use serde_json::Value;
 
-/// Long enough for a busy machine; nothing waits for it to pass.
+/// The timeout of `eventually`: long enough for a busy machine. No test waits for it to pass.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
-pub(crate) struct Bench {
+pub(crate) struct Fixture {
     pub(crate) stack: Stack,
     pub(crate) reader: Facts,
     pub(crate) nats: Nats,
     pub(crate) facts: FactStore,
-    pub(crate) book: ActiveBilling,
+    pub(crate) active_billing: ActiveBilling,
     pub(crate) interval_ms: u64,
 }
 
-impl Bench {
+impl Fixture {
     pub(crate) async fn start(interval_ms: u64) -> Result<Self> {
         Self::with(interval_ms, StackBuilder::default()).await
     }
@@ -51,7 +51,7 @@ impl Bench {
         Ok(Self {
             reader,
             facts,
-            book: ActiveBilling::new(&storage),
+            active_billing: ActiveBilling::new(&storage),
             nats,
             stack,
             interval_ms,
@@ -62,7 +62,7 @@ impl Bench {
         &mut self.stack.timers[0]
     }
 
-    /// As a media-worker.
+    /// Publishes `rtp_detected` as a media-worker does.
     pub(crate) async fn connect(&self, call: &str, connected_at: Timestamp) -> Result<()> {
         let fact = rtp_detected(call, connected_at).into();
         let outcome = self
@@ -72,7 +72,7 @@ impl Bench {
         outcome.sequence().context("refused").map(drop)
     }
 
-    /// As whoever ends a call.
+    /// Publishes `ended`.
     pub(crate) async fn end(&self, call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -> Result<()> {
         let fact = ended(call, ended_at, connected_at).into();
         let outcome = self
@@ -100,7 +100,7 @@ impl Bench {
         Ok(facts.into_iter().filter(|fact| fact.name == "tick").collect())
     }
 
-    /// All ticks of a call are there once, in order, with the times that they were due, and none was early. Says how many.
+    /// Checks that all ticks of a call are stored once, in order, with their due times, and none early. Returns their number.
     pub(crate) async fn check_ticks(&self, call: &str, connected_at: Timestamp) -> Result<u64> {
         let ticks = self.ticks(call).await?;
         for (minute, tick) in (1u64..).zip(&ticks) {
@@ -127,11 +127,11 @@ impl Bench {
         Ok(u64::try_from(ticks.len())?)
     }
 
-    /// The call's record, once it is stored and the call off the book.
+    /// The settlement of a call, once it is stored and the entry is removed.
     pub(crate) async fn settled(&self, call: &str) -> Result<Value> {
         let settled = self.reader.expect(call, "settled", SOON).await?.payload;
-        eventually(&format!("{call} off the book"), SOON, async || {
-            ensure!(self.book.get(&call.parse()?).await?.is_none(), "still there");
+        eventually(&format!("removal of the entry of {call}"), SOON, async || {
+            ensure!(self.active_billing.get(&call.parse()?).await?.is_none(), "still there");
             Ok(())
         })
         .await?;
@@ -155,10 +155,10 @@ impl Bench {
     }
 }
 
-/// Waits for the wall clock, which is what the timer goes by.
-pub(crate) async fn clock(moment: Timestamp) -> Result<()> {
+/// Waits until the wall clock, which decides when ticks are due, has reached `moment`.
+pub(crate) async fn wall_clock_reaches(moment: Timestamp) -> Result<()> {
     let within = moment.until(Timestamp::now()) + SOON;
-    eventually("the moment", within, async || {
+    eventually("the wall clock", within, async || {
         ensure!(Timestamp::now() >= moment, "not yet {moment}");
         Ok(())
     })
