@@ -1,4 +1,4 @@
-//! `billing-timer` serves; `billing-timer reconcile` holds what is stored against itself.
+//! `billing-timer` runs the service; `billing-timer reconcile` checks the stored facts.
 
 use std::process::ExitCode;
 
@@ -26,15 +26,15 @@ enum Command {
 const RECONCILE: &str = "\
 Recompute every call's minutes from the stored facts, and print what differs.
 
-Looked at are the calls whose end was stored between --from and --to, and those that ran on at --to. Of each: that it was \
-ended and settled; that it has each due tick once, in order and with its time, and none beyond its end but those that \
-overTicks announces; that every field of its settlement is what rtp_detected, ended and the settings (tick_interval_ms, \
-charge) give; that no fact is there twice. Also told are messages that cannot be read, and those that were parked.
+The command checks the calls whose end was stored between --from and --to, and the calls that continued at --to. For each \
+call it checks that it was ended and settled; that each due tick is stored once, in order and with its due time, and no tick \
+beyond the end except those reported by overTicks; that every field of the settlement follows from rtp_detected, ended and \
+the settings (tick_interval_ms, charge); and that no fact is repeated. Undecodable and parked messages are reported as well.
 
 It uses the service's settings and NATS user, and only reads.";
 
 const EXIT_CODES: &str =
-    "Exit codes: 0 nothing differs, 1 something differs, 2 bad settings or options, 3 not read to the end";
+    "Exit codes: 0 no differences, 1 differences, 2 invalid settings or options, 3 not read to the end";
 
 fn main() -> ExitCode {
     let app = App::new(billing_timer::NAME, env!("CARGO_PKG_VERSION"));

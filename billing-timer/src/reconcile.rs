@@ -1,9 +1,9 @@
-//! `billing-timer reconcile`: every call's minutes once more, from the stored facts alone, held against what was ticked and
-//! settled.
+//! `billing-timer reconcile`: recomputes every call's minutes from the stored facts, and compares them with the stored ticks
+//! and settlements.
 //!
-//! The [`window`] says which calls are looked at, [`pages`] reads the stream, [`audit`] holds the calls that are open at a
-//! point of it, each as a [`record`] with its [`minutes`]; what does not agree is a [`difference`], and goes to the
-//! [`report`]. It reads only, and shares no code with what stores ticks and settlements but the fleet's terms.
+//! The [`window`] selects the calls, [`pages`] reads the stream, and [`audit`] holds the calls that are open at one point of the
+//! stream, each as a [`record`] with its [`minutes`]. Every mismatch is a [`difference`] and goes to the [`report`]. The command
+//! only reads, and shares no code with the ticker except the fleet's terms.
 
 mod window;
 
@@ -35,20 +35,20 @@ use crate::NAME;
 use crate::settings::Settings;
 use audit::{Audit, TooManyCalls};
 use pages::{Last, Message, Pages, ReadError, Start};
-use record::Sighting;
+use record::SeenFact;
 use report::{Progress, Report};
 use window::Window;
 
 pub use window::Options;
 
-/// Exit code: something differs.
+/// Exit code: there are differences.
 pub const DIFFERS: u8 = 1;
-/// Exit code: it could not be read to the end, so nothing is known. Trying again may help.
+/// Exit code: the stream could not be read to the end, so the result is unknown. A retry may succeed.
 pub const UNFINISHED: u8 = 3;
 
-/// How long NATS may take to let us in.
+/// Deadline of the connection to NATS.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
-/// Pages that may wait to be looked at.
+/// Pages that may wait to be checked.
 const PAGES_AHEAD: usize = 2;
 
 #[derive(Debug, Error)]
@@ -57,8 +57,8 @@ enum Unfinished {
     Window(String),
     #[error(transparent)]
     Connect(#[from] contract::jetstream::connection::ConnectError),
-    #[error("NATS did not let us in within {CONNECT_WITHIN:?}")]
-    Away,
+    #[error("no connection to NATS within {CONNECT_WITHIN:?}")]
+    ConnectTimeout,
     #[error("{stream}: {reason}")]
     Stream { stream: &'static str, reason: String },
     #[error(transparent)]
@@ -71,7 +71,7 @@ enum Unfinished {
     Stopped,
 }
 
-/// Runs the subcommand: 0 if nothing differs, [`DIFFERS`], [`UNFINISHED`], or 2 if the settings are wrong.
+/// Runs the subcommand. Exit code 0 without differences, [`DIFFERS`], [`UNFINISHED`], or 2 for invalid settings.
 pub fn command(app: App, args: &ServiceArgs, options: &Options) -> ExitCode {
     let outcome = Cell::new(None);
     let code = service::command(app, args, |settings, stop| {
@@ -94,13 +94,13 @@ async fn code_of(reconciling: impl Future<Output = Result<bool, Unfinished>>, st
             service::exit::BAD_SETTINGS
         }
         Err(error) => {
-            tracing::error!(%error, "not reconciled: nothing is known of what differs beyond what was printed");
+            tracing::error!(%error, "reconciliation incomplete; there may be more differences than printed. Run it again");
             UNFINISHED
         }
     }
 }
 
-/// Whether nothing differs.
+/// Returns whether there are no differences.
 async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfinished> {
     let window = options.window(Timestamp::now()).map_err(Unfinished::Window)?;
     let terms = settings.terms();
@@ -111,7 +111,7 @@ async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfin
     )
     .await?;
     let connected = tokio::time::timeout(CONNECT_WITHIN, nats.connected()).await;
-    connected.map_err(|_| Unfinished::Away)?;
+    connected.map_err(|_| Unfinished::ConnectTimeout)?;
     let (calls, parked) = try_join(last(&nats, CALLS), last(&nats, PARKED)).await?;
     tracing::info!(from = %window.from, to = %window.to, reading_from = %window.reading_from(&terms), "reconciling");
 
@@ -121,7 +121,7 @@ async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfin
     let first = Start::At(window.reading_from(&terms));
     let (sender, mut pages) = mpsc::channel(PAGES_AHEAD);
     let reading = read_facts(Pages::new(&nats.client, CALLS, None, first, calls), window, sender);
-    let judging = async {
+    let checking = async {
         while let Some(page) = pages.recv().await {
             let Some(at) = page.last().map(Seen::stored_at) else {
                 continue;
@@ -134,8 +134,8 @@ async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfin
         }
         Ok(())
     };
-    // A reader that fails ends the pages; its error counts then, not the judgement of half of them.
-    try_join(async { reading.await.map_err(Unfinished::from) }, judging).await?;
+    // If the reader fails, its error is returned instead of the result of a partial check.
+    try_join(async { reading.await.map_err(Unfinished::from) }, checking).await?;
     let first = Start::At(window.from);
     read_parked(
         Pages::new(&nats.client, PARKED, None, first, parked),
@@ -158,7 +158,7 @@ async fn last(nats: &Nats, stream: &'static str) -> Result<Last, Unfinished> {
     })?;
     let state = &found.cached_info().state;
     Ok(Last {
-        // Of an empty stream the last sequence is told as well, and is not there.
+        // An empty stream also reports a last sequence, but has no such message.
         sequence: if state.messages == 0 { 0 } else { state.last_sequence },
         stored_at: state.last_timestamp.into(),
     })
@@ -166,7 +166,7 @@ async fn last(nats: &Nats, stream: &'static str) -> Result<Last, Unfinished> {
 
 /// A message of the stream of facts.
 enum Seen {
-    Fact(Sighting),
+    Fact(SeenFact),
     Unreadable {
         call: Option<CallId>,
         sequence: u64,
@@ -178,7 +178,7 @@ enum Seen {
 impl Seen {
     fn stored_at(&self) -> Timestamp {
         match self {
-            Self::Fact(sighting) => sighting.stored_at,
+            Self::Fact(fact) => fact.stored_at,
             Self::Unreadable { stored_at, .. } => *stored_at,
         }
     }
@@ -186,7 +186,7 @@ impl Seen {
     fn of(message: &Message) -> Self {
         let (sequence, stored_at) = (message.sequence, message.stored_at);
         match Fact::decode(&message.subject, message.payload()) {
-            Ok(fact) => Self::Fact(Sighting {
+            Ok(fact) => Self::Fact(SeenFact {
                 sequence,
                 stored_at,
                 fact,
@@ -208,7 +208,7 @@ async fn read_facts(mut pages: Pages, window: Window, sender: mpsc::Sender<Vec<S
             .last()
             .is_some_and(|message| message.stored_at < window.reading_to());
         let wanted = page.iter().filter(|message| message.stored_at < window.reading_to());
-        // Nobody listens any more: the judgement has failed, and tells why.
+        // A closed channel means that the check has failed; its error is returned there.
         if sender.send(wanted.map(Seen::of).collect()).await.is_err() || !more {
             return Ok(());
         }
@@ -216,13 +216,13 @@ async fn read_facts(mut pages: Pages, window: Window, sender: mpsc::Sender<Vec<S
 }
 
 async fn see(nats: &Nats, audit: &mut Audit, seen: Seen) -> Result<(), Unfinished> {
-    audit.pass_to(seen.stored_at());
+    audit.advance_to(seen.stored_at());
     match seen {
-        Seen::Fact(sighting) => {
-            if audit.lacks_history(&sighting.fact) {
-                recall(nats, audit, &sighting).await?;
+        Seen::Fact(fact) => {
+            if audit.lacks_history(&fact.fact) {
+                recall(nats, audit, &fact).await?;
             }
-            audit.take(sighting)?;
+            audit.take(fact)?;
         }
         Seen::Unreadable {
             call,
@@ -234,8 +234,8 @@ async fn see(nats: &Nats, audit: &mut Audit, seen: Seen) -> Result<(), Unfinishe
     Ok(())
 }
 
-/// Gives the audit what is stored of a call before this fact.
-async fn recall(nats: &Nats, audit: &mut Audit, before: &Sighting) -> Result<(), Unfinished> {
+/// Passes a call's facts before this one to the audit.
+async fn recall(nats: &Nats, audit: &mut Audit, before: &SeenFact) -> Result<(), Unfinished> {
     let call = before.fact.call_id();
     let last = Last {
         sequence: before.sequence.saturating_sub(1),
@@ -249,9 +249,9 @@ async fn recall(nats: &Nats, audit: &mut Audit, before: &Sighting) -> Result<(),
             break;
         }
         for message in &page {
-            // What cannot be read was told by the window in which it was stored.
-            if let Seen::Fact(sighting) = Seen::of(message) {
-                audit.recall(sighting)?;
+            // Unreadable messages are reported by the window in which they were stored.
+            if let Seen::Fact(fact) = Seen::of(message) {
+                audit.recall(fact)?;
             }
         }
     }

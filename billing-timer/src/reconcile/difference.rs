@@ -1,4 +1,4 @@
-//! What differs, each in one line.
+//! Differences, printed one per line.
 
 use std::fmt;
 
@@ -7,14 +7,14 @@ use serde::{Serialize, Serializer};
 
 macro_rules! kinds {
     ($($(#[$doc:meta])* $kind:ident = $name:literal;)*) => {
-        /// What is wrong.
+        /// The kind of a difference.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub(crate) enum Kind {
             $($(#[$doc])* $kind,)*
         }
 
         impl Kind {
-            /// As it is printed.
+            /// The printed name.
             pub(crate) fn as_str(self) -> &'static str {
                 match self { $(Self::$kind => $name,)* }
             }
@@ -23,11 +23,11 @@ macro_rules! kinds {
 }
 
 kinds! {
-    /// A call has no `ended`, though its longest duration is long over.
+    /// A call has no `ended` although its maximum duration has passed.
     NotEnded = "not_ended";
-    /// A call is over, and has no `settled`.
+    /// A call has ended and has no `settled`.
     NotSettled = "not_settled";
-    /// A call has a `settled` and no `ended`.
+    /// A call has a `settled` but no `ended`.
     SettledWithoutEnd = "settled_without_end";
     /// A second `rtp_detected`.
     ConnectedTwice = "rtp_detected_twice";
@@ -35,11 +35,11 @@ kinds! {
     EndedTwice = "ended_twice";
     /// A second `settled`.
     SettledTwice = "settled_twice";
-    /// A fact tells of another beginning than `rtp_detected`, or of one where there is none.
+    /// A fact has another `connectedAt` than `rtp_detected`, or one without an `rtp_detected`.
     Beginning = "beginning";
     /// A fact names other parties than the call's first one.
     Parties = "parties";
-    /// A minute was due, and has no tick.
+    /// A minute was due but has no tick.
     TickMissing = "tick_missing";
     /// A minute has a second tick.
     TickDoubled = "tick_doubled";
@@ -47,17 +47,17 @@ kinds! {
     TickOutOfOrder = "tick_out_of_order";
     /// A tick is not at `connectedAt` + minute × interval.
     TickTime = "tick_time";
-    /// A call's minutes are of another length than the setting says.
+    /// A call's interval differs from the setting.
     MinuteLength = "minute_length";
-    /// A tick of a call that never connected.
+    /// A tick of a call without `rtp_detected`.
     TickUnconnected = "tick_unconnected";
-    /// More ticks lie beyond the end than `overTicks` announces.
+    /// There are more ticks beyond the end than `overTicks` reports.
     TickBeyondEnd = "tick_beyond_end";
-    /// A field of `settled` is not what the facts give.
+    /// A field of `settled` does not follow from the facts.
     Settlement = "settlement";
-    /// A message of the stream of facts is no fact.
+    /// A message of the stream is not a fact.
     Unreadable = "unreadable";
-    /// A service met a message that it could not read.
+    /// A service has parked a message that it could not decode.
     Parked = "parked";
 }
 
@@ -73,20 +73,20 @@ impl Serialize for Kind {
     }
 }
 
-/// One thing that is not as the facts say it should be.
+/// A mismatch between the stored messages and what follows from the facts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Difference {
-    /// What is wrong.
+    /// The kind.
     #[serde(rename = "difference")]
     pub(crate) kind: Kind,
-    /// The call, where it is known.
+    /// The call, if known.
     pub(crate) call_id: Option<CallId>,
-    /// The messages in question, by their sequence in `CALLS`.
+    /// The sequences of the affected messages in `CALLS`.
     pub(crate) sequences: Vec<u64>,
-    /// What should be.
+    /// The expected value.
     pub(crate) expected: String,
-    /// What is.
+    /// The stored value.
     pub(crate) found: String,
 }
 
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_one_line_for_people_and_one_for_machines() {
+    fn a_difference_is_printed_as_one_line_of_text_or_json() {
         let difference = Difference {
             kind: Kind::Settlement,
             call_id: Some("c1".parse().unwrap()),

@@ -1,31 +1,31 @@
-//! The ticks of one call as they come: which minutes are there, and how long they are.
+//! The ticks of one call in stream order: which minutes have a tick, and how long a minute is.
 
 use contract::wire::fact::Tick;
 
 use super::difference::Kind;
 use crate::domain::terms::{self, MIN_INTERVAL_MS};
 
-/// Holes in a call's minutes that are kept, to see them filled. One more is taken for missing at once.
+/// The most gaps kept per call to detect ticks out of order. A further gap is reported as missing at once.
 const MAX_GAPS: usize = 64;
 
-/// What is wrong with a tick: kind, expected, found.
-pub(crate) type Wrong = (Kind, String, String);
+/// A difference of a tick: kind, expected, found.
+pub(crate) type Mismatch = (Kind, String, String);
 
 /// The minutes of one call.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Minutes {
-    /// How many have a tick.
+    /// The number of minutes with a tick.
     pub(crate) stored: u32,
-    /// The highest number.
+    /// The highest minute with a tick.
     pub(crate) highest: u32,
     gaps: Vec<Gap>,
-    /// As the last tick of a right length says.
+    /// From the last tick with a valid interval.
     interval_ms: Option<u64>,
-    /// The length that the first tick said, if it is not the one that is set.
+    /// The interval of the first tick, if it differs from the setting.
     other_ms: Option<u64>,
 }
 
-/// Minutes without a tick, before one that has.
+/// Minutes without a tick before a minute with one.
 #[derive(Debug, Clone, Copy)]
 struct Gap {
     first: u32,
@@ -33,28 +33,28 @@ struct Gap {
     sequence: u64,
 }
 
-/// Minutes that were due and have no tick.
+/// Minutes that were due but have no tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Missing {
     pub(crate) first: u32,
     pub(crate) last: u32,
-    /// The tick that was stored in their place, if one was.
+    /// The tick that was stored in their place, if any.
     pub(crate) sequence: Option<u64>,
 }
 
 impl Minutes {
-    /// The length of a minute, in milliseconds.
+    /// The length of a minute in milliseconds.
     pub(crate) fn interval_ms(&self, configured: u64) -> u64 {
         self.interval_ms.unwrap_or(configured)
     }
 
-    /// The next tick, in the order of the stream.
-    pub(crate) fn take(&mut self, tick: &Tick, sequence: u64, configured: u64) -> Vec<Wrong> {
+    /// Adds the next tick of the stream.
+    pub(crate) fn add(&mut self, tick: &Tick, sequence: u64, configured: u64) -> Vec<Mismatch> {
         let length = self.length(tick, configured);
         length.into_iter().chain(self.number(tick.minute, sequence)).collect()
     }
 
-    fn length(&mut self, tick: &Tick, configured: u64) -> Option<Wrong> {
+    fn length(&mut self, tick: &Tick, configured: u64) -> Option<Mismatch> {
         let span_ms = tick.at.millis_since(tick.connected_at);
         let minute = u64::from(tick.minute);
         let interval = span_ms
@@ -65,7 +65,7 @@ impl Minutes {
                 self.interval_ms = Some(interval);
                 None
             }
-            // A call keeps the length that its first tick says.
+            // A call keeps the interval of its first tick.
             Some(interval) if self.stored == 0 => {
                 self.interval_ms = Some(interval);
                 self.other_ms = Some(interval);
@@ -79,7 +79,7 @@ impl Minutes {
         }
     }
 
-    fn number(&mut self, minute: u32, sequence: u64) -> Option<Wrong> {
+    fn number(&mut self, minute: u32, sequence: u64) -> Option<Mismatch> {
         let next = self.highest.saturating_add(1);
         if minute > self.highest {
             self.highest = minute;
@@ -112,7 +112,7 @@ impl Minutes {
         Some((Kind::TickOutOfOrder, expected, found))
     }
 
-    fn skip(&mut self, first: u32, last: u32, sequence: u64) -> Option<Wrong> {
+    fn skip(&mut self, first: u32, last: u32, sequence: u64) -> Option<Mismatch> {
         if self.gaps.len() < MAX_GAPS {
             self.gaps.push(Gap { first, last, sequence });
             return None;
@@ -122,7 +122,7 @@ impl Minutes {
             last,
             sequence: Some(sequence),
         };
-        let (expected, found) = missing.told();
+        let (expected, found) = missing.texts();
         Some((Kind::TickMissing, expected, found))
     }
 
@@ -145,13 +145,13 @@ impl Minutes {
 }
 
 impl Missing {
-    /// How many.
+    /// The number of minutes.
     pub(crate) fn count(self) -> u32 {
         (self.last - self.first).saturating_add(1)
     }
 
-    /// Expected and found.
-    pub(crate) fn told(self) -> (String, String) {
+    /// The texts for expected and found.
+    pub(crate) fn texts(self) -> (String, String) {
         let Self { first, last, .. } = self;
         let expected = if first == last {
             format!("tick {first}")
@@ -173,8 +173,8 @@ mod tests {
 
     fn take(minutes: &mut Minutes, minute: u32, interval: i64) -> Vec<Kind> {
         let tick = tick("c", minute, 0, i64::from(minute) * interval);
-        let wrong = minutes.take(&tick, u64::from(minute), 60_000);
-        wrong.into_iter().map(|(kind, ..)| kind).collect()
+        let mismatches = minutes.add(&tick, u64::from(minute), 60_000);
+        mismatches.into_iter().map(|(kind, ..)| kind).collect()
     }
 
     fn numbers(minutes: &Minutes, due: u32) -> Vec<(u32, u32)> {
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn minutes_in_order_are_right_and_what_is_due_beyond_them_is_missing() {
+    fn minutes_in_order_are_correct_and_later_due_minutes_are_missing() {
         let mut minutes = Minutes::default();
         for minute in 1..=3 {
             assert_eq!(take(&mut minutes, minute, 60_000), []);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_is_missing_until_it_is_filled_and_then_out_of_order() {
+    fn a_gap_is_missing_until_it_is_filled_out_of_order() {
         let mut minutes = Minutes::default();
         for minute in [1, 6] {
             assert_eq!(take(&mut minutes, minute, 60_000), []);
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_tick_may_say_another_length_and_the_rest_must_keep_it() {
+    fn the_first_tick_may_have_another_interval_and_later_ticks_must_keep_it() {
         let mut minutes = Minutes::default();
         assert_eq!(take(&mut minutes, 1, 30_000), [Kind::MinuteLength]);
         assert_eq!(take(&mut minutes, 2, 30_000), []);
@@ -218,11 +218,11 @@ mod tests {
     }
 
     #[test]
-    fn more_holes_than_are_kept_are_missing_at_once() {
+    fn gaps_beyond_the_limit_are_missing_at_once() {
         let mut minutes = Minutes::default();
         let kept = u32::try_from(MAX_GAPS).unwrap();
-        for hole in 1..=kept {
-            assert_eq!(take(&mut minutes, hole * 2, 60_000), []);
+        for gap in 1..=kept {
+            assert_eq!(take(&mut minutes, gap * 2, 60_000), []);
         }
         assert_eq!(take(&mut minutes, kept * 2 + 2, 60_000), [Kind::TickMissing]);
     }

@@ -1,7 +1,7 @@
-//! One call, rebuilt from its stored facts, and what of them does not agree.
+//! One call reconstructed from its stored facts, and the differences between them.
 //!
-//! The first fact of a kind counts, as the server's guard has it; every later one is a difference. What is due and billed
-//! is worked out by the fleet's [`terms`] alone: nothing here is shared with what stores ticks and settlements.
+//! The first fact of a kind counts; every later one is a difference. Due ticks and bills are computed from the fleet's terms
+//! alone, without code shared with the ticker.
 
 use contract::wire::fact::{Ended, RtpDetected, Settled, Tick};
 use contract::{EndReason, Fact, Parties, Timestamp};
@@ -11,28 +11,28 @@ use super::difference::{Difference, Kind};
 use super::minutes::{Minutes, Missing};
 use crate::domain::terms::{Terms, full_minutes};
 
-/// Differences of one call that are told; the rest of them are counted.
+/// The most differences reported per call; further ones are counted.
 const MAX_DIFFERENCES: usize = 32;
 
-/// A stored fact: what it says, where it stands, and when the server took it in.
+/// A stored fact with its sequence and the time at which it was stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Sighting {
+pub(crate) struct SeenFact {
     /// Its sequence in the stream.
     pub(crate) sequence: u64,
-    /// The server's clock when it was stored.
+    /// The server's time when it was stored.
     pub(crate) stored_at: Timestamp,
-    /// What it says.
+    /// The fact.
     pub(crate) fact: Fact,
 }
 
-/// What is known of a call.
+/// A call reconstructed from its facts.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
     parties: Parties,
-    /// When its first known fact was stored, and where.
+    /// The first known fact.
     pub(crate) first_stored_at: Timestamp,
     pub(crate) first_sequence: u64,
-    /// When it was over for the stream: its `ended` stored, or its `settled` where there is none.
+    /// When `ended` was stored, or `settled` if there is no `ended`.
     pub(crate) over_at: Option<Timestamp>,
     connected: Option<(u64, Timestamp)>,
     ended: Option<(u64, Box<Ended>)>,
@@ -40,15 +40,15 @@ pub(crate) struct Record {
     minutes: Minutes,
     unconnected: bool,
     differences: Vec<Difference>,
-    untold: u32,
+    omitted: u32,
 }
 
-/// What became of a call.
+/// The result of checking a call.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Judgement {
+pub(crate) struct CheckResult {
     pub(crate) differences: Vec<Difference>,
-    /// Differences beyond the most that are told.
-    pub(crate) untold: u32,
+    /// Differences beyond the limit.
+    pub(crate) omitted: u32,
     pub(crate) connected: bool,
     pub(crate) settled: bool,
     pub(crate) billed_minutes: u32,
@@ -57,7 +57,7 @@ pub(crate) struct Judgement {
 }
 
 impl Record {
-    pub(crate) fn new(first: &Sighting) -> Self {
+    pub(crate) fn new(first: &SeenFact) -> Self {
         Self {
             parties: first.fact.parties().clone(),
             first_stored_at: first.stored_at,
@@ -69,17 +69,17 @@ impl Record {
             minutes: Minutes::default(),
             unconnected: false,
             differences: Vec::new(),
-            untold: 0,
+            omitted: 0,
         }
     }
 
-    /// The next fact of the call, in the order of the stream.
-    pub(crate) fn take(&mut self, sighting: Sighting, terms: &Terms) {
-        let Sighting {
+    /// Adds the next fact of the call, in stream order.
+    pub(crate) fn take(&mut self, seen: SeenFact, terms: &Terms) {
+        let SeenFact {
             sequence,
             stored_at,
             fact,
-        } = sighting;
+        } = seen;
         if *fact.parties() != self.parties {
             let (expected, found) = (named(&self.parties), named(fact.parties()));
             self.note(
@@ -94,7 +94,7 @@ impl Record {
             Fact::Tick(fact) => self.tick(sequence, &fact, terms),
             Fact::Ended(fact) => self.end(sequence, stored_at, fact),
             Fact::Settled(fact) => self.settle(sequence, stored_at, fact),
-            // Nothing in these is billed.
+            // The bill does not depend on these.
             Fact::Requested(_) | Fact::Accepted(_) | Fact::RtpLost(_) | Fact::RtpResumed(_) => {}
         }
     }
@@ -110,7 +110,7 @@ impl Record {
     }
 
     fn tick(&mut self, sequence: u64, tick: &Tick, terms: &Terms) {
-        match self.beginning() {
+        match self.connected_at() {
             Some(at) if at != tick.connected_at => {
                 let found = format!("{} in tick {}", tick.connected_at, tick.minute);
                 self.note(Kind::Beginning, [sequence], format!("connectedAt {at}"), found);
@@ -122,7 +122,7 @@ impl Record {
             }
             _ => {}
         }
-        for (kind, expected, found) in self.minutes.take(tick, sequence, terms.interval_ms) {
+        for (kind, expected, found) in self.minutes.add(tick, sequence, terms.interval_ms) {
             self.note(kind, [sequence], expected, found);
         }
     }
@@ -147,91 +147,91 @@ impl Record {
         self.settled = Some((sequence, Box::new(fact)));
     }
 
-    /// When the call began, if it did: `rtp_detected` is the authority, and `ended` is believed where there is none.
-    pub(crate) fn beginning(&self) -> Option<Timestamp> {
-        let told = || self.ended.as_ref().and_then(|(_, ended)| ended.connected_at);
-        self.connected.map(|(_, at)| at).or_else(told)
+    /// When the call was connected: from `rtp_detected`, or from `ended` if there is none.
+    pub(crate) fn connected_at(&self) -> Option<Timestamp> {
+        let from_end = || self.ended.as_ref().and_then(|(_, ended)| ended.connected_at);
+        self.connected.map(|(_, at)| at).or_else(from_end)
     }
 
-    /// Judges a call that is over: all that is due must be there.
-    pub(crate) fn over(&self, terms: &Terms) -> Judgement {
-        let mut judged = self.clone();
+    /// Checks a call that is over: all due ticks and the settlement must be stored.
+    pub(crate) fn over(&self, terms: &Terms) -> CheckResult {
+        let mut checked = self.clone();
         let due = match (&self.ended, &self.settled) {
             (Some((_, ended)), settled) => {
                 let due = self.due(ended.ended_at, terms);
-                judged.check_beginning();
-                judged.missing(due);
+                checked.check_connected_at();
+                checked.missing(due);
                 match settled {
-                    Some((sequence, settled)) => judged.compare(ended, *sequence, settled, terms),
+                    Some((sequence, settled)) => checked.compare(ended, *sequence, settled, terms),
                     None => {
                         let last = self.ended.iter().map(|(sequence, _)| *sequence);
-                        judged.note(Kind::NotSettled, last, "settled", "none");
+                        checked.note(Kind::NotSettled, last, "settled", "none");
                     }
                 }
                 due
             }
             (None, Some((sequence, settled))) => {
                 let found = format!("settled, billedMinutes {}", settled.billed_minutes);
-                judged.note(Kind::SettledWithoutEnd, [*sequence], "ended before it", found);
+                checked.note(Kind::SettledWithoutEnd, [*sequence], "ended before it", found);
                 settled.ticks
             }
             (None, None) => 0,
         };
-        judged.judgement(due)
+        checked.result(due)
     }
 
-    /// Judges a call that ran on at `now`: what was due by then must be there. Its bill is not this window's.
-    pub(crate) fn running(&self, terms: &Terms, now: Timestamp) -> Judgement {
-        let mut judged = self.clone();
+    /// Checks a call that continued at `now`: all ticks due by then must be stored. Its bill belongs to a later window.
+    pub(crate) fn running(&self, terms: &Terms, now: Timestamp) -> CheckResult {
+        let mut checked = self.clone();
         let until = self.ended.as_ref().map_or(now, |(_, ended)| ended.ended_at.min(now));
         let due = self.due(until, terms);
-        judged.missing(due);
+        checked.missing(due);
         if let (None, Some(max_ms)) = (&self.ended, terms.max_call_duration_ms) {
-            let deadline = self.beginning().unwrap_or(self.first_stored_at).plus_millis(max_ms);
+            let deadline = self.connected_at().unwrap_or(self.first_stored_at).plus_millis(max_ms);
             if deadline <= now {
                 let last = self.connected.map_or(self.first_sequence, |(sequence, _)| sequence);
-                judged.note(Kind::NotEnded, [last], format!("ended by {deadline}"), "none");
+                checked.note(Kind::NotEnded, [last], format!("ended by {deadline}"), "none");
             }
         }
         let missing: u32 = self.minutes.missing(due).into_iter().map(Missing::count).sum();
-        Judgement {
+        CheckResult {
             settled: false,
             billed_minutes: 0,
             ticks_stored: due.saturating_sub(missing),
-            ..judged.judgement(due)
+            ..checked.result(due)
         }
     }
 
     fn due(&self, until: Timestamp, terms: &Terms) -> u32 {
-        let duration_ms = self.beginning().map_or(0, |at| until.millis_since(at));
+        let duration_ms = self.connected_at().map_or(0, |at| until.millis_since(at));
         full_minutes(duration_ms, self.minutes.interval_ms(terms.interval_ms))
     }
 
-    /// Who ends a call may not know that it began; who says when must be right.
-    fn check_beginning(&mut self) {
-        let told = self
+    /// `ended` may lack a `connectedAt`, but one that is present must be correct.
+    fn check_connected_at(&mut self) {
+        let in_end = self
             .ended
             .as_ref()
             .and_then(|(sequence, ended)| Some((*sequence, ended.connected_at?)));
-        let Some((sequence, told)) = told else { return };
+        let Some((sequence, in_end)) = in_end else { return };
         let expected = match self.connected {
-            Some((_, at)) if at == told => return,
+            Some((_, at)) if at == in_end => return,
             Some((_, at)) => format!("connectedAt {at}"),
             None => "an rtp_detected".to_owned(),
         };
-        self.note(Kind::Beginning, [sequence], expected, format!("{told} in ended"));
+        self.note(Kind::Beginning, [sequence], expected, format!("{in_end} in ended"));
     }
 
     fn missing(&mut self, due: u32) {
         for missing in self.minutes.missing(due) {
-            let (expected, found) = Missing::told(missing);
+            let (expected, found) = Missing::texts(missing);
             self.note(Kind::TickMissing, missing.sequence, expected, found);
         }
     }
 
     fn compare(&mut self, ended: &Ended, sequence: u64, settled: &Settled, terms: &Terms) {
         let interval_ms = self.minutes.interval_ms(terms.interval_ms);
-        let connected_at = self.beginning();
+        let connected_at = self.connected_at();
         let duration_ms = connected_at.map_or(0, |at| ended.ended_at.millis_since(at));
         let ticks = full_minutes(duration_ms, interval_ms);
         let billed = terms.charge.minutes(duration_ms, interval_ms);
@@ -268,7 +268,7 @@ impl Record {
         found: impl Into<String>,
     ) {
         if self.differences.len() >= MAX_DIFFERENCES {
-            self.untold = self.untold.saturating_add(1);
+            self.omitted = self.omitted.saturating_add(1);
             return;
         }
         self.differences.push(Difference {
@@ -280,15 +280,15 @@ impl Record {
         });
     }
 
-    fn judgement(self, ticks_due: u32) -> Judgement {
-        Judgement {
-            connected: self.beginning().is_some(),
+    fn result(self, ticks_due: u32) -> CheckResult {
+        CheckResult {
+            connected: self.connected_at().is_some(),
             settled: self.settled.is_some(),
             billed_minutes: self.settled.map_or(0, |(_, settled)| settled.billed_minutes),
             ticks_due,
             ticks_stored: self.minutes.stored,
             differences: self.differences,
-            untold: self.untold,
+            omitted: self.omitted,
         }
     }
 }
@@ -301,7 +301,7 @@ fn ending(ended: &Ended) -> String {
     format!("{} at {} by {}", reason(ended.reason), ended.ended_at, ended.by)
 }
 
-/// As the contract writes it.
+/// The wire form of a reason.
 fn reason(reason: EndReason) -> String {
     match serde_json::to_value(reason) {
         Ok(Value::String(written)) => written,

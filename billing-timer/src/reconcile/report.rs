@@ -1,4 +1,4 @@
-//! What is told: the differences as they are found, then the summary, on stdout; how far it has come, in the log.
+//! Prints the differences as they are found and then the summary to stdout, and logs the progress.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use super::audit::Summary;
 use super::difference::Difference;
 use super::window::Window;
 
-/// How often the log says how far it has come.
+/// The interval between progress lines in the log.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Writes differences and the summary.
@@ -56,7 +56,7 @@ impl<W: Write> Report<W> {
             ticks_due,
             ticks_stored,
             differences,
-            untold,
+            omitted,
         } = summary;
         writeln!(
             self.out,
@@ -76,12 +76,12 @@ impl<W: Write> Report<W> {
             .iter()
             .map(|(kind, count)| format!("{kind} {count}"))
             .collect();
-        match (all, untold) {
+        match (all, omitted) {
             (0, _) => writeln!(self.out, "differences  none")?,
             (all, 0) => writeln!(self.out, "differences  {all}: {}", kinds.join(", "))?,
-            (all, untold) => writeln!(
+            (all, omitted) => writeln!(
                 self.out,
-                "differences  {all}: {}; {untold} more of calls that have very many",
+                "differences  {all}: {}; {omitted} more of calls with too many",
                 kinds.join(", ")
             )?,
         }
@@ -94,13 +94,13 @@ impl<W: Write> Report<W> {
     }
 }
 
-/// Says now and then how far the reading has come.
+/// Logs the progress of reading.
 pub(crate) struct Progress {
     window_end: Timestamp,
     first_at: Option<Timestamp>,
-    begun: Instant,
-    told: Instant,
-    told_facts: u64,
+    started: Instant,
+    logged_at: Instant,
+    logged_facts: u64,
     pub(crate) facts: u64,
 }
 
@@ -110,9 +110,9 @@ impl Progress {
         Self {
             window_end: window.reading_to(),
             first_at: None,
-            begun: now,
-            told: now,
-            told_facts: 0,
+            started: now,
+            logged_at: now,
+            logged_facts: 0,
             facts: 0,
         }
     }
@@ -120,19 +120,19 @@ impl Progress {
     pub(crate) fn note(&mut self, facts: usize, at: Timestamp, open_calls: usize) {
         let first_at = *self.first_at.get_or_insert(at);
         self.facts += facts as u64;
-        let since = self.told.elapsed();
+        let since = self.logged_at.elapsed();
         if since < PROGRESS_INTERVAL {
             return;
         }
         let share = 100 * at.millis_since(first_at) / self.window_end.millis_since(first_at).max(1);
-        let per_second = u128::from(self.facts - self.told_facts) * 1_000 / since.as_millis().max(1);
+        let per_second = u128::from(self.facts - self.logged_facts) * 1_000 / since.as_millis().max(1);
         tracing::info!(facts = self.facts, per_second, percent = share, open_calls, %at, "reading");
-        self.told = Instant::now();
-        self.told_facts = self.facts;
+        self.logged_at = Instant::now();
+        self.logged_facts = self.facts;
     }
 
     pub(crate) fn end(&self) {
-        let took = self.begun.elapsed();
+        let took = self.started.elapsed();
         let per_second = u128::from(self.facts) * 1_000 / took.as_millis().max(1);
         tracing::info!(facts = self.facts, took_ms = took.as_millis(), per_second, "read");
     }
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn people_get_sentences() {
+    fn text_output_has_one_line_per_difference_and_a_summary() {
         let text = printed(false);
         assert!(
             text.starts_with("no call: tick_missing: expected tick 3, found none\n"),
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn machines_get_a_json_object_a_line() {
+    fn json_output_has_one_object_per_line() {
         let text = printed(true);
         let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(lines.len(), 2);

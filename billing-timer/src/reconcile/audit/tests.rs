@@ -1,4 +1,4 @@
-//! A clean history has no differences; each way to spoil it has its own.
+//! Facts of a correct service have no differences; each manipulation causes its own kind.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ const TERMS: Terms = Terms {
     max_call_duration_ms: Some(4 * 3_600_000),
 };
 
-/// When it is stored, and what.
+/// Facts with the times at which they are stored.
 type Stored = Vec<(i64, Fact)>;
 
 fn window(from: i64, to: i64) -> Window {
@@ -73,12 +73,12 @@ fn call(name: &str, connected: i64, duration: i64) -> Stored {
     stored
 }
 
-/// As the shell does it, over a stream with these messages.
+/// Runs the audit over these facts as the command does.
 fn reconcile(mut stored: Stored, window: Window) -> (Vec<Difference>, Summary) {
     stored.sort_by_key(|(stored_at, _)| *stored_at);
-    let stream: Vec<Sighting> = (1..)
+    let stream: Vec<SeenFact> = (1..)
         .zip(stored)
-        .map(|(sequence, (stored_at, fact))| Sighting {
+        .map(|(sequence, (stored_at, fact))| SeenFact {
             sequence,
             stored_at: at(stored_at),
             fact,
@@ -86,17 +86,17 @@ fn reconcile(mut stored: Stored, window: Window) -> (Vec<Difference>, Summary) {
         .collect();
     let mut audit = Audit::new(TERMS, window);
     let read = window.reading_from(&TERMS)..window.reading_to();
-    for sighting in stream.iter().filter(|sighting| read.contains(&sighting.stored_at)) {
-        audit.pass_to(sighting.stored_at);
-        if audit.lacks_history(&sighting.fact) {
-            let call = sighting.fact.call_id();
-            let earlier = stream.iter().filter(|earlier| earlier.sequence < sighting.sequence);
+    for seen in stream.iter().filter(|seen| read.contains(&seen.stored_at)) {
+        audit.advance_to(seen.stored_at);
+        if audit.lacks_history(&seen.fact) {
+            let call = seen.fact.call_id();
+            let earlier = stream.iter().filter(|earlier| earlier.sequence < seen.sequence);
             for earlier in earlier.filter(|earlier| earlier.fact.call_id() == call) {
                 audit.recall(earlier.clone()).unwrap();
             }
-            audit.recalled(call, sighting.stored_at);
+            audit.recalled(call, seen.stored_at);
         }
-        audit.take(sighting.clone()).unwrap();
+        audit.take(seen.clone()).unwrap();
     }
     let mut found = audit.found();
     let (rest, summary) = audit.finish();
@@ -108,11 +108,11 @@ fn kinds(differences: &[Difference]) -> Vec<Kind> {
     differences.iter().map(|difference| difference.kind).collect()
 }
 
-/// The kinds that a call of three and a half minutes shows once it is spoilt.
-fn spoilt(spoil: impl FnOnce(&mut Stored)) -> Vec<Kind> {
+/// The differences of a manipulated call of three and a half minutes.
+fn manipulated(manipulate: impl FnOnce(&mut Stored)) -> Vec<Kind> {
     let mut stored = call("c1", HOUR, 3 * MINUTE + 30 * SECOND);
-    spoil(&mut stored);
-    // One that goes on, so that the stream does.
+    manipulate(&mut stored);
+    // A second call, so that the stream continues.
     stored.extend(call("other", HOUR, 2 * HOUR));
     let (found, summary) = reconcile(stored, window(0, DAY));
     assert_eq!(summary.differences.values().sum::<u64>(), found.len() as u64);
@@ -176,7 +176,7 @@ fn a_clean_call_is_counted() {
 }
 
 #[test]
-fn a_call_that_never_connected_is_clean_with_a_bill_of_nothing() {
+fn an_unconnected_call_is_clean_and_bills_nothing() {
     let stored = vec![
         (0, requested("c1", 0)),
         (9, ended("c1", 9, None).into()),
@@ -187,68 +187,68 @@ fn a_call_that_never_connected_is_clean_with_a_bill_of_nothing() {
 }
 
 #[test]
-fn what_is_lost_is_told() {
-    assert_eq!(spoilt(remove(FactKind::Requested)), []);
-    assert_eq!(spoilt(remove(FactKind::Tick)), [Kind::TickMissing]);
-    assert_eq!(spoilt(remove(FactKind::Ended)), [Kind::SettledWithoutEnd]);
-    assert_eq!(spoilt(remove(FactKind::Settled)), [Kind::NotSettled]);
+fn missing_facts_are_reported() {
+    assert_eq!(manipulated(remove(FactKind::Requested)), []);
+    assert_eq!(manipulated(remove(FactKind::Tick)), [Kind::TickMissing]);
+    assert_eq!(manipulated(remove(FactKind::Ended)), [Kind::SettledWithoutEnd]);
+    assert_eq!(manipulated(remove(FactKind::Settled)), [Kind::NotSettled]);
     assert_eq!(
-        spoilt(remove(FactKind::RtpDetected)),
+        manipulated(remove(FactKind::RtpDetected)),
         [Kind::TickUnconnected, Kind::Beginning]
     );
     let all_ticks = |stored: &mut Stored| stored.retain(|(_, fact)| fact.kind() != FactKind::Tick);
-    assert_eq!(spoilt(all_ticks), [Kind::TickMissing]);
+    assert_eq!(manipulated(all_ticks), [Kind::TickMissing]);
     let all_after_the_second = |stored: &mut Stored| stored.truncate(4);
-    assert_eq!(spoilt(all_after_the_second), [Kind::TickMissing, Kind::NotEnded]);
+    assert_eq!(manipulated(all_after_the_second), [Kind::TickMissing, Kind::NotEnded]);
 }
 
 #[test]
-fn what_is_there_twice_is_told() {
-    assert_eq!(spoilt(double(FactKind::RtpDetected)), [Kind::ConnectedTwice]);
-    assert_eq!(spoilt(double(FactKind::Ended)), [Kind::EndedTwice]);
-    assert_eq!(spoilt(double(FactKind::Settled)), [Kind::SettledTwice]);
-    assert_eq!(spoilt(double(FactKind::Tick)), [Kind::TickDoubled]);
+fn repeated_facts_are_reported() {
+    assert_eq!(manipulated(double(FactKind::RtpDetected)), [Kind::ConnectedTwice]);
+    assert_eq!(manipulated(double(FactKind::Ended)), [Kind::EndedTwice]);
+    assert_eq!(manipulated(double(FactKind::Settled)), [Kind::SettledTwice]);
+    assert_eq!(manipulated(double(FactKind::Tick)), [Kind::TickDoubled]);
     let second_chain = |stored: &mut Stored| {
         for minute in 1..=3u32 {
             let due = HOUR + i64::from(minute) * MINUTE;
             stored.push((due + 50, tick("c1", minute, HOUR, due).into()));
         }
     };
-    assert_eq!(spoilt(second_chain), [Kind::TickDoubled; 3]);
+    assert_eq!(manipulated(second_chain), [Kind::TickDoubled; 3]);
 }
 
 #[test]
-fn a_late_second_settlement_is_told_though_the_call_was_forgotten() {
+fn a_late_second_settlement_is_reported_after_the_call_was_dropped() {
     let late = |stored: &mut Stored| {
         let mut second = settled("c1", Some(HOUR), HOUR + 3 * MINUTE + 30 * SECOND);
         second.billed_minutes = 4;
         stored.push((3 * HOUR, second.into()));
     };
-    assert_eq!(spoilt(late), [Kind::SettledTwice]);
-    // By the window in which it was stored, and no other.
+    assert_eq!(manipulated(late), [Kind::SettledTwice]);
+    // Only by the window in which it was stored.
     let mut stored = call("c1", HOUR, MINUTE);
     late(&mut stored);
-    let told = |from, to| kinds(&reconcile(stored.clone(), window(from, to)).0);
-    assert_eq!(told(0, 2 * HOUR), []);
-    assert_eq!(told(2 * HOUR, 4 * HOUR), [Kind::SettledTwice]);
-    assert_eq!(told(4 * HOUR, 6 * HOUR), []);
+    let reported = |from, to| kinds(&reconcile(stored.clone(), window(from, to)).0);
+    assert_eq!(reported(0, 2 * HOUR), []);
+    assert_eq!(reported(2 * HOUR, 4 * HOUR), [Kind::SettledTwice]);
+    assert_eq!(reported(4 * HOUR, 6 * HOUR), []);
 }
 
 #[test]
-fn ticks_that_are_wrong_are_told() {
+fn wrong_ticks_are_reported() {
     let swap = |stored: &mut Stored| {
         stored[3].0 += 2 * MINUTE;
     };
-    assert_eq!(spoilt(swap), [Kind::TickOutOfOrder]);
+    assert_eq!(manipulated(swap), [Kind::TickOutOfOrder]);
     let shift = |stored: &mut Stored| stored[3].1 = tick("c1", 2, HOUR, HOUR + 2 * MINUTE + 1).into();
-    assert_eq!(spoilt(shift), [Kind::TickTime]);
+    assert_eq!(manipulated(shift), [Kind::TickTime]);
     let other_beginning = |stored: &mut Stored| stored[3].1 = tick("c1", 2, HOUR + 7, HOUR + 2 * MINUTE + 7).into();
-    assert_eq!(spoilt(other_beginning), [Kind::Beginning]);
+    assert_eq!(manipulated(other_beginning), [Kind::Beginning]);
     let beyond = |stored: &mut Stored| {
         let due = HOUR + 4 * MINUTE;
         stored.push((due, tick("c1", 4, HOUR, due).into()));
     };
-    assert_eq!(spoilt(beyond), [Kind::TickBeyondEnd]);
+    assert_eq!(manipulated(beyond), [Kind::TickBeyondEnd]);
     let announced = |stored: &mut Stored| {
         beyond(stored);
         let last = stored.len() - 2;
@@ -257,7 +257,7 @@ fn ticks_that_are_wrong_are_told() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(spoilt(announced), []);
+    assert_eq!(manipulated(announced), []);
 }
 
 #[test]
@@ -271,19 +271,19 @@ fn each_field_of_the_settlement_is_compared() {
         |settled: &mut Settled| settled.connected_at = None,
         |settled: &mut Settled| settled.reason = EndReason::Terminated,
     ] {
-        assert_eq!(spoilt(with_settled(change)), [Kind::Settlement]);
+        assert_eq!(manipulated(with_settled(change)), [Kind::Settlement]);
     }
     let other_user = |settled: &mut Settled| settled.parties.user_id = "somebody".parse().unwrap();
-    assert_eq!(spoilt(with_settled(other_user)), [Kind::Parties]);
-    assert_eq!(spoilt(with_ended(|ended| ended.connected_at = None)), []);
+    assert_eq!(manipulated(with_settled(other_user)), [Kind::Parties]);
+    assert_eq!(manipulated(with_ended(|ended| ended.connected_at = None)), []);
     assert_eq!(
-        spoilt(with_ended(|ended| ended.connected_at = Some(at(7)))),
+        manipulated(with_ended(|ended| ended.connected_at = Some(at(7)))),
         [Kind::Beginning]
     );
 }
 
 #[test]
-fn a_call_of_another_interval_is_told_once_and_judged_by_its_own() {
+fn a_call_with_another_interval_is_reported_once_and_checked_by_its_own_interval() {
     let half_minutes = |stored: &mut Stored| {
         stored.retain(|(_, fact)| fact.kind() != FactKind::Tick);
         for number in 1..=7u32 {
@@ -296,11 +296,11 @@ fn a_call_of_another_interval_is_told_once_and_judged_by_its_own() {
             other => panic!("{other:?}"),
         }
     };
-    assert_eq!(spoilt(half_minutes), [Kind::MinuteLength]);
+    assert_eq!(manipulated(half_minutes), [Kind::MinuteLength]);
 }
 
 #[test]
-fn a_running_call_is_judged_by_what_was_due() {
+fn a_running_call_is_checked_up_to_the_end_of_the_window() {
     let mut stored = call("c1", 23 * HOUR, 3 * HOUR);
     let summary = |stored: &Stored| reconcile(stored.clone(), window(0, DAY));
     let (found, counted) = summary(&stored);
@@ -310,7 +310,7 @@ fn a_running_call_is_judged_by_what_was_due() {
         .position(|(_, fact)| matches!(fact, Fact::Tick(tick) if tick.minute == 10));
     stored.remove(tenth.unwrap());
     assert_eq!(kinds(&summary(&stored).0), [Kind::TickMissing]);
-    // Billing stopped altogether. What became due right at the window's end may be late.
+    // Billing stopped. Ticks due exactly at the end of the window may be late.
     stored.retain(|(stored_at, _)| *stored_at < DAY - MINUTE);
     stored.extend(call("other", 23 * HOUR, 2 * HOUR));
     let (found, counted) = summary(&stored);
@@ -318,19 +318,19 @@ fn a_running_call_is_judged_by_what_was_due() {
 }
 
 #[test]
-fn a_call_that_should_long_be_over_is_told_by_one_window() {
-    // Nothing is stored of it after its first minutes.
+fn a_call_beyond_its_maximum_duration_is_reported_by_one_window() {
+    // No facts are stored after its first minutes.
     let mut stored = call("c1", HOUR, 10 * MINUTE);
     stored.truncate(2);
     stored.extend(call("other", 20 * HOUR, MINUTE));
-    let told = |from: i64, to: i64| kinds(&reconcile(stored.clone(), window(from * HOUR, to * HOUR)).0);
-    assert_eq!(told(0, 4), [Kind::TickMissing]);
-    assert_eq!(told(4, 8), [Kind::TickMissing, Kind::NotEnded]);
-    assert_eq!(told(8, 24), []);
+    let reported = |from: i64, to: i64| kinds(&reconcile(stored.clone(), window(from * HOUR, to * HOUR)).0);
+    assert_eq!(reported(0, 4), [Kind::TickMissing]);
+    assert_eq!(reported(4, 8), [Kind::TickMissing, Kind::NotEnded]);
+    assert_eq!(reported(8, 24), []);
 }
 
 #[test]
-fn messages_that_cannot_be_read_are_told_by_their_window() {
+fn unreadable_messages_are_reported_by_their_window() {
     let mut audit = Audit::new(TERMS, window(0, DAY));
     for stored_at in [-1, 5, DAY] {
         audit.unreadable(
@@ -345,18 +345,18 @@ fn messages_that_cannot_be_read_are_told_by_their_window() {
 }
 
 #[test]
-fn nothing_is_held_of_calls_that_are_over() {
+fn calls_that_are_over_are_dropped() {
     let mut audit = Audit::new(TERMS, window(0, DAY));
     let mut most = 0;
     for number in 0..2_000i64 {
         for (stored_at, fact) in call(&format!("c{number}"), number * MINUTE, 30 * SECOND) {
-            let sighting = Sighting {
+            let seen = SeenFact {
                 sequence: u64::try_from(number).unwrap(),
                 stored_at: at(stored_at),
                 fact,
             };
-            audit.pass_to(sighting.stored_at);
-            audit.take(sighting).unwrap();
+            audit.advance_to(seen.stored_at);
+            audit.take(seen).unwrap();
         }
         most = most.max(audit.open_calls());
     }

@@ -1,4 +1,4 @@
-//! Any calls, cut into any windows, with any fact lost or doubled.
+//! Random calls in random windows, with a random fact lost or repeated.
 
 use contract::FactKind;
 use proptest::prelude::*;
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::super::Difference;
 use super::{DAY, HOUR, MINUTE, SECOND, Stored, call, reconcile, window};
 
-/// Calls as they may be: when they connect and how long they are.
+/// Random calls: when they connect and how long they last.
 fn calls() -> impl Strategy<Value = Vec<(i64, i64)>> {
     prop::collection::vec((5 * SECOND..DAY, 0..2 * HOUR), 1..12)
 }
@@ -23,20 +23,20 @@ proptest! {
     fn windows_that_follow_each_other_judge_every_call_once(calls in calls(), mut cuts in prop::collection::vec(0..DAY, 0..5)) {
         cuts.extend([-HOUR, 2 * DAY]);
         cuts.sort_unstable();
-        let (mut judged, mut billed) = (0, 0);
+        let (mut checked, mut billed) = (0, 0);
         for cut in cuts.windows(2) {
             let (found, summary) = reconcile(stream(&calls), window(cut[0], cut[1]));
             prop_assert_eq!(found, vec![]);
-            judged += summary.calls - summary.running;
+            checked += summary.calls - summary.running;
             billed += summary.billed_minutes;
         }
-        prop_assert_eq!(judged, calls.len() as u64);
+        prop_assert_eq!(checked, calls.len() as u64);
         let minutes: i64 = calls.iter().map(|(_, duration)| duration / MINUTE).sum();
         prop_assert_eq!(billed, u64::try_from(minutes).unwrap());
     }
 
     #[test]
-    fn whichever_fact_is_lost_or_doubled_is_told_of_its_call(
+    fn any_lost_or_repeated_fact_is_reported_for_its_call(
         calls in calls(),
         which in any::<prop::sample::Index>(),
         lost in any::<bool>(),
