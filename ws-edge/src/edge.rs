@@ -9,7 +9,7 @@ use crate::calls::Calls;
 use crate::connection::registry::Directory;
 use crate::handshake::Door;
 use crate::http::pages::Pages;
-use crate::ops::Ops;
+use crate::ops::OpsFeed;
 use crate::settings::Limits;
 
 /// This node. Clones share it.
@@ -28,8 +28,8 @@ pub struct Parts {
     pub directory: Directory,
     /// What they may ask.
     pub calls: Calls,
-    /// What operators watch.
-    pub ops: Ops,
+    /// The operations feed.
+    pub ops: OpsFeed,
     /// Sockets and requests: what the node's end waits for.
     pub tracker: TaskTracker,
 }

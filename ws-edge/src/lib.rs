@@ -21,6 +21,8 @@ pub mod ops;
 
 pub mod edge;
 pub mod run;
+#[cfg(test)]
+mod schema_file;
 
 pub use run::run;
 pub use settings::Settings;

@@ -1,14 +1,14 @@
-//! What operators watch: every live call and the fleet, live, on `/ops/live`.
+//! The operations feed, `/ops/live`: every live call and the fleet, pushed to operators as it changes.
 //!
-//! One model a node, and only while somebody watches: nobody there, nothing asked of NATS. [`watch`] asks for what is stored
-//! and what workers and edges say of themselves, [`model`] puts it together, [`session`] serves a viewer. Nothing here
-//! changes anything, and no viewer can slow another: who does not keep up is given the whole anew instead of a longer queue.
+//! A node keeps one read model, and only while it has viewers: without viewers it asks NATS for nothing. [`watch`] reads what
+//! is stored and collects reports from workers and edges, [`read_model`] folds it into rows, [`session`] serves one viewer.
+//! Nothing here changes a call, and no viewer slows another: slow viewers are resynchronised instead of queued for.
 
-mod edges;
-mod item;
-mod model;
-mod packing;
+mod edge_report;
+mod message;
+mod read_model;
 mod reports;
+mod row;
 pub mod session;
 mod timeline;
 mod watch;
@@ -24,21 +24,21 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
-use model::Model;
+use read_model::ReadModel;
 
-pub use edges::serve as serve_reports;
+pub use edge_report::serve as serve_reports;
 
 /// Viewers of one node.
-const MOST_VIEWERS: usize = 32;
-/// Batches of news that wait for a viewer: some seconds of them.
+const MAX_VIEWERS: usize = 32;
+/// Batches that wait for a viewer: some seconds of changes.
 const QUEUED_BATCHES: usize = 16;
 
-/// Messages that belong together, written once for all viewers.
+/// Messages that belong together, encoded once for all viewers.
 type Batch = Arc<Vec<Utf8Bytes>>;
 
-/// The watching of this node. Clones share it.
+/// The operations feed of this node. Clones share it.
 #[derive(Clone)]
-pub struct Ops(Arc<Shared>);
+pub struct OpsFeed(Arc<Shared>);
 
 struct Shared {
     nats: Nats,
@@ -48,41 +48,41 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    viewers: HashMap<u64, Viewer>,
-    next_seat: u64,
-    model: Model,
-    /// The model is whole. Until then nobody is shown it.
-    whole: bool,
-    /// When something could be learnt last.
-    looked_at: Option<Timestamp>,
-    /// Since when nothing new could be learnt.
+    subscribers: HashMap<u64, Subscriber>,
+    next_id: u64,
+    read_model: ReadModel,
+    /// The read model holds everything that is stored. Viewers receive nothing before.
+    is_complete: bool,
+    last_read_at: Option<Timestamp>,
+    /// Since when NATS is unreachable.
     away_since: Option<Timestamp>,
-    watching: Option<AbortOnDropHandle<()>>,
+    watch: Option<AbortOnDropHandle<()>>,
 }
 
-struct Viewer {
-    news: mpsc::Sender<News>,
-    behind: Arc<AtomicBool>,
+/// The sending end of a [`Subscription`].
+struct Subscriber {
+    updates: mpsc::Sender<Update>,
+    needs_snapshot: Arc<AtomicBool>,
 }
 
-enum News {
+enum Update {
     Messages(Batch),
-    /// What was told before is void.
-    Anew,
+    /// The read model was rebuilt: earlier messages are void.
+    Rebuilt,
 }
 
-/// A viewer's place; dropping the last one ends the watching.
-pub(crate) struct Seat {
+/// A viewer's end of the feed; dropping the last one stops the watch.
+pub(crate) struct Subscription {
     shared: Arc<Shared>,
-    number: u64,
-    news: mpsc::Receiver<News>,
-    behind: Arc<AtomicBool>,
-    /// A snapshot that is being written down.
+    id: u64,
+    updates: mpsc::Receiver<Update>,
+    needs_snapshot: Arc<AtomicBool>,
+    /// A snapshot that is being encoded.
     encoding: Option<JoinHandle<Vec<Utf8Bytes>>>,
 }
 
-impl Ops {
-    /// Nothing is watched yet.
+impl OpsFeed {
+    /// A feed without viewers.
     pub fn new(nats: Nats) -> Self {
         Self(Arc::new(Shared {
             history: History::new(&nats),
@@ -91,39 +91,36 @@ impl Ops {
         }))
     }
 
-    /// How many are watching here.
+    /// Viewers of this node.
     pub fn viewers(&self) -> usize {
-        self.0.state().viewers.len()
+        self.0.state().subscribers.len()
     }
 
-    /// A place for one more; none if there is no room.
-    pub(crate) fn join(&self) -> Option<Seat> {
+    /// Adds a viewer; none if there are too many.
+    pub(crate) fn subscribe(&self) -> Option<Subscription> {
         let mut state = self.0.state();
-        if state.viewers.len() >= MOST_VIEWERS {
+        if state.subscribers.len() >= MAX_VIEWERS {
             return None;
         }
-        let (sender, receiver) = mpsc::channel(QUEUED_BATCHES);
-        let behind = Arc::<AtomicBool>::default();
-        if state.whole {
-            behind.store(true, Ordering::Relaxed);
-        }
-        let number = state.next_seat;
-        state.next_seat += 1;
-        let viewer = Viewer {
-            news: sender,
-            behind: Arc::clone(&behind),
+        let (sender, updates) = mpsc::channel(QUEUED_BATCHES);
+        let needs_snapshot = Arc::new(AtomicBool::new(state.is_complete));
+        let id = state.next_id;
+        state.next_id += 1;
+        let subscriber = Subscriber {
+            updates: sender,
+            needs_snapshot: Arc::clone(&needs_snapshot),
         };
-        state.viewers.insert(number, viewer);
-        if state.watching.is_none() {
-            let watching = tokio::spawn(watch::run(Arc::clone(&self.0)));
-            state.watching = Some(AbortOnDropHandle::new(watching));
+        state.subscribers.insert(id, subscriber);
+        if state.watch.is_none() {
+            let watch = tokio::spawn(watch::run(Arc::clone(&self.0)));
+            state.watch = Some(AbortOnDropHandle::new(watch));
         }
-        metrics::gauge!("callpulse_ops_viewers").set(state.viewers.len() as f64);
-        Some(Seat {
+        metrics::gauge!("callpulse_ops_viewers").set(state.subscribers.len() as f64);
+        Some(Subscription {
             shared: Arc::clone(&self.0),
-            number,
-            news: receiver,
-            behind,
+            id,
+            updates,
+            needs_snapshot,
             encoding: None,
         })
     }
@@ -131,67 +128,67 @@ impl Ops {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // Nothing is left half-done under this lock, so a poisoned one is as good.
+        // No update under this lock can be left half-done, so a poisoned one is still consistent.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The model was made anew.
-    fn replace(&self, model: Model, now: Timestamp) {
+    /// Puts a rebuilt read model in place of the old one.
+    fn replace(&self, read_model: ReadModel, now: Timestamp) {
         let mut state = self.state();
-        // The last viewer may have gone just now, and the watching is about to end.
-        if state.viewers.is_empty() {
+        // If the last viewer has just left, the watch is about to be aborted.
+        if state.subscribers.is_empty() {
             return;
         }
-        state.model = model;
-        (state.whole, state.away_since, state.looked_at) = (true, None, Some(now));
-        state.tell_all(|| News::Anew);
+        state.read_model = read_model;
+        (state.is_complete, state.away_since, state.last_read_at) = (true, None, Some(now));
+        state.broadcast(|| Update::Rebuilt);
     }
 
-    /// Changes the model.
-    fn change<T>(&self, change: impl FnOnce(&mut Model) -> T) -> T {
-        change(&mut self.state().model)
+    /// Changes the read model.
+    fn change<T>(&self, change: impl FnOnce(&mut ReadModel) -> T) -> T {
+        change(&mut self.state().read_model)
     }
 
-    /// Tells all viewers what has changed.
+    /// Sends all viewers what has changed.
     fn publish(&self, now: Timestamp) {
         let mut state = self.state();
-        state.looked_at = Some(now);
-        let changes = state.model.take_changes(now);
+        state.last_read_at = Some(now);
+        let changes = state.read_model.take_changes(now);
         if !changes.is_empty() {
-            let batch = Arc::new(packing::changes(&changes, now));
-            state.tell_all(|| News::Messages(Arc::clone(&batch)));
+            let batch = Arc::new(message::changes(&changes, now));
+            state.broadcast(|| Update::Messages(Arc::clone(&batch)));
         }
     }
 
-    /// Nothing new can be learnt until [`Shared::replace`].
+    /// NATS is unreachable until [`Shared::replace`].
     fn away(&self, now: Timestamp) {
         let mut state = self.state();
         if state.away_since.is_none() {
-            let since = state.looked_at.unwrap_or(now);
+            let since = state.last_read_at.unwrap_or(now);
             state.away_since = Some(since);
-            let batch = Arc::new(vec![packing::away(since, now)]);
-            state.tell_all(|| News::Messages(Arc::clone(&batch)));
+            let batch = Arc::new(vec![message::away(since, now)]);
+            state.broadcast(|| Update::Messages(Arc::clone(&batch)));
         }
     }
 }
 
 impl State {
-    fn tell_all(&self, news: impl Fn() -> News) {
-        for viewer in self.viewers.values() {
-            // Whoever is behind is given everything anyway.
-            if !viewer.behind.load(Ordering::Relaxed) && viewer.news.try_send(news()).is_err() {
+    fn broadcast(&self, update: impl Fn() -> Update) {
+        for subscriber in self.subscribers.values() {
+            // A viewer that needs a snapshot receives everything with it.
+            if !subscriber.needs_snapshot.load(Ordering::Relaxed) && subscriber.updates.try_send(update()).is_err() {
                 metrics::counter!("callpulse_ops_viewers_behind_total").increment(1);
-                viewer.behind.store(true, Ordering::Relaxed);
+                subscriber.needs_snapshot.store(true, Ordering::Relaxed);
             }
         }
     }
 }
 
-impl Seat {
-    /// What the viewer is to be told next. Nothing is lost when it is not waited for to the end.
+impl Subscription {
+    /// The next messages for the viewer. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Batch {
         loop {
-            if self.encoding.is_none() && self.behind.load(Ordering::Relaxed) {
+            if self.encoding.is_none() && self.needs_snapshot.load(Ordering::Relaxed) {
                 self.begin_snapshot();
             }
             if let Some(encoding) = &mut self.encoding {
@@ -200,39 +197,39 @@ impl Seat {
                 // A panic is a bug, and was logged by the hook.
                 return Arc::new(snapshot.unwrap_or_default());
             }
-            match self.news.recv().await {
-                Some(News::Messages(_) | News::Anew) if self.behind.load(Ordering::Relaxed) => {}
-                Some(News::Messages(batch)) => return batch,
-                Some(News::Anew) => self.behind.store(true, Ordering::Relaxed),
-                // The seat itself keeps the sender in the state.
+            match self.updates.recv().await {
+                Some(Update::Messages(_) | Update::Rebuilt) if self.needs_snapshot.load(Ordering::Relaxed) => {}
+                Some(Update::Messages(batch)) => return batch,
+                Some(Update::Rebuilt) => self.needs_snapshot.store(true, Ordering::Relaxed),
+                // Unreachable: the state holds the sender until this subscription is dropped.
                 None => std::future::pending().await,
             }
         }
     }
 
-    /// Everything, as it is at this moment; what is queued is older, and what comes is newer.
+    /// Starts encoding all rows as of now. What is queued is older, what follows is newer.
     fn begin_snapshot(&mut self) {
         let state = self.shared.state();
-        while self.news.try_recv().is_ok() {}
-        self.behind.store(false, Ordering::Relaxed);
-        let (items, away_since) = (state.model.all(), state.away_since);
+        while self.updates.try_recv().is_ok() {}
+        self.needs_snapshot.store(false, Ordering::Relaxed);
+        let (rows, away_since) = (state.read_model.rows(), state.away_since);
         drop(state);
-        // Thousands of calls take milliseconds to write down, and parties shall not wait for it.
-        let encode = move || packing::snapshot(&items, away_since, Timestamp::now());
+        // Thousands of rows take milliseconds to encode: not on a thread that serves the parties' sockets.
+        let encode = move || message::snapshot(&rows, away_since, Timestamp::now());
         self.encoding = Some(tokio::task::spawn_blocking(encode));
     }
 }
 
-impl Drop for Seat {
+impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.shared.state();
-        state.viewers.remove(&self.number);
-        metrics::gauge!("callpulse_ops_viewers").set(state.viewers.len() as f64);
-        if state.viewers.is_empty() {
-            // Ends the watching, too.
-            let next_seat = state.next_seat;
+        state.subscribers.remove(&self.id);
+        metrics::gauge!("callpulse_ops_viewers").set(state.subscribers.len() as f64);
+        if state.subscribers.is_empty() {
+            // Drops, and so aborts, the watch.
+            let next_id = state.next_id;
             *state = State {
-                next_seat,
+                next_id,
                 ..State::default()
             };
         }

@@ -18,7 +18,7 @@ use crate::handshake::Door;
 use crate::handshake::token::Tokens;
 use crate::http::listener;
 use crate::http::pages::Pages;
-use crate::ops::{self, Ops};
+use crate::ops::{self, OpsFeed};
 use crate::settings::Settings;
 
 /// The service's name in facts and on NATS.
@@ -74,7 +74,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         directory: Directory::new(nats.client.clone(), limits.connections_per_party, limits.message_bytes),
         limits,
         calls: calls.clone(),
-        ops: Ops::new(nats.clone()),
+        ops: OpsFeed::new(nats.clone()),
         tracker,
     });
 
@@ -83,7 +83,9 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     tasks.spawn("listener", listener::serve(listener, edge.clone(), stop.clone()));
     tasks.spawn("terminate", terminate::serve(calls.clone(), stop.clone()));
     tasks.spawn("resync", resync::run(edge.clone(), nats_up, stop.clone()));
-    tasks.spawn("reports", ops::serve_reports(edge, stop.clone()));
+    let (feed, node_id) = (edge.ops.clone(), calls.settings.node_id.clone());
+    let sockets = move || edge.directory.sockets();
+    tasks.spawn("reports", ops::serve_reports(feed, node_id, sockets, stop.clone()));
     let grace = Duration::from_millis(settings.takeover_grace_ms);
     let deadlines = Deadlines::new(calls, &storage, grace, watching);
     tasks.spawn("deadlines", deadlines.run(stop.clone()));

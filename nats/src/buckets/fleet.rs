@@ -1,6 +1,7 @@
 //! Bucket `media_workers`: who could host a call. One key a worker, expiring when the worker dies.
 
 use futures::{Stream, StreamExt};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::jetstream::bucket::{Bucket, BucketError, Change};
@@ -9,7 +10,7 @@ use crate::wire::id::WorkerId;
 use crate::wire::time::Timestamp;
 
 /// What a worker says of itself every few seconds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerStatus {
     /// Who.

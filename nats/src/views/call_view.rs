@@ -4,6 +4,7 @@
 //! kind and goes on with those that come sees what whoever read them all does. But for losses of RTP: of both parties'
 //! losses only the last one is among a call's last facts.
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::views::history::Recorded;
@@ -14,7 +15,7 @@ use crate::wire::party::{Parties, Role};
 use crate::wire::time::Timestamp;
 
 /// How far a call is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum CallState {
     /// Requested.
@@ -57,7 +58,7 @@ impl CallState {
 }
 
 /// A call's latest minute.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct LastTick {
     /// Its number.
     pub minute: u32,
@@ -66,7 +67,7 @@ pub struct LastTick {
 }
 
 /// The latest that was stored of a party's RTP: that it stopped, or came back.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MediaChange {
     /// It has stopped and not come back.
@@ -79,7 +80,7 @@ pub struct MediaChange {
 }
 
 /// How a call ended.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallEnd {
     /// When.
@@ -91,7 +92,7 @@ pub struct CallEnd {
 }
 
 /// What is billed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bill {
     /// Length in milliseconds.
@@ -105,7 +106,7 @@ pub struct Bill {
 }
 
 /// A call as its facts tell it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallView {
     /// The call and who is in it.
@@ -142,7 +143,17 @@ impl CallView {
     /// What one fact tells of its call.
     pub fn new(fact: &Fact, sequence: u64, trace: TraceParent) -> Self {
         let mut view = Self {
-            parties: fact.parties().clone(),
+            first_sequence: sequence,
+            ..Self::without_facts(fact.parties().clone(), trace)
+        };
+        view.apply(fact, sequence, trace);
+        view
+    }
+
+    /// A call of which no fact was read yet.
+    pub fn without_facts(parties: Parties, trace: TraceParent) -> Self {
+        Self {
+            parties,
             requested_at: None,
             accepted_at: None,
             worker_id: None,
@@ -154,10 +165,8 @@ impl CallView {
             end: None,
             bill: None,
             traceparent: trace,
-            first_sequence: sequence,
-        };
-        view.apply(fact, sequence, trace);
-        view
+            first_sequence: u64::MAX,
+        }
     }
 
     /// From stored facts of one call; none if there is not one that can be read. Facts of other calls are passed over.

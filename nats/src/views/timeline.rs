@@ -1,7 +1,8 @@
 //! One call told as a story: each stored fact with who said it and how long it took, and whether its minutes add up.
 
+use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::views::call_view::{CallState, CallView};
 use crate::views::history::{Page, Recorded};
@@ -9,7 +10,7 @@ use crate::wire::fact::Fact;
 use crate::wire::time::Timestamp;
 
 /// One stored fact.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Entry {
     /// Its sequence in the stream.
@@ -27,13 +28,14 @@ pub struct Entry {
     /// Who published it.
     pub source: Option<String>,
     /// What it says, without the call and its parties; null if it cannot be read.
+    #[schemars(with = "Option<Map<String, Value>>")]
     pub payload: Value,
     /// Why it cannot be read.
     pub error: Option<String>,
 }
 
 /// Whether the minutes add up.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Minutes {
     /// The length of a minute, in milliseconds, as the ticks tell it; null before the first one.
@@ -49,7 +51,7 @@ pub struct Minutes {
 }
 
 /// One call from its first fact to its last.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeline {
     /// Where it stands, or how it ended; null if nothing of it can be read.

@@ -290,7 +290,7 @@ pub struct PartyMedia {
 pub struct ReportEdge {}
 
 /// Answer to [`ReportEdge`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeReported {
     /// Which edge.

@@ -6,6 +6,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use async_nats::HeaderMap;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::fact::Fact;
@@ -39,7 +40,7 @@ impl fmt::Display for Source {
 }
 
 /// One trace a call, from its request to its settlement: `00-<trace id>-<span id>-01`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct TraceParent {
     trace_id: u128,

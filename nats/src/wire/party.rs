@@ -45,7 +45,7 @@ impl fmt::Display for Role {
 }
 
 /// A call and who is in it: what every fact says first.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Parties {
     /// The call.

@@ -128,7 +128,10 @@ async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, 
             let _open = Open::count();
             match guest {
                 Guest::Party(party) => session::run(edge, socket, party, stop).await,
-                Guest::Operator(operator) => ops::session::run(edge, socket, operator, stop).await,
+                Guest::Operator(operator) => {
+                    let (feed, node_id) = (edge.ops.clone(), &edge.calls.settings.node_id);
+                    ops::session::run(feed, node_id, &edge.limits, socket, operator, stop).await;
+                }
             }
         }
         Ok(Some((Met::Refused(frame), socket))) => {

@@ -1,47 +1,41 @@
-//! One viewer's socket: what is new goes out, questions about calls come in.
+//! One viewer's socket: row updates out, requests for timelines in.
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use contract::{CallId, NodeId, Timestamp};
+use contract::{NodeId, Timestamp};
 use futures::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
-use super::{Seat, timeline};
+use super::message::{ErrorPayload, Message as ServerMessage, Welcome};
+use super::timeline::{self, TimelinePage, TimelineRequest};
+use super::{OpsFeed, Subscription};
 use crate::connection::send_queue::Closing;
 use crate::connection::session::Socket;
-use crate::edge::Edge;
 use crate::handshake::token::Operator;
-use crate::protocol::{self, Code, Problem, RequestId};
+use crate::protocol::{Code, Problem, RequestId};
+use crate::settings::Limits;
 
-/// Questions a second of one viewer, in the long run.
-const QUESTIONS_A_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
-/// Questions at once: the pages of the longest timeline, and some more.
-const QUESTIONS_AT_ONCE: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
-/// Questions refused in a row until the viewer is closed.
+/// Requests a second of one viewer, in the long run.
+const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
+/// Requests at once: the pages of the longest timeline, and some more.
+const REQUEST_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
+/// Consecutive rejected requests until the viewer's socket is closed.
 const FLOOD_LIMIT: u32 = 100;
 /// How long a viewer may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest `id` of a question, in characters.
+/// The longest `id` of a request, in characters.
 const MAX_REQUEST_ID_CHARS: usize = 64;
 
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct Welcome<'a> {
-    session_id: &'a str,
-    node_id: &'a NodeId,
-    at: Timestamp,
-}
-
 #[derive(Deserialize)]
-struct Question {
+struct Request {
     #[serde(rename = "type")]
     kind: String,
     id: Value,
@@ -49,50 +43,53 @@ struct Question {
     payload: Value,
 }
 
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct TimelineOf {
-    call_id: CallId,
-    /// The `next` of the page before.
-    #[serde(default)]
-    from: u64,
-}
-
-/// How a viewer goes.
+/// How a viewer's session ends.
 enum End {
-    /// By itself, or it does not read any more.
+    /// The viewer closed, or no longer reads.
     Gone,
     /// The server closes.
     Close(Closing),
 }
 
 struct Session {
-    edge: Edge,
+    ops: OpsFeed,
     socket: Socket,
     limiter: DefaultDirectRateLimiter,
-    refused_in_a_row: u32,
-    /// Written one by one, so that a long snapshot does not keep the node from stopping.
-    waiting: VecDeque<Utf8Bytes>,
+    consecutive_rejections: u32,
+    /// Written one by one, so that a long snapshot does not delay the node's shutdown.
+    queue: VecDeque<Utf8Bytes>,
 }
 
-/// Serves one viewer until its end.
-pub(crate) async fn run(edge: Edge, socket: Socket, operator: Operator, stop: CancellationToken) {
+/// Serves one viewer until its end. `node_id` is this node's.
+pub(crate) async fn run(
+    ops: OpsFeed,
+    node_id: &NodeId,
+    limits: &Limits,
+    socket: Socket,
+    operator: Operator,
+    stop: CancellationToken,
+) {
     let session_id = format!("ops_{}", uuid::Uuid::now_v7().simple());
-    let seat = edge.ops.join();
-    let mut session = Session {
-        limiter: RateLimiter::direct(Quota::per_second(QUESTIONS_A_SECOND).allow_burst(QUESTIONS_AT_ONCE)),
-        edge,
-        socket,
-        refused_in_a_row: 0,
-        waiting: VecDeque::new(),
+    let subscription = ops.subscribe();
+    let welcome = Welcome {
+        session_id: &session_id,
+        node_id,
+        at: Timestamp::now(),
     };
-    let end = match seat {
-        Some(seat) => {
-            tracing::info!(%operator, session_id, "an operator watches");
-            Box::pin(session.serve(seat, &session_id, &stop)).await
+    let mut session = Session {
+        limiter: RateLimiter::direct(Quota::per_second(REQUESTS_PER_SECOND).allow_burst(REQUEST_BURST)),
+        ops,
+        socket,
+        consecutive_rejections: 0,
+        queue: VecDeque::from([ServerMessage::Welcome { payload: welcome }.encode()]),
+    };
+    let end = match subscription {
+        Some(subscription) => {
+            tracing::info!(%operator, session_id, "operator connected");
+            Box::pin(session.serve(subscription, limits, &stop)).await
         }
         None => {
-            tracing::warn!(%operator, "too many operators watch here");
+            tracing::warn!(%operator, "operator rejected: too many viewers on this node");
             End::Close(Closing::Unavailable)
         }
     };
@@ -100,29 +97,20 @@ pub(crate) async fn run(edge: Edge, socket: Socket, operator: Operator, stop: Ca
         End::Gone => "client",
         End::Close(closing) => closing.reason(),
     };
-    tracing::info!(%operator, session_id, reason, "an operator has gone");
+    tracing::info!(%operator, session_id, reason, "operator disconnected");
     if let End::Close(closing) = end {
         session.close(closing).await;
     }
 }
 
 impl Session {
-    async fn serve(&mut self, mut seat: Seat, session_id: &str, stop: &CancellationToken) -> End {
-        let limits = &self.edge.limits;
+    async fn serve(&mut self, mut subscription: Subscription, limits: &Limits, stop: &CancellationToken) -> End {
         let (ping_interval, write_timeout) = (limits.ping_interval(), limits.write_timeout());
-        self.waiting.push_back(protocol::message(
-            "welcome",
-            Welcome {
-                session_id,
-                node_id: &self.edge.calls.settings.node_id,
-                at: Timestamp::now(),
-            },
-        ));
-        let mut last_heard = Instant::now();
-        let mut pings = interval_at(last_heard + ping_interval, ping_interval);
+        let mut last_received = Instant::now();
+        let mut pings = interval_at(last_received + ping_interval, ping_interval);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            let outcome = match self.waiting.pop_front() {
+            let outcome = match self.queue.pop_front() {
                 Some(message) => tokio::select! {
                     biased;
                     () = stop.cancelled() => Err(End::Close(Closing::Restart)),
@@ -132,19 +120,19 @@ impl Session {
                     biased;
                     () = stop.cancelled() => Err(End::Close(Closing::Restart)),
                     frame = self.socket.next() => {
-                        last_heard = Instant::now();
+                        last_received = Instant::now();
                         match frame {
-                            Some(Ok(message)) => self.hear(message).await,
+                            Some(Ok(message)) => self.receive(message).await,
                             Some(Err(Error::Capacity(_))) => Err(End::Close(Closing::TooBig)),
                             Some(Err(_)) | None => Err(End::Gone),
                         }
                     }
-                    batch = seat.next() => {
-                        self.waiting.extend(batch.iter().cloned());
+                    batch = subscription.next() => {
+                        self.queue.extend(batch.iter().cloned());
                         Ok(())
                     }
                     _ = pings.tick() => {
-                        if last_heard.elapsed() > ping_interval * 2 {
+                        if last_received.elapsed() > ping_interval * 2 {
                             Err(End::Close(Closing::Silent))
                         } else {
                             write(&mut self.socket, Message::Ping(Bytes::new()), write_timeout).await
@@ -158,61 +146,64 @@ impl Session {
         }
     }
 
-    /// A question is answered before the next is read.
-    async fn hear(&mut self, message: Message) -> Result<(), End> {
+    /// Answers a request before the next one is read.
+    async fn receive(&mut self, message: Message) -> Result<(), End> {
         let text = match message {
             Message::Text(text) => text,
             Message::Binary(_) => Utf8Bytes::default(),
             Message::Ping(_) | Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return Ok(()),
         };
         let answer = if self.limiter.check().is_ok() {
-            self.refused_in_a_row = 0;
+            self.consecutive_rejections = 0;
             self.answer(&text).await
         } else {
-            self.refused_in_a_row += 1;
-            if self.refused_in_a_row > FLOOD_LIMIT {
+            self.consecutive_rejections += 1;
+            if self.consecutive_rejections > FLOOD_LIMIT {
                 return Err(End::Close(Closing::Flood));
             }
-            protocol::error(
+            rejection(
                 None,
-                &Problem::new(Code::RateLimited, "too many questions; this one is not read"),
+                &Problem::new(Code::RateLimited, "too many requests; this one is ignored"),
             )
         };
-        self.waiting.push_back(answer);
+        self.queue.push_back(answer);
         Ok(())
     }
 
     async fn answer(&self, text: &str) -> Utf8Bytes {
-        let question: Question = match serde_json::from_str(text) {
-            Ok(question) => question,
+        let request: Request = match serde_json::from_str(text) {
+            Ok(request) => request,
             Err(error) => {
                 let message = format!("expected an object with type, id and payload: {error}");
-                return protocol::error(None, &Problem::new(Code::BadMessage, message));
+                return rejection(None, &Problem::new(Code::BadMessage, message));
             }
         };
-        let id = match question.id {
+        let id = match request.id {
             Value::String(id) if id.chars().count() <= MAX_REQUEST_ID_CHARS => RequestId::Text(id),
             Value::Number(id) => RequestId::Number(id),
             _ => {
                 let message = format!("id: expected a number or a string of at most {MAX_REQUEST_ID_CHARS} characters");
-                return protocol::error(None, &Problem::new(Code::BadMessage, message));
+                return rejection(None, &Problem::new(Code::BadMessage, message));
             }
         };
-        let answer = match question.kind.as_str() {
-            "timeline" => self.timeline(question.payload).await,
-            _ => Err(Problem::new(Code::UnknownType, "the only question here is timeline")),
+        let answer = match request.kind.as_str() {
+            "timeline" => self.timeline(request.payload).await,
+            _ => Err(Problem::new(Code::UnknownType, "the only request here is timeline")),
         };
         match answer {
-            Ok(payload) => protocol::response(&id, &payload),
-            Err(problem) => protocol::error(Some(&id), &problem),
+            Ok(page) => ServerMessage::Response {
+                id,
+                payload: Box::new(page),
+            }
+            .encode(),
+            Err(problem) => rejection(Some(id), &problem),
         }
     }
 
-    async fn timeline(&self, payload: Value) -> Result<Value, Problem> {
-        let of: TimelineOf = serde_json::from_value(payload)
+    async fn timeline(&self, payload: Value) -> Result<TimelinePage, Problem> {
+        let request: TimelineRequest = serde_json::from_value(payload)
             .map_err(|error| Problem::new(Code::BadMessage, format!("payload: {error}")))?;
-        let page = timeline::page(&self.edge.ops.0.history, &of.call_id, of.from).await?;
-        serde_json::to_value(page).map_err(|error| Problem::new(Code::Unavailable, error.to_string()))
+        timeline::page(&self.ops.0.history, &request).await
     }
 
     async fn close(&mut self, closing: Closing) {
@@ -234,4 +225,12 @@ async fn write(socket: &mut Socket, message: Message, limit: Duration) -> Result
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) | Err(_) => Err(End::Gone),
     }
+}
+
+fn rejection(id: Option<RequestId>, problem: &Problem) -> Utf8Bytes {
+    let payload = ErrorPayload {
+        code: problem.code.as_str(),
+        message: &problem.message,
+    };
+    ServerMessage::Error { id, payload }.encode()
 }

@@ -1,4 +1,4 @@
-//! Learns what is stored and what workers and edges say of themselves, for as long as somebody watches.
+//! Feeds the read model while there are viewers: follows the stream and the buckets, and collects reports.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,23 +14,23 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::Shared;
-use super::model::Model;
+use super::read_model::ReadModel;
 use super::reports::{self, Reports};
 
-/// How often it is asked what is new, and viewers are told.
-const LOOK_INTERVAL: Duration = Duration::from_millis(250);
-/// How often workers and edges are asked.
+/// How often new messages are read, and viewers are updated.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
+/// How often reports are collected.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
-/// Between an outage and the next attempt.
-const RENEW_DELAY: Duration = Duration::from_millis(500);
-/// Each question may be answered by another copy of the stream, and one may be behind another by so much.
-const LAG_MS: i64 = 10_000;
-/// Calls whose last facts are read with one question.
-const CALLS_A_READ: usize = 128;
-/// Such questions at once.
-const READS_AT_ONCE: usize = 4;
+/// Delay between an outage and the next attempt.
+const RETRY_DELAY: Duration = Duration::from_millis(500);
+/// Each request may be answered by another replica of the stream, and replicas may lag behind each other by this much.
+const MAX_REPLICA_LAG_MS: i64 = 10_000;
+/// Calls whose last facts are read with one request.
+const CALLS_PER_READ: usize = 128;
+/// Such requests that run concurrently.
+const CONCURRENT_READS: usize = 4;
 
-/// What is followed.
+/// Positions in the stream and the buckets.
 struct Tails {
     facts: Tail<Recorded>,
     calls: Tail<BucketChange<CallChange>>,
@@ -38,49 +38,49 @@ struct Tails {
     leases: Tail<BucketChange<LeaseChange>>,
 }
 
-/// What was learnt from them.
-struct News {
+/// What one poll of the tails has read.
+struct Polled {
     facts: Vec<Recorded>,
     calls: Vec<BucketChange<CallChange>>,
     workers: Vec<BucketChange<FleetChange>>,
     leases: Vec<BucketChange<LeaseChange>>,
 }
 
-/// Watches, and begins anew after every outage, until it is aborted.
+/// Watches until it is aborted, and starts over after every outage.
 pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         shared.nats.connected().await;
         if let Err(error) = watch(&shared).await {
-            tracing::warn!(%error, "operators are shown nothing new");
+            tracing::warn!(%error, "operations feed interrupted; retrying once NATS answers");
         }
         shared.away(Timestamp::now());
-        tokio::time::sleep(RENEW_DELAY).await;
+        tokio::time::sleep(RETRY_DELAY).await;
     }
 }
 
-/// Until the link is lost, or was: what is shown then is made anew, from what is stored.
+/// Runs until the connection is, or was, interrupted: the read model must then be rebuilt from what is stored.
 async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
     let mut link = shared.nats.link();
     let since = *link.borrow_and_update();
-    // Facts from a moment ago on first, then what there is: no fact falls between the two.
-    let mut tails = Tails::new(&shared.nats, a_moment_ago(shared).await?);
-    let mut model = Model::default();
+    // The tail of facts starts before the last facts are read: no fact falls in between.
+    let mut tails = Tails::new(&shared.nats, replicated_sequence(shared).await?);
+    let mut read_model = ReadModel::default();
     loop {
-        tails.poll().await?.tell(&mut model, Timestamp::now());
-        let facts = facts_of(shared, model.take_unread()).await?;
-        model.learnt(&facts, Timestamp::now());
+        tails.poll().await?.apply_to(&mut read_model, Timestamp::now());
+        let facts = facts_of(shared, read_model.take_unread()).await?;
+        read_model.apply_read_facts(&facts, Timestamp::now());
         if !tails.is_behind() {
             break;
         }
     }
-    // All of it is told as a snapshot.
-    model.take_changes(Timestamp::now());
-    shared.replace(model, Timestamp::now());
+    // Viewers receive all of it as a snapshot.
+    read_model.take_changes(Timestamp::now());
+    shared.replace(read_model, Timestamp::now());
 
-    let (mut looks, mut asks) = (interval(LOOK_INTERVAL), interval(REPORT_INTERVAL));
-    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    asks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut asking = JoinSet::new();
+    let (mut polls, mut reports_due) = (interval(POLL_INTERVAL), interval(REPORT_INTERVAL));
+    polls.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    reports_due.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut collecting = JoinSet::new();
     loop {
         tokio::select! {
             biased;
@@ -90,30 +90,30 @@ async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
                     return Ok(());
                 }
             }
-            _ = looks.tick() => {
-                let news = tails.poll().await?;
+            _ = polls.tick() => {
+                let polled = tails.poll().await?;
                 let unread = shared.change(|model| {
-                    news.tell(model, Timestamp::now());
+                    polled.apply_to(model, Timestamp::now());
                     model.take_unread()
                 });
                 let facts = facts_of(shared, unread).await?;
-                shared.change(|model| model.learnt(&facts, Timestamp::now()));
+                shared.change(|model| model.apply_read_facts(&facts, Timestamp::now()));
                 shared.publish(Timestamp::now());
             }
-            // One round at a time: who answers slowly is not asked again meanwhile.
-            _ = asks.tick(), if asking.is_empty() => {
+            // One round at a time: a slow worker is not asked again while its answer is outstanding.
+            _ = reports_due.tick(), if collecting.is_empty() => {
                 let workers = shared.change(|model| model.workers());
-                asking.spawn(reports::ask(shared.nats.clone(), workers));
+                collecting.spawn(reports::collect(shared.nats.clone(), workers));
             }
-            Some(answers) = asking.join_next() => {
+            Some(answers) = collecting.join_next() => {
                 // A panic is a bug, and was logged by the hook.
                 if let Ok(Reports { workers, edges }) = answers {
                     let now = Timestamp::now();
                     shared.change(|model| {
                         for (worker, calls) in workers {
-                            model.reported(&worker, calls);
+                            model.apply_worker_report(&worker, calls);
                         }
-                        model.edges(edges, now);
+                        model.apply_edge_reports(edges, now);
                     });
                 }
             }
@@ -121,9 +121,9 @@ async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
     }
 }
 
-/// The last fact that every copy of the stream has.
-async fn a_moment_ago(shared: &Shared) -> Result<u64, ReadError> {
-    let then = Timestamp::from_millis(Timestamp::now().as_millis() - LAG_MS).unwrap_or(Timestamp::now());
+/// The sequence up to which every replica of the stream has the facts.
+async fn replicated_sequence(shared: &Shared) -> Result<u64, ReadError> {
+    let then = Timestamp::from_millis(Timestamp::now().as_millis() - MAX_REPLICA_LAG_MS).unwrap_or(Timestamp::now());
     let since = shared.history.page(None, Start::Time(then), 1).await?;
     match since.facts.first() {
         Some(first) => Ok(first.sequence - 1),
@@ -133,12 +133,12 @@ async fn a_moment_ago(shared: &Shared) -> Result<u64, ReadError> {
 
 /// The last facts of each of these calls.
 async fn facts_of(shared: &Arc<Shared>, calls: Vec<CallId>) -> Result<Vec<Recorded>, ReadError> {
-    let reads: Vec<_> = calls.chunks(CALLS_A_READ).map(<[CallId]>::to_vec).collect();
+    let reads: Vec<_> = calls.chunks(CALLS_PER_READ).map(<[CallId]>::to_vec).collect();
     let reads = reads.into_iter().map(|calls| {
         let shared = Arc::clone(shared);
         async move { shared.history.last_of_calls(&calls).await }
     });
-    let answers: Vec<_> = stream::iter(reads).buffered(READS_AT_ONCE).try_collect().await?;
+    let answers: Vec<_> = stream::iter(reads).buffered(CONCURRENT_READS).try_collect().await?;
     Ok(answers.into_iter().flatten().collect())
 }
 
@@ -152,14 +152,14 @@ impl Tails {
         }
     }
 
-    async fn poll(&mut self) -> Result<News, ReadError> {
+    async fn poll(&mut self) -> Result<Polled, ReadError> {
         let (facts, calls, workers, leases) = tokio::try_join!(
             self.facts.poll(),
             self.calls.poll(),
             self.workers.poll(),
             self.leases.poll()
         )?;
-        Ok(News {
+        Ok(Polled {
             facts,
             calls,
             workers,
@@ -172,29 +172,29 @@ impl Tails {
     }
 }
 
-impl News {
-    fn tell(self, model: &mut Model, now: Timestamp) {
-        for change in readable(self.workers) {
-            model.worker(change);
+impl Polled {
+    fn apply_to(self, model: &mut ReadModel, now: Timestamp) {
+        for change in decoded(self.workers) {
+            model.apply_worker(change);
         }
-        for change in readable(self.leases) {
-            model.lease(change, now);
+        for change in decoded(self.leases) {
+            model.apply_lease(change, now);
         }
         for fact in &self.facts {
-            model.fact(fact, now);
+            model.apply_fact(fact, now);
         }
-        for change in readable(self.calls) {
-            model.active(change, now);
+        for change in decoded(self.calls) {
+            model.apply_call_entry(change, now);
         }
     }
 }
 
-fn readable<T>(changes: Vec<BucketChange<T>>) -> impl Iterator<Item = T> {
+fn decoded<T>(changes: Vec<BucketChange<T>>) -> impl Iterator<Item = T> {
     changes.into_iter().filter_map(|change| match change {
         Ok(change) => Some(change),
         Err(error) => {
             metrics::counter!("callpulse_ws_undecodable_total", "what" => "bucket").increment(1);
-            tracing::error!(%error, "an entry cannot be read: somebody must look");
+            tracing::error!(%error, "bucket entry not decoded: compare its writer's version with this node's");
             None
         }
     })

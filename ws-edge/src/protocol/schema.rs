@@ -3,13 +3,10 @@
 //! Payloads that are written are the very types that write them. Requests are read by hand, for the sake of errors that
 //! name the field, so their types stand here, and the tests below hold them against the reader.
 
-use std::path::Path;
-
 use contract::wire::command::{Capabilities, Consumed, Direction, Done, Produced, TransportCreated};
 use contract::wire::notice::Notice;
 use contract::{CallId, OtomoId};
 use schemars::JsonSchema;
-use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -19,9 +16,9 @@ use super::request::RequestId;
 use super::writing::ErrorPayload;
 use super::{Problem, parse};
 use crate::calls::snapshot::{Standing, Welcome};
+use crate::schema_file;
 
 const FILE: &str = "web/client/schema/protocol.schema.json";
-const REWRITE: &str = "CALLPULSE_REWRITE_GOLDEN";
 
 /// Everything that is said over callpulse's WebSocket, version 1.
 #[derive(JsonSchema)]
@@ -175,24 +172,12 @@ enum OwnMessage {
 }
 
 fn schema() -> Value {
-    // As written, not as read: what may be null is there all the same.
-    let generator = SchemaSettings::draft2020_12().for_serialize().into_generator();
-    generator.into_root_schema_for::<Protocol>().to_value()
+    schema_file::schema::<Protocol>()
 }
 
 #[test]
-fn the_schema_is_what_the_browser_library_is_made_from() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(FILE);
-    let text = format!("{:#}\n", schema());
-    if std::env::var_os(REWRITE).is_some() {
-        std::fs::write(&path, &text).unwrap();
-    }
-    let file = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        file == text,
-        "ws-edge/{FILE} differs from the payloads. If they were meant to change: {REWRITE}=1 for this test, then \
-         `npm run types` in ws-edge/web/client."
-    );
+fn the_schema_file_matches_the_protocol() {
+    schema_file::assert_matches::<Protocol>(FILE);
 }
 
 fn written(payload: impl Serialize) -> Value {

@@ -1,6 +1,6 @@
 /** The socket to `/ops/live`: kept open, and asked for timelines. */
 
-import type { Entry, Message, TimelinePage } from './wire.ts';
+import type { Entry, RequestId, ServerMessage, TimelinePage } from './generated/ops.ts';
 
 export type Link = 'connecting' | 'open' | 'lost' | 'refused';
 
@@ -24,7 +24,7 @@ const MAX_PAGES = 100;
 export class Feed {
   readonly #url: string;
   readonly #token: string;
-  readonly #heard: (message: Message) => void;
+  readonly #heard: (message: ServerMessage) => void;
   readonly #changed: (link: Link) => void;
   readonly #questions = new Map<number, Question>();
   #socket: WebSocket | null = null;
@@ -34,7 +34,7 @@ export class Feed {
   #isOver = false;
   #wasWelcome = false;
 
-  constructor(url: string, token: string, heard: (message: Message) => void, changed: (link: Link) => void) {
+  constructor(url: string, token: string, heard: (message: ServerMessage) => void, changed: (link: Link) => void) {
     this.#url = url;
     this.#token = token;
     this.#heard = heard;
@@ -93,14 +93,14 @@ export class Feed {
     const socket = new WebSocket(this.#url, ['callpulse.v1', `bearer.${this.#token}`]);
     this.#socket = socket;
     socket.addEventListener('message', ({ data }) => {
-      this.#take(JSON.parse(String(data)) as Message);
+      this.#take(JSON.parse(String(data)) as ServerMessage);
     });
     socket.addEventListener('close', ({ code }) => {
       this.#lost(REFUSALS.includes(code));
     });
   }
 
-  #take(message: Message): void {
+  #take(message: ServerMessage): void {
     switch (message.type) {
       case 'welcome':
         this.#retries = 0;
@@ -117,11 +117,9 @@ export class Feed {
     this.#heard(message);
   }
 
-  #question(id: number | null): Question | undefined {
-    const question = id === null ? undefined : this.#questions.get(id);
-    if (id !== null) {
-      this.#questions.delete(id);
-    }
+  #question(id: RequestId | null): Question | undefined {
+    const question = this.#questions.get(Number(id));
+    this.#questions.delete(Number(id));
     return question;
   }
 

@@ -3,6 +3,7 @@
 import { button, el, setAttribute, setText, show } from '../../page/src/dom.ts';
 import { Head } from '../../page/src/head.ts';
 import { Feed, type Link } from './feed.ts';
+import type { ServerMessage } from './generated/ops.ts';
 import { Model } from './model.ts';
 import { type Say, speaker } from './strings.ts';
 import { ServerClock, timeOfDay } from './time.ts';
@@ -10,7 +11,6 @@ import { Calls } from './view/calls.ts';
 import { Fleet } from './view/fleet.ts';
 import { SignIn } from './view/signIn.ts';
 import { TimelineView } from './view/timeline.ts';
-import type { Message } from './wire.ts';
 
 /** Clocks run also while nothing is told; so often they are looked at, in milliseconds. */
 const CLOCK_MS = 500;
@@ -68,7 +68,7 @@ function signOut(): void {
   draw();
 }
 
-function heard(message: Message): void {
+function heard(message: ServerMessage): void {
   switch (message.type) {
     case 'snapshot':
       model.snapshot(message.payload);

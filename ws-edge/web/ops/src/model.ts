@@ -1,27 +1,37 @@
 /** The tables of the page: what the server has told, put together. Nothing here knows of the screen. */
 
-import type { CallItem, EdgeItem, Item, LeaseItem, Side, Snapshot, State, TimerItem, WorkerItem } from './wire.ts';
-import { STATES } from './wire.ts';
+import type {
+  CallRow,
+  CallState,
+  EdgeReported,
+  LeaseRow,
+  PartyMediaRow,
+  RowUpdate,
+  SnapshotPart,
+  Table,
+  TimerRow,
+  WorkerRow,
+} from './generated/ops.ts';
 
 /** A call with what sorting and searching need of it, worked out once. */
 export interface Call {
-  item: CallItem;
-  user: Side | null;
-  otomo: Side | null;
+  item: CallRow;
+  user: PartyMediaRow | null;
+  otomo: PartyMediaRow | null;
   readonly sinceMs: number;
   readonly text: string;
 }
 
-export type Counts = Readonly<Record<State | 'live' | 'lost' | 'over', number>>;
+export type Counts = Readonly<Record<CallState | 'live' | 'lost' | 'over', number>>;
 
 /** How many partitions of calls there are. */
 export const PARTITIONS = 64;
 
 export class Model {
   readonly calls = new Map<string, Call>();
-  readonly workers = new Map<string, WorkerItem>();
-  readonly edges = new Map<string, EdgeItem>();
-  readonly timers = new Map<string, TimerItem>();
+  readonly workers = new Map<string, WorkerRow>();
+  readonly edges = new Map<string, EdgeReported>();
+  readonly timers = new Map<string, TimerRow>();
   readonly leases: (string | null)[] = new Array<string | null>(PARTITIONS).fill(null);
   /** Since when the server has learnt nothing new; null while it does. */
   awaySince: Date | null = null;
@@ -34,17 +44,10 @@ export class Model {
   /** The same for the fleet. */
   fleetVersion = 0;
 
-  readonly #counts: Record<State | 'lost', number> = {
-    ringing: 0,
-    accepted: 0,
-    connected: 0,
-    ended: 0,
-    settled: 0,
-    lost: 0,
-  };
+  #counts = noCalls();
 
   /** One part of everything there is. */
-  snapshot(payload: Snapshot): void {
+  snapshot(payload: SnapshotPart): void {
     if (payload.part === 1) {
       this.#clear();
     }
@@ -59,7 +62,7 @@ export class Model {
     this.awaySince = new Date(since);
   }
 
-  apply(items: readonly Item[]): void {
+  apply(items: readonly RowUpdate[]): void {
     for (const item of items) {
       this.#take(item);
     }
@@ -70,7 +73,7 @@ export class Model {
     return { ...this.#counts, live: ringing + accepted + connected, over: ended + settled };
   }
 
-  #take(item: Item): void {
+  #take(item: RowUpdate): void {
     switch (item.kind) {
       case 'call':
         this.#call(item);
@@ -107,7 +110,7 @@ export class Model {
     }
   }
 
-  #call(item: CallItem): void {
+  #call(item: CallRow): void {
     const before = this.calls.get(item.callId);
     if (before !== undefined) {
       this.#count(before, -1);
@@ -131,14 +134,14 @@ export class Model {
     }
   }
 
-  #lease({ partition, instanceId }: LeaseItem): void {
+  #lease({ partition, instanceId }: LeaseRow): void {
     if (partition < PARTITIONS) {
       this.leases[partition] = instanceId;
       this.fleetVersion++;
     }
   }
 
-  #gone(what: 'call' | 'worker' | 'edge' | 'timer', id: string): void {
+  #gone(what: Table, id: string): void {
     if (what === 'call') {
       const call = this.calls.get(id);
       if (call !== undefined) {
@@ -167,9 +170,7 @@ export class Model {
     this.edges.clear();
     this.timers.clear();
     this.leases.fill(null);
-    for (const name of [...STATES, 'lost'] as const) {
-      this.#counts[name] = 0;
-    }
+    this.#counts = noCalls();
     this.isWhole = false;
     this.callsVersion++;
     this.orderVersion++;
@@ -184,4 +185,8 @@ export function isLive({ item }: Call): boolean {
 /** A side's RTP stays away while the call goes on. */
 export function isLost(call: Call): boolean {
   return isLive(call) && (call.user?.lost === true || call.otomo?.lost === true);
+}
+
+function noCalls(): Record<CallState | 'lost', number> {
+  return { ringing: 0, accepted: 0, connected: 0, ended: 0, settled: 0, lost: 0 };
 }

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
+import type { CallRow, CallState, RowUpdate } from '../src/generated/ops.ts';
 import { Model } from '../src/model.ts';
 import { type Choice, select } from '../src/selection.ts';
-import type { CallItem, Item, State } from '../src/wire.ts';
 
 const at = (seconds: number): string => new Date(1_700_000_000_000 + seconds * 1000).toISOString();
 
-function call(number: number, state: State = 'connected', more: Partial<CallItem> = {}): CallItem {
+function call(number: number, state: CallState = 'connected', more: Partial<CallRow> = {}): CallRow & { kind: 'call' } {
   return {
     kind: 'call',
     callId: `call_${String(number)}`,
@@ -30,7 +30,7 @@ function call(number: number, state: State = 'connected', more: Partial<CallItem
   };
 }
 
-function whole(...items: Item[]): Model {
+function whole(...items: RowUpdate[]): Model {
   const model = new Model();
   model.snapshot({ at: at(0), part: 1, parts: 1, awaySince: null, items });
   return model;
@@ -101,7 +101,7 @@ test('calls are found by any of their identifiers, and stand in the order that w
 
 test('the fleet comes and goes', () => {
   const model = whole();
-  const edge: Item = { kind: 'edge', nodeId: 'e', sockets: 1, operators: 0, at: at(0), startedAt: at(0) };
+  const edge: RowUpdate = { kind: 'edge', nodeId: 'e', sockets: 1, operators: 0, at: at(0), startedAt: at(0) };
   model.apply([
     edge,
     { kind: 'lease', partition: 5, instanceId: 'bt' },

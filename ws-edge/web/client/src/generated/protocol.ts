@@ -1,4 +1,4 @@
-/** Made from schema/protocol.schema.json by `npm run types`; not to be edited. */
+/** Generated from schema/protocol.schema.json by `npm run types` in ws-edge/web; do not edit. */
 
 export type CallId = string;
 export type Timestamp = string;

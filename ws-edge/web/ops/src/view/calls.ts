@@ -2,12 +2,12 @@
 
 import { button, el, setAttribute, setText } from '../../../page/src/dom.ts';
 import type { Language } from '../../../page/src/strings.ts';
+import type { PartyMediaRow } from '../generated/ops.ts';
 import { type Call, isLive, type Model } from '../model.ts';
 import { Rows } from '../rows.ts';
 import { type Choice, type Column, FILTERS, type Filter, select } from '../selection.ts';
 import { named, type Say } from '../strings.ts';
 import { age, span } from '../time.ts';
-import type { Side } from '../wire.ts';
 
 const ROW_HEIGHT = 34;
 /** Rows that Page Up and Page Down pass. */
@@ -292,7 +292,7 @@ function put(cells: HTMLCollection, place: number, text: string): void {
   }
 }
 
-function side(element: Element | undefined, media: Side | null, now: number, isLiveCall: boolean): void {
+function side(element: Element | undefined, media: PartyMediaRow | null, now: number, isLiveCall: boolean): void {
   if (element === undefined) {
     return;
   }

@@ -2,9 +2,9 @@
 
 import { button, el, setText, show } from '../../../page/src/dom.ts';
 import type { Language } from '../../../page/src/strings.ts';
+import type { Entry, TimelinePage } from '../generated/ops.ts';
 import { type Key, named, type Say } from '../strings.ts';
 import { length, timeOfDay } from '../time.ts';
-import type { Entry, TimelinePage } from '../wire.ts';
 
 /** What a code of the server, or of the connection, is said as. */
 const PROBLEMS = ['unknown_call', 'bad_message', 'unavailable', 'offline'] as const;

@@ -1,4 +1,4 @@
-//! All that is known of live calls and of the fleet: pure. What comes in is put together; what has changed comes out.
+//! The read model: live calls and the fleet as rows. Pure: facts, bucket changes and reports in, row updates out.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
@@ -6,84 +6,86 @@ use std::time::Duration;
 use contract::buckets::active_calls::{ActiveCall, CallChange};
 use contract::buckets::fleet::FleetChange;
 use contract::buckets::leases::LeaseChange;
-use contract::views::call_view::{CallState, CallView};
+use contract::views::call_view::CallView;
 use contract::views::history::Recorded;
 use contract::wire::command::{CallMedia, EdgeReported};
 use contract::{CallId, Fact, FactKind, NodeId, Role, Timestamp, WorkerId};
 
-use super::item::{CallRow, Item, LeaseRow, MediaRow, SideRow, Thing, TimerRow, WorkerRow};
+use super::row::{CallRow, LeaseRow, MediaColumns, PartyMediaRow, RowUpdate, Table, TimerRow, WorkerRow};
 
-/// Calls that are shown; more are left out.
+/// Calls that are listed; further ones are left out.
 const MAX_CALLS: usize = 50_000;
-/// How long a call that is over stays.
-const OVER_SHOWN: Duration = Duration::from_secs(60);
-/// Calls over that stay at most.
-const MAX_OVER: usize = 2_000;
-/// An edge that has not answered for so long is not there.
-const EDGE_SILENCE: Duration = Duration::from_secs(10);
+/// How long an ended call stays listed.
+const ENDED_RETENTION: Duration = Duration::from_secs(60);
+/// Ended calls that stay listed.
+const MAX_ENDED: usize = 2_000;
+/// An edge that has not reported for so long is removed.
+const EDGE_TIMEOUT: Duration = Duration::from_secs(10);
 
 #[derive(Debug, Default)]
 struct Call {
     view: Option<CallView>,
     entry: Option<ActiveCall>,
-    user: Option<SideRow>,
-    otomo: Option<SideRow>,
-    over: bool,
+    user: Option<PartyMediaRow>,
+    otomo: Option<PartyMediaRow>,
+    is_ended: bool,
 }
 
-/// What is known.
+/// Rows, and which of them have changed.
 #[derive(Debug, Default)]
-pub(super) struct Model {
+pub(super) struct ReadModel {
     calls: HashMap<CallId, Call>,
-    /// Calls that are over, in the order in which that was learnt.
-    over: VecDeque<(Timestamp, CallId)>,
-    /// Calls of which facts must be read.
+    /// Ended calls, in the order in which this model learnt of their end.
+    ended: VecDeque<(Timestamp, CallId)>,
+    /// Calls whose facts must be read from the stream.
     unread: BTreeSet<CallId>,
     workers: BTreeMap<WorkerId, WorkerRow>,
-    /// With the time at which they were last heard.
+    /// With the time of their last report.
     edges: BTreeMap<NodeId, (EdgeReported, Timestamp)>,
     timers: BTreeMap<NodeId, TimerRow>,
     leases: BTreeMap<u8, NodeId>,
     changed_calls: HashSet<CallId>,
     changed_media: HashSet<CallId>,
-    changes: Vec<Item>,
+    changes: Vec<RowUpdate>,
 }
 
-impl Model {
-    /// A stored fact.
-    pub(super) fn fact(&mut self, recorded: &Recorded, now: Timestamp) {
+impl ReadModel {
+    /// Applies a stored fact.
+    pub(super) fn apply_fact(&mut self, recorded: &Recorded, now: Timestamp) {
         let Ok(fact) = &recorded.fact else {
             metrics::counter!("callpulse_ws_undecodable_total", "what" => "fact").increment(1);
             tracing::error!(
                 subject = recorded.subject,
-                "a stored fact cannot be read: somebody must look"
+                "stored fact not decoded: compare its publisher's version with this node's"
             );
             return;
         };
         let id = fact.call_id();
-        let Some(call) = entry(&mut self.calls, id) else { return };
+        let Some(call) = call_mut(&mut self.calls, id) else {
+            return;
+        };
         match &mut call.view {
             Some(view) => view.apply(fact, recorded.sequence, recorded.trace),
             None => {
                 call.view = Some(CallView::new(fact, recorded.sequence, recorded.trace));
-                // It did not begin before our eyes.
+                // Earlier facts were stored before this watch began.
                 if fact.kind() != FactKind::Requested {
                     self.unread.insert(id.clone());
                 }
             }
         }
         match fact {
-            Fact::RtpLost(lost) => call.hear(lost.party, true, lost.last_rtp_at),
-            Fact::RtpResumed(resumed) => call.hear(resumed.party, false, resumed.at),
+            Fact::RtpLost(lost) => call.set_media(lost.party, true, lost.last_rtp_at),
+            Fact::RtpResumed(resumed) => call.set_media(resumed.party, false, resumed.at),
             _ => {}
         }
         self.call_changed(id, now);
     }
 
-    /// Facts that were read of calls in [`Model::take_unread`].
-    pub(super) fn learnt(&mut self, facts: &[Recorded], now: Timestamp) {
+    /// Applies facts of the calls that [`ReadModel::take_unread`] returned.
+    pub(super) fn apply_read_facts(&mut self, facts: &[Recorded], now: Timestamp) {
         for recorded in facts {
-            self.fact(recorded, now);
+            self.apply_fact(recorded, now);
         }
         for recorded in facts {
             if let Ok(fact) = &recorded.fact {
@@ -92,17 +94,17 @@ impl Model {
         }
     }
 
-    /// Calls of which the last facts must be read.
+    /// Calls whose last facts must be read from the stream.
     pub(super) fn take_unread(&mut self) -> Vec<CallId> {
         std::mem::take(&mut self.unread).into_iter().collect()
     }
 
-    /// A call's entry in `active_calls`.
-    pub(super) fn active(&mut self, change: CallChange, now: Timestamp) {
+    /// Applies a change of a call's entry in `active_calls`.
+    pub(super) fn apply_call_entry(&mut self, change: CallChange, now: Timestamp) {
         match change {
             CallChange::Active(active) => {
                 let id = active.value.parties.call_id.clone();
-                let Some(call) = entry(&mut self.calls, &id) else {
+                let Some(call) = call_mut(&mut self.calls, &id) else {
                     return;
                 };
                 if call.view.is_none() {
@@ -115,89 +117,92 @@ impl Model {
                 let Some(call) = self.calls.get_mut(&id) else { return };
                 call.entry = None;
                 match call.view.as_ref().map(|view| view.state().is_live()) {
-                    // Its end is stored before its entry goes.
+                    // Its end is stored before its entry is removed.
                     Some(true) => drop(self.unread.insert(id)),
                     Some(false) => {}
-                    // Taken back before it was requested.
-                    None => self.forget(&id),
+                    // Its claim was withdrawn before it was requested.
+                    None => self.remove_call(&id),
                 }
             }
         }
     }
 
-    /// A media-worker's entry.
-    pub(super) fn worker(&mut self, change: FleetChange) {
+    /// Applies a change of a media-worker's entry.
+    pub(super) fn apply_worker(&mut self, change: FleetChange) {
         match change {
             FleetChange::Alive(status) => {
                 let id = status.worker_id.clone();
                 let reports = self.workers.get(&id).and_then(|known| known.reports);
                 let row = WorkerRow { status, reports };
-                self.changes.push(Item::Worker(row.clone()));
+                self.changes.push(RowUpdate::Worker(row.clone()));
                 self.workers.insert(id, row);
             }
             FleetChange::Gone(id) => {
                 if self.workers.remove(&id).is_some() {
-                    self.changes.push(Item::gone(Thing::Worker, id));
+                    self.changes.push(RowUpdate::removed(Table::Worker, id));
                 }
             }
         }
     }
 
-    /// The media-workers that live.
+    /// The live media-workers.
     pub(super) fn workers(&self) -> Vec<WorkerId> {
         self.workers.keys().cloned().collect()
     }
 
-    /// A worker's answer, or that it gave none.
-    pub(super) fn reported(&mut self, worker: &WorkerId, calls: Option<Vec<CallMedia>>) {
+    /// Applies a worker's report, or that it did not answer.
+    pub(super) fn apply_worker_report(&mut self, worker: &WorkerId, calls: Option<Vec<CallMedia>>) {
         if let Some(known) = self.workers.get_mut(worker)
             && known.reports != Some(calls.is_some())
         {
             known.reports = Some(calls.is_some());
-            self.changes.push(Item::Worker(known.clone()));
+            self.changes.push(RowUpdate::Worker(known.clone()));
         }
         for media in calls.unwrap_or_default() {
             let Some(call) = self.calls.get_mut(&media.call_id) else {
                 continue;
             };
-            let heard = (media.user.map(SideRow::from), media.otomo.map(SideRow::from));
-            if !call.over && heard != (call.user, call.otomo) {
-                (call.user, call.otomo) = heard;
+            let reported = (
+                media.user.map(PartyMediaRow::from),
+                media.otomo.map(PartyMediaRow::from),
+            );
+            if !call.is_ended && reported != (call.user, call.otomo) {
+                (call.user, call.otomo) = reported;
                 self.changed_media.insert(media.call_id);
             }
         }
     }
 
-    /// The edges that answered.
-    pub(super) fn edges(&mut self, edges: Vec<EdgeReported>, now: Timestamp) {
+    /// Applies the reports of edges.
+    pub(super) fn apply_edge_reports(&mut self, edges: Vec<EdgeReported>, now: Timestamp) {
         for edge in edges {
-            self.changes.push(Item::Edge(edge.clone()));
+            self.changes.push(RowUpdate::Edge(edge.clone()));
             self.edges.insert(edge.node_id.clone(), (edge, now));
         }
         let changes = &mut self.changes;
-        self.edges.retain(|id, (_, heard)| {
-            let here = now.until(*heard) <= EDGE_SILENCE;
-            if !here {
-                changes.push(Item::gone(Thing::Edge, id));
+        self.edges.retain(|id, (_, reported_at)| {
+            let is_alive = now.until(*reported_at) <= EDGE_TIMEOUT;
+            if !is_alive {
+                changes.push(RowUpdate::removed(Table::Edge, id));
             }
-            here
+            is_alive
         });
     }
 
-    /// A key of `billing_leases`.
-    pub(super) fn lease(&mut self, change: LeaseChange, now: Timestamp) {
+    /// Applies a change of a key of `billing_leases`.
+    pub(super) fn apply_lease(&mut self, change: LeaseChange, now: Timestamp) {
         match change {
             LeaseChange::Alive(id, _) => {
                 let row = TimerRow {
                     instance_id: id.clone(),
                     seen_at: now,
                 };
-                self.changes.push(Item::Timer(row.clone()));
+                self.changes.push(RowUpdate::Timer(row.clone()));
                 self.timers.insert(id, row);
             }
             LeaseChange::Gone(id) => {
                 if self.timers.remove(&id).is_some() {
-                    self.changes.push(Item::gone(Thing::Timer, id));
+                    self.changes.push(RowUpdate::removed(Table::Timer, id));
                 }
             }
             LeaseChange::Held(partition, lease) => {
@@ -212,22 +217,22 @@ impl Model {
         }
     }
 
-    /// What is otherwise than when this was last asked. Calls that have been over for long enough go.
-    pub(super) fn take_changes(&mut self, now: Timestamp) -> Vec<Item> {
-        while let Some((since, id)) = self.over.front() {
-            if self.over.len() <= MAX_OVER && now.until(*since) < OVER_SHOWN {
+    /// Rows that have changed since the last call of this. Removes calls whose retention is over.
+    pub(super) fn take_changes(&mut self, now: Timestamp) -> Vec<RowUpdate> {
+        while let Some((since, id)) = self.ended.front() {
+            if self.ended.len() <= MAX_ENDED && now.until(*since) < ENDED_RETENTION {
                 break;
             }
             let id = id.clone();
-            self.over.pop_front();
-            self.forget(&id);
+            self.ended.pop_front();
+            self.remove_call(&id);
         }
-        let mut items = std::mem::take(&mut self.changes);
+        let mut rows = std::mem::take(&mut self.changes);
         for id in std::mem::take(&mut self.changed_media) {
             if let Some(call) = self.calls.get(&id)
                 && !self.changed_calls.contains(&id)
             {
-                items.push(Item::Media(MediaRow {
+                rows.push(RowUpdate::Media(MediaColumns {
                     call_id: id,
                     user: call.user,
                     otomo: call.otomo,
@@ -235,71 +240,53 @@ impl Model {
             }
         }
         for id in std::mem::take(&mut self.changed_calls) {
-            items.extend(self.calls.get(&id).and_then(Call::item));
+            rows.extend(self.calls.get(&id).and_then(Call::row));
         }
-        items
+        rows
     }
 
-    /// Everything.
-    pub(super) fn all(&self) -> Vec<Item> {
-        let mut items: Vec<Item> = self.workers.values().cloned().map(Item::Worker).collect();
-        items.extend(self.edges.values().map(|(edge, _)| Item::Edge(edge.clone())));
-        items.extend(self.timers.values().cloned().map(Item::Timer));
-        items.extend(
+    /// All rows.
+    pub(super) fn rows(&self) -> Vec<RowUpdate> {
+        let mut rows: Vec<RowUpdate> = self.workers.values().cloned().map(RowUpdate::Worker).collect();
+        rows.extend(self.edges.values().map(|(edge, _)| RowUpdate::Edge(edge.clone())));
+        rows.extend(self.timers.values().cloned().map(RowUpdate::Timer));
+        rows.extend(
             self.leases
                 .iter()
                 .map(|(partition, holder)| lease_row(*partition, Some(holder))),
         );
-        items.extend(self.calls.values().filter_map(Call::item));
-        items
+        rows.extend(self.calls.values().filter_map(Call::row));
+        rows
     }
 
     fn call_changed(&mut self, id: &CallId, now: Timestamp) {
         if let Some(call) = self.calls.get_mut(id)
-            && !call.over
+            && !call.is_ended
             && call.view.as_ref().is_some_and(|view| !view.state().is_live())
         {
-            call.over = true;
-            self.over.push_back((now, id.clone()));
+            call.is_ended = true;
+            self.ended.push_back((now, id.clone()));
         }
         self.changed_calls.insert(id.clone());
     }
 
-    fn forget(&mut self, id: &CallId) {
+    fn remove_call(&mut self, id: &CallId) {
         self.unread.remove(id);
         self.changed_calls.remove(id);
         if self.calls.remove(id).is_some() {
-            self.changes.push(Item::gone(Thing::Call, id));
+            self.changes.push(RowUpdate::removed(Table::Call, id));
         }
     }
 }
 
 impl Call {
-    fn item(&self) -> Option<Item> {
+    fn row(&self) -> Option<RowUpdate> {
         let row = match (&self.view, &self.entry) {
             (Some(view), _) => CallRow::new(view),
-            // Claimed a moment ago; its first fact is on its way.
-            (None, Some(entry)) => CallRow {
-                call_id: entry.parties.call_id.clone(),
-                user_id: entry.parties.user_id.clone(),
-                otomo_id: entry.parties.otomo_id.clone(),
-                state: CallState::Ringing,
-                since: Some(entry.requested_at),
-                requested_at: None,
-                accepted_at: None,
-                connected_at: None,
-                worker_id: None,
-                node_id: None,
-                last_tick: None,
-                user: None,
-                otomo: None,
-                end: None,
-                bill: None,
-                trace_id: entry.traceparent.trace_id(),
-            },
+            (None, Some(entry)) => CallRow::claimed(entry),
             (None, None) => return None,
         };
-        Some(Item::Call(Box::new(CallRow {
+        Some(RowUpdate::Call(Box::new(CallRow {
             node_id: self.entry.as_ref().map(|entry| entry.node_id.clone()),
             user: self.user,
             otomo: self.otomo,
@@ -307,24 +294,24 @@ impl Call {
         })))
     }
 
-    fn hear(&mut self, party: Role, lost: bool, at: Timestamp) {
-        let side = match party {
+    fn set_media(&mut self, party: Role, lost: bool, at: Timestamp) {
+        let media = match party {
             Role::User => &mut self.user,
             Role::Otomo => &mut self.otomo,
         };
-        *side = Some(SideRow {
+        *media = Some(PartyMediaRow {
             last_rtp_at: at,
             lost,
-            packets: side.and_then(|side| side.packets),
+            packets: media.and_then(|media| media.packets),
         });
     }
 }
 
-/// The call, new if need be; none if there is no room.
-fn entry<'a>(calls: &'a mut HashMap<CallId, Call>, id: &CallId) -> Option<&'a mut Call> {
+/// The call, inserted if it is unknown; none if there are too many.
+fn call_mut<'a>(calls: &'a mut HashMap<CallId, Call>, id: &CallId) -> Option<&'a mut Call> {
     if !calls.contains_key(id) {
         if calls.len() >= MAX_CALLS {
-            tracing::debug!(call_id = %id, "too many calls: this one is not shown to operators");
+            tracing::debug!(call_id = %id, "too many calls: this one is not listed for operators");
             return None;
         }
         calls.insert(id.clone(), Call::default());
@@ -332,8 +319,8 @@ fn entry<'a>(calls: &'a mut HashMap<CallId, Call>, id: &CallId) -> Option<&'a mu
     calls.get_mut(id)
 }
 
-fn lease_row(partition: u8, holder: Option<&NodeId>) -> Item {
-    Item::Lease(LeaseRow {
+fn lease_row(partition: u8, holder: Option<&NodeId>) -> RowUpdate {
+    RowUpdate::Lease(LeaseRow {
         partition,
         instance_id: holder.cloned(),
     })

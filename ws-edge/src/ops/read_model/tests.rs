@@ -1,12 +1,13 @@
 use contract::buckets::fleet::WorkerStatus;
 use contract::buckets::leases::{Lease, Partition};
 use contract::jetstream::bucket::Revised;
+use contract::views::call_view::CallState;
 use contract::wire::command::PartyMedia;
 use contract::wire::fact::{Ended, Requested, RtpDetected, RtpLost};
 use contract::{EndReason, Parties, TraceParent};
 
 use super::*;
-use crate::ops::item::Gone;
+use crate::ops::row::RemovedRow;
 
 fn at(seconds: u64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000)
@@ -95,26 +96,26 @@ fn media(number: usize, seconds: u64) -> Vec<CallMedia> {
     }]
 }
 
-fn rows(items: &[Item]) -> Vec<&CallRow> {
-    let rows = items.iter().filter_map(|item| match item {
-        Item::Call(row) => Some(&**row),
+fn call_rows(updates: &[RowUpdate]) -> Vec<&CallRow> {
+    let rows = updates.iter().filter_map(|update| match update {
+        RowUpdate::Call(row) => Some(&**row),
         _ => None,
     });
     rows.collect()
 }
 
 #[test]
-fn a_call_that_did_not_begin_before_our_eyes_is_read_up_on() {
-    let mut model = Model::default();
-    model.fact(&requested(1), at(0));
-    model.fact(&detected(2), at(0));
-    model.active(active(3), at(0));
+fn the_facts_of_a_call_that_began_before_the_watch_are_read() {
+    let mut model = ReadModel::default();
+    model.apply_fact(&requested(1), at(0));
+    model.apply_fact(&detected(2), at(0));
+    model.apply_call_entry(active(3), at(0));
     assert_eq!(model.take_unread(), [id(2), id(3)]);
     assert_eq!(model.take_unread(), []);
-    model.learnt(&[requested(2), detected(2), requested(3), detected(3)], at(0));
+    model.apply_read_facts(&[requested(2), detected(2), requested(3), detected(3)], at(0));
     assert_eq!(model.take_unread(), [], "nothing is left to be read");
-    let items = model.take_changes(at(0));
-    let mut states: Vec<_> = rows(&items)
+    let updates = model.take_changes(at(0));
+    let mut states: Vec<_> = call_rows(&updates)
         .iter()
         .map(|row| (row.call_id.clone(), row.state))
         .collect();
@@ -125,45 +126,50 @@ fn a_call_that_did_not_begin_before_our_eyes_is_read_up_on() {
         [(id(1), CallState::Ringing), (id(2), connected), (id(3), connected)]
     );
     assert_eq!(model.take_changes(at(0)), []);
-    assert_eq!(rows(&model.all()).len(), 3);
+    assert_eq!(call_rows(&model.rows()).len(), 3);
 }
 
 #[test]
-fn what_was_taken_back_before_it_was_requested_goes_and_what_was_not_is_looked_at() {
-    let mut model = Model::default();
-    model.active(active(1), at(0));
-    model.active(active(2), at(0));
-    model.fact(&requested(2), at(0));
+fn a_withdrawn_claim_removes_the_row_and_a_requested_call_is_read() {
+    let mut model = ReadModel::default();
+    model.apply_call_entry(active(1), at(0));
+    model.apply_call_entry(active(2), at(0));
+    model.apply_fact(&requested(2), at(0));
     model.take_unread();
-    model.active(CallChange::Gone(id(1)), at(1));
-    model.active(CallChange::Gone(id(2)), at(1));
-    model.active(CallChange::Gone(id(3)), at(1));
+    model.apply_call_entry(CallChange::Gone(id(1)), at(1));
+    model.apply_call_entry(CallChange::Gone(id(2)), at(1));
+    model.apply_call_entry(CallChange::Gone(id(3)), at(1));
     assert_eq!(model.take_unread(), [id(2)], "its end must be stored");
-    let items = model.take_changes(at(1));
-    assert!(items.contains(&Item::gone(Thing::Call, id(1))), "{items:?}");
-    assert_eq!(rows(&items).len(), 1);
+    let updates = model.take_changes(at(1));
+    assert!(updates.contains(&RowUpdate::removed(Table::Call, id(1))), "{updates:?}");
+    assert_eq!(call_rows(&updates).len(), 1);
 }
 
 #[test]
-fn calls_that_are_over_stay_for_a_while_and_never_too_many() {
-    let mut model = Model::default();
-    for number in 0..MAX_OVER + 10 {
-        model.fact(&requested(number), at(0));
-        model.fact(&ended(number), at(0));
+fn ended_calls_are_kept_for_a_bounded_time_and_number() {
+    let mut model = ReadModel::default();
+    for number in 0..MAX_ENDED + 10 {
+        model.apply_fact(&requested(number), at(0));
+        model.apply_fact(&ended(number), at(0));
     }
-    let items = model.take_changes(at(1));
-    let gone = |items: &[Item]| items.iter().filter(|item| matches!(item, Item::Gone(_))).count();
-    assert_eq!((gone(&items), rows(&items).len()), (10, MAX_OVER));
+    let updates = model.take_changes(at(1));
+    let gone = |updates: &[RowUpdate]| {
+        updates
+            .iter()
+            .filter(|update| matches!(update, RowUpdate::Gone(_)))
+            .count()
+    };
+    assert_eq!((gone(&updates), call_rows(&updates).len()), (10, MAX_ENDED));
     assert_eq!(gone(&model.take_changes(at(59))), 0);
-    assert_eq!(gone(&model.take_changes(at(60))), MAX_OVER);
-    assert_eq!(model.all(), []);
+    assert_eq!(gone(&model.take_changes(at(60))), MAX_ENDED);
+    assert_eq!(model.rows(), []);
 }
 
 #[test]
-fn reports_change_the_media_of_calls_that_go_on() {
-    let mut model = Model::default();
+fn reports_change_the_media_of_live_calls_only() {
+    let mut model = ReadModel::default();
     let worker: WorkerId = "mw".parse().unwrap();
-    model.worker(FleetChange::Alive(WorkerStatus {
+    model.apply_worker(FleetChange::Alive(WorkerStatus {
         worker_id: worker.clone(),
         calls: 1,
         capacity: 2,
@@ -171,16 +177,16 @@ fn reports_change_the_media_of_calls_that_go_on() {
         at: at(0),
         started_at: at(0),
     }));
-    model.fact(&requested(1), at(0));
+    model.apply_fact(&requested(1), at(0));
     model.take_changes(at(0));
-    model.reported(&worker, Some(media(1, 2)));
-    model.reported(&worker, Some(media(7, 2)));
-    let items = model.take_changes(at(2));
+    model.apply_worker_report(&worker, Some(media(1, 2)));
+    model.apply_worker_report(&worker, Some(media(7, 2)));
+    let updates = model.take_changes(at(2));
     assert!(
-        matches!(&items[..], [Item::Worker(row), Item::Media(media)] if row.reports == Some(true) && media.call_id == id(1)),
-        "{items:?}"
+        matches!(&updates[..], [RowUpdate::Worker(row), RowUpdate::Media(media)] if row.reports == Some(true) && media.call_id == id(1)),
+        "{updates:?}"
     );
-    model.reported(&worker, Some(media(1, 2)));
+    model.apply_worker_report(&worker, Some(media(1, 2)));
     assert_eq!(model.take_changes(at(3)), [], "the same as before");
     let lost = RtpLost {
         parties: parties(1),
@@ -188,28 +194,28 @@ fn reports_change_the_media_of_calls_that_go_on() {
         last_rtp_at: at(2),
         gap_ms: 5_000,
     };
-    model.fact(&recorded(3, lost), at(7));
-    let items = model.take_changes(at(7));
+    model.apply_fact(&recorded(3, lost), at(7));
+    let updates = model.take_changes(at(7));
     assert_eq!(
-        rows(&items)[0].user.map(|side| (side.lost, side.packets)),
+        call_rows(&updates)[0].user.map(|side| (side.lost, side.packets)),
         Some((true, Some(100)))
     );
-    model.fact(&ended(1), at(9));
+    model.apply_fact(&ended(1), at(9));
     model.take_changes(at(9));
-    model.reported(&worker, Some(media(1, 9)));
-    model.reported(&worker, None);
-    let items = model.take_changes(at(10));
+    model.apply_worker_report(&worker, Some(media(1, 9)));
+    model.apply_worker_report(&worker, None);
+    let updates = model.take_changes(at(10));
     assert!(
-        matches!(&items[..], [Item::Worker(row)] if row.reports == Some(false)),
-        "{items:?}"
+        matches!(&updates[..], [RowUpdate::Worker(row)] if row.reports == Some(false)),
+        "{updates:?}"
     );
-    model.worker(FleetChange::Gone(worker));
-    assert_eq!((model.workers(), model.all().len()), (vec![], 1));
+    model.apply_worker(FleetChange::Gone(worker));
+    assert_eq!((model.workers(), model.rows().len()), (vec![], 1));
 }
 
 #[test]
-fn edges_that_fall_silent_go_and_leases_change_hands() {
-    let mut model = Model::default();
+fn edges_that_stop_reporting_are_removed_and_leases_change_holders() {
+    let mut model = ReadModel::default();
     let edge = |name: &str| EdgeReported {
         node_id: name.parse().unwrap(),
         sockets: 1,
@@ -217,14 +223,17 @@ fn edges_that_fall_silent_go_and_leases_change_hands() {
         at: at(0),
         started_at: at(0),
     };
-    model.edges(vec![edge("e1"), edge("e2")], at(0));
+    model.apply_edge_reports(vec![edge("e1"), edge("e2")], at(0));
     model.take_changes(at(0));
-    model.edges(vec![edge("e1")], at(11));
-    let gone = Gone {
-        what: Thing::Edge,
+    model.apply_edge_reports(vec![edge("e1")], at(11));
+    let removed = RemovedRow {
+        table: Table::Edge,
         id: "e2".to_owned(),
     };
-    assert_eq!(model.take_changes(at(11)), [Item::Edge(edge("e1")), Item::Gone(gone)]);
+    assert_eq!(
+        model.take_changes(at(11)),
+        [RowUpdate::Edge(edge("e1")), RowUpdate::Gone(removed)]
+    );
 
     let timer: NodeId = "bt".parse().unwrap();
     let partition = Partition::numbered(5).unwrap();
@@ -232,8 +241,8 @@ fn edges_that_fall_silent_go_and_leases_change_hands() {
         instance_id: timer.clone(),
         since: at(0),
     };
-    model.lease(LeaseChange::Alive(timer.clone(), 1), at(11));
-    model.lease(
+    model.apply_lease(LeaseChange::Alive(timer.clone(), 1), at(11));
+    model.apply_lease(
         LeaseChange::Held(
             partition,
             Revised {
@@ -244,9 +253,9 @@ fn edges_that_fall_silent_go_and_leases_change_hands() {
         at(11),
     );
     assert_eq!(model.take_changes(at(11)).len(), 2);
-    model.lease(LeaseChange::Gone(timer.clone()), at(12));
-    model.lease(LeaseChange::Gone(timer), at(12));
-    model.lease(LeaseChange::Vacant(partition), at(12));
+    model.apply_lease(LeaseChange::Gone(timer.clone()), at(12));
+    model.apply_lease(LeaseChange::Gone(timer), at(12));
+    model.apply_lease(LeaseChange::Vacant(partition), at(12));
     assert_eq!(model.take_changes(at(12)).len(), 2);
-    assert_eq!(model.all().len(), 1, "the edge");
+    assert_eq!(model.rows().len(), 1, "the edge");
 }

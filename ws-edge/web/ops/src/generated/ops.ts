@@ -1,0 +1,427 @@
+/** Generated from schema/ops.schema.json by `npm run types` in ws-edge/web; do not edit. */
+
+/**
+ * Every message on `/ops/live` from the node to a viewer.
+ */
+export type ServerMessage =
+  | {
+      payload: Welcome;
+      type: 'welcome';
+    }
+  | {
+      payload: SnapshotPart;
+      type: 'snapshot';
+    }
+  | {
+      payload: Changes;
+      type: 'changes';
+    }
+  | {
+      payload: Away;
+      type: 'away';
+    }
+  | {
+      id: RequestId;
+      payload: TimelinePage;
+      type: 'response';
+    }
+  | {
+      id: RequestId | null;
+      payload: ErrorPayload;
+      type: 'error';
+    };
+export type Timestamp = string;
+export type NodeId = string;
+/**
+ * The present content of one row, or its removal.
+ */
+export type RowUpdate =
+  | (CallRow & {
+      kind: 'call';
+    })
+  | (MediaColumns & {
+      kind: 'media';
+    })
+  | (WorkerRow & {
+      kind: 'worker';
+    })
+  | (EdgeReported & {
+      kind: 'edge';
+    })
+  | (TimerRow & {
+      kind: 'timer';
+    })
+  | (LeaseRow & {
+      kind: 'lease';
+    })
+  | (RemovedRow & {
+      kind: 'gone';
+    });
+export type CallId = string;
+/**
+ * Why a call is over.
+ */
+export type EndReason =
+  | 'hangup'
+  | 'rejected'
+  | 'cancelled'
+  | 'no_answer'
+  | 'media_timeout'
+  | 'rtp_timeout'
+  | 'worker_lost'
+  | 'worker_shutdown'
+  | 'max_duration'
+  | 'terminated';
+export type OtomoId = string;
+/**
+ * How far a call is.
+ */
+export type CallState = 'ringing' | 'accepted' | 'connected' | 'ended' | 'settled';
+export type UserId = string;
+export type WorkerId = string;
+export type Table = 'call' | 'worker' | 'edge' | 'timer';
+/**
+ * What a client calls its request; its answer bears the same.
+ */
+export type RequestId = string | number;
+/**
+ * Which side of a call.
+ */
+export type Role = 'user' | 'otomo';
+/**
+ * One trace a call, from its request to its settlement: `00-<trace id>-<span id>-01`.
+ */
+export type TraceParent = string;
+
+export interface Welcome {
+  at: Timestamp;
+  nodeId: NodeId;
+  sessionId: string;
+}
+export interface SnapshotPart {
+  at: Timestamp;
+  /**
+   * Since when NATS is unreachable; null while it is reachable.
+   */
+  awaySince: Timestamp | null;
+  items: RowUpdate[];
+  /**
+   * 1, 2, …; the first one voids all rows sent before.
+   */
+  part: number;
+  parts: number;
+}
+/**
+ * A call.
+ */
+export interface CallRow {
+  acceptedAt: Timestamp | null;
+  bill: Bill | null;
+  callId: CallId;
+  connectedAt: Timestamp | null;
+  end: CallEnd | null;
+  lastTick: LastTick | null;
+  /**
+   * The edge that received the request.
+   */
+  nodeId: NodeId | null;
+  otomo: PartyMediaRow | null;
+  otomoId: OtomoId;
+  requestedAt: Timestamp | null;
+  /**
+   * When it entered this state; null if that is not stored yet.
+   */
+  since: Timestamp | null;
+  state: CallState;
+  traceId: string;
+  user: PartyMediaRow | null;
+  userId: UserId;
+  workerId: WorkerId | null;
+}
+/**
+ * What is billed.
+ */
+export interface Bill {
+  /**
+   * Minutes that the user pays for.
+   */
+  billedMinutes: number;
+  /**
+   * Length in milliseconds.
+   */
+  durationMs: number;
+  /**
+   * Ticks that were stored beyond the end, not billed.
+   */
+  overTicks: number;
+  /**
+   * Ticks up to the end.
+   */
+  ticks: number;
+}
+/**
+ * How a call ended.
+ */
+export interface CallEnd {
+  /**
+   * By whom; unknown where only the settlement was read.
+   */
+  by: string | null;
+  endedAt: Timestamp;
+  reason: EndReason;
+}
+/**
+ * A call's latest minute.
+ */
+export interface LastTick {
+  at: Timestamp;
+  /**
+   * Its number.
+   */
+  minute: number;
+}
+/**
+ * A party's RTP, by the worker's last report or by a later fact.
+ */
+export interface PartyMediaRow {
+  lastRtpAt: Timestamp;
+  lost: boolean;
+  /**
+   * Null until the worker has reported.
+   */
+  packets: number | null;
+}
+/**
+ * The RTP of both parties of a call.
+ */
+export interface MediaColumns {
+  callId: CallId;
+  otomo: PartyMediaRow | null;
+  user: PartyMediaRow | null;
+}
+/**
+ * A media-worker.
+ */
+export interface WorkerRow {
+  at: Timestamp;
+  /**
+   * Calls it hosts.
+   */
+  calls: number;
+  /**
+   * Calls it may host.
+   */
+  capacity: number;
+  /**
+   * Takes no new calls: it is being shut down, or its buffer of facts is full.
+   */
+  draining: boolean;
+  /**
+   * Whether it answered the last request for its calls' media; null before the first one.
+   */
+  reports: boolean | null;
+  startedAt: Timestamp;
+  workerId: WorkerId;
+}
+/**
+ * Answer to [`ReportEdge`].
+ */
+export interface EdgeReported {
+  at: Timestamp;
+  nodeId: NodeId;
+  /**
+   * Sockets of operators that are open there.
+   */
+  operators: number;
+  /**
+   * Sockets of parties that are open there.
+   */
+  sockets: number;
+  startedAt: Timestamp;
+}
+/**
+ * A billing-timer.
+ */
+export interface TimerRow {
+  instanceId: NodeId;
+  seenAt: Timestamp;
+}
+/**
+ * A partition of calls, and the instance that ticks it.
+ */
+export interface LeaseRow {
+  /**
+   * Free if null, or if there is no such instance.
+   */
+  instanceId: NodeId | null;
+  partition: number;
+}
+/**
+ * A row that no longer exists.
+ */
+export interface RemovedRow {
+  id: string;
+  what: Table;
+}
+export interface Changes {
+  at: Timestamp;
+  items: RowUpdate[];
+}
+export interface Away {
+  at: Timestamp;
+  since: Timestamp;
+}
+/**
+ * The payload of the answer.
+ */
+export interface TimelinePage {
+  /**
+   * Where it stands, or how it ended; null if nothing of it can be read.
+   */
+  call: CallView | null;
+  /**
+   * Its facts in the order in which they were stored.
+   */
+  entries: Entry[];
+  minutes: Minutes;
+  /**
+   * The `from` of the next page; null on the last page.
+   */
+  next: number | null;
+  /**
+   * How far it is, in a word.
+   */
+  state: CallState | null;
+  /**
+   * There are more facts than were read.
+   */
+  truncated: boolean;
+}
+/**
+ * A call as its facts tell it.
+ */
+export interface CallView {
+  /**
+   * When the otomo took it.
+   */
+  acceptedAt: Timestamp | null;
+  /**
+   * What is billed.
+   */
+  bill: Bill | null;
+  callId: CallId;
+  /**
+   * When it began.
+   */
+  connectedAt: Timestamp | null;
+  /**
+   * Whose first packet it was.
+   */
+  detectedFrom: Role | null;
+  /**
+   * How it ended.
+   */
+  end: CallEnd | null;
+  /**
+   * The latest minute.
+   */
+  lastTick: LastTick | null;
+  otomoId: OtomoId;
+  /**
+   * The same of the otomo.
+   */
+  otomoMedia: MediaChange | null;
+  /**
+   * When it was asked for.
+   */
+  requestedAt: Timestamp | null;
+  traceparent: TraceParent;
+  userId: UserId;
+  /**
+   * Whether the user's RTP was lost or came back; null if neither.
+   */
+  userMedia: MediaChange | null;
+  /**
+   * The media-worker that hosts it.
+   */
+  workerId: WorkerId | null;
+}
+/**
+ * The latest that was stored of a party's RTP: that it stopped, or came back.
+ */
+export interface MediaChange {
+  at: Timestamp;
+  /**
+   * It has stopped and not come back.
+   */
+  lost: boolean;
+}
+/**
+ * One stored fact.
+ */
+export interface Entry {
+  /**
+   * When it happened; null if it cannot be read.
+   */
+  at: Timestamp | null;
+  /**
+   * Why it cannot be read.
+   */
+  error: string | null;
+  /**
+   * The last token of its subject.
+   */
+  fact: string;
+  /**
+   * How long after the entry above it was stored, in milliseconds.
+   */
+  gapMs: number;
+  /**
+   * From the one to the other, in milliseconds: the network, or an outage. Null where it cannot be said.
+   */
+  lagMs: number | null;
+  /**
+   * What it says, without the call and its parties; null if it cannot be read.
+   */
+  payload: {
+    [k: string]: unknown;
+  } | null;
+  /**
+   * Its sequence in the stream.
+   */
+  sequence: number;
+  /**
+   * Who published it.
+   */
+  source: string | null;
+  storedAt: Timestamp;
+}
+/**
+ * Whether the minutes add up.
+ */
+export interface Minutes {
+  /**
+   * Minutes that the user pays for; null until it is settled.
+   */
+  billed: number | null;
+  /**
+   * Ticks that should be stored by the call's end, or by now; null before the first one.
+   */
+  due: number | null;
+  /**
+   * The length of a minute, in milliseconds, as the ticks tell it; null before the first one.
+   */
+  intervalMs: number | null;
+  /**
+   * Minutes below the last stored one that are not: never any.
+   */
+  missing: number[];
+  /**
+   * Ticks that are stored.
+   */
+  stored: number;
+}
+export interface ErrorPayload {
+  code: string;
+  message: string;
+}
