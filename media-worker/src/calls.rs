@@ -1,109 +1,103 @@
-//! The calls on this worker: opened, found, ended. There is one path to the end of a call, and it is here.
+//! The calls on this worker: opened, found, ended. Every call ends through [`end`].
 
-mod call;
+pub mod admission;
+pub mod call;
+pub mod media_access;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{CallOpened, Requester};
 use contract::{CallId, Parties, TraceParent, WorkerId};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::detection::ConnectPolicy;
+use crate::fact_publisher::{self, CallEnd, FactQueue};
 use crate::liveness::Limits;
-use crate::meters;
-use crate::outbox::{Ending, Outbox, Post};
+use crate::metrics;
 use crate::sfu::{HostId, Observer, Sfu};
 
-use call::Stage;
-pub use call::{Call, Fate, Visit};
+use admission::Admission;
+pub use call::Call;
+use call::MediaState;
+use media_access::MediaAccess;
 
-/// How calls are treated here.
+/// The settings that apply to every call.
 #[derive(Debug, Clone)]
-pub struct Rules {
+pub struct CallSettings {
     /// This worker.
     pub worker_id: WorkerId,
-    /// Calls at the same time.
+    /// The most calls at the same time.
     pub capacity: u32,
-    /// When a call is connected.
+    /// Whose first packet connects a call.
     pub connect_policy: ConnectPolicy,
-    /// When its media is dead.
+    /// When its media counts as lost, and when that ends it.
     pub limits: Limits,
 }
 
 /// The table of calls.
 pub struct Calls {
-    rules: Rules,
+    settings: CallSettings,
+    admission: Admission,
     sfu: Arc<Sfu>,
-    post: Arc<Post>,
+    publisher: Arc<fact_publisher::Deps>,
     table: Mutex<HashMap<CallId, Arc<Call>>>,
     count: watch::Sender<usize>,
-    draining: AtomicBool,
-    myself: Weak<Self>,
+    weak: Weak<Self>,
 }
 
 impl Calls {
-    /// No calls yet.
-    pub fn new(rules: Rules, sfu: Arc<Sfu>, post: Arc<Post>) -> Arc<Self> {
-        Arc::new_cyclic(|myself| Self {
-            rules,
+    /// An empty table.
+    pub fn new(settings: CallSettings, sfu: Arc<Sfu>, publisher: Arc<fact_publisher::Deps>) -> Arc<Self> {
+        Arc::new_cyclic(|weak| Self {
+            admission: Admission::new(settings.capacity, Arc::clone(&publisher.backlog)),
+            settings,
             sfu,
-            post,
+            publisher,
             table: Mutex::default(),
             count: watch::Sender::new(0),
-            draining: AtomicBool::new(false),
-            myself: myself.clone(),
+            weak: weak.clone(),
         })
     }
 
-    /// How calls are treated here.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
+    /// The settings that apply to every call.
+    pub fn settings(&self) -> &CallSettings {
+        &self.settings
     }
 
-    /// The way to NATS.
-    pub fn post(&self) -> &Post {
-        &self.post
+    /// Decides whether the worker accepts new calls.
+    pub fn admission(&self) -> &Admission {
+        &self.admission
     }
 
-    /// How many calls there are, to be watched.
+    /// The number of calls; the receiver sees each change.
     pub fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()
     }
 
-    /// From now on no call is taken.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether no call is taken: this worker stops, or too many facts wait for NATS.
-    pub fn takes_none(&self) -> bool {
-        self.draining.load(Ordering::Relaxed) || self.post.is_crowded()
-    }
-
-    /// Gives a call a room. Asked again for the same call it answers the same.
+    /// Opens a call: creates its router. Idempotent for the same parties.
     ///
     /// # Errors
     /// `draining`, `at_capacity`, `wrong_state` if the call is over or has other parties.
     pub async fn open(&self, parties: Parties, trace: TraceParent) -> Result<CallOpened, Refusal> {
-        let call = self.enter(parties, trace)?;
-        let mut stage = call.stage.lock().await;
-        match &*stage {
-            Stage::Open(_) => {}
-            Stage::Over => return Err(Refusal::new(RefusalCode::WrongState, "the call is over")),
-            Stage::Opening => {
+        let call = self.insert(parties, trace)?;
+        let mut media = call.media.lock().await;
+        match &*media {
+            MediaState::Open(_) => {}
+            MediaState::Closed => return Err(Refusal::new(RefusalCode::WrongState, "the call is over")),
+            MediaState::Opening => {
                 let observer: Weak<dyn Observer> = Arc::downgrade(&(Arc::clone(&call) as Arc<dyn Observer>));
                 match self.sfu.room(observer).await {
                     Ok(room) => {
-                        call.hosted_by(room.host());
-                        tracing::info!(call_id = %call.parties.call_id, host = room.host(), "opened");
-                        *stage = Stage::Open(Box::new(room));
+                        call.set_host(room.host());
+                        tracing::info!(call_id = %call.parties.call_id, host = room.host(), "call opened");
+                        *media = MediaState::Open(Box::new(room));
                     }
                     Err(refusal) => {
-                        *stage = Stage::Over;
-                        call.outbox.over(None);
+                        *media = MediaState::Closed;
+                        call.facts.end(None);
                         return Err(refusal);
                     }
                 }
@@ -114,98 +108,85 @@ impl Calls {
         })
     }
 
-    fn enter(&self, parties: Parties, trace: TraceParent) -> Result<Arc<Call>, Refusal> {
-        let mut table = self.table();
+    fn insert(&self, parties: Parties, trace: TraceParent) -> Result<Arc<Call>, Refusal> {
+        let mut table = self.table.lock();
         if let Some(call) = table.get(&parties.call_id) {
-            let same = call.parties == parties;
-            let other = || Refusal::new(RefusalCode::WrongState, "the call is open here with other parties");
-            return same.then(|| Arc::clone(call)).ok_or_else(other);
+            let other_parties = || Refusal::new(RefusalCode::WrongState, "the call is open here with other parties");
+            return (call.parties == parties)
+                .then(|| Arc::clone(call))
+                .ok_or_else(other_parties);
         }
-        if self.draining.load(Ordering::Relaxed) {
-            return Err(Refusal::new(RefusalCode::Draining, "the worker is being shut down"));
-        }
-        if self.post.is_crowded() {
-            return Err(Refusal::new(RefusalCode::AtCapacity, "too many facts wait for NATS"));
-        }
-        if table.len() >= usize::try_from(self.rules.capacity).unwrap_or(usize::MAX) {
-            return Err(Refusal::new(RefusalCode::AtCapacity, "the worker is full"));
-        }
+        self.admission.admit(table.len())?;
         let call_id = parties.call_id.clone();
-        let (myself, over) = (self.myself.clone(), call_id.clone());
-        let on_over = move || {
-            if let Some(calls) = myself.upgrade() {
-                calls.forget(&over);
+        let (calls, ended) = (self.weak.clone(), call_id.clone());
+        let on_end = move || {
+            if let Some(calls) = calls.upgrade() {
+                calls.remove(&ended);
             }
         };
-        let outbox = Outbox::open(Arc::clone(&self.post), parties.clone(), trace, on_over);
-        let call = Arc::new(Call::new(parties, outbox, &self.rules));
+        let facts = FactQueue::open(Arc::clone(&self.publisher), parties.clone(), trace, on_end);
+        let call = Arc::new(Call::new(parties, facts, &self.settings));
         table.insert(call_id, Arc::clone(&call));
-        self.recount(table.len());
+        self.publish_count(table.len());
         Ok(call)
     }
 
-    fn forget(&self, call_id: &CallId) {
-        let mut table = self.table();
+    fn remove(&self, call_id: &CallId) {
+        let mut table = self.table.lock();
         table.remove(call_id);
-        self.recount(table.len());
+        self.publish_count(table.len());
     }
 
-    fn recount(&self, count: usize) {
-        meters::calls(count);
+    fn publish_count(&self, count: usize) {
+        metrics::set_calls(count);
         self.count.send_replace(count);
     }
 
-    /// A call that is here.
+    /// Finds a call.
     ///
     /// # Errors
     /// `unknown_call`
     pub fn find(&self, call_id: &CallId) -> Result<Arc<Call>, Refusal> {
-        let call = self.table().get(call_id).cloned();
+        let call = self.table.lock().get(call_id).cloned();
         call.ok_or_else(|| Refusal::new(RefusalCode::UnknownCall, "no such call on this worker"))
     }
 
-    /// Lets a party of a call at its media, one at a time.
+    /// Gives a party of a call exclusive access to the call's media; waits for earlier commands of the call.
     ///
     /// # Errors
-    /// `unknown_call`, `not_a_party`, `wrong_state` if too many wait already.
-    pub async fn visit(&self, asker: &Requester) -> Result<Visit, Refusal> {
-        let call = self.find(&asker.call_id)?;
-        if call.parties.party(asker.role).id() != asker.party_id {
+    /// `unknown_call`, `not_a_party`, `wrong_state` if too many commands of the call wait already.
+    pub async fn media_access(&self, requester: &Requester) -> Result<MediaAccess, Refusal> {
+        let call = self.find(&requester.call_id)?;
+        if call.parties.party(requester.role).id() != requester.party_id {
             return Err(Refusal::new(
                 RefusalCode::NotAParty,
-                "only the call's two parties may touch its media",
+                "only the call's two parties have access to its media",
             ));
         }
-        call.visit(asker.role).await
+        MediaAccess::acquire(call, requester.role).await
     }
 
-    /// Every call that is here.
+    /// All calls.
     pub fn all(&self) -> Vec<Arc<Call>> {
-        self.table().values().cloned().collect()
+        self.table.lock().values().cloned().collect()
     }
 
     /// The calls on one mediasoup worker.
     pub fn on_host(&self, host: HostId) -> Vec<Arc<Call>> {
-        self.table()
-            .values()
-            .filter(|call| call.host() == Some(host))
-            .cloned()
-            .collect()
-    }
-
-    fn table(&self) -> MutexGuard<'_, HashMap<CallId, Arc<Call>>> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        let mut calls = self.all();
+        calls.retain(|call| call.host() == Some(host));
+        calls
     }
 }
 
-/// Ends a call: its media stops now, its end is stored when what came before it is. Without an ending nothing is
-/// stored. Only the first time counts.
-pub async fn end(call: &Call, ending: Option<Ending>) {
-    let before = std::mem::replace(&mut *call.stage.lock().await, Stage::Over);
-    if matches!(before, Stage::Over) {
+/// Ends a call: closes its media at once, and stores the end after the call's earlier facts. Without a [`CallEnd`] no
+/// fact is stored. Later calls for the same call change nothing.
+pub async fn end(call: &Call, end: Option<CallEnd>) {
+    let before = std::mem::replace(&mut *call.media.lock().await, MediaState::Closed);
+    if matches!(before, MediaState::Closed) {
         return;
     }
-    // The media first: no minute of it is left out of the record.
+    // The media first: none of it may come after the recorded end.
     drop(before);
-    call.outbox.over(ending);
+    call.facts.end(end);
 }

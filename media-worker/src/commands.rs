@@ -29,7 +29,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::calls::Calls;
-use crate::meters;
+use crate::metrics;
 
 /// Commands handled side by side; more wait in the subscription.
 const SIDE_BY_SIDE: usize = 128;
@@ -45,6 +45,7 @@ trait Handle: MediaOperation + Send + 'static {
 
 /// What comes with a command.
 struct Context {
+    nats: Nats,
     trace: TraceParent,
     /// Held while the command works; one that only waits gives it back.
     permit: OwnedSemaphorePermit,
@@ -68,7 +69,7 @@ impl Commands {
     pub async fn register(nats: Nats, calls: Arc<Calls>) -> Result<Self, async_nats::Error> {
         let builder = nats.client.service_builder().description("Hosts calls on mediasoup");
         let service = builder.start(MEDIA_SERVICE, env!("CARGO_PKG_VERSION")).await?;
-        let group = service.group(subject::media_group(&calls.rules().worker_id));
+        let group = service.group(subject::media_group(&calls.settings().worker_id));
         let mut endpoints = Vec::new();
         for operation in MEDIA_OPERATIONS.iter().copied() {
             let endpoint = group.endpoint_builder().name(operation).add(operation).await?;
@@ -102,6 +103,7 @@ impl Commands {
                 return Err("the subscriptions to commands have ended".into());
             };
             let context = Context {
+                nats: self.nats.clone(),
                 trace: TraceParent::of(request.message.headers.as_ref()),
                 permit,
                 closing: Arc::clone(&closing),
@@ -131,7 +133,7 @@ async fn answer(nats: Nats, calls: Arc<Calls>, operation: &'static str, request:
         Err(Refusal::new(RefusalCode::Internal, "the worker failed"))
     });
     let code = outcome.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
-    meters::command(operation, code, started.elapsed());
+    metrics::command_answered(operation, code, started.elapsed());
     let refusal = outcome.as_ref().err().cloned();
     if let Err(error) = request
         .respond(outcome.map_err(|refusal| refusal.to_service_error()))

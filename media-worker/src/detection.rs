@@ -3,7 +3,7 @@
 use contract::Role;
 use serde::{Deserialize, Serialize};
 
-use crate::moment::Moment;
+use crate::clock_reading::ClockReading;
 
 /// Whose first packet connects the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -22,7 +22,7 @@ pub struct FirstPacket {
     /// Whose.
     pub role: Role,
     /// When the SFU saw it.
-    pub at: Moment,
+    pub at: ClockReading,
     /// The producer that it arrived on.
     pub producer_id: String,
     /// Its SSRC (RFC 3550 section 5.1).

@@ -1,4 +1,4 @@
-//! The end of the process: calls may go on until they end or the time is up.
+//! The shutdown of the process: calls may go on until they end or the drain timeout is near.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,17 +8,17 @@ use futures::StreamExt;
 use service::BoxError;
 use tokio_util::sync::CancellationToken;
 
-use crate::calls::{self, Calls, Fate};
+use crate::calls::{self, Calls};
 
-/// Kept of the drain's time for storing the ends of the calls that are left, at most two thirds of it. A cluster that lost
-/// its leader stores nothing for up to 10 s; and hundreds of calls are thousands of writes, each on the disk before it is
-/// acknowledged.
-const RESERVE: Duration = Duration::from_secs(12);
-/// Calls that are ended side by side.
-const SIDE_BY_SIDE: usize = 64;
+/// The part of the drain timeout, at most two thirds of it, that is kept for storing the ends of the remaining calls. A
+/// cluster without a leader stores nothing for up to 10 s, and hundreds of calls are thousands of writes, each on disk
+/// before it is acknowledged.
+const STORING_TIME: Duration = Duration::from_secs(12);
+/// Calls that are ended at the same time.
+const ENDED_CALLS_MAX: usize = 64;
 
-/// Waits for `stop`, then for the calls; ends what is left in time before `timeout`, and cancels `over` when all is
-/// stored.
+/// Waits for `stop`, then for the calls; ends the remaining calls in time before `timeout`, and cancels `drained` when
+/// all ends are stored.
 ///
 /// # Errors
 /// None.
@@ -26,31 +26,31 @@ pub async fn run(
     calls: Arc<Calls>,
     timeout: Duration,
     stop: CancellationToken,
-    over: CancellationToken,
+    drained: CancellationToken,
 ) -> Result<(), BoxError> {
     stop.cancelled().await;
-    calls.drain();
+    calls.admission().start_draining();
     let mut count = calls.count();
-    tracing::info!(calls = *count.borrow(), "draining");
-    let patience = timeout - RESERVE.min(timeout * 2 / 3);
-    if tokio::time::timeout(patience, count.wait_for(|count| *count == 0))
+    tracing::info!(calls = *count.borrow(), "draining: waiting for calls to end");
+    let grace = timeout - STORING_TIME.min(timeout * 2 / 3);
+    if tokio::time::timeout(grace, count.wait_for(|count| *count == 0))
         .await
         .is_err()
     {
-        let left = calls.all();
-        tracing::warn!(calls = left.len(), "ending the calls that are left");
-        futures::stream::iter(left)
-            .for_each_concurrent(SIDE_BY_SIDE, |call| async move {
-                let fate = Fate {
-                    reason: EndReason::WorkerShutdown,
-                    ended_at: Timestamp::now(),
-                };
-                calls::end(&call, Some(call.ending(fate))).await;
+        let remaining = calls.all();
+        tracing::warn!(
+            calls = remaining.len(),
+            "drain time used up: ending the remaining calls"
+        );
+        futures::stream::iter(remaining)
+            .for_each_concurrent(ENDED_CALLS_MAX, |call| async move {
+                let end = call.end_by_worker(EndReason::WorkerShutdown, Timestamp::now());
+                calls::end(&call, Some(end)).await;
             })
             .await;
-        // If NATS stays away, the drain's deadline ends this wait.
+        // If NATS stays away, the shell's drain deadline ends this wait.
         let _ = count.wait_for(|count| *count == 0).await;
     }
-    over.cancel();
+    drained.cancel();
     Ok(())
 }

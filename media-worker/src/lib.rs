@@ -1,13 +1,13 @@
 //! The SFU of callpulse: hosts calls on mediasoup, sees the first RTP packet, and stores that as a fact.
 //!
-//! As a call flows: the worker is found through its [`registration`]; [`commands`] open a call in the table of [`calls`]
-//! and build its media in the [`sfu`]; [`detection`] decides which packet connects it; [`sampling`] feeds [`liveness`],
-//! which decides whether it still lives; the [`outbox`] writes all of that down, in order. [`revival`] and [`draining`]
-//! are about the end: of a mediasoup worker, and of this process.
+//! As a call flows: edges find the worker by its [`heartbeat`]; [`commands`] open a call in the table of [`calls`] and
+//! build its media in the [`sfu`]; [`detection`] decides which packet connects it; [`sampling`] feeds [`liveness`], which
+//! decides whether its media is alive; the [`fact_publisher`] stores its facts in order. The [`worker_supervisor`]
+//! replaces dead mediasoup workers, and [`draining`] ends the process.
 
 pub mod settings;
 
-pub mod registration;
+pub mod heartbeat;
 
 pub mod calls;
 pub mod commands;
@@ -18,13 +18,13 @@ pub mod detection;
 pub mod liveness;
 pub mod sampling;
 
-pub mod outbox;
+pub mod fact_publisher;
 
 pub mod draining;
-pub mod revival;
+pub mod worker_supervisor;
 
-pub mod meters;
-pub mod moment;
+pub mod clock_reading;
+pub mod metrics;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,9 +36,10 @@ use contract::{FactStore, Nats, Source, WorkerId};
 use service::{BoxError, Shell};
 use tokio_util::sync::CancellationToken;
 
-use calls::{Calls, Rules};
+use calls::{CallSettings, Calls};
 use commands::Commands;
-use outbox::Post;
+use fact_publisher::Backlog;
+use heartbeat::Heartbeat;
 use sfu::{Sfu, SfuSettings};
 
 pub use settings::Settings;
@@ -46,18 +47,18 @@ pub use settings::Settings;
 /// The service's name.
 pub const NAME: &str = "media-worker";
 
-/// Runs a media-worker until it is told to stop and its calls are over.
+/// Runs a media-worker until it is stopped and its calls are over.
 ///
 /// # Errors
-/// It could not start, or a part of it failed.
+/// It could not start, or one of its tasks failed.
 pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let worker_id = settings.worker_id.clone().unwrap_or_else(WorkerId::generate);
-    let (link_up, opened) = (shell.health.condition("nats"), shell.health.condition("streams"));
-    let whole = shell.health.condition("sfu");
+    let (link_up, streams_open) = (shell.health.condition("nats"), shell.health.condition("streams"));
+    let sfu_complete = shell.health.condition("sfu");
 
     let (sfu, deaths) = Sfu::start(sfu_settings(&settings)).await?;
     let sfu = Arc::new(sfu);
-    whole.set(true);
+    sfu_complete.set(true);
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {worker_id}")).await?;
     let rtc = sfu.addresses();
@@ -71,67 +72,60 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         let following = link.follow_link(|up| link_up.set(up));
         stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
     });
-    let storage = match shell
-        .stop
-        .run_until_cancelled(Storage::open_when_available(&nats))
-        .await
-    {
-        Some(storage) => storage?,
-        None => return Ok(()),
+    let opening = Storage::open_when_available(&nats);
+    let Some(storage) = shell.stop.run_until_cancelled(opening).await else {
+        return Ok(());
     };
+    let storage = storage?;
 
     let facts = FactStore::new(&nats, &storage, Source::new(NAME, &worker_id));
-    let active = ActiveCalls::new(&storage, facts.clone());
-    let post = Arc::new(Post::new(
-        nats.clone(),
-        facts,
-        active,
-        worker_id.clone(),
-        settings.outbox_capacity,
-    ));
-    let rules = Rules {
+    let backlog = Arc::new(Backlog::new(settings.outbox_capacity));
+    let publisher = fact_publisher::Deps {
+        nats: nats.clone(),
+        facts: facts.clone(),
+        active_calls: ActiveCalls::new(&storage, facts.clone()),
+        worker_id: worker_id.clone(),
+        backlog: Arc::clone(&backlog),
+    };
+    let call_settings = CallSettings {
         worker_id: worker_id.clone(),
         capacity: settings.capacity,
         connect_policy: settings.connect_policy,
         limits: settings.limits(),
     };
-    let calls = Calls::new(rules, Arc::clone(&sfu), Arc::clone(&post));
+    let calls = Calls::new(call_settings, Arc::clone(&sfu), Arc::new(publisher));
     let commands = Commands::register(nats.clone(), Arc::clone(&calls)).await?;
-    // Whoever is told that the worker is ready may ask it at once.
+    // Before readiness: an edge may send a command as soon as the worker is ready.
     if let Some(Err(error)) = shell.stop.run_until_cancelled(nats.client.flush()).await {
-        tracing::warn!(%error, "commands arrive as soon as the connection is back");
+        tracing::warn!(%error, "connection lost: commands arrive once it is back");
     }
-    opened.set(true);
+    streams_open.set(true);
     let fleet = Fleet::new(&storage);
 
-    // Draining needs all of them, so they end when it says so and not when the stop is asked for.
-    let (stop, over) = (shell.stop.clone(), CancellationToken::new());
-    let (heartbeat, drain) = (settings.heartbeat_interval_ms, settings.shell.drain_timeout_ms);
-    let (heartbeat, drain) = (Duration::from_millis(heartbeat), Duration::from_millis(drain));
-    tasks.spawn("commands", commands.run(over.clone()));
+    // Draining needs every task, so they run until it is finished, and not only until the stop.
+    let (stop, drained) = (shell.stop.clone(), CancellationToken::new());
+    let heartbeat = Heartbeat {
+        nats: nats.clone(),
+        fleet: fleet.clone(),
+        facts,
+        calls: Arc::clone(&calls),
+        interval: Duration::from_millis(settings.heartbeat_interval_ms),
+    };
+    let drain_timeout = Duration::from_millis(settings.shell.drain_timeout_ms);
+    tasks.spawn("commands", commands.run(drained.clone()));
+    tasks.spawn("heartbeat", heartbeat.run(stop.clone(), drained.clone()));
+    tasks.spawn("sampling", sampling::run(Arc::clone(&calls), drained.clone()));
     tasks.spawn(
-        "registration",
-        registration::run(
-            nats.clone(),
-            fleet.clone(),
-            Arc::clone(&calls),
-            heartbeat,
-            stop.clone(),
-            over.clone(),
-        ),
+        "worker_supervisor",
+        worker_supervisor::run(sfu, Arc::clone(&calls), deaths, sfu_complete, drained.clone()),
     );
-    tasks.spawn("sampling", sampling::run(Arc::clone(&calls), over.clone()));
-    tasks.spawn(
-        "revival",
-        revival::run(sfu, Arc::clone(&calls), deaths, whole, over.clone()),
-    );
-    tasks.spawn("draining", draining::run(calls, drain, stop, over));
+    tasks.spawn("draining", draining::run(calls, drain_timeout, stop, drained));
     let outcome = tasks.join().await;
-    let facts = post.waiting();
-    if facts > 0 {
+    let waiting = backlog.waiting();
+    if waiting > 0 {
         tracing::error!(
-            facts,
-            "facts that NATS did not store in time are lost with this process"
+            facts = waiting,
+            "facts lost with this process: NATS did not store them in time"
         );
     }
 
@@ -140,7 +134,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         tracing::warn!(%error, "not withdrawn from the fleet: the entry expires");
     }
     if let Some(Err(error)) = shell.drain("nats", nats.client.flush()).await {
-        tracing::warn!(%error, "the last messages may be lost");
+        tracing::warn!(%error, "connection lost: the last messages may be lost");
     }
     Ok(outcome?)
 }

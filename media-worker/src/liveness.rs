@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use contract::wire::command::PartyMedia;
 use contract::{Role, Timestamp};
 
-use crate::moment::Moment;
+use crate::clock_reading::ClockReading;
 
 /// A gap between two looks of more than so many sample intervals is our own absence, not the caller's silence.
 const ABSENCE_INTERVALS: u32 = 3;
@@ -64,16 +64,16 @@ pub type Source = u64;
 struct Stream {
     source: Source,
     packets: u64,
-    last: Moment,
+    last: ClockReading,
     // `last`, without the time in which nobody looked.
     silent_since: Instant,
     lost: bool,
     // Its transport went since the last look: packets that the next one finds came before that.
-    gone_at: Option<Moment>,
+    gone_at: Option<ClockReading>,
 }
 
 impl Stream {
-    fn new(source: Source, packets: u64, now: Moment) -> Self {
+    fn new(source: Source, packets: u64, now: ClockReading) -> Self {
         Self {
             source,
             packets,
@@ -84,11 +84,11 @@ impl Stream {
         }
     }
 
-    fn silence(&self, now: Moment) -> Duration {
+    fn silence(&self, now: ClockReading) -> Duration {
         now.instant.saturating_duration_since(self.silent_since)
     }
 
-    fn lose(&mut self, party: Role, now: Moment) -> Option<Verdict> {
+    fn lose(&mut self, party: Role, now: ClockReading) -> Option<Verdict> {
         let was_lost = std::mem::replace(&mut self.lost, true);
         (!was_lost).then(|| Verdict::Lost {
             party,
@@ -102,7 +102,7 @@ impl Stream {
 #[derive(Debug)]
 pub struct Liveness {
     limits: Limits,
-    opened: Moment,
+    opened: ClockReading,
     looked: Instant,
     connected: bool,
     over: bool,
@@ -112,7 +112,7 @@ pub struct Liveness {
 
 impl Liveness {
     /// A call that was opened just now.
-    pub fn new(limits: Limits, now: Moment) -> Self {
+    pub fn new(limits: Limits, now: ClockReading) -> Self {
         Self {
             limits,
             opened: now,
@@ -125,7 +125,7 @@ impl Liveness {
     }
 
     /// When the last packet of anybody was counted.
-    pub fn last_rtp(&self) -> Option<Moment> {
+    pub fn last_rtp(&self) -> Option<ClockReading> {
         [&self.user, &self.otomo]
             .into_iter()
             .flatten()
@@ -152,7 +152,7 @@ impl Liveness {
     }
 
     /// A producer's first packet was seen, before any sample.
-    pub fn first_packet(&mut self, party: Role, source: Source, now: Moment) {
+    pub fn first_packet(&mut self, party: Role, source: Source, now: ClockReading) {
         let stream = self.stream(party);
         if stream.is_none() {
             *stream = Some(Stream::new(source, 0, now));
@@ -160,7 +160,7 @@ impl Liveness {
     }
 
     /// How many packets a producer has received in all.
-    pub fn sample(&mut self, party: Role, source: Source, packets: u64, now: Moment) -> Option<Verdict> {
+    pub fn sample(&mut self, party: Role, source: Source, packets: u64, now: ClockReading) -> Option<Verdict> {
         let tell = self.connected && !self.over;
         let Some(stream) = self.stream(party) else {
             if packets > 0 {
@@ -194,7 +194,7 @@ impl Liveness {
     }
 
     /// A producer's transport is gone: a loss at once.
-    pub fn gone(&mut self, party: Role, source: Source, now: Moment) -> Option<Verdict> {
+    pub fn gone(&mut self, party: Role, source: Source, now: ClockReading) -> Option<Verdict> {
         if !self.connected || self.over {
             return None;
         }
@@ -204,7 +204,7 @@ impl Liveness {
     }
 
     /// To be called every sample interval, after the samples.
-    pub fn tick(&mut self, now: Moment) -> Vec<Verdict> {
+    pub fn tick(&mut self, now: ClockReading) -> Vec<Verdict> {
         self.excuse_absence(now);
         if self.over {
             return Vec::new();
@@ -235,7 +235,7 @@ impl Liveness {
         verdicts
     }
 
-    fn dead_since(&self, now: Moment) -> Option<Timestamp> {
+    fn dead_since(&self, now: ClockReading) -> Option<Timestamp> {
         let lost_for = |stream: &Stream, limit: Duration| stream.lost && stream.silence(now) >= limit;
         let streams = || [&self.user, &self.otomo].into_iter().flatten();
         if streams().all(|stream| lost_for(stream, self.limits.rtp_timeout)) {
@@ -248,7 +248,7 @@ impl Liveness {
             .min()
     }
 
-    fn excuse_absence(&mut self, now: Moment) {
+    fn excuse_absence(&mut self, now: ClockReading) {
         let interval = self.limits.sample_interval;
         let absence = now.instant.saturating_duration_since(self.looked);
         if absence > interval * ABSENCE_INTERVALS {

@@ -1,4 +1,4 @@
-//! The one loop that looks at every call's packet counters, once an interval.
+//! The loop that samples the packet counters of all calls, once per interval.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -8,37 +8,34 @@ use service::BoxError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
-use crate::calls::{self, Call, Calls};
-use crate::meters;
+use crate::calls::{self, Calls};
+use crate::metrics;
 
-/// Calls that are looked at side by side. Many: with a C++ worker that hangs, the round must not take so long that it
-/// passes for our own absence.
-const SIDE_BY_SIDE: usize = 256;
-/// The least patience with one counter, whatever the interval.
-const PATIENCE_MIN: Duration = Duration::from_millis(250);
+/// Calls that are sampled at the same time. Many: when a mediasoup worker hangs, a round must not take so long that
+/// liveness takes it for a pause of this process.
+const SAMPLED_CALLS_MAX: usize = 256;
+/// The shortest timeout for one counter, whatever the interval.
+const COUNTER_TIMEOUT_MIN: Duration = Duration::from_millis(250);
 
-/// Looks at all calls until `over`.
+/// Samples all calls until `drained`.
 ///
 /// # Errors
 /// None.
-pub async fn run(calls: Arc<Calls>, over: CancellationToken) -> Result<(), BoxError> {
-    let interval = calls.rules().limits.sample_interval;
-    let patience = (interval / 4).max(PATIENCE_MIN);
+pub async fn run(calls: Arc<Calls>, drained: CancellationToken) -> Result<(), BoxError> {
+    let interval = calls.settings().limits.sample_interval;
+    let timeout = (interval / 4).max(COUNTER_TIMEOUT_MIN);
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while over.run_until_cancelled(ticks.tick()).await.is_some() {
+    while drained.run_until_cancelled(ticks.tick()).await.is_some() {
         let started = Instant::now();
         futures::stream::iter(calls.all())
-            .for_each_concurrent(SIDE_BY_SIDE, |call| look(call, patience))
+            .for_each_concurrent(SAMPLED_CALLS_MAX, |call| async move {
+                if let Some(end) = call.sample(timeout).await {
+                    calls::end(&call, Some(end)).await;
+                }
+            })
             .await;
-        meters::sampled(started.elapsed());
+        metrics::sampling_round(started.elapsed());
     }
     Ok(())
-}
-
-async fn look(call: Arc<Call>, patience: Duration) {
-    if let Some(fate) = call.look(patience).await {
-        let ending = call.ending(fate);
-        calls::end(&call, Some(ending)).await;
-    }
 }

@@ -1,111 +1,92 @@
-//! One call: its room, what was detected, whether it lives, and what is written down of it.
+//! One call: its media, the detection of its connection, its liveness, and the facts that follow from them.
 
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use contract::jetstream::request::{Refusal, RefusalCode};
-use contract::wire::command::{CallClosed, CallMedia};
+use contract::wire::command::CallMedia;
 use contract::wire::fact::{Method, RtpDetected, RtpLost, RtpResumed};
 use contract::{EndReason, Parties, Role, Timestamp, WorkerId};
-use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit, Semaphore};
+use parking_lot::Mutex;
+use tokio::sync::Semaphore;
 
-use super::Rules;
+use super::CallSettings;
+use crate::clock_reading::ClockReading;
 use crate::detection::{Detection, FirstPacket};
+use crate::fact_publisher::{CallEnd, EndOutcome, FactQueue};
 use crate::liveness::{Liveness, Source, Verdict};
-use crate::moment::Moment;
-use crate::outbox::{Ending, Outbox};
 use crate::sfu::{HostId, Observer, Probe, Room};
 
-/// Commands of one call that may wait for each other.
-const TURNS: usize = 16;
+/// The most commands of one call that run or wait.
+const COMMANDS_MAX: usize = 16;
 
 /// A call on this worker.
 pub struct Call {
-    /// The call and who is in it.
+    /// The call's identifier and its two parties.
     pub parties: Parties,
-    /// When it is given up if it is not connected.
+    /// The call ends then if it is not connected.
     pub media_deadline: Timestamp,
-    pub(super) stage: Arc<tokio::sync::Mutex<Stage>>,
-    pub(super) outbox: Outbox,
+    pub(super) media: Arc<tokio::sync::Mutex<MediaState>>,
+    pub(super) command_permits: Arc<Semaphore>,
+    pub(super) facts: FactQueue,
     worker_id: WorkerId,
     host: OnceLock<HostId>,
-    turns: Arc<Semaphore>,
     detection: Mutex<Detection>,
     liveness: Mutex<Liveness>,
-    probes: Mutex<[Option<Probe>; 2]>,
+    packet_counters: Mutex<[Option<Probe>; 2]>,
 }
 
-/// How far a call is.
-pub(super) enum Stage {
-    /// It has no room yet.
+/// The state of a call's media.
+pub(super) enum MediaState {
+    /// The call has no router yet.
     Opening,
     /// Media may flow.
     Open(Box<Room>),
-    /// It has no room any more.
-    Over,
-}
-
-/// One party at a call's media; the next one waits until this is dropped.
-pub struct Visit {
-    /// The call.
-    pub call: Arc<Call>,
-    /// Which party.
-    pub role: Role,
-    stage: OwnedMutexGuard<Stage>,
-    _turn: OwnedSemaphorePermit,
-}
-
-/// What the state of its media does to a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Fate {
-    /// Why it ends.
-    pub reason: EndReason,
-    /// When it was over.
-    pub ended_at: Timestamp,
+    /// The call is over, and its router is closed.
+    Closed,
 }
 
 impl Call {
-    pub(super) fn new(parties: Parties, outbox: Outbox, rules: &Rules) -> Self {
-        let now = Moment::now();
+    pub(super) fn new(parties: Parties, facts: FactQueue, settings: &CallSettings) -> Self {
+        let now = ClockReading::now();
         Self {
             parties,
-            media_deadline: now.wall.plus(rules.limits.media_timeout),
-            stage: Arc::new(tokio::sync::Mutex::new(Stage::Opening)),
-            outbox,
-            worker_id: rules.worker_id.clone(),
+            media_deadline: now.wall.plus(settings.limits.media_timeout),
+            media: Arc::new(tokio::sync::Mutex::new(MediaState::Opening)),
+            command_permits: Arc::new(Semaphore::new(COMMANDS_MAX)),
+            facts,
+            worker_id: settings.worker_id.clone(),
             host: OnceLock::new(),
-            turns: Arc::new(Semaphore::new(TURNS)),
-            detection: Mutex::new(Detection::new(rules.connect_policy)),
-            liveness: Mutex::new(Liveness::new(rules.limits.clone(), now)),
-            probes: Mutex::default(),
+            detection: Mutex::new(Detection::new(settings.connect_policy)),
+            liveness: Mutex::new(Liveness::new(settings.limits.clone(), now)),
+            packet_counters: Mutex::default(),
         }
     }
 
-    pub(super) fn hosted_by(&self, host: HostId) {
+    pub(super) fn set_host(&self, host: HostId) {
         let _ = self.host.set(host);
     }
 
-    /// The mediasoup worker it is on.
+    /// The mediasoup worker that runs the call's router.
     pub fn host(&self) -> Option<HostId> {
         self.host.get().copied()
     }
 
-    /// Waits until its end is stored.
+    /// Waits until the call's end is stored.
     ///
     /// # Errors
-    /// `internal` if it cannot be.
-    pub async fn closed(&self) -> Result<CallClosed, Refusal> {
-        self.outbox.closed().await
+    /// `internal` if it cannot be stored.
+    pub async fn ended(&self) -> EndOutcome {
+        self.facts.ended().await
     }
 
-    /// When its media was last seen.
-    pub fn last_rtp(&self) -> Option<Timestamp> {
-        lock(&self.liveness).last_rtp().map(|last| last.wall)
+    /// The time of the last packet of either party.
+    pub fn last_rtp_at(&self) -> Option<Timestamp> {
+        self.liveness.lock().last_rtp().map(|last| last.wall)
     }
 
-    /// Its media, as it was last looked at.
-    pub fn media(&self) -> CallMedia {
-        let liveness = lock(&self.liveness);
+    /// The state of each party's RTP at the last sample.
+    pub fn media_report(&self) -> CallMedia {
+        let liveness = self.liveness.lock();
         CallMedia {
             call_id: self.parties.call_id.clone(),
             user: liveness.seen(Role::User),
@@ -113,47 +94,36 @@ impl Call {
         }
     }
 
-    /// Whether a party's next producer is to be watched for its first packet.
-    pub fn awaits(&self, role: Role) -> bool {
-        lock(&self.detection).awaits(role)
+    /// Whether the first packet of this party's next producer must be detected.
+    pub fn awaits_first_packet(&self, role: Role) -> bool {
+        self.detection.lock().awaits(role)
     }
 
-    /// From now on this party's packets are counted there.
-    pub fn count_at(&self, role: Role, probe: Probe) {
-        let [user, otomo] = &mut *lock(&self.probes);
-        *(if role == Role::User { user } else { otomo }) = Some(probe);
+    /// Sets the counter of this party's packets; it replaces the counter of an earlier producer.
+    pub fn set_packet_counter(&self, role: Role, counter: Probe) {
+        let [user, otomo] = &mut *self.packet_counters.lock();
+        *(if role == Role::User { user } else { otomo }) = Some(counter);
     }
 
-    pub(super) async fn visit(self: Arc<Self>, role: Role) -> Result<Visit, Refusal> {
-        let turn = Arc::clone(&self.turns).try_acquire_owned();
-        let turn = turn.map_err(|_| Refusal::new(RefusalCode::WrongState, "too many commands of this call at once"))?;
-        let stage = Arc::clone(&self.stage).lock_owned().await;
-        Ok(Visit {
-            call: self,
-            role,
-            stage,
-            _turn: turn,
-        })
-    }
-
-    /// Reads its packet counters, writes down what follows, and says if the call is over by it.
-    pub async fn look(&self, patience: Duration) -> Option<Fate> {
-        let probes = lock(&self.probes).clone();
-        let read = Role::BOTH
+    /// Samples both parties' packet counters and queues the facts that follow. Returns the end of the call if its media
+    /// has timed out. `timeout` bounds the reading of one counter.
+    pub async fn sample(&self, timeout: Duration) -> Option<CallEnd> {
+        let counters = self.packet_counters.lock().clone();
+        let samples = Role::BOTH
             .into_iter()
-            .zip(probes)
-            .filter_map(|(role, probe)| Some((role, probe?)));
-        let read = read.map(async |(role, probe)| Some((role, probe.source, probe.packets(patience).await?)));
-        let read: Vec<_> = futures::future::join_all(read).await;
-        for (role, source, packets) in read.into_iter().flatten() {
-            let verdict = lock(&self.liveness).sample(role, source, packets, Moment::now());
-            verdict.and_then(|verdict| self.note(verdict));
+            .zip(counters)
+            .filter_map(|(role, counter)| Some((role, counter?)))
+            .map(async |(role, counter)| Some((role, counter.source, counter.packets(timeout).await?)));
+        let samples: Vec<_> = futures::future::join_all(samples).await;
+        for (role, source, packets) in samples.into_iter().flatten() {
+            let verdict = self.liveness.lock().sample(role, source, packets, ClockReading::now());
+            verdict.and_then(|verdict| self.apply(verdict));
         }
-        let verdicts = lock(&self.liveness).tick(Moment::now());
-        verdicts.into_iter().filter_map(|verdict| self.note(verdict)).last()
+        let verdicts = self.liveness.lock().tick(ClockReading::now());
+        verdicts.into_iter().filter_map(|verdict| self.apply(verdict)).last()
     }
 
-    fn note(&self, verdict: Verdict) -> Option<Fate> {
+    fn apply(&self, verdict: Verdict) -> Option<CallEnd> {
         let millis = |gap: Duration| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         let parties = self.parties.clone();
         match verdict {
@@ -162,7 +132,7 @@ impl Call {
                 last_rtp_at,
                 gap,
             } => {
-                self.outbox.lost(RtpLost {
+                self.facts.rtp_lost(RtpLost {
                     parties,
                     party,
                     last_rtp_at,
@@ -171,7 +141,7 @@ impl Call {
                 None
             }
             Verdict::Resumed { party, at, gap } => {
-                self.outbox.resumed(RtpResumed {
+                self.facts.rtp_resumed(RtpResumed {
                     parties,
                     party,
                     at,
@@ -179,23 +149,17 @@ impl Call {
                 });
                 None
             }
-            Verdict::Dead { ended_at } => Some(Fate {
-                reason: EndReason::RtpTimeout,
-                ended_at,
-            }),
-            Verdict::MediaTimeout => Some(Fate {
-                reason: EndReason::MediaTimeout,
-                ended_at: Timestamp::now(),
-            }),
+            Verdict::Dead { ended_at } => Some(self.end_by_worker(EndReason::RtpTimeout, ended_at)),
+            Verdict::MediaTimeout => Some(self.end_by_worker(EndReason::MediaTimeout, Timestamp::now())),
         }
     }
 
-    /// The ending that its fate asks for.
-    pub fn ending(&self, fate: Fate) -> Ending {
-        Ending {
-            reason: fate.reason,
+    /// The end of the call if this worker ends it.
+    pub fn end_by_worker(&self, reason: EndReason, ended_at: Timestamp) -> CallEnd {
+        CallEnd {
+            reason,
             by: self.worker_id.to_string(),
-            ended_at: fate.ended_at,
+            ended_at,
         }
     }
 }
@@ -208,8 +172,8 @@ impl Observer for Call {
             producer_id,
             ssrc,
         } = packet;
-        lock(&self.liveness).first_packet(role, source, at);
-        if lock(&self.detection).connects(role) {
+        self.liveness.lock().first_packet(role, source, at);
+        if self.detection.lock().connects(role) {
             let fact = RtpDetected {
                 parties: self.parties.clone(),
                 connected_at: at.wall,
@@ -219,31 +183,14 @@ impl Observer for Call {
                 producer_id,
                 ssrc,
             };
-            // Before silence counts, so that no loss is written down ahead of it.
-            self.outbox.detected(fact, at.instant);
-            lock(&self.liveness).connected();
+            // Queued before liveness may report a loss, so that no `rtp_lost` precedes it.
+            self.facts.rtp_detected(fact, at.instant);
+            self.liveness.lock().connected();
         }
     }
 
     fn transport_gone(&self, role: Role, source: Source) {
-        let verdict = lock(&self.liveness).gone(role, source, Moment::now());
-        verdict.and_then(|verdict| self.note(verdict));
+        let verdict = self.liveness.lock().gone(role, source, ClockReading::now());
+        verdict.and_then(|verdict| self.apply(verdict));
     }
-}
-
-impl Visit {
-    /// The call's media.
-    ///
-    /// # Errors
-    /// `unknown_call` if it is over.
-    pub fn room(&mut self) -> Result<&mut Room, Refusal> {
-        match &mut *self.stage {
-            Stage::Open(room) => Ok(room),
-            Stage::Opening | Stage::Over => Err(Refusal::new(RefusalCode::UnknownCall, "the call is over here")),
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

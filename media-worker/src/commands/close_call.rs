@@ -8,7 +8,7 @@ use contract::wire::command::{CallClosed, CloseCall};
 
 use super::{Context, Handle};
 use crate::calls::{self, Calls};
-use crate::outbox::Ending;
+use crate::fact_publisher::CallEnd;
 
 /// Who asked has given up by then.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +29,7 @@ impl Handle for CloseCall {
         let ended_at = Timestamp::now();
         calls::end(
             &call,
-            self.end.map(|end| Ending {
+            self.end.map(|end| CallEnd {
                 reason: end.reason,
                 by: end.by,
                 ended_at,
@@ -46,6 +46,6 @@ impl Handle for CloseCall {
                 "the call is over, but NATS does not store it yet",
             )
         };
-        tokio::time::timeout(PATIENCE, call.closed()).await.map_err(late)?
+        tokio::time::timeout(PATIENCE, call.ended()).await.map_err(late)?
     }
 }

@@ -8,10 +8,10 @@ use crate::calls::Calls;
 
 impl Handle for ConnectTransport {
     async fn handle(self, calls: &Calls, _: Context) -> Result<Done, Refusal> {
-        let mut visit = calls.visit(&self.asker).await?;
-        let role = visit.role;
-        visit
-            .room()?
+        let mut access = calls.media_access(&self.asker).await?;
+        let role = access.role;
+        access
+            .router()?
             .connect_transport(role, &self.transport_id, self.dtls_parameters)
             .await?;
         Ok(Done {})

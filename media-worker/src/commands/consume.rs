@@ -8,10 +8,10 @@ use crate::calls::Calls;
 
 impl Handle for Consume {
     async fn handle(self, calls: &Calls, _: Context) -> Result<Consumed, Refusal> {
-        let mut visit = calls.visit(&self.asker).await?;
-        let role = visit.role;
-        visit
-            .room()?
+        let mut access = calls.media_access(&self.asker).await?;
+        let role = access.role;
+        access
+            .router()?
             .consume(role, &self.transport_id, self.rtp_capabilities)
             .await
     }

@@ -8,8 +8,8 @@ use crate::calls::Calls;
 
 impl Handle for CreateTransport {
     async fn handle(self, calls: &Calls, _: Context) -> Result<TransportCreated, Refusal> {
-        let mut visit = calls.visit(&self.asker).await?;
-        let role = visit.role;
-        visit.room()?.create_transport(role, self.direction).await
+        let mut access = calls.media_access(&self.asker).await?;
+        let role = access.role;
+        access.router()?.create_transport(role, self.direction).await
     }
 }

@@ -8,9 +8,9 @@ use crate::calls::Calls;
 
 impl Handle for GetCapabilities {
     async fn handle(self, calls: &Calls, _: Context) -> Result<Capabilities, Refusal> {
-        let mut visit = calls.visit(&self.asker).await?;
+        let mut access = calls.media_access(&self.asker).await?;
         Ok(Capabilities {
-            rtp_capabilities: visit.room()?.capabilities()?,
+            rtp_capabilities: access.router()?.capabilities()?,
         })
     }
 }

@@ -2,26 +2,26 @@
 
 use contract::jetstream::request::Refusal;
 use contract::wire::command::{Produce, Produced};
-use contract::wire::notice::Notice;
+use contract::wire::notice::{self, Notice};
 
 use super::{Context, Handle};
 use crate::calls::Calls;
 
 impl Handle for Produce {
-    async fn handle(self, calls: &Calls, _: Context) -> Result<Produced, Refusal> {
-        let mut visit = calls.visit(&self.asker).await?;
-        let (role, call) = (visit.role, visit.call.clone());
-        let (room, detect) = (visit.room()?, call.awaits(role));
-        let producer = room
+    async fn handle(self, calls: &Calls, context: Context) -> Result<Produced, Refusal> {
+        let mut access = calls.media_access(&self.asker).await?;
+        let (role, call) = (access.role, access.call.clone());
+        let (router, detect) = (access.router()?, call.awaits_first_packet(role));
+        let producer = router
             .produce(role, &self.transport_id, &self.kind, self.rtp_parameters, detect)
             .await?;
-        call.count_at(role, producer.probe);
-        drop(visit);
+        call.set_packet_counter(role, producer.probe);
+        drop(access);
         let notice = Notice::RtcNewProducer {
             call_id: call.parties.call_id.clone(),
             producer_id: producer.id.clone(),
         };
-        calls.post().tell(&call.parties, &[role.peer()], &notice).await;
+        notice::tell(&context.nats.notice_publisher, &call.parties, &[role.peer()], &notice).await;
         Ok(Produced {
             producer_id: producer.id,
         })

@@ -15,7 +15,7 @@ impl Handle for ReportCalls {
         let more = page.len() > limit;
         page.truncate(limit);
         Ok(CallsReported {
-            calls: page.iter().map(|call| call.media()).collect(),
+            calls: page.iter().map(|call| call.media_report()).collect(),
             more,
         })
     }

@@ -8,9 +8,9 @@ use crate::calls::Calls;
 
 impl Handle for ResumeConsumer {
     async fn handle(self, calls: &Calls, _: Context) -> Result<Done, Refusal> {
-        let mut visit = calls.visit(&self.asker).await?;
-        let role = visit.role;
-        visit.room()?.resume_consumer(role, &self.consumer_id).await?;
+        let mut access = calls.media_access(&self.asker).await?;
+        let role = access.role;
+        access.router()?.resume_consumer(role, &self.consumer_id).await?;
         Ok(Done {})
     }
 }

@@ -12,8 +12,8 @@ const LIMITS: Limits = Limits {
 
 /// A call that is looked at once a second.
 struct Watched {
-    start: Moment,
-    now: Moment,
+    start: ClockReading,
+    now: ClockReading,
     liveness: Liveness,
     packets: [u64; 2],
     source: Source,
@@ -21,7 +21,7 @@ struct Watched {
 
 impl Watched {
     fn new(limits: Limits) -> Self {
-        let start = Moment::now();
+        let start = ClockReading::now();
         Self {
             start,
             now: start,

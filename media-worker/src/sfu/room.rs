@@ -16,9 +16,9 @@ use serde_json::Value;
 use super::host::{Host, Place};
 use super::seat::{Leg, Seat};
 use super::{HostId, Observer, Probe, invalid, parameters, patiently, refused};
+use crate::clock_reading::ClockReading;
 use crate::detection::FirstPacket;
 use crate::liveness::Source;
-use crate::moment::Moment;
 
 /// A call's media. Dropping it closes all of it.
 pub struct Room {
@@ -256,7 +256,7 @@ async fn detect_first_packet(
     );
     let producer_id = producer.id().to_string();
     let on_trace = move |event: &ProducerTraceEventData| {
-        let at = Moment::now();
+        let at = ClockReading::now();
         let ProducerTraceEventData::Rtp { info, .. } = event else {
             return;
         };

@@ -106,7 +106,7 @@ async fn a_stopping_worker_waits_for_a_storage_that_is_away_as_long_as_an_electi
     rig.worker.child_mut().ask_to_end().unwrap();
     eventually("the call that is left is ended", SOON, async || {
         let log = rig.worker.child().log_tail();
-        ensure!(log.contains("ending the calls that are left"), "{log}");
+        ensure!(log.contains("ending the remaining calls"), "{log}");
         Ok(())
     })
     .await
@@ -229,5 +229,5 @@ async fn facts_that_cannot_be_stored_do_not_hold_up_the_end_and_are_named() {
     speaker.talk().await;
     rig.worker.terminate(SOON).await.unwrap();
     let log = rig.worker.child().log_tail();
-    assert!(log.contains("are lost with this process"), "{log}");
+    assert!(log.contains("facts lost with this process"), "{log}");
 }

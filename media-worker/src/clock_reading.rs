@@ -1,20 +1,20 @@
-//! A point in time twice over: the monotonic clock decides, the wall clock is written down.
+//! One instant on two clocks: the monotonic clock measures durations, the wall clock supplies the times in facts.
 
 use std::time::{Duration, Instant};
 
 use contract::Timestamp;
 
-/// Now, by both clocks. A wall clock that is set while calls run must not end them.
+/// An instant on both clocks. Decisions use `instant` only, so setting the wall clock cannot end a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Moment {
-    /// For measuring.
+pub struct ClockReading {
+    /// Monotonic clock.
     pub instant: Instant,
-    /// For the record.
+    /// Wall clock.
     pub wall: Timestamp,
 }
 
-impl Moment {
-    /// Now.
+impl ClockReading {
+    /// Reads both clocks.
     pub fn now() -> Self {
         Self {
             instant: Instant::now(),
@@ -22,12 +22,12 @@ impl Moment {
         }
     }
 
-    /// How long after `earlier`; zero if it was before.
+    /// Monotonic time since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> Duration {
         self.instant.saturating_duration_since(earlier.instant)
     }
 
-    /// Later by so much.
+    /// This reading plus `duration`.
     #[must_use]
     pub fn plus(self, duration: Duration) -> Self {
         Self {

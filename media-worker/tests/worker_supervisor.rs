@@ -1,7 +1,7 @@
-//! A mediasoup worker dies: its calls end as `worker_lost`, others go on, and another worker takes its place.
+//! A mediasoup worker dies: its calls end as `worker_lost`, other calls go on, and a replacement starts.
 //!
-//! The SFU, its calls and the nats-server are real. The death is told on the queue on which mediasoup's `on_dead` tells
-//! it: a worker thread dies of a failed assertion only, and none can be provoked from outside.
+//! The SFU, its calls and the nats-server are real. Only the death is simulated, with a message on the channel that
+//! mediasoup's `on_dead` fills: a worker thread dies only of a failed assertion, and a test cannot provoke one.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -15,12 +15,12 @@ use callpulse_tests::nats_server::{NatsServer, Sync};
 use contract::buckets::active_calls::ActiveCalls;
 use contract::jetstream::storage::Storage;
 use contract::{CallId, FactStore, Nats, NatsSettings, Parties, Source, TraceParent};
-use media_worker::calls::{Calls, Rules};
+use media_worker::calls::{CallSettings, Calls};
 use media_worker::detection::ConnectPolicy;
+use media_worker::fact_publisher::{Backlog, Deps};
 use media_worker::liveness::Limits;
-use media_worker::outbox::Post;
-use media_worker::revival;
 use media_worker::sfu::{Death, Sfu, SfuSettings};
+use media_worker::worker_supervisor;
 use service::Health;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -38,7 +38,6 @@ fn parties(call: &str) -> Parties {
 async fn calls_on(nats: &Nats, sfu: &Arc<Sfu>) -> Arc<Calls> {
     let storage = Storage::open_when_available(nats).await.unwrap();
     let facts = FactStore::new(nats, &storage, Source::new("media-worker", "mw_1"));
-    let active = ActiveCalls::new(&storage, facts.clone());
     let limits = Limits {
         media_timeout: Duration::from_secs(60),
         lost_after: Duration::from_secs(5),
@@ -46,21 +45,24 @@ async fn calls_on(nats: &Nats, sfu: &Arc<Sfu>) -> Arc<Calls> {
         one_sided_timeout: None,
         sample_interval: Duration::from_secs(1),
     };
-    let rules = Rules {
+    let settings = CallSettings {
         worker_id: "mw_1".parse().unwrap(),
         capacity: 100,
         connect_policy: ConnectPolicy::FirstRtp,
         limits,
     };
-    Calls::new(
-        rules,
-        Arc::clone(sfu),
-        Arc::new(Post::new(nats.clone(), facts, active, "mw_1".parse().unwrap(), 1_000)),
-    )
+    let publisher = Deps {
+        nats: nats.clone(),
+        active_calls: ActiveCalls::new(&storage, facts.clone()),
+        facts,
+        worker_id: settings.worker_id.clone(),
+        backlog: Arc::new(Backlog::new(1_000)),
+    };
+    Calls::new(settings, Arc::clone(sfu), Arc::new(publisher))
 }
 
 #[tokio::test]
-async fn the_calls_of_a_dead_worker_end_and_another_takes_its_place() {
+async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
     let folder = tempfile::tempdir().unwrap();
     let server = NatsServer::start(folder.path(), Sync::Lazy).await.unwrap();
     let settings = NatsSettings {
@@ -84,48 +86,49 @@ async fn the_calls_of_a_dead_worker_end_and_another_takes_its_place() {
         calls.open(parties(name), TraceParent::generate()).await.unwrap();
     }
     let host_of = |name: &str| calls.find(&name.parse::<CallId>().unwrap()).unwrap().host().unwrap();
-    let doomed = host_of("call_1");
-    let (lost, kept): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| host_of(name) == doomed);
+    let dead = host_of("call_1");
+    let (lost, kept): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| host_of(name) == dead);
     assert_eq!((lost.len(), kept.len()), (2, 2), "calls go where the fewest are");
 
-    let (tell, told) = mpsc::channel(1);
-    let (whole, over) = (Health::default().condition("sfu"), CancellationToken::new());
-    let revival = tokio::spawn(revival::run(
+    let (deaths, received) = mpsc::channel(1);
+    let (all_alive, drained) = (Health::default().condition("sfu"), CancellationToken::new());
+    let supervisor = tokio::spawn(worker_supervisor::run(
         Arc::clone(&sfu),
         Arc::clone(&calls),
-        told,
-        whole,
-        over.clone(),
+        received,
+        all_alive,
+        drained.clone(),
     ));
     let reason = "an assertion failed".to_owned();
-    let slot = u16::try_from(doomed - 1).unwrap(); // workers are named from 1 in the order of their places
-    tell.send(Death {
-        host: doomed,
-        slot,
-        reason,
-    })
-    .await
-    .unwrap();
+    let slot = u16::try_from(dead - 1).unwrap(); // identifiers start at 1, in the order of the slots
+    deaths
+        .send(Death {
+            host: dead,
+            slot,
+            reason,
+        })
+        .await
+        .unwrap();
 
     let facts = Facts::connect(&server.url()).await.unwrap();
     for name in &lost {
         let ended = facts.expect(name, "ended", SOON).await.unwrap();
         assert_eq!(ended.text("reason").unwrap(), "worker_lost");
     }
-    eventually("the calls being forgotten and the worker replaced", SOON, async || {
+    eventually("the calls are removed and the worker is replaced", SOON, async || {
         anyhow::ensure!(calls.all().len() == kept.len() && sfu.is_whole());
         Ok(())
     })
     .await
     .unwrap();
     for name in &kept {
-        assert_ne!(host_of(name), doomed);
+        assert_ne!(host_of(name), dead);
         assert!(facts.of_call(name).await.unwrap().is_empty(), "{name} goes on");
     }
-    // The one in its place has the fewest calls, so the next call goes there.
+    // The replacement has the fewest calls, so the next call goes there.
     calls.open(parties("call_5"), TraceParent::generate()).await.unwrap();
-    assert!(host_of("call_5") > 2, "a new name for a new worker");
+    assert!(host_of("call_5") > 2, "the replacement has an identifier of its own");
 
-    over.cancel();
-    revival.await.unwrap().unwrap();
+    drained.cancel();
+    supervisor.await.unwrap().unwrap();
 }

@@ -1,0 +1,49 @@
+//! Exclusive access to a call's media: the commands of one call run one after the other.
+
+use std::sync::Arc;
+
+use contract::Role;
+use contract::jetstream::request::{Refusal, RefusalCode};
+use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
+
+use super::call::{Call, MediaState};
+use crate::sfu::Room;
+
+/// One party's exclusive access to its call's media. The next command of the call waits until this is dropped.
+pub struct MediaAccess {
+    /// The call.
+    pub call: Arc<Call>,
+    /// The party.
+    pub role: Role,
+    media: OwnedMutexGuard<MediaState>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl MediaAccess {
+    pub(super) async fn acquire(call: Arc<Call>, role: Role) -> Result<Self, Refusal> {
+        let permit = Arc::clone(&call.command_permits).try_acquire_owned();
+        let too_many = |_| Refusal::new(RefusalCode::WrongState, "too many commands of this call at once");
+        let permit = permit.map_err(too_many)?;
+        let media = Arc::clone(&call.media).lock_owned().await;
+        Ok(Self {
+            call,
+            role,
+            media,
+            _permit: permit,
+        })
+    }
+
+    /// The call's router.
+    ///
+    /// # Errors
+    /// `unknown_call` if the call is over.
+    pub fn router(&mut self) -> Result<&mut Room, Refusal> {
+        match &mut *self.media {
+            MediaState::Open(router) => Ok(router),
+            MediaState::Opening | MediaState::Closed => Err(Refusal::new(
+                RefusalCode::UnknownCall,
+                "the call is over on this worker",
+            )),
+        }
+    }
+}

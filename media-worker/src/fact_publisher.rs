@@ -1,0 +1,283 @@
+//! Stores the facts of calls in order, and sends the notice of each fact once JetStream has acknowledged it.
+//!
+//! Each call has a bounded [`queue`] and a publisher task of its own, so no call waits for another. While NATS is
+//! unreachable, facts wait in their queue with the times at which they happened.
+
+mod queue;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use contract::buckets::active_calls::ActiveCalls;
+use contract::jetstream::fact_store::{FactError, StoredFact};
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::command::CallClosed;
+use contract::wire::fact::{Ended, RtpDetected};
+use contract::wire::notice::{self, Notice};
+use contract::{
+    EndReason, Fact, FactKind, FactStore, Nats, Outcome, Parties, PublishCondition, Timestamp, TraceParent, WorkerId,
+};
+use tokio::sync::mpsc;
+
+use crate::metrics;
+use queue::QueuedFact;
+pub use queue::{Backlog, FactQueue};
+
+/// What all publishers share.
+#[derive(Debug)]
+pub struct Deps {
+    /// The connection: publishers wait for it, and send notices through it.
+    pub nats: Nats,
+    /// The stream of facts.
+    pub facts: FactStore,
+    /// The locks of the parties, released when a call ends.
+    pub active_calls: ActiveCalls,
+    /// This worker.
+    pub worker_id: WorkerId,
+    /// The count of waiting facts.
+    pub backlog: Arc<Backlog>,
+}
+
+/// How a call ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CallEnd {
+    /// Why it ends.
+    pub reason: EndReason,
+    /// The party or the service that ends it.
+    pub by: String,
+    /// When it was over.
+    pub ended_at: Timestamp,
+}
+
+/// The stored end of a call, or the reason why it was not stored.
+pub type EndOutcome = Result<CallClosed, Refusal>;
+
+/// No end is stored by this worker.
+const NO_END: CallClosed = CallClosed {
+    ended_at: None,
+    connected_at: None,
+};
+
+/// The task that stores one call's facts.
+struct FactPublisher {
+    deps: Arc<Deps>,
+    parties: Parties,
+    trace: TraceParent,
+    connected_at: Option<Timestamp>,
+}
+
+impl FactPublisher {
+    fn new(deps: Arc<Deps>, parties: Parties, trace: TraceParent) -> Self {
+        Self {
+            deps,
+            parties,
+            trace,
+            connected_at: None,
+        }
+    }
+
+    /// Publishes until the call has ended.
+    async fn run(mut self, mut queue: mpsc::Receiver<QueuedFact>) -> EndOutcome {
+        while let Some(fact) = queue.recv().await {
+            let call_id = self.parties.call_id.clone();
+            let end = match fact {
+                QueuedFact::RtpDetected { fact, packet_seen } => {
+                    self.publish_rtp_detected(fact, packet_seen).await;
+                    None
+                }
+                QueuedFact::RtpLost(fact) => {
+                    let party = fact.party;
+                    self.publish_rtp_change(fact.into(), Notice::MediaLost { call_id, party }, "lost")
+                        .await;
+                    None
+                }
+                QueuedFact::RtpResumed(fact) => {
+                    let party = fact.party;
+                    self.publish_rtp_change(fact.into(), Notice::MediaResumed { call_id, party }, "resumed")
+                        .await;
+                    None
+                }
+                QueuedFact::End(Some(end)) => Some(self.publish_end(end).await),
+                QueuedFact::End(None) => Some(Ok(NO_END)),
+            };
+            self.deps.backlog.remove(1);
+            if let Some(outcome) = end {
+                queue.close();
+                while queue.try_recv().is_ok() {
+                    self.deps.backlog.remove(1);
+                }
+                return outcome;
+            }
+        }
+        Ok(NO_END)
+    }
+
+    async fn publish_rtp_detected(&mut self, fact: RtpDetected, packet_seen: Instant) {
+        let call_id = self.parties.call_id.clone();
+        self.connected_at = Some(fact.connected_at);
+        // An edge may have ended the call while this worker was cut off.
+        let stored = match self.store(&fact.clone().into(), PublishCondition::OnceWhileOpen).await {
+            Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
+                metrics::call_connected(packet_seen.elapsed());
+                fact
+            }
+            Ok(Outcome::Superseded(stored)) => {
+                let Fact::RtpDetected(stored) = stored.fact else {
+                    return;
+                };
+                tracing::warn!(%call_id, worker_id = %stored.worker_id, "call already connected: keeping the stored time");
+                self.connected_at = Some(stored.connected_at);
+                stored
+            }
+            Ok(Outcome::Refused) => {
+                tracing::info!(%call_id, "connection not stored: another service has ended the call");
+                return;
+            }
+            Err(error) => return self.fact_lost(FactKind::RtpDetected, &error.to_string()),
+        };
+        self.notify(&Notice::connected(&stored)).await;
+        tracing::info!(
+            %call_id,
+            connected_at = %stored.connected_at,
+            detected_from = %stored.detected_from,
+            ssrc = stored.ssrc,
+            "call connected"
+        );
+    }
+
+    async fn publish_rtp_change(&self, fact: Fact, notice: Notice, event: &'static str) {
+        let (call_id, kind) = (&self.parties.call_id, fact.kind());
+        match self.store(&fact, PublishCondition::WhileOpen).await {
+            Ok(Outcome::Superseded(_) | Outcome::Refused) => {
+                tracing::info!(%call_id, fact = %kind, "fact not stored: another service has ended the call");
+            }
+            Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
+                metrics::rtp_changed(event);
+                tracing::info!(%call_id, fact = %kind, "RTP {event}");
+                self.notify(&notice).await;
+            }
+            Err(error) => self.fact_lost(kind, &error.to_string()),
+        }
+    }
+
+    async fn publish_end(&self, CallEnd { reason, by, ended_at }: CallEnd) -> EndOutcome {
+        let (call_id, connected_at) = (&self.parties.call_id, self.connected_at);
+        // Both are wall-clock times, and the clock may have been set back between them.
+        let ended_at = connected_at.map_or(ended_at, |connected_at| ended_at.max(connected_at));
+        let fact = Ended {
+            parties: self.parties.clone(),
+            ended_at,
+            reason,
+            by,
+            connected_at,
+        };
+        match self.store_end(&fact.clone().into()).await {
+            Ok(Some(Outcome::Stored(_) | Outcome::AlreadyStored(_))) => {
+                metrics::call_ended(reason);
+                tracing::info!(%call_id, ?reason, by = fact.by, %ended_at, "call ended");
+                if let Some(notice) = Notice::ended_unconnected(&fact) {
+                    self.notify(&notice).await;
+                }
+                if let Err(error) = self.deps.active_calls.release(&self.parties).await {
+                    tracing::warn!(%call_id, %error, "locks of the parties not released: the next call takes them over");
+                }
+                Ok(CallClosed {
+                    ended_at: Some(ended_at),
+                    connected_at,
+                })
+            }
+            Ok(Some(Outcome::Superseded(stored))) => match stored.fact {
+                Fact::Ended(stored) => {
+                    tracing::info!(%call_id, by = stored.by, "call already ended by another service");
+                    Ok(CallClosed {
+                        ended_at: Some(stored.ended_at),
+                        connected_at: stored.connected_at,
+                    })
+                }
+                _ => self.end_lost("another fact is stored in its place"),
+            },
+            Ok(Some(Outcome::Refused)) => self.end_lost("the condition of the publication does not hold"),
+            Ok(None) => {
+                tracing::info!(%call_id, ?reason, "call released without a fact: another worker hosts it");
+                Ok(NO_END)
+            }
+            Err(error) => self.end_lost(&error.to_string()),
+        }
+    }
+
+    /// Stores the end, or nothing (`None`) if another worker was chosen for the call.
+    ///
+    /// Until the call is connected, its acceptance may name another worker at any moment. The end therefore requires that
+    /// nothing of the call was stored after the acceptance was looked up.
+    async fn store_end(&self, end: &Fact) -> Result<Option<Outcome>, FactError> {
+        if self.connected_at.is_some() {
+            return self.store(end, PublishCondition::OnceWhileOpen).await.map(Some);
+        }
+        let call_id = &self.parties.call_id;
+        loop {
+            self.deps.nats.connected().await;
+            let condition = match self.deps.facts.last_of_call(call_id).await {
+                Ok(None) => PublishCondition::CallUnchangedSince(0),
+                Ok(Some(StoredFact { fact, sequence, .. })) => match fact {
+                    Fact::Accepted(accepted) if accepted.worker_id != self.deps.worker_id => return Ok(None),
+                    Fact::Requested(_) | Fact::Accepted(_) => PublishCondition::CallUnchangedSince(sequence),
+                    // The call is over, or connected on another worker.
+                    _ if self.is_hosted_elsewhere().await => return Ok(None),
+                    _ => PublishCondition::OnceWhileOpen,
+                },
+                Err(error @ FactError::Read { .. }) => {
+                    tracing::warn!(%call_id, %error, "last fact of the call not readable: trying again");
+                    continue;
+                }
+                Err(_) => PublishCondition::OnceWhileOpen,
+            };
+            match self.store(end, condition).await? {
+                Outcome::Refused if condition != PublishCondition::OnceWhileOpen => {}
+                outcome => return Ok(Some(outcome)),
+            }
+        }
+    }
+
+    /// Whether another worker was chosen for the call. An edge that has given up waiting for `open_call` chooses another
+    /// worker, and its `close_call` may arrive here before the `open_call` does.
+    async fn is_hosted_elsewhere(&self) -> bool {
+        let call_id = &self.parties.call_id;
+        loop {
+            self.deps.nats.connected().await;
+            match self.deps.facts.last(call_id, FactKind::Accepted).await {
+                Ok(Some(StoredFact {
+                    fact: Fact::Accepted(accepted),
+                    ..
+                })) => return accepted.worker_id != self.deps.worker_id,
+                Ok(_) => return false,
+                Err(error @ FactError::Read { .. }) => {
+                    tracing::warn!(%call_id, %error, "acceptance of the call not readable: trying again");
+                }
+                Err(_) => return false,
+            }
+        }
+    }
+
+    async fn store(&self, fact: &Fact, condition: PublishCondition) -> Result<Outcome, FactError> {
+        // Each attempt without a connection would leave a copy in the client's buffer.
+        self.deps.nats.connected().await;
+        self.deps.facts.publish(fact, condition, self.trace.child()).await
+    }
+
+    async fn notify(&self, notice: &Notice) {
+        notice::tell_both(&self.deps.nats.notice_publisher, &self.parties, notice).await;
+    }
+
+    fn end_lost(&self, reason: &str) -> EndOutcome {
+        self.fact_lost(FactKind::Ended, reason);
+        Err(Refusal::new(
+            RefusalCode::Internal,
+            format!("the end of the call was not stored: {reason}"),
+        ))
+    }
+
+    fn fact_lost(&self, kind: FactKind, reason: &str) {
+        metrics::fact_lost();
+        tracing::error!(call_id = %self.parties.call_id, fact = %kind, reason, "fact lost: NATS rejects it; check accounts.conf and the stream");
+    }
+}

@@ -1,0 +1,147 @@
+//! The queue between a call and its publisher task, and the count of facts that wait in all queues.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::fact::{RtpDetected, RtpLost, RtpResumed};
+use contract::{Parties, TraceParent};
+use tokio::sync::{mpsc, watch};
+
+use super::{CallEnd, Deps, EndOutcome, FactPublisher};
+use crate::metrics;
+
+/// Facts of one call that may wait. A call has two, and a pair for each interruption of its media.
+const CALL_CAPACITY: usize = 256;
+/// Of these, the places kept for facts that must never be dropped: `rtp_detected` and `ended`.
+const RESERVED: usize = 2;
+
+/// The facts of all calls that wait for NATS.
+#[derive(Debug)]
+pub struct Backlog {
+    capacity: usize,
+    waiting: AtomicUsize,
+}
+
+impl Backlog {
+    /// An empty backlog.
+    pub fn new(capacity: usize) -> Self {
+        Self {
+            capacity,
+            waiting: AtomicUsize::new(0),
+        }
+    }
+
+    /// Whether it is three quarters full: new calls would risk the facts of the calls that exist.
+    pub fn is_nearly_full(&self) -> bool {
+        self.waiting() >= self.capacity / 4 * 3
+    }
+
+    /// The number of waiting facts.
+    pub fn waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
+    }
+
+    fn is_full(&self) -> bool {
+        self.waiting() >= self.capacity
+    }
+
+    fn add(&self) {
+        metrics::set_waiting_facts(self.waiting.fetch_add(1, Ordering::Relaxed) + 1);
+    }
+
+    pub(super) fn remove(&self, count: usize) {
+        let before = self.waiting.fetch_sub(count, Ordering::Relaxed);
+        metrics::set_waiting_facts(before.saturating_sub(count));
+    }
+}
+
+/// One call's facts, on their way to its publisher.
+#[derive(Debug)]
+pub struct FactQueue {
+    facts: mpsc::Sender<QueuedFact>,
+    end: watch::Receiver<Option<EndOutcome>>,
+    backlog: Arc<Backlog>,
+}
+
+/// What the publisher stores next.
+#[derive(Debug)]
+pub(super) enum QueuedFact {
+    RtpDetected {
+        fact: RtpDetected,
+        packet_seen: Instant,
+    },
+    RtpLost(RtpLost),
+    RtpResumed(RtpResumed),
+    /// The last entry; without a [`CallEnd`] the call ends here without a fact.
+    End(Option<CallEnd>),
+}
+
+impl FactQueue {
+    /// Opens a call's queue and starts its publisher; `on_end` runs once the end of the call is stored or has failed.
+    pub fn open(deps: Arc<Deps>, parties: Parties, trace: TraceParent, on_end: impl FnOnce() + Send + 'static) -> Self {
+        let (sender, facts) = mpsc::channel(CALL_CAPACITY);
+        let (set_end, end) = watch::channel(None);
+        let backlog = Arc::clone(&deps.backlog);
+        let publisher = FactPublisher::new(deps, parties, trace);
+        tokio::spawn(async move {
+            let outcome = publisher.run(facts).await;
+            on_end();
+            set_end.send_replace(Some(outcome));
+        });
+        Self {
+            facts: sender,
+            end,
+            backlog,
+        }
+    }
+
+    /// Queues the connection of the call; `packet_seen` is when the SFU saw the first packet.
+    pub fn rtp_detected(&self, fact: RtpDetected, packet_seen: Instant) {
+        self.push(QueuedFact::RtpDetected { fact, packet_seen }, 0);
+    }
+
+    /// Queues the loss of a party's RTP.
+    pub fn rtp_lost(&self, fact: RtpLost) {
+        self.push(QueuedFact::RtpLost(fact), RESERVED);
+    }
+
+    /// Queues the return of a party's RTP.
+    pub fn rtp_resumed(&self, fact: RtpResumed) {
+        self.push(QueuedFact::RtpResumed(fact), RESERVED);
+    }
+
+    /// Queues the end of the call; `None` ends it on this worker without a fact.
+    pub fn end(&self, end: Option<CallEnd>) {
+        self.push(QueuedFact::End(end), 0);
+    }
+
+    /// Waits until the end of the call is stored.
+    pub async fn ended(&self) -> EndOutcome {
+        let not_stored = || {
+            Err(Refusal::new(
+                RefusalCode::Internal,
+                "the end of the call was not stored",
+            ))
+        };
+        match self.end.clone().wait_for(Option::is_some).await {
+            Ok(outcome) => outcome.clone().unwrap_or_else(not_stored),
+            Err(_) => not_stored(),
+        }
+    }
+
+    fn push(&self, fact: QueuedFact, reserved: usize) {
+        let droppable = reserved > 0;
+        if self.facts.capacity() <= reserved || (droppable && self.backlog.is_full()) {
+            metrics::fact_lost();
+            tracing::error!(?fact, "fact lost: the queue is full; check the connection to NATS");
+            return;
+        }
+        self.backlog.add();
+        if let Err(error) = self.facts.try_send(fact) {
+            self.backlog.remove(1);
+            tracing::debug!(%error, "fact dropped: it came after the end of its call");
+        }
+    }
+}

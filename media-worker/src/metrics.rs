@@ -1,0 +1,65 @@
+//! All metrics of this service. No label contains a call's or a party's identifier: their number is unbounded.
+
+use std::time::Duration;
+
+use contract::EndReason;
+use metrics::{counter, gauge, histogram};
+
+/// Sets the number of calls on this worker.
+pub fn set_calls(count: usize) {
+    gauge!("callpulse_media_calls").set(float(count));
+}
+
+/// Sets the number of facts that wait for NATS.
+pub fn set_waiting_facts(count: usize) {
+    gauge!("callpulse_media_outbox_facts").set(float(count));
+}
+
+/// Counts a connected call; `latency` runs from the first packet to the acknowledgement of the fact.
+pub fn call_connected(latency: Duration) {
+    counter!("callpulse_media_connected_total").increment(1);
+    histogram!("callpulse_media_detection_seconds").record(latency.as_secs_f64());
+}
+
+/// Counts a stored `rtp_lost` (`event` is `lost`) or `rtp_resumed` (`resumed`).
+pub fn rtp_changed(event: &'static str) {
+    counter!("callpulse_media_rtp_total", "event" => event).increment(1);
+}
+
+/// Counts a call that this worker ended.
+pub fn call_ended(reason: EndReason) {
+    let reason = serde_json::to_value(reason)
+        .ok()
+        .and_then(|reason| reason.as_str().map(str::to_owned));
+    counter!("callpulse_media_ended_total", "reason" => reason.unwrap_or_default()).increment(1);
+}
+
+/// Counts a fact that will never be stored.
+pub fn fact_lost() {
+    counter!("callpulse_media_facts_lost_total").increment(1);
+}
+
+/// Counts an answered command; `outcome` is `ok` or the code of the refusal.
+pub fn command_answered(operation: &'static str, outcome: &'static str, took: Duration) {
+    counter!("callpulse_media_commands_total", "operation" => operation, "outcome" => outcome).increment(1);
+    histogram!("callpulse_media_command_seconds", "operation" => operation).record(took.as_secs_f64());
+}
+
+/// Sets the number of mediasoup workers that are alive.
+pub fn set_sfu_workers(count: usize) {
+    gauge!("callpulse_media_sfu_workers").set(float(count));
+}
+
+/// Counts a mediasoup worker that died.
+pub fn sfu_worker_died() {
+    counter!("callpulse_media_sfu_deaths_total").increment(1);
+}
+
+/// Records how long one round of sampling took. A value near the sampling interval means that the worker is overloaded.
+pub fn sampling_round(took: Duration) {
+    histogram!("callpulse_media_sampling_seconds").record(took.as_secs_f64());
+}
+
+fn float(count: usize) -> f64 {
+    f64::from(u32::try_from(count).unwrap_or(u32::MAX))
+}

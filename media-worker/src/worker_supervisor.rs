@@ -1,0 +1,73 @@
+//! Replaces mediasoup workers that die.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use contract::{EndReason, Timestamp};
+use futures::StreamExt;
+use service::{BoxError, Condition};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use crate::calls::{self, Calls};
+use crate::metrics;
+use crate::sfu::{Death, Sfu};
+
+/// Attempts to start a replacement; after the last one the process exits, and its own supervisor starts another.
+const ATTEMPTS_MAX: u32 = 8;
+/// The pause after the first failed attempt; it doubles with each further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// Calls that are ended at the same time.
+const ENDED_CALLS_MAX: usize = 32;
+
+/// Ends the calls of each dead worker and starts a replacement, until `drained`. `all_alive` is the readiness condition.
+///
+/// # Errors
+/// No replacement could be started.
+pub async fn run(
+    sfu: Arc<Sfu>,
+    calls: Arc<Calls>,
+    mut deaths: mpsc::Receiver<Death>,
+    all_alive: Condition,
+    drained: CancellationToken,
+) -> Result<(), BoxError> {
+    metrics::set_sfu_workers(sfu.alive());
+    while let Some(Some(death)) = drained.run_until_cancelled(deaths.recv()).await {
+        all_alive.set(false);
+        metrics::sfu_worker_died();
+        sfu.bury(&death);
+        metrics::set_sfu_workers(sfu.alive());
+        tracing::error!(
+            host = death.host,
+            reason = death.reason,
+            "mediasoup worker died: ending its calls and starting another"
+        );
+        futures::stream::iter(calls.on_host(death.host))
+            .for_each_concurrent(ENDED_CALLS_MAX, |call| async move {
+                let ended_at = call.last_rtp_at().unwrap_or_else(Timestamp::now);
+                let end = call.end_by_worker(EndReason::WorkerLost, ended_at);
+                calls::end(&call, Some(end)).await;
+            })
+            .await;
+        replace(&sfu, death.slot).await?;
+        metrics::set_sfu_workers(sfu.alive());
+        all_alive.set(sfu.is_whole());
+    }
+    Ok(())
+}
+
+async fn replace(sfu: &Sfu, slot: u16) -> Result<(), BoxError> {
+    let mut pause = FIRST_PAUSE;
+    for attempt in 1.. {
+        match sfu.revive(slot).await {
+            Ok(()) => break,
+            Err(error) if attempt < ATTEMPTS_MAX => {
+                tracing::warn!(%error, attempt, "mediasoup worker does not start: trying again");
+            }
+            Err(error) => return Err(error.into()),
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+    }
+    Ok(())
+}
