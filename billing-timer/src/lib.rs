@@ -46,7 +46,7 @@ use contract::jetstream::storage::Storage;
 use contract::{Nats, NodeId};
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use service::{BoxError, Health, Shell};
+use service::{BoxError, Health, ServiceContext};
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -67,33 +67,33 @@ const CONSUMING: &str = "consumer";
 const WATCHING: &str = "book";
 const ANNOUNCED: &str = "leases";
 
-/// Runs the service until its shell is stopped.
+/// Runs the service until its context is stopped.
 ///
 /// # Errors
 /// The NATS address is invalid, a stream or bucket differs from what this version needs, or a task ended by itself.
-pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
+pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxError> {
     let instance = match &settings.instance_id {
         Some(instance) => instance.clone(),
         None => NodeId::generate("billing")?,
     };
-    let connected = shell.health.condition("nats");
-    let stored = shell.health.condition("streams");
+    let connected = context.health.condition("nats");
+    let stored = context.health.condition("streams");
     // Registered before the tasks start, so that the service is not ready before they are.
     TASK_CONDITIONS
         .iter()
-        .for_each(|name| drop(shell.health.condition(name)));
+        .for_each(|name| drop(context.health.condition(name)));
 
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {instance}")).await?;
-    let mut tasks = shell.tasks();
-    let (link, stop) = (nats.clone(), shell.stop.clone());
+    let mut tasks = context.tasks();
+    let (link, stop) = (nats.clone(), context.stop.clone());
     tasks.spawn("link", async move {
         let following = link.follow_link(|up| connected.set(up));
         stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
     });
-    shell.announce([("instance_id", instance.to_string())]);
+    context.announce([("instance_id", instance.to_string())]);
 
-    let Some(storage) = shell
+    let Some(storage) = context
         .stop
         .run_until_cancelled(Storage::open_when_available(&nats))
         .await
@@ -104,13 +104,13 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     stored.set(true);
 
     let deps = Deps::new(&nats, &storage, &instance);
-    for (name, task) in self::tasks(&deps, &settings, &instance, &shell.health, &shell.stop) {
+    for (name, task) in self::tasks(&deps, &settings, &instance, &context.health, &context.stop) {
         tasks.spawn(name, task);
     }
     let outcome = tasks.join().await;
 
     if nats.link().borrow().up {
-        let flushed = shell.drain("nats", nats.client.flush()).await;
+        let flushed = context.drain("nats", nats.client.flush()).await;
         if let Some(Err(error)) = flushed {
             tracing::warn!(%error, "flush failed at shutdown; the last notices may not have been sent");
         }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use contract::{NatsSettings, NodeId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use service::{Secret, ServiceSettings, ShellSettings, Validate};
+use service::{CommonSettings, Secret, ServiceSettings, Validate};
 
 use crate::domain::terms::{Charge, MIN_INTERVAL_MS, Terms};
 
@@ -12,11 +13,11 @@ use crate::domain::terms::{Charge, MIN_INTERVAL_MS, Terms};
 const MAX_INTERVAL_MS: u64 = 24 * 3_600_000;
 
 /// All settings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
     /// The NATS servers.
     pub nats: NatsSettings,
-    /// The password of `nats.user`.
+    /// Password of `nats.user`.
     pub nats_password: Secret,
     /// The name of this instance in the facts that it publishes. Generated if absent.
     pub instance_id: Option<NodeId>,
@@ -35,13 +36,13 @@ pub struct Settings {
     pub lease_ttl_ms: u64,
     /// The consumer of facts: the keys `intake.*`.
     pub intake: ConsumerSettings,
-    /// The keys `log.*`, `ops.*`, `drain_timeout_ms`.
+    /// The keys that every service has.
     #[serde(flatten)]
-    pub shell: ShellSettings,
+    pub common: CommonSettings,
 }
 
-/// The keys `intake.*`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// The keys `intake.*`: the consumer of facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConsumerSettings {
     /// A fact that is not acknowledged for this long is redelivered, in milliseconds. After a crash this delays the facts
     /// that were in progress.
@@ -73,7 +74,7 @@ impl Default for Settings {
             max_call_duration_ms: 4 * 3_600_000,
             lease_ttl_ms: 4_000,
             intake: ConsumerSettings::default(),
-            shell: ShellSettings::with_ops_port(4022),
+            common: CommonSettings::with_ops_port(4022),
         }
     }
 }
@@ -122,8 +123,8 @@ impl Validate for Settings {
 }
 
 impl ServiceSettings for Settings {
-    fn shell(&self) -> &ShellSettings {
-        &self.shell
+    fn common(&self) -> &CommonSettings {
+        &self.common
     }
 }
 
@@ -190,5 +191,10 @@ mod tests {
         ] {
             assert!(errors.to_lowercase().contains(key), "{key} is not in: {errors}");
         }
+    }
+
+    #[test]
+    fn the_configuration_reference_is_up_to_date() {
+        assert_eq!(service::settings::reference::check::<Settings>("billing-timer"), Ok(()));
     }
 }

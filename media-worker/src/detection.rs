@@ -1,18 +1,19 @@
 //! When a call is connected: a pure decision on the first packet of each party.
 
 use contract::Role;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::clock_reading::ClockReading;
 
 /// Whose first packet connects the call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectPolicy {
-    /// The first packet from either party.
+    /// The first packet of either party connects the call.
     #[default]
     FirstRtp,
-    /// The second party's first packet.
+    /// The call is connected when both parties have sent a packet.
     BothRtp,
 }
 

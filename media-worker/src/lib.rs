@@ -33,7 +33,7 @@ use contract::buckets::active_calls::ActiveCalls;
 use contract::buckets::fleet::Fleet;
 use contract::jetstream::storage::Storage;
 use contract::{FactStore, Nats, Source, WorkerId};
-use service::{BoxError, Shell};
+use service::{BoxError, ServiceContext};
 use tokio_util::sync::CancellationToken;
 
 use calls::{CallSettings, Calls};
@@ -51,10 +51,10 @@ pub const NAME: &str = "media-worker";
 ///
 /// # Errors
 /// It could not start, or one of its tasks failed.
-pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
+pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxError> {
     let worker_id = settings.worker_id.clone().unwrap_or_else(WorkerId::generate);
-    let (link_up, streams_open) = (shell.health.condition("nats"), shell.health.condition("streams"));
-    let sfu_complete = shell.health.condition("sfu");
+    let (link_up, streams_open) = (context.health.condition("nats"), context.health.condition("streams"));
+    let sfu_complete = context.health.condition("sfu");
 
     let (sfu, deaths) = Sfu::start(sfu_settings(&settings)).await?;
     let sfu = Arc::new(sfu);
@@ -64,16 +64,16 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let rtc = sfu.addresses();
     tracing::info!(%worker_id, ?rtc, "receiving media");
     let rtc = rtc.first().map(ToString::to_string).unwrap_or_default();
-    shell.announce([("worker_id", worker_id.to_string()), ("rtc", rtc)]);
+    context.announce([("worker_id", worker_id.to_string()), ("rtc", rtc)]);
 
-    let mut tasks = shell.tasks();
-    let (link, stop) = (nats.clone(), shell.stop.clone());
+    let mut tasks = context.tasks();
+    let (link, stop) = (nats.clone(), context.stop.clone());
     tasks.spawn("link", async move {
         let following = link.follow_link(|up| link_up.set(up));
         stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
     });
     let opening = Storage::open_when_available(&nats);
-    let Some(storage) = shell.stop.run_until_cancelled(opening).await else {
+    let Some(storage) = context.stop.run_until_cancelled(opening).await else {
         return Ok(());
     };
     let storage = storage?;
@@ -96,14 +96,14 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let calls = Calls::new(call_settings, Arc::clone(&sfu), Arc::new(publisher));
     let commands = Commands::register(nats.clone(), Arc::clone(&calls)).await?;
     // Before readiness: an edge may send a command as soon as the worker is ready.
-    if let Some(Err(error)) = shell.stop.run_until_cancelled(nats.client.flush()).await {
+    if let Some(Err(error)) = context.stop.run_until_cancelled(nats.client.flush()).await {
         tracing::warn!(%error, "connection lost: commands arrive once it is back");
     }
     streams_open.set(true);
     let fleet = Fleet::new(&storage);
 
     // Draining needs every task, so they run until it is finished, and not only until the stop.
-    let (stop, drained) = (shell.stop.clone(), CancellationToken::new());
+    let (stop, drained) = (context.stop.clone(), CancellationToken::new());
     let heartbeat = Heartbeat {
         nats: nats.clone(),
         fleet: fleet.clone(),
@@ -111,7 +111,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         calls: Arc::clone(&calls),
         interval: Duration::from_millis(settings.heartbeat_interval_ms),
     };
-    let drain_timeout = Duration::from_millis(settings.shell.drain_timeout_ms);
+    let drain_timeout = Duration::from_millis(settings.common.drain_timeout_ms);
     tasks.spawn("commands", commands.run(drained.clone()));
     tasks.spawn("heartbeat", heartbeat.run(stop.clone(), drained.clone()));
     tasks.spawn("sampling", sampling::run(Arc::clone(&calls), drained.clone()));
@@ -129,11 +129,11 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         );
     }
 
-    let withdrawn = shell.drain("fleet", fleet.withdraw(&worker_id)).await;
+    let withdrawn = context.drain("fleet", fleet.withdraw(&worker_id)).await;
     if let Some(Err(error)) = withdrawn {
         tracing::warn!(%error, "not withdrawn from the fleet: the entry expires");
     }
-    if let Some(Err(error)) = shell.drain("nats", nats.client.flush()).await {
+    if let Some(Err(error)) = context.drain("nats", nats.client.flush()).await {
         tracing::warn!(%error, "connection lost: the last messages may be lost");
     }
     Ok(outcome?)

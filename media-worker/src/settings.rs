@@ -1,12 +1,13 @@
-//! What can be set, and what is refused.
+//! Settings of a media-worker; environment variables begin with `MEDIA_WORKER__`. Doc comments appear in the configuration reference.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use contract::jetstream::storage::WORKER_TTL;
 use contract::{NatsSettings, WorkerId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use service::{Secret, ServiceSettings, ShellSettings, Validate};
+use service::{CommonSettings, Secret, ServiceSettings, Validate};
 
 use crate::detection::ConnectPolicy;
 use crate::liveness::Limits;
@@ -20,46 +21,46 @@ const HEARTBEATS_PER_TTL: u32 = 2;
 /// Longer than the other services' drain, for calls go on meanwhile; shorter than the 30 s that Kubernetes leaves a process.
 const DRAIN_TIMEOUT_MS: u64 = 25_000;
 
-/// The settings of a media-worker. Keys end in their unit.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// All keys of `media-worker`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
-    /// Where NATS is.
+    /// The keys `nats.*`.
     pub nats: NatsSettings,
-    /// The password there; `nats_password_file` names a file with it.
+    /// Password of `nats.user`.
     pub nats_password: Secret,
-    /// The name of this process in subjects and facts; made up if left out.
+    /// Name of this process in subjects and facts, at most 64 characters of `[A-Za-z0-9_-]`. Null generates one at every start.
     pub worker_id: Option<WorkerId>,
-    /// C++ worker threads; each has one UDP and one TCP port.
+    /// Number of mediasoup worker threads, from 1 to 64. Each has one UDP and one TCP port.
     pub mediasoup_workers: u16,
-    /// The address on which media is received.
+    /// IP address on which media is received.
     pub listen_ip: IpAddr,
-    /// The address that clients are told, where it is another.
+    /// Address in the ICE candidates that clients receive. Null announces `listen_ip`; required if that is unspecified (`0.0.0.0`).
     pub announced_address: Option<String>,
-    /// The first worker's port, the others follow; 0 takes any.
+    /// Port of the first worker thread; the others use the ports that follow. 0 takes any free ports.
     pub rtc_port: u16,
-    /// Calls at the same time.
+    /// Largest number of calls at the same time.
     pub capacity: u32,
-    /// When a call counts as connected.
+    /// The RTP packet that connects a call.
     pub connect_policy: ConnectPolicy,
-    /// A call that is not connected so long after it was opened is ended (`media_timeout`).
+    /// Longest time from the acceptance of a call to its connection. The call then ends with `media_timeout`.
     pub media_timeout_ms: u64,
-    /// Silence after which a party's RTP is lost. Opus DTX may pause for seconds.
+    /// Time without RTP after which a party's media counts as lost (`rtp_lost`). Opus DTX may pause for seconds.
     pub rtp_lost_after_ms: u64,
-    /// Silence of everybody after which the call is ended (`rtp_timeout`).
+    /// Time without RTP from any party after which the call ends with `rtp_timeout`.
     pub rtp_timeout_ms: u64,
-    /// Silence of one party after which the call is ended; null: it goes on while the other is there.
+    /// Time without RTP from one party after which the call ends with `rtp_timeout`. Null disables this limit.
     pub one_sided_timeout_ms: Option<u64>,
-    /// How often the producers' statistics are read.
+    /// Interval at which producer statistics are read.
     pub stats_interval_ms: u64,
-    /// How often the worker says that it is alive.
+    /// Interval of the heartbeats in the bucket `media_workers`. A worker without a heartbeat counts as dead, and its calls end.
     pub heartbeat_interval_ms: u64,
-    /// How long ICE goes on without the client's consent (RFC 7675).
+    /// ICE consent timeout (RFC 7675), from 10 to 60.
     pub ice_consent_timeout_s: u8,
-    /// Facts that may wait for NATS. When it is three quarters full, no new call is taken.
+    /// Largest number of facts that wait for NATS. The worker accepts no new call when three quarters are used.
     pub outbox_capacity: usize,
-    /// Logs, operations port, drain.
+    /// The keys that every service has.
     #[serde(flatten)]
-    pub shell: ShellSettings,
+    pub common: CommonSettings,
 }
 
 impl Default for Settings {
@@ -82,9 +83,9 @@ impl Default for Settings {
             heartbeat_interval_ms: 2_000,
             ice_consent_timeout_s: 30,
             outbox_capacity: 10_000,
-            shell: ShellSettings {
+            common: CommonSettings {
                 drain_timeout_ms: DRAIN_TIMEOUT_MS,
-                ..ShellSettings::with_ops_port(4012)
+                ..CommonSettings::with_ops_port(4012)
             },
         }
     }
@@ -155,8 +156,8 @@ impl Validate for Settings {
 }
 
 impl ServiceSettings for Settings {
-    fn shell(&self) -> &ShellSettings {
-        &self.shell
+    fn common(&self) -> &CommonSettings {
+        &self.common
     }
 }
 
@@ -204,7 +205,7 @@ mod tests {
         assert_eq!(settings.worker_id.unwrap().as_str(), "mw-1");
         assert_eq!(settings.connect_policy, ConnectPolicy::BothRtp);
         assert_eq!(
-            (settings.one_sided_timeout_ms, settings.shell.drain_timeout_ms),
+            (settings.one_sided_timeout_ms, settings.common.drain_timeout_ms),
             (Some(60_000), 7)
         );
         assert_eq!(settings.nats_password.expose(), "secret");
@@ -236,5 +237,10 @@ mod tests {
         ] {
             assert!(told.contains(key), "{key} is missing in {told}");
         }
+    }
+
+    #[test]
+    fn the_configuration_reference_is_up_to_date() {
+        assert_eq!(service::settings::reference::check::<Settings>("media-worker"), Ok(()));
     }
 }

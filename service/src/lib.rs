@@ -1,38 +1,38 @@
-//! What every callpulse service wears: settings, logs, health, the operations port, shutdown and exit codes.
+//! The parts that every service shares: settings, logs, health, the operations port, shutdown and exit codes.
 //!
-//! A service is a library with `Settings` and `run(settings, shell)`, and a `main.rs` without logic:
+//! A service is a library with `Settings` and `run(settings, context)`, and a `main.rs` without logic:
 //!
 //! ```no_run
 //! use clap::Parser;
 //! use serde::{Deserialize, Serialize};
-//! use service::{App, BoxError, ServiceArgs, ServiceSettings, Shell, ShellSettings, Validate};
+//! use service::{App, BoxError, CommonSettings, ServiceArgs, ServiceContext, ServiceSettings, Validate};
 //!
 //! #[derive(Serialize, Deserialize)]
 //! struct Settings {
 //!     listen: std::net::SocketAddr,
 //!     #[serde(flatten)] // the keys `log.*`, `ops.*`, `drain_timeout_ms`
-//!     shell: ShellSettings,
+//!     common: CommonSettings,
 //! }
 //! impl Default for Settings {
 //!     fn default() -> Self {
-//!         Self { listen: ([127, 0, 0, 1], 4001).into(), shell: ShellSettings::with_ops_port(4002) }
+//!         Self { listen: ([127, 0, 0, 1], 4001).into(), common: CommonSettings::with_ops_port(4002) }
 //!     }
 //! }
 //! impl Validate for Settings {}
 //! impl ServiceSettings for Settings {
-//!     fn shell(&self) -> &ShellSettings { &self.shell }
+//!     fn common(&self) -> &CommonSettings { &self.common }
 //! }
 //!
-//! async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
-//!     let nats_is_up = shell.health.condition("nats"); // not ready until set
+//! async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxError> {
+//!     let nats_is_up = context.health.condition("nats"); // not ready until set
 //!     let listener = tokio::net::TcpListener::bind(settings.listen).await?;
 //!     nats_is_up.set(true);
-//!     shell.announce([("ws", listener.local_addr()?.to_string())]);
-//!     let mut tasks = shell.tasks();
-//!     let stop = shell.stop.clone();
+//!     context.announce([("ws", listener.local_addr()?.to_string())]);
+//!     let mut tasks = context.tasks();
+//!     let stop = context.stop.clone();
 //!     tasks.spawn("sockets", async move { stop.cancelled().await; drop(listener); Ok::<_, BoxError>(()) });
 //!     tasks.join().await?; // until a signal or the first task's end, then drained
-//!     shell.drain("nats", async { /* flush */ }).await;
+//!     context.drain("nats", async { /* flush */ }).await;
 //!     Ok(())
 //! }
 //!
@@ -46,27 +46,29 @@
 //! ```
 //!
 //! A subcommand (`ws-edge token`) is an arm of the service's own `Cli` and calls [`command`] where the service itself
-//! calls [`serve`]. Tests start a [`Shell`] with [`Shell::start`] and call `run` without signals.
+//! calls [`serve`]. Tests start a [`ServiceContext`] with [`ServiceContext::start`] and call `run` without signals.
 //!
-//! Logs go to stderr. Stdout carries one JSON line, once everything is bound: see [`Shell::announce`].
+//! Logs go to stderr. Stdout carries one JSON line, once everything is bound: see [`ServiceContext::announce`].
 
+pub mod app;
+pub mod context;
 pub mod exit;
 pub mod health;
+pub mod logging;
 pub mod ops;
 pub mod run;
 pub mod settings;
-pub mod shell;
 pub mod shutdown;
 pub mod tasks;
-pub mod telemetry;
 
+pub use app::App;
+pub use context::{CommonSettings, ServiceContext};
 pub use health::{Condition, Health};
+pub use logging::LogSettings;
 pub use ops::OpsSettings;
-pub use run::{App, ServiceArgs, ServiceSettings, command, serve};
+pub use run::{ServiceArgs, ServiceSettings, command, serve};
 pub use settings::{Secret, SettingsErrors, Validate, load};
-pub use shell::{Shell, ShellSettings};
 pub use tasks::{TaskError, Tasks};
-pub use telemetry::LogSettings;
 
-/// Any error that a service's `run` ends with: it is logged with its causes, and the process exits with 1.
+/// The error of a service's `run`. It is logged with its causes, and the process exits with 1.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,4 +1,4 @@
-//! The operations port: `/livez`, `/readyz` and `/metrics`, apart from the port that the world sees.
+//! The operations port: `/livez`, `/readyz` and `/metrics`, separate from the public port.
 
 #[cfg(test)]
 mod tests;
@@ -16,19 +16,21 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{interval, sleep, timeout};
 
+use crate::app::App;
 use crate::health::Health;
-use crate::run::App;
 
 /// The keys `ops.*`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct OpsSettings {
-    /// Where health and metrics are served. Nothing there is secret, but it is not for the public.
+    /// Address of the operations port, which serves `/livez`, `/readyz` and `/metrics`. Port 0 takes any free port. It has no
+    /// authentication: do not expose it to the public.
     pub listen: SocketAddr,
 }
 
@@ -40,18 +42,18 @@ impl Default for OpsSettings {
     }
 }
 
-/// Upper bounds, in seconds, of every histogram: a millisecond's tenth (a push) to a minute (a call's set-up).
+/// Upper bounds of every histogram, in seconds: from 0.1 ms (one notice) to a minute (the set-up of a call).
 const BUCKETS: [f64; 15] = [
     0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0,
 ];
 
-/// How often recorded samples are folded into their buckets, which is what keeps their memory bounded between scrapes.
+/// Interval at which recorded samples are moved into their buckets. This bounds their memory between scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The pause after a failed `accept`: out of file descriptors is not mended by trying faster.
+/// Pause after a failed `accept`. A process without free file descriptors gains nothing from a fast retry.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// The largest request head. hyper takes no less.
+/// Limit of a request head, in bytes: the smallest that hyper accepts.
 const HEAD_BYTES: usize = 8 * 1024;
 
 #[derive(Debug, Clone, Copy)]
@@ -91,8 +93,8 @@ async fn serve_within(limits: Limits, listener: TcpListener, page: Page) {
         tokio::select! {
             _ = upkeep.tick() => page.recorder.run_upkeep(),
             Some(_) = connections.join_next() => {}
-            // A full house waits in the kernel's backlog rather than being refused: a refused liveness probe is a
-            // restart. Every connection ends within its limit, so the wait is bounded.
+            // At the limit, connections wait in the kernel's backlog instead of being refused: a refused liveness probe restarts
+            // the service. Every connection ends within its time limit, so the wait is bounded.
             (permit, accepted) = async {
                 (Arc::clone(&permits).acquire_owned().await, listener.accept().await)
             } => match accepted {
@@ -117,8 +119,8 @@ async fn connection(limits: Limits, stream: TcpStream, page: Arc<Page>) {
         let response = page.answer(request.method(), request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });
-    // One request a connection, so that one deadline bounds it; hyper's header timeout alone would wait for ever for
-    // the first byte.
+    // One request per connection, so that one deadline bounds it. hyper's header timeout alone would wait for the first byte
+    // without a limit.
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
@@ -128,7 +130,7 @@ async fn connection(limits: Limits, stream: TcpStream, page: Arc<Page>) {
     match timeout(limits.connection, served).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "operations connection ended early"),
-        Err(_) => tracing::debug!("operations connection took too long"),
+        Err(_) => tracing::debug!("operations connection exceeded its time limit"),
     }
 }
 
@@ -141,8 +143,7 @@ struct Page {
 
 impl Page {
     fn new(app: App, recorder: PrometheusHandle, health: Health) -> Self {
-        let labels = [("service", app.name()), ("version", app.version())];
-        metrics::gauge!("callpulse_build_info", &labels).set(1.0);
+        metrics::gauge!("callpulse_build_info", "service" => app.name(), "version" => app.version()).set(1.0);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         metrics::gauge!("callpulse_start_time_seconds").set(started.as_secs_f64());
         Self {

@@ -1,4 +1,4 @@
-//! The way from a command line to an exit code.
+//! From a command line to an exit code.
 
 use std::future::Future;
 use std::io::{self, Write as _};
@@ -10,44 +10,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
+use crate::context::{CommonSettings, ServiceContext};
 use crate::settings::{self, SettingsErrors, Validate};
-use crate::shell::{Shell, ShellSettings};
-use crate::{BoxError, exit, shutdown, telemetry};
+use crate::{App, BoxError, exit, logging, shutdown};
 
-/// A service that has not returned so long after the drain's deadline is ended.
+/// A service that has not returned this long after the drain deadline is ended.
 const OVERRUN_GRACE: Duration = Duration::from_secs(2);
 
-/// Threads that block (a DNS look-up, a file) may hold up the process's end for so long.
+/// How long blocking threads (a DNS look-up, a file) may delay the end of the process.
 const BLOCKING_GRACE: Duration = Duration::from_secs(1);
-
-/// A service's name and version.
-#[derive(Debug, Clone, Copy)]
-pub struct App {
-    name: &'static str,
-    version: &'static str,
-}
-
-impl App {
-    /// For example `App::new("ws-edge", env!("CARGO_PKG_VERSION"))`.
-    pub const fn new(name: &'static str, version: &'static str) -> Self {
-        Self { name, version }
-    }
-
-    /// The service's name, as in `ws-edge`.
-    pub const fn name(&self) -> &'static str {
-        self.name
-    }
-
-    /// Its version.
-    pub const fn version(&self) -> &'static str {
-        self.version
-    }
-
-    /// What its environment variables start with, as in `WS_EDGE` (before `__NATS__URL`).
-    pub fn prefix(&self) -> String {
-        self.name.to_uppercase().replace('-', "_")
-    }
-}
 
 /// The options that every service has. Flatten it into the service's own command line.
 #[derive(Debug, Clone, Default, clap::Args)]
@@ -65,33 +36,33 @@ pub struct ServiceArgs {
     pub check_config: bool,
 }
 
-/// A service's settings: their defaults, and where the keys are that every service has.
+/// A service's settings, with the keys that every service has.
 pub trait ServiceSettings: Validate + Serialize + DeserializeOwned + Default {
     /// The keys that every service has.
-    fn shell(&self) -> &ShellSettings;
+    fn common(&self) -> &CommonSettings;
 }
 
 /// Runs a service: reads its settings, starts logs, signals and the operations port, and drives `run` to its end.
 ///
-/// `run` returns after `Shell::stop` was cancelled and its work is drained. Its error is logged and gives
-/// [`exit::FAILURE`], as does not returning at all.
+/// `run` returns after `ServiceContext::stop` was cancelled and its work is drained. An error is logged and gives
+/// [`exit::FAILURE`]; so does not returning by the drain deadline.
 pub fn serve<S, F, Fut, E>(app: App, args: &ServiceArgs, run: F) -> ExitCode
 where
     S: ServiceSettings,
-    F: FnOnce(S, Shell) -> Fut,
+    F: FnOnce(S, ServiceContext) -> Fut,
     Fut: Future<Output = Result<(), E>>,
     E: Into<BoxError>,
 {
     execute(app, args, |settings: S| async move {
-        let shell = Shell::start(app, settings.shell()).await?;
-        shutdown::stop_on_signals(shell.stop.clone())?;
-        let (stop, drain) = (shell.stop.clone(), shell.drain_limit());
+        let context = ServiceContext::start(app, settings.common()).await?;
+        shutdown::stop_on_signals(context.stop.clone())?;
+        let (stop, drain) = (context.stop.clone(), context.drain_limit());
         let overrun = async {
             stop.cancelled().await;
             sleep_until(drain.deadline() + OVERRUN_GRACE).await;
         };
         tokio::select! {
-            result = run(settings, shell) => result.map_err(Into::into),
+            result = run(settings, context) => result.map_err(Into::into),
             () = overrun => Err("the service did not end by its drain deadline".into()),
         }
     })
@@ -130,7 +101,7 @@ where
         let printed = writeln!(io::stdout(), "{:#}", settings::redacted(&settings));
         return ExitCode::from(if printed.is_ok() { exit::CLEAN } else { exit::FAILURE });
     }
-    telemetry::init(&settings.shell().log);
+    logging::init(&settings.common().log);
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(app, &error),
@@ -139,7 +110,7 @@ where
     runtime.shutdown_timeout(BLOCKING_GRACE);
     match result {
         Ok(()) => {
-            tracing::info!(service = app.name, "ended");
+            tracing::info!(service = app.name(), "ended");
             ExitCode::from(exit::CLEAN)
         }
         Err(error) => fail(app, error.as_ref()),
@@ -147,17 +118,17 @@ where
 }
 
 fn refuse(app: App, errors: &SettingsErrors) -> ExitCode {
-    // Logs have their settings too, so they are not set up yet. There is nobody to tell that stderr is closed.
-    let _ = writeln!(io::stderr(), "{}: bad settings\n{errors}", app.name);
+    // Logging depends on the settings, so it is not set up yet. A closed stderr cannot be reported.
+    let _ = writeln!(io::stderr(), "{}: bad settings\n{errors}", app.name());
     ExitCode::from(exit::BAD_SETTINGS)
 }
 
 fn fail(app: App, error: &(dyn std::error::Error + 'static)) -> ExitCode {
     let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     tracing::error!(
-        service = app.name,
+        service = app.name(),
         error = causes.collect::<Vec<_>>().join(": "),
-        "ended by a failure"
+        "the service failed"
     );
     ExitCode::from(exit::FAILURE)
 }

@@ -1,15 +1,15 @@
-//! Settings: defaults, overridden by a TOML file, overridden by the environment; every bad key is told at once.
+//! Settings: defaults, overridden by a TOML file, overridden by the environment. All invalid keys are reported together.
 //!
-//! `S::default()` is the shape: a key that it does not have is unknown. Its serialised form also says how a variable's
-//! text is read (a bool, a number, a list separated by commas). Two kinds of default leave a key's inside open: `None`
-//! and an empty map.
+//! `S::default()` defines the keys: any other key is unknown. Its serialised form also decides how a variable's text is parsed
+//! (a bool, a number, a list separated by commas). A default of `None` or an empty map accepts any keys inside.
 //!
-//! Any text key `password` may be given as `password_file` instead, the path of a file with its value, as Docker and
-//! Kubernetes mount secrets. An error never quotes a value: a wrong one may be a secret under the wrong name.
+//! Any text key, such as `password`, may be given as `password_file` instead: the path of a file with the value, as Docker and
+//! Kubernetes mount secrets. Errors never quote a value, because it may be a secret under the wrong key.
 
-mod problem;
+mod defaults;
+mod error;
+pub mod reference;
 mod secret;
-mod shape;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -21,16 +21,16 @@ use std::path::Path;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
-pub use problem::{Problem, SettingsErrors};
+pub use error::{SettingError, SettingsErrors};
 pub use secret::{REDACTED, Secret};
 
-use problem::Origin;
-use shape::Shape;
-use source::Given;
+use defaults::Defaults;
+use error::Origin;
+use source::Entry;
 
 /// Checks that types cannot express.
 pub trait Validate {
-    /// Everything that is wrong, each as `key: what is wrong`. The default finds nothing.
+    /// All errors, each as `key: message`. The default finds none.
     fn validate(&self) -> Vec<String> {
         Vec::new()
     }
@@ -40,7 +40,7 @@ pub trait Validate {
 /// variable `WS_EDGE__NATS__URL` for the prefix `WS_EDGE`; an empty variable counts as unset.
 ///
 /// # Errors
-/// All that is wrong, at once.
+/// All invalid keys.
 pub fn load<S>(prefix: &str, file: Option<&Path>) -> Result<S, SettingsErrors>
 where
     S: Serialize + DeserializeOwned + Default + Validate,
@@ -48,10 +48,10 @@ where
     load_from(prefix, file, std::env::vars_os())
 }
 
-/// [`load`] with an environment of the caller's.
+/// Like [`load`], with an explicit environment.
 ///
 /// # Errors
-/// All that is wrong, at once.
+/// All invalid keys.
 pub fn load_from<S, K, V>(
     prefix: &str,
     file: Option<&Path>,
@@ -62,79 +62,77 @@ where
     K: Into<OsString>,
     V: Into<OsString>,
 {
-    let shape = Shape::<S>::new()?;
-    let mut problems = Vec::new();
-    let mut merged = shape.defaults().clone();
+    let defaults = Defaults::<S>::new()?;
+    let mut errors = Vec::new();
+    let mut merged = defaults.json().clone();
     let mut origins = BTreeMap::new();
-    let from_file = file
-        .map(|file| source::file(file, shape.defaults()))
-        .unwrap_or_default();
-    for given in [from_file, source::environment(prefix, environment)] {
-        problems.extend(given.problems);
-        apply(&shape, given.leaves, &mut merged, &mut origins, &mut problems);
+    let from_file = file.map(|file| source::file(file, defaults.json())).unwrap_or_default();
+    for source in [from_file, source::environment(prefix, environment)] {
+        errors.extend(source.errors);
+        apply(&defaults, source.entries, &mut merged, &mut origins, &mut errors);
     }
     let settings = match serde_json::from_value::<S>(merged) {
         Ok(settings) => settings,
         Err(error) => {
-            if problems.is_empty() {
-                problems.push(Problem::new(
+            if errors.is_empty() {
+                errors.push(SettingError::new(
                     "all keys together",
                     Origin::Merged,
-                    problem::without_value(&error, None),
+                    error::without_value(&error, None),
                 ));
             }
-            return Err(SettingsErrors::new(problems));
+            return Err(SettingsErrors::new(errors));
         }
     };
     for line in settings.validate() {
-        let (key, what) = line.split_once(": ").unwrap_or(("all keys together", &line));
-        // A key that could not be read stands at its default here: what is wrong with that is beside the point.
-        if problems.iter().all(|problem| problem.key() != key) {
-            problems.push(Problem::new(
+        let (key, message) = line.split_once(": ").unwrap_or(("all keys together", &line));
+        // A key that could not be converted has its default here, whose errors are irrelevant.
+        if errors.iter().all(|error| error.key() != key) {
+            errors.push(SettingError::new(
                 key,
                 origins.get(key).cloned().unwrap_or(Origin::Default),
-                what,
+                message,
             ));
         }
     }
-    if problems.is_empty() {
+    if errors.is_empty() {
         Ok(settings)
     } else {
-        Err(SettingsErrors::new(problems))
+        Err(SettingsErrors::new(errors))
     }
 }
 
-/// The settings as JSON without their secrets: [`Secret`] never serialises its value, and the password of a URL is
-/// struck out.
+/// The settings as JSON without secrets: [`Secret`] never serialises its value, and passwords in URLs are redacted.
 pub fn redacted<S: Serialize>(settings: &S) -> Value {
     let mut json = serde_json::to_value(settings).unwrap_or_default();
-    secret::strike_out_passwords(&mut json);
+    secret::redact_passwords(&mut json);
     json
 }
 
-/// Takes one source's leaves, each on its own, so that a wrong one hides no other.
+/// Applies the entries of one source independently, so that an invalid entry does not hide another.
 fn apply<S: DeserializeOwned>(
-    shape: &Shape<S>,
-    leaves: Vec<Given>,
+    defaults: &Defaults<S>,
+    entries: Vec<Entry>,
     merged: &mut Value,
     origins: &mut BTreeMap<String, Origin>,
-    problems: &mut Vec<Problem>,
+    errors: &mut Vec<SettingError>,
 ) {
-    let mut here: BTreeMap<String, Origin> = BTreeMap::new();
-    for given in leaves {
-        let (key, origin) = (given.key(), given.origin.clone());
-        match shape.read(given) {
+    let mut applied: BTreeMap<String, Origin> = BTreeMap::new();
+    for entry in entries {
+        let (key, origin) = (entry.key(), entry.origin.clone());
+        match defaults.convert(entry) {
             Ok((path, value)) => {
                 let target = path.join(".");
-                if let Some(other) = here.insert(target.clone(), origin.clone()) {
-                    let what = format!("{target} is given twice, as itself and as a file; the other is from {other}");
-                    problems.push(Problem::new(&key, origin, what));
+                if let Some(other) = applied.insert(target.clone(), origin.clone()) {
+                    let message =
+                        format!("{target} is given twice, as itself and as a file; the other is from {other}");
+                    errors.push(SettingError::new(&key, origin, message));
                     continue;
                 }
-                shape::set(merged, &path, value);
+                defaults::set(merged, &path, value);
                 origins.insert(target, origin);
             }
-            Err(what) => problems.push(Problem::new(&key, origin, what)),
+            Err(message) => errors.push(SettingError::new(&key, origin, message)),
         }
     }
 }

@@ -19,7 +19,7 @@ use clap::Parser;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use service::{App, BoxError, Secret, ServiceArgs, ServiceSettings, Shell, ShellSettings, Validate};
+use service::{App, BoxError, CommonSettings, Secret, ServiceArgs, ServiceContext, ServiceSettings, Validate};
 
 const APP: App = App::new("sample-service", "1.2.3");
 const BOUND: Duration = Duration::from_secs(20);
@@ -44,20 +44,20 @@ struct Settings {
     key: Secret,
     nats: String,
     #[serde(flatten)]
-    shell: ShellSettings,
+    common: CommonSettings,
 }
 
 impl Validate for Settings {}
 
 impl ServiceSettings for Settings {
-    fn shell(&self) -> &ShellSettings {
-        &self.shell
+    fn common(&self) -> &CommonSettings {
+        &self.common
     }
 }
 
-async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
-    let mut tasks = shell.tasks();
-    let stop = shell.stop.clone();
+async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxError> {
+    let mut tasks = context.tasks();
+    let stop = context.stop.clone();
     tasks.spawn("work", async move {
         match settings.mode {
             Mode::Fail => return Err("as asked"),
@@ -66,7 +66,7 @@ async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         }
         Ok(())
     });
-    shell.announce([("work", "127.0.0.1:1")]);
+    context.announce([("work", "127.0.0.1:1")]);
     tasks.join().await?;
     if matches!(settings.mode, Mode::StuckService) {
         std::future::pending::<()>().await;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use contract::buckets::active_calls::ActiveCalls;
 use contract::jetstream::storage::Storage;
 use contract::{FactStore, Nats, NodeId, Source};
-use service::{BoxError, Shell};
+use service::{BoxError, ServiceContext};
 use tokio_util::task::TaskTracker;
 
 use crate::calls::deadlines::Deadlines;
@@ -30,25 +30,25 @@ const NODE_PREFIX: &str = "edge";
 ///
 /// # Errors
 /// If a port is taken, the storage differs from what the code needs, or a task ends early.
-pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
+pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxError> {
     let node_id = match settings.node_id.clone() {
         Some(node_id) => node_id,
         None => NodeId::generate(NODE_PREFIX)?,
     };
-    let (nats_up, storage_open) = (shell.health.condition("nats"), shell.health.condition("streams"));
-    let watching = shell.health.condition("watches");
+    let (nats_up, storage_open) = (context.health.condition("nats"), context.health.condition("streams"));
+    let watching = context.health.condition("watches");
 
     let listener = listener::bind(settings.listen, &settings.limits)?;
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{SERVICE} {node_id}")).await?;
-    shell.announce([
+    context.announce([
         ("ws", listener.local_addr()?.to_string()),
         ("node_id", node_id.to_string()),
     ]);
 
     let storage = tokio::select! {
         storage = Storage::open_when_available(&nats) => storage?,
-        () = shell.stop.cancelled() => return Ok(()),
+        () = context.stop.cancelled() => return Ok(()),
     };
     storage_open.set(true);
 
@@ -78,8 +78,8 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
         tracker,
     });
 
-    let stop = &shell.stop;
-    let mut tasks = shell.tasks();
+    let stop = &context.stop;
+    let mut tasks = context.tasks();
     tasks.spawn("listener", listener::serve(listener, edge.clone(), stop.clone()));
     tasks.spawn("terminate", terminate::serve(calls.clone(), stop.clone()));
     tasks.spawn("resync", resync::run(edge.clone(), nats_up, stop.clone()));
@@ -92,7 +92,7 @@ pub async fn run(settings: Settings, shell: Shell) -> Result<(), BoxError> {
     let outcome = tasks.join().await;
     if nats.link().borrow().up {
         // The last answers and notices are still in the client's buffer.
-        shell.drain("nats", nats.client.flush()).await.transpose()?;
+        context.drain("nats", nats.client.flush()).await.transpose()?;
     }
     outcome.map_err(Into::into)
 }

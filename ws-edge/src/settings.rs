@@ -1,60 +1,62 @@
-//! What an operator may set, with defaults that are safe on one machine.
+//! Settings of a ws-edge node; environment variables begin with `WS_EDGE__`. Doc comments appear in the configuration reference.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use contract::{NatsSettings, NodeId};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use service::{Secret, ServiceSettings, ShellSettings, Validate};
+use service::{CommonSettings, Secret, ServiceSettings, Validate};
 
-/// All keys of `ws-edge`; environment variables start with `WS_EDGE__`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// All keys of `ws-edge`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
-    /// Where WebSockets are accepted.
+    /// Address on which WebSockets and pages are served. Port 0 takes any free port.
     pub listen: SocketAddr,
-    /// This node's name in facts and in `active_calls`; generated where none is given.
+    /// Name of this node in facts and in the bucket `active_calls`, at most 64 characters of `[A-Za-z0-9_-]`. Null generates one at
+    /// every start.
     pub node_id: Option<NodeId>,
-    /// Where NATS is.
+    /// The keys `nats.*`.
     pub nats: NatsSettings,
-    /// The password of `nats.user`.
+    /// Password of `nats.user`.
     pub nats_password: Secret,
-    /// Who is let in.
+    /// The keys `jwt.*`.
     pub jwt: JwtSettings,
-    /// Origins (`https://app.example`) whose pages may connect, besides pages of this very host. Clients that are no
-    /// browser send no Origin, and need none.
+    /// Origins (`https://app.example`) whose pages may connect, in addition to this node's own pages. Clients other than browsers
+    /// send no origin and need no entry.
     pub allowed_origins: Vec<String>,
-    /// Whether the pages that come with the binary are served: `/` to call from, `/ops` to watch.
+    /// Whether the node serves the built-in pages: `/` for calls, `/ops` for operators.
     pub pages: bool,
-    /// How long a call rings.
+    /// Time that a call rings. It then ends with `no_answer`.
     pub ring_timeout_ms: u64,
-    /// How long another node waits for the one whose duty something is, before it does it instead.
+    /// Time after a missed deadline of a call until another node ends the call.
     pub takeover_grace_ms: u64,
-    /// How long a media-worker may take to answer.
+    /// Time limit for the reply of a media-worker.
     pub command_timeout_ms: u64,
-    /// How long JetStream may take before a client is told to try again.
+    /// Time limit for JetStream. The client then receives `unavailable` and may retry.
     pub storage_timeout_ms: u64,
-    /// What one client, and all of them, may use.
+    /// The keys `limits.*`.
     pub limits: Limits,
-    /// Logs, operations port, drain.
+    /// The keys that every service has.
     #[serde(flatten)]
-    pub shell: ShellSettings,
+    pub common: CommonSettings,
 }
 
 /// The keys `jwt.*`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JwtSettings {
-    /// Shared with whoever issues tokens. At least as long as the algorithm's hash (RFC 7518 section 3.2).
+    /// Key shared with the issuer of tokens, at least as long as the hash of `jwt.algorithm` (RFC 7518 section 3.2). Required.
     pub secret: Secret,
-    /// The one algorithm that is accepted, whatever a token's header says.
+    /// The only accepted signature algorithm, regardless of the token's header.
     pub algorithm: TokenAlgorithm,
-    /// What a token's `aud` must name.
+    /// Audience that the claim `aud` of a token must contain.
     pub audience: String,
-    /// How far apart the clocks may be, in seconds; at most 5.
+    /// Tolerated clock difference between issuer and node, at most 5.
     pub leeway_s: u64,
 }
 
 /// HMAC with SHA-2 (RFC 7518 section 3.2).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TokenAlgorithm {
     /// SHA-256
     HS256,
@@ -65,33 +67,33 @@ pub enum TokenAlgorithm {
 }
 
 /// The keys `limits.*`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
-    /// Sockets of this node.
+    /// Largest number of sockets of this node.
     pub connections: usize,
-    /// Sockets of one party on this node; a further one closes the oldest.
+    /// Largest number of sockets of one party on this node. One more closes the oldest (4001).
     pub connections_per_party: usize,
-    /// From `accept` to the end of the upgrade, the wait for the first byte included.
+    /// Time limit from `accept` to the end of the upgrade, including the wait for the first byte.
     pub handshake_timeout_ms: u64,
-    /// The longest message and frame, in bytes.
+    /// Largest message and frame. A larger one closes the socket (1009).
     pub message_bytes: usize,
-    /// Read buffer of a socket, in bytes, allocated for as long as it is open.
+    /// Read buffer of a socket, allocated while it is open.
     pub read_buffer_bytes: usize,
-    /// What the kernel may hold for a client that does not read, in bytes.
+    /// Send buffer of a socket in the kernel.
     pub send_buffer_bytes: u32,
-    /// Messages that wait for a client that does not read; one more closes it.
+    /// Largest number of messages queued for a slow client. One more closes its socket (1013).
     pub queued_messages: usize,
-    /// How long one write may be stuck.
+    /// Time limit for one write to a socket.
     pub write_timeout_ms: u64,
-    /// How often a client is pinged; two intervals without a sign of life close it.
+    /// Interval of WebSocket pings. A client that is silent for two intervals is disconnected.
     pub ping_interval_ms: u64,
-    /// Messages a second of one client, in the long run.
+    /// Sustained rate of messages of one client.
     pub messages_per_second: u32,
-    /// Messages of one client at once.
+    /// Burst of messages of one client above the sustained rate.
     pub message_burst: u32,
-    /// Messages refused in a row until the client is closed.
+    /// Consecutive rejected messages after which the socket is closed (1008).
     pub flood_limit: u32,
-    /// Requests of one client that wait for the one before.
+    /// Largest number of queued requests of one client, which are processed one at a time.
     pub pending_requests: usize,
 }
 
@@ -110,7 +112,7 @@ impl Default for Settings {
             command_timeout_ms: 3_000,
             storage_timeout_ms: 5_000,
             limits: Limits::default(),
-            shell: ShellSettings::with_ops_port(4002),
+            common: CommonSettings::with_ops_port(4002),
         }
     }
 }
@@ -237,8 +239,8 @@ impl Validate for Settings {
 }
 
 impl ServiceSettings for Settings {
-    fn shell(&self) -> &ShellSettings {
-        &self.shell
+    fn common(&self) -> &CommonSettings {
+        &self.common
     }
 }
 
@@ -286,5 +288,10 @@ mod tests {
     #[test]
     fn a_limit_of_nothing_is_refused() {
         assert_eq!(problems(|settings| settings.limits.connections = 0).len(), 1);
+    }
+
+    #[test]
+    fn the_configuration_reference_is_up_to_date() {
+        assert_eq!(service::settings::reference::check::<Settings>("ws-edge"), Ok(()));
     }
 }

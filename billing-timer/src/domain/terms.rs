@@ -1,20 +1,21 @@
 //! The fleet's terms: the length of a minute, and which minutes are billed.
 
 use contract::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The shortest interval in milliseconds. Shorter ones would cost more than they are worth.
 pub const MIN_INTERVAL_MS: u64 = 100;
 
 /// Which minutes are billed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Charge {
-    /// A minute is billed once it is full, so the bill equals the number of ticks.
+    /// A minute is billed when it is complete, so the bill equals the number of ticks.
     #[default]
     Full,
-    /// A minute is billed from its first millisecond. A call of 0 ms has begun none, and a call that ends exactly when a
-    /// minute is full has not begun the next one.
+    /// A minute is billed from its first millisecond. A call of 0 ms is not billed, and a call that ends exactly at the end of a
+    /// minute has not begun the next one.
     Start,
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, jetstream};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
@@ -10,14 +11,14 @@ use tokio::sync::watch;
 use crate::jetstream::notice_publisher::NoticePublisher;
 
 /// Where NATS is and who we are there. The password comes from the service's own secret handling.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
-    /// One or more server URLs, separated by commas: all servers of a cluster, since no others are tried.
+    /// URLs of the NATS servers, separated by commas. List every server of a cluster: no others are tried.
     pub url: String,
-    /// User name; empty for a server that asks for none.
+    /// NATS user. Leave it empty for a server without authentication.
     pub user: String,
-    /// Copies of each stream and bucket: 1 on one server, 3 on a cluster.
+    /// Replicas of each stream and bucket: 1 on a single server, 3 on a cluster.
     pub replicas: usize,
 }
 

@@ -1,18 +1,19 @@
-//! Values that are shown to nobody.
+//! Secret values, which are never shown.
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 use serde_json::Value;
 
-/// What stands in a secret's place wherever it could be seen.
+/// The placeholder for a secret in output.
 pub const REDACTED: &str = "[redacted]";
 
 /// A text that neither `Debug` nor `Serialize` reveals. Call [`Secret::expose`] where it is used.
 ///
-/// It has no default but the empty one: a secret that stands in the program is none, and settings with such a default
-/// are refused when they are loaded.
-#[derive(Clone, Default, PartialEq, Eq)]
+/// Its default is empty. A default with a value would be a secret in the program, and `load` rejects such settings.
+#[derive(Clone, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(transparent)]
 pub struct Secret(String);
 
 impl Secret {
@@ -26,7 +27,7 @@ impl Secret {
         &self.0
     }
 
-    /// Whether nothing was given.
+    /// Whether no secret is set.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -50,7 +51,7 @@ impl<'de> Deserialize<'de> for Secret {
         let text = String::deserialize(deserializer).map_err(|_| D::Error::custom("a secret must be a string"))?;
         if text == REDACTED {
             return Err(D::Error::custom(
-                "the secret itself is needed, not what stands for it when printed",
+                "this is the placeholder of a printed secret, not the secret",
             ));
         }
         Ok(Self(text))
@@ -58,20 +59,20 @@ impl<'de> Deserialize<'de> for Secret {
 }
 
 /// Replaces `user:password@` in every URL within `json`.
-pub(super) fn strike_out_passwords(json: &mut Value) {
+pub(super) fn redact_passwords(json: &mut Value) {
     match json {
         Value::String(text) => {
             if let Some(clean) = without_password(text) {
                 *text = clean;
             }
         }
-        Value::Array(values) => values.iter_mut().for_each(strike_out_passwords),
-        Value::Object(values) => values.values_mut().for_each(strike_out_passwords),
+        Value::Array(values) => values.iter_mut().for_each(redact_passwords),
+        Value::Object(values) => values.values_mut().for_each(redact_passwords),
         Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
-/// A list of URLs in one text, as NATS takes it, is clean when each of them is.
+/// Handles a comma-separated list of URLs, as NATS accepts it.
 fn without_password(text: &str) -> Option<String> {
     let clean: Vec<_> = text
         .split(',')
@@ -117,7 +118,7 @@ mod tests {
             "one": "nats://edge:hunter2@127.0.0.1:4222/x", "plain": "nats://127.0.0.1:4222", "mail": "a@b",
             "many": ["nats://a:b@h1,nats://h2"], "path": "http://h/@x",
         });
-        strike_out_passwords(&mut json);
+        redact_passwords(&mut json);
         let expected = serde_json::json!({
             "one": "nats://[redacted]@127.0.0.1:4222/x", "plain": "nats://127.0.0.1:4222", "mail": "a@b",
             "many": ["nats://[redacted]@h1,nats://h2"], "path": "http://h/@x",

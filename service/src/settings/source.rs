@@ -1,186 +1,115 @@
-//! The two sources of settings, taken apart into leaves.
+//! The two sources of settings, a TOML file and the environment, as lists of entries.
 
-use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, Read as _};
 use std::path::Path;
 
-use config::{Environment, File, FileFormat, Source as _, ValueKind};
 use serde_json::{Map, Value};
 
-use super::problem::{Origin, Problem};
+use super::error::{Origin, SettingError};
 
-/// Between the parts of a variable's name, and after its prefix. Single underscores are left to Kubernetes, which gives
-/// every container `WS_EDGE_PORT` and the like for a service of that name.
+/// Separates the parts of a variable's name. Single underscores are left to Kubernetes, which sets `WS_EDGE_PORT` and the like
+/// in every container for a service of that name.
 const SEPARATOR: &str = "__";
 
-/// No more is read of a file that holds one value: it would be no secret but a mistake.
+/// Limit for a file that holds one value, in bytes. A longer file is a mistake.
 const VALUE_FILE_BYTES: u64 = 64 * 1024;
 
-/// One value as it was given.
+/// One value as a source gives it.
 #[derive(Debug)]
-pub(super) struct Given {
+pub(super) struct Entry {
     pub(super) path: Vec<String>,
-    pub(super) value: Raw,
+    pub(super) value: RawValue,
     pub(super) origin: Origin,
 }
 
-/// A value before it is fitted to its key.
+/// A value before it is converted to its key's type.
 #[derive(Debug)]
-pub(super) enum Raw {
-    /// With a type of its own, from TOML.
+pub(super) enum RawValue {
+    /// Typed, from TOML.
     Typed(Value),
-    /// A text that is read as its key's default suggests.
+    /// Text; the default of its key decides how it is parsed.
     Text(String),
 }
 
-/// All that one source has.
+/// The content of one source.
 #[derive(Debug, Default)]
 pub(super) struct Source {
-    pub(super) leaves: Vec<Given>,
-    pub(super) problems: Vec<Problem>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) errors: Vec<SettingError>,
 }
 
-impl Given {
+impl Entry {
     pub(super) fn key(&self) -> String {
         self.path.join(".")
     }
 }
 
-/// A TOML file's leaves. A table is a leaf where `shape` has none, or leaves its inside open.
-pub(super) fn file(path: &Path, shape: &Value) -> Source {
+/// The entries of a TOML file. A table is one entry where the defaults have no table, or leave its content open.
+pub(super) fn file(path: &Path, defaults: &Value) -> Source {
     let origin = Origin::File(path.to_owned());
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) => return Source::refused("the settings file", origin, format!("cannot be read: {error}")),
-    };
-    match File::from_str(&text, FileFormat::Toml).collect() {
-        Ok(table) => {
-            let mut leaves = Vec::new();
-            for (key, value) in table {
-                let inside = shape.get(&key);
-                walk(vec![key], value, inside, &origin, &mut leaves);
-            }
-            leaves.sort_by(|a, b| a.path.cmp(&b.path));
-            Source {
-                leaves,
-                problems: Vec::new(),
-            }
-        }
-        Err(error) => Source::refused("the settings file", origin, without_snippet(&error.to_string())),
+    let read = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"));
+    let parsed = read.and_then(|text| {
+        toml::from_str::<Map<String, Value>>(&text).map_err(|error| without_snippet(&error.to_string()))
+    });
+    let mut source = Source::default();
+    match parsed {
+        Ok(table) => flatten(&[], table, defaults, &origin, &mut source.entries),
+        Err(message) => source
+            .errors
+            .push(SettingError::new("the settings file", origin, message)),
     }
+    source
 }
 
-/// The leaves of the variables that begin with `prefix`.
+/// The entries of the variables that begin with `prefix`. An empty variable counts as unset.
 pub(super) fn environment<K, V>(prefix: &str, variables: impl IntoIterator<Item = (K, V)>) -> Source
 where
     K: Into<OsString>,
     V: Into<OsString>,
 {
     let mut source = Source::default();
-    let mut texts = HashMap::new();
     let start = format!("{prefix}{SEPARATOR}");
     for (name, text) in variables {
         let Ok(name) = name.into().into_string() else { continue };
-        if !name.starts_with(&start) {
+        let Some(key) = name.strip_prefix(&start).map(str::to_lowercase) else {
             continue;
-        }
+        };
+        let path: Vec<_> = key.split(SEPARATOR).map(str::to_owned).collect();
+        let origin = Origin::Variable(name);
         match text.into().into_string() {
-            Ok(text) => {
-                texts.insert(name, text);
-            }
-            Err(_) => source.problems.push(Problem::new(
-                key_of(&start, &name),
-                Origin::Variable(name),
-                "is not UTF-8",
-            )),
+            Ok(text) if text.is_empty() => {}
+            Ok(text) => source.entries.push(Entry {
+                path,
+                value: RawValue::Text(text),
+                origin,
+            }),
+            Err(_) => source
+                .errors
+                .push(SettingError::new(path.join("."), origin, "is not UTF-8")),
         }
     }
-    let names: HashMap<_, _> = texts.keys().map(|name| (key_of(&start, name), name.clone())).collect();
-    let environment = Environment::with_prefix(prefix)
-        .separator(SEPARATOR)
-        .ignore_empty(true)
-        .source(Some(texts));
-    match environment.collect() {
-        Ok(values) => {
-            for (key, value) in values {
-                let name = names.get(&key).cloned().unwrap_or_else(|| key.clone());
-                source.leaves.push(Given {
-                    path: key.split('.').map(str::to_owned).collect(),
-                    value: Raw::Text(value.kind.to_string()),
-                    origin: Origin::Variable(name),
-                });
-            }
-        }
-        Err(error) => source
-            .problems
-            .push(Problem::new("the environment", Origin::Merged, error.to_string())),
-    }
-    source.leaves.sort_by(|a, b| a.path.cmp(&b.path));
+    source.entries.sort_by(|a, b| a.path.cmp(&b.path));
     source
 }
 
-impl Source {
-    fn refused(key: &str, origin: Origin, what: impl Into<String>) -> Self {
-        Self {
-            leaves: Vec::new(),
-            problems: vec![Problem::new(key, origin, what)],
-        }
-    }
-}
-
-/// What [`Environment`] makes of a variable's name.
-fn key_of(start: &str, name: &str) -> String {
-    name.strip_prefix(start)
-        .unwrap_or(name)
-        .to_lowercase()
-        .replace(SEPARATOR, ".")
-}
-
-fn walk(path: Vec<String>, value: config::Value, shape: Option<&Value>, origin: &Origin, leaves: &mut Vec<Given>) {
-    match (value.kind, shape) {
-        (ValueKind::Table(table), Some(Value::Object(known))) if !known.is_empty() => {
-            for (key, value) in table {
-                let inside = known.get(&key);
-                walk(
-                    path.iter().cloned().chain([key]).collect(),
-                    value,
-                    inside,
-                    origin,
-                    leaves,
-                );
+fn flatten(parents: &[String], table: Map<String, Value>, defaults: &Value, origin: &Origin, entries: &mut Vec<Entry>) {
+    for (key, value) in table {
+        let path: Vec<_> = parents.iter().cloned().chain([key.clone()]).collect();
+        match (value, defaults.get(&key)) {
+            (Value::Object(table), Some(inside @ Value::Object(known))) if !known.is_empty() => {
+                flatten(&path, table, inside, origin, entries);
             }
+            (value, _) => entries.push(Entry {
+                path,
+                value: RawValue::Typed(value),
+                origin: origin.clone(),
+            }),
         }
-        (kind, _) => leaves.push(Given {
-            path,
-            value: Raw::Typed(json(kind)),
-            origin: origin.clone(),
-        }),
     }
 }
 
-fn json(kind: ValueKind) -> Value {
-    match kind {
-        ValueKind::Nil => Value::Null,
-        ValueKind::Boolean(value) => value.into(),
-        ValueKind::I64(value) => value.into(),
-        ValueKind::U64(value) => value.into(),
-        // TOML has neither: its integers are of 64 bits.
-        ValueKind::I128(value) => value.to_string().into(),
-        ValueKind::U128(value) => value.to_string().into(),
-        ValueKind::Float(value) => value.into(),
-        ValueKind::String(value) => value.into(),
-        ValueKind::Table(table) => Value::Object(
-            table
-                .into_iter()
-                .map(|(key, value)| (key, json(value.kind)))
-                .collect::<Map<_, _>>(),
-        ),
-        ValueKind::Array(values) => values.into_iter().map(|value| json(value.kind)).collect(),
-    }
-}
-
-/// A TOML error less the line that it quotes, which may hold a secret.
+/// A TOML error without the line that it quotes, which may hold a secret.
 fn without_snippet(error: &str) -> String {
     let lines: Vec<_> = error
         .lines()
@@ -190,7 +119,7 @@ fn without_snippet(error: &str) -> String {
     lines.join(": ")
 }
 
-/// Reads the file that holds a value; one line end after it does not count.
+/// The content of a file that holds one value, without one trailing line end.
 pub(super) fn value_file(path: &str) -> Result<String, String> {
     let unreadable = |error: io::Error| format!("cannot read that file: {error}");
     let mut text = String::new();

@@ -1,11 +1,11 @@
-//! What is wrong with settings, and where it came from.
+//! Errors in settings, each with its key and the source of the value.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use serde_json::Value;
 
-/// Where a value came from.
+/// The source of a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Origin {
     /// A settings file.
@@ -14,30 +14,30 @@ pub(super) enum Origin {
     Variable(String),
     /// The program's own default.
     Default,
-    /// Several sources at once.
+    /// Several sources together.
     Merged,
 }
 
-/// One wrong key.
+/// One invalid key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct SettingError {
     key: String,
     origin: Origin,
-    what: String,
+    message: String,
 }
 
-/// Everything that is wrong, one line each.
+/// All errors, one a line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SettingsErrors {
-    problems: Vec<Problem>,
+    errors: Vec<SettingError>,
 }
 
-impl Problem {
-    pub(super) fn new(key: impl Into<String>, origin: Origin, what: impl Into<String>) -> Self {
+impl SettingError {
+    pub(super) fn new(key: impl Into<String>, origin: Origin, message: impl Into<String>) -> Self {
         Self {
             key: key.into(),
             origin,
-            what: what.into(),
+            message: message.into(),
         }
     }
 
@@ -48,13 +48,8 @@ impl Problem {
 }
 
 impl SettingsErrors {
-    pub(super) fn new(problems: Vec<Problem>) -> Self {
-        Self { problems }
-    }
-
-    /// Each of them.
-    pub fn problems(&self) -> &[Problem] {
-        &self.problems
+    pub(super) fn new(errors: Vec<SettingError>) -> Self {
+        Self { errors }
     }
 }
 
@@ -69,22 +64,22 @@ impl fmt::Display for Origin {
     }
 }
 
-impl fmt::Display for Problem {
+impl fmt::Display for SettingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ({}): {}", self.key, self.origin, self.what)
+        write!(f, "{} ({}): {}", self.key, self.origin, self.message)
     }
 }
 
 impl fmt::Display for SettingsErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lines: Vec<_> = self.problems.iter().map(Problem::to_string).collect();
+        let lines: Vec<_> = self.errors.iter().map(SettingError::to_string).collect();
         f.write_str(&lines.join("\n"))
     }
 }
 
 impl std::error::Error for SettingsErrors {}
 
-/// What serde says is wrong, less the value that it quotes.
+/// serde's message without the value that it quotes.
 pub(super) fn without_value(error: &serde_json::Error, value: Option<&Value>) -> String {
     let text = error.to_string();
     if let Some((_, expected)) = text.rsplit_once(", expected ") {

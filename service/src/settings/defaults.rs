@@ -1,82 +1,83 @@
-//! The shape of settings, as their defaults show it: which keys there are, and what fits each.
+//! Default settings: the keys that exist, and the types that their values accept.
 
 use std::marker::PhantomData;
 
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
+use strsim::levenshtein;
 
-use super::problem::{Origin, Problem, SettingsErrors, without_value};
-use super::source::{Given, Raw, value_file};
+use super::error::{Origin, SettingError, SettingsErrors, without_value};
+use super::source::{Entry, RawValue, value_file};
 
-/// What a key ends in whose value is in a file.
+/// Suffix of a key whose value is in a file.
 const FILE_SUFFIX: &str = "_file";
 
 /// The defaults of `S`, serialised.
 #[derive(Debug)]
-pub(super) struct Shape<S> {
-    defaults: Value,
+pub(super) struct Defaults<S> {
+    json: Value,
     settings: PhantomData<fn() -> S>,
 }
 
-/// What stands at a path.
-enum Place<'a> {
-    /// This default.
+/// What the defaults have at a path.
+enum Lookup<'a> {
+    /// This value.
     Known(&'a Value),
-    /// The inside of `None` or of an empty map: anything may.
+    /// The path is inside `None` or an empty map, where any key is allowed.
     Open,
-    /// Nothing.
+    /// There is no such key.
     Unknown,
 }
 
-impl<S: Serialize + DeserializeOwned + Default> Shape<S> {
+impl<S: Serialize + DeserializeOwned + Default> Defaults<S> {
     pub(super) fn new() -> Result<Self, SettingsErrors> {
         let defaults = serde_json::to_value(S::default());
-        match defaults.and_then(|defaults| serde_json::from_value::<S>(defaults.clone()).map(|_| defaults)) {
-            Ok(defaults) => Ok(Self {
-                defaults,
+        match defaults.and_then(|json| serde_json::from_value::<S>(json.clone()).map(|_| json)) {
+            Ok(json) => Ok(Self {
+                json,
                 settings: PhantomData,
             }),
             Err(error) => {
-                let what = format!("the program's own defaults do not read back: {error}");
-                Err(SettingsErrors::new(vec![Problem::new(
+                let message = format!("the program's own defaults do not read back: {error}");
+                Err(SettingsErrors::new(vec![SettingError::new(
                     "all keys together",
                     Origin::Default,
-                    what,
+                    message,
                 )]))
             }
         }
     }
 }
 
-impl<S: DeserializeOwned> Shape<S> {
-    pub(super) fn defaults(&self) -> &Value {
-        &self.defaults
+impl<S: DeserializeOwned> Defaults<S> {
+    pub(super) fn json(&self) -> &Value {
+        &self.json
     }
 
-    /// Fits one given value to its key, with all other keys at their defaults. Also says which key that is: not the
-    /// given one where it names a file.
-    pub(super) fn read(&self, given: Given) -> Result<(Vec<String>, Value), String> {
-        let (path, raw, from_file) = match self.file_key(&given) {
-            Some((path, file)) => (path, Raw::Text(value_file(file)?), true),
-            None => (given.path, given.value, false),
+    /// Converts one entry to its key's type, with all other keys at their defaults. Returns the path too: `password` for an
+    /// entry `password_file`.
+    pub(super) fn convert(&self, entry: Entry) -> Result<(Vec<String>, Value), String> {
+        let (path, raw, from_file) = match self.file_key(&entry) {
+            Some((path, file)) => (path, RawValue::Text(value_file(file)?), true),
+            None => (entry.path, entry.value, false),
         };
-        let default = match self.place(&path) {
-            Place::Known(default) => default,
-            Place::Open => &Value::Null,
-            Place::Unknown => return Err(self.unknown(&path)),
+        let default = match self.lookup(&path) {
+            Lookup::Known(default) => default,
+            Lookup::Open => &Value::Null,
+            Lookup::Unknown => return Err(self.unknown(&path)),
         };
         let candidates = match raw {
-            Raw::Typed(value) => vec![value],
-            Raw::Text(text) => read_text(&text, default)?,
+            RawValue::Typed(value) => vec![value],
+            RawValue::Text(text) => parse_text(&text, default)?,
         };
-        let open = matches!(self.place(&path), Place::Open);
+        let open = matches!(self.lookup(&path), Lookup::Open);
         let mut wrong = None;
         for value in candidates {
-            let mut probe = self.defaults.clone();
+            let mut probe = self.json.clone();
             set(&mut probe, &path, value.clone());
             match serde_json::from_value::<S>(probe) {
                 Ok(_) => return Ok((path, value)),
-                // The inside of `None` may need several keys; they are judged together, at the end.
+                // A table inside `None` may need several keys; they are checked together, at the end.
                 Err(_) if open => return Ok((path, value)),
                 Err(error) => {
                     wrong.get_or_insert_with(|| without_value(&error, Some(&value)));
@@ -92,44 +93,44 @@ impl<S: DeserializeOwned> Shape<S> {
         Err(format!("{wrong}{}", example(default)))
     }
 
-    /// The key and the path behind a key such as `password_file`.
-    fn file_key<'a>(&self, given: &'a Given) -> Option<(Vec<String>, &'a str)> {
-        if !matches!(self.place(&given.path), Place::Unknown) {
+    /// For a key such as `password_file`: the path of `password`, and the file.
+    fn file_key<'a>(&self, entry: &'a Entry) -> Option<(Vec<String>, &'a str)> {
+        if !matches!(self.lookup(&entry.path), Lookup::Unknown) {
             return None;
         }
-        let (last, parents) = given.path.split_last()?;
+        let (last, parents) = entry.path.split_last()?;
         let mut path = parents.to_vec();
         path.push(last.strip_suffix(FILE_SUFFIX)?.to_owned());
-        let file = match &given.value {
-            Raw::Typed(value) => value.as_str()?,
-            Raw::Text(text) => text,
+        let file = match &entry.value {
+            RawValue::Typed(value) => value.as_str()?,
+            RawValue::Text(text) => text,
         };
-        matches!(self.place(&path), Place::Known(Value::Null | Value::String(_))).then_some((path, file))
+        matches!(self.lookup(&path), Lookup::Known(Value::Null | Value::String(_))).then_some((path, file))
     }
 
-    fn place(&self, path: &[String]) -> Place<'_> {
-        let mut here = &self.defaults;
+    fn lookup(&self, path: &[String]) -> Lookup<'_> {
+        let mut here = &self.json;
         for key in path {
             here = match here {
-                Value::Null => return Place::Open,
-                Value::Object(keys) if keys.is_empty() => return Place::Open,
+                Value::Null => return Lookup::Open,
+                Value::Object(keys) if keys.is_empty() => return Lookup::Open,
                 Value::Object(keys) => match keys.get(key) {
                     Some(inside) => inside,
-                    None => return Place::Unknown,
+                    None => return Lookup::Unknown,
                 },
-                Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => return Place::Unknown,
+                Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => return Lookup::Unknown,
             };
         }
-        Place::Known(here)
+        Lookup::Known(here)
     }
 
     fn unknown(&self, path: &[String]) -> String {
         let mut known = Vec::new();
-        keys(&self.defaults, "", &mut known);
+        keys(&self.json, "", &mut known);
         let key = path.join(".");
         let nearest = known
             .iter()
-            .map(|candidate| (distance(&key, candidate), candidate))
+            .map(|candidate| (levenshtein(&key, candidate), candidate))
             .min();
         if let Some((distance, nearest)) = nearest
             && distance <= (key.chars().count() / 4).max(2)
@@ -141,17 +142,17 @@ impl<S: DeserializeOwned> Shape<S> {
             return format!("unknown key; did you mean {candidate}?");
         }
         let table = path.split_last().map(|(_, parents)| parents).unwrap_or_default();
-        match self.place(table) {
-            Place::Known(Value::Object(siblings)) => format!("unknown key; there are {}", listed(siblings)),
+        match self.lookup(table) {
+            Lookup::Known(Value::Object(siblings)) => format!("unknown key; there are {}", listed(siblings)),
             _ => format!(
                 "unknown key; there are {}",
-                self.defaults.as_object().map(listed).unwrap_or_default()
+                self.json.as_object().map(listed).unwrap_or_default()
             ),
         }
     }
 }
 
-/// Puts `value` at `path`, making the tables on the way.
+/// Sets `value` at `path`, creating the tables on the way.
 pub(super) fn set(json: &mut Value, path: &[String], value: Value) {
     let mut here = json;
     for key in path {
@@ -164,8 +165,8 @@ pub(super) fn set(json: &mut Value, path: &[String], value: Value) {
     *here = value;
 }
 
-/// What a text may mean where `default` stands, the likeliest first.
-fn read_text(text: &str, default: &Value) -> Result<Vec<Value>, String> {
+/// The values that a text may stand for, by the type of `default`, the likeliest first.
+fn parse_text(text: &str, default: &Value) -> Result<Vec<Value>, String> {
     let parts = || text.split(',').map(str::trim).filter(|part| !part.is_empty());
     match default {
         Value::Bool(_) => match text {
@@ -184,7 +185,7 @@ fn read_text(text: &str, default: &Value) -> Result<Vec<Value>, String> {
     }
 }
 
-/// A bool or a number where the text is one, else the text.
+/// A bool or a number if the text is one, else the text.
 fn scalar(text: &str) -> Value {
     match serde_json::from_str(text) {
         Ok(value @ (Value::Bool(_) | Value::Number(_))) => value,
@@ -192,7 +193,7 @@ fn scalar(text: &str) -> Value {
     }
 }
 
-/// Shows what would be right: the default, which is in the program's text and no secret.
+/// The default as an example. It is part of the program, so it cannot be a secret.
 fn example(default: &Value) -> String {
     match default {
         Value::Null | Value::Object(_) => String::new(),
@@ -215,33 +216,5 @@ fn keys(json: &Value, prefix: &str, known: &mut Vec<String>) {
         };
         keys(value, &path, known);
         known.push(path);
-    }
-}
-
-/// How many characters to insert, remove or replace (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let mut row: Vec<usize> = (0..=b.chars().count()).collect();
-    for (i, from) in a.chars().enumerate() {
-        let mut next = vec![i + 1];
-        for (above, to) in row.windows(2).zip(b.chars()) {
-            if let (&[diagonal, up], Some(&left)) = (above, next.last()) {
-                next.push((diagonal + usize::from(from != to)).min(up + 1).min(left + 1));
-            }
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn distance_counts_edits() {
-        assert_eq!(distance("listen", "listen"), 0);
-        assert_eq!(distance("lisen", "listen"), 1);
-        assert_eq!(distance("", "abc"), 3);
-        assert_eq!(distance("kitten", "sitting"), 3);
     }
 }

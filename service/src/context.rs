@@ -1,35 +1,36 @@
-//! What a running service is given: its stop signal, its health, its operations port and its drain.
+//! The context of a running service: stop signal, health, operations port and drain.
 
 use std::future::Future;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use crate::app::App;
 use crate::health::{Condition, Health};
+use crate::logging::LogSettings;
 use crate::ops::{self, OpsSettings};
-use crate::run::App;
 use crate::shutdown::Drain;
 use crate::tasks::Tasks;
-use crate::telemetry::LogSettings;
 
 /// The keys that every service has. Flatten it into the service's settings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ShellSettings {
-    /// Logs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CommonSettings {
+    /// The keys `log.*`.
     pub log: LogSettings,
-    /// The operations port.
+    /// The keys `ops.*`.
     pub ops: OpsSettings,
-    /// From the request to stop until the process gives up waiting for its work to end.
+    /// Longest time from SIGTERM to the end of the process. Unfinished work is then abandoned, with a warning.
     pub drain_timeout_ms: u64,
 }
 
-impl Default for ShellSettings {
+impl Default for CommonSettings {
     fn default() -> Self {
         Self {
             log: LogSettings::default(),
@@ -39,7 +40,7 @@ impl Default for ShellSettings {
     }
 }
 
-impl ShellSettings {
+impl CommonSettings {
     /// The defaults, with the operations port on loopback at `port`.
     pub fn with_ops_port(port: u16) -> Self {
         Self {
@@ -51,12 +52,12 @@ impl ShellSettings {
     }
 }
 
-/// A running service's surroundings. Clones share them; the operations port closes with the last one.
+/// Shared by a service's tasks. Clones share one state; the operations port closes with the last clone.
 #[derive(Debug, Clone)]
-pub struct Shell {
+pub struct ServiceContext {
     /// Cancelled when the service is to stop. Cancel it to stop the service from inside.
     pub stop: CancellationToken,
-    /// The service's readiness. The condition `started` is set by [`Shell::announce`].
+    /// The service's readiness. The condition `started` is set by [`ServiceContext::announce`].
     pub health: Health,
     app: App,
     ops: SocketAddr,
@@ -66,18 +67,18 @@ pub struct Shell {
     _ops_guard: std::sync::Arc<DropGuard>,
 }
 
-impl Shell {
+impl ServiceContext {
     /// Binds and serves the operations port. Installs no signal handlers, so that tests may run several.
     ///
     /// # Errors
     /// The port could not be bound, or another metrics recorder is installed.
-    pub async fn start(app: App, settings: &ShellSettings) -> io::Result<Self> {
+    pub async fn start(app: App, settings: &CommonSettings) -> io::Result<Self> {
         let recorder = ops::recorder().map_err(io::Error::other)?;
         let listener = TcpListener::bind(settings.ops.listen).await?;
         let ops = listener.local_addr()?;
         let (stop, health, end) = (CancellationToken::new(), Health::default(), CancellationToken::new());
         let started = health.condition("started");
-        // The operations port outlives `stop`: draining is what one wants to look at.
+        // The operations port outlives `stop`, so that draining can be observed.
         tokio::spawn(
             end.clone()
                 .run_until_cancelled_owned(ops::serve(listener, app, recorder, health.clone())),
@@ -101,7 +102,7 @@ impl Shell {
         })
     }
 
-    /// Where the operations port is.
+    /// The bound address of the operations port.
     pub fn ops_addr(&self) -> SocketAddr {
         self.ops
     }
@@ -111,12 +112,12 @@ impl Shell {
         Tasks::new(self.stop.clone(), self.drain.clone())
     }
 
-    /// Does a last thing under the drain's deadline, which it shares with [`Tasks::join`]; `None` when it overruns.
+    /// Runs `future` until the drain deadline, which it shares with [`Tasks::join`]; `None` if it overruns.
     pub async fn drain<F: Future>(&self, what: &str, future: F) -> Option<F::Output> {
         self.drain.run(what, future).await
     }
 
-    /// Tells the world that everything is bound: one JSON line on stdout, as
+    /// Announces that everything is bound: one JSON line on stdout, such as
     /// `{"ops":"127.0.0.1:4002","service":"ws-edge","ws":"127.0.0.1:4001"}`, and the condition `started`.
     pub fn announce<K: Into<String>, V: Into<Value>>(&self, bound: impl IntoIterator<Item = (K, V)>) {
         let mut line: Map<String, Value> = bound
@@ -128,14 +129,14 @@ impl Shell {
         let text = Value::Object(line.clone()).to_string();
         let mut stdout = io::stdout().lock();
         if let Err(error) = writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
-            tracing::warn!(%error, "nobody reads stdout");
+            tracing::warn!(%error, "cannot write the bound addresses to stdout");
         }
         tracing::info!(version = self.app.version(), bound = text, "started");
         self.announced.send_replace(Some(line));
         self.started.set(true);
     }
 
-    /// What was announced, once it is: how a test in the same process learns the ports.
+    /// The announcement, once it is made. Tests in the same process read the ports from it.
     pub fn announced(&self) -> watch::Receiver<Option<Map<String, Value>>> {
         self.announced.subscribe()
     }

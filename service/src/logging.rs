@@ -1,27 +1,28 @@
-//! Logs: tracing to stderr, as text for people or JSON for collectors.
+//! Logging: tracing events on stderr, as text or as JSON.
 
 use std::io::IsTerminal;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tracing_subscriber::EnvFilter;
 
-/// How a log line looks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Format of log lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people; coloured on a terminal.
+    /// Plain text, coloured on a terminal.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 /// The keys `log.*`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LogSettings {
-    /// `text` or `json`.
+    /// Format of the log lines on stderr.
     pub format: LogFormat,
-    /// Directives such as `info` or `info,ws_edge=debug`.
+    /// Filter directives of `tracing-subscriber`, such as `info` or `info,ws_edge=debug`.
     #[serde(deserialize_with = "directives")]
     pub filter: String,
 }
@@ -52,7 +53,7 @@ pub fn init(settings: &LogSettings) {
     if first.is_ok() {
         std::panic::set_hook(Box::new(|panic| {
             metrics::counter!("callpulse_panics_total").increment(1);
-            tracing::error!(%panic, "panicked: this is a bug");
+            tracing::error!(%panic, "panicked; report this bug");
         }));
     }
 }
