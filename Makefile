@@ -1,15 +1,15 @@
 # The commands of this repository; `make` lists them. On Debian 12 they need make and a Rust toolchain, nothing more.
 
 CARGO ?= cargo
-# Where the binaries are. `cargo run -p` would choose other features than `build --workspace`, and compile the world again.
+# Folder of the binaries. `cargo run -p` would select other features than `build --workspace` and compile most crates again.
 BUILT := $(or $(CARGO_TARGET_DIR),target)/debug
 MAKEFLAGS += --no-print-directory
 
 .DEFAULT_GOAL := help
-# `make build WEB=skip`: without what runs in browsers, where no npm registry can be reached.
+# `make build WEB=skip` leaves out the pages, for machines that cannot reach an npm registry.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos simulate screenshots ci fmt deny clean
+.PHONY: help setup web build test demo up chaos simulate screenshots docs ci fmt deny clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -17,7 +17,7 @@ help: ## List the targets
 setup: ## Install what is missing: Debian packages, and .tools with meson, nats-server and others
 	@deploy/setup/setup.sh
 
-web: setup ## Build what runs in browsers: the client library, the pages
+web: setup ## Build the browser library and the pages
 	@ws-edge/web/run.sh build
 
 build: setup ## Build every binary (the first time with mediasoup's C++ worker, about 6 minutes)
@@ -35,25 +35,30 @@ endif
 demo: build ## Play a whole call through the real services, and show what happened
 	$(BUILT)/demo
 
-# All of them may be left out; `target/debug/chaos --help` has more.
+# All of them are optional; `target/debug/chaos --help` has more.
 CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(DURATION),--duration $(DURATION)) \
 	$(if $(CALLS),--calls $(CALLS))
 
-chaos: build ## Break the stack under load and check the bill; SEED=, RUNS=, DURATION= (seconds), CALLS=
+chaos: build ## Inject faults under load and check the bill; SEED=, RUNS=, DURATION= (seconds), CALLS=
 	$(BUILT)/chaos $(CHAOS)
 
-up: build ## Run the whole stack until Ctrl-C
+up: build ## Run the whole stack until Ctrl-C, with links to call from a browser
 	$(BUILT)/up
 
 simulate: setup ## Billing against a simulated server, from SEEDS=10000 seeds; SEED=7 shows one
 	SEED="$(SEED)" SEEDS="$(or $(SEEDS),10000)" FIRST="$(FIRST)" $(CARGO) test -q --workspace --test simulation
 
-screenshots: build ## Take the pictures of the README anew, in about 3 minutes
+screenshots: build ## Take the pictures of the documents again, in about 3 minutes
 	$(CARGO) test --workspace --test browser -- --ignored screenshots
 
-ci: setup ## What CI runs: format, licences, lints, tests, demo
+docs: setup ## Build the book: docs/book/index.html
+	@deploy/setup/mdbook.sh
+	.tools/bin/mdbook build docs
+
+ci: setup ## What CI runs: format, licences, documents, lints, tests, demo
 	$(CARGO) fmt --all --check
 	$(MAKE) deny
+	$(MAKE) docs
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@ws-edge/web/run.sh check
 	@if [ "$(WEB)" != skip ] && command -v chromium >/dev/null; then export CI_REQUIRE_BROWSER=1; fi; $(MAKE) test
@@ -67,5 +72,5 @@ fmt: ## Format the code
 
 clean: ## Remove everything built, .tools too
 	$(CARGO) clean
-	rm -rf .tools .run ws-edge/web/node_modules ws-edge/web/client/dist
+	rm -rf .tools .run docs/book ws-edge/web/node_modules ws-edge/web/client/dist
 	git clean -fdXq ws-edge/web/dist

@@ -24,7 +24,7 @@ async fn screenshots() {
     let lifetime = Duration::from_secs(600);
     let user = token::good_for(Role::User, "user_002", lifetime).unwrap();
     let otomo = token::good_for(Role::Otomo, "otomo_778", lifetime).unwrap();
-    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/images");
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/images");
     let mut addresses = scene.addresses(&first.to_string()).unwrap();
     addresses["otherUser"] = json!(format!("http://{first}/?role=user&call=otomo_778#token={user}"));
     addresses["otherOtomo"] = json!(format!("http://{last}/?role=otomo#token={otomo}"));
