@@ -2,7 +2,7 @@
 
 import type { Locator, Page } from 'playwright-core';
 
-import { en } from '../../page/src/strings/en.ts';
+import { en } from '../../page/src/texts/en.ts';
 
 type Role = 'user' | 'otomo';
 type Source = 'tone' | 'microphone';

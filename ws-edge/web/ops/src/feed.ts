@@ -1,60 +1,60 @@
-/** The socket to `/ops/live`: kept open, and asked for timelines. */
+/** The WebSocket to `/ops/live`: reconnects, and requests timelines. */
 
 import type { Entry, RequestId, ServerMessage, TimelinePage } from './generated/ops.ts';
 
-export type Link = 'connecting' | 'open' | 'lost' | 'refused';
+export type FeedState = 'connecting' | 'open' | 'lost' | 'refused';
 
-interface Question {
-  readonly answered: (page: TimelinePage) => void;
-  readonly failed: (error: Error) => void;
+interface Pending {
+  readonly resolve: (page: TimelinePage) => void;
+  readonly reject: (error: Error) => void;
 }
 
 /** First and longest wait before the next attempt, in milliseconds. */
 const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 10_000;
 /** How long an answer may take, in milliseconds. */
-const PATIENCE_MS = 10_000;
-/** Close codes of a node that does not let this token, or this page, in. */
-const REFUSALS: readonly number[] = [4401, 4403];
-/** Attempts that never come to a welcome until it is taken for a refusal: something on the way may swallow the reason. */
-const REFUSED_AFTER = 3;
+const REQUEST_TIMEOUT_MS = 10_000;
+/** Close codes for a rejected token or origin. */
+const REJECTION_CODES: readonly number[] = [4401, 4403];
+/** Failed first attempts that count as a rejection: a proxy may hide the close code. */
+const REJECTED_AFTER_ATTEMPTS = 3;
 /** Pages of one timeline. */
 const MAX_PAGES = 100;
 
 export class Feed {
   readonly #url: string;
   readonly #token: string;
-  readonly #heard: (message: ServerMessage) => void;
-  readonly #changed: (link: Link) => void;
-  readonly #questions = new Map<number, Question>();
+  readonly #onMessage: (message: ServerMessage) => void;
+  readonly #onState: (state: FeedState) => void;
+  readonly #pending = new Map<number, Pending>();
   #socket: WebSocket | null = null;
   #nextId = 1;
   #retries = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
-  #isOver = false;
-  #wasWelcome = false;
+  #isClosed = false;
+  #wasOpen = false;
 
-  constructor(url: string, token: string, heard: (message: ServerMessage) => void, changed: (link: Link) => void) {
+  constructor(url: string, token: string, onMessage: (message: ServerMessage) => void, onState: (state: FeedState) => void) {
     this.#url = url;
     this.#token = token;
-    this.#heard = heard;
-    this.#changed = changed;
+    this.#onMessage = onMessage;
+    this.#onState = onState;
     this.#connect();
   }
 
-  /** For good. */
+  /** Closes the feed for good. */
   close(): void {
-    this.#isOver = true;
+    this.#isClosed = true;
     clearTimeout(this.#timer);
     this.#socket?.close(1000);
   }
 
-  /** All of a call's facts. */
+  /** Reads all pages of a call's timeline. */
   async timeline(callId: string): Promise<TimelinePage> {
     const entries: Entry[] = [];
     let from: number | null = 0;
     for (let page = 0; ; page++) {
-      const answer: TimelinePage = await this.#ask(callId, from ?? 0);
+      const answer: TimelinePage = await this.#request(callId, from ?? 0);
       entries.push(...answer.entries);
       from = answer.next;
       if (from === null || page + 1 >= MAX_PAGES) {
@@ -63,7 +63,7 @@ export class Feed {
     }
   }
 
-  #ask(callId: string, from: number): Promise<TimelinePage> {
+  #request(callId: string, from: number): Promise<TimelinePage> {
     const socket = this.#socket;
     return new Promise((resolve, reject) => {
       if (socket === null || socket.readyState !== WebSocket.OPEN) {
@@ -71,70 +71,70 @@ export class Feed {
         return;
       }
       const id = this.#nextId++;
-      const patience = setTimeout(() => {
-        this.#questions.delete(id);
+      const timeout = setTimeout(() => {
+        this.#pending.delete(id);
         reject(new Error('timeout'));
-      }, PATIENCE_MS);
+      }, REQUEST_TIMEOUT_MS);
       const settle =
         <T>(then: (value: T) => void) =>
         (value: T): void => {
-          clearTimeout(patience);
+          clearTimeout(timeout);
           then(value);
         };
-      this.#questions.set(id, { answered: settle(resolve), failed: settle(reject) });
+      this.#pending.set(id, { resolve: settle(resolve), reject: settle(reject) });
       socket.send(JSON.stringify({ type: 'timeline', id, payload: { callId, from } }));
     });
   }
 
   #connect(): void {
     if (this.#retries === 0) {
-      this.#changed('connecting');
+      this.#onState('connecting');
     }
     const socket = new WebSocket(this.#url, ['callpulse.v1', `bearer.${this.#token}`]);
     this.#socket = socket;
     socket.addEventListener('message', ({ data }) => {
-      this.#take(JSON.parse(String(data)) as ServerMessage);
+      this.#receive(JSON.parse(String(data)) as ServerMessage);
     });
     socket.addEventListener('close', ({ code }) => {
-      this.#lost(REFUSALS.includes(code));
+      this.#disconnected(REJECTION_CODES.includes(code));
     });
   }
 
-  #take(message: ServerMessage): void {
+  #receive(message: ServerMessage): void {
     switch (message.type) {
       case 'welcome':
         this.#retries = 0;
-        this.#wasWelcome = true;
-        this.#changed('open');
+        this.#wasOpen = true;
+        this.#onState('open');
         break;
       case 'response':
-        this.#question(message.id)?.answered(message.payload);
+        this.#takePending(message.id)?.resolve(message.payload);
         return;
       case 'error':
-        this.#question(message.id)?.failed(new Error(message.payload.code));
+        this.#takePending(message.id)?.reject(new Error(message.payload.code));
         return;
     }
-    this.#heard(message);
+    this.#onMessage(message);
   }
 
-  #question(id: RequestId | null): Question | undefined {
-    const question = this.#questions.get(Number(id));
-    this.#questions.delete(Number(id));
-    return question;
+  #takePending(id: RequestId | null): Pending | undefined {
+    const pending = this.#pending.get(Number(id));
+    this.#pending.delete(Number(id));
+    return pending;
   }
 
-  #lost(isRefused: boolean): void {
-    for (const { failed } of this.#questions.values()) {
-      failed(new Error('offline'));
+  #disconnected(isRejected: boolean): void {
+    for (const { reject } of this.#pending.values()) {
+      reject(new Error('offline'));
     }
-    this.#questions.clear();
-    if (this.#isOver) {
+    this.#pending.clear();
+    if (this.#isClosed) {
       return;
     }
     this.#retries++;
-    const seemsRefused = !this.#wasWelcome && this.#retries >= REFUSED_AFTER;
-    this.#changed(isRefused || seemsRefused ? 'refused' : 'lost');
-    // Between half and all of it, so that pages that were cut off together do not come back together.
+    const seemsRejected = !this.#wasOpen && this.#retries >= REJECTED_AFTER_ATTEMPTS;
+    this.#onState(isRejected || seemsRejected ? 'refused' : 'lost');
+    // Jitter: pages that were disconnected together must not reconnect together.
     const delay = Math.min(RETRY_MIN_MS * 2 ** (this.#retries - 1), RETRY_MAX_MS) * (0.5 + Math.random() / 2);
     this.#timer = setTimeout(() => {
       this.#connect();

@@ -1,26 +1,27 @@
-/** The operations page: its head, the fleet, the calls; a timeline over all of it. Drawn at most once a frame. */
+/** The operations page: head, fleet, calls, and the timeline dialog. Rendered at most once per frame. */
 
 import { button, el, setAttribute, setText, show } from '../../page/src/dom.ts';
 import { Head } from '../../page/src/head.ts';
-import { Feed, type Link } from './feed.ts';
+import { load, save } from '../../page/src/storage.ts';
+import { Feed, type FeedState } from './feed.ts';
 import type { ServerMessage } from './generated/ops.ts';
-import { Model } from './model.ts';
-import { type Say, speaker } from './strings.ts';
+import { ReadModel } from './readModel.ts';
+import { type Translate, translate } from './texts.ts';
 import { ServerClock, timeOfDay } from './time.ts';
-import { Calls } from './view/calls.ts';
+import { CallTable } from './view/callTable.ts';
 import { Fleet } from './view/fleet.ts';
 import { SignIn } from './view/signIn.ts';
 import { TimelineView } from './view/timeline.ts';
 
-/** Clocks run also while nothing is told; so often they are looked at, in milliseconds. */
-const CLOCK_MS = 500;
-const KEPT_TOKEN = 'callpulse.ops.token';
+/** How often the page is rendered while no message arrives, in milliseconds: ages grow. */
+const RENDER_INTERVAL_MS = 500;
+const TOKEN_KEY = 'callpulse.ops.token';
 
-let link: Link = 'connecting';
+let link: FeedState = 'connecting';
 let feed: Feed | null = null;
-let isDrawing = false;
+let isScheduled = false;
 
-const model = new Model();
+const model = new ReadModel();
 const clock = new ServerClock();
 
 const status = el('p', { class: 'link', role: 'status', 'data-testid': 'link' });
@@ -28,15 +29,15 @@ const banner = el('p', { class: 'note banner', role: 'alert', 'data-testid': 'ba
 const leave = button('leave', 'small', () => {
   signOut();
 });
-const head = new Head(draw, { status, after: [leave] });
+const head = new Head(scheduleRender, { status, after: [leave] });
 const timeline = new TimelineView(
   (callId) => (feed === null ? Promise.reject(new Error('offline')) : feed.timeline(callId)),
-  speaker(head.language),
+  translate(head.language),
   head.language,
 );
 const fleet = new Fleet(model);
-const calls = new Calls(model, draw, (callId) => void timeline.open(callId));
-const signIn = new SignIn(watch, draw);
+const calls = new CallTable(model, scheduleRender, (callId) => void timeline.open(callId));
+const signIn = new SignIn(watch, scheduleRender);
 const keys = el('p');
 const content = el('main', { class: 'watch' }, banner, fleet.element, calls.element, timeline.opener);
 
@@ -50,25 +51,25 @@ document.body.append(
 
 function watch(token: string): void {
   feed?.close();
-  keep(token);
+  save(TOKEN_KEY, token);
   const url = new URL('/ops/live', location.href);
   url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
   url.search = url.hash = '';
-  feed = new Feed(String(url), token, heard, (changed) => {
-    link = changed;
-    draw();
+  feed = new Feed(String(url), token, receive, (state) => {
+    link = state;
+    scheduleRender();
   });
 }
 
 function signOut(): void {
   feed?.close();
   feed = null;
-  keep(null);
+  save(TOKEN_KEY, null);
   model.snapshot({ at: '', part: 1, parts: 2, awaySince: null, items: [] });
-  draw();
+  scheduleRender();
 }
 
-function heard(message: ServerMessage): void {
+function receive(message: ServerMessage): void {
   switch (message.type) {
     case 'snapshot':
       model.snapshot(message.payload);
@@ -81,17 +82,17 @@ function heard(message: ServerMessage): void {
       break;
   }
   if ('at' in message.payload) {
-    clock.heard(new Date(message.payload.at), Date.now());
+    clock.observe(new Date(message.payload.at), Date.now());
   }
-  draw();
+  scheduleRender();
 }
 
-/** Whatever happens until the next frame is drawn with it. */
-function draw(): void {
-  if (!isDrawing) {
-    isDrawing = true;
+/** Schedules a rendering with the next frame. */
+function scheduleRender(): void {
+  if (!isScheduled) {
+    isScheduled = true;
     requestAnimationFrame(() => {
-      isDrawing = false;
+      isScheduled = false;
       render();
     });
   }
@@ -100,65 +101,43 @@ function draw(): void {
 function render(): void {
   const now = clock.at(Date.now());
   const { language } = head;
-  const text = speaker(language);
-  const isIn = feed !== null;
-  calls.look();
+  const text = translate(language);
+  const isSignedIn = feed !== null;
+  calls.measure();
   head.render(text);
   setText(leave, text('page.leave'));
   setText(keys, `${text('page.keys')}: ${text('page.keys.list')}`);
-  show(leave, isIn);
-  show(status, isIn);
-  show(content, isIn);
-  show(signIn.element, !isIn);
+  show(leave, isSignedIn);
+  show(status, isSignedIn);
+  show(content, isSignedIn);
+  show(signIn.element, !isSignedIn);
   signIn.render(text);
   timeline.render(text, language);
-  if (!isIn) {
+  if (!isSignedIn) {
     return;
   }
-  const trouble = troubleText(text);
+  const warning = warningText(text);
   const isOpen = link === 'open';
   setText(
     status,
-    text(trouble !== null ? 'link.old' : model.isWhole ? 'link.open' : isOpen ? 'link.filling' : 'link.connecting'),
+    text(warning !== null ? 'link.old' : model.isComplete ? 'link.open' : isOpen ? 'link.filling' : 'link.connecting'),
   );
-  setAttribute(status, 'data-link', isOpen && trouble === null ? 'online' : 'offline');
-  setText(banner, trouble ?? '');
-  show(banner, trouble !== null);
-  setAttribute(content, 'data-old', String(trouble !== null));
-  // What is old stays as old as it was when it was told.
+  setAttribute(status, 'data-link', isOpen && warning === null ? 'online' : 'offline');
+  setText(banner, warning ?? '');
+  show(banner, warning !== null);
+  setAttribute(content, 'data-old', String(warning !== null));
   fleet.render(text, now);
   calls.render({ text, language, now });
 }
 
-function troubleText(text: Say): string | null {
+function warningText(text: Translate): string | null {
   if (link === 'lost' || link === 'refused') {
     return text(`link.${link}`);
   }
   return model.awaySince === null ? null : text('link.away', { time: timeOfDay(model.awaySince) });
 }
 
-/** In the session's storage: for this tab only, and not in the address for others to see. */
-function keep(token: string | null): void {
-  try {
-    if (token === null) {
-      sessionStorage.removeItem(KEPT_TOKEN);
-    } else {
-      sessionStorage.setItem(KEPT_TOKEN, token);
-    }
-  } catch {
-    // Denied: a reload will ask again.
-  }
-}
-
-function kept(): string | null {
-  try {
-    return sessionStorage.getItem(KEPT_TOKEN);
-  } catch {
-    return null;
-  }
-}
-
-/** `/ops#token=…`; it does not stay in the address. */
+/** Takes the token out of `/ops#token=…`. */
 function tokenOfAddress(): string | null {
   const token = new URLSearchParams(location.hash.replace(/^#/, '')).get('token');
   if (location.hash !== '') {
@@ -183,11 +162,11 @@ addEventListener('hashchange', () => {
     watch(token);
   }
 });
-addEventListener('resize', draw);
-setInterval(draw, CLOCK_MS);
+addEventListener('resize', scheduleRender);
+setInterval(scheduleRender, RENDER_INTERVAL_MS);
 
-const token = tokenOfAddress() ?? kept();
+const token = tokenOfAddress() ?? load(TOKEN_KEY);
 if (token !== null) {
   watch(token);
 }
-draw();
+scheduleRender();

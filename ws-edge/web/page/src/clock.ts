@@ -8,7 +8,7 @@ export class ServerClock {
   #behindMs: number | null = null;
 
   /** The server said at `now` (this machine's clock) that something happened at `at`, just now. */
-  heard(at: Date, now: number): void {
+  observe(at: Date, now: number): void {
     const distance = now - at.getTime();
     this.#behindMs = this.#behindMs === null ? distance : Math.min(this.#behindMs, distance);
   }

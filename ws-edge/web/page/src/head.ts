@@ -2,7 +2,7 @@
 
 import { button, el, setAttribute, setText } from './dom.ts';
 import { setLanguage, setTheme, storedLanguage, storedTheme, type Theme, THEMES } from './preferences.ts';
-import type { Language } from './strings.ts';
+import type { Language } from './i18n.ts';
 
 type HeadKey = 'page.title' | 'page.tagline' | 'page.language' | 'page.language.hint' | `page.theme.${Theme}`;
 

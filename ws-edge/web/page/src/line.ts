@@ -3,9 +3,9 @@
 import { type Call, CallpulseError, connect, type Phone, type Role, type Socket, type Unsubscribe } from '@callpulse/client';
 
 import { ServerClock } from './clock.ts';
-import type { Kept } from './kept.ts';
 import { type Entry, momentOf, Transcript } from './log.ts';
 import type { Situation, Source } from './model.ts';
+import type { SideStorage } from './storage.ts';
 import { readClaims } from './token.ts';
 
 export interface LineOwner {
@@ -20,7 +20,7 @@ export interface LineOwner {
 export class Line {
   readonly #role: Role;
   readonly #url: string;
-  readonly #kept: Kept;
+  readonly #storage: SideStorage;
   readonly #owner: LineOwner;
   readonly #clock = new ServerClock();
   #phone: Phone | null = null;
@@ -36,18 +36,18 @@ export class Line {
   #problem: CallpulseError | null = null;
   #source: Source;
 
-  constructor(role: Role, url: string, kept: Kept, owner: LineOwner) {
+  constructor(role: Role, url: string, storage: SideStorage, owner: LineOwner) {
     this.#role = role;
     this.#url = url;
-    this.#kept = kept;
+    this.#storage = storage;
     this.#owner = owner;
-    this.#source = kept.source ?? 'tone';
+    this.#source = storage.source ?? 'tone';
   }
 
   get situation(): Omit<Situation, 'isListening'> {
     return {
       role: this.#role,
-      me: this.#isConnecting || this.#isOnline() ? (readClaims(this.#kept.token ?? '')?.sub ?? null) : null,
+      me: this.#isConnecting || this.#isOnline() ? (readClaims(this.#storage.token ?? '')?.sub ?? null) : null,
       link: this.#isConnecting ? 'connecting' : (this.#phone?.state ?? 'out'),
       call: this.#call,
       isBusy: this.#isBusy,
@@ -65,7 +65,7 @@ export class Line {
 
   /** Comes online; with the token of the last time, if none is given. */
   async signIn(given: string): Promise<void> {
-    const token = given === '' ? this.#kept.token : given;
+    const token = given === '' ? this.#storage.token : given;
     this.#leave();
     const claims = token === null ? null : readClaims(token);
     if (token === null || claims === null) {
@@ -76,7 +76,7 @@ export class Line {
       this.#fail(new CallpulseError('role_forbidden'));
       return;
     }
-    this.#kept.token = token;
+    this.#storage.token = token;
     this.#isConnecting = true;
     this.#problem = null;
     this.#owner.changed();
@@ -102,7 +102,7 @@ export class Line {
 
   /** Goes offline, and forgets the token. */
   signOut(): void {
-    this.#kept.token = null;
+    this.#storage.token = null;
     this.#leave();
   }
 
@@ -114,7 +114,7 @@ export class Line {
     this.#isCalling = true;
     await this.#attempting(async () => {
       const call = await phone.call(otomoId, { audio: this.#source });
-      this.#kept.carried = call.id;
+      this.#storage.carriedCallId = call.id;
     });
     this.#isCalling = false;
     this.#owner.changed();
@@ -139,7 +139,7 @@ export class Line {
   /** Until the server says that the call is over, it is not; but this side does not want it any more. */
   async hangUp(): Promise<void> {
     this.#isLeaving = true;
-    this.#kept.carried = null;
+    this.#storage.carriedCallId = null;
     await this.#attempting(() => this.#call?.hangUp());
   }
 
@@ -155,7 +155,7 @@ export class Line {
   /** From the next sound on. */
   choose(source: Source): void {
     this.#source = source;
-    this.#kept.source = source;
+    this.#storage.source = source;
     this.#owner.changed();
   }
 
@@ -216,11 +216,11 @@ export class Line {
         call.on('media', () => this.#owner.changed()),
         call.on('remoteAudio', (stream) => this.#owner.heard(stream)),
         call.on('ended', () => {
-          this.#kept.carried = null;
+          this.#storage.carriedCallId = null;
           this.#owner.heard(null);
         }),
         call.on('error', (error) => {
-          this.#kept.carried = null;
+          this.#storage.carriedCallId = null;
           this.#fail(error);
         }),
       ];
@@ -232,7 +232,7 @@ export class Line {
   /** After a reload the sound is brought back, if this very tab carried it, and if the browser lets it. */
   async #resume(call: Call): Promise<void> {
     const isOn = call.state === 'accepted' || call.state === 'connected';
-    if (this.#isBusy || this.#isResumed || !isOn || call.localMedia !== 'none' || this.#kept.carried !== call.id) {
+    if (this.#isBusy || this.#isResumed || !isOn || call.localMedia !== 'none' || this.#storage.carriedCallId !== call.id) {
       return;
     }
     this.#isResumed = true;
@@ -254,7 +254,7 @@ export class Line {
         this.#isResumed = true;
         this.#isLeaving = false;
         await action(call);
-        this.#kept.carried = call.id;
+        this.#storage.carriedCallId = call.id;
       }
     });
   }
@@ -295,7 +295,7 @@ export class Line {
       const now = new Date();
       const moment = momentOf(data);
       if (moment !== null) {
-        this.#clock.heard(moment, now.getTime());
+        this.#clock.observe(moment, now.getTime());
       }
       const entry = transcript.read(data, now);
       if (entry !== null) {

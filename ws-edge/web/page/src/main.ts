@@ -6,8 +6,8 @@ import { Head } from './head.ts';
 import { listenToKeys } from './keys.ts';
 import { setRingSound, storedRingSound } from './preferences.ts';
 import { type Page, Side } from './side.ts';
+import { translate } from './texts.ts';
 import { readClaims } from './token.ts';
-import { speaker } from './words.ts';
 
 /** How often what passes with time is looked at, in milliseconds: a second's turn is not to be seen late. */
 const LOOK_MS = 200;
@@ -62,7 +62,7 @@ document.body.append(
 );
 
 function render(): void {
-  const text = speaker(head.language);
+  const text = translate(head.language);
   head.render(text);
   setText(ringChoice, text(isRingAudible ? 'page.ring.on' : 'page.ring.off'));
   ringChoice.setAttribute('aria-pressed', String(isRingAudible));

@@ -1,6 +1,6 @@
 /** What a person has chosen of this page, kept in this browser. Where storage is denied, it lasts as long as the page. */
 
-import { isLanguage, type Language } from './strings.ts';
+import { isLanguage, type Language } from './i18n.ts';
 
 export const THEMES = ['system', 'light', 'dark'] as const;
 export type Theme = (typeof THEMES)[number];

@@ -4,10 +4,11 @@ import type { Role } from '@callpulse/client';
 
 import { el, setAttribute } from './dom.ts';
 import { Bell, Ear } from './hearing.ts';
-import { Kept } from './kept.ts';
+import type { Language } from './i18n.ts';
 import { Line } from './line.ts';
 import { modelOf } from './model.ts';
-import type { Language } from './strings.ts';
+import { SideStorage } from './storage.ts';
+import { translate } from './texts.ts';
 import { controlsPart } from './view/controls.ts';
 import { logPart } from './view/log.ts';
 import { notePart, problemPart } from './view/messages.ts';
@@ -15,7 +16,6 @@ import { recordPart } from './view/record.ts';
 import { signInPart } from './view/signIn.ts';
 import { type Part, stagePart } from './view/stage.ts';
 import { leavePart, whoPart } from './view/who.ts';
-import { speaker } from './words.ts';
 
 /** What a side takes from the page around it. */
 export interface Page {
@@ -49,9 +49,9 @@ export class Side {
     this.#page = page;
     this.#isListening = isListening;
     this.#ear.isListening = isListening;
-    const kept = new Kept(role);
+    const storage = new SideStorage(role);
     const log = logPart();
-    const line = new Line(role, page.socketUrl, kept, {
+    const line = new Line(role, page.socketUrl, storage, {
       changed: () => this.render(),
       said: (entry) => log.add(entry),
       heard: (stream) => (stream === null ? this.#ear.stop() : this.#ear.hear(stream)),
@@ -85,7 +85,7 @@ export class Side {
     this.element = el('section', attributes, ...parts);
     // Browsers play nothing before the page was touched.
     this.element.addEventListener('click', () => this.#ear.play());
-    if (token !== null || kept.token !== null) {
+    if (token !== null || storage.token !== null) {
       void line.signIn(token ?? '');
     }
     this.render();
@@ -94,7 +94,7 @@ export class Side {
   /** What is shown follows from what is known: call it whenever that may differ, and as time passes. */
   render(): void {
     const model = modelOf({ ...this.#line.situation, isListening: this.#isListening }, this.#line.now());
-    const text = speaker(this.#page.language());
+    const text = translate(this.#page.language());
     const hadFocus = this.element.contains(document.activeElement);
     setAttribute(this.element, 'data-state', model.stage);
     setAttribute(this.element, 'data-lost', String(model.missed !== 'nobody'));

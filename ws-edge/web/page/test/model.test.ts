@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import { type CallFacts, modelOf, type Situation } from '../src/model.ts';
-import { announcement, detailText, noteText, speaker, stateText } from '../src/words.ts';
+import { translate } from '../src/texts.ts';
+import { announcement, detailText, noteText, stateText } from '../src/view/sentences.ts';
 
 const NOW = Date.parse('2026-01-15T12:02:15.123Z');
-const text = speaker('en');
+const text = translate('en');
 
 const idle: Situation = {
   role: 'user',

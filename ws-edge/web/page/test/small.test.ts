@@ -36,9 +36,9 @@ test('time spans are cut, not rounded: a minute is not full before it is', () =>
 test('the distance to the server’s clock is the least that was seen', () => {
   const clock = new ServerClock();
   assert.equal(clock.at(1_000), 1_000);
-  clock.heard(new Date(0), 700);
-  clock.heard(new Date(1_000), 1_530);
-  clock.heard(new Date(2_000), 2_900);
+  clock.observe(new Date(0), 700);
+  clock.observe(new Date(1_000), 1_530);
+  clock.observe(new Date(2_000), 2_900);
   assert.equal(clock.at(10_000), 9_470);
 });
 

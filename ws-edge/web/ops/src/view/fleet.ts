@@ -1,8 +1,8 @@
 /** Who carries the calls: workers, edges, billing instances, and the leases of the latter as a strip. */
 
 import { el, setAttribute, setText, show } from '../../../page/src/dom.ts';
-import { type Model, PARTITIONS } from '../model.ts';
-import type { Say } from '../strings.ts';
+import { PARTITIONS, type ReadModel } from '../readModel.ts';
+import type { Translate } from '../texts.ts';
 import { age } from '../time.ts';
 
 /** Lines of one list; a larger fleet is for other tools. */
@@ -70,7 +70,7 @@ class List {
 
 export class Fleet {
   readonly element: HTMLElement;
-  readonly #model: Model;
+  readonly #model: ReadModel;
   readonly #title = el('h2');
   readonly #workers = new List('workers');
   readonly #edges = new List('edges');
@@ -78,7 +78,7 @@ export class Fleet {
   readonly #leases = el('p', { class: 'hint' });
   readonly #cells: HTMLElement[] = [];
 
-  constructor(model: Model) {
+  constructor(model: ReadModel) {
     this.#model = model;
     const strip = el('div', { class: 'strip', 'data-testid': 'leases', 'aria-hidden': 'true' });
     for (let partition = 0; partition < PARTITIONS; partition++) {
@@ -95,7 +95,7 @@ export class Fleet {
     );
   }
 
-  render(text: Say, now: number): void {
+  render(text: Translate, now: number): void {
     const model = this.#model;
     const none = text('fleet.none');
     const seen = (at: string): string => text('fleet.seen', { age: age(now - Date.parse(at)) });
@@ -139,7 +139,7 @@ export class Fleet {
     this.#renderTimers(text, seen);
   }
 
-  #renderTimers(text: Say, seen: (at: string) => string): void {
+  #renderTimers(text: Translate, seen: (at: string) => string): void {
     const model = this.#model;
     const timers = sorted(model.timers);
     const looks = new Map(timers.map(({ instanceId }, place) => [instanceId, String(place % LOOKS)]));

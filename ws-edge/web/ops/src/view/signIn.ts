@@ -2,7 +2,7 @@
 
 import { el, setText, show } from '../../../page/src/dom.ts';
 import { readClaims } from '../../../page/src/token.ts';
-import type { Say } from '../strings.ts';
+import type { Translate } from '../texts.ts';
 
 const ROLE = 'ops';
 const COMMAND = 'ws-edge token --role ops --sub me';
@@ -46,7 +46,7 @@ export class SignIn {
     });
   }
 
-  render(text: Say): void {
+  render(text: Translate): void {
     setText(this.#label, text('token.label'));
     setText(this.#hint, text('token.hint'));
     setText(this.#connect, text('token.connect'));

@@ -1,9 +1,9 @@
 /** One call as it is stored: each fact with who said it and when, the gaps between them as distance, the minutes added up. */
 
 import { button, el, setText, show } from '../../../page/src/dom.ts';
-import type { Language } from '../../../page/src/strings.ts';
+import type { Language } from '../../../page/src/i18n.ts';
 import type { Entry, TimelinePage } from '../generated/ops.ts';
-import { type Key, named, type Say } from '../strings.ts';
+import { type Key, nameOf, type Translate } from '../texts.ts';
 import { length, timeOfDay } from '../time.ts';
 
 /** What a code of the server, or of the connection, is said as. */
@@ -52,10 +52,10 @@ export class TimelineView {
   #code: string | null = null;
   #isReading = false;
   #asked = 0;
-  #text: Say;
+  #text: Translate;
   #language: Language;
 
-  constructor(read: Read, text: Say, language: Language) {
+  constructor(read: Read, text: Translate, language: Language) {
     this.#read = read;
     this.#text = text;
     this.#language = language;
@@ -110,7 +110,7 @@ export class TimelineView {
     }
   }
 
-  render(text: Say, language: Language): void {
+  render(text: Translate, language: Language): void {
     const isOther = language !== this.#language;
     [this.#text, this.#language] = [text, language];
     setText(this.#openTitle, text('timeline.open'));
@@ -180,12 +180,12 @@ export class TimelineView {
     const payload = entry.payload ?? {};
     const plain = Object.entries(payload).filter(([key]) => PLAIN.has(key));
     const said = plain.map(([key, value]) =>
-      key === 'reason' ? named(this.#language, 'reason', String(value)) : `${key} ${String(value)}`,
+      key === 'reason' ? nameOf(this.#language, 'reason', String(value)) : `${key} ${String(value)}`,
     );
     const head = el(
       'p',
       { class: 'fact' },
-      el('b', {}, named(this.#language, 'fact', entry.fact)),
+      el('b', {}, nameOf(this.#language, 'fact', entry.fact)),
       ' ',
       said.join(' · '),
     );

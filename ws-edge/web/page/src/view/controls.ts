@@ -4,7 +4,7 @@ import type { Role } from '@callpulse/client';
 
 import { button, el, setAttribute, setText, show } from '../dom.ts';
 import type { Source, Stage } from '../model.ts';
-import type { Key } from '../strings.ts';
+import type { Key } from '../texts.ts';
 import type { Part } from './stage.ts';
 
 /** What a side does when it is told to. */

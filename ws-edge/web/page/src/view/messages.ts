@@ -1,8 +1,8 @@
 /** What went wrong and what to do about it; and what is amiss while a call goes on. */
 
 import { button, el, setAttribute, setText, show } from '../dom.ts';
-import type { Language } from '../strings.ts';
-import { noteText } from '../words.ts';
+import type { Language } from '../i18n.ts';
+import { noteText } from './sentences.ts';
 import type { Part } from './stage.ts';
 
 export function problemPart(language: () => Language, dismissed: () => void): Part {

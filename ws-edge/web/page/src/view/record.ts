@@ -3,8 +3,7 @@
 import { exactSpan, timeOfDay } from '../clock.ts';
 import { el, setText, show } from '../dom.ts';
 import type { Model } from '../model.ts';
-import type { Key } from '../strings.ts';
-import type { Say } from '../words.ts';
+import type { Key, Translate } from '../texts.ts';
 import type { Part } from './stage.ts';
 
 const ROWS = ['id', 'peer', 'connected', 'ended', 'duration', 'billed', 'reason'] as const;
@@ -32,7 +31,7 @@ export function recordPart(): Part {
   };
 }
 
-function valueOf(row: Row, { call }: Model, text: Say): string {
+function valueOf(row: Row, { call }: Model, text: Translate): string {
   const end = call?.end;
   if (call === null || end == null) {
     return '';

@@ -3,11 +3,12 @@
 import { span, timeOfDay } from '../clock.ts';
 import { el, setAttribute, setText, show } from '../dom.ts';
 import type { Model } from '../model.ts';
-import { announcement, detailText, type Say, stateText } from '../words.ts';
+import type { Translate } from '../texts.ts';
+import { announcement, detailText, stateText } from './sentences.ts';
 
 export interface Part {
   readonly element: HTMLElement;
-  render(model: Model, text: Say): void;
+  render(model: Model, text: Translate): void;
 }
 
 export function stagePart(): Part {

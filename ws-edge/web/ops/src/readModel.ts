@@ -1,11 +1,12 @@
-/** The tables of the page: what the server has told, put together. Nothing here knows of the screen. */
+/** The rows of the page, folded from the messages of the server. Nothing here depends on the DOM. */
 
+import { type Call, isLost } from './call.ts';
+import { searchText } from './columns.ts';
 import type {
   CallRow,
   CallState,
   EdgeReported,
   LeaseRow,
-  PartyMediaRow,
   RowUpdate,
   SnapshotPart,
   Table,
@@ -13,40 +14,29 @@ import type {
   WorkerRow,
 } from './generated/ops.ts';
 
-/** A call with what sorting and searching need of it, worked out once. */
-export interface Call {
-  item: CallRow;
-  user: PartyMediaRow | null;
-  otomo: PartyMediaRow | null;
-  readonly sinceMs: number;
-  readonly text: string;
-}
-
 export type Counts = Readonly<Record<CallState | 'live' | 'lost' | 'over', number>>;
 
-/** How many partitions of calls there are. */
+/** Partitions of calls, each with a lease. */
 export const PARTITIONS = 64;
 
-export class Model {
+export class ReadModel {
   readonly calls = new Map<string, Call>();
   readonly workers = new Map<string, WorkerRow>();
   readonly edges = new Map<string, EdgeReported>();
   readonly timers = new Map<string, TimerRow>();
   readonly leases: (string | null)[] = new Array<string | null>(PARTITIONS).fill(null);
-  /** Since when the server has learnt nothing new; null while it does. */
+  /** Since when NATS is unreachable; null while it is reachable. */
   awaySince: Date | null = null;
-  /** A whole snapshot has come. */
-  isWhole = false;
-  /** Goes up with everything that a list of calls may show otherwise. */
+  /** The last part of a snapshot has arrived. */
+  isComplete = false;
+  /** Increases with every change of a call. */
   callsVersion = 0;
-  /** The same for the number of its rows, and for their order but by ticks. */
+  /** Increases when calls come, go, or may sort differently by a column that is not volatile. */
   orderVersion = 0;
-  /** The same for the fleet. */
-  fleetVersion = 0;
 
   #counts = noCalls();
 
-  /** One part of everything there is. */
+  /** Applies one part of a snapshot. */
   snapshot(payload: SnapshotPart): void {
     if (payload.part === 1) {
       this.#clear();
@@ -54,7 +44,7 @@ export class Model {
     this.awaySince = payload.awaySince === null ? null : new Date(payload.awaySince);
     this.apply(payload.items);
     if (payload.part === payload.parts) {
-      this.isWhole = true;
+      this.isComplete = true;
     }
   }
 
@@ -62,9 +52,9 @@ export class Model {
     this.awaySince = new Date(since);
   }
 
-  apply(items: readonly RowUpdate[]): void {
-    for (const item of items) {
-      this.#take(item);
+  apply(updates: readonly RowUpdate[]): void {
+    for (const update of updates) {
+      this.#apply(update);
     }
   }
 
@@ -73,63 +63,60 @@ export class Model {
     return { ...this.#counts, live: ringing + accepted + connected, over: ended + settled };
   }
 
-  #take(item: RowUpdate): void {
-    switch (item.kind) {
+  #apply(update: RowUpdate): void {
+    switch (update.kind) {
       case 'call':
-        this.#call(item);
+        this.#call(update);
         break;
       case 'media': {
-        const call = this.calls.get(item.callId);
+        const call = this.calls.get(update.callId);
         if (call !== undefined) {
           this.#count(call, -1);
-          call.user = item.user;
-          call.otomo = item.otomo;
+          call.user = update.user;
+          call.otomo = update.otomo;
           this.#count(call, 1);
           this.callsVersion++;
         }
         break;
       }
       case 'worker':
-        this.workers.set(item.workerId, item);
-        this.fleetVersion++;
+        this.workers.set(update.workerId, update);
         break;
       case 'edge':
-        this.edges.set(item.nodeId, item);
-        this.fleetVersion++;
+        this.edges.set(update.nodeId, update);
         break;
       case 'timer':
-        this.timers.set(item.instanceId, item);
-        this.fleetVersion++;
+        this.timers.set(update.instanceId, update);
         break;
       case 'lease':
-        this.#lease(item);
+        this.#lease(update);
         break;
       case 'gone':
-        this.#gone(item.what, item.id);
+        this.#remove(update.what, update.id);
         break;
     }
   }
 
-  #call(item: CallRow): void {
-    const before = this.calls.get(item.callId);
+  #call(row: CallRow): void {
+    const before = this.calls.get(row.callId);
     if (before !== undefined) {
       this.#count(before, -1);
     }
-    const { callId, userId, otomoId, workerId, traceId } = item;
     const call: Call = {
-      item,
-      user: item.user,
-      otomo: item.otomo,
-      sinceMs: Date.parse(item.since ?? item.requestedAt ?? '') || 0,
-      text:
-        before?.item.workerId === workerId
-          ? before.text
-          : `${callId} ${userId} ${otomoId} ${workerId ?? ''} ${traceId}`.toLowerCase(),
+      row,
+      user: row.user,
+      otomo: row.otomo,
+      sinceMs: Date.parse(row.since ?? row.requestedAt ?? '') || 0,
+      searchText: searchText(row),
     };
-    this.calls.set(callId, call);
+    this.calls.set(row.callId, call);
     this.#count(call, 1);
     this.callsVersion++;
-    if (before?.item.state !== item.state || before.sinceMs !== call.sinceMs || before.text !== call.text) {
+    if (
+      before?.row.state !== row.state ||
+      before.sinceMs !== call.sinceMs ||
+      before.searchText !== call.searchText
+    ) {
       this.orderVersion++;
     }
   }
@@ -137,12 +124,11 @@ export class Model {
   #lease({ partition, instanceId }: LeaseRow): void {
     if (partition < PARTITIONS) {
       this.leases[partition] = instanceId;
-      this.fleetVersion++;
     }
   }
 
-  #gone(what: Table, id: string): void {
-    if (what === 'call') {
+  #remove(table: Table, id: string): void {
+    if (table === 'call') {
       const call = this.calls.get(id);
       if (call !== undefined) {
         this.#count(call, -1);
@@ -153,12 +139,11 @@ export class Model {
       return;
     }
     const tables = { worker: this.workers, edge: this.edges, timer: this.timers };
-    tables[what].delete(id);
-    this.fleetVersion++;
+    tables[table].delete(id);
   }
 
   #count(call: Call, by: number): void {
-    this.#counts[call.item.state] += by;
+    this.#counts[call.row.state] += by;
     if (isLost(call)) {
       this.#counts.lost += by;
     }
@@ -171,20 +156,10 @@ export class Model {
     this.timers.clear();
     this.leases.fill(null);
     this.#counts = noCalls();
-    this.isWhole = false;
+    this.isComplete = false;
     this.callsVersion++;
     this.orderVersion++;
-    this.fleetVersion++;
   }
-}
-
-export function isLive({ item }: Call): boolean {
-  return item.state !== 'ended' && item.state !== 'settled';
-}
-
-/** A side's RTP stays away while the call goes on. */
-export function isLost(call: Call): boolean {
-  return isLive(call) && (call.user?.lost === true || call.otomo?.lost === true);
 }
 
 function noCalls(): Record<CallState | 'lost', number> {

@@ -1,28 +1,26 @@
-/**
- * Rows of which only the ones in sight exist: as many elements as fit on the screen, moved and refilled while scrolling.
- */
+/** A virtual list: only visible rows have elements, which are moved and refilled while scrolling. */
 
 import { el } from '../../page/src/dom.ts';
 
-/** Beyond the edge of what is in sight, so that scrolling shows no gap. */
-const SPARE = 6;
+/** Rows rendered beyond the visible ones, so that scrolling shows no gap. */
+const OVERSCAN = 6;
 
 export interface RowKind<Item> {
   readonly height: number;
-  /** A row without content. */
+  /** Creates an empty row. */
   create(): HTMLElement;
-  /** Puts an item into a row. Called at every render for each row in sight: must change only what differs. */
+  /** Shows an item in a row. Runs at every render for each visible row: must change only what differs. */
   fill(row: HTMLElement, item: Item, index: number): void;
 }
 
-export class Rows<Item> {
+export class VirtualList<Item> {
   readonly element: HTMLElement;
   readonly #body = el('div', { class: 'rows', role: 'presentation' });
   readonly #kind: RowKind<Item>;
   readonly #rows: HTMLElement[] = [];
   #items: readonly Item[] = [];
   #top = 0;
-  #sight = 0;
+  #visibleHeight = 0;
 
   constructor(kind: RowKind<Item>, scroller: HTMLElement, scrolled: () => void) {
     this.#kind = kind;
@@ -42,18 +40,18 @@ export class Rows<Item> {
     this.#items = items;
   }
 
-  /** Where the list is. To be called before anything is changed in a frame: asking later would have it laid out twice. */
-  look(): void {
+  /** Reads the scroll position. Call it before anything changes in a frame: later, it would force a second layout. */
+  measure(): void {
     this.#top = Math.max(0, this.element.scrollTop - this.#body.offsetTop);
-    this.#sight = this.element.clientHeight;
+    this.#visibleHeight = this.element.clientHeight;
   }
 
-  /** Fills what is in sight. */
+  /** Updates the visible rows. */
   render(): void {
     const { height } = this.#kind;
     const top = this.#top;
-    const first = Math.max(0, Math.min(Math.floor(top / height) - SPARE, this.#items.length));
-    const last = Math.min(this.#items.length, Math.ceil((top + this.#sight) / height) + SPARE);
+    const first = Math.max(0, Math.min(Math.floor(top / height) - OVERSCAN, this.#items.length));
+    const last = Math.min(this.#items.length, Math.ceil((top + this.#visibleHeight) / height) + OVERSCAN);
     const count = Math.max(0, last - first);
     while (this.#rows.length < count) {
       const row = this.#kind.create();
@@ -62,7 +60,7 @@ export class Rows<Item> {
     }
     const size = this.#rows.length;
     for (const [place, row] of this.#rows.entries()) {
-      // While scrolling a row keeps its element, and only those that come into sight are filled with something else.
+      // While scrolling, a visible row keeps its element; only newly visible rows are refilled.
       const index = first + ((place - (first % size) + size) % size);
       const item = index < last ? this.#items[index] : undefined;
       if (row.hidden !== (item === undefined)) {
@@ -78,13 +76,13 @@ export class Rows<Item> {
     }
   }
 
-  /** Back to the first row. */
-  rewind(): void {
+  /** Scrolls to the first row. */
+  scrollToTop(): void {
     this.element.scrollTop = 0;
     this.#top = 0;
   }
 
-  /** Scrolls as little as needed for a row to be in sight. */
+  /** Scrolls as little as needed to make a row visible. */
   reveal(index: number): void {
     const { height } = this.#kind;
     const head = this.#body.offsetTop;

@@ -1,4 +1,4 @@
-/** The page in English. Every other table has the same keys, and the same `{blanks}`. */
+/** The page in English. Every other table has the same keys, and the same `{placeholders}`. */
 export const en = {
   'page.title': 'callpulse operations',
   'page.tagline': 'Every live call, and who carries it',
@@ -36,17 +36,6 @@ export const en = {
   'calls.search': 'Search: call, user, otomo, worker, trace',
   'calls.shown': '{shown} shown',
   'calls.none': 'No call is like that.',
-  'calls.rtp': 'The age of the last RTP packet that each side sent; asked of the workers every 2 seconds',
-
-  'column.state': 'State',
-  'column.call': 'Call',
-  'column.user': 'User',
-  'column.otomo': 'Otomo',
-  'column.worker': 'Worker',
-  'column.since': 'Since',
-  'column.rtp': 'RTP user · otomo',
-  'column.ticks': 'Ticks',
-  'column.trace': 'Trace',
 
   'state.ringing': 'ringing',
   'state.accepted': 'setting up',

@@ -1,18 +1,11 @@
-/** The sentences of a side, by what it shows. */
+/** Sentences about a side, by its view model. */
 
-import { exactSpan } from './clock.ts';
-import type { Model } from './model.ts';
-import { say, type Blanks, type Key, type Language } from './strings.ts';
-
-/** Says something in the language that the page has at the moment. */
-export type Say = (key: Key, blanks?: Blanks) => string;
-
-export function speaker(language: Language): Say {
-  return (key, blanks) => say(language, key, blanks);
-}
+import { exactSpan } from '../clock.ts';
+import type { Model } from '../model.ts';
+import type { Translate } from '../texts.ts';
 
 /** The state, in large. */
-export function stateText(model: Model, text: Say): string {
+export function stateText(model: Model, text: Translate): string {
   switch (model.stage) {
     case 'idle':
       return text(`state.idle.${model.role}`);
@@ -24,7 +17,7 @@ export function stateText(model: Model, text: Say): string {
 }
 
 /** The line below it. */
-export function detailText(model: Model, text: Say): string {
+export function detailText(model: Model, text: Translate): string {
   const { call, stage } = model;
   switch (stage) {
     case 'out':
@@ -44,11 +37,11 @@ export function detailText(model: Model, text: Say): string {
   }
 }
 
-function minuteText({ minute }: Model, text: Say): string {
+function minuteText({ minute }: Model, text: Translate): string {
   return minute === 0 ? text('detail.connected.0') : text('detail.connected.n', { minute });
 }
 
-function endText({ call }: Model, text: Say): string {
+function endText({ call }: Model, text: Translate): string {
   if (call?.connectedAt == null) {
     return text('detail.ended.never');
   }
@@ -60,7 +53,7 @@ function endText({ call }: Model, text: Say): string {
 }
 
 /** What is amiss while the call goes on; null if nothing is. */
-export function noteText(model: Model, text: Say): string | null {
+export function noteText(model: Model, text: Translate): string | null {
   const isOn = model.stage === 'accepted' || model.stage === 'connected';
   if (isOn && model.isLeaving) {
     return text('note.leaving');
@@ -78,7 +71,7 @@ export function noteText(model: Model, text: Say): string | null {
 }
 
 /** What a screen reader is told: what has changed, and no clock. */
-export function announcement(model: Model, text: Say): string {
+export function announcement(model: Model, text: Translate): string {
   const said = [stateText(model, text)];
   if (model.stage === 'connected') {
     said.push(minuteText(model, text));

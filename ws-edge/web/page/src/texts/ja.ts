@@ -1,7 +1,7 @@
-import type { Table } from '../strings.ts';
+import type { Key } from '../texts.ts';
 
 /** 日本語の表示。 */
-export const ja: Table = {
+export const ja: Readonly<Record<Key, string>> = {
   'page.title': 'callpulse',
   'page.tagline': 'サーバーに音が届いた瞬間から、通話が始まります。',
   'page.language': 'English',

@@ -1,4 +1,4 @@
-/** The page in English. Every other table has the same keys, and the same `{blanks}`. */
+/** The page in English. Every other table has the same keys, and the same `{placeholders}`. */
 export const en = {
   'page.title': 'callpulse',
   'page.tagline': 'A call begins when the server hears it.',

@@ -2,8 +2,9 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
 import type { CallRow, CallState, RowUpdate } from '../src/generated/ops.ts';
-import { Model } from '../src/model.ts';
-import { type Choice, select } from '../src/selection.ts';
+import { type Column, COLUMNS } from '../src/columns.ts';
+import { ReadModel } from '../src/readModel.ts';
+import { select, type Selection } from '../src/selection.ts';
 
 const at = (seconds: number): string => new Date(1_700_000_000_000 + seconds * 1000).toISOString();
 
@@ -30,18 +31,24 @@ function call(number: number, state: CallState = 'connected', more: Partial<Call
   };
 }
 
-function whole(...items: RowUpdate[]): Model {
-  const model = new Model();
-  model.snapshot({ at: at(0), part: 1, parts: 1, awaySince: null, items });
+function complete(...updates: RowUpdate[]): ReadModel {
+  const model = new ReadModel();
+  model.snapshot({ at: at(0), part: 1, parts: 1, awaySince: null, items: updates });
   return model;
 }
 
-const LIVE: Choice = { filter: 'live', search: '', column: 'since', isDescending: true };
-const ids = (model: Model, choice: Partial<Choice> = {}): string[] =>
-  select(model.calls.values(), { ...LIVE, ...choice }).map(({ item }) => item.callId);
+function column(name: string): Column {
+  const found = COLUMNS.find((column) => column.name === name);
+  assert.ok(found, name);
+  return found;
+}
 
-test('calls come, change and go, and are counted', () => {
-  const model = whole(call(1, 'ringing'), call(2), call(3));
+const LIVE: Selection = { filter: 'live', search: '', column: column('since'), isDescending: true };
+const ids = (model: ReadModel, selection: Partial<Selection> = {}): string[] =>
+  select(model.calls.values(), { ...LIVE, ...selection }).map(({ row }) => row.callId);
+
+test('calls are added, changed, removed and counted', () => {
+  const model = complete(call(1, 'ringing'), call(2), call(3));
   assert.equal(model.counts().live, 3);
   model.apply([
     call(1, 'connected'),
@@ -69,23 +76,23 @@ test('calls come, change and go, and are counted', () => {
   assert.deepEqual(ids(model, { filter: 'over' }), ['call_2']);
 });
 
-test('a snapshot voids what was told before, and is whole with its last part', () => {
-  const model = whole(
+test('a snapshot replaces all rows and is complete with its last part', () => {
+  const model = complete(
     call(1),
     { kind: 'timer', instanceId: 'bt', seenAt: at(0) },
     { kind: 'lease', partition: 63, instanceId: 'bt' },
   );
   model.snapshot({ at: at(1), part: 1, parts: 2, awaySince: at(1), items: [call(2)] });
   assert.deepEqual(
-    [model.isWhole, model.timers.size, model.leases[63], model.awaySince?.getTime()],
+    [model.isComplete, model.timers.size, model.leases[63], model.awaySince?.getTime()],
     [false, 0, null, Date.parse(at(1))],
   );
   model.snapshot({ at: at(1), part: 2, parts: 2, awaySince: null, items: [call(3)] });
-  assert.deepEqual([model.isWhole, model.awaySince, ids(model)], [true, null, ['call_3', 'call_2']]);
+  assert.deepEqual([model.isComplete, model.awaySince, ids(model)], [true, null, ['call_3', 'call_2']]);
 });
 
-test('calls are found by any of their identifiers, and stand in the order that was asked for', () => {
-  const model = whole(
+test('calls are found by any identifier and sorted by the selected column', () => {
+  const model = complete(
     call(10),
     call(2),
     call(30, 'connected', { lastTick: { minute: 4, at: at(1) } }),
@@ -94,13 +101,13 @@ test('calls are found by any of their identifiers, and stand in the order that w
   assert.deepEqual(ids(model), ['call_30', 'call_10', 'call_4', 'call_2']);
   assert.deepEqual(ids(model, { search: 'MW_0 user_1' }), ['call_10']);
   assert.deepEqual(ids(model, { search: 'nobody' }), []);
-  assert.deepEqual(ids(model, { column: 'ticks' })[0], 'call_30');
-  assert.deepEqual(ids(model, { column: 'state', isDescending: false })[0], 'call_4');
+  assert.deepEqual(ids(model, { column: column('ticks') })[0], 'call_30');
+  assert.deepEqual(ids(model, { column: column('state'), isDescending: false })[0], 'call_4');
   assert.deepEqual(ids(model, { filter: 'ringing' }), ['call_4']);
 });
 
-test('the fleet comes and goes', () => {
-  const model = whole();
+test('fleet rows are added and removed', () => {
+  const model = complete();
   const edge: RowUpdate = { kind: 'edge', nodeId: 'e', sockets: 1, operators: 0, at: at(0), startedAt: at(0) };
   model.apply([
     edge,

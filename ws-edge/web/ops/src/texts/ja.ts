@@ -1,7 +1,7 @@
-import type { Table } from '../strings.ts';
+import type { Key } from '../texts.ts';
 
 /** The page in Japanese. */
-export const ja: Table = {
+export const ja: Readonly<Record<Key, string>> = {
   'page.title': 'callpulse 運用',
   'page.tagline': 'すべての通話と、それを支えるもの',
   'page.language': 'English',
@@ -35,20 +35,9 @@ export const ja: Table = {
   'filter.over': '終了',
 
   'calls.title': '通話',
-  'calls.search': '検索: 通話、ユーザー、オトモ、ワーカー、トレース',
+  'calls.search': '検索: 通話、ユーザー、お供、ワーカー、トレース',
   'calls.shown': '{shown} 件を表示',
   'calls.none': '該当する通話はありません。',
-  'calls.rtp': '双方から最後の RTP パケットが届いてからの時間。ワーカーに 2 秒ごとに確認します',
-
-  'column.state': '状態',
-  'column.call': '通話',
-  'column.user': 'ユーザー',
-  'column.otomo': 'オトモ',
-  'column.worker': 'ワーカー',
-  'column.since': '経過',
-  'column.rtp': 'RTP 双方',
-  'column.ticks': '分',
-  'column.trace': 'トレース',
 
   'state.ringing': '呼び出し中',
   'state.accepted': '準備中',
