@@ -27,6 +27,9 @@ pub mod opus;
 pub mod padding;
 pub mod transport;
 
+pub mod builders;
+pub mod contract_client;
+
 pub mod caller;
 pub mod conversation;
 pub mod facts;

@@ -3,13 +3,12 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::builders::{self, at};
+use callpulse_tests::contract_client::ContractClient;
 use callpulse_tests::nats_server::{NatsServer, Sync};
-use contract::jetstream::storage::Storage;
 use contract::wire::fact::Settled;
 use contract::wire::subject;
-use contract::{
-    EndReason, Fact, FactKind, FactStore, Nats, NatsSettings, Parties, PublishCondition, Source, Timestamp, TraceParent,
-};
+use contract::{FactKind, PublishCondition};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -20,7 +19,7 @@ const CALLS: usize = 1_100;
 
 struct Ledger {
     server: NatsServer,
-    nats: Nats,
+    client: ContractClient,
     folder: TempDir,
 }
 
@@ -28,47 +27,21 @@ impl Ledger {
     async fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let server = NatsServer::start(&folder.path().join("nats"), Sync::Lazy).await?;
-        let settings = NatsSettings {
-            url: server.url(),
-            ..Default::default()
-        };
-        let nats = Nats::connect(&settings, "", "callctl-test").await?;
-        Ok(Self { server, nats, folder })
+        let client = ContractClient::open(&server).await?;
+        Ok(Self { server, client, folder })
     }
 
     async fn settle(&self, calls: std::ops::Range<usize>) -> Result<()> {
-        let storage = Storage::open_when_available(&self.nats).await?;
-        let facts = FactStore::new(&self.nats, &storage, Source::new("test", "callctl"));
-        let store = calls.map(|number| {
-            let facts = &facts;
-            async move {
-                let fact = Fact::from(settled(number)?);
-                facts
-                    .publish(&fact, PublishCondition::First, TraceParent::generate())
-                    .await?;
-                anyhow::Ok(())
-            }
-        });
+        let store = calls.map(|number| self.client.publish(settled(number), PublishCondition::First));
         futures::future::try_join_all(store).await.map(drop)
     }
 }
 
-fn settled(number: usize) -> Result<Settled> {
-    let connected_at = Timestamp::from_millis(1_700_000_000_000).context("no such time")?;
-    Ok(Settled {
-        parties: Parties {
-            call_id: format!("call_{number}").parse()?,
-            user_id: "user_001".parse()?,
-            otomo_id: "otomo_777".parse()?,
-        },
-        connected_at: number.is_multiple_of(2).then_some(connected_at),
-        ended_at: connected_at.plus_millis(90_000),
-        duration_ms: 90_000,
-        ticks: 1,
-        over_ticks: 0,
-        billed_minutes: 1,
-        reason: EndReason::Hangup,
-    })
+fn settled(number: usize) -> Settled {
+    Settled {
+        connected_at: number.is_multiple_of(2).then_some(at(0)),
+        ..builders::settled(&format!("call_{number}"), at(0), 90_000, 1)
+    }
 }
 
 fn calls(records: &[Value]) -> Vec<&str> {
@@ -154,7 +127,7 @@ async fn a_record_that_cannot_be_read_is_told_and_stops_nothing() -> Result<()> 
     let ledger = Ledger::start().await?;
     ledger.settle(0..1).await?;
     let broken = subject::fact(&"call_broken".parse()?, FactKind::Settled);
-    ledger.nats.jetstream.publish(broken, "{}".into()).await?.await?;
+    ledger.client.nats.jetstream.publish(broken, "{}".into()).await?.await?;
     ledger.settle(1..2).await?;
     let told = complaint(&ledger.server, &["export", "--from", "2020-01-01", "--json"], 1).await?;
     ensure!(

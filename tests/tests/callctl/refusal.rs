@@ -1,9 +1,8 @@
 //! What it says when it cannot.
 
 use anyhow::{Result, ensure};
+use callpulse_tests::contract_client::ContractClient;
 use callpulse_tests::nats_server::{NatsServer, Sync};
-use contract::jetstream::storage::Storage;
-use contract::{Nats, NatsSettings};
 
 use crate::rig::{callctl, complaint, run};
 
@@ -11,11 +10,7 @@ use crate::rig::{callctl, complaint, run};
 async fn what_is_asked_for_wrongly_is_answered_with_what_would_be_right() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut server = NatsServer::start(folder.path(), Sync::Lazy).await?;
-    let settings = NatsSettings {
-        url: server.url(),
-        ..Default::default()
-    };
-    Storage::open_when_available(&Nats::connect(&settings, "", "callctl-test").await?).await?;
+    ContractClient::open(&server).await?;
 
     for (arguments, code, says) in [
         (&["show", "call_1"][..], 1, "nothing is stored of a call call_1"),

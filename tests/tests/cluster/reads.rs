@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::builders::parties;
+use callpulse_tests::contract_client::ContractClient;
 use callpulse_tests::nats_server::{NatsServer, Sync};
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, ClaimError};
 use contract::jetstream::storage::ACTIVE_CALLS;
-use contract::{CallId, FactStore, Nats, Parties, Source, Timestamp, TraceParent};
+use contract::{CallId, Parties, Timestamp, TraceParent};
 use futures::future::{join_all, try_join_all};
 
-use crate::scene::{open, turn};
+use crate::scene::turn;
 
 /// Enough to meet a copy that is behind its leader's, if it may answer: about one in ten does.
 const ROUNDS: usize = 60;
@@ -23,7 +25,7 @@ async fn locks_are_seen_by_who_is_connected_to_a_server_that_does_not_lead_them(
     drop(active);
     cluster.settled().await?;
     let leader = cluster.stream_leader(&format!("KV_{ACTIVE_CALLS}")).await?;
-    let (_nats, active) = connected_to(&cluster, (leader + 1) % cluster.nodes()).await?;
+    let (_client, active) = connected_to(&cluster, (leader + 1) % cluster.nodes()).await?;
     for round in 0..ROUNDS {
         let call = ringing()?;
         active.claim(&call).await.with_context(|| format!("claim {round}"))?;
@@ -92,21 +94,15 @@ async fn of_many_claims_at_once_one_succeeds_and_the_others_find_the_party_busy(
     Ok(())
 }
 
-async fn connected_to(cluster: &NatsServer, node: usize) -> Result<(Nats, ActiveCalls)> {
-    let (nats, storage) = open(cluster, node).await?;
-    let facts = FactStore::new(&nats, &storage, Source::new("test", "reads"));
-    let active = ActiveCalls::new(&storage, facts);
-    Ok((nats, active))
+async fn connected_to(cluster: &NatsServer, node: usize) -> Result<(ContractClient, ActiveCalls)> {
+    let client = ContractClient::open_at(cluster, node).await?;
+    let active = ActiveCalls::new(&client.storage, client.facts.clone());
+    Ok((client, active))
 }
 
 fn ringing() -> Result<ActiveCall> {
-    let call_id = CallId::generate();
     Ok(ActiveCall {
-        parties: Parties {
-            user_id: format!("u-{call_id}").parse()?,
-            otomo_id: format!("o-{call_id}").parse()?,
-            call_id,
-        },
+        parties: parties(CallId::generate().as_str()),
         requested_at: Timestamp::now(),
         ring_deadline: Timestamp::now().plus(Duration::from_secs(30)),
         node_id: "edge".parse()?,

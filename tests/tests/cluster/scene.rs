@@ -7,12 +7,9 @@ use callpulse_tests::caller::Caller;
 use callpulse_tests::conversation::Conversation;
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::{Fact, Facts};
-use callpulse_tests::nats_server::NatsServer;
 use callpulse_tests::process::Service;
 use callpulse_tests::record::Record;
 use callpulse_tests::stack::{Stack, StackBuilder};
-use contract::jetstream::storage::Storage;
-use contract::{Nats, NatsSettings};
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// For what needs an election on the way: that takes four to nine seconds, and twice that when votes are split.
@@ -36,18 +33,6 @@ pub(crate) fn two_of_each() -> StackBuilder {
         "tick_interval_ms",
         INTERVAL_MS,
     )
-}
-
-/// A connection to this server, and to no other.
-pub(crate) async fn open(cluster: &NatsServer, node: usize) -> Result<(Nats, Storage)> {
-    let settings = NatsSettings {
-        url: cluster.urls().into_iter().nth(node).context("no such server")?,
-        replicas: cluster.nodes(),
-        ..Default::default()
-    };
-    let nats = Nats::connect(&settings, "", "cluster").await?;
-    let storage = Storage::open_when_available(&nats).await?;
-    Ok((nats, storage))
 }
 
 /// A reader that begins at a server that is up. After a fault, begin anew.

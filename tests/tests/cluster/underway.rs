@@ -2,75 +2,47 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
+use callpulse_tests::builders::{accepted, ended, requested, rtp_detected};
+use callpulse_tests::contract_client::ContractClient;
 use callpulse_tests::nats_server::{NatsServer, Sync};
 use contract::jetstream::storage::CALLS;
-use contract::wire::fact::{Accepted, Ended, Method, Requested, RtpDetected};
-use contract::{
-    CallId, EndReason, Fact, FactStore, Outcome, Parties, PublishCondition, Role, Source, Timestamp, TraceParent,
-};
+use contract::wire::fact::Ended;
+use contract::{CallId, EndReason, Fact, FactStore, Outcome, PublishCondition, Timestamp, TraceParent};
 use tokio::time::{sleep, timeout};
 
-use crate::scene::{SOON, open, turn};
+use crate::scene::{SOON, turn};
 
 /// Until the first of two is under way for certain; both together are shorter than the patience of a follower.
 const A_MOMENT: Duration = Duration::from_millis(500);
 
-/// A call that rings, and two processes that know nothing of each other.
+/// A call that rings.
 struct Ringing {
-    parties: Parties,
+    call_id: String,
     sequence: u64,
 }
 
 impl Ringing {
-    async fn begin(facts: &FactStore) -> Result<Self> {
-        let parties = Parties {
-            call_id: CallId::generate(),
-            user_id: "u".parse()?,
-            otomo_id: "o".parse()?,
-        };
-        let requested = Requested {
-            parties: parties.clone(),
-            requested_at: Timestamp::now(),
-        };
-        let outcome = facts
-            .publish(&requested.into(), PublishCondition::First, TraceParent::generate())
-            .await?;
-        let sequence = outcome.sequence().context("not stored")?;
-        Ok(Self { parties, sequence })
+    async fn begin(client: &ContractClient) -> Result<Self> {
+        let call_id = CallId::generate().to_string();
+        let sequence = client.append(requested(&call_id, Timestamp::now())).await?;
+        Ok(Self { call_id, sequence })
     }
 
     fn ended(&self, reason: EndReason) -> Fact {
         Ended {
-            parties: self.parties.clone(),
-            ended_at: Timestamp::now(),
             reason,
-            by: "test".to_owned(),
-            connected_at: None,
+            ..ended(&self.call_id, Timestamp::now(), None)
         }
         .into()
     }
 
-    fn accepted(&self) -> Result<Fact> {
-        Ok(Accepted {
-            parties: self.parties.clone(),
-            accepted_at: Timestamp::now(),
-            worker_id: "mw".parse()?,
-        }
-        .into())
+    fn accepted(&self) -> Fact {
+        accepted(&self.call_id, Timestamp::now()).into()
     }
 
-    fn connected(&self) -> Result<Fact> {
-        Ok(RtpDetected {
-            parties: self.parties.clone(),
-            connected_at: Timestamp::now(),
-            method: Method::SfuRtpDetected,
-            detected_from: Role::User,
-            worker_id: "mw".parse()?,
-            producer_id: "p".to_owned(),
-            ssrc: 1,
-        }
-        .into())
+    fn connected(&self) -> Fact {
+        rtp_detected(&self.call_id, Timestamp::now()).into()
     }
 }
 
@@ -79,12 +51,11 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
     let _turn = turn().await?;
     let folder = tempfile::tempdir()?;
     let mut cluster = NatsServer::start_cluster(folder.path(), Sync::Always, &[]).await?;
-    open(&cluster, 0).await?;
+    ContractClient::open(&cluster).await?;
     cluster.settled().await?;
     let leader = cluster.stream_leader(CALLS).await?;
-    let ((one, its_storage), (other, others_storage)) = (open(&cluster, leader).await?, open(&cluster, leader).await?);
-    let one = FactStore::new(&one, &its_storage, Source::new("test", "one"));
-    let other = FactStore::new(&other, &others_storage, Source::new("test", "other"));
+    let one = ContractClient::open_at(&cluster, leader).await?;
+    let other = ContractClient::open_at(&cluster, leader).await?.facts;
 
     let mut calls = Vec::new();
     for _ in 0..4 {
@@ -94,10 +65,10 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
     let pairs = [
         (
             (calls[0].ended(EndReason::MediaTimeout), PublishCondition::OnceWhileOpen),
-            (calls[0].accepted()?, unchanged(&calls[0])),
+            (calls[0].accepted(), unchanged(&calls[0])),
         ),
         (
-            (calls[1].accepted()?, unchanged(&calls[1])),
+            (calls[1].accepted(), unchanged(&calls[1])),
             (calls[1].ended(EndReason::MediaTimeout), unchanged(&calls[1])),
         ),
         (
@@ -106,7 +77,7 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
         ),
         (
             (calls[3].ended(EndReason::WorkerLost), PublishCondition::OnceWhileOpen),
-            (calls[3].connected()?, PublishCondition::OnceWhileOpen),
+            (calls[3].connected(), PublishCondition::OnceWhileOpen),
         ),
     ];
 
@@ -119,7 +90,7 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
     };
     let mut under_way = Vec::new();
     let (firsts, seconds): (Vec<_>, Vec<_>) = pairs.iter().cloned().unzip();
-    under_way.extend(firsts.into_iter().map(|it| publish(one.clone(), it)));
+    under_way.extend(firsts.into_iter().map(|it| publish(one.facts.clone(), it)));
     sleep(A_MOMENT).await;
     under_way.extend(seconds.into_iter().map(|it| publish(other.clone(), it)));
     sleep(A_MOMENT).await;

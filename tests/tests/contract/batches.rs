@@ -1,15 +1,16 @@
 //! Many facts by one flush.
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::builders::{at, settled, tick};
 use contract::jetstream::batch::{BatchError, Entry, MAX_BATCH};
 use contract::jetstream::fact_store::PublishCondition;
 use contract::{Fact, FactKind, Outcome, TraceParent};
 
-use crate::rig::{Rig, settled, tick};
+use crate::rig::Rig;
 
 fn entry(call: &str, minute: u32, guard: PublishCondition) -> Entry {
     Entry {
-        fact: tick(call, minute).into(),
+        fact: tick(call, minute, at(0), 60_000).into(),
         guard,
         trace: TraceParent::generate(),
     }
@@ -138,7 +139,7 @@ async fn a_tick_that_does_not_know_of_the_settlement_is_refused() -> Result<()> 
         .facts
         .publish_batch(&[entry("c", 1, PublishCondition::First)])
         .await?[0];
-    let settled = Fact::Settled(settled("c"));
+    let settled = Fact::Settled(settled("c", at(0), 90_000, 1));
     let outcome = rig
         .facts
         .publish(

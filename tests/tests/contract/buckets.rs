@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::builders::{at, parties};
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange, ClaimError};
 use contract::buckets::billing_index::{ActiveBilling, BillingChange, BillingEntry};
 use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};
@@ -14,11 +15,11 @@ use contract::{CallId, Parties, Party, Role, TraceParent};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, timeout};
 
-use crate::rig::{Rig, SOON, at, ended};
+use crate::rig::{Rig, SOON, ended};
 
 fn billing(call: &str, connected: Option<i64>) -> BillingEntry {
     BillingEntry {
-        parties: crate::rig::parties(call),
+        parties: parties(call),
         connected_at: connected.map(at),
         end: None,
         traceparent: TraceParent::generate(),

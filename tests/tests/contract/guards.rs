@@ -1,16 +1,17 @@
 //! One fact at a time, each under its guard.
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::builders::{at, requested, rtp_detected, rtp_lost, tick};
 use contract::jetstream::fact_store::{Outcome, PublishCondition};
-use contract::wire::fact::{EndReason, Ended, RtpLost};
-use contract::{Fact, FactKind, Role, TraceParent};
+use contract::wire::fact::{EndReason, Ended};
+use contract::{Fact, FactKind, TraceParent};
 
-use crate::rig::{Rig, at, ended, parties, requested, rtp_detected, tick};
+use crate::rig::{Rig, ended};
 
 #[tokio::test]
 async fn the_first_stands_and_the_same_again_is_recognised() -> Result<()> {
     let rig = Rig::start().await?;
-    let fact: Fact = rtp_detected("c", 1).into();
+    let fact: Fact = rtp_detected("c", at(1)).into();
     let trace = TraceParent::generate();
     let Outcome::Stored(sequence) = rig.facts.publish(&fact, PublishCondition::First, trace).await? else {
         anyhow::bail!("not stored");
@@ -33,7 +34,7 @@ async fn the_first_stands_and_the_same_again_is_recognised() -> Result<()> {
 
     let other = rig
         .facts
-        .publish(&rtp_detected("c", 2).into(), PublishCondition::First, trace)
+        .publish(&rtp_detected("c", at(2)).into(), PublishCondition::First, trace)
         .await?;
     ensure!(other == Outcome::Superseded(Box::new(stored)), "{other:?}");
     ensure!(other.sequence().is_none());
@@ -69,7 +70,7 @@ async fn ticks_form_a_chain() -> Result<()> {
     let rig = Rig::start().await?;
     let publish = async |minute, guard| {
         rig.facts
-            .publish(&tick("c", minute).into(), guard, TraceParent::generate())
+            .publish(&tick("c", minute, at(0), 60_000).into(), guard, TraceParent::generate())
             .await
     };
     let first = publish(1, PublishCondition::First)
@@ -101,18 +102,18 @@ async fn an_unchanged_call_can_be_demanded() -> Result<()> {
     let trace = TraceParent::generate();
     let requested = rig
         .facts
-        .publish(&requested("c").into(), PublishCondition::First, trace)
+        .publish(&requested("c", at(0)).into(), PublishCondition::First, trace)
         .await?
         .sequence()
         .context("refused")?;
     // Another call's facts are no change of this one.
     rig.facts
-        .publish(&rtp_detected("other", 1).into(), PublishCondition::First, trace)
+        .publish(&rtp_detected("other", at(1)).into(), PublishCondition::First, trace)
         .await?;
     let connected = rig
         .facts
         .publish(
-            &rtp_detected("c", 1).into(),
+            &rtp_detected("c", at(1)).into(),
             PublishCondition::CallUnchangedSince(requested),
             trace,
         )
@@ -145,15 +146,7 @@ async fn an_unchanged_call_can_be_demanded() -> Result<()> {
 #[tokio::test]
 async fn what_may_come_again_does_and_a_retry_of_it_does_not() -> Result<()> {
     let rig = Rig::start().await?;
-    let lost = |millis| -> Fact {
-        RtpLost {
-            parties: parties("c"),
-            party: Role::User,
-            last_rtp_at: at(millis),
-            gap_ms: 5_000,
-        }
-        .into()
-    };
+    let lost = |millis| Fact::from(rtp_lost("c", at(millis)));
     let publish = async |fact: &Fact| {
         rig.facts
             .publish(fact, PublishCondition::WhileOpen, TraceParent::generate())
@@ -170,15 +163,7 @@ async fn what_may_come_again_does_and_a_retry_of_it_does_not() -> Result<()> {
 #[tokio::test]
 async fn nothing_comes_again_after_the_end() -> Result<()> {
     let rig = Rig::start().await?;
-    let lost = |call: &str, millis| -> Fact {
-        RtpLost {
-            parties: parties(call),
-            party: Role::User,
-            last_rtp_at: at(millis),
-            gap_ms: 5_000,
-        }
-        .into()
-    };
+    let lost = |call: &str, millis| Fact::from(rtp_lost(call, at(millis)));
     let publish = async |fact: &Fact, guard| rig.facts.publish(fact, guard, TraceParent::generate()).await;
     for (call, millis) in [("c", 1), ("c", 2), ("d", 1)] {
         let outcome = publish(&lost(call, millis), PublishCondition::WhileOpen).await?;
@@ -206,13 +191,17 @@ async fn a_call_has_one_end_and_it_does_not_deny_its_connection() -> Result<()> 
         rig.facts.publish(&fact, guard, TraceParent::generate()).await
     };
     rig.facts
-        .publish(&requested("c").into(), PublishCondition::First, TraceParent::generate())
+        .publish(
+            &requested("c", at(0)).into(),
+            PublishCondition::First,
+            TraceParent::generate(),
+        )
         .await?;
     ensure!(matches!(
-        publish(rtp_detected("c", 1).into()).await?,
+        publish(rtp_detected("c", at(1)).into()).await?,
         Outcome::Stored(_)
     ));
-    let other = publish(rtp_detected("c", 2).into()).await?;
+    let other = publish(rtp_detected("c", at(2)).into()).await?;
     ensure!(
         matches!(other, Outcome::Superseded(_)),
         "a second connection: {other:?}"
@@ -228,7 +217,7 @@ async fn a_call_has_one_end_and_it_does_not_deny_its_connection() -> Result<()> 
     ensure!(matches!(publish(connected.into()).await?, Outcome::AlreadyStored(_)));
     let other = publish(unconnected.into()).await?;
     ensure!(matches!(other, Outcome::Superseded(_)), "a second end: {other:?}");
-    let late = publish(rtp_detected("c", 3).into()).await?;
+    let late = publish(rtp_detected("c", at(3)).into()).await?;
     ensure!(late.sequence().is_none(), "connected after its end: {late:?}");
     Ok(())
 }
@@ -237,8 +226,8 @@ async fn a_call_has_one_end_and_it_does_not_deny_its_connection() -> Result<()> 
 async fn the_facts_of_a_call_are_read_in_order() -> Result<()> {
     let rig = Rig::start().await?;
     let facts: [Fact; 3] = [
-        requested("c").into(),
-        rtp_detected("c", 1).into(),
+        requested("c", at(0)).into(),
+        rtp_detected("c", at(1)).into(),
         ended("c", EndReason::Hangup).into(),
     ];
     for fact in &facts {
@@ -247,7 +236,7 @@ async fn the_facts_of_a_call_are_read_in_order() -> Result<()> {
             .await?;
         rig.facts
             .publish(
-                &rtp_detected(&format!("x{}", fact.kind()), 1).into(),
+                &rtp_detected(&format!("x{}", fact.kind()), at(1)).into(),
                 PublishCondition::First,
                 TraceParent::generate(),
             )
@@ -268,7 +257,7 @@ async fn a_fact_published_while_the_server_is_dead_is_stored_when_it_is_back() -
     let mut rig = Rig::start().await?;
     rig.server.kill()?;
     let facts = rig.facts.clone();
-    let fact: Fact = rtp_detected("c", 1).into();
+    let fact: Fact = rtp_detected("c", at(1)).into();
     let publication = tokio::spawn({
         let fact = fact.clone();
         async move {

@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::builders::{at, parties, rtp_detected};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::proxy::Proxy;
 use contract::wire::notice::{self, Notice};
@@ -10,7 +11,7 @@ use contract::{Nats, NatsSettings};
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use crate::rig::{Rig, SOON, parties, rtp_detected};
+use crate::rig::{Rig, SOON};
 
 #[tokio::test]
 async fn what_was_lost_with_a_connection_is_told_over_the_next() -> Result<()> {
@@ -30,7 +31,7 @@ async fn what_was_lost_with_a_connection_is_told_over_the_next() -> Result<()> {
     notice::tell_both(
         &teller.notice_publisher,
         &parties("c"),
-        &Notice::connected(&rtp_detected("c", 1)),
+        &Notice::connected(&rtp_detected("c", at(1))),
     )
     .await;
     teller.client.flush().await?;
@@ -41,7 +42,7 @@ async fn what_was_lost_with_a_connection_is_told_over_the_next() -> Result<()> {
     })
     .await?;
     proxy.mend();
-    for party in ["user.u", "otomo.o"] {
+    for party in ["user.u_c", "otomo.o_c"] {
         let notice = timeout(SOON, heard.next())
             .await
             .context(party)?

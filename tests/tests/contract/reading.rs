@@ -1,6 +1,7 @@
 //! Reading facts and following buckets by direct gets.
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::builders::{at, parties, requested, rtp_detected, tick};
 use callpulse_tests::eventually::eventually;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange};
 use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};
@@ -11,7 +12,7 @@ use contract::views::tail;
 use contract::views::timeline::Timeline;
 use contract::{CallId, EndReason, Fact, FactKind, PublishCondition, TraceParent};
 
-use crate::rig::{Rig, SOON, at, ended, parties, requested, rtp_detected, tick};
+use crate::rig::{Rig, SOON, ended};
 
 async fn store(rig: &Rig, fact: impl Into<Fact>) -> Result<u64> {
     let fact = fact.into();
@@ -32,11 +33,11 @@ async fn a_calls_facts_come_in_order_with_who_said_them_and_when() -> Result<()>
     let call: CallId = "c1".parse()?;
     ensure!(history.last_sequence().await? == 0);
     ensure!(history.of_call(&call).await?.facts.is_empty());
-    store(&rig, requested("c1")).await?;
-    store(&rig, requested("c2")).await?;
-    store(&rig, rtp_detected("c1", 0)).await?;
+    store(&rig, requested("c1", at(0))).await?;
+    store(&rig, requested("c2", at(0))).await?;
+    store(&rig, rtp_detected("c1", at(0))).await?;
     for minute in 1..=3 {
-        store(&rig, tick("c1", minute)).await?;
+        store(&rig, tick("c1", minute, at(0), 60_000)).await?;
     }
     let last = store(&rig, ended("c1", EndReason::Hangup)).await?;
     ensure!(history.last_sequence().await? == last);
@@ -46,7 +47,7 @@ async fn a_calls_facts_come_in_order_with_who_said_them_and_when() -> Result<()>
     ensure!(subjects(&page.facts) == expected, "{page:?}");
     ensure!(!page.more);
     let sources: Vec<_> = page.facts.iter().filter_map(|fact| fact.source.as_deref()).collect();
-    ensure!(sources == ["/test/contract"; 6]);
+    ensure!(sources == ["/test/1"; 6]);
     let timeline = Timeline::new(&page, at(90_000));
     ensure!(timeline.state == Some(CallState::Ended));
     ensure!(
@@ -74,7 +75,7 @@ async fn a_very_long_call_is_read_up_to_a_bound() -> Result<()> {
     let rig = Rig::start().await?;
     let minutes = u32::try_from(MAX_OF_CALL)? + 5;
     for minute in 1..=minutes {
-        store(&rig, tick("c1", minute)).await?;
+        store(&rig, tick("c1", minute, at(0), 60_000)).await?;
     }
     let page = History::new(&rig.nats).of_call(&"c1".parse()?).await?;
     ensure!(page.facts.len() == MAX_OF_CALL && page.more);
@@ -86,10 +87,10 @@ async fn many_calls_last_facts_are_enough_to_know_where_they_stand() -> Result<(
     let rig = Rig::start().await?;
     let names: Vec<String> = (0..300).map(|number| format!("c{number}")).collect();
     let stores = names.iter().map(async |name| {
-        store(&rig, requested(name)).await?;
-        store(&rig, rtp_detected(name, 0)).await?;
+        store(&rig, requested(name, at(0))).await?;
+        store(&rig, rtp_detected(name, at(0))).await?;
         for minute in 1..=3 {
-            store(&rig, tick(name, minute)).await?;
+            store(&rig, tick(name, minute, at(0), 60_000)).await?;
         }
         anyhow::Ok(())
     });
@@ -111,12 +112,12 @@ async fn many_calls_last_facts_are_enough_to_know_where_they_stand() -> Result<(
 #[tokio::test]
 async fn facts_are_followed_from_a_point_on_and_across_an_outage() -> Result<()> {
     let mut rig = Rig::start().await?;
-    store(&rig, requested("before")).await?;
+    store(&rig, requested("before", at(0))).await?;
     let mut tail = tail::facts(&rig.nats, History::new(&rig.nats).last_sequence().await?);
     ensure!(tail.poll().await?.is_empty() && !tail.is_behind());
     let stores = (0..1_500).map(|number| {
         let rig = &rig;
-        async move { store(rig, requested(&format!("c{number}"))).await }
+        async move { store(rig, requested(&format!("c{number}"), at(0))).await }
     });
     futures::future::try_join_all(stores).await?;
     ensure!(tail.poll().await?.len() == 1_500, "more than one answer takes");
@@ -124,7 +125,7 @@ async fn facts_are_followed_from_a_point_on_and_across_an_outage() -> Result<()>
     rig.server.kill()?;
     ensure!(tail.poll().await.is_err());
     rig.server.restart().await?;
-    store(&rig, requested("after")).await?;
+    store(&rig, requested("after", at(0))).await?;
     let seen = eventually("an answer", SOON, async || Ok(tail.poll().await?)).await?;
     ensure!(subjects(&seen) == ["call.after.requested"], "{seen:?}");
     Ok(())

@@ -1,13 +1,14 @@
 //! Streams and buckets are created, compared, never deleted; what cannot be read is set aside.
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::builders::{at, rtp_detected};
 use contract::jetstream::parking;
 use contract::jetstream::storage::{CALLS, Storage, StorageError};
 use contract::wire::subject;
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use crate::rig::{Rig, SOON, rtp_detected};
+use crate::rig::{Rig, SOON};
 
 #[tokio::test]
 async fn opening_again_finds_everything_as_it_is() -> Result<()> {
@@ -36,7 +37,7 @@ async fn processes_that_start_together_open_it_together() -> Result<()> {
 #[tokio::test]
 async fn a_stream_that_differs_is_refused_and_left_as_it_is() -> Result<()> {
     let rig = Rig::start().await?;
-    let fact: contract::Fact = rtp_detected("c", 1).into();
+    let fact: contract::Fact = rtp_detected("c", at(1)).into();
     rig.facts
         .publish(
             &fact,
@@ -65,7 +66,7 @@ async fn a_stream_that_differs_is_refused_and_left_as_it_is() -> Result<()> {
 #[tokio::test]
 async fn facts_cannot_be_deleted_or_purged() -> Result<()> {
     let rig = Rig::start().await?;
-    let fact: contract::Fact = rtp_detected("c", 1).into();
+    let fact: contract::Fact = rtp_detected("c", at(1)).into();
     let outcome = rig
         .facts
         .publish(

@@ -1,5 +1,6 @@
 use anyhow::ensure;
 use async_nats::jetstream;
+use callpulse_tests::builders::new_parties;
 use callpulse_tests::eventually::eventually;
 use contract::Role;
 use contract::jetstream::request::RefusalCode;
@@ -7,7 +8,7 @@ use contract::jetstream::storage::CALLS;
 use contract::wire::command::{Direction, OpenCall};
 use futures::StreamExt;
 
-use crate::rig::{Rig, SOON, asker, code, metric, rtp_parameters, some_parties};
+use crate::rig::{Rig, SOON, asker, code, metric, rtp_parameters};
 
 #[tokio::test]
 async fn opening_twice_is_harmless_and_capacity_is_kept() {
@@ -26,9 +27,7 @@ async fn opening_twice_is_harmless_and_capacity_is_kept() {
         code(rig.ask(&contract::wire::command::OpenCall { parties: others }).await),
         RefusalCode::WrongState
     );
-    let more = contract::wire::command::OpenCall {
-        parties: crate::rig::some_parties(),
-    };
+    let more = contract::wire::command::OpenCall { parties: new_parties() };
     assert_eq!(code(rig.ask(&more).await), RefusalCode::AtCapacity);
     rig.hang_up(&parties).await.unwrap();
     rig.ask(&more).await.unwrap();
@@ -55,9 +54,7 @@ async fn a_full_worker_looks_at_all_its_calls_and_ends_them_all_when_it_stops() 
         }
     });
     opened.buffer_unordered(16).collect::<Vec<()>>().await;
-    let one_more = OpenCall {
-        parties: some_parties(),
-    };
+    let one_more = OpenCall { parties: new_parties() };
     assert_eq!(code(rig.ask(&one_more).await), RefusalCode::AtCapacity);
 
     let rounds = metric(&rig.worker, "callpulse_media_sampling_seconds_count")
@@ -110,9 +107,7 @@ async fn while_too_many_facts_wait_no_call_is_taken_and_none_is_lost() {
     })
     .await
     .unwrap();
-    let one_more = OpenCall {
-        parties: some_parties(),
-    };
+    let one_more = OpenCall { parties: new_parties() };
     assert_eq!(code(rig.ask(&one_more).await), RefusalCode::AtCapacity);
 
     jetstream.update_stream(usual).await.unwrap();

@@ -1,11 +1,11 @@
 use anyhow::ensure;
+use callpulse_tests::builders::new_parties;
+use callpulse_tests::contract_client::ContractClient;
 use callpulse_tests::eventually::eventually;
 use contract::jetstream::request::{CommandError, RefusalCode};
-use contract::jetstream::storage::Storage;
 use contract::wire::command::{CallClosed, CloseCall, End, OpenCall};
-use contract::wire::envelope::{Source, TraceParent};
 use contract::wire::fact::{Accepted, Ended};
-use contract::{EndReason, FactStore, Nats, NatsSettings, PublishCondition, Role, Timestamp};
+use contract::{EndReason, PublishCondition, Role, Timestamp};
 
 use crate::rig::{Rig, SOON, asker, code};
 
@@ -77,13 +77,7 @@ async fn a_room_is_given_back_without_a_fact() {
 async fn who_ended_it_first_is_right() {
     let rig = Rig::start(&[]).await;
     let parties = rig.call().await;
-    let settings = NatsSettings {
-        url: rig.nats.url(),
-        ..NatsSettings::default()
-    };
-    let nats = Nats::connect(&settings, "", "test").await.unwrap();
-    let storage = Storage::open_when_available(&nats).await.unwrap();
-    let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
+    let client = ContractClient::open(&rig.nats).await.unwrap();
     let ended_at = Timestamp::now();
     let theirs = Ended {
         parties: parties.clone(),
@@ -92,10 +86,7 @@ async fn who_ended_it_first_is_right() {
         by: "edge-1".to_owned(),
         connected_at: None,
     };
-    store
-        .publish(&theirs.into(), PublishCondition::First, TraceParent::generate())
-        .await
-        .unwrap();
+    client.publish(theirs, PublishCondition::First).await.unwrap();
     let closed = rig.hang_up(&parties).await.unwrap();
     assert_eq!(
         closed,
@@ -113,13 +104,7 @@ async fn a_call_that_somebody_has_ended_does_not_begin_after_it() {
     let parties = rig.call().await;
     let user = rig.join(&asker(&parties, Role::User)).await;
     let told = rig.notices(&parties.party(Role::User)).await;
-    let settings = NatsSettings {
-        url: rig.nats.url(),
-        ..NatsSettings::default()
-    };
-    let nats = Nats::connect(&settings, "", "test").await.unwrap();
-    let storage = Storage::open_when_available(&nats).await.unwrap();
-    let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
+    let client = ContractClient::open(&rig.nats).await.unwrap();
     // As an edge does that has not heard of the worker for a while.
     let theirs = Ended {
         parties: parties.clone(),
@@ -128,11 +113,7 @@ async fn a_call_that_somebody_has_ended_does_not_begin_after_it() {
         by: "mw-1".to_owned(),
         connected_at: None,
     };
-    let trace = TraceParent::generate();
-    store
-        .publish(&theirs.into(), PublishCondition::First, trace)
-        .await
-        .unwrap();
+    client.publish(theirs, PublishCondition::First).await.unwrap();
     user.talk().await;
     let hears = rig.listen(&asker(&parties, Role::Otomo)).await;
     eventually("the otomo hears the user", SOON, async || {
@@ -151,25 +132,15 @@ async fn a_call_that_somebody_has_ended_does_not_begin_after_it() {
 #[tokio::test]
 async fn a_room_for_a_call_that_another_worker_hosts_ends_nothing() {
     let rig = Rig::start(&[("media_timeout_ms", "500")]).await;
-    let settings = NatsSettings {
-        url: rig.nats.url(),
-        ..NatsSettings::default()
-    };
-    let nats = Nats::connect(&settings, "", "test").await.unwrap();
-    let storage = Storage::open_when_available(&nats).await.unwrap();
-    let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
+    let client = ContractClient::open(&rig.nats).await.unwrap();
     // The edge gave up waiting for this worker, asked another one, and took the room back before it was made.
-    let parties = crate::rig::some_parties();
+    let parties = new_parties();
     let accepted = Accepted {
         parties: parties.clone(),
         accepted_at: Timestamp::now(),
         worker_id: "mw-2".parse().unwrap(),
     };
-    let trace = TraceParent::generate();
-    store
-        .publish(&accepted.into(), PublishCondition::First, trace)
-        .await
-        .unwrap();
+    client.publish(accepted, PublishCondition::First).await.unwrap();
     let open = OpenCall {
         parties: parties.clone(),
     };

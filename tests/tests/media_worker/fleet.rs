@@ -1,16 +1,17 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use callpulse_tests::builders::new_parties;
+use callpulse_tests::contract_client::ContractClient;
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::process::Service;
+use contract::Role;
 use contract::buckets::fleet::{Fleet, FleetChange};
 use contract::jetstream::request::RefusalCode;
-use contract::jetstream::storage::Storage;
 use contract::wire::command::OpenCall;
-use contract::{Nats, NatsSettings, Role};
 use futures::StreamExt;
 
-use crate::rig::{Rig, SOON, asker, code, some_parties};
+use crate::rig::{Rig, SOON, asker, code};
 
 /// Nothing is stored for about that long when a cluster loses a leader.
 const ELECTION: Duration = Duration::from_secs(8);
@@ -22,13 +23,8 @@ async fn change(changes: &mut (impl futures::Stream<Item = FleetChange> + Unpin)
 }
 
 async fn watch(rig: &Rig) -> impl futures::Stream<Item = FleetChange> + Unpin + use<> {
-    let settings = NatsSettings {
-        url: rig.nats.url(),
-        ..NatsSettings::default()
-    };
-    let nats = Nats::connect(&settings, "", "test").await.unwrap();
-    let storage = Storage::open_when_available(&nats).await.unwrap();
-    let changes = Fleet::new(&storage).watch().await.unwrap();
+    let client = ContractClient::open(&rig.nats).await.unwrap();
+    let changes = Fleet::new(&client.storage).watch().await.unwrap();
     changes.map(Result::unwrap).boxed()
 }
 
@@ -77,9 +73,7 @@ async fn a_stopping_worker_takes_no_calls_ends_what_is_left_and_withdraws() {
             |change| matches!(change, FleetChange::Alive(it) if it.draining),
         )
         .await;
-        let open = OpenCall {
-            parties: some_parties(),
-        };
+        let open = OpenCall { parties: new_parties() };
         let trace = contract::TraceParent::generate();
         code(contract::jetstream::request::ask(&client, &worker_id, &open, trace, SOON).await)
     };
@@ -153,20 +147,14 @@ async fn a_stopping_worker_lets_its_calls_end_by_themselves() {
 #[tokio::test]
 async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released() {
     use contract::wire::fact::Ended;
-    use contract::{EndReason, FactStore, PublishCondition, Source, Timestamp, TraceParent};
+    use contract::{EndReason, PublishCondition, Timestamp, TraceParent};
 
     let rig = Rig::start(&[("heartbeat_interval_ms", "500")]).await;
     let mut changes = watch(&rig).await;
     let (lost, kept) = (rig.call().await, rig.call().await);
     rig.worker.freeze().unwrap();
     change(&mut changes, is_gone).await;
-    let settings = NatsSettings {
-        url: rig.nats.url(),
-        ..NatsSettings::default()
-    };
-    let nats = Nats::connect(&settings, "", "test").await.unwrap();
-    let storage = Storage::open_when_available(&nats).await.unwrap();
-    let store = FactStore::new(&nats, &storage, Source::new("ws-edge", "test"));
+    let client = ContractClient::open(&rig.nats).await.unwrap();
     let ended = Ended {
         parties: lost.clone(),
         ended_at: Timestamp::now(),
@@ -174,10 +162,7 @@ async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released(
         by: "edge-1".to_owned(),
         connected_at: None,
     };
-    store
-        .publish(&ended.into(), PublishCondition::First, TraceParent::generate())
-        .await
-        .unwrap();
+    client.publish(ended, PublishCondition::First).await.unwrap();
     rig.worker.thaw().unwrap();
     eventually("the lost call is released", SOON, async || {
         let ask = contract::wire::command::GetCapabilities {

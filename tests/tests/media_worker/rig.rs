@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_nats::Client;
+use callpulse_tests::builders::new_parties;
 use callpulse_tests::facts::Facts;
 use callpulse_tests::inbox::Inbox;
 use callpulse_tests::nats_server::{NatsServer, Sync};
@@ -16,7 +17,7 @@ use contract::wire::command::{
     OpenCall, Produce, Produced, Requester, ResumeConsumer, TransportCreated,
 };
 use contract::wire::subject;
-use contract::{CallId, EndReason, Parties, Party, Role, TraceParent, WorkerId};
+use contract::{EndReason, Parties, Party, Role, TraceParent, WorkerId};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -92,7 +93,7 @@ impl Rig {
 
     /// A call with parties of its own, opened.
     pub(crate) async fn call(&self) -> Parties {
-        let parties = some_parties();
+        let parties = new_parties();
         self.ask(&OpenCall {
             parties: parties.clone(),
         })
@@ -282,15 +283,6 @@ impl Speaker {
 
     pub(crate) async fn hush(&self) {
         self.send.stop_talking(self.ssrc).await.unwrap();
-    }
-}
-
-pub(crate) fn some_parties() -> Parties {
-    let number = rand::random::<u32>();
-    Parties {
-        call_id: CallId::generate(),
-        user_id: format!("user-{number:x}").parse().unwrap(),
-        otomo_id: format!("otomo-{number:x}").parse().unwrap(),
     }
 }
 

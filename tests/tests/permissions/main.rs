@@ -8,6 +8,8 @@ use anyhow::{Context, Result, ensure};
 use async_nats::ConnectOptions;
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::{PullConsumer, pull};
+use callpulse_tests::builders::rtp_detected;
+use callpulse_tests::contract_client::ContractClient;
 use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::Facts;
@@ -15,13 +17,9 @@ use callpulse_tests::nats_server::{NatsServer, Sync, USERS};
 use callpulse_tests::stack::Stack;
 use contract::jetstream::request;
 use contract::jetstream::storage;
-use contract::jetstream::storage::Storage;
 use contract::wire::command::Terminate;
-use contract::wire::fact::{Method, RtpDetected};
 use contract::wire::subject;
-use contract::{
-    EndReason, FactStore, Nats, NatsSettings, Parties, PublishCondition, Role, Source, Timestamp, TraceParent,
-};
+use contract::{EndReason, Fact, PublishCondition, Timestamp, TraceParent};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -265,38 +263,14 @@ async fn an_answer_that_is_to_go_to_a_facts_subject_is_no_fact() -> Result<()> {
     Ok(())
 }
 
-async fn facts_as(server: &NatsServer, user: &str) -> Result<FactStore> {
-    let settings = NatsSettings {
-        url: server.url(),
-        user: user.to_owned(),
-        ..Default::default()
-    };
-    let nats = Nats::connect(&settings, server.password(user)?, user).await?;
-    let storage = Storage::open_when_available(&nats).await?;
-    Ok(FactStore::new(&nats, &storage, Source::new(user, "test")))
-}
-
 #[tokio::test]
 async fn a_fact_that_is_anothers_to_say_is_not_stored_nor_taken_for_stored() -> Result<()> {
     for (user, stores) in [(EDGE, false), (TIMER, false), (WORKER, true)] {
         let folder = tempfile::tempdir()?;
         let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
         // Each finds nothing there, and may make it.
-        let facts = timeout(SOON, facts_as(&server, user)).await??;
-        let fact = RtpDetected {
-            parties: Parties {
-                call_id: "c".parse()?,
-                user_id: "u".parse()?,
-                otomo_id: "o".parse()?,
-            },
-            connected_at: Timestamp::now(),
-            method: Method::SfuRtpDetected,
-            detected_from: Role::User,
-            worker_id: "w".parse()?,
-            producer_id: "p".to_owned(),
-            ssrc: 1,
-        }
-        .into();
+        let facts = ContractClient::open_with_rights_of(&server, user).await?.facts;
+        let fact = Fact::from(rtp_detected("c", Timestamp::now()));
         let patience = if stores { SOON } else { UNACKNOWLEDGED };
         let attempt = timeout(
             patience,

@@ -1,15 +1,14 @@
 //! Many calls, and long ones.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::builders::tick;
 use contract::Timestamp;
-use contract::wire::fact::Tick;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
-use super::injector::{CALLS, Injector, STORES_AT_ONCE, parties};
+use super::injector::{CALLS, INTERVAL_MS, Injector, STORES_AT_ONCE, call_id};
 use super::viewer::Viewer;
 use crate::common::{edge, metric};
 
@@ -76,13 +75,7 @@ async fn a_long_call_is_told_page_by_page() -> Result<()> {
     let begun = Timestamp::now();
     injector.call(0, begun).await?;
     for minute in 1..=MINUTES {
-        let tick = Tick {
-            parties: parties(0)?,
-            minute,
-            at: begun.plus(Duration::from_secs(u64::from(minute))),
-            connected_at: begun,
-        };
-        injector.store(tick).await?;
+        injector.store(tick(&call_id(0), minute, begun, INTERVAL_MS)).await?;
     }
     let mut viewer = Viewer::connect(stack.edge(0)?).await?;
     let timeline = viewer.timeline("call_0000").await?;

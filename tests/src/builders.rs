@@ -1,0 +1,130 @@
+//! Facts for tests, one builder each. A test that needs another value writes it over: `Ended { reason, ..ended(…) }`.
+
+use contract::wire::fact::{Accepted, EndReason, Ended, Method, Requested, RtpDetected, RtpLost, Settled, Tick};
+use contract::{CallId, Parties, Role, Timestamp, WorkerId};
+
+/// The worker in every fact that names one.
+const WORKER: &str = "mw_1";
+
+/// A fixed time in 2023, plus `millis`: for tests that do not depend on the clock.
+#[must_use]
+pub fn at(millis: i64) -> Timestamp {
+    parsed(Timestamp::from_millis(1_700_000_000_000 + millis))
+}
+
+/// `millis` before now.
+#[must_use]
+pub fn ago(millis: u64) -> Timestamp {
+    let now = Timestamp::now().as_millis();
+    parsed(Timestamp::from_millis(now.saturating_sub_unsigned(millis)))
+}
+
+/// A call between a user and an otomo who are in no other call: `u_<call>` and `o_<call>`.
+#[must_use]
+pub fn parties(call: &str) -> Parties {
+    Parties {
+        call_id: parsed(call.parse().ok()),
+        user_id: parsed(format!("u_{call}").parse().ok()),
+        otomo_id: parsed(format!("o_{call}").parse().ok()),
+    }
+}
+
+/// The parties of a call that exists nowhere yet.
+#[must_use]
+pub fn new_parties() -> Parties {
+    parties(CallId::generate().as_str())
+}
+
+/// The user's request.
+#[must_use]
+pub fn requested(call: &str, requested_at: Timestamp) -> Requested {
+    Requested {
+        parties: parties(call),
+        requested_at,
+    }
+}
+
+/// The otomo's answer.
+#[must_use]
+pub fn accepted(call: &str, accepted_at: Timestamp) -> Accepted {
+    Accepted {
+        parties: parties(call),
+        accepted_at,
+        worker_id: worker_id(),
+    }
+}
+
+/// The call's connection, by the user's first packet.
+#[must_use]
+pub fn rtp_detected(call: &str, connected_at: Timestamp) -> RtpDetected {
+    RtpDetected {
+        parties: parties(call),
+        connected_at,
+        method: Method::SfuRtpDetected,
+        detected_from: Role::User,
+        worker_id: worker_id(),
+        producer_id: "producer_1".to_owned(),
+        ssrc: 1,
+    }
+}
+
+/// The user's silence.
+#[must_use]
+pub fn rtp_lost(call: &str, last_rtp_at: Timestamp) -> RtpLost {
+    RtpLost {
+        parties: parties(call),
+        party: Role::User,
+        last_rtp_at,
+        gap_ms: 5_000,
+    }
+}
+
+/// A full minute.
+#[must_use]
+pub fn tick(call: &str, minute: u32, connected_at: Timestamp, interval_ms: u64) -> Tick {
+    Tick {
+        parties: parties(call),
+        minute,
+        at: connected_at.plus_millis(u64::from(minute) * interval_ms),
+        connected_at,
+    }
+}
+
+/// The user's hang-up.
+#[must_use]
+pub fn ended(call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -> Ended {
+    Ended {
+        parties: parties(call),
+        ended_at,
+        reason: EndReason::Hangup,
+        by: "user".to_owned(),
+        connected_at,
+    }
+}
+
+/// The record of a call that was hung up, with `minutes` stored and billed.
+#[must_use]
+pub fn settled(call: &str, connected_at: Timestamp, duration_ms: u64, minutes: u32) -> Settled {
+    Settled {
+        parties: parties(call),
+        connected_at: Some(connected_at),
+        ended_at: connected_at.plus_millis(duration_ms),
+        duration_ms,
+        ticks: minutes,
+        over_ticks: 0,
+        billed_minutes: minutes,
+        reason: EndReason::Hangup,
+    }
+}
+
+fn worker_id() -> WorkerId {
+    parsed(WORKER.parse().ok())
+}
+
+#[allow(
+    clippy::expect_used,
+    reason = "a test that names a call in forbidden characters is wrong"
+)]
+fn parsed<T>(value: Option<T>) -> T {
+    value.expect("a valid ID or time")
+}
