@@ -14,7 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::{Pid, getpid, getppid};
 use tokio::net::unix::pipe;
 
-use crate::eventually::eventually;
+use crate::wait::eventually;
 
 /// How much of a log a failing test prints, in lines.
 const SHOWN_LOG_LINES: usize = 60;

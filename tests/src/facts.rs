@@ -15,8 +15,8 @@ use serde_json::Value;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::eventually::eventually;
 use crate::inbox::Inbox;
+use crate::wait::eventually;
 
 /// How long the server may take to answer.
 const READ_WITHIN: Duration = Duration::from_secs(10);

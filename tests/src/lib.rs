@@ -1,6 +1,6 @@
 //! The harness behind callpulse's end-to-end tests and its demo: real processes, real NATS, real sockets, real RTP.
 //!
-//! From the ground up: bounded waiting ([`eventually`], [`inbox`]), processes that never outlive a test ([`child`]), a
+//! From the ground up: bounded waiting ([`wait`], [`inbox`]), processes that never outlive a test ([`child`]), a
 //! server or a cluster of its own for each test ([`nats_server`]) and cables to it that can be cut ([`proxy`], [`links`]), the
 //! services beside it ([`process`], [`stack`]), and who uses them: a [`party`] on a WebSocket with a [`token`], a [`caller`]
 //! on WebRTC ([`transport`], [`opus`], [`padding`]), and a reader of the stored [`facts`] and of a call's whole [`record`].
@@ -10,8 +10,8 @@
 //!
 //! It reads the wire as an outsider would: JSON values on the WebSocket, never the services' own types.
 
-pub mod eventually;
 pub mod inbox;
+pub mod wait;
 
 pub mod child;
 pub mod nats_server;

@@ -14,7 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
 use crate::child::Child;
-use crate::eventually::{Hopeless, eventually};
+use crate::wait::{Hopeless, eventually};
 
 /// How long a service may take until it announces its addresses.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(20);

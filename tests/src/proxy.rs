@@ -162,6 +162,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::wait::stays_pending;
 
     const SOON: Duration = Duration::from_secs(5);
     const SILENCE: Duration = Duration::from_millis(200);
@@ -236,10 +237,14 @@ mod tests {
         let mut gone = TcpStream::connect(proxy.address()).await.unwrap();
         for stream in [&mut old, &mut new, &mut gone] {
             stream.write_all(b"late").await.unwrap();
-            timeout(SILENCE, stream.read(&mut [0; 8])).await.unwrap_err();
+            stays_pending("held back", SILENCE, stream.read(&mut [0; 8]))
+                .await
+                .unwrap();
         }
         gone.shutdown().await.unwrap();
-        timeout(SILENCE, ended.recv()).await.unwrap_err();
+        stays_pending("the end is held back", SILENCE, ended.recv())
+            .await
+            .unwrap();
         proxy.mend();
         for stream in [&mut old, &mut new, &mut gone] {
             heard(stream, b"late").await;

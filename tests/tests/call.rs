@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use callpulse_tests::caller::Caller;
 use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::{Fact, Facts, time};
 use callpulse_tests::party::Party;
 use callpulse_tests::stack::{Stack, StackBuilder};
 use callpulse_tests::token::Role;
+use callpulse_tests::wait::eventually;
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(10);

@@ -11,11 +11,11 @@ use super::checklist::{Checklist, Expectation};
 use super::onlooker::Onlooker;
 use super::screen::{Screen, Tone};
 use crate::caller::Caller;
-use crate::eventually::eventually;
 use crate::facts::{Fact, Facts, time};
 use crate::party::{Party, Received};
 use crate::stack::Stack;
 use crate::token::Role;
+use crate::wait::eventually;
 
 /// The paying caller of the specification's example.
 pub const USER: &str = "user_001";

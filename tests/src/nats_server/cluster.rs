@@ -8,8 +8,8 @@ use async_nats::jetstream::{self, Context as JetStream};
 use async_nats::{Client, ConnectOptions};
 use futures::TryStreamExt;
 
-use crate::eventually::eventually;
 use crate::process;
+use crate::wait::eventually;
 
 use super::NatsServer;
 

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use crate::child::Child;
-use crate::eventually::{Hopeless, eventually};
+use crate::wait::{Hopeless, eventually};
 
 use super::program;
 

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::consumer::pull;
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::builders::ago;
+use callpulse_tests::wait::eventually;
 use contract::jetstream::parking;
 use contract::jetstream::storage::{CALLS, PARKED};
 use contract::wire::subject;
 use contract::{CallId, FactKind, Timestamp};
 
-use crate::fixture::{Fixture, SOON, ago, wall_clock_reaches};
+use crate::fixture::{Fixture, SOON, wall_clock_reaches};
 
 const CONSUMER: &str = "billing-timer";
 
@@ -121,12 +122,18 @@ async fn an_undecodable_fact_is_parked_and_the_next_call_is_ticked() -> Result<(
         (detected.clone(), r#"{"callId":"other"}"#),
         (subject::fact(&bad, FactKind::Ended), r#"{"callId":"bad"}"#),
     ] {
-        fixture.nats.jetstream.publish(subject, payload.into()).await?.await?;
+        fixture
+            .contract
+            .nats
+            .jetstream
+            .publish(subject, payload.into())
+            .await?
+            .await?;
     }
     let connected_at = Timestamp::now();
     fixture.connect("good", connected_at).await?;
     fixture.expect_tick("good", 2).await?;
-    let mut parked = fixture.nats.jetstream.get_stream(PARKED).await?;
+    let mut parked = fixture.contract.nats.jetstream.get_stream(PARKED).await?;
     eventually("three parked messages", SOON, async || {
         let messages = parked.info().await?.state.messages;
         ensure!(messages == 3, "{messages}");
@@ -147,7 +154,7 @@ async fn an_undecodable_fact_is_parked_and_the_next_call_is_ticked() -> Result<(
         Ok(())
     })
     .await?;
-    let calls = fixture.nats.jetstream.get_stream(CALLS).await?;
+    let calls = fixture.contract.nats.jetstream.get_stream(CALLS).await?;
     let consumer = calls.get_consumer::<pull::Config>(CONSUMER).await;
     let mut consumer = consumer.map_err(anyhow::Error::from_boxed)?;
     eventually("no pending acknowledgements", SOON, async || {
@@ -169,7 +176,7 @@ async fn a_deleted_consumer_is_created_again() -> Result<()> {
     fixture.connect("running", running).await?;
     fixture.expect_tick("running", 1).await?;
 
-    let calls = fixture.nats.jetstream.get_stream(CALLS).await?;
+    let calls = fixture.contract.nats.jetstream.get_stream(CALLS).await?;
     calls.delete_consumer(CONSUMER).await?;
     let connected_at = Timestamp::now();
     fixture.connect("later", connected_at).await?;

@@ -3,15 +3,15 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::builders::{ended, rtp_detected};
+use callpulse_tests::contract_client::ContractClient;
 use callpulse_tests::facts::{Fact, Facts};
 use callpulse_tests::nats_server::Sync;
 use callpulse_tests::process::Service;
 use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::wait::eventually;
 use contract::buckets::billing_index::ActiveBilling;
-use contract::jetstream::storage::Storage;
-use contract::wire::fact::{EndReason, Ended, Method, RtpDetected};
-use contract::{FactStore, Nats, NatsSettings, Parties, PublishCondition, Role, Source, Timestamp, TraceParent};
+use contract::{PublishCondition, Timestamp};
 use serde_json::Value;
 
 /// The timeout of `eventually`: long enough for a busy machine. No test waits for it to pass.
@@ -20,8 +20,7 @@ pub(crate) const SOON: Duration = Duration::from_secs(30);
 pub(crate) struct Fixture {
     pub(crate) stack: Stack,
     pub(crate) reader: Facts,
-    pub(crate) nats: Nats,
-    pub(crate) facts: FactStore,
+    pub(crate) contract: ContractClient,
     pub(crate) active_billing: ActiveBilling,
     pub(crate) interval_ms: u64,
 }
@@ -40,19 +39,12 @@ impl Fixture {
             .set("billing-timer", "intake.ack_wait_ms", 1_000)
             .start()
             .await?;
-        let settings = NatsSettings {
-            url: stack.nats.url(),
-            ..Default::default()
-        };
-        let nats = Nats::connect(&settings, "", "test").await?;
-        let storage = Storage::open_when_available(&nats).await?;
-        let facts = FactStore::new(&nats, &storage, Source::new("test", "bench"));
+        let contract = ContractClient::open(&stack.nats).await?;
         let reader = Facts::connect(&stack.nats.url()).await?;
         Ok(Self {
             reader,
-            facts,
-            active_billing: ActiveBilling::new(&storage),
-            nats,
+            active_billing: ActiveBilling::new(&contract.storage),
+            contract,
             stack,
             interval_ms,
         })
@@ -64,22 +56,14 @@ impl Fixture {
 
     /// Publishes `rtp_detected` as a media-worker does.
     pub(crate) async fn connect(&self, call: &str, connected_at: Timestamp) -> Result<()> {
-        let fact = rtp_detected(call, connected_at).into();
-        let outcome = self
-            .facts
-            .publish(&fact, PublishCondition::First, TraceParent::generate())
-            .await?;
-        outcome.sequence().context("refused").map(drop)
+        let fact = rtp_detected(call, connected_at);
+        self.contract.publish(fact, PublishCondition::First).await.map(drop)
     }
 
     /// Publishes `ended`.
     pub(crate) async fn end(&self, call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -> Result<()> {
-        let fact = ended(call, ended_at, connected_at).into();
-        let outcome = self
-            .facts
-            .publish(&fact, PublishCondition::First, TraceParent::generate())
-            .await?;
-        outcome.sequence().context("refused").map(drop)
+        let fact = ended(call, ended_at, connected_at);
+        self.contract.publish(fact, PublishCondition::First).await.map(drop)
     }
 
     pub(crate) async fn expect_tick(&self, call: &str, minute: u64) -> Result<()> {
@@ -163,39 +147,4 @@ pub(crate) async fn wall_clock_reaches(moment: Timestamp) -> Result<()> {
         Ok(())
     })
     .await
-}
-
-pub(crate) fn ago(millis: u64) -> Timestamp {
-    let now = Timestamp::now().as_millis();
-    Timestamp::from_millis(now - i64::try_from(millis).unwrap()).unwrap()
-}
-
-pub(crate) fn parties(call: &str) -> Parties {
-    Parties {
-        call_id: call.parse().unwrap(),
-        user_id: format!("u_{call}").parse().unwrap(),
-        otomo_id: format!("o_{call}").parse().unwrap(),
-    }
-}
-
-pub(crate) fn rtp_detected(call: &str, connected_at: Timestamp) -> RtpDetected {
-    RtpDetected {
-        parties: parties(call),
-        connected_at,
-        method: Method::SfuRtpDetected,
-        detected_from: Role::User,
-        worker_id: "mw_test".parse().unwrap(),
-        producer_id: "producer".to_owned(),
-        ssrc: 7,
-    }
-}
-
-pub(crate) fn ended(call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -> Ended {
-    Ended {
-        parties: parties(call),
-        ended_at,
-        reason: EndReason::Hangup,
-        by: "user".to_owned(),
-        connected_at,
-    }
 }

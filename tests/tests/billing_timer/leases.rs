@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::kv::Operation;
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::process::Service;
 use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::wait::eventually;
 use contract::Timestamp;
 use contract::buckets::leases::{Lease, Partition};
 use contract::jetstream::storage;
@@ -28,7 +28,12 @@ async fn fleet(timers: usize) -> Result<Fixture> {
 
 /// The number of partitions of each announced instance, read from the bucket.
 async fn shares(fixture: &Fixture) -> Result<BTreeMap<String, usize>> {
-    let bucket = fixture.nats.jetstream.get_key_value(storage::BILLING_LEASES).await?;
+    let bucket = fixture
+        .contract
+        .nats
+        .jetstream
+        .get_key_value(storage::BILLING_LEASES)
+        .await?;
     let mut shares = BTreeMap::new();
     for number in 1..=9 {
         let name = format!("billing-timer-{number}");
@@ -165,7 +170,12 @@ async fn a_joining_timer_gets_its_share_and_then_no_lease_moves() -> Result<()> 
     await_shares(&fixture, &[21, 21, 22]).await?;
     println!("shares are even {:?} after the start", joined_at.elapsed());
     all_ticked(&fixture, &calls, Timestamp::now()).await?;
-    let bucket = fixture.nats.jetstream.get_key_value(storage::BILLING_LEASES).await?;
+    let bucket = fixture
+        .contract
+        .nats
+        .jetstream
+        .get_key_value(storage::BILLING_LEASES)
+        .await?;
     let revisions = async || {
         let mut revisions = Vec::new();
         for partition in Partition::all() {

@@ -6,15 +6,16 @@ mod volume;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::builders::{ago, settled, tick};
 use callpulse_tests::process::built;
 use callpulse_tests::stack::StackBuilder;
-use contract::wire::fact::{EndReason, Settled, Tick};
+use callpulse_tests::wait::eventually;
+use contract::wire::fact::Settled;
 use contract::wire::subject;
 use contract::{CallId, Fact, FactKind, Timestamp};
 
 use self::run::{GRACE_MS, reconcile, reconcile_with, run};
-use crate::fixture::{Fixture, SOON, ago, parties, wall_clock_reaches};
+use crate::fixture::{Fixture, SOON, wall_clock_reaches};
 
 #[tokio::test]
 async fn facts_of_the_services_are_clean_and_manipulations_are_reported() -> Result<()> {
@@ -68,11 +69,21 @@ async fn facts_of_the_services_are_clean_and_manipulations_are_reported() -> Res
         }
         fixture.end(call, began.plus_millis(700), Some(began)).await?;
     }
-    store(&fixture, settled("dear", began, 700, 3, 4)).await?;
-    store(&fixture, settled("gap", began, 700, 3, 3)).await?;
+    let dear = Settled {
+        billed_minutes: 4,
+        ..settled("dear", began, 700, 3)
+    };
+    store(&fixture, dear).await?;
+    store(&fixture, settled("gap", began, 700, 3)).await?;
     let bad: CallId = "bad".parse()?;
     let subject = subject::fact(&bad, FactKind::Tick);
-    fixture.nats.jetstream.publish(subject, "rubbish".into()).await?.await?;
+    fixture
+        .contract
+        .nats
+        .jetstream
+        .publish(subject, "rubbish".into())
+        .await?
+        .await?;
     let manipulated = reconcile(&fixture, &[]).await?;
     ensure!(manipulated.code == 1, "{}: {}", manipulated.code, manipulated.log);
     let expected = [
@@ -107,7 +118,13 @@ async fn a_parked_message_is_reported() -> Result<()> {
     let fixture = Fixture::start(60_000).await?;
     let bad: CallId = "bad".parse()?;
     let subject = subject::fact(&bad, FactKind::RtpDetected);
-    fixture.nats.jetstream.publish(subject, "rubbish".into()).await?.await?;
+    fixture
+        .contract
+        .nats
+        .jetstream
+        .publish(subject, "rubbish".into())
+        .await?
+        .await?;
     eventually("the message being parked", SOON, async || {
         let parked = fixture.metric("callpulse_billing_parked_total", "").await?;
         ensure!(parked > 0.0);
@@ -145,7 +162,7 @@ async fn calls_that_began_before_the_window_are_reconstructed_from_their_facts()
     wall_clock_reaches(from).await?;
     store(&fixture, tick("c1", 4, began, 60_000)).await?;
     fixture.end("c1", began.plus_millis(250_000), Some(began)).await?;
-    store(&fixture, settled("c1", began, 250_000, 4, 4)).await?;
+    store(&fixture, settled("c1", began, 250_000, 4)).await?;
     let from = from.to_string();
     let longest = [("max_call_duration_ms", longest_ms.to_string())];
     let report = reconcile_with(&fixture, &["--from", &from], longest).await?;
@@ -180,36 +197,14 @@ async fn an_unreachable_server_and_invalid_options_have_their_own_exit_codes() -
 }
 
 /// Stores a fact without a publish condition, as a faulty service or an operator could.
-async fn store(fixture: &Fixture, fact: Fact) -> Result<()> {
+async fn store(fixture: &Fixture, fact: impl Into<Fact>) -> Result<()> {
+    let fact = fact.into();
     let stored = fixture
+        .contract
         .nats
         .jetstream
         .publish(fact.subject(), fact.encode()?)
         .await?
         .await;
     Ok(stored.map(drop)?)
-}
-
-fn tick(call: &str, minute: u32, connected_at: Timestamp, interval_ms: u64) -> Fact {
-    Tick {
-        parties: parties(call),
-        minute,
-        at: connected_at.plus_millis(u64::from(minute) * interval_ms),
-        connected_at,
-    }
-    .into()
-}
-
-fn settled(call: &str, connected_at: Timestamp, duration_ms: u64, ticks: u32, billed_minutes: u32) -> Fact {
-    Settled {
-        parties: parties(call),
-        connected_at: Some(connected_at),
-        ended_at: connected_at.plus_millis(duration_ms),
-        duration_ms,
-        ticks,
-        over_ticks: 0,
-        billed_minutes,
-        reason: EndReason::Hangup,
-    }
-    .into()
 }

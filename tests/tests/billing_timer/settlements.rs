@@ -3,13 +3,14 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::builders::{ago, ended, rtp_detected};
 use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::wait::eventually;
 use contract::wire::subject;
 use contract::{Fact, Party, Timestamp};
 use tokio::time::timeout;
 
-use crate::fixture::{Fixture, ago, ended, rtp_detected, wall_clock_reaches};
+use crate::fixture::{Fixture, wall_clock_reaches};
 
 #[tokio::test]
 async fn an_unconnected_call_is_settled_with_zeros_and_without_a_notice() -> Result<()> {
@@ -121,6 +122,7 @@ async fn repeated_facts_change_nothing() -> Result<()> {
     ];
     for fact in &twice {
         fixture
+            .contract
             .nats
             .jetstream
             .publish(fact.subject(), fact.encode()?)

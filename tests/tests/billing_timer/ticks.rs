@@ -1,8 +1,9 @@
 //! Ticks of running calls.
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::builders::{ago, ended, parties, rtp_detected};
 use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::wait::eventually;
 use contract::jetstream::batch::Entry;
 use contract::jetstream::request;
 use contract::wire::command::{CallClosed, Terminate};
@@ -13,7 +14,7 @@ use futures::StreamExt;
 use serde_json::Value;
 use tokio::time::timeout;
 
-use crate::fixture::{Fixture, SOON, ago, ended, parties, rtp_detected, wall_clock_reaches};
+use crate::fixture::{Fixture, SOON, wall_clock_reaches};
 
 #[tokio::test]
 async fn ticks_are_stored_when_due_and_then_sent_to_both_parties() -> Result<()> {
@@ -141,8 +142,8 @@ async fn the_end_of_a_call_at_its_maximum_duration_is_requested_until_it_ends() 
         StackBuilder::default().set("billing-timer", "max_call_duration_ms", 1_000),
     )
     .await?;
-    let mut requests = fixture.nats.client.subscribe(subject::ALL_TERMINATE).await?;
-    fixture.nats.client.flush().await?;
+    let mut requests = fixture.contract.nats.client.subscribe(subject::ALL_TERMINATE).await?;
+    fixture.contract.nats.client.flush().await?;
     let connected_at = Timestamp::now();
     fixture.connect("c1", connected_at).await?;
     let first = timeout(SOON, requests.next()).await?.context("closed")?;
@@ -161,6 +162,7 @@ async fn the_end_of_a_call_at_its_maximum_duration_is_requested_until_it_ends() 
         ..ended("c1", ended_at, Some(connected_at))
     };
     fixture
+        .contract
         .facts
         .publish(&fact.into(), PublishCondition::First, TraceParent::generate())
         .await?;
@@ -168,7 +170,7 @@ async fn the_end_of_a_call_at_its_maximum_duration_is_requested_until_it_ends() 
         ended_at: Some(ended_at),
         connected_at: Some(connected_at),
     };
-    request::answer(&fixture.nats.client, &second, &Ok(closed)).await;
+    request::answer(&fixture.contract.nats.client, &second, &Ok(closed)).await;
     let settled = fixture.settled("c1").await?;
     ensure!(settled["reason"] == "max_duration", "{settled}");
     Ok(())
@@ -191,7 +193,7 @@ async fn ticks_due_together_are_batched_and_each_is_stored_once() -> Result<()> 
         })
         .collect();
     for entries in entries.chunks(1_000) {
-        fixture.facts.publish_batch(entries).await?;
+        fixture.contract.facts.publish_batch(entries).await?;
     }
     eventually("all ticks", SOON * 2, async || {
         let stored = fixture.metric("callpulse_billing_ticks_total", "").await?;

@@ -5,8 +5,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::child::Child;
 use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::wait::eventually;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 

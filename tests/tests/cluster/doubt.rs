@@ -4,12 +4,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::party::{Answer, Party};
 use callpulse_tests::token::Role;
+use callpulse_tests::wait::{eventually, let_time_pass};
 use futures::future::try_join_all;
 use serde_json::json;
-use tokio::time::sleep;
 
 use crate::scene::{SOON, facts, turn, two_of_each};
 
@@ -44,13 +43,14 @@ async fn a_request_that_is_stored_after_its_user_was_refused_is_taken_back() -> 
     for round in 0..ROUNDS {
         // One after the other within a few milliseconds, so that the silence finds each at another step.
         let requests = users.iter().zip(0..).map(|(user, number)| async move {
-            sleep(Duration::from_millis(number)).await;
+            let_time_pass("requests follow each other", Duration::from_millis(number)).await;
             call(user).await
         });
         let silence = async {
-            sleep(Duration::from_millis(USERS / 2 + 3 * round)).await;
+            let half_way = Duration::from_millis(USERS / 2 + 3 * round);
+            let_time_pass("some requests are under way", half_way).await;
             links.stall();
-            sleep(SILENCE).await;
+            let_time_pass("the edge gives up waiting", SILENCE).await;
             links.mend();
             Ok(())
         };

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use async_nats::jetstream;
 use callpulse_tests::caller::Caller;
 use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::stack::Stack;
+use callpulse_tests::wait::{eventually, stays};
 use chrono::{DateTime, TimeDelta, Utc};
 use contract::jetstream::storage::CALLS;
 
@@ -80,10 +80,17 @@ async fn parties_are_told_where_they_stand_however_long_the_servers_cannot_agree
         Ok(())
     })
     .await?;
-    tokio::time::sleep(STORAGE_TIMEOUT * MANY_ATTEMPTS).await;
-    for party in call.parties() {
-        ensure!(party.received_of("snapshot").is_empty(), "told what nobody can know");
-    }
+    stays(
+        "no party is sent a state that cannot be read",
+        STORAGE_TIMEOUT * MANY_ATTEMPTS,
+        async || {
+            for party in call.parties() {
+                ensure!(party.received_of("snapshot").is_empty());
+            }
+            Ok(())
+        },
+    )
+    .await?;
     for node in 1..stack.nats.nodes() {
         stack.nats.restart_node(node).await?;
     }

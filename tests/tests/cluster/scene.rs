@@ -5,11 +5,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::caller::Caller;
 use callpulse_tests::conversation::Conversation;
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::{Fact, Facts};
 use callpulse_tests::process::Service;
 use callpulse_tests::record::Record;
 use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::wait::eventually;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 /// For what needs an election on the way: that takes four to nine seconds, and twice that when votes are split.

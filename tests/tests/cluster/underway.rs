@@ -6,10 +6,11 @@ use anyhow::{Result, ensure};
 use callpulse_tests::builders::{accepted, ended, requested, rtp_detected};
 use callpulse_tests::contract_client::ContractClient;
 use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::wait::{let_time_pass, stays};
 use contract::jetstream::storage::CALLS;
 use contract::wire::fact::Ended;
 use contract::{CallId, EndReason, Fact, FactStore, Outcome, PublishCondition, Timestamp, TraceParent};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 
 use crate::scene::{SOON, turn};
 
@@ -91,13 +92,13 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
     let mut under_way = Vec::new();
     let (firsts, seconds): (Vec<_>, Vec<_>) = pairs.iter().cloned().unzip();
     under_way.extend(firsts.into_iter().map(|it| publish(one.facts.clone(), it)));
-    sleep(A_MOMENT).await;
+    let_time_pass("the first publications reach the leader", A_MOMENT).await;
     under_way.extend(seconds.into_iter().map(|it| publish(other.clone(), it)));
-    sleep(A_MOMENT).await;
-    ensure!(
-        under_way.iter().all(|it| !it.is_finished()),
-        "stored by one server of three"
-    );
+    stays("one server of three acknowledges nothing", A_MOMENT, async || {
+        ensure!(under_way.iter().all(|it| !it.is_finished()));
+        Ok(())
+    })
+    .await?;
     for follower in &followers {
         cluster.thaw_node(*follower)?;
     }

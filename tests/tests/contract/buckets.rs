@@ -124,7 +124,7 @@ async fn a_watch_goes_on_after_the_servers_death_or_says_that_it_is_lost() -> Re
     rig.server.restart().await?;
     rig.nats.connected().await;
     let entry = billing("c", None);
-    callpulse_tests::eventually::eventually("a write", SOON, async || {
+    callpulse_tests::wait::eventually("a write", SOON, async || {
         Ok(book
             .upsert(&"c".parse()?, |found| found.unwrap_or_else(|| entry.clone()))
             .await?)

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::builders::{at, parties, requested, rtp_detected, tick};
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::wait::eventually;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange};
 use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};
 use contract::buckets::leases::{LeaseChange, Leases, Partition};

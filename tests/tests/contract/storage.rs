@@ -121,7 +121,7 @@ async fn a_parked_message_tells_where_it_was_and_why_and_is_out_of_the_way() -> 
         header(parking::REASON)
     );
     ensure!(header(parking::ORIGINAL_SUBJECT) == "call.bad.tick" && header(parking::ORIGINAL_SEQUENCE) == "1");
-    callpulse_tests::eventually::eventually("nothing pending", SOON, async || {
+    callpulse_tests::wait::eventually("nothing pending", SOON, async || {
         let info = consumer.info().await?;
         ensure!(info.num_ack_pending == 0 && info.num_pending == 0, "{info:?}");
         Ok(())

@@ -1,7 +1,7 @@
 use anyhow::ensure;
 use async_nats::jetstream;
 use callpulse_tests::builders::new_parties;
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::wait::eventually;
 use contract::Role;
 use contract::jetstream::request::RefusalCode;
 use contract::jetstream::storage::CALLS;

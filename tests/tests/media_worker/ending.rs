@@ -1,7 +1,7 @@
 use anyhow::ensure;
 use callpulse_tests::builders::new_parties;
 use callpulse_tests::contract_client::ContractClient;
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::wire::command::{CallClosed, CloseCall, End, OpenCall};
 use contract::wire::fact::{Accepted, Ended};

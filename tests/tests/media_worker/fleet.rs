@@ -3,8 +3,8 @@ use std::time::Duration;
 use anyhow::ensure;
 use callpulse_tests::builders::new_parties;
 use callpulse_tests::contract_client::ContractClient;
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::process::Service;
+use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::Role;
 use contract::buckets::fleet::{Fleet, FleetChange};
 use contract::jetstream::request::RefusalCode;
@@ -105,7 +105,7 @@ async fn a_stopping_worker_waits_for_a_storage_that_is_away_as_long_as_an_electi
     })
     .await
     .unwrap();
-    tokio::time::sleep(ELECTION).await;
+    let_time_pass("as long as an election takes", ELECTION).await;
     rig.nats.restart().await.unwrap();
     let status = rig.worker.child_mut().until_ended(SOON).await.unwrap();
     assert!(status.success());

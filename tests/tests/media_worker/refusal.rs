@@ -1,5 +1,5 @@
 use anyhow::ensure;
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::wait::eventually;
 use contract::jetstream::parking;
 use contract::jetstream::request::RefusalCode;
 use contract::jetstream::storage::PARKED;

@@ -1,5 +1,5 @@
 use anyhow::ensure;
-use callpulse_tests::eventually::eventually;
+use callpulse_tests::wait::eventually;
 use contract::Role;
 use contract::jetstream::request::RefusalCode;
 

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::Facts;
 use callpulse_tests::token::Role;
+use callpulse_tests::wait::{eventually, let_time_pass, stays};
+use contract::jetstream::storage::WORKER_TTL;
 use serde_json::{Value, json};
 
 use crate::common::{edges, ended, names, pair, welcomed};
@@ -100,8 +101,7 @@ async fn calls_outlive_an_outage_of_the_server_and_parties_are_told_where_they_s
     })
     .await
     .unwrap();
-    // Longer than a worker's entry lives: it has expired when the server is back.
-    tokio::time::sleep(contract::jetstream::storage::WORKER_TTL + Duration::from_secs(1)).await;
+    let_time_pass("the worker's entry expires", WORKER_TTL + Duration::from_secs(1)).await;
     stack.nats.restart().await.unwrap();
     for party in call.parties() {
         let snapshot = party
@@ -111,9 +111,14 @@ async fn calls_outlive_an_outage_of_the_server_and_parties_are_told_where_they_s
         assert_eq!(snapshot.payload()["activeCall"]["state"], "accepted");
     }
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    // And longer than a lost worker would be waited for.
-    tokio::time::sleep(contract::jetstream::storage::WORKER_TTL + Duration::from_secs(4)).await;
-    assert_eq!(names(&facts, &call.call_id).await, ["requested", "accepted"]);
+    // Longer than an edge waits before it ends the calls of a lost worker.
+    stays("the call goes on", WORKER_TTL + Duration::from_secs(4), async || {
+        let stored = names(&facts, &call.call_id).await;
+        anyhow::ensure!(stored == ["requested", "accepted"], "{stored:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     call.user.request("rtc_capabilities", json!({})).await.unwrap();
     call.user.request("call_hangup", call.id()).await.unwrap();
     ended(&call.otomo, &call.call_id, "hangup").await;

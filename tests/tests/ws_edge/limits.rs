@@ -3,10 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::facts::Facts;
 use callpulse_tests::party::{Handshake, Party};
 use callpulse_tests::token::{self, Role};
+use callpulse_tests::wait::eventually;
 use futures::StreamExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::child::Child;
-use callpulse_tests::eventually::eventually;
 use callpulse_tests::process::built;
+use callpulse_tests::wait::eventually;
 use contract::Timestamp;
 use serde_json::Value;
 use tokio::io::AsyncReadExt;

@@ -3,15 +3,15 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
+use callpulse_tests::builders::{ago, ended, requested, rtp_detected, settled, tick};
 use callpulse_tests::stack::StackBuilder;
 use contract::jetstream::batch::Entry;
-use contract::wire::fact::Requested;
 use contract::{Fact, FactStore, PublishCondition, Timestamp, TraceParent};
 use futures::future::try_join_all;
 
 use super::run::reconcile;
-use super::{settled, store, tick};
-use crate::fixture::{Fixture, ago, ended, parties, rtp_detected};
+use super::store;
+use crate::fixture::Fixture;
 
 /// The most memory that `reconcile` may use, in kilobytes, for a stream of any length.
 const MAX_MEMORY_KB: u64 = 64 * 1024;
@@ -40,7 +40,7 @@ async fn volume(rounds: u32) -> Result<()> {
         // In two halves, so that the server stores one while the other is sent.
         let halves = (0..2).map(|half| {
             let names: Vec<String> = (0..CALLS / 2).map(|call| format!("c{round}_{half}_{call}")).collect();
-            let facts = fixture.facts.clone();
+            let facts = fixture.contract.facts.clone();
             async move { whole_calls(&facts, &names, began, MINUTES).await }
         });
         try_join_all(halves).await?;
@@ -50,7 +50,7 @@ async fn volume(rounds: u32) -> Result<()> {
     fixture.connect("gap", began).await?;
     store(&fixture, tick("gap", 1, began, 60_000)).await?;
     fixture.end("gap", began.plus_millis(120_000), None).await?;
-    store(&fixture, settled("gap", began, 120_000, 2, 2)).await?;
+    store(&fixture, settled("gap", began, 120_000, 2)).await?;
 
     let report = reconcile(&fixture, &[]).await?;
     let facts = u64::from(rounds * CALLS * (MINUTES + 4)) + 4;
@@ -86,7 +86,7 @@ async fn whole_calls(facts: &FactStore, names: &[String], began: Timestamp, minu
         facts,
         names
             .iter()
-            .map(|name| (PublishCondition::First, requested(name, began))),
+            .map(|name| (PublishCondition::First, requested(name, began).into())),
     )
     .await?;
     batch(
@@ -98,7 +98,7 @@ async fn whole_calls(facts: &FactStore, names: &[String], began: Timestamp, minu
     .await?;
     for minute in 1..=minutes {
         let due = names.iter().zip(&ticks);
-        let due = due.map(|(name, guard)| (*guard, tick(name, minute, began, 60_000)));
+        let due = due.map(|(name, guard)| (*guard, tick(name, minute, began, 60_000).into()));
         let sequences = batch(facts, due).await?;
         ticks = sequences
             .into_iter()
@@ -113,7 +113,7 @@ async fn whole_calls(facts: &FactStore, names: &[String], began: Timestamp, minu
     let bills = names.iter().map(|name| {
         (
             PublishCondition::First,
-            settled(name, began, duration_ms, minutes, minutes),
+            settled(name, began, duration_ms, minutes).into(),
         )
     });
     batch(facts, bills).await.map(drop)
@@ -123,10 +123,4 @@ async fn batch(facts: &FactStore, entries: impl Iterator<Item = (PublishConditio
     let trace = TraceParent::generate();
     let entries: Vec<Entry> = entries.map(|(guard, fact)| Entry { fact, guard, trace }).collect();
     Ok(facts.publish_batch(&entries).await?)
-}
-
-fn requested(call: &str, began: Timestamp) -> Fact {
-    let parties = parties(call);
-    let requested_at = began;
-    Requested { parties, requested_at }.into()
 }

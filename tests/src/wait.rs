@@ -1,10 +1,11 @@
-//! The one way to wait for a condition that can only be asked for: bounded, and never a bare sleep.
+//! All waiting of the tests: [`eventually`] something holds, it [`stays`] so, or time has to pass. Each is bounded and states its
+//! reason, so no test sleeps in the hope that something has happened meanwhile.
 
 use std::fmt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
@@ -42,6 +43,44 @@ pub async fn eventually<T>(what: &str, within: Duration, mut attempt: impl Async
         sleep(pause).await;
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
+}
+
+/// Asserts that a condition holds now and for `duration`: that something does *not* happen in a time in which it could.
+///
+/// # Errors
+/// At the first check that fails, with its error and `what` should have stayed so.
+pub async fn stays(what: &str, duration: Duration, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
+    let started = Instant::now();
+    loop {
+        check()
+            .await
+            .with_context(|| format!("{what}: no longer after {:?}", started.elapsed()))?;
+        if started.elapsed() >= duration {
+            return Ok(());
+        }
+        sleep(LONGEST_PAUSE.min(duration)).await;
+    }
+}
+
+/// Asserts that a future stays pending for `duration`; like [`stays`], for what cannot be asked twice.
+///
+/// # Errors
+/// When it completes, with what it gave.
+pub async fn stays_pending<T: fmt::Debug>(
+    what: &str,
+    duration: Duration,
+    future: impl Future<Output = T>,
+) -> Result<()> {
+    match timeout(duration, future).await {
+        Ok(value) => Err(anyhow!("{what}: it completed with {value:?}")),
+        Err(_) => Ok(()),
+    }
+}
+
+/// Waits for time alone to pass, where no event marks the moment. `why` says what needs the time.
+pub async fn let_time_pass(why: &str, duration: Duration) {
+    debug_assert!(!why.is_empty());
+    sleep(duration).await;
 }
 
 fn expired(what: &str, within: Duration) -> String {
@@ -88,6 +127,36 @@ mod tests {
             Err(Hopeless("no sky".to_owned()).into())
         });
         assert_eq!(format!("{:#}", error.await.unwrap_err()), "rain cannot happen: no sky");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn checks_for_the_whole_duration_and_fails_at_the_first_change() {
+        let started = Instant::now();
+        let mut checks = 0;
+        let dry = async || {
+            checks += 1;
+            Ok(())
+        };
+        stays("dry", Duration::from_secs(1), dry).await.unwrap();
+        assert!(started.elapsed() >= Duration::from_secs(1) && checks > 10);
+        let error = stays("dry", Duration::from_secs(1), async || {
+            ensure!(started.elapsed() < Duration::from_millis(1_500), "rain");
+            Ok(())
+        });
+        let error = format!("{:#}", error.await.unwrap_err());
+        assert!(
+            error.starts_with("dry: no longer after") && error.ends_with("rain"),
+            "{error}"
+        );
+        assert!(started.elapsed() < Duration::from_secs(2));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_future_that_completes_has_not_stayed_pending() {
+        let within = Duration::from_secs(1);
+        stays_pending("silence", within, pending::<()>()).await.unwrap();
+        let error = stays_pending("silence", within, async { "noise" }).await.unwrap_err();
+        assert_eq!(error.to_string(), "silence: it completed with \"noise\"");
     }
 
     #[tokio::test(start_paused = true)]
