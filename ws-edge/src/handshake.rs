@@ -1,11 +1,12 @@
-//! The door: what a request must show before it becomes a WebSocket (RFC 6455 section 4.2).
+//! Authentication of a request before its upgrade to a WebSocket (RFC 6455 section 4.2).
 //!
-//! It has an [`Entrance`] for each kind of [`Guest`]; all but the look at the token is the same for every one of them.
+//! Each kind of [`Principal`] has its [`Endpoint`]; the endpoints differ only in the role that the token must have.
 //!
-//! The token comes in `Authorization: Bearer …` or, from browsers, which cannot set that header, as a subprotocol:
+//! The token comes in `Authorization: Bearer …` or, because browsers cannot set that header, as a subprotocol:
 //! `Sec-WebSocket-Protocol: callpulse.v1, bearer.<token>`. Never in the URL, which ends up in logs.
 //!
-//! Who may not come in is told so by HTTP, or, as a browser tells its scripts nothing of that, by a close ([`Farewell`]).
+//! Rejections use HTTP status codes. Browsers hide HTTP errors from scripts; clients that offer `callpulse.v1` therefore get a
+//! WebSocket close code ([`CloseResponse`]): 4401, 4403, or 1013 (retry).
 
 mod rejection;
 pub mod token;
@@ -20,32 +21,32 @@ use hyper::header::{
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
-pub use rejection::{Farewell, Rejection};
+pub use rejection::{CloseResponse, Rejection};
 
 use crate::handshake::token::{Operator, TokenError, Tokens};
 
-/// The path of the WebSocket.
+/// The path of the parties' WebSocket.
 pub const PATH: &str = "/ws";
 /// The path of the operators' WebSocket.
 pub const OPS_PATH: &str = "/ops/live";
-/// The subprotocol that is spoken.
+/// The only subprotocol.
 pub const SUBPROTOCOL: &str = "callpulse.v1";
-/// What a subprotocol that carries a token starts with.
+/// The prefix of a subprotocol that carries a token.
 const TOKEN_PREFIX: &str = "bearer.";
-/// Names under which tokens are put into URLs elsewhere.
+/// Query parameters that commonly carry tokens.
 const TOKEN_KEYS: [&str; 5] = ["access_token", "authorization", "bearer", "jwt", "token"];
 
-/// A WebSocket that is served here, by its path.
+/// A WebSocket endpoint, by its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entrance {
+pub enum Endpoint {
     /// [`PATH`]: the parties of calls.
     Party,
-    /// [`OPS_PATH`]: operators, who watch.
+    /// [`OPS_PATH`]: operators, with read access to every call.
     Ops,
 }
 
-impl Entrance {
-    /// The one at a path.
+impl Endpoint {
+    /// The endpoint at a path.
     pub fn at(path: &str) -> Option<Self> {
         match path {
             PATH => Some(Self::Party),
@@ -55,31 +56,31 @@ impl Entrance {
     }
 }
 
-/// Somebody who came in, by the entrance of their kind.
+/// The authenticated owner of a socket.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Guest {
+pub enum Principal {
     /// A user or an otomo.
     Party(Party),
-    /// Somebody who watches.
+    /// An operator.
     Operator(Operator),
 }
 
-/// Who may come in.
-pub struct Door {
+/// Decides which requests may be upgraded.
+pub struct Authenticator {
     tokens: Tokens,
     allowed_origins: Vec<String>,
 }
 
-/// Somebody who may.
+/// A request that may be upgraded.
 pub struct Admission {
-    /// Who.
-    pub guest: Guest,
-    /// What to answer before the protocol changes.
+    /// The owner of the socket.
+    pub principal: Principal,
+    /// The response that switches protocols.
     pub response: Response<Full<Bytes>>,
 }
 
-impl Door {
-    /// From the settings.
+impl Authenticator {
+    /// Accepts tokens that `tokens` verifies, and pages of `allowed_origins` and of this host.
     pub fn new(tokens: Tokens, allowed_origins: Vec<String>) -> Self {
         Self {
             tokens,
@@ -87,13 +88,13 @@ impl Door {
         }
     }
 
-    /// Lets a request in, or says why not.
+    /// Authenticates a request for an upgrade.
     ///
     /// # Errors
     /// [`Rejection`]
-    pub fn admit<B>(&self, request: &Request<B>) -> Result<Admission, Rejection> {
+    pub fn authenticate<B>(&self, request: &Request<B>) -> Result<Admission, Rejection> {
         let headers = request.headers();
-        let entrance = Entrance::at(request.uri().path()).ok_or_else(|| {
+        let endpoint = Endpoint::at(request.uri().path()).ok_or_else(|| {
             let message = format!("the WebSocket is at {PATH}");
             Rejection::new(StatusCode::NOT_FOUND, "not_found", message)
         })?;
@@ -105,15 +106,15 @@ impl Door {
         }
         self.check_origin(headers)?;
         let offered = Subprotocols::of(headers);
-        let guest = self.guest(entrance, headers, &offered)?;
+        let principal = self.principal(endpoint, headers, &offered)?;
         let mut response = create_response_with_body(request, Full::default).map_err(|error| {
             let refusal = Rejection::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", error.to_string());
             refusal.with(SEC_WEBSOCKET_VERSION, "13")
         })?;
         if offered.ours {
-            agree(&mut response);
+            select_subprotocol(&mut response);
         } else if offered.any {
-            // A browser would drop a connection that agrees to none of what it offered, without saying why.
+            // A browser silently drops a connection that selects none of the offered subprotocols.
             let message = format!("the only subprotocol is {SUBPROTOCOL}");
             return Err(Rejection::new(
                 StatusCode::BAD_REQUEST,
@@ -121,7 +122,7 @@ impl Door {
                 message,
             ));
         }
-        Ok(Admission { guest, response })
+        Ok(Admission { principal, response })
     }
 
     fn check_origin(&self, headers: &HeaderMap) -> Result<(), Rejection> {
@@ -148,7 +149,12 @@ impl Door {
         }
     }
 
-    fn guest(&self, entrance: Entrance, headers: &HeaderMap, offered: &Subprotocols) -> Result<Guest, Rejection> {
+    fn principal(
+        &self,
+        endpoint: Endpoint,
+        headers: &HeaderMap,
+        offered: &Subprotocols,
+    ) -> Result<Principal, Rejection> {
         let refused = |code, message: String| {
             Rejection::new(StatusCode::UNAUTHORIZED, code, message).with(WWW_AUTHENTICATE, "Bearer")
         };
@@ -157,23 +163,23 @@ impl Door {
             let message = format!("send Authorization: Bearer …, or the subprotocols {SUBPROTOCOL}, {TOKEN_PREFIX}…");
             refused("token_missing", message)
         })?;
-        let verified = match entrance {
-            Entrance::Party => self.tokens.verify(token).map(Guest::Party),
-            Entrance::Ops => self.tokens.verify_operator(token).map(Guest::Operator),
+        let verified = match endpoint {
+            Endpoint::Party => self.tokens.verify(token).map(Principal::Party),
+            Endpoint::Ops => self.tokens.verify_operator(token).map(Principal::Operator),
         };
         verified.map_err(|error| match &error {
             TokenError::Expired => refused("token_expired", error.to_string()),
             TokenError::OtherRole => Rejection::new(StatusCode::FORBIDDEN, "role_forbidden", error.to_string()),
             TokenError::Invalid(reason) => {
-                tracing::info!(reason, "a token is refused");
+                tracing::info!(reason, "token refused: check its issuer");
                 refused("token_invalid", error.to_string())
             }
         })
     }
 }
 
-/// Speaks what was offered.
-fn agree(response: &mut Response<Full<Bytes>>) {
+/// Selects our subprotocol.
+fn select_subprotocol(response: &mut Response<Full<Bytes>>) {
     let ours = HeaderValue::from_static(SUBPROTOCOL);
     response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, ours);
 }
@@ -183,7 +189,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
 }
 
-/// Whether a token, by its name, is in the query.
+/// Whether the query has a parameter that commonly carries a token.
 pub(crate) fn has_token(uri: &Uri) -> bool {
     let keys = uri
         .query()

@@ -19,7 +19,6 @@ pub mod calls;
 
 pub mod ops;
 
-pub mod edge;
 pub mod run;
 #[cfg(test)]
 mod schema_file;

@@ -1,4 +1,4 @@
-//! `ws-edge` serves; `ws-edge token` mints a token for somebody to connect with.
+//! `ws-edge` serves; `ws-edge token` mints a token for a client.
 
 use std::io::Write as _;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use contract::{Party, Role};
 use service::{App, BoxError, ServiceArgs};
 use ws_edge::Settings;
-use ws_edge::handshake::token::{Capacity, Operator, Tokens, parse_lifetime, parse_role};
+use ws_edge::handshake::token::{Operator, TokenRole, Tokens, parse_lifetime, parse_role};
 
 #[derive(Parser)]
 #[command(
@@ -28,7 +28,7 @@ enum Command {
     Token {
         /// user, otomo, or ops for the operations page
         #[arg(long, value_parser = parse_role)]
-        role: Capacity,
+        role: TokenRole,
         /// Whose token it is, such as user_001
         #[arg(long)]
         sub: String,
@@ -47,9 +47,9 @@ fn main() -> ExitCode {
             service::command(app, &cli.service, |settings: Settings, _| async move {
                 let tokens = Tokens::new(&settings.jwt);
                 let token = match role {
-                    Capacity::User => tokens.mint(&Party::new(Role::User, &sub)?, ttl),
-                    Capacity::Otomo => tokens.mint(&Party::new(Role::Otomo, &sub)?, ttl),
-                    Capacity::Ops => tokens.mint_operator(&Operator::new(&sub)?, ttl),
+                    TokenRole::User => tokens.mint(&Party::new(Role::User, &sub)?, ttl),
+                    TokenRole::Otomo => tokens.mint(&Party::new(Role::Otomo, &sub)?, ttl),
+                    TokenRole::Ops => tokens.mint_operator(&Operator::new(&sub)?, ttl),
                 }?;
                 writeln!(std::io::stdout(), "{token}")?;
                 Ok::<_, BoxError>(())

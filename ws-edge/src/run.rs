@@ -1,5 +1,6 @@
 //! The service's start and end.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::buckets::active_calls::ActiveCalls;
@@ -11,10 +12,9 @@ use tokio_util::task::TaskTracker;
 use crate::calls::deadlines::Deadlines;
 use crate::calls::placement::Workers;
 use crate::calls::{CallSettings, Calls, terminate};
-use crate::connection::registry::Directory;
-use crate::connection::resync;
-use crate::edge::{Edge, Parts};
-use crate::handshake::Door;
+use crate::connection::registry::ConnectionRegistry;
+use crate::connection::{resync, session};
+use crate::handshake::Authenticator;
 use crate::handshake::token::Tokens;
 use crate::http::listener;
 use crate::http::pages::Pages;
@@ -61,31 +61,39 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         facts,
         workers: Workers::default(),
         settings: CallSettings {
-            node_id,
+            node_id: node_id.clone(),
             ring_timeout: Duration::from_millis(settings.ring_timeout_ms),
             command_timeout: Duration::from_millis(settings.command_timeout_ms),
             storage_timeout: Duration::from_millis(settings.storage_timeout_ms),
         },
     };
     let limits = settings.limits;
-    let edge = Edge::new(Parts {
-        door: Door::new(Tokens::new(&settings.jwt), settings.allowed_origins),
-        pages: settings.pages.then(Pages::built_in),
-        directory: Directory::new(nats.client.clone(), limits.connections_per_party, limits.message_bytes),
-        limits,
+    let registry = ConnectionRegistry::new(nats.client.clone(), limits.connections_per_party, limits.message_bytes);
+    let sessions = Arc::new(session::Deps {
+        limits: limits.clone(),
+        registry: registry.clone(),
         calls: calls.clone(),
-        ops: OpsFeed::new(nats.clone()),
-        tracker,
+        tracker: tracker.clone(),
     });
+    let ops_feed = OpsFeed::new(nats.clone());
+    let accept = listener::Deps {
+        authenticator: Authenticator::new(Tokens::new(&settings.jwt), settings.allowed_origins),
+        pages: settings.pages.then(Pages::built_in),
+        limits,
+        nats: nats.clone(),
+        sessions: Arc::clone(&sessions),
+        ops: ops_feed.clone(),
+        node_id: node_id.clone(),
+        tracker,
+    };
 
     let stop = &context.stop;
     let mut tasks = context.tasks();
-    tasks.spawn("listener", listener::serve(listener, edge.clone(), stop.clone()));
+    tasks.spawn("listener", listener::serve(listener, Arc::new(accept), stop.clone()));
     tasks.spawn("terminate", terminate::serve(calls.clone(), stop.clone()));
-    tasks.spawn("resync", resync::run(edge.clone(), nats_up, stop.clone()));
-    let (feed, node_id) = (edge.ops.clone(), calls.settings.node_id.clone());
-    let sockets = move || edge.directory.sockets();
-    tasks.spawn("reports", ops::serve_reports(feed, node_id, sockets, stop.clone()));
+    tasks.spawn("resync", resync::run(sessions, nats.clone(), nats_up, stop.clone()));
+    let sockets = move || registry.socket_count();
+    tasks.spawn("reports", ops::serve_reports(ops_feed, node_id, sockets, stop.clone()));
     let grace = Duration::from_millis(settings.takeover_grace_ms);
     let deadlines = Deadlines::new(calls, &storage, grace, watching);
     tasks.spawn("deadlines", deadlines.run(stop.clone()));

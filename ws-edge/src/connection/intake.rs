@@ -1,8 +1,9 @@
-//! What a client sends: within its rate, read, and done one after the other.
+//! The messages of one client: rate-limited, decoded, and carried out one after the other.
 
 use std::collections::VecDeque;
 use std::future::pending;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 
 use contract::Party;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
@@ -10,99 +11,104 @@ use metrics::Counter;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
-use crate::connection::send_queue::{Closing, Outbox};
-use crate::edge::Edge;
+use super::send_queue::{CloseReason, SendQueue};
+use super::session::Deps;
 use crate::protocol::{self, Code, Problem, Request, RequestId, Unread};
+use crate::settings::Limits;
 
-/// What follows from a message.
+/// What the socket does about a message at once.
 #[derive(Debug)]
-pub(super) enum Heard {
-    /// Nothing at once.
-    Fine,
-    /// An answer.
+pub(super) enum Received {
+    /// Nothing.
+    Nothing,
+    /// It writes an answer.
     Answer(Utf8Bytes),
-    /// That is enough.
-    Close(Closing),
+    /// It closes.
+    Close(CloseReason),
 }
 
-/// One client's messages.
+/// One client's messages and requests.
 pub(super) struct Intake {
-    edge: Edge,
+    deps: Arc<Deps>,
     party: Party,
-    outbox: Outbox,
+    queue: SendQueue,
     limiter: DefaultDirectRateLimiter,
-    refused_in_a_row: u32,
+    consecutive_refusals: u32,
     running: Option<JoinHandle<()>>,
     waiting: VecDeque<(RequestId, Request)>,
     received: Counter,
 }
 
 impl Intake {
-    pub(super) fn new(edge: Edge, party: Party, outbox: Outbox) -> Self {
-        let limits = &edge.limits;
+    pub(super) fn new(deps: Arc<Deps>, party: Party, queue: SendQueue) -> Self {
+        let limits = &deps.limits;
         let nonzero = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(nonzero(limits.messages_per_second)).allow_burst(nonzero(limits.message_burst));
         Self {
             limiter: RateLimiter::direct(quota),
-            edge,
+            deps,
             party,
-            outbox,
-            refused_in_a_row: 0,
+            queue,
+            consecutive_refusals: 0,
             running: None,
             waiting: VecDeque::new(),
             received: metrics::counter!("callpulse_ws_messages_total", "direction" => "in"),
         }
     }
 
-    pub(super) fn edge(&self) -> &Edge {
-        &self.edge
+    pub(super) fn limits(&self) -> &Limits {
+        &self.deps.limits
     }
 
-    pub(super) fn hear(&mut self, message: Message) -> Heard {
+    pub(super) fn receive(&mut self, message: Message) -> Received {
         let text = match message {
             Message::Text(text) => Some(text),
             Message::Binary(_) => None,
-            Message::Ping(_) => return self.hear_ping(),
-            Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return Heard::Fine,
+            Message::Ping(_) => return self.receive_ping(),
+            Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return Received::Nothing,
         };
         self.received.increment(1);
-        if !self.within_rate() {
-            if self.refused_in_a_row >= self.edge.limits.flood_limit {
-                return Heard::Close(Closing::Flood);
+        if !self.is_within_rate() {
+            if self.is_flood() {
+                return Received::Close(CloseReason::Flood);
             }
-            return told(
+            return refuse(
                 None,
                 &Problem::new(Code::RateLimited, "too many messages; this one is not read"),
             );
         }
         match text {
-            Some(text) => self.read(&text),
-            None => told(None, &Problem::new(Code::BinaryUnsupported, "messages are text")),
+            Some(text) => self.decode(&text),
+            None => refuse(None, &Problem::new(Code::BinaryUnsupported, "messages are text")),
         }
     }
 
-    /// The protocol's own pings are answered, and count all the same: each costs a write.
-    fn hear_ping(&mut self) -> Heard {
-        if !self.within_rate() && self.refused_in_a_row >= self.edge.limits.flood_limit {
-            return Heard::Close(Closing::Flood);
+    /// The WebSocket layer answers protocol pings, but they count: each costs a write.
+    fn receive_ping(&mut self) -> Received {
+        if !self.is_within_rate() && self.is_flood() {
+            return Received::Close(CloseReason::Flood);
         }
-        Heard::Fine
+        Received::Nothing
     }
 
-    fn within_rate(&mut self) -> bool {
-        let within = self.limiter.check().is_ok();
-        if within {
-            self.refused_in_a_row = 0;
+    fn is_within_rate(&mut self) -> bool {
+        let is_within = self.limiter.check().is_ok();
+        if is_within {
+            self.consecutive_refusals = 0;
         } else {
-            self.refused_in_a_row = self.refused_in_a_row.saturating_add(1);
+            self.consecutive_refusals = self.consecutive_refusals.saturating_add(1);
             metrics::counter!("callpulse_ws_rate_limited_total").increment(1);
         }
-        within
+        is_within
     }
 
-    fn read(&mut self, text: &str) -> Heard {
+    fn is_flood(&self) -> bool {
+        self.consecutive_refusals >= self.deps.limits.flood_limit
+    }
+
+    fn decode(&mut self, text: &str) -> Received {
         match protocol::parse(text) {
-            Ok((id, _)) if self.waiting.len() >= self.edge.limits.pending_requests => told(
+            Ok((id, _)) if self.waiting.len() >= self.deps.limits.pending_requests => refuse(
                 Some(&id),
                 &Problem::new(Code::RateLimited, "too many requests are waiting for their answers"),
             ),
@@ -111,42 +117,42 @@ impl Intake {
                 if self.running.is_none() {
                     self.start_next();
                 }
-                Heard::Fine
+                Received::Nothing
             }
             Err(Unread { id, problem }) => {
                 if problem.code == Code::SelfReportForbidden {
                     metrics::counter!("callpulse_ws_self_reports_total").increment(1);
-                    tracing::warn!(party = %self.party, problem.message, "a client reports what is not its to report");
+                    tracing::warn!(party = %self.party, problem.message, "self-report refused: check the client");
                 }
                 metrics::counter!("callpulse_ws_unread_total", "code" => problem.code.as_str()).increment(1);
-                told(id.as_ref(), &problem)
+                refuse(id.as_ref(), &problem)
             }
         }
     }
 
     fn start_next(&mut self) {
         self.running = self.waiting.pop_front().map(|(id, request)| {
-            let (edge, party, outbox) = (self.edge.clone(), self.party.clone(), self.outbox.clone());
+            let (deps, party, queue) = (Arc::clone(&self.deps), self.party.clone(), self.queue.clone());
             let is_about_the_call = !matches!(request, Request::Media(_));
-            self.edge.tracker.spawn(async move {
-                let answer = match edge.calls.handle(&party, request).await {
+            self.deps.tracker.spawn(async move {
+                let answer = match deps.calls.handle(&party, request).await {
                     Ok(payload) => {
                         if is_about_the_call {
-                            edge.directory.granted(&party);
+                            deps.registry.call_state_changed(&party);
                         }
                         protocol::response(&id, &payload)
                     }
                     Err(problem) => protocol::error(Some(&id), &problem),
                 };
-                outbox.send(answer);
+                queue.send(answer);
             })
         });
     }
 
-    /// Waits for the request that runs, and starts the next one. Waits for ever if there is none.
-    pub(super) async fn next_done(&mut self) {
+    /// Waits for the answer to the running request, and starts the next one. Waits for ever if none is running.
+    pub(super) async fn next_answered(&mut self) {
         match self.running.as_mut() {
-            // Its answer is in the outbox. A panic would have been logged by the hook.
+            // The answer is queued. A panic was logged by the panic hook.
             Some(running) => drop(running.await),
             None => pending().await,
         }
@@ -154,7 +160,7 @@ impl Intake {
         self.start_next();
     }
 
-    /// Waits for the request that runs; those that wait are dropped.
+    /// Waits for the answer to the running request; drops the waiting ones.
     pub(super) async fn finish(&mut self) {
         self.waiting.clear();
         if let Some(running) = self.running.take() {
@@ -163,6 +169,6 @@ impl Intake {
     }
 }
 
-fn told(id: Option<&RequestId>, problem: &Problem) -> Heard {
-    Heard::Answer(protocol::error(id, problem))
+fn refuse(id: Option<&RequestId>, problem: &Problem) -> Received {
+    Received::Answer(protocol::error(id, problem))
 }

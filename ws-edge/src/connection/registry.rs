@@ -1,4 +1,5 @@
-//! Which parties are connected to this node: one NATS subscription a party, its notices handed to each of its sockets.
+//! The parties that are connected to this node: one NATS subscription per party, its notices forwarded to each of the party's
+//! sockets.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,25 +15,24 @@ use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::connection::send_queue::{Closing, Outbox};
+use super::send_queue::{CloseReason, SendQueue};
 
 /// Wait between two attempts to subscribe.
 const SUBSCRIBE_DELAY: Duration = Duration::from_millis(100);
 
 /// The parties that are connected here. Clones share them.
 #[derive(Clone)]
-pub struct Directory {
+pub struct ConnectionRegistry {
     shared: Arc<Shared>,
 }
 
 struct Shared {
     client: Client,
-    /// Sockets of one party.
-    most_sockets: usize,
-    /// Bytes of one notice: what is longer than any message of the protocol is none.
-    longest_notice: usize,
-    parties: Mutex<HashMap<Party, Entry>>,
-    /// Of seats, and of changes: none is given twice.
+    max_sockets_per_party: usize,
+    /// The longest notice, in bytes; no message of the protocol is longer.
+    max_notice_bytes: usize,
+    subscriptions: Mutex<HashMap<Party, Subscription>>,
+    /// Source of socket numbers and call state versions, each unique.
     next_number: AtomicU64,
 }
 
@@ -42,84 +42,84 @@ impl Shared {
     }
 }
 
-struct Entry {
+/// One party's subscription to its notices, and the sockets that receive them.
+struct Subscription {
     sockets: Arc<Sockets>,
-    subscribed: watch::Receiver<bool>,
+    is_subscribed: watch::Receiver<bool>,
     _forwarding: AbortOnDropHandle<()>,
 }
 
-/// The sockets of one party.
-struct Sockets(Mutex<Seated>);
+struct Sockets(Mutex<SocketList>);
 
-struct Seated {
-    outboxes: Vec<(u64, Outbox)>,
-    last_change: Change,
+struct SocketList {
+    queues: Vec<(u64, SendQueue)>,
+    version: CallStateVersion,
 }
 
-/// The last thing that a party was told of where its call stands: a notice, or that its request was granted. What was read before
-/// that may be old.
+/// Changes whenever a party learns something about the state of its call: by a notice, or because its request was granted. A
+/// snapshot that was read under an earlier version may be out of date.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Change(u64);
+pub struct CallStateVersion(u64);
 
 impl Sockets {
-    fn new(first: u64) -> Self {
-        Self(Mutex::new(Seated {
-            outboxes: Vec::new(),
-            last_change: Change(first),
+    fn new(version: u64) -> Self {
+        Self(Mutex::new(SocketList {
+            queues: Vec::new(),
+            version: CallStateVersion(version),
         }))
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seated> {
-        // Nothing is left half-done under this lock, so a poisoned one is as good.
+    fn lock(&self) -> MutexGuard<'_, SocketList> {
+        // No update under this lock can stop halfway, so the data behind a poisoned lock is valid.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn change(&self, number: u64) {
-        self.lock().last_change = Change(number);
+    fn set_version(&self, version: u64) {
+        self.lock().version = CallStateVersion(version);
     }
 
-    /// Hands a notice out; with a number if it says where the call stands.
-    fn tell(&self, notice: &Utf8Bytes, change: Option<u64>) {
-        let mut seated = self.lock();
-        if let Some(number) = change {
-            seated.last_change = Change(number);
+    /// Sends a notice, and sets the version if the notice changes the state of the call.
+    fn send(&self, notice: &Utf8Bytes, version: Option<u64>) {
+        let mut sockets = self.lock();
+        if let Some(version) = version {
+            sockets.version = CallStateVersion(version);
         }
-        seated.hand_out(notice);
+        sockets.send_to_all(notice);
     }
 
-    fn tell_unless_changed(&self, since: Change, message: &Utf8Bytes) -> bool {
-        let seated = self.lock();
-        let is_new = seated.last_change == since;
-        if is_new {
-            seated.hand_out(message);
+    fn send_if_unchanged(&self, since: CallStateVersion, message: &Utf8Bytes) -> bool {
+        let sockets = self.lock();
+        let is_unchanged = sockets.version == since;
+        if is_unchanged {
+            sockets.send_to_all(message);
         }
-        is_new
+        is_unchanged
     }
 }
 
-impl Seated {
-    fn hand_out(&self, message: &Utf8Bytes) {
-        for (_, outbox) in &self.outboxes {
-            outbox.send(message.clone());
+impl SocketList {
+    fn send_to_all(&self, message: &Utf8Bytes) {
+        for (_, queue) in &self.queues {
+            queue.send(message.clone());
         }
     }
 }
 
-/// A socket's place in the directory; dropping it gives the place back.
-pub struct Seat {
-    directory: Directory,
+/// A socket's entry in the registry; dropping it removes the entry.
+pub struct Registration {
+    registry: ConnectionRegistry,
     party: Party,
     number: u64,
 }
 
-impl Directory {
-    /// An empty one.
-    pub fn new(client: Client, most_sockets: usize, longest_notice: usize) -> Self {
+impl ConnectionRegistry {
+    /// An empty registry.
+    pub fn new(client: Client, max_sockets_per_party: usize, max_notice_bytes: usize) -> Self {
         let shared = Shared {
             client,
-            most_sockets,
-            longest_notice,
-            parties: Mutex::default(),
+            max_sockets_per_party,
+            max_notice_bytes,
+            subscriptions: Mutex::default(),
             next_number: AtomicU64::default(),
         };
         Self {
@@ -127,101 +127,111 @@ impl Directory {
         }
     }
 
-    /// Adds a socket, and returns once its party's notices are subscribed to: what is read afterwards, and what comes as a
-    /// notice, leave no hole between them.
-    pub async fn join(&self, party: &Party, outbox: Outbox) -> Seat {
+    /// Adds a socket, and returns once its party's notices are subscribed to. A snapshot that is read afterwards together with
+    /// the notices that follow has no gap.
+    pub async fn join(&self, party: &Party, queue: SendQueue) -> Registration {
         let number = self.shared.number();
-        let seat = Seat {
-            directory: self.clone(),
+        let registration = Registration {
+            registry: self.clone(),
             party: party.clone(),
             number,
         };
-        let mut subscribed = self.seat(party, number, outbox);
-        // The sender goes away only with the entry, which this very seat keeps.
-        let _ = subscribed.wait_for(|subscribed| *subscribed).await;
-        seat
+        let mut is_subscribed = self.add(party, number, queue);
+        // The sender lives as long as the subscription, which this registration keeps.
+        let _ = is_subscribed.wait_for(|is_subscribed| *is_subscribed).await;
+        registration
     }
 
-    fn seat(&self, party: &Party, number: u64, outbox: Outbox) -> watch::Receiver<bool> {
-        let mut parties = self.parties();
-        let entry = parties.entry(party.clone()).or_insert_with(|| self.entry(party));
-        let mut seated = entry.sockets.lock();
-        seated.outboxes.push((number, outbox));
-        if seated.outboxes.len() > self.shared.most_sockets {
-            // The newest stay: the oldest is likelier to be a connection that is dead without knowing it.
-            let (_, oldest) = seated.outboxes.remove(0);
-            oldest.close(Closing::Replaced);
+    fn add(&self, party: &Party, number: u64, queue: SendQueue) -> watch::Receiver<bool> {
+        let mut subscriptions = self.subscriptions();
+        let subscription = subscriptions
+            .entry(party.clone())
+            .or_insert_with(|| self.subscription(party));
+        let mut sockets = subscription.sockets.lock();
+        sockets.queues.push((number, queue));
+        if sockets.queues.len() > self.shared.max_sockets_per_party {
+            // The oldest is the likeliest to be a dead connection that has not timed out yet.
+            let (_, oldest) = sockets.queues.remove(0);
+            oldest.close(CloseReason::Replaced);
         }
-        drop(seated);
-        entry.subscribed.clone()
+        drop(sockets);
+        subscription.is_subscribed.clone()
     }
 
-    fn entry(&self, party: &Party) -> Entry {
+    fn subscription(&self, party: &Party) -> Subscription {
         let sockets = Arc::new(Sockets::new(self.shared.number()));
-        let (ready, subscribed) = watch::channel(false);
-        let forwarding = forward(Arc::clone(&self.shared), party.clone(), Arc::clone(&sockets), ready);
-        Entry {
-            sockets,
+        let (subscribed, is_subscribed) = watch::channel(false);
+        let forwarding = forward(
+            Arc::clone(&self.shared),
+            party.clone(),
+            Arc::clone(&sockets),
             subscribed,
+        );
+        Subscription {
+            sockets,
+            is_subscribed,
             _forwarding: AbortOnDropHandle::new(tokio::spawn(forwarding)),
         }
     }
 
-    /// Everybody who is connected here.
+    /// The parties that are connected here.
     pub fn connected(&self) -> Vec<Party> {
-        self.parties().keys().cloned().collect()
+        self.subscriptions().keys().cloned().collect()
     }
 
-    /// How many sockets of parties are open here.
-    pub fn sockets(&self) -> usize {
-        self.parties()
+    /// The number of open sockets of parties.
+    pub fn socket_count(&self) -> usize {
+        self.subscriptions()
             .values()
-            .map(|entry| entry.sockets.lock().outboxes.len())
+            .map(|subscription| subscription.sockets.lock().queues.len())
             .sum()
     }
 
-    /// What a party was last told of. None if it is not connected here.
-    pub fn last_change(&self, party: &Party) -> Option<Change> {
-        self.parties().get(party).map(|entry| entry.sockets.lock().last_change)
+    /// The current version of a party's call state; `None` if the party is not connected here.
+    pub fn call_state_version(&self, party: &Party) -> Option<CallStateVersion> {
+        let subscriptions = self.subscriptions();
+        subscriptions
+            .get(party)
+            .map(|subscription| subscription.sockets.lock().version)
     }
 
-    /// A party's request about a call was granted; say so before it is answered.
-    pub fn granted(&self, party: &Party) {
-        if let Some(entry) = self.parties().get(party) {
-            entry.sockets.change(self.shared.number());
+    /// Records that a party's request about its call was granted. Call this before answering the request.
+    pub fn call_state_changed(&self, party: &Party) {
+        if let Some(subscription) = self.subscriptions().get(party) {
+            subscription.sockets.set_version(self.shared.number());
         }
     }
 
-    /// Sends a message to every socket of a party, unless the party was told of something else `since`. True if there is
-    /// nothing left to do: it was sent, or nobody is there.
-    pub fn tell_unless_changed(&self, party: &Party, since: Change, message: &Utf8Bytes) -> bool {
-        let parties = self.parties();
-        let entry = parties.get(party);
-        entry.is_none_or(|entry| entry.sockets.tell_unless_changed(since, message))
+    /// Sends a message to every socket of a party unless its call state has changed `since`. Returns true if nothing is left
+    /// to do: the message was sent, or the party is no longer connected here.
+    pub fn send_if_unchanged(&self, party: &Party, since: CallStateVersion, message: &Utf8Bytes) -> bool {
+        let subscriptions = self.subscriptions();
+        let subscription = subscriptions.get(party);
+        subscription.is_none_or(|subscription| subscription.sockets.send_if_unchanged(since, message))
     }
 
-    fn parties(&self) -> MutexGuard<'_, HashMap<Party, Entry>> {
-        self.shared.parties.lock().unwrap_or_else(PoisonError::into_inner)
+    fn subscriptions(&self) -> MutexGuard<'_, HashMap<Party, Subscription>> {
+        self.shared.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Drop for Seat {
+impl Drop for Registration {
     fn drop(&mut self) {
-        let mut parties = self.directory.parties();
-        if let Some(entry) = parties.get(&self.party) {
-            let mut seated = entry.sockets.lock();
-            seated.outboxes.retain(|(number, _)| *number != self.number);
-            if seated.outboxes.is_empty() {
-                drop(seated);
-                parties.remove(&self.party);
+        let mut subscriptions = self.registry.subscriptions();
+        if let Some(subscription) = subscriptions.get(&self.party) {
+            let mut sockets = subscription.sockets.lock();
+            sockets.queues.retain(|(number, _)| *number != self.number);
+            if sockets.queues.is_empty() {
+                drop(sockets);
+                subscriptions.remove(&self.party);
             }
         }
     }
 }
 
-async fn forward(shared: Arc<Shared>, party: Party, sockets: Arc<Sockets>, ready: watch::Sender<bool>) {
+async fn forward(shared: Arc<Shared>, party: Party, sockets: Arc<Sockets>, subscribed: watch::Sender<bool>) {
     let mut notices = subscribe(&shared.client, &party).await;
-    ready.send_replace(true);
+    subscribed.send_replace(true);
     let forwarded = metrics::counter!("callpulse_ws_notices_total");
     while let Some(notice) = notices.next().await {
         forward_one(&shared, &sockets, notice, &forwarded);
@@ -232,35 +242,35 @@ async fn subscribe(client: &Client, party: &Party) -> Subscriber {
     loop {
         match client.subscribe(subject::notices_to(party)).await {
             Ok(subscriber) => return subscriber,
-            Err(error) => tracing::warn!(%party, %error, "cannot subscribe to a party's notices yet"),
+            Err(error) => tracing::warn!(%party, %error, "cannot subscribe to a party's notices: retrying"),
         }
         tokio::time::sleep(SUBSCRIBE_DELAY).await;
     }
 }
 
-/// Minutes and media come and go in a call that stands as it stood. If they counted, a party with a call that is ticked would
-/// hardly ever be told where it stands while reading that takes long, and be looked up again and again.
-fn is_about_the_call(subject: &str) -> bool {
+/// Whether a notice changes the state of the party's call. Minutes and media do not: if they counted, reading the snapshot of a
+/// call that is ticked could be out of date for ever while storage is slow, and would be repeated again and again.
+fn changes_call_state(subject: &str) -> bool {
     let name = subject.rsplit('.').next().unwrap_or_default();
     name.starts_with("call_") || name == "incoming_call"
 }
 
 fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &Counter) {
-    if notice.payload.len() > shared.longest_notice {
+    if notice.payload.len() > shared.max_notice_bytes {
         metrics::counter!("callpulse_ws_notices_refused_total", "reason" => "too_big").increment(1);
-        tracing::warn!(subject = %notice.subject, bytes = notice.payload.len(), "a notice is too long to be one");
+        tracing::warn!(subject = %notice.subject, bytes = notice.payload.len(), "notice dropped: it is too long");
         return;
     }
-    // Checked once for all sockets, and not copied: what goes out is what came in.
+    // Validated once for all sockets, and forwarded without a copy.
     match Utf8Bytes::try_from(notice.payload) {
         Ok(message) => {
             forwarded.increment(1);
-            let change = is_about_the_call(&notice.subject).then(|| shared.number());
-            sockets.tell(&message, change);
+            let version = changes_call_state(&notice.subject).then(|| shared.number());
+            sockets.send(&message, version);
         }
         Err(_) => {
             metrics::counter!("callpulse_ws_notices_refused_total", "reason" => "not_utf8").increment(1);
-            tracing::warn!(subject = %notice.subject, "a notice is no UTF-8");
+            tracing::warn!(subject = %notice.subject, "notice dropped: it is not UTF-8");
         }
     }
 }
@@ -268,38 +278,38 @@ fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::connection::send_queue::outbox;
+    use crate::connection::send_queue::send_queue;
 
     #[test]
-    fn what_was_read_before_a_party_was_told_something_is_not_told_after_it() {
-        let (outbox, mut mail) = outbox(8);
+    fn a_snapshot_read_before_a_change_is_not_sent_after_it() {
+        let (queue, mut receiver) = send_queue(8);
         let sockets = Sockets::new(0);
-        sockets.lock().outboxes.push((1, outbox));
-        let told = |text: &str| Utf8Bytes::from(text.to_owned());
-        let last_change = || sockets.lock().last_change;
-        let before = last_change();
-        sockets.tell(&told("notice"), Some(2));
-        assert!(!sockets.tell_unless_changed(before, &told("old")));
-        let before = last_change();
-        // Granted, and about to be answered.
-        sockets.change(3);
-        assert!(!sockets.tell_unless_changed(before, &told("old")));
-        let before = last_change();
-        sockets.tell(&told("minute"), None);
-        assert!(sockets.tell_unless_changed(before, &told("new")));
-        let heard: Vec<_> = std::iter::from_fn(|| mail.try_take()).collect();
-        assert_eq!(heard, ["notice", "minute", "new"]);
+        sockets.lock().queues.push((1, queue));
+        let message = |text: &str| Utf8Bytes::from(text.to_owned());
+        let version = || sockets.lock().version;
+        let before = version();
+        sockets.send(&message("notice"), Some(2));
+        assert!(!sockets.send_if_unchanged(before, &message("old")));
+        let before = version();
+        // A request was granted and is about to be answered.
+        sockets.set_version(3);
+        assert!(!sockets.send_if_unchanged(before, &message("old")));
+        let before = version();
+        sockets.send(&message("minute"), None);
+        assert!(sockets.send_if_unchanged(before, &message("new")));
+        let received: Vec<_> = std::iter::from_fn(|| receiver.try_recv()).collect();
+        assert_eq!(received, ["notice", "minute", "new"]);
     }
 
     #[test]
-    fn minutes_and_media_change_nothing() {
+    fn minutes_and_media_do_not_change_the_call_state() {
         for (subject, is_change) in [
             ("user.u.call_connected", true),
             ("otomo.o.incoming_call", true),
             ("user.u.tick", false),
             ("user.call_1.media_lost", false),
         ] {
-            assert_eq!(is_about_the_call(subject), is_change, "{subject}");
+            assert_eq!(changes_call_state(subject), is_change, "{subject}");
         }
     }
 }

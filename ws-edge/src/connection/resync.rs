@@ -1,80 +1,80 @@
-//! After a hole in what NATS delivered, every party that is connected here is told afresh where it stands.
+//! Sends every connected party a new snapshot after NATS may have lost notices.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use contract::Party;
 use contract::jetstream::connection::Link;
+use contract::{Nats, Party};
 use futures::StreamExt;
 use futures::stream;
 use service::{BoxError, Condition};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::edge::Edge;
+use super::session::Deps;
 use crate::protocol;
 
-/// Parties that are looked up at once.
-const MOST_AT_ONCE: usize = 64;
-/// Attempts for one party, over minutes: right after a reconnect JetStream may not answer yet, and elections take their time.
-/// Who is given up hears nothing more of a call that is over.
+/// Parties whose snapshots are read at once.
+const MAX_CONCURRENT: usize = 64;
+/// Attempts per party, over minutes: right after a reconnect JetStream may not answer yet, and elections take time. A party that
+/// is given up learns nothing more about a call that has ended.
 const ATTEMPTS: u32 = 200;
-/// Wait before the second attempt; each further one waits as much longer …
+/// Wait before the second attempt; each further wait is longer by as much …
 const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// … up to this.
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// Follows the link until `stop` is cancelled.
+/// Follows the connection to NATS until `stop` is cancelled, and sets `up` while it is connected.
 ///
 /// # Errors
-/// If the connection is given up, which it never is before the service's end.
-pub(crate) async fn run(edge: Edge, up: Condition, stop: CancellationToken) -> Result<(), BoxError> {
-    let nats = &edge.calls.nats;
-    let following = async { tokio::try_join!(nats.follow_link(|is_up| up.set(is_up)), fill_gaps(&edge, nats.link())) };
+/// If the NATS client is dropped, which does not happen before the service ends.
+pub(crate) async fn run(deps: Arc<Deps>, nats: Nats, up: Condition, stop: CancellationToken) -> Result<(), BoxError> {
+    let following = async { tokio::try_join!(nats.follow_link(|is_up| up.set(is_up)), fill_gaps(&deps, nats.link())) };
     match stop.run_until_cancelled(following).await {
         Some(Err(error)) => Err(error.into()),
         Some(Ok(_)) | None => Ok(()),
     }
 }
 
-async fn fill_gaps(edge: &Edge, mut link: watch::Receiver<Link>) -> Result<(), watch::error::RecvError> {
+async fn fill_gaps(deps: &Deps, mut link: watch::Receiver<Link>) -> Result<(), watch::error::RecvError> {
     let mut seen = link.borrow_and_update().gaps;
     loop {
         seen = link.wait_for(|link| link.up && link.gaps != seen).await?.gaps;
-        // With another hole, what was told so far may be old already: everybody is told again, and no time is lost before.
+        // After another gap the snapshots sent so far may be out of date: start over at once.
         tokio::select! {
-            () = tell_everybody(edge) => {}
+            () = resync_all(deps) => {}
             again = link.wait_for(|link| link.gaps != seen) => drop(again?),
         }
     }
 }
 
-async fn tell_everybody(edge: &Edge) {
-    let parties = edge.directory.connected();
+async fn resync_all(deps: &Deps) {
+    let parties = deps.registry.connected();
     metrics::counter!("callpulse_ws_resyncs_total").increment(1);
     tracing::info!(
         parties = parties.len(),
-        "there may be a hole in what was delivered: telling everybody where they stand"
+        "notices may have been lost: sending every connected party a snapshot"
     );
     stream::iter(parties)
-        .for_each_concurrent(MOST_AT_ONCE, async |party| tell(edge, &party).await)
+        .for_each_concurrent(MAX_CONCURRENT, async |party| resync(deps, &party).await)
         .await;
 }
 
-async fn tell(edge: &Edge, party: &Party) {
+async fn resync(deps: &Deps, party: &Party) {
     for attempt in 1..=ATTEMPTS {
-        let Some(since) = edge.directory.last_change(party) else {
+        let Some(since) = deps.registry.call_state_version(party) else {
             return;
         };
-        match edge.calls.snapshot(party).await {
-            // Also to those who are in no call: they may have missed its end.
+        match deps.calls.snapshot(party).await {
+            // Parties without a call get one too: they may have missed their call's end.
             Ok(standing) => {
                 let message = protocol::message("snapshot", standing);
-                if edge.directory.tell_unless_changed(party, since, &message) {
+                if deps.registry.send_if_unchanged(party, since, &message) {
                     return;
                 }
             }
             Err(problem) if attempt == ATTEMPTS => {
-                tracing::warn!(%party, %problem, "a party was not told where it stands");
+                tracing::warn!(%party, %problem, "snapshot not sent: storage does not answer; check JetStream");
             }
             Err(_) => {}
         }

@@ -1,4 +1,4 @@
-//! What waits to be written to one socket: bounded, and never waited for by whoever puts something in.
+//! The bounded queue of messages for one socket. Senders never wait: a full queue closes the socket.
 
 use std::sync::{Arc, OnceLock};
 
@@ -8,28 +8,28 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 /// Why the server closes a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Closing {
-    /// The client does not read fast enough. 1013: it may come back.
+pub enum CloseReason {
+    /// The client does not read fast enough. 1013: the client may reconnect.
     Slow,
-    /// Something that the socket needs is away. 1013.
+    /// A dependency of the socket, such as JetStream, does not answer. 1013.
     Unavailable,
     /// This node stops. 1012.
     Restart,
-    /// The party has opened more sockets than it may have; the newest stay. 4001.
+    /// The party has opened more sockets than allowed; the newest stay open. 4001.
     Replaced,
-    /// No sign of life. 1001.
+    /// The client has sent nothing, not even a pong, for two ping intervals. 1001.
     Silent,
     /// Far too many messages. 1008.
     Flood,
-    /// A message beyond the limit. 1009.
+    /// A message is longer than the limit. 1009.
     TooBig,
-    /// Text that is no UTF-8. 1007.
+    /// A text message is not UTF-8. 1007.
     NotUtf8,
-    /// Something that is no WebSocket. 1002.
+    /// The client violates the WebSocket protocol. 1002.
     Protocol,
 }
 
-impl Closing {
+impl CloseReason {
     /// The status code (RFC 6455 section 7.4).
     pub fn code(self) -> CloseCode {
         match self {
@@ -44,8 +44,8 @@ impl Closing {
         }
     }
 
-    /// The words beside it, and the label of its metric.
-    pub fn reason(self) -> &'static str {
+    /// The text in the close frame, and the label of the metric.
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Slow => "slow",
             Self::Unavailable => "unavailable",
@@ -61,88 +61,83 @@ impl Closing {
 }
 
 #[derive(Debug, Default)]
-struct Verdict {
-    closing: OnceLock<Closing>,
-    given: Notify,
+struct CloseSignal {
+    reason: OnceLock<CloseReason>,
+    set: Notify,
 }
 
-/// The end that fills.
+/// The sending end. Clones share the queue.
 #[derive(Debug, Clone)]
-pub struct Outbox {
-    queue: mpsc::Sender<Utf8Bytes>,
-    verdict: Arc<Verdict>,
+pub struct SendQueue {
+    messages: mpsc::Sender<Utf8Bytes>,
+    close: Arc<CloseSignal>,
 }
 
-/// The end that the socket's task empties.
+/// The receiving end, which the socket's task drains.
 #[derive(Debug)]
-pub struct Mail {
-    queue: mpsc::Receiver<Utf8Bytes>,
-    verdict: Arc<Verdict>,
+pub struct SendQueueReceiver {
+    messages: mpsc::Receiver<Utf8Bytes>,
+    close: Arc<CloseSignal>,
 }
 
 /// Both ends of a queue of at most `capacity` messages.
-pub fn outbox(capacity: usize) -> (Outbox, Mail) {
-    let (sender, receiver) = mpsc::channel(capacity);
-    let verdict = Arc::<Verdict>::default();
-    (
-        Outbox {
-            queue: sender,
-            verdict: Arc::clone(&verdict),
-        },
-        Mail {
-            queue: receiver,
-            verdict,
-        },
-    )
+pub fn send_queue(capacity: usize) -> (SendQueue, SendQueueReceiver) {
+    let (sender, messages) = mpsc::channel(capacity);
+    let close = Arc::<CloseSignal>::default();
+    let queue = SendQueue {
+        messages: sender,
+        close: Arc::clone(&close),
+    };
+    (queue, SendQueueReceiver { messages, close })
 }
 
-impl Outbox {
-    /// Puts a message in. A queue that is full closes the socket instead: its client would miss this one.
+impl SendQueue {
+    /// Adds a message. A full queue closes the socket instead, because its client would miss this message.
     pub fn send(&self, message: Utf8Bytes) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.queue.try_send(message) {
-            self.close(Closing::Slow);
+        if let Err(mpsc::error::TrySendError::Full(_)) = self.messages.try_send(message) {
+            self.close(CloseReason::Slow);
         }
     }
 
     /// Closes the socket; only the first reason counts.
-    pub fn close(&self, closing: Closing) {
-        if self.verdict.closing.set(closing).is_ok() {
-            self.verdict.given.notify_one();
+    pub fn close(&self, reason: CloseReason) {
+        if self.close.reason.set(reason).is_ok() {
+            self.close.set.notify_one();
         }
     }
 }
 
-impl Mail {
-    /// Waits for messages and takes up to `limit` of them; 0 only when every [`Outbox`] is gone.
+impl SendQueueReceiver {
+    /// Waits for messages and moves up to `limit` of them to `messages`; returns 0 only after every [`SendQueue`] is dropped.
     ///
     /// # Errors
-    /// [`Closing`] if somebody wants the socket closed.
-    pub async fn take(&mut self, messages: &mut Vec<Utf8Bytes>, limit: usize) -> Result<usize, Closing> {
+    /// [`CloseReason`] once the socket is to be closed.
+    pub async fn recv_many(&mut self, messages: &mut Vec<Utf8Bytes>, limit: usize) -> Result<usize, CloseReason> {
         tokio::select! {
             biased;
-            closing = self.verdict.wait() => Err(closing),
-            taken = self.queue.recv_many(messages, limit) => Ok(taken),
+            reason = self.close.wait() => Err(reason),
+            count = self.messages.recv_many(messages, limit) => Ok(count),
         }
     }
 
-    /// What is there, without waiting.
-    pub fn try_take(&mut self) -> Option<Utf8Bytes> {
-        self.queue.try_recv().ok()
+    /// The next message, if one is queued.
+    pub fn try_recv(&mut self) -> Option<Utf8Bytes> {
+        self.messages.try_recv().ok()
     }
 
-    /// Waits until somebody wants the socket closed.
-    pub async fn closing(&self) -> Closing {
-        self.verdict.wait().await
+    /// Waits until the socket is to be closed.
+    pub async fn closed(&self) -> CloseReason {
+        self.close.wait().await
     }
 }
 
-impl Verdict {
-    async fn wait(&self) -> Closing {
+impl CloseSignal {
+    async fn wait(&self) -> CloseReason {
         loop {
-            if let Some(closing) = self.closing.get() {
-                return *closing;
+            if let Some(reason) = self.reason.get() {
+                return *reason;
             }
-            self.given.notified().await;
+            self.set.notified().await;
         }
     }
 }
@@ -152,23 +147,26 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn overflow_closes_and_keeps_what_was_in() {
-        let (outbox, mut mail) = outbox(2);
+    async fn an_overflow_closes_the_socket_and_keeps_the_queued_messages() {
+        let (queue, mut receiver) = send_queue(2);
         for text in ["1", "2", "3", "4"] {
-            outbox.send(Utf8Bytes::from_static(text));
+            queue.send(Utf8Bytes::from_static(text));
         }
-        assert_eq!(mail.take(&mut Vec::new(), 10).await, Err(Closing::Slow));
-        assert_eq!(std::iter::from_fn(|| mail.try_take()).collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(receiver.recv_many(&mut Vec::new(), 10).await, Err(CloseReason::Slow));
+        assert_eq!(
+            std::iter::from_fn(|| receiver.try_recv()).collect::<Vec<_>>(),
+            ["1", "2"]
+        );
     }
 
     #[tokio::test]
-    async fn the_first_reason_counts_and_is_not_forgotten() {
-        let (outbox, mail) = outbox(1);
-        outbox.close(Closing::Restart);
-        outbox.close(Closing::Replaced);
+    async fn the_first_close_reason_is_kept() {
+        let (queue, receiver) = send_queue(1);
+        queue.close(CloseReason::Restart);
+        queue.close(CloseReason::Replaced);
         assert_eq!(
-            (mail.closing().await, mail.closing().await),
-            (Closing::Restart, Closing::Restart)
+            (receiver.closed().await, receiver.closed().await),
+            (CloseReason::Restart, CloseReason::Restart)
         );
     }
 }

@@ -1,4 +1,4 @@
-//! Why somebody may not come in, in the words that the client can read.
+//! Why a request is not upgraded, in a form that the client can read.
 
 use http_body_util::Full;
 use hyper::body::Bytes;
@@ -10,9 +10,9 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{Entrance, Subprotocols, agree};
+use super::{Endpoint, Subprotocols, select_subprotocol};
 
-/// Why somebody may not.
+/// Why a request is not upgraded, or a page not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
     status: StatusCode,
@@ -22,12 +22,11 @@ pub struct Rejection {
     header: Option<(HeaderName, &'static str)>,
 }
 
-/// A rejection for a browser's scripts, which learn of a handshake that failed nothing but that it did: it succeeds, and
-/// the socket is closed at once.
-pub struct Farewell {
-    /// What to answer before the protocol changes.
+/// A rejection that a browser's scripts can read: the handshake succeeds, and the socket is closed at once.
+pub struct CloseResponse {
+    /// The response that switches protocols.
     pub response: Response<Full<Bytes>>,
-    /// Why: 4401 and 4403 after the HTTP statuses, 1013 to try again; the reason is the rejection's code.
+    /// 4401 and 4403 for the HTTP statuses, 1013 for a retry; the reason is the rejection's code.
     pub frame: CloseFrame,
 }
 
@@ -46,24 +45,24 @@ impl Rejection {
         self
     }
 
-    /// This node cannot serve anybody at the moment.
+    /// This node cannot accept sockets at the moment.
     pub fn unavailable(message: &str) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).with(RETRY_AFTER, "1")
     }
 
-    /// What may be done here is `allowed`.
+    /// The path supports only the methods `allowed`.
     pub fn method_not_allowed(allowed: &'static str) -> Self {
         let message = format!("only {allowed}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).with(ALLOW, allowed)
     }
 
-    /// A token stands where logs are written from.
+    /// The URL carries a token, and URLs end up in logs.
     pub fn token_in_url(instead: &str) -> Self {
         let message = format!("a token does not belong into a URL: {instead}");
         Self::new(StatusCode::BAD_REQUEST, "token_in_url", message)
     }
 
-    /// As HTTP.
+    /// As an HTTP response.
     pub fn response(&self) -> Response<Full<Bytes>> {
         let body = json!({ "code": self.code, "message": self.message }).to_string();
         let mut response = Response::new(Full::from(body));
@@ -77,9 +76,9 @@ impl Rejection {
         response
     }
 
-    /// As a close, for who offers the subprotocol and cannot set `Authorization`. None for everybody else, and for what no
-    /// user of a finished client can bring about: those are told by HTTP.
-    pub fn farewell<B>(&self, request: &Request<B>) -> Option<Farewell> {
+    /// As a close, for clients that offer the subprotocol and cannot set `Authorization`. `None` for other clients, and for
+    /// errors that only a client's developer meets: those get an HTTP status.
+    pub fn close_response<B>(&self, request: &Request<B>) -> Option<CloseResponse> {
         let code = match self.status {
             StatusCode::UNAUTHORIZED => CloseCode::Library(4401),
             StatusCode::FORBIDDEN => CloseCode::Library(4403),
@@ -90,10 +89,10 @@ impl Rejection {
         if headers.contains_key(AUTHORIZATION) || !Subprotocols::of(headers).ours {
             return None;
         }
-        Entrance::at(request.uri().path())?;
+        Endpoint::at(request.uri().path())?;
         let mut response = create_response_with_body(request, Full::default).ok()?;
-        agree(&mut response);
-        Some(Farewell {
+        select_subprotocol(&mut response);
+        Some(CloseResponse {
             response,
             frame: CloseFrame {
                 code,

@@ -34,7 +34,7 @@ fn upgrade(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
 }
 
 fn admit(uri: &str, headers: &[(&str, &str)]) -> Result<Admission, Rejection> {
-    Door::new(tokens(), vec!["https://app.example".to_owned()]).admit(&upgrade(uri, headers))
+    Authenticator::new(tokens(), vec!["https://app.example".to_owned()]).authenticate(&upgrade(uri, headers))
 }
 
 fn refused(uri: &str, headers: &[(&str, &str)]) -> (u16, &'static str) {
@@ -43,11 +43,11 @@ fn refused(uri: &str, headers: &[(&str, &str)]) -> (u16, &'static str) {
 }
 
 #[test]
-fn a_bearer_is_let_in() {
+fn a_bearer_token_is_accepted() {
     let admission = admit("/ws", &[("authorization", &format!("bearer {}", token()))]).unwrap();
     assert_eq!(
-        admission.guest,
-        Guest::Party(Party::new(Role::User, "user_001").unwrap())
+        admission.principal,
+        Principal::Party(Party::new(Role::User, "user_001").unwrap())
     );
     assert_eq!(admission.response.status(), StatusCode::SWITCHING_PROTOCOLS);
     // The example of RFC 6455 section 1.3.
@@ -59,7 +59,7 @@ fn a_bearer_is_let_in() {
 }
 
 #[test]
-fn a_browser_brings_its_token_as_a_subprotocol() {
+fn a_browser_sends_its_token_as_a_subprotocol() {
     let offer = format!("callpulse.v1, bearer.{}", token());
     let admission = admit("/ws", &[("sec-websocket-protocol", &offer)]).unwrap();
     assert_eq!(admission.response.headers()[SEC_WEBSOCKET_PROTOCOL], SUBPROTOCOL);
@@ -71,7 +71,7 @@ fn a_browser_brings_its_token_as_a_subprotocol() {
 }
 
 #[test]
-fn nobody_comes_in_without_a_good_token() {
+fn a_missing_or_invalid_token_is_refused() {
     assert_eq!(refused("/ws", &[]), (401, "token_missing"));
     assert_eq!(
         refused("/ws", &[("authorization", "Basic abc")]),
@@ -84,7 +84,7 @@ fn nobody_comes_in_without_a_good_token() {
 }
 
 #[test]
-fn a_token_in_the_url_is_refused_even_beside_a_good_one() {
+fn a_token_in_the_url_is_refused_even_with_a_valid_bearer() {
     let good = format!("Bearer {}", token());
     for query in ["token=x", "a=b&access_token=x", "JWT=x", "token"] {
         assert_eq!(
@@ -97,7 +97,7 @@ fn a_token_in_the_url_is_refused_even_beside_a_good_one() {
 }
 
 #[test]
-fn pages_of_foreign_origins_are_refused() {
+fn origins_that_are_not_allowed_are_refused() {
     let good = format!("Bearer {}", token());
     for (origin, allowed) in [
         ("https://app.example", true),
@@ -117,23 +117,29 @@ fn pages_of_foreign_origins_are_refused() {
 }
 
 #[test]
-fn what_is_no_websocket_is_told_so() {
+fn requests_that_are_no_websocket_handshake_are_refused() {
     let good = format!("Bearer {}", token());
     assert_eq!(refused("/other", &[("authorization", &good)]), (404, "not_found"));
-    let door = Door::new(tokens(), Vec::new());
+    let authenticator = Authenticator::new(tokens(), Vec::new());
     let plain = Request::builder()
         .uri("/ws")
         .header("authorization", &good)
         .body(())
         .unwrap();
-    assert_eq!(door.admit(&plain).err().unwrap().code, "upgrade_required");
+    assert_eq!(
+        authenticator.authenticate(&plain).err().unwrap().code,
+        "upgrade_required"
+    );
     let post = Request::builder().method("POST").uri("/ws").body(()).unwrap();
-    assert_eq!(door.admit(&post).err().unwrap().code, "method_not_allowed");
+    assert_eq!(
+        authenticator.authenticate(&post).err().unwrap().code,
+        "method_not_allowed"
+    );
 }
 
 /// The close, if it is one, and the subprotocol that was agreed to.
-fn farewell(rejection: &Rejection, request: &Request<()>) -> Option<(u16, String)> {
-    let Farewell { response, frame } = rejection.farewell(request)?;
+fn close_response(rejection: &Rejection, request: &Request<()>) -> Option<(u16, String)> {
+    let CloseResponse { response, frame } = rejection.close_response(request)?;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], SUBPROTOCOL);
     assert_eq!(response.headers().len(), 4, "an upgrade, and nothing else");
@@ -141,8 +147,8 @@ fn farewell(rejection: &Rejection, request: &Request<()>) -> Option<(u16, String
 }
 
 #[test]
-fn a_browser_is_told_by_a_close() {
-    let door = Door::new(tokens(), Vec::new());
+fn a_browser_gets_its_rejection_as_a_close() {
+    let authenticator = Authenticator::new(tokens(), Vec::new());
     let party = format!("callpulse.v1, bearer.{}", token());
     for (uri, headers, expected) in [
         (
@@ -160,7 +166,7 @@ fn a_browser_is_told_by_a_close() {
             vec![("sec-websocket-protocol", party.as_str())],
             (4403, "role_forbidden"),
         ),
-        // Before the token is looked at: a foreign page learns nothing of it.
+        // The origin is checked first: a foreign page learns nothing about the token.
         (
             "/ws",
             vec![
@@ -171,17 +177,20 @@ fn a_browser_is_told_by_a_close() {
         ),
     ] {
         let request = upgrade(uri, &headers);
-        let rejection = door.admit(&request).err().unwrap();
-        let (code, reason) = farewell(&rejection, &request).unwrap();
+        let rejection = authenticator.authenticate(&request).err().unwrap();
+        let (code, reason) = close_response(&rejection, &request).unwrap();
         assert_eq!((code, reason.as_str()), expected);
     }
-    let away = Rejection::unavailable("words that stay here");
+    let unavailable = Rejection::unavailable("words that stay here");
     let request = upgrade("/ws", &[("sec-websocket-protocol", party.as_str())]);
-    assert_eq!(farewell(&away, &request), Some((1013, "unavailable".to_owned())));
+    assert_eq!(
+        close_response(&unavailable, &request),
+        Some((1013, "unavailable".to_owned()))
+    );
 }
 
 #[test]
-fn whoever_can_read_http_is_told_by_http() {
+fn clients_that_can_read_http_statuses_get_one() {
     let refusal = Rejection::unavailable("no");
     for (uri, headers) in [
         ("/ws", vec![]),
@@ -196,11 +205,15 @@ fn whoever_can_read_http_is_told_by_http() {
         ("/ws", vec![("sec-websocket-protocol", "bearer.abc")]),
         ("/elsewhere", vec![("sec-websocket-protocol", "callpulse.v1")]),
     ] {
-        assert_eq!(farewell(&refusal, &upgrade(uri, &headers)), None, "{uri} {headers:?}");
+        assert_eq!(
+            close_response(&refusal, &upgrade(uri, &headers)),
+            None,
+            "{uri} {headers:?}"
+        );
     }
     let browser = [("sec-websocket-protocol", "callpulse.v1")];
     let bad = Rejection::token_in_url("no");
-    assert_eq!(farewell(&bad, &upgrade("/ws?token=x", &browser)), None);
+    assert_eq!(close_response(&bad, &upgrade("/ws?token=x", &browser)), None);
     let plain = Request::builder().uri("/ws").header(browser[0].0, browser[0].1);
-    assert_eq!(farewell(&refusal, &plain.body(()).unwrap()), None, "no upgrade");
+    assert_eq!(close_response(&refusal, &plain.body(()).unwrap()), None, "no upgrade");
 }

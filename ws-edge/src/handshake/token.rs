@@ -1,4 +1,4 @@
-//! JSON Web Tokens (RFC 7519): who may connect, and as whom.
+//! JSON Web Tokens (RFC 7519): verified at the handshake, minted by the command line.
 
 use std::fmt;
 use std::time::Duration;
@@ -12,29 +12,29 @@ use thiserror::Error;
 
 use crate::settings::{JwtSettings, TokenAlgorithm};
 
-/// What a token lets its bearer be.
+/// The `role` claim of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Capacity {
+pub enum TokenRole {
     /// A party of calls.
     User,
     /// A party of calls.
     Otomo,
-    /// Watches, and is no party of any call.
+    /// An operator, who is no party of any call.
     Ops,
 }
 
-/// Somebody who watches.
+/// Somebody with access to the operations page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator(String);
 
 impl Operator {
-    /// By name, for the log.
+    /// An operator by name, which appears in the log.
     ///
     /// # Errors
     /// [`InvalidId`] if `name` is no identifier.
     pub fn new(name: &str) -> Result<Self, InvalidId> {
-        // The rule of identifiers, whose they are does not matter.
+        // All identifiers obey the same rule; `UserId` stands for any of them.
         name.parse::<UserId>().map(|name| Self(name.as_str().to_owned()))
     }
 }
@@ -45,16 +45,16 @@ impl fmt::Display for Operator {
     }
 }
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Debug, Serialize, Deserialize)]
 struct Claims {
     sub: String,
-    role: Capacity,
+    role: TokenRole,
     aud: Audience,
     exp: u64,
 }
 
-/// One audience or several; the library checks which.
+/// One audience or several; `jsonwebtoken` checks them.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(untagged)]
 enum Audience {
@@ -62,21 +62,21 @@ enum Audience {
     Several(Vec<String>),
 }
 
-/// Why a token does not let its bearer in.
+/// Why a token is not accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum TokenError {
-    /// Its time is over.
+    /// Its `exp` has passed.
     #[error("the token has expired")]
     Expired,
-    /// It is good, for somewhere else: parties do not watch, and who watches calls nobody.
-    #[error("the token's role has no business here")]
+    /// It is valid, but its role may not use this endpoint.
+    #[error("the token's role may not use this endpoint")]
     OtherRole,
-    /// Anything else. What exactly is for the log, not for whoever tries.
+    /// Anything else. The details go to the log, not to the client.
     #[error("the token is not valid")]
     Invalid(String),
 }
 
-/// Checks tokens, and mints them.
+/// Verifies and mints tokens.
 pub struct Tokens {
     verifying: DecodingKey,
     signing: EncodingKey,
@@ -108,29 +108,29 @@ impl Tokens {
         }
     }
 
-    /// Whose token it is.
+    /// The party whose token it is.
     ///
     /// # Errors
     /// [`TokenError`]
     pub fn verify(&self, token: &str) -> Result<Party, TokenError> {
         let claims = self.claims(token)?;
         let role = match claims.role {
-            Capacity::User => Role::User,
-            Capacity::Otomo => Role::Otomo,
-            Capacity::Ops => return Err(TokenError::OtherRole),
+            TokenRole::User => Role::User,
+            TokenRole::Otomo => Role::Otomo,
+            TokenRole::Ops => return Err(TokenError::OtherRole),
         };
         Party::new(role, &claims.sub).map_err(|error| TokenError::Invalid(format!("sub: {error}")))
     }
 
-    /// Which operator's token it is.
+    /// The operator whose token it is.
     ///
     /// # Errors
     /// [`TokenError`]
     pub fn verify_operator(&self, token: &str) -> Result<Operator, TokenError> {
         let claims = self.claims(token)?;
         match claims.role {
-            Capacity::Ops => Operator::new(&claims.sub).map_err(|error| TokenError::Invalid(format!("sub: {error}"))),
-            Capacity::User | Capacity::Otomo => Err(TokenError::OtherRole),
+            TokenRole::Ops => Operator::new(&claims.sub).map_err(|error| TokenError::Invalid(format!("sub: {error}"))),
+            TokenRole::User | TokenRole::Otomo => Err(TokenError::OtherRole),
         }
     }
 
@@ -149,14 +149,14 @@ impl Tokens {
     /// # Errors
     /// None in practice: every claim has a JSON form.
     pub fn mint(&self, party: &Party, lifetime: Duration) -> Result<String, jsonwebtoken::errors::Error> {
-        let capacity = match party.role() {
-            Role::User => Capacity::User,
-            Role::Otomo => Capacity::Otomo,
+        let role = match party.role() {
+            Role::User => TokenRole::User,
+            Role::Otomo => TokenRole::Otomo,
         };
-        self.sign(party.id(), capacity, lifetime)
+        self.sign(party.id(), role, lifetime)
     }
 
-    /// The same for somebody who watches.
+    /// A token for an operator, from now on for `lifetime`.
     ///
     /// # Errors
     /// As [`Tokens::mint`].
@@ -165,10 +165,10 @@ impl Tokens {
         operator: &Operator,
         lifetime: Duration,
     ) -> Result<String, jsonwebtoken::errors::Error> {
-        self.sign(&operator.0, Capacity::Ops, lifetime)
+        self.sign(&operator.0, TokenRole::Ops, lifetime)
     }
 
-    fn sign(&self, sub: &str, role: Capacity, lifetime: Duration) -> Result<String, jsonwebtoken::errors::Error> {
+    fn sign(&self, sub: &str, role: TokenRole, lifetime: Duration) -> Result<String, jsonwebtoken::errors::Error> {
         let expires = Timestamp::now().plus(lifetime).as_millis() / 1000;
         let claims = Claims {
             sub: sub.to_owned(),
@@ -204,11 +204,11 @@ pub fn parse_lifetime(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 /// A sentence for the command line.
-pub fn parse_role(text: &str) -> Result<Capacity, String> {
+pub fn parse_role(text: &str) -> Result<TokenRole, String> {
     match text {
-        "user" => Ok(Capacity::User),
-        "otomo" => Ok(Capacity::Otomo),
-        "ops" => Ok(Capacity::Ops),
+        "user" => Ok(TokenRole::User),
+        "otomo" => Ok(TokenRole::Otomo),
+        "ops" => Ok(TokenRole::Ops),
         _ => Err(format!("{text:?} is none of user, otomo and ops")),
     }
 }
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_minted_is_accepted() {
+    fn a_minted_token_is_accepted() {
         let tokens = Tokens::new(&settings());
         let party = Party::new(Role::Otomo, "otomo_777").unwrap();
         let token = tokens.mint(&party, Duration::from_secs(60)).unwrap();
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn who_watches_is_no_party_and_no_party_watches() {
+    fn operators_are_no_parties_and_parties_no_operators() {
         let tokens = Tokens::new(&settings());
         let operator = Operator::new("alice").unwrap();
         let token = tokens.mint_operator(&operator, Duration::from_secs(60)).unwrap();
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_or_of_another_kind_is_refused() {
+    fn missing_and_mistyped_claims_are_refused() {
         for change in [
             json!({ "aud": "somebody-else" }),
             json!({ "role": "admin" }),

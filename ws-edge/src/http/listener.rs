@@ -1,4 +1,4 @@
-//! Connections from `accept` to the end of their upgrade: capped in number, and each under one deadline.
+//! Connections from `accept` to the end of their handshake: capped in number, and each under one deadline.
 
 use std::convert::Infallible;
 use std::io;
@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use contract::{Nats, NodeId};
 use futures::StreamExt;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -22,32 +23,53 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
+use super::pages::Pages;
 use crate::connection::session::{self, Socket};
-use crate::edge::Edge;
-use crate::handshake::{Guest, Rejection};
-use crate::ops;
+use crate::handshake::{Authenticator, Principal, Rejection};
+use crate::ops::{self, OpsFeed};
 use crate::settings::Limits;
 
-/// The pause after a failed `accept`: out of file descriptors is not mended by trying faster.
+/// Wait after a failed `accept`: a node without free file descriptors must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections that the kernel keeps for us.
+/// Connections that the kernel queues before `accept`.
 const BACKLOG: u32 = 1024;
-/// The longest head of a request, in bytes: a token is about one of them.
+/// The longest head of a request, in bytes: room for a token of about 1 kB and a browser's headers.
 const HEAD_BYTES: usize = 16 * 1024;
-/// Connections beyond the cap that are told so at once; more are dropped without a word.
-const MOST_REFUSED_AT_ONCE: usize = 64;
-/// How long telling them may take, and any other refusal by a close.
+/// Connections beyond the cap that get an answer at the same time; further ones are dropped without one.
+const MAX_CONCURRENT_REFUSALS: usize = 64;
+/// How long such an answer, or any rejection by a close, may take.
 const REFUSAL_TIMEOUT: Duration = Duration::from_secs(1);
-/// What is read of a client that was refused until it answers the close, in messages: it should have nothing to say.
-const REFUSAL_MESSAGES: usize = 8;
-/// Where a socket's writes are gathered, in bytes: a batch of notices.
+/// Messages that are read from a rejected client until it answers the close.
+const MAX_REFUSAL_MESSAGES: usize = 8;
+/// A socket's write buffer, in bytes: room for a batch of notices.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
+
+/// What the listener is given.
+pub struct Deps {
+    /// Decides which requests may be upgraded.
+    pub authenticator: Authenticator,
+    /// The pages, where they are enabled.
+    pub pages: Option<Pages>,
+    /// The limits of each connection and of all together.
+    pub limits: Limits,
+    /// Handshakes are refused while NATS is not connected.
+    pub nats: Nats,
+    /// What the sockets of parties are given.
+    pub sessions: Arc<session::Deps>,
+    /// The operations feed, for the sockets of operators.
+    pub ops: OpsFeed,
+    /// This node.
+    pub node_id: NodeId,
+    /// Tracks sockets and requests; shutdown waits for them.
+    pub tracker: TaskTracker,
+}
 
 /// Binds the port.
 ///
 /// # Errors
-/// If it is taken.
+/// If the port is taken.
 pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()
@@ -55,19 +77,19 @@ pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
         TcpSocket::new_v6()
     }?;
     socket.set_reuseaddr(true)?;
-    // Accepted sockets inherit it. The kernel's own idea is megabytes for each client that does not read.
+    // Accepted sockets inherit it. The kernel's default is megabytes for each client that does not read.
     socket.set_send_buffer_size(limits.send_buffer_bytes)?;
     socket.bind(address)?;
     socket.listen(BACKLOG)
 }
 
-/// Accepts until `stop` is cancelled, then waits until every socket is closed and every request done.
+/// Accepts until `stop` is cancelled, then waits until every socket is closed and every request is done.
 ///
 /// # Errors
-/// None: what fails is one connection.
-pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken) -> Result<(), BoxError> {
-    let places = Arc::new(Semaphore::new(edge.limits.connections));
-    let refusals = Arc::new(Semaphore::new(MOST_REFUSED_AT_ONCE));
+/// None: a failure concerns one connection.
+pub async fn serve(listener: TcpListener, deps: Arc<Deps>, stop: CancellationToken) -> Result<(), BoxError> {
+    let places = Arc::new(Semaphore::new(deps.limits.connections));
+    let refusals = Arc::new(Semaphore::new(MAX_CONCURRENT_REFUSALS));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => break,
@@ -75,68 +97,68 @@ pub async fn serve(listener: TcpListener, edge: Edge, stop: CancellationToken) -
         };
         match accepted {
             Ok((stream, _)) => {
-                // Every message is small and somebody waits for it.
+                // Messages are small and urgent.
                 if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "a connection ended before it began");
+                    tracing::debug!(%error, "connection closed before its handshake");
                     continue;
                 }
                 match Arc::clone(&places).try_acquire_owned() {
                     Ok(place) => drop(
-                        edge.tracker
-                            .spawn(connection(edge.clone(), stream, place, stop.clone())),
+                        deps.tracker
+                            .spawn(connection(Arc::clone(&deps), stream, place, stop.clone())),
                     ),
-                    Err(_) => refuse(&edge, stream, &refusals),
+                    Err(_) => refuse_full(&deps, stream, &refusals),
                 }
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot accept");
+                tracing::warn!(%error, "accept failed: retrying; check the limit of open files");
                 sleep(ACCEPT_PAUSE).await;
             }
         }
     }
     drop(listener);
-    edge.tracker.close();
-    edge.tracker.wait().await;
+    deps.tracker.close();
+    deps.tracker.wait().await;
     Ok(())
 }
 
-/// Who is at the other end of an upgrade.
-enum Met {
-    Guest(Guest),
-    /// Counted already; to be closed with these words.
-    Refused(CloseFrame),
+/// The outcome of a handshake that ends in an upgrade.
+enum Handshaken {
+    Accepted(Principal),
+    /// Counted already; to be closed with this frame.
+    Rejected(CloseFrame),
 }
 
-/// What the handshake has made of a connection.
-type Upgrading = Arc<Mutex<Option<(Met, OnUpgrade)>>>;
+/// Set by the request handler if the connection is to be upgraded.
+type PendingUpgrade = Arc<Mutex<Option<(Handshaken, OnUpgrade)>>>;
 
-async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, stop: CancellationToken) {
-    let deadline = Instant::now() + edge.limits.handshake_timeout();
+async fn connection(deps: Arc<Deps>, stream: TcpStream, place: OwnedSemaphorePermit, stop: CancellationToken) {
+    let deadline = Instant::now() + deps.limits.handshake_timeout();
     let answer = {
-        let edge = edge.clone();
-        move |upgrading: &Upgrading, request| answer(&edge, upgrading, request)
+        let deps = Arc::clone(&deps);
+        move |pending: &PendingUpgrade, request| answer(&deps, pending, request)
     };
-    let shaking = Box::pin(shake_hands(&edge.limits, stream, answer));
-    let shaken = tokio::select! {
+    let handshake = Box::pin(handshake(&deps.limits, stream, answer));
+    let handshaken = tokio::select! {
         // One deadline for all of it: hyper's own does not cover the wait for the first byte.
-        shaken = timeout_at(deadline, shaking) => shaken,
+        handshaken = timeout_at(deadline, handshake) => handshaken,
         () = stop.cancelled() => return,
     };
-    match shaken {
-        Ok(Some((Met::Guest(guest), socket))) => {
+    match handshaken {
+        Ok(Some((Handshaken::Accepted(principal), socket))) => {
             count_handshake("ok");
-            let _open = Open::count();
-            match guest {
-                Guest::Party(party) => session::run(edge, socket, party, stop).await,
-                Guest::Operator(operator) => {
-                    let (feed, node_id) = (edge.ops.clone(), &edge.calls.settings.node_id);
-                    ops::session::run(feed, node_id, &edge.limits, socket, operator, stop).await;
+            let _open = OpenSocket::count();
+            match principal {
+                Principal::Party(party) => session::run(Arc::clone(&deps.sessions), socket, party, stop).await,
+                Principal::Operator(operator) => {
+                    let feed = deps.ops.clone();
+                    ops::session::run(feed, &deps.node_id, &deps.limits, socket, operator, stop).await;
                 }
             }
         }
-        Ok(Some((Met::Refused(frame), socket))) => {
+        Ok(Some((Handshaken::Rejected(frame), socket))) => {
             let latest = deadline.min(Instant::now() + REFUSAL_TIMEOUT);
-            let _ = timeout_at(latest, Box::pin(say_goodbye(socket, frame))).await;
+            let _ = timeout_at(latest, Box::pin(close_rejected(socket, frame))).await;
         }
         Ok(None) => {}
         Err(_) => count_handshake("timeout"),
@@ -144,30 +166,30 @@ async fn connection(edge: Edge, stream: TcpStream, place: OwnedSemaphorePermit, 
     drop(place);
 }
 
-async fn shake_hands<F>(limits: &Limits, stream: TcpStream, answer: F) -> Option<(Met, Socket)>
+async fn handshake<F>(limits: &Limits, stream: TcpStream, answer: F) -> Option<(Handshaken, Socket)>
 where
-    F: Fn(&Upgrading, Request<Incoming>) -> Response<Full<Bytes>> + Send + Sync + 'static,
+    F: Fn(&PendingUpgrade, Request<Incoming>) -> Response<Full<Bytes>> + Send + Sync + 'static,
 {
-    let upgrading = Upgrading::default();
+    let pending = PendingUpgrade::default();
     let answer = {
-        let upgrading = Arc::clone(&upgrading);
-        move |request| answer(&upgrading, request)
+        let pending = Arc::clone(&pending);
+        move |request| answer(&pending, request)
     };
     serve_http(stream, answer).await.ok()?;
-    let (met, upgrade) = upgrading.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let (outcome, upgrade) = pending.lock().unwrap_or_else(PoisonError::into_inner).take()?;
     let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
     let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
     let config = Some(websocket_config(limits));
     Some((
-        met,
+        outcome,
         WebSocketStream::from_partially_read(stream, read, Role::Server, config).await,
     ))
 }
 
-/// Says why, and waits for the client to have read it: to go at once could take the frame back.
-async fn say_goodbye(mut socket: Socket, frame: CloseFrame) {
+/// Sends the close frame, and waits for the client's answer: closing the TCP connection at once could discard the frame.
+async fn close_rejected(mut socket: Socket, frame: CloseFrame) {
     if socket.close(Some(frame)).await.is_ok() {
-        let mut rest = socket.take(REFUSAL_MESSAGES);
+        let mut rest = socket.take(MAX_REFUSAL_MESSAGES);
         while let Some(Ok(_)) = rest.next().await {}
     }
 }
@@ -178,7 +200,7 @@ where
 {
     let answer = service_fn(move |request| {
         let mut response = answer(request);
-        // One request a connection. For the upgrade it must not be said: `Connection: Upgrade, close` is refused by clients.
+        // One request per connection. Not on the upgrade: clients refuse `Connection: Upgrade, close`.
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response
                 .headers_mut()
@@ -194,15 +216,15 @@ where
         .await
 }
 
-/// A page where its path says so; anything else is for the door.
-fn answer(edge: &Edge, upgrading: &Upgrading, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let page = edge.pages.as_ref().and_then(|pages| pages.answer(&request));
-    page.unwrap_or_else(|| admit(edge, upgrading, request))
+/// Pages by their path; anything else is a handshake.
+fn answer(deps: &Deps, pending: &PendingUpgrade, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let page = deps.pages.as_ref().and_then(|pages| pages.answer(&request));
+    page.unwrap_or_else(|| authenticate(deps, pending, request))
 }
 
-fn admit(edge: &Edge, upgrading: &Upgrading, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let admission = edge.door.admit(&request).and_then(|admission| {
-        if edge.calls.connected() {
+fn authenticate(deps: &Deps, pending: &PendingUpgrade, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let admission = deps.authenticator.authenticate(&request).and_then(|admission| {
+        if deps.nats.link().borrow().up {
             Ok(admission)
         } else {
             Err(Rejection::unavailable("NATS is away; try again"))
@@ -210,48 +232,48 @@ fn admit(edge: &Edge, upgrading: &Upgrading, mut request: Request<Incoming>) -> 
     });
     match admission {
         Ok(admission) => {
-            upgrade(upgrading, &mut request, Met::Guest(admission.guest));
+            upgrade(pending, &mut request, Handshaken::Accepted(admission.principal));
             admission.response
         }
         Err(rejection) => {
             count_handshake(rejection.code);
-            turn_away(upgrading, &mut request, &rejection)
+            reject(pending, &mut request, &rejection)
         }
     }
 }
 
-fn turn_away(upgrading: &Upgrading, request: &mut Request<Incoming>, rejection: &Rejection) -> Response<Full<Bytes>> {
-    match rejection.farewell(request) {
-        Some(farewell) => {
-            upgrade(upgrading, request, Met::Refused(farewell.frame));
-            farewell.response
+fn reject(pending: &PendingUpgrade, request: &mut Request<Incoming>, rejection: &Rejection) -> Response<Full<Bytes>> {
+    match rejection.close_response(request) {
+        Some(close) => {
+            upgrade(pending, request, Handshaken::Rejected(close.frame));
+            close.response
         }
         None => rejection.response(),
     }
 }
 
-fn upgrade(upgrading: &Upgrading, request: &mut Request<Incoming>, met: Met) {
+fn upgrade(pending: &PendingUpgrade, request: &mut Request<Incoming>, outcome: Handshaken) {
     let upgrade = hyper::upgrade::on(request);
-    *upgrading.lock().unwrap_or_else(PoisonError::into_inner) = Some((met, upgrade));
+    *pending.lock().unwrap_or_else(PoisonError::into_inner) = Some((outcome, upgrade));
 }
 
-fn refuse(edge: &Edge, stream: TcpStream, refusals: &Arc<Semaphore>) {
+fn refuse_full(deps: &Deps, stream: TcpStream, refusals: &Arc<Semaphore>) {
     count_handshake("full");
     let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else {
         return;
     };
-    let limits = edge.limits.clone();
-    let answer = |upgrading: &Upgrading, mut request: Request<Incoming>| {
+    let limits = deps.limits.clone();
+    let answer = |pending: &PendingUpgrade, mut request: Request<Incoming>| {
         let full = Rejection::unavailable("this node is full; try another");
-        turn_away(upgrading, &mut request, &full)
+        reject(pending, &mut request, &full)
     };
-    let told = async move {
-        if let Some((Met::Refused(frame), socket)) = shake_hands(&limits, stream, answer).await {
-            say_goodbye(socket, frame).await;
+    let answered = async move {
+        if let Some((Handshaken::Rejected(frame), socket)) = handshake(&limits, stream, answer).await {
+            close_rejected(socket, frame).await;
         }
     };
-    edge.tracker.spawn(async move {
-        let _ = timeout(REFUSAL_TIMEOUT, Box::pin(told)).await;
+    deps.tracker.spawn(async move {
+        let _ = timeout(REFUSAL_TIMEOUT, Box::pin(answered)).await;
         drop(permit);
     });
 }
@@ -260,7 +282,7 @@ fn websocket_config(limits: &Limits) -> WebSocketConfig {
     WebSocketConfig::default()
         .read_buffer_size(limits.read_buffer_bytes)
         .write_buffer_size(WRITE_BUFFER_BYTES)
-        // Room for one message beyond a full buffer, and for the close after it.
+        // Room for one message beyond a full buffer, and for the close frame after it.
         .max_write_buffer_size(WRITE_BUFFER_BYTES + 2 * limits.message_bytes.max(WRITE_BUFFER_BYTES))
         .max_message_size(Some(limits.message_bytes))
         .max_frame_size(Some(limits.message_bytes))
@@ -270,17 +292,17 @@ fn count_handshake(outcome: &'static str) {
     metrics::counter!("callpulse_ws_handshakes_total", "outcome" => outcome).increment(1);
 }
 
-/// A socket in the gauge, for as long as it is open.
-struct Open;
+/// Counts an open socket in the gauge until it is dropped.
+struct OpenSocket;
 
-impl Open {
+impl OpenSocket {
     fn count() -> Self {
         metrics::gauge!("callpulse_ws_connections").increment(1.0);
         Self
     }
 }
 
-impl Drop for Open {
+impl Drop for OpenSocket {
     fn drop(&mut self) {
         metrics::gauge!("callpulse_ws_connections").decrement(1.0);
     }

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::message::{ErrorPayload, Message as ServerMessage, Welcome};
 use super::timeline::{self, TimelinePage, TimelineRequest};
 use super::{OpsFeed, Subscription};
-use crate::connection::send_queue::Closing;
+use crate::connection::send_queue::CloseReason;
 use crate::connection::session::Socket;
 use crate::handshake::token::Operator;
 use crate::protocol::{Code, Problem, RequestId};
@@ -48,7 +48,7 @@ enum End {
     /// The viewer closed, or no longer reads.
     Gone,
     /// The server closes.
-    Close(Closing),
+    Close(CloseReason),
 }
 
 struct Session {
@@ -90,16 +90,16 @@ pub(crate) async fn run(
         }
         None => {
             tracing::warn!(%operator, "operator rejected: too many viewers on this node");
-            End::Close(Closing::Unavailable)
+            End::Close(CloseReason::Unavailable)
         }
     };
     let reason = match end {
         End::Gone => "client",
-        End::Close(closing) => closing.reason(),
+        End::Close(reason) => reason.as_str(),
     };
     tracing::info!(%operator, session_id, reason, "operator disconnected");
-    if let End::Close(closing) = end {
-        session.close(closing).await;
+    if let End::Close(reason) = end {
+        session.close(reason).await;
     }
 }
 
@@ -113,17 +113,17 @@ impl Session {
             let outcome = match self.queue.pop_front() {
                 Some(message) => tokio::select! {
                     biased;
-                    () = stop.cancelled() => Err(End::Close(Closing::Restart)),
+                    () = stop.cancelled() => Err(End::Close(CloseReason::Restart)),
                     written = write(&mut self.socket, Message::Text(message), write_timeout) => written,
                 },
                 None => tokio::select! {
                     biased;
-                    () = stop.cancelled() => Err(End::Close(Closing::Restart)),
+                    () = stop.cancelled() => Err(End::Close(CloseReason::Restart)),
                     frame = self.socket.next() => {
                         last_received = Instant::now();
                         match frame {
                             Some(Ok(message)) => self.receive(message).await,
-                            Some(Err(Error::Capacity(_))) => Err(End::Close(Closing::TooBig)),
+                            Some(Err(Error::Capacity(_))) => Err(End::Close(CloseReason::TooBig)),
                             Some(Err(_)) | None => Err(End::Gone),
                         }
                     }
@@ -133,7 +133,7 @@ impl Session {
                     }
                     _ = pings.tick() => {
                         if last_received.elapsed() > ping_interval * 2 {
-                            Err(End::Close(Closing::Silent))
+                            Err(End::Close(CloseReason::Silent))
                         } else {
                             write(&mut self.socket, Message::Ping(Bytes::new()), write_timeout).await
                         }
@@ -159,7 +159,7 @@ impl Session {
         } else {
             self.consecutive_rejections += 1;
             if self.consecutive_rejections > FLOOD_LIMIT {
-                return Err(End::Close(Closing::Flood));
+                return Err(End::Close(CloseReason::Flood));
             }
             rejection(
                 None,
@@ -206,10 +206,10 @@ impl Session {
         timeline::page(&self.ops.0.history, &request).await
     }
 
-    async fn close(&mut self, closing: Closing) {
+    async fn close(&mut self, reason: CloseReason) {
         let frame = CloseFrame {
-            code: closing.code(),
-            reason: Utf8Bytes::from_static(closing.reason()),
+            code: reason.code(),
+            reason: Utf8Bytes::from_static(reason.as_str()),
         };
         let _ = timeout(CLOSE_TIMEOUT, async {
             if self.socket.close(Some(frame)).await.is_ok() {
