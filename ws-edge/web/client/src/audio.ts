@@ -1,21 +1,21 @@
-/** Where the outgoing sound comes from. */
+/** Sources of outgoing audio. */
 
 import type { AudioSource } from './options.ts';
-import { CallpulseError, problem } from './problem.ts';
+import { CallpulseError, toCallpulseError } from './error.ts';
 
-/** A track, and how to let go of what it stands on. */
+/** A track, and how to release its device. */
 export interface OpenSource {
   readonly track: MediaStreamTrack;
   stop(): void;
 }
 
 const TONE_HZ = 440;
-/** Of full scale: a tone that can be listened to. */
+/** Relative to full scale. */
 const TONE_GAIN = 0.1;
-/** A context that may run does so at once; one that the browser holds back never does. */
+/** An allowed context starts at once; one that autoplay rules block never does. */
 const TONE_START_MS = 1_000;
 
-/** Opens a source. @throws CallpulseError that says what to do about it */
+/** Opens a source. @throws CallpulseError with advice */
 export async function openSource(source: AudioSource): Promise<OpenSource> {
   if (source === 'microphone') {
     return openMicrophone();
@@ -28,7 +28,7 @@ export async function openSource(source: AudioSource): Promise<OpenSource> {
       const track = await source();
       return { track, stop: () => track.stop() };
     } catch (error) {
-      throw problem(error, microphoneCode(error));
+      throw toCallpulseError(error, microphoneCode(error));
     }
   }
   return { track: source, stop: () => undefined };
@@ -47,11 +47,11 @@ async function openMicrophone(): Promise<OpenSource> {
     }
     return { track, stop: () => track.stop() };
   } catch (error) {
-    throw problem(error, microphoneCode(error));
+    throw toCallpulseError(error, microphoneCode(error));
   }
 }
 
-/** By the names that getUserMedia gives its refusals (W3C Media Capture and Streams, 10.3). */
+/** By the names of getUserMedia's errors (W3C Media Capture and Streams, 10.3). */
 export function microphoneCode(error: unknown): 'microphone_refused' | 'microphone_missing' | 'microphone_busy' {
   switch (error instanceof Error ? error.name : '') {
     case 'NotAllowedError':
@@ -80,7 +80,7 @@ async function openTone(): Promise<OpenSource> {
     await Promise.race([context.resume(), new Promise((resolve) => setTimeout(resolve, TONE_START_MS))]);
     const [track] = destination.stream.getAudioTracks();
     if (context.state !== 'running' || track === undefined) {
-      // A context that stands still makes no sound at all: the call would never begin.
+      // A suspended context produces no audio: the call would never connect.
       throw new CallpulseError('sound_blocked');
     }
     return {
@@ -92,6 +92,6 @@ async function openTone(): Promise<OpenSource> {
     };
   } catch (error) {
     close();
-    throw problem(error, 'sound_blocked');
+    throw toCallpulseError(error, 'sound_blocked');
   }
 }

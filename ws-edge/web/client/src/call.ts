@@ -1,20 +1,20 @@
-/** A call, as a page holds it. What it says of the call is what the server has said; nothing here can change that. */
+/** A call, as pages use it. Its state is what the server has sent; nothing here can change that. */
 
-import type { CallRecord, CallState, Ended, LastTick } from './book.ts';
+import type { CallRecord, CallState, Ended, LastTick } from './partyCalls.ts';
 import type { Listenable } from './emitter.ts';
 import type { AudioOptions } from './options.ts';
-import { CallpulseError } from './problem.ts';
+import { CallpulseError } from './error.ts';
 import type { Role } from './protocol.ts';
-import type { CallEvents, LocalMedia, Session } from './session.ts';
+import type { CallEvents, LocalMedia, CallSession } from './callSession.ts';
 
 export class Call implements Listenable<CallEvents> {
-  readonly #session: Session;
-  /** Listens; the returned function stops it. */
+  readonly #session: CallSession;
+  /** Adds a listener; the returned function removes it. */
   readonly on: Listenable<CallEvents>['on'];
-  /** Listens to the next one only. */
+  /** Adds a listener for the next event only. */
   readonly once: Listenable<CallEvents>['once'];
 
-  constructor(session: Session) {
+  constructor(session: CallSession) {
     this.#session = session;
     this.on = session.events.on.bind(session.events) as Listenable<CallEvents>['on'];
     this.once = session.events.once.bind(session.events) as Listenable<CallEvents>['once'];
@@ -36,12 +36,12 @@ export class Call implements Listenable<CallEvents> {
     return this.#record.otomoId;
   }
 
-  /** This side. */
+  /** This party's role. */
   get role(): Role {
     return this.#session.role;
   }
 
-  /** The other side's identifier. */
+  /** The other party's identifier. */
   get peerId(): string {
     return this.role === 'user' ? this.otomoId : this.userId;
   }
@@ -50,7 +50,7 @@ export class Call implements Listenable<CallEvents> {
     return this.#record.state;
   }
 
-  /** Until when it rings. */
+  /** When it stops ringing. */
   get expiresAt(): Date | null {
     return this.#record.expiresAt;
   }
@@ -59,7 +59,7 @@ export class Call implements Listenable<CallEvents> {
     return this.#record.acceptedAt;
   }
 
-  /** When the SFU received the first RTP packet: the original moment, after any interruption. */
+  /** When the SFU received the first RTP packet: the original time, also after a reconnection. */
   get connectedAt(): Date | null {
     return this.#record.connectedAt;
   }
@@ -68,7 +68,7 @@ export class Call implements Listenable<CallEvents> {
     return this.#record.lastTick;
   }
 
-  /** Whose RTP the SFU misses at the moment. */
+  /** The parties whose RTP is lost. */
   get lost(): readonly Role[] {
     return this.#record.lost;
   }
@@ -77,12 +77,12 @@ export class Call implements Listenable<CallEvents> {
     return this.#record.end;
   }
 
-  /** What the peer says; null until it does. */
+  /** The peer's audio; null until it arrives. */
   get remoteAudio(): MediaStream | null {
     return this.#session.remoteAudio;
   }
 
-  /** This window's sound. `none` while another window carries the call, or none yet: {@link rejoin} brings it here. */
+  /** This window's audio. `none` while another window carries the call, or none yet: {@link rejoin} brings it here. */
   get localMedia(): LocalMedia {
     return this.#session.local;
   }
@@ -91,7 +91,7 @@ export class Call implements Listenable<CallEvents> {
     return this.#session.isMuted;
   }
 
-  /** Takes the call (otomo). The microphone comes first: if it is refused, the call goes on ringing. */
+  /** Accepts the call (otomo). Opens the microphone first: if that fails, the call continues to ring. */
   async accept(options: AudioOptions = {}): Promise<void> {
     const source = await this.#session.open(options.audio ?? 'microphone');
     try {
@@ -103,25 +103,25 @@ export class Call implements Listenable<CallEvents> {
     this.#session.join(source);
   }
 
-  /** Refuses the call (otomo). */
+  /** Rejects the call (otomo). */
   reject(): Promise<void> {
     return this.#session.ask('call_reject');
   }
 
-  /** Gives up while it rings (user). */
+  /** Cancels the call while it rings (user). */
   cancel(): Promise<void> {
     return this.#session.ask('call_cancel');
   }
 
   /**
-   * Ends the call, wherever it stands. The microphone is let go at once, and nothing is sent any more; `ended` comes when
-   * the server says so. If it cannot be reached, the phone asks again as soon as it is back.
+   * Ends the call in any state. Releases the microphone at once; `ended` follows when the server confirms. If the server is
+   * unreachable, the phone repeats the request as soon as it is online.
    */
   hangUp(): Promise<void> {
     return this.#session.hangUp();
   }
 
-  /** Brings the call's sound to this window: after a reload, from another window, or after a failure. */
+  /** Brings the call's audio to this window: after a reload, from another window, or after a failure. */
   async rejoin(options: AudioOptions = {}): Promise<void> {
     if (this.state === 'ended') {
       throw new CallpulseError('wrong_state', 'the call is over');

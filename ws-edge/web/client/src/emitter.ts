@@ -1,32 +1,32 @@
-/** Typed events. A listener that throws is reported and stops nobody else. */
+/** Typed events. An error of one listener is reported, and the other listeners still run. */
 
-/** What an event passes to its listeners, by name. */
+/** Arguments of the listeners, by event name. */
 export type EventMap = Record<string, readonly unknown[]>;
 
-/** Stops the listening that it was returned for. */
+/** Removes the listener. */
 export type Unsubscribe = () => void;
 
-/** The side that listens. */
+/** The listening end. */
 export interface Listenable<Events extends EventMap> {
-  /** Listens until the returned function is called. */
+  /** Adds a listener; the returned function removes it. */
   on<Name extends keyof Events>(name: Name, listener: (...args: Events[Name]) => void): Unsubscribe;
-  /** Listens to the next one only. */
+  /** Adds a listener for the next event only. */
   once<Name extends keyof Events>(name: Name, listener: (...args: Events[Name]) => void): Unsubscribe;
 }
 
-type Heard = (args: readonly unknown[]) => void;
+type Listener = (args: readonly unknown[]) => void;
 
 export class Emitter<Events extends EventMap> implements Listenable<Events> {
-  readonly #listeners = new Map<keyof Events, Set<Heard>>();
+  readonly #listeners = new Map<keyof Events, Set<Listener>>();
 
   on<Name extends keyof Events>(name: Name, listener: (...args: Events[Name]) => void): Unsubscribe {
-    const listeners = this.#listeners.get(name) ?? new Set<Heard>();
+    const listeners = this.#listeners.get(name) ?? new Set<Listener>();
     this.#listeners.set(name, listeners);
-    // A function of its own, so that the same listener given twice is heard twice and taken away once.
-    const heard: Heard = (args) => listener(...(args as Events[Name]));
-    listeners.add(heard);
+    // A new function, so that a listener added twice is called twice and removed once.
+    const wrapped: Listener = (args) => listener(...(args as Events[Name]));
+    listeners.add(wrapped);
     return () => {
-      listeners.delete(heard);
+      listeners.delete(wrapped);
     };
   }
 
@@ -48,13 +48,13 @@ export class Emitter<Events extends EventMap> implements Listenable<Events> {
     }
   }
 
-  /** Whether anybody listens. */
+  /** Whether an event has listeners. */
   has(name: keyof Events): boolean {
     return (this.#listeners.get(name)?.size ?? 0) > 0;
   }
 }
 
-/** As an error that nobody caught: in the console, and at `window.onerror`. */
+/** As an uncaught error: in the console, and at `window.onerror`. */
 function reportError(error: unknown): void {
   queueMicrotask(() => {
     throw error;

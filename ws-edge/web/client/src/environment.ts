@@ -1,9 +1,9 @@
-/** The browser, as the library uses it. */
+/** The browser as {@link Environment}. */
 
 import { Device } from 'mediasoup-client';
 
 import type { Environment, Socket } from './options.ts';
-import { problem } from './problem.ts';
+import { toCallpulseError } from './error.ts';
 
 export const browser: Environment = {
   openSocket: (url, protocols) => new WebSocket(url, protocols) as unknown as Socket,
@@ -11,7 +11,7 @@ export const browser: Environment = {
     try {
       return await Device.factory();
     } catch (error) {
-      throw problem(error, 'browser_unsupported');
+      throw toCallpulseError(error, 'browser_unsupported');
     }
   },
   random: () => Math.random(),
@@ -19,7 +19,7 @@ export const browser: Environment = {
   onNetworkBack: (listener) => listen('online', listener),
 };
 
-/** Of the window; outside of a browser there is none. */
+/** Outside of browsers there is no window, and no event. */
 function listen(event: 'offline' | 'online', listener: () => void): () => void {
   if (typeof globalThis.addEventListener !== 'function') {
     return () => undefined;

@@ -1,10 +1,10 @@
-/** What a caller of {@link connect} may choose, and what it stands on. */
+/** Options of `connect`, and what the library needs from its environment. */
 
 import type { Device } from 'mediasoup-client';
 
 import type { ReconnectPolicy } from './backoff.ts';
 
-/** Where a call's outgoing sound comes from: `'microphone'`, a generated `'tone'`, or a track of one's own. */
+/** The source of a call's outgoing audio: `'microphone'`, a generated `'tone'`, or a given track. */
 export type AudioSource =
   | 'microphone'
   | 'tone'
@@ -12,17 +12,17 @@ export type AudioSource =
   | (() => MediaStreamTrack | Promise<MediaStreamTrack>);
 
 export interface AudioOptions {
-  /** `'microphone'` if left out. A track that is passed in stays its owner's to stop; all others are stopped at the end. */
+  /** `'microphone'` by default. The library never stops a track that was passed in; it stops all others at the end. */
   audio?: AudioSource;
 }
 
-/** As `console` has it. */
+/** A part of `console`. */
 export interface Logger {
   debug(...words: unknown[]): void;
   warn(...words: unknown[]): void;
 }
 
-/** The part of a browser's WebSocket that is used. */
+/** The used part of a browser's WebSocket. */
 export interface Socket {
   readonly readyState: number;
   send(text: string): void;
@@ -33,15 +33,15 @@ export interface Socket {
   onerror: ((event: never) => void) | null;
 }
 
-/** What the library takes from the browser; anything else may be put in its place. */
+/** What the library takes from the browser; each part can be replaced. */
 export interface Environment {
   openSocket(url: string, protocols: string[]): Socket;
   createDevice(): Promise<Device>;
-  /** A number from 0 up to 1. */
+  /** A number in [0, 1). */
   random(): number;
-  /** Calls when the network is gone, until the returned function is called. */
+  /** Calls `listener` when the network is lost, until the returned function is called. */
   onNetworkGone(listener: () => void): () => void;
-  /** Calls when the network is back, until the returned function is called. */
+  /** Calls `listener` when the network is back, until the returned function is called. */
   onNetworkBack(listener: () => void): () => void;
 }
 
@@ -50,13 +50,13 @@ export interface ConnectOptions {
   url: string | URL;
   /** A JWT for the first connection. */
   token?: string;
-  /** Asked for a token before every connection that `token` does not serve, and once more when one was refused. */
+  /** Called for a token before every connection but the one that `token` serves, and once more after a rejected token. */
   getToken?: () => string | Promise<string>;
-  /** How to come back after an interruption. */
+  /** How to reconnect after an interruption. */
   reconnect?: Partial<ReconnectPolicy>;
-  /** How long the first connection may take, in milliseconds; 10 s if left out. */
+  /** Timeout of a connection attempt, in milliseconds; 10 s by default. */
   connectTimeoutMs?: number;
-  /** How long an answer may take, in milliseconds; 15 s if left out. */
+  /** Timeout of a request, in milliseconds; 15 s by default. */
   requestTimeoutMs?: number;
   logger?: Logger;
   environment?: Partial<Environment>;

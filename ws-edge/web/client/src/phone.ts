@@ -1,39 +1,38 @@
-/** A party's phone: one connection, one call at a time. */
+/** A party's phone: one connection, and one call at a time. */
 
-import type { Book, CallRecord, Change, Input, Party } from './book.ts';
-import { emptyBook, find, read } from './book.ts';
+import { openSource } from './audio.ts';
 import { Call } from './call.ts';
+import { CallSession } from './callSession.ts';
+import { Connection, type ConnectionState } from './connection.ts';
 import { Emitter, type Listenable } from './emitter.ts';
 import { browser } from './environment.ts';
-import { Link, type LinkState } from './link.ts';
+import { CallpulseError, toCallpulseError } from './error.ts';
 import type { AudioOptions, ConnectOptions } from './options.ts';
-import { CallpulseError, problem } from './problem.ts';
-import { Session } from './session.ts';
-import { openSource } from './audio.ts';
+import { type CallRecord, type Change, find, type Input, noCalls, type Party, type PartyCalls, reduce } from './partyCalls.ts';
 import { partyOf } from './token.ts';
 
-export type PhoneState = LinkState;
+export type PhoneState = ConnectionState;
 
 export type PhoneEvents = {
-  /** It rings (otomo). */
+  /** A call rings (otomo). */
   incoming: [Call];
-  /** {@link Phone.activeCall} is another one, or none. */
+  /** {@link Phone.activeCall} has changed. */
   activeCall: [Call | null];
   online: [];
-  /** Interrupted: the phone comes back by itself, the next attempt after `retryInMs`. */
+  /** The connection is interrupted; the phone reconnects by itself, next after `retryInMs`. */
   offline: [{ retryInMs: number }];
-  /** Too many windows: this one was let go. `closed` follows. */
+  /** Too many windows: the server has disconnected this one. `closed` follows. */
   replaced: [];
-  /** For good: by {@link Phone.close}, without an error, or because coming back is of no use. */
+  /** The phone does not reconnect: after {@link Phone.close}, without an error, or because reconnecting cannot succeed. */
   closed: [CallpulseError | null];
-  /** The server complains of no request in particular. */
+  /** The server has sent an error that belongs to no request. */
   error: [CallpulseError];
 };
 
-/** Calls whose objects still hear of late news, beside the active one. */
-const MOST_SESSIONS = 8;
+/** Ended calls that still receive late messages, beside the active call. */
+const MAX_SESSIONS = 8;
 
-/** Who waits for the first welcome. */
+/** The caller of {@link connect}, until the first welcome. */
 interface Opening {
   ready(): void;
   failed(error: CallpulseError): void;
@@ -41,59 +40,59 @@ interface Opening {
 
 export class Phone implements Listenable<PhoneEvents> {
   readonly #events = new Emitter<PhoneEvents>();
-  readonly #link: Link;
+  readonly #connection: Connection;
   readonly #options: ConnectOptions;
-  readonly #calls = new Map<string, { session: Session; call: Call }>();
-  /** Listens; the returned function stops it. */
+  readonly #calls = new Map<string, { session: CallSession; call: Call }>();
+  /** Adds a listener; the returned function removes it. */
   readonly on: Listenable<PhoneEvents>['on'];
-  /** Listens to the next one only. */
+  /** Adds a listener for the next event only. */
   readonly once: Listenable<PhoneEvents>['once'];
-  #book: Book;
+  #partyCalls: PartyCalls;
   #isReady = false;
   #opening: Opening | null;
 
   constructor(options: ConnectOptions, party: Party, opening: Opening) {
     this.#options = options;
     this.#opening = opening;
-    this.#book = emptyBook(party);
+    this.#partyCalls = noCalls(party);
     this.on = this.#events.on.bind(this.#events) as Listenable<PhoneEvents>['on'];
     this.once = this.#events.once.bind(this.#events) as Listenable<PhoneEvents>['once'];
-    this.#link = new Link(options, {
-      message: (message) => this.#read(message),
+    this.#connection = new Connection(options, {
+      message: (message) => this.#reduce(message),
       up: () => this.#up(),
       down: (retryInMs) => this.#emit('offline', { retryInMs }),
       closed: (error) => this.#closed(error),
-      complaint: (error) => this.#emit('error', error),
+      serverError: (error) => this.#emit('error', error),
     });
-    this.#link.start();
+    this.#connection.start();
   }
 
-  /** `online` once the server has said where the party's call stands. */
+  /** `online` once the server has sent the state of the party's call. */
   get state(): PhoneState {
-    return this.#link.state;
+    return this.#connection.state;
   }
 
-  /** Whose phone it is, by the token. */
+  /** The party that the token names. */
   get party(): Party {
-    return this.#book.me;
+    return this.#partyCalls.me;
   }
 
-  /** The party's call, in whichever window it was begun; null if there is none. */
+  /** The party's call, in whichever window it began; null if there is none. */
   get activeCall(): Call | null {
-    const active = this.#book.active;
+    const active = this.#partyCalls.active;
     return active === null ? null : (this.#calls.get(active.id)?.call ?? null);
   }
 
-  /** Calls an otomo (user). The microphone comes first: if it is refused, nobody is called. It rings when this resolves. */
+  /** Calls an otomo (user). Opens the microphone first: if that fails, no call is requested. Resolves when the call rings. */
   async call(otomoId: string, options: AudioOptions = {}): Promise<Call> {
-    if (this.#book.active !== null) {
+    if (this.#partyCalls.active !== null) {
       throw new CallpulseError('already_in_call');
     }
     const source = await openSource(options.audio ?? 'microphone');
     try {
-      const { callId, expiresAt } = await this.#link.request('call_request', { otomoId });
-      this.#read({ type: 'requested', callId, otomoId, expiresAt });
-      const record = find(this.#book, callId);
+      const { callId, expiresAt } = await this.#connection.request('call_request', { otomoId });
+      this.#reduce({ type: 'requested', callId, otomoId, expiresAt });
+      const record = find(this.#partyCalls, callId);
       if (record === null) {
         throw new CallpulseError('internal', 'the call is not known');
       }
@@ -102,22 +101,22 @@ export class Phone implements Listenable<PhoneEvents> {
       return call;
     } catch (error) {
       source.stop();
-      // One of the two is in another call; if it were this party, its phone would know.
-      const isBusy = error instanceof CallpulseError && error.code === 'busy' && this.#book.active === null;
-      throw isBusy ? new CallpulseError('otomo_busy', undefined, { cause: error }) : problem(error, 'internal');
+      // One of the two parties is in another call; this phone would know if it were this party.
+      const isBusy = error instanceof CallpulseError && error.code === 'busy' && this.#partyCalls.active === null;
+      throw isBusy ? new CallpulseError('otomo_busy', undefined, { cause: error }) : toCallpulseError(error, 'internal');
     }
   }
 
-  /** Leaves. A call goes on without this window until its media is missed; hang up first to end it. */
+  /** Disconnects. A call continues without this window until its media times out; hang up first to end it. */
   close(): void {
-    this.#link.close();
+    this.#connection.close();
   }
 
   #up(): void {
     if (this.#opening !== null) {
       this.#opening.ready();
       this.#opening = null;
-      // Whoever waits for the phone gets it first, and then what it has to tell.
+      // The caller of `connect` receives the phone before its first events.
       setTimeout(() => {
         this.#isReady = true;
         this.#events.emit('online');
@@ -130,7 +129,7 @@ export class Phone implements Listenable<PhoneEvents> {
       return;
     }
     this.#emit('online');
-    this.#sessionOf(this.#book.active)?.resume();
+    this.#sessionOf(this.#partyCalls.active)?.resume();
   }
 
   #closed(error: CallpulseError | null): void {
@@ -148,18 +147,18 @@ export class Phone implements Listenable<PhoneEvents> {
     this.#events.emit('closed', error);
   }
 
-  #read(input: Input): void {
-    const before = this.#book.active?.id;
-    const { book, changes } = read(this.#book, input);
-    this.#book = book;
-    // All records first: whoever hears one event sees the whole of the news.
+  #reduce(input: Input): void {
+    const before = this.#partyCalls.active?.id;
+    const { calls, changes } = reduce(this.#partyCalls, input);
+    this.#partyCalls = calls;
+    // All records first: the listener of an event sees the whole new state.
     for (const { call } of changes) {
       this.#entry(call).session.record = call;
     }
     for (const change of changes) {
       this.#apply(change);
     }
-    if (this.#book.active?.id !== before) {
+    if (this.#partyCalls.active?.id !== before) {
       this.#forget();
       this.#emit('activeCall', this.activeCall);
     }
@@ -207,34 +206,34 @@ export class Phone implements Listenable<PhoneEvents> {
     }
   }
 
-  #entry(record: CallRecord): { session: Session; call: Call } {
+  #entry(record: CallRecord): { session: CallSession; call: Call } {
     const known = this.#calls.get(record.id);
     if (known !== undefined) {
       return known;
     }
-    const session = new Session(record, {
+    const session = new CallSession(record, {
       role: this.party.role,
-      request: (type, payload) => this.#link.request(type, payload),
+      request: (type, payload) => this.#connection.request(type, payload),
       environment: { ...browser, ...this.#options.environment },
       log: this.#options.logger,
-      isOnline: () => this.#link.state === 'online',
+      isOnline: () => this.#connection.state === 'online',
     });
     const entry = { session, call: new Call(session) };
     this.#calls.set(record.id, entry);
     return entry;
   }
 
-  #sessionOf(record: CallRecord | null): Session | undefined {
+  #sessionOf(record: CallRecord | null): CallSession | undefined {
     return record === null ? undefined : this.#calls.get(record.id)?.session;
   }
 
   #forget(): void {
-    for (const id of [...this.#calls.keys()].slice(0, -MOST_SESSIONS)) {
+    for (const id of [...this.#calls.keys()].slice(0, -MAX_SESSIONS)) {
       this.#calls.delete(id);
     }
   }
 
-  /** Until the phone is handed over nobody can listen. */
+  /** Before `connect` resolves, no listener can exist. */
   #emit<Name extends keyof PhoneEvents>(name: Name, ...args: PhoneEvents[Name]): void {
     if (this.#isReady) {
       this.#events.emit(name, ...args);
@@ -246,15 +245,15 @@ export class Phone implements Listenable<PhoneEvents> {
 const CONNECT_TIMEOUT_MS = 10_000;
 
 /**
- * Connects a party. Resolves when the server has said where the party's call stands: look at {@link Phone.activeCall}.
- * @throws CallpulseError `not_reachable`, or what the server has against the token or the page.
+ * Connects a party. Resolves when the server has sent the state of the party's call: see {@link Phone.activeCall}.
+ * @throws CallpulseError `not_reachable`, or the reason why the server rejects the token or the page.
  */
 export async function connect(options: ConnectOptions): Promise<Phone> {
   let token = options.token;
   try {
     token ??= await options.getToken?.();
   } catch (error) {
-    throw problem(error, 'token_missing');
+    throw toCallpulseError(error, 'token_missing');
   }
   if (token === undefined) {
     throw new CallpulseError('token_missing');

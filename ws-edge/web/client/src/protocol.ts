@@ -1,15 +1,15 @@
-/** The protocol's types by the names that this library uses; all of them come from the Rust payloads' schema. */
+/** The protocol's types by the names that this library uses. All are generated from the schema of the Rust types. */
 
 import type { Exchanges, Notice, OwnMessage } from './generated/protocol.ts';
 
 export type { EndReason, ErrorCode as ProtocolErrorCode, Role, Snapshot } from './generated/protocol.ts';
 
-/** Whatever the server says. */
+/** A message from the server. */
 export type ServerMessage = OwnMessage | Notice;
 
-/** What a client may ask. */
+/** The type of a request. */
 export type RequestType = keyof Exchanges;
-/** What a request bears, by its type. */
+/** Payloads of requests, by type. */
 export type Requests = { [T in RequestType]: Exchanges[T]['request'] };
-/** What its answer bears. */
+/** Payloads of answers, by type of the request. */
 export type Responses = { [T in RequestType]: Exchanges[T]['response'] };

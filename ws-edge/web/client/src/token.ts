@@ -1,7 +1,7 @@
-/** Whose phone it is, read from the token. The server checks the token; this is for the page to know its side. */
+/** Reads the party from a token. Only the server verifies tokens. */
 
-import type { Party } from './book.ts';
-import { CallpulseError } from './problem.ts';
+import type { Party } from './partyCalls.ts';
+import { CallpulseError } from './error.ts';
 
 /** @throws CallpulseError `token_invalid` */
 export function partyOf(token: string): Party {
@@ -14,7 +14,7 @@ export function partyOf(token: string): Party {
       return { role, id: sub };
     }
   } catch {
-    // Said below.
+    // Reported below.
   }
-  throw new CallpulseError('token_invalid', 'the token does not say whose it is (claims sub and role)');
+  throw new CallpulseError('token_invalid', 'the token has no valid claims sub and role');
 }

@@ -7,7 +7,7 @@ import { Device, FakeHandler, testFakeParameters } from 'mediasoup-client';
 import type { Call } from '../src/call.ts';
 import { connect, type Phone } from '../src/phone.ts';
 import type { Snapshot } from '../src/protocol.ts';
-import { eventually, type Line, last, settle, token, wired } from './wire.ts';
+import { eventually, type FakeSocket, last, settle, token, fakeServer } from './fakeServer.ts';
 
 const ID = 'call_abc123';
 const NOW = '2025-01-15T12:02:15.123Z';
@@ -37,7 +37,7 @@ afterEach(() => phones.splice(0).forEach((phone) => phone.close()));
 async function online(role: 'user' | 'otomo', activeCall: Snapshot | null = null) {
   const handlers: FakeHandler[] = [];
   const create = FakeHandler.createFactory(testFakeParameters);
-  const { options, lines } = wired({
+  const { options, sockets } = fakeServer({
     token: token(role, role === 'user' ? 'user_001' : 'otomo_777'),
     environment: {
       createDevice: async () =>
@@ -55,11 +55,11 @@ async function online(role: 'user' | 'otomo', activeCall: Snapshot | null = null
   });
   const connected = connect(options);
   await settle();
-  last(lines).welcome(activeCall);
+  last(sockets).welcome(activeCall);
   const phone = await connected;
   phones.push(phone);
   await new Promise((resolve) => setTimeout(resolve));
-  return { phone, lines, handlers };
+  return { phone, sockets, handlers };
 }
 
 /** Everything that a call tells, in words. */
@@ -74,7 +74,7 @@ function listen(call: Call): string[] {
 }
 
 /** The server's part in setting up the sound, up to the moment at which it flows. */
-async function answerMedia(line: Line, transport: string): Promise<void> {
+async function answerMedia(line: FakeSocket, transport: string): Promise<void> {
   await settle();
   line.answer('rtc_capabilities', { rtpCapabilities: testFakeParameters.generateRouterRtpCapabilities() });
   await settle();
@@ -90,20 +90,20 @@ async function answerMedia(line: Line, transport: string): Promise<void> {
   await settle();
 }
 
-async function ringing(): Promise<{ phone: Phone; lines: Line[]; handlers: FakeHandler[]; call: Call }> {
+async function ringing(): Promise<{ phone: Phone; sockets: FakeSocket[]; handlers: FakeHandler[]; call: Call }> {
   const set = await online('user');
   const placed = set.phone.call('otomo_777', { audio: track() });
   await settle();
-  last(set.lines).answer('call_request', { callId: ID, expiresAt: NOW });
+  last(set.sockets).answer('call_request', { callId: ID, expiresAt: NOW });
   return { ...set, call: await placed };
 }
 
 /** A call that carries sound. */
 async function connectedCall(): Promise<Awaited<ReturnType<typeof ringing>>> {
   const set = await ringing();
-  last(set.lines).say(accepted);
-  await answerMedia(last(set.lines), 'recv_1');
-  last(set.lines).say(connected);
+  last(set.sockets).say(accepted);
+  await answerMedia(last(set.sockets), 'recv_1');
+  last(set.sockets).say(connected);
   assert.equal(set.call.localMedia, 'on');
   return set;
 }
@@ -127,10 +127,10 @@ const ended = {
 } as const;
 
 describe('a call', () => {
-  test('is connected when the server says so, whatever this browser sends', async () => {
-    const { phone, lines, handlers, call } = await ringing();
+  test('is connected only by a message of the server', async () => {
+    const { phone, sockets, handlers, call } = await ringing();
     const told = listen(call);
-    const line = last(lines);
+    const line = last(sockets);
     assert.equal(phone.activeCall, call);
     assert.equal(call.state, 'ringing');
     line.say(accepted);
@@ -164,77 +164,77 @@ describe('a call', () => {
     );
   });
 
-  test('lets go of the sound when it ends', async () => {
-    const { phone, lines, call } = await ringing();
+  test('releases its audio when it ends', async () => {
+    const { phone, sockets, call } = await ringing();
     const told = listen(call);
-    last(lines).say(accepted);
-    await answerMedia(last(lines), 'recv_1');
-    last(lines).say(ended);
+    last(sockets).say(accepted);
+    await answerMedia(last(sockets), 'recv_1');
+    last(sockets).say(ended);
     assert.equal(call.localMedia, 'none');
     assert.equal(phone.activeCall, null);
     assert.deepEqual(call.end, { reason: 'hangup', endedAt: new Date(NOW), durationMs: 1_000, billedMinutes: 1 });
     assert.deepEqual(told, ['accepted', 'media starting', 'media on', 'media none', 'ended']);
   });
 
-  test('keeps its sound over an interruption, and asks what the peer sends by now', async () => {
-    const { phone, lines, call } = await ringing();
-    last(lines).say(accepted);
-    await answerMedia(last(lines), 'recv_1');
+  test('keeps its media over an interruption, and consumes the current producer', async () => {
+    const { phone, sockets, call } = await ringing();
+    last(sockets).say(accepted);
+    await answerMedia(last(sockets), 'recv_1');
     const told = listen(call);
-    last(lines).break(1012, 'restart');
-    await eventually(() => lines.length === 2);
-    last(lines).welcome(snapshot);
+    last(sockets).break(1012, 'restart');
+    await eventually(() => sockets.length === 2);
+    last(sockets).welcome(snapshot);
     assert.equal(phone.activeCall, call);
     assert.equal(call.state, 'connected');
     await settle();
     assert.deepEqual(
-      last(lines).sent.map((sent) => sent.type),
+      last(sockets).sent.map((sent) => sent.type),
       ['rtc_consume'],
     );
-    last(lines).refuse('rtc_consume', 'unknown_transport');
+    last(sockets).refuse('rtc_consume', 'unknown_transport');
     await settle();
     assert.deepEqual(told, ['connected', 'media failed', 'error']);
   });
 
-  test('is found again by a page that was reloaded, and carried by it when it asks', async () => {
-    const { phone, lines } = await online('user', snapshot);
+  test('is active after a reload, and can be rejoined', async () => {
+    const { phone, sockets } = await online('user', snapshot);
     const call = phone.activeCall;
     assert.ok(call !== null);
     assert.equal(call.localMedia, 'none');
     assert.deepEqual(call.connectedAt, new Date(NOW));
     await call.rejoin({ audio: track() });
-    await answerMedia(last(lines), 'recv_1');
+    await answerMedia(last(sockets), 'recv_1');
     assert.equal(call.localMedia, 'on');
   });
 
-  test('is taken back or refused by whoever hangs up while it rings', async () => {
-    const { lines, call } = await ringing();
+  test('is cancelled or rejected by hanging up while it rings', async () => {
+    const { sockets, call } = await ringing();
     const hungUp = call.hangUp();
     await settle();
-    last(lines).answer('call_cancel', { callId: ID, endedAt: NOW });
+    last(sockets).answer('call_cancel', { callId: ID, endedAt: NOW });
     await hungUp;
     assert.equal(call.state, 'ringing', 'until the server says that it is over');
-    last(lines).say({ ...ended, payload: { ...ended.payload, reason: 'cancelled' } });
+    last(sockets).say({ ...ended, payload: { ...ended.payload, reason: 'cancelled' } });
     assert.equal(call.state, 'ended');
   });
 
-  test('that was hung up while nobody was reached is hung up on returning', async () => {
-    const { lines, call } = await ringing();
-    last(lines).say(accepted);
+  test('hung up while offline is hung up after reconnecting', async () => {
+    const { sockets, call } = await ringing();
+    last(sockets).say(accepted);
     const hungUp = assert.rejects(call.hangUp(), { code: 'offline' });
-    last(lines).break(1012, 'restart');
+    last(sockets).break(1012, 'restart');
     await hungUp;
-    await eventually(() => lines.length === 2);
-    last(lines).welcome(snapshot);
+    await eventually(() => sockets.length === 2);
+    last(sockets).welcome(snapshot);
     await settle();
     assert.deepEqual(
-      last(lines).sent.map((sent) => sent.type),
+      last(sockets).sent.map((sent) => sent.type),
       ['call_hangup'],
     );
   });
 
-  test('is silent as soon as it is hung up, and its transports are closed when the server knows', async () => {
-    const { lines, handlers, call } = await connectedCall();
+  test('is silenced by hanging up, and its transports close after the answer', async () => {
+    const { sockets, handlers, call } = await connectedCall();
     const told = listen(call);
     const silenced: unknown[] = [];
     handlers[0]!.replaceTrack = async (_localId, track) => void silenced.push(track);
@@ -242,36 +242,36 @@ describe('a call', () => {
     assert.equal(call.localMedia, 'none');
     await settle();
     assert.deepEqual(silenced, [null]);
-    assert.equal(last(last(lines).sent).type, 'call_hangup');
+    assert.equal(last(last(sockets).sent).type, 'call_hangup');
     assert.deepEqual(handlers.map(isClosed), [false, false], 'a transport that closes is a loss');
-    last(lines).answer('call_hangup', { callId: ID, endedAt: NOW });
+    last(sockets).answer('call_hangup', { callId: ID, endedAt: NOW });
     await hungUp;
     assert.deepEqual(handlers.map(isClosed), [true, true]);
     assert.deepEqual(told, ['media none'], 'until the server says that it is over');
   });
 
-  test('that was hung up is let go of when its end comes before the answer', async () => {
-    const { lines, handlers, call } = await connectedCall();
+  test('closes its transports when the end arrives before the answer', async () => {
+    const { sockets, handlers, call } = await connectedCall();
     const hungUp = call.hangUp();
     await settle();
-    last(lines).say(ended);
+    last(sockets).say(ended);
     assert.deepEqual(handlers.map(isClosed), [true, true]);
-    last(lines).refuse('call_hangup', 'wrong_state');
+    last(sockets).refuse('call_hangup', 'wrong_state');
     await hungUp;
   });
 
-  test('that nobody can be told of is missed at once', async () => {
-    const { lines, handlers, call } = await connectedCall();
+  test('hung up while offline closes its transports at once', async () => {
+    const { sockets, handlers, call } = await connectedCall();
     const hungUp = assert.rejects(call.hangUp(), { code: 'offline' });
     await settle();
     assert.deepEqual(handlers.map(isClosed), [false, false]);
-    last(lines).break(1012, 'restart');
+    last(sockets).break(1012, 'restart');
     await hungUp;
     assert.deepEqual(handlers.map(isClosed), [true, true]);
   });
 
-  test('that was hung up without an answer does not keep its transports', async () => {
-    const { lines, handlers, call } = await connectedCall();
+  test('hung up without an answer closes its transports after a timeout', async () => {
+    const { sockets, handlers, call } = await connectedCall();
     mock.timers.enable({ apis: ['setTimeout'] });
     try {
       const hungUp = call.hangUp();
@@ -279,30 +279,30 @@ describe('a call', () => {
       assert.deepEqual(handlers.map(isClosed), [false, false]);
       mock.timers.tick(1);
       assert.deepEqual(handlers.map(isClosed), [true, true]);
-      last(lines).answer('call_hangup', { callId: ID, endedAt: NOW });
+      last(sockets).answer('call_hangup', { callId: ID, endedAt: NOW });
       await hungUp;
     } finally {
       mock.timers.reset();
     }
   });
 
-  test('that was over already is hung up without complaint', async () => {
-    const { lines, call } = await ringing();
-    last(lines).say(accepted);
+  test('that has already ended is hung up without an error', async () => {
+    const { sockets, call } = await ringing();
+    last(sockets).say(accepted);
     const hungUp = call.hangUp();
     await settle();
-    last(lines).say(ended);
-    last(lines).refuse('call_hangup', 'wrong_state');
+    last(sockets).say(ended);
+    last(sockets).refuse('call_hangup', 'wrong_state');
     await hungUp;
   });
 });
 
 describe('a phone', () => {
-  test('rings with the call that was there before it', async () => {
-    const { options, lines } = wired({ token: token('otomo', 'otomo_777') });
+  test('rings with a call that was ringing before it connected', async () => {
+    const { options, sockets } = fakeServer({ token: token('otomo', 'otomo_777') });
     const opening = connect(options);
     await settle();
-    last(lines).welcome({ ...snapshot, state: 'ringing', acceptedAt: null, connectedAt: null, expiresAt: NOW });
+    last(sockets).welcome({ ...snapshot, state: 'ringing', acceptedAt: null, connectedAt: null, expiresAt: NOW });
     const phone = await opening;
     phones.push(phone);
     const rang = await new Promise<Call>((resolve) => phone.on('incoming', resolve));
@@ -310,60 +310,60 @@ describe('a phone', () => {
     assert.equal(rang.peerId, 'user_001');
   });
 
-  test('calls nobody without a microphone', async () => {
-    const { phone, lines } = await online('user');
+  test('requests no call without a microphone', async () => {
+    const { phone, sockets } = await online('user');
     const refusal = new DOMException('', 'NotAllowedError');
     const placed = phone.call('otomo_777', { audio: () => Promise.reject(refusal) });
     await assert.rejects(placed, { name: 'CallpulseError', code: 'microphone_refused' });
-    assert.deepEqual(last(lines).sent, []);
+    assert.deepEqual(last(sockets).sent, []);
   });
 
-  test('lets go of the microphone when the call is refused', async () => {
-    const { phone, lines } = await online('user');
+  test('releases the microphone when the request is rejected', async () => {
+    const { phone, sockets } = await online('user');
     const microphone = track();
     const placed = assert.rejects(phone.call('otomo_777', { audio: () => microphone }), { code: 'otomo_busy' });
     await settle();
-    last(lines).refuse('call_request', 'busy');
+    last(sockets).refuse('call_request', 'busy');
     await placed;
     assert.equal(microphone.readyState, 'ended');
   });
 
-  test('is in one call at a time', async () => {
+  test('rejects a second call', async () => {
     const { phone } = await online('user', snapshot);
     await assert.rejects(phone.call('otomo_777', { audio: track() }), { code: 'already_in_call' });
   });
 
-  test('tells of being replaced, and then of the end', async () => {
-    const { phone, lines } = await online('user');
+  test('emits replaced and then closed', async () => {
+    const { phone, sockets } = await online('user');
     const told: string[] = [];
     phone.on('replaced', () => told.push('replaced'));
     phone.on('closed', (error) => told.push(`closed ${error?.code}`));
-    last(lines).break(4001, 'replaced');
+    last(sockets).break(4001, 'replaced');
     assert.deepEqual(told, ['replaced', 'closed session_replaced']);
     assert.equal(phone.state, 'closed');
   });
 
-  test('does not open with a token that is refused', async () => {
-    const { options, lines } = wired({ token: token('user', 'user_001') });
+  test('does not connect with a rejected token', async () => {
+    const { options, sockets } = fakeServer({ token: token('user', 'user_001') });
     const opening = assert.rejects(connect(options), { code: 'token_expired' });
     await settle();
-    last(lines).break(4401, 'token_expired');
+    last(sockets).break(4401, 'token_expired');
     await opening;
   });
 
-  test('comes back to a node that is full', async () => {
-    const { options, lines } = wired({ token: token('user', 'user_001') });
+  test('reconnects to a full node', async () => {
+    const { options, sockets } = fakeServer({ token: token('user', 'user_001') });
     const opening = connect(options);
     await settle();
-    last(lines).onopen?.(undefined as never);
-    last(lines).break(1013, 'unavailable');
-    await eventually(() => lines.length === 2);
-    last(lines).welcome();
+    last(sockets).onopen?.(undefined as never);
+    last(sockets).break(1013, 'unavailable');
+    await eventually(() => sockets.length === 2);
+    last(sockets).welcome();
     phones.push(await opening);
   });
 
-  test('gives up a server that is not there', async () => {
-    const { options } = wired({ token: token('user', 'user_001'), connectTimeoutMs: 50 });
+  test('rejects when no server is reachable', async () => {
+    const { options } = fakeServer({ token: token('user', 'user_001'), connectTimeoutMs: 50 });
     await assert.rejects(connect(options), { code: 'not_reachable' });
   });
 });

@@ -6,13 +6,13 @@ import { describe, test } from 'node:test';
 import { ADVICE } from '../src/advice.ts';
 import { microphoneCode } from '../src/audio.ts';
 import { delayBefore, RECONNECT } from '../src/backoff.ts';
-import { verdict } from '../src/closing.ts';
-import { CallpulseError, isErrorCode, problem } from '../src/problem.ts';
+import { actionAfter } from '../src/closeCode.ts';
+import { CallpulseError, isErrorCode, toCallpulseError } from '../src/error.ts';
 import { partyOf } from '../src/token.ts';
-import { token } from './wire.ts';
+import { token } from './fakeServer.ts';
 
 describe('back-off', () => {
-  test('doubles up to a limit, scattered over half of it', () => {
+  test('doubles up to a limit, with half of it random', () => {
     const between = (attempt: number): [number, number] => [
       delayBefore(attempt, RECONNECT, 0),
       delayBefore(attempt, RECONNECT, 0.999_999),
@@ -34,13 +34,13 @@ describe('back-off', () => {
   });
 });
 
-describe('what a close means', () => {
+describe('close codes', () => {
   const next = (code: number, reason = '', opened = true): string => {
-    const { next, code: told } = verdict({ code, reason, opened });
+    const { next, code: told } = actionAfter({ code, reason, opened });
     return `${next} ${told}`;
   };
 
-  test('by the code', () => {
+  test('each code has its action', () => {
     assert.equal(next(1006), 'retry offline');
     assert.equal(next(1013, 'slow'), 'retry offline');
     assert.equal(next(4001, 'replaced'), 'stop session_replaced');
@@ -52,12 +52,12 @@ describe('what a close means', () => {
     assert.equal(next(4403, 'something new'), 'stop origin_forbidden');
   });
 
-  test('a handshake that failed may be anything', () => {
+  test('a failed handshake is retried', () => {
     assert.equal(next(1006, '', false), 'retry not_reachable');
   });
 
-  test('a node that restarts is left at once', () => {
-    assert.deepEqual(verdict({ code: 1012, reason: 'restart', opened: true }), {
+  test('a restarting node is left at once', () => {
+    assert.deepEqual(actionAfter({ code: 1012, reason: 'restart', opened: true }), {
       next: 'retry',
       soon: true,
       code: 'offline',
@@ -80,7 +80,7 @@ describe('advice', () => {
   };
   const codes = [...texts(schema.$defs.ErrorCode), ...texts(schema.$defs.RefusalCode)];
 
-  test('every code of the protocol has some', () => {
+  test('exists for every code of the protocol', () => {
     assert.ok(codes.length >= 29 && codes.includes('busy') && codes.includes('no_producer'), codes.join());
     assert.deepEqual(
       codes.filter((code) => !isErrorCode(code)),
@@ -88,38 +88,38 @@ describe('advice', () => {
     );
   });
 
-  test('in both languages, as sentences', () => {
+  test('consists of sentences in both languages', () => {
     for (const [code, { en, ja }] of Object.entries(ADVICE)) {
       assert.match(en, /^[A-Z].{15,}\.$/, code);
       assert.match(ja, /\p{Script=Hiragana}.*。$/u, code);
     }
   });
 
-  test('an error knows its advice', () => {
+  test('is part of every error', () => {
     const error = new CallpulseError('busy', 'the otomo is in another call');
     assert.ok(error instanceof Error);
     assert.equal(`${error}`, 'CallpulseError: the otomo is in another call');
     assert.equal(error.adviceIn('ja-JP'), ADVICE.busy.ja);
     assert.equal(error.adviceIn('fr'), ADVICE.busy.en);
-    assert.equal(problem(error, 'internal'), error);
-    assert.equal(problem(new TypeError('x'), 'internal').code, 'internal');
-    assert.equal(problem(new DOMException(''), 'microphone_missing').message, ADVICE.microphone_missing.en);
+    assert.equal(toCallpulseError(error, 'internal'), error);
+    assert.equal(toCallpulseError(new TypeError('x'), 'internal').code, 'internal');
+    assert.equal(toCallpulseError(new DOMException(''), 'microphone_missing').message, ADVICE.microphone_missing.en);
   });
 
-  test('nothing that every object has is a code', () => {
+  test('does not exist for names of object properties', () => {
     assert.equal(isErrorCode('toString'), false);
     assert.equal(isErrorCode(undefined), false);
   });
 });
 
-test('what the browser says of the microphone', () => {
+test('errors of getUserMedia map to codes', () => {
   const named = (name: string): string => microphoneCode(new DOMException('', name));
   assert.equal(named('NotAllowedError'), 'microphone_refused');
   assert.equal(named('NotFoundError'), 'microphone_missing');
   assert.equal(named('NotReadableError'), 'microphone_busy');
 });
 
-test('whose phone it is stands in the token', () => {
+test('the party is read from the token', () => {
   assert.deepEqual(partyOf(token('otomo', 'otomo_777')), { role: 'otomo', id: 'otomo_777' });
   for (const text of ['', 'x', 'a.b.c', token('admin' as 'user', 'a')]) {
     assert.throws(() => partyOf(text), { code: 'token_invalid' });

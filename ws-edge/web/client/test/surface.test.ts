@@ -1,4 +1,4 @@
-/** There is no way to claim to be connected: not in the types, not at run time, not in the protocol. */
+/** A page cannot claim to be connected: not through types, objects or requests. */
 
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
@@ -29,11 +29,11 @@ const types: [
   Equal<Extract<RequestType, `${string}connected${string}`>, never>,
 ] = [true, true, true, true, true];
 
-test('the types have none', () => {
+test('the types of calls and phones have no writable property', () => {
   assert.ok(types.every(Boolean));
 });
 
-test('what a page holds has nothing that can be set', () => {
+test('objects that a page holds have no setters', () => {
   for (const { prototype } of [CallClass, PhoneClass]) {
     for (const [name, property] of Object.entries(Object.getOwnPropertyDescriptors(prototype))) {
       assert.equal(property.set, undefined, name);
@@ -41,11 +41,11 @@ test('what a page holds has nothing that can be set', () => {
   }
 });
 
-test('calls and phones come from the library, and are not made', () => {
+test('pages cannot construct calls and phones', () => {
   assert.deepEqual(Object.keys(library).sort(), ['ADVICE', 'CallpulseError', 'RECONNECT', 'connect']);
 });
 
-test('the protocol has no such request', () => {
+test('the protocol has no request that reports a connection', () => {
   const file = join(import.meta.dirname, '..', 'schema', 'protocol.schema.json');
   const schema = JSON.parse(readFileSync(file, 'utf8')) as {
     $defs: { Exchanges: { properties: Record<string, unknown> } };

@@ -1,25 +1,25 @@
-/** The WebSocket: opened again when it breaks, requests with their answers, everything else handed on. */
+/** The WebSocket: reconnects, matches answers to requests, and passes on everything else. */
 
 import { delayBefore, RECONNECT, type ReconnectPolicy } from './backoff.ts';
-import { type Close, verdict } from './closing.ts';
+import { type Close, actionAfter } from './closeCode.ts';
 import { browser } from './environment.ts';
 import type { ConnectOptions, Environment, Logger, Socket } from './options.ts';
-import { CallpulseError, isErrorCode, problem } from './problem.ts';
+import { CallpulseError, isErrorCode, toCallpulseError } from './error.ts';
 import type { Requests, RequestType, Responses, ServerMessage } from './protocol.ts';
 
-export type LinkState = 'connecting' | 'online' | 'offline' | 'closed';
+export type ConnectionState = 'connecting' | 'online' | 'offline' | 'closed';
 
-/** Who is told what comes. */
-export interface LinkOwner {
-  /** A message that is no answer; `welcome` comes first in every connection, before `up`. */
+/** Receives the events of a {@link Connection}. */
+export interface ConnectionListener {
+  /** A message that is not an answer; in every connection `welcome` comes first, before `up`. */
   message(message: ServerMessage): void;
   up(): void;
-  /** Interrupted; the next attempt comes in `retryInMs`. */
+  /** Interrupted; the next attempt follows after `retryInMs`. */
   down(retryInMs: number): void;
-  /** For good. */
+  /** Closed; there are no further attempts. */
   closed(error: CallpulseError | null): void;
-  /** The server complains of no request in particular. */
-  complaint(error: CallpulseError): void;
+  /** The server has sent an error that belongs to no request. */
+  serverError(error: CallpulseError): void;
 }
 
 interface Pending {
@@ -30,44 +30,44 @@ interface Pending {
 
 const SUBPROTOCOL = 'callpulse.v1';
 const CONNECT_TIMEOUT_MS = 10_000;
-/** Longer than a node may take to answer while its storage and its media-workers fail it. */
+/** Longer than a node takes to answer while its storage and its media-workers time out. */
 const REQUEST_TIMEOUT_MS = 15_000;
-/** Requests that may wait at once; the server takes fewer. */
-const MOST_PENDING = 64;
-/** The wait before coming back from a node that restarts: at most this, by chance. */
-const SOON_MS = 300;
-/** A connection that stood for this long was a good one: the next interruption starts counting afresh. */
+/** Requests that may be outstanding; the server accepts fewer. */
+const MAX_PENDING = 64;
+/** The longest, random delay before reconnecting when a node restarts. */
+const RESTART_DELAY_MS = 300;
+/** A connection of this length was stable: the next interruption counts attempts from 0 again. */
 const STABLE_MS = 5_000;
 
-export class Link {
+export class Connection {
   readonly #options: ConnectOptions;
-  readonly #owner: LinkOwner;
+  readonly #listener: ConnectionListener;
   readonly #environment: Environment;
   readonly #policy: ReconnectPolicy;
   readonly #log: Logger | undefined;
   readonly #pending = new Map<number, Pending>();
-  readonly #waiting = new Set<() => void>();
+  readonly #unsent = new Set<() => void>();
   readonly #stopListening: () => void;
-  #state: LinkState = 'connecting';
+  #state: ConnectionState = 'connecting';
   #socket: Socket | null = null;
-  /** The attempt that counts: what an earlier one still says is not heard. */
+  /** The current attempt: events of earlier ones are ignored. */
   #current: object | null = null;
   #token: string | undefined;
-  /** Whether the token of the current attempt was asked for because one was refused. */
+  /** Whether the current attempt uses a new token after a rejected one. */
   #renewed = false;
   #attempt = 0;
   #onlineSince = 0;
   #lastId = 0;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(options: ConnectOptions, owner: LinkOwner) {
+  constructor(options: ConnectOptions, listener: ConnectionListener) {
     this.#options = options;
-    this.#owner = owner;
+    this.#listener = listener;
     this.#environment = { ...browser, ...options.environment };
     this.#policy = { ...RECONNECT, ...options.reconnect };
     this.#log = options.logger;
     this.#token = options.token;
-    // A socket does not notice for minutes that its network is gone, and the next network is another one.
+    // A socket may take minutes to notice a lost network, and does not survive a change of network.
     const stopGone = this.#environment.onNetworkGone(() => this.#drop('the network is gone'));
     const stopBack = this.#environment.onNetworkBack(() => {
       if (this.#state === 'offline') {
@@ -80,7 +80,7 @@ export class Link {
     };
   }
 
-  get state(): LinkState {
+  get state(): ConnectionState {
     return this.#state;
   }
 
@@ -90,7 +90,7 @@ export class Link {
   }
 
   /**
-   * Asks the server. Waits for the connection if it is interrupted, and for the answer, within one timeout.
+   * Sends a request. One timeout covers waiting for the connection and for the answer.
    * @throws CallpulseError with the server's code, `offline`, `timeout` or `closed`.
    */
   request<T extends RequestType>(type: T, payload: Requests[T]): Promise<Responses[T]> {
@@ -99,14 +99,14 @@ export class Link {
         reject(new CallpulseError('closed'));
         return;
       }
-      if (this.#pending.size + this.#waiting.size >= MOST_PENDING) {
+      if (this.#pending.size + this.#unsent.size >= MAX_PENDING) {
         reject(new CallpulseError('rate_limited', 'too many requests wait for their answers'));
         return;
       }
       const id = ++this.#lastId;
       const timeout = this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
       const send = (): void => {
-        this.#waiting.delete(send);
+        this.#unsent.delete(send);
         if (this.#state === 'closed') {
           clearTimeout(timer);
           reject(new CallpulseError('closed'));
@@ -117,22 +117,22 @@ export class Link {
       };
       const timer = setTimeout(() => {
         const sent = this.#pending.delete(id);
-        this.#waiting.delete(send);
+        this.#unsent.delete(send);
         reject(new CallpulseError(sent ? 'timeout' : 'offline', `${type}: ${sent ? 'no answer' : 'no connection'}`));
         if (sent) {
-          // A browser notices a dead connection after minutes only; an answer that fails to come is a sign of one.
+          // A browser notices a dead connection only after minutes; a missing answer indicates one.
           this.#drop('no answer');
         }
       }, timeout);
       if (this.#state === 'online') {
         send();
       } else {
-        this.#waiting.add(send);
+        this.#unsent.add(send);
       }
     }) as Promise<Responses[T]>;
   }
 
-  /** Ends it for good. */
+  /** Closes the connection for good. */
   close(error: CallpulseError | null = null): void {
     if (this.#state === 'closed') {
       return;
@@ -140,24 +140,24 @@ export class Link {
     this.#state = 'closed';
     clearTimeout(this.#timer);
     this.#stopListening();
-    this.#letGo(1000);
+    this.#closeSocket(1000);
     this.#rejectPending(new CallpulseError('closed'));
-    for (const send of [...this.#waiting]) {
+    for (const send of [...this.#unsent]) {
       send();
     }
-    this.#owner.closed(error);
+    this.#listener.closed(error);
   }
 
   async #open(): Promise<void> {
     clearTimeout(this.#timer);
     this.#state = 'connecting';
-    this.#letGo(1000);
-    // The time for a token counts, too: an attempt that hangs is given up like any other.
-    let given = false;
+    this.#closeSocket(1000);
+    // The timeout includes `getToken`, which may hang.
+    let timedOut = false;
     const attempt = {};
     this.#current = attempt;
     this.#timer = setTimeout(() => {
-      given = true;
+      timedOut = true;
       this.#ended({ code: 1006, reason: 'timeout', opened: false });
     }, this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS);
     let token = this.#token;
@@ -165,30 +165,30 @@ export class Link {
       token ??= await this.#options.getToken?.();
     } catch (error) {
       this.#log?.warn('callpulse: no token', error);
-      if (!given && this.#current === attempt) {
+      if (!timedOut && this.#current === attempt) {
         this.#ended({ code: 1006, reason: 'no token', opened: false });
       }
       return;
     }
-    if (given || this.#current !== attempt || this.#state !== 'connecting') {
+    if (timedOut || this.#current !== attempt || this.#state !== 'connecting') {
       return;
     }
     if (token === undefined) {
       this.close(new CallpulseError('token_missing'));
       return;
     }
-    // One that came from getToken may be stale by the next connection; one that was given is all there is.
+    // A token from getToken may be stale by the next connection; without getToken there is no other.
     this.#token = this.#options.getToken === undefined ? token : undefined;
-    this.#listen(token, attempt);
+    this.#openSocket(token, attempt);
   }
 
-  #listen(token: string, attempt: object): void {
+  #openSocket(token: string, attempt: object): void {
     let socket: Socket;
     try {
       socket = this.#environment.openSocket(String(this.#options.url), [SUBPROTOCOL, `bearer.${token}`]);
     } catch (error) {
-      // Not a URL, or a token that cannot be a subprotocol.
-      this.close(problem(error, 'not_reachable'));
+      // An invalid URL, or a token that is not a valid subprotocol.
+      this.close(toCallpulseError(error, 'not_reachable'));
       return;
     }
     this.#socket = socket;
@@ -198,7 +198,7 @@ export class Link {
     };
     socket.onmessage = ({ data }) => {
       if (this.#current === attempt) {
-        this.#heard(data);
+        this.#receive(data);
       }
     };
     socket.onclose = ({ code, reason }) => {
@@ -208,39 +208,39 @@ export class Link {
     };
   }
 
-  #heard(data: unknown): void {
+  #receive(data: unknown): void {
     let message: ServerMessage;
     try {
       message = JSON.parse(String(data)) as ServerMessage;
     } catch {
-      this.#log?.warn('callpulse: a message that is no JSON');
+      this.#log?.warn('callpulse: received a message that is not JSON');
       return;
     }
     switch (message.type) {
       case 'response':
-        this.#take(message.id)?.resolve(message.payload);
+        this.#takePending(message.id)?.resolve(message.payload);
         break;
       case 'error': {
-        const { code, message: words } = message.payload;
-        const error = new CallpulseError(isErrorCode(code) ? code : 'internal', words);
-        const pending = this.#take(message.id);
+        const { code, message: text } = message.payload;
+        const error = new CallpulseError(isErrorCode(code) ? code : 'internal', text);
+        const pending = this.#takePending(message.id);
         if (pending === undefined) {
-          this.#owner.complaint(error);
+          this.#listener.serverError(error);
         } else {
           pending.reject(error);
         }
         break;
       }
       case 'welcome':
-        this.#owner.message(message);
-        this.#nowOnline();
+        this.#listener.message(message);
+        this.#welcomed();
         break;
       default:
-        this.#owner.message(message);
+        this.#listener.message(message);
     }
   }
 
-  #nowOnline(): void {
+  #welcomed(): void {
     if (this.#state !== 'connecting') {
       return;
     }
@@ -249,13 +249,13 @@ export class Link {
     this.#renewed = false;
     this.#onlineSince = Date.now();
     this.#log?.debug('callpulse: online');
-    this.#owner.up();
-    for (const send of [...this.#waiting]) {
+    this.#listener.up();
+    for (const send of [...this.#unsent]) {
       send();
     }
   }
 
-  #take(id: string | number | null | undefined): Pending | undefined {
+  #takePending(id: string | number | null | undefined): Pending | undefined {
     const pending = this.#pending.get(Number(id));
     if (pending !== undefined) {
       this.#pending.delete(Number(id));
@@ -264,7 +264,7 @@ export class Link {
     return pending;
   }
 
-  /** Lets a connection go that seems to be dead, and comes back. */
+  /** Drops a connection that seems dead, and reconnects. */
   #drop(reason: string): void {
     if (this.#state === 'online') {
       this.#ended({ code: 1006, reason, opened: true });
@@ -276,25 +276,25 @@ export class Link {
       return;
     }
     this.#log?.debug('callpulse: interrupted', close.code, close.reason);
-    // An attempt that failed in time must not end the next one when its own time is over.
+    // The timeout of this attempt must not end the next one.
     clearTimeout(this.#timer);
-    this.#letGo(1000);
+    this.#closeSocket(1000);
     if (this.#state === 'online' && Date.now() - this.#onlineSince >= STABLE_MS) {
       this.#attempt = 0;
     }
-    const next = verdict(close);
+    const next = actionAfter(close);
     const canRenew = next.next === 'renew' && this.#options.getToken !== undefined && !this.#renewed;
     if (next.next === 'stop' || (next.next === 'renew' && !canRenew)) {
       this.close(new CallpulseError(next.code));
       return;
     }
-    const tried = this.#attempt + 1;
-    if (tried > this.#policy.maxAttempts) {
+    const attempts = this.#attempt + 1;
+    if (attempts > this.#policy.maxAttempts) {
       this.close(new CallpulseError('not_reachable'));
       return;
     }
     this.#state = 'offline';
-    // The answers were lost with the connection; whether the requests were done, the next welcome tells.
+    // The answers are lost with the connection; the next welcome shows whether the requests took effect.
     this.#rejectPending(new CallpulseError('offline'));
     if (canRenew) {
       this.#renewed = true;
@@ -302,13 +302,13 @@ export class Link {
     }
     const random = this.#environment.random();
     const soon = next.next === 'retry' && next.soon && this.#attempt === 0;
-    const delay = soon ? Math.round(SOON_MS * random) : delayBefore(this.#attempt, this.#policy, random);
-    this.#attempt = tried;
+    const delay = soon ? Math.round(RESTART_DELAY_MS * random) : delayBefore(this.#attempt, this.#policy, random);
+    this.#attempt = attempts;
     this.#timer = setTimeout(() => void this.#open(), delay);
-    this.#owner.down(delay);
+    this.#listener.down(delay);
   }
 
-  #letGo(code: number): void {
+  #closeSocket(code: number): void {
     const socket = this.#socket;
     this.#socket = null;
     this.#current = null;

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, test } from 'node:test';
 
-import { type Book, type Change, emptyBook, find, type Input, read } from '../src/book.ts';
+import { type PartyCalls, type Change, noCalls, find, type Input, reduce } from '../src/partyCalls.ts';
 import type { ServerMessage, Snapshot } from '../src/protocol.ts';
 
 const golden = join(import.meta.dirname, '..', '..', '..', '..', 'nats', 'tests', 'golden');
@@ -13,8 +13,8 @@ function notice(name: string): ServerMessage {
   return JSON.parse(readFileSync(join(golden, `notice.${name}.json`), 'utf8')) as ServerMessage;
 }
 
-const user = emptyBook({ role: 'user', id: 'user_001' });
-const otomo = emptyBook({ role: 'otomo', id: 'otomo_777' });
+const user = noCalls({ role: 'user', id: 'user_001' });
+const otomo = noCalls({ role: 'otomo', id: 'otomo_777' });
 const requested: Input = {
   type: 'requested',
   callId: 'call_abc123',
@@ -39,14 +39,14 @@ const welcome = (activeCall: Snapshot | null): ServerMessage => ({
 });
 
 /** Reads messages one after the other. */
-function all(book: Book, ...inputs: Input[]): { book: Book; changes: Change[] } {
+function all(calls: PartyCalls, ...inputs: Input[]): { calls: PartyCalls; changes: Change[] } {
   const changes: Change[] = [];
   for (const input of inputs) {
-    const outcome = read(book, input);
-    book = outcome.book;
+    const outcome = reduce(calls, input);
+    calls = outcome.calls;
     changes.push(...outcome.changes);
   }
-  return { book, changes };
+  return { calls, changes };
 }
 
 const kinds = (changes: readonly Change[]): string[] => changes.map((change) => change.kind).filter((kind) => kind !== 'record');
@@ -54,8 +54,8 @@ const kinds = (changes: readonly Change[]): string[] => changes.map((change) => 
 describe('a call, message by message', () => {
   const course = ['call_accepted', 'rtc_new_producer', 'call_connected', 'media_lost', 'media_resumed', 'tick', 'call_ended'];
 
-  test('the user asks for it', () => {
-    const { book, changes } = all(user, requested, ...course.map(notice));
+  test('a user requests it', () => {
+    const { calls, changes } = all(user, requested, ...course.map(notice));
     assert.deepEqual(kinds(changes), [
       'call',
       'accepted',
@@ -66,8 +66,8 @@ describe('a call, message by message', () => {
       'tick',
       'ended',
     ]);
-    assert.equal(book.active, null);
-    assert.deepEqual(find(book, 'call_abc123'), {
+    assert.equal(calls.active, null);
+    assert.deepEqual(find(calls, 'call_abc123'), {
       id: 'call_abc123',
       userId: 'user_001',
       otomoId: 'otomo_777',
@@ -86,110 +86,110 @@ describe('a call, message by message', () => {
     });
   });
 
-  test('the otomo is told of it', () => {
+  test('an otomo receives it', () => {
     const { changes } = all(otomo, notice('incoming_call'), ...course.map(notice));
     assert.equal(kinds(changes).join(), 'call,accepted,producer,connected,mediaLost,mediaResumed,tick,ended');
   });
 
-  test('a message that comes twice is heard once', () => {
+  test('a repeated message changes nothing', () => {
     const twice = course.flatMap((name) => [notice(name), notice(name)]);
     const { changes } = all(user, requested, requested, ...twice);
     const once = kinds(changes).filter((kind) => kind !== 'producer');
     assert.equal(once.join(), 'call,accepted,connected,mediaLost,mediaResumed,tick,ended');
   });
 
-  test('each change comes with what the call is after the whole message', () => {
-    const { changes } = read(all(user, requested, notice('call_accepted')).book, notice('tick'));
+  test('each change has the record after the whole message', () => {
+    const { changes } = reduce(all(user, requested, notice('call_accepted')).calls, notice('tick'));
     assert.deepEqual(kinds(changes), ['connected', 'tick']);
     assert.ok(changes.every((change) => change.call.lastTick?.minute === 1 && change.call.state === 'connected'));
     assert.equal(changes.at(-1)?.kind, 'record');
   });
 
   test('a state never goes back, and the first connectedAt stays', () => {
-    const { book } = all(user, requested, notice('call_accepted'), notice('call_connected'));
+    const { calls } = all(user, requested, notice('call_accepted'), notice('call_connected'));
     const later = notice('call_connected');
     assert.ok(later.type === 'call_connected');
     later.payload.connectedAt = '2025-01-15T13:00:00.000Z';
-    const { book: after, changes } = all(book, later, notice('call_accepted'), requested);
+    const { calls: after, changes } = all(calls, later, notice('call_accepted'), requested);
     assert.equal(after.active?.state, 'connected');
     assert.deepEqual(after.active?.connectedAt, new Date('2025-01-15T12:02:15.123Z'));
     assert.deepEqual(changes, []);
   });
 
   test('the acceptance may overtake the answer to the request', () => {
-    const { book, changes } = all(user, notice('call_accepted'), requested);
+    const { calls, changes } = all(user, notice('call_accepted'), requested);
     assert.deepEqual(kinds(changes), ['call', 'accepted']);
-    assert.equal(book.active?.state, 'accepted');
+    assert.equal(calls.active?.state, 'accepted');
   });
 
-  test('so may the end', () => {
-    const { book, changes } = all(user, notice('call_ended'), requested);
+  test('the end may overtake the answer to the request', () => {
+    const { calls, changes } = all(user, notice('call_ended'), requested);
     assert.deepEqual(changes, []);
-    assert.equal(book.active, null);
-    const call = find(book, 'call_abc123');
+    assert.equal(calls.active, null);
+    const call = find(calls, 'call_abc123');
     assert.equal(call?.state, 'ended');
     assert.equal(call?.otomoId, 'otomo_777');
   });
 
-  test('what is said of other calls changes nothing', () => {
-    const { book, changes } = all(otomo, notice('tick'), notice('media_lost'), notice('rtc_new_producer'));
-    assert.deepEqual(book, otomo);
+  test('messages about other calls change nothing', () => {
+    const { calls, changes } = all(otomo, notice('tick'), notice('media_lost'), notice('rtc_new_producer'));
+    assert.deepEqual(calls, otomo);
     assert.deepEqual(changes, []);
   });
 
   test('a message of a later version changes nothing', () => {
     const message = { type: 'call_transferred', payload: { callId: 'call_abc123' } } as unknown as ServerMessage;
-    assert.deepEqual(read(user, message), { book: user, changes: [] });
+    assert.deepEqual(reduce(user, message), { calls: user, changes: [] });
   });
 });
 
 describe('resumption', () => {
-  test('a page that was reloaded learns all of it, the original connectedAt too', () => {
-    const { book, changes } = read(user, welcome(snapshot));
+  test('a reloaded page receives the whole call with the original connectedAt', () => {
+    const { calls, changes } = reduce(user, welcome(snapshot));
     assert.deepEqual(kinds(changes), ['call', 'accepted', 'connected', 'tick']);
-    assert.deepEqual(book.active?.connectedAt, new Date('2025-01-15T12:02:15.123Z'));
-    assert.equal(book.active?.lastTick?.minute, 7);
+    assert.deepEqual(calls.active?.connectedAt, new Date('2025-01-15T12:02:15.123Z'));
+    assert.equal(calls.active?.lastTick?.minute, 7);
   });
 
-  test('an interrupted phone learns only what it missed', () => {
-    const { book } = all(user, requested, notice('call_accepted'), notice('call_connected'), notice('tick'));
-    const outcome = read(book, welcome(snapshot));
+  test('a reconnected phone reports only missed changes', () => {
+    const { calls } = all(user, requested, notice('call_accepted'), notice('call_connected'), notice('tick'));
+    const outcome = reduce(calls, welcome(snapshot));
     assert.deepEqual(kinds(outcome.changes), ['tick']);
-    assert.equal(outcome.book.active?.lastTick?.minute, 7);
-    assert.deepEqual(read(outcome.book, welcome(snapshot)).changes, []);
+    assert.equal(outcome.calls.active?.lastTick?.minute, 7);
+    assert.deepEqual(reduce(outcome.calls, welcome(snapshot)).changes, []);
   });
 
-  test('a tick of before the snapshot does not come after it', () => {
-    const { book } = read(user, welcome(snapshot));
-    assert.deepEqual(read(book, notice('tick')).changes, []);
+  test('a tick older than the snapshot is ignored', () => {
+    const { calls } = reduce(user, welcome(snapshot));
+    assert.deepEqual(reduce(calls, notice('tick')).changes, []);
   });
 
-  test('a call that is over meanwhile is over, and the bill may follow', () => {
-    const { book } = all(user, requested, notice('call_accepted'), notice('call_connected'));
-    const away = read(book, { type: 'snapshot', payload: { activeCall: null } });
+  test('a call that ended while offline has ended, and its bill may follow', () => {
+    const { calls } = all(user, requested, notice('call_accepted'), notice('call_connected'));
+    const away = reduce(calls, { type: 'snapshot', payload: { activeCall: null } });
     assert.deepEqual(kinds(away.changes), ['ended']);
-    assert.equal(find(away.book, 'call_abc123')?.end?.reason, 'unknown');
-    const billed = read(away.book, notice('call_ended'));
+    assert.equal(find(away.calls, 'call_abc123')?.end?.reason, 'unknown');
+    const billed = reduce(away.calls, notice('call_ended'));
     assert.deepEqual(
       billed.changes.map((change) => change.kind),
       ['record'],
     );
-    assert.equal(find(billed.book, 'call_abc123')?.end?.billedMinutes, 2);
-    assert.deepEqual(read(billed.book, notice('call_ended')).changes, []);
+    assert.equal(find(billed.calls, 'call_abc123')?.end?.billedMinutes, 2);
+    assert.deepEqual(reduce(billed.calls, notice('call_ended')).changes, []);
   });
 
-  test('a call that was begun meanwhile takes the place of the one that was known', () => {
-    const { book } = all(user, requested);
-    const { book: after, changes } = read(book, welcome({ ...snapshot, callId: 'call_2' }));
+  test('a call that began while offline replaces the known one', () => {
+    const { calls } = all(user, requested);
+    const { calls: after, changes } = reduce(calls, welcome({ ...snapshot, callId: 'call_2' }));
     assert.deepEqual(kinds(changes), ['ended', 'call', 'accepted', 'connected', 'tick']);
     assert.equal(after.active?.id, 'call_2');
     assert.equal(find(after, 'call_abc123')?.state, 'ended');
   });
 
-  test('what was told of lost media is not kept over an interruption', () => {
-    const { book } = all(user, requested, notice('call_accepted'), notice('call_connected'), notice('media_lost'));
-    assert.deepEqual(book.active?.lost, ['otomo']);
-    const { book: after, changes } = read(book, welcome({ ...snapshot, lastTick: null }));
+  test('lost media is cleared by a snapshot', () => {
+    const { calls } = all(user, requested, notice('call_accepted'), notice('call_connected'), notice('media_lost'));
+    assert.deepEqual(calls.active?.lost, ['otomo']);
+    const { calls: after, changes } = reduce(calls, welcome({ ...snapshot, lastTick: null }));
     assert.deepEqual(after.active?.lost, []);
     assert.deepEqual(
       changes.map((change) => change.kind),
@@ -197,12 +197,12 @@ describe('resumption', () => {
     );
   });
 
-  test('the memory of calls that are over is bounded', () => {
-    let book = user;
+  test('the number of ended calls is bounded', () => {
+    let calls = user;
     for (let n = 0; n < 100; n += 1) {
-      book = read(book, welcome({ ...snapshot, callId: `call_${n}` })).book;
+      calls = reduce(calls, welcome({ ...snapshot, callId: `call_${n}` })).calls;
     }
-    assert.equal(book.active?.id, 'call_99');
-    assert.equal(book.past.length, 8);
+    assert.equal(calls.active?.id, 'call_99');
+    assert.equal(calls.past.length, 8);
   });
 });

@@ -1,38 +1,38 @@
-/** A call in this window: its record, its events, and its sound once the window has joined it. */
+/** A call in this window: its record, its events, and its media once the window has joined. */
 
 import { type OpenSource, openSource } from './audio.ts';
-import type { CallRecord, CallState, Ended, LastTick } from './book.ts';
+import type { CallRecord, CallState, Ended, LastTick } from './partyCalls.ts';
 import { Emitter } from './emitter.ts';
-import { isTaken, Media, type Request } from './media.ts';
+import { isReplaced, MediaConnection, type Request } from './mediaConnection.ts';
 import type { AudioSource, Environment, Logger } from './options.ts';
-import { CallpulseError, problem } from './problem.ts';
+import { CallpulseError, toCallpulseError } from './error.ts';
 import type { Role } from './protocol.ts';
 
-/** This window's sound: the window's own affair, which says nothing about the call. */
+/** State of this window's media. It is independent of the call's state. */
 export type LocalMedia = 'none' | 'starting' | 'on' | 'failed';
 
 export type CallEvents = {
-  /** Anything of the call has changed; after the event of its own. */
+  /** The call has changed; follows the specific event. */
   state: [CallState];
   accepted: [{ at: Date }];
   /** The SFU received the first RTP packet. */
   connected: [{ connectedAt: Date }];
-  /** A minute is full. */
+  /** A minute is complete. */
   tick: [LastTick];
-  /** The SFU misses a party's RTP. */
+  /** A party's RTP is lost. */
   mediaLost: [{ party: Role }];
   mediaResumed: [{ party: Role }];
   ended: [Ended];
-  /** What the peer says: give it to an `<audio>`. Another stream takes the place of the one before. */
+  /** The peer's audio, for an `<audio>` element. It replaces an earlier stream. */
   remoteAudio: [MediaStream];
-  /** This window's sound has changed. */
+  /** This window's media state has changed. */
   media: [LocalMedia];
-  /** This window's sound failed; the call goes on. */
+  /** This window's media has failed; the call continues. */
   error: [CallpulseError];
 };
 
-/** What a call needs of its phone. */
-export interface Ground {
+/** What a call needs from its phone. */
+export interface CallContext {
   readonly role: Role;
   readonly request: Request;
   readonly environment: Environment;
@@ -40,35 +40,35 @@ export interface Ground {
   readonly isOnline: () => boolean;
 }
 
-/** Attempts at setting up the sound before the window gives up. */
-const MOST_ATTEMPTS = 3;
-/** Transports that break again and again are not set up for ever. */
-const MOST_REBUILDS = 5;
-/** The wait before the second attempt, in milliseconds; the third waits twice as long. */
+/** Attempts to connect the media before it counts as failed. */
+const MAX_ATTEMPTS = 3;
+/** Rebuilds of failing transports per connection. */
+const MAX_REBUILDS = 5;
+/** The delay before the second attempt, in milliseconds; twice as long before the third. */
 const RETRY_DELAY_MS = 500;
-/** How long silent transports stand after hanging up: after that the worker takes the silence for a loss anyway. */
-const PARTING_MS = 5_000;
+/** How long silenced transports stay open after hanging up: later, the worker counts the silence as a loss anyway. */
+const SILENCED_TIMEOUT_MS = 5_000;
 
-export class Session {
+export class CallSession {
   readonly events = new Emitter<CallEvents>();
   record: CallRecord;
   remoteAudio: MediaStream | null = null;
-  readonly #ground: Ground;
+  readonly #context: CallContext;
   #source: OpenSource | null = null;
-  #media: Media | null = null;
-  /** Silent since this window hung up, and not closed yet. */
-  #parting: Media | null = null;
-  #partingTimer: ReturnType<typeof setTimeout> | undefined;
+  #media: MediaConnection | null = null;
+  /** Silenced by hanging up, and not closed yet. */
+  #silenced: MediaConnection | null = null;
+  #silencedTimer: ReturnType<typeof setTimeout> | undefined;
   #local: LocalMedia = 'none';
   #isMuted = false;
-  /** This window has hung up, and the server has not said yet that the call is over. */
-  #isUnwanted = false;
-  /** Transports that were set up anew without being asked, since the connection stands. */
-  #rebuilt = 0;
+  /** This window has hung up, and the server has not confirmed the end yet. */
+  #hasHungUp = false;
+  /** Automatic rebuilds since the phone is online. */
+  #rebuilds = 0;
 
-  constructor(record: CallRecord, ground: Ground) {
+  constructor(record: CallRecord, context: CallContext) {
     this.record = record;
-    this.#ground = ground;
+    this.#context = context;
   }
 
   get local(): LocalMedia {
@@ -80,7 +80,7 @@ export class Session {
   }
 
   get role(): Role {
-    return this.#ground.role;
+    return this.#context.role;
   }
 
   set isMuted(muted: boolean) {
@@ -88,37 +88,37 @@ export class Session {
     this.#applyMute();
   }
 
-  /** Opens a source, so that a refused microphone is known before anything is asked of the server. */
+  /** Opens a source, so that a refused microphone is known before a request is sent. */
   open(source: AudioSource): Promise<OpenSource> {
     return openSource(source);
   }
 
-  /** From now on this window carries the call's sound, as soon as the call is accepted. */
+  /** Makes this window carry the call's audio, as soon as the call is accepted. */
   join(source: OpenSource): void {
     if (this.record.state === 'ended') {
       source.stop();
       return;
     }
     this.leave();
-    this.#isUnwanted = false;
+    this.#hasHungUp = false;
     this.#source = source;
-    this.#rebuilt = 0;
+    this.#rebuilds = 0;
     this.#applyMute();
     this.ensureMedia();
   }
 
-  /** This window carries it no more. */
+  /** Closes this window's media. */
   leave(): void {
-    this.#part();
+    this.#closeSilenced();
     this.#media?.close();
     this.#media = null;
-    this.#letGo();
+    this.#releaseSource();
   }
 
-  /** Asks for something to become of the call. Fails only if it is not so already, whoever was quicker. */
+  /** Sends a request about the call. An error is ignored if the call has ended, which is what the request wanted. */
   async ask(type: 'call_accept' | 'call_reject' | 'call_cancel' | 'call_hangup'): Promise<void> {
     try {
-      await this.#ground.request(type, { callId: this.record.id });
+      await this.#context.request(type, { callId: this.record.id });
     } catch (error) {
       if (type === 'call_accept' || !this.#isOver()) {
         throw error;
@@ -126,15 +126,15 @@ export class Session {
     }
   }
 
-  /** Ends the call, and goes on wanting to over an interruption: a call that nobody hears is billed all the same. */
+  /** Ends the call, and repeats the request after an interruption: a call is billed until its end is stored. */
   async hangUp(): Promise<void> {
-    const parting = this.#hush();
-    this.#isUnwanted = true;
+    const silenced = this.#silence();
+    this.#hasHungUp = true;
     try {
       await this.#askForEnd();
     } finally {
-      if (this.#parting === parting) {
-        this.#part();
+      if (this.#silenced === silenced) {
+        this.#closeSilenced();
       }
     }
   }
@@ -145,7 +145,7 @@ export class Session {
         await this.ask(this.role === 'user' ? 'call_cancel' : 'call_reject');
         return;
       } catch (error) {
-        // It was accepted at the same moment.
+        // It was accepted concurrently.
         if (!(error instanceof CallpulseError && error.code === 'wrong_state')) {
           throw error;
         }
@@ -155,69 +155,69 @@ export class Session {
   }
 
   /**
-   * Silence at once. The transports are closed when the server knows why: were they closed before, it would tell both
-   * parties of a loss that was none.
+   * Stops audio at once. The transports are closed only after the server knows of the end: otherwise it would report a
+   * media loss to both parties.
    */
-  #hush(): Media | null {
+  #silence(): MediaConnection | null {
     if (this.#media !== null) {
-      this.#part();
-      this.#parting = this.#media;
+      this.#closeSilenced();
+      this.#silenced = this.#media;
       this.#media = null;
-      this.#parting.hush();
-      this.#partingTimer = setTimeout(() => this.#part(), PARTING_MS);
+      this.#silenced.silence();
+      this.#silencedTimer = setTimeout(() => this.#closeSilenced(), SILENCED_TIMEOUT_MS);
     }
-    if (!this.#ground.isOnline()) {
-      // Nobody can be told: that the media is gone is all that the server may learn.
-      this.#part();
+    if (!this.#context.isOnline()) {
+      // Offline: closed transports are the only way to tell the worker.
+      this.#closeSilenced();
     }
-    this.#letGo();
-    return this.#parting;
+    this.#releaseSource();
+    return this.#silenced;
   }
 
-  #part(): void {
-    clearTimeout(this.#partingTimer);
-    this.#parting?.close();
-    this.#parting = null;
+  #closeSilenced(): void {
+    clearTimeout(this.#silencedTimer);
+    this.#silenced?.close();
+    this.#silenced = null;
   }
 
-  #letGo(): void {
+  #releaseSource(): void {
     this.#source?.stop();
     this.#source = null;
     this.remoteAudio = null;
     this.#setLocal('none');
   }
 
-  /** Sets the sound up, if this window has joined, the call is accepted and nothing is there yet. */
+  /** Connects the media if this window has joined, the call is accepted, and there is no media yet. */
   ensureMedia(): void {
     const { state } = this.record;
     const isOn = state === 'accepted' || state === 'connected';
-    if (isOn && this.#source !== null && this.#media === null && this.#local !== 'failed' && this.#ground.isOnline()) {
+    if (isOn && this.#source !== null && this.#media === null && this.#local !== 'failed' && this.#context.isOnline()) {
       void this.#start(this.#source);
     }
   }
 
-  /** The peer sends something new. */
+  /** The peer has a new producer. */
   newProducer(): void {
     const media = this.#media;
     media?.consume().catch((error: unknown) => {
       if (this.#media !== media) {
-        // It was closed meanwhile.
+        // It has been closed.
         return;
       }
-      if (isTaken(error)) {
+      if (isReplaced(error)) {
         this.#fail(new CallpulseError('media_elsewhere', undefined, { cause: error }));
-      } else if (this.#ground.isOnline()) {
-        // What this side sends is not touched by it.
-        this.events.emit('error', problem(error, 'media_failed'));
+      } else if (this.#context.isOnline()) {
+        // Sending is not affected.
+        this.events.emit('error', toCallpulseError(error, 'media_failed'));
       }
     });
   }
 
-  /** The connection is back, and with it what was told meanwhile: the peer's new producer, perhaps. */
+  /** The phone is online again; the peer may have a new producer. */
   resume(): void {
-    this.#rebuilt = 0;
-    if (this.#isUnwanted) {
-      this.hangUp().catch((error: unknown) => this.events.emit('error', problem(error, 'internal')));
+    this.#rebuilds = 0;
+    if (this.#hasHungUp) {
+      this.hangUp().catch((error: unknown) => this.events.emit('error', toCallpulseError(error, 'internal')));
     } else if (this.#media?.isBroken === true) {
       void this.#rebuild(this.#media);
     } else if (this.#media !== null) {
@@ -236,7 +236,7 @@ export class Session {
       const media = this.#newMedia();
       this.#media = media;
       try {
-        const device = await this.#ground.environment.createDevice();
+        const device = await this.#context.environment.createDevice();
         await media.start(device, source.track);
         if (this.#media === media) {
           this.#setLocal('on');
@@ -244,18 +244,18 @@ export class Session {
         return;
       } catch (error) {
         if (this.#media !== media) {
-          // Who took it away closes it.
+          // It has been replaced and closed.
           return;
         }
         media.close();
         this.#media = null;
-        this.#ground.log?.warn('callpulse: no sound', error);
-        if (!this.#ground.isOnline()) {
+        this.#context.log?.warn('callpulse: media failed', error);
+        if (!this.#context.isOnline()) {
           // The next connection starts it again.
           return;
         }
-        const reason = problem(error, 'media_failed');
-        if (attempt === MOST_ATTEMPTS || reason.code === 'browser_unsupported') {
+        const reason = toCallpulseError(error, 'media_failed');
+        if (attempt === MAX_ATTEMPTS || reason.code === 'browser_unsupported') {
           this.#fail(reason);
           return;
         }
@@ -267,40 +267,40 @@ export class Session {
     }
   }
 
-  #newMedia(): Media {
-    const media = new Media(
+  #newMedia(): MediaConnection {
+    const media = new MediaConnection(
       this.record.id,
       {
-        request: this.#ground.request,
-        heard: (track) => {
+        request: this.#context.request,
+        remoteTrack: (track) => {
           this.remoteAudio = new MediaStream([track]);
           this.events.emit('remoteAudio', this.remoteAudio);
         },
         broken: () => this.#broken(media),
       },
-      this.#ground.log,
+      this.#context.log,
     );
     return media;
   }
 
-  #broken(media: Media): void {
+  #broken(media: MediaConnection): void {
     if (this.#media !== media || this.#local !== 'on') {
       return;
     }
-    if (!this.#ground.isOnline()) {
-      // Most likely one and the same interruption: the next connection brings it back.
+    if (!this.#context.isOnline()) {
+      // Probably the same interruption: `resume` rebuilds the media.
       return;
     }
-    if (this.#rebuilt === MOST_REBUILDS) {
+    if (this.#rebuilds === MAX_REBUILDS) {
       this.#fail(new CallpulseError('media_failed'));
       return;
     }
-    this.#rebuilt += 1;
+    this.#rebuilds += 1;
     void this.#rebuild(media);
   }
 
-  /** Sets the sound up anew, unless another window has taken it: the two would go on taking it from each other. */
-  async #rebuild(media: Media): Promise<void> {
+  /** Rebuilds the media, unless another window carries it: the two would replace each other for ever. */
+  async #rebuild(media: MediaConnection): Promise<void> {
     const isOurs = await media.isOurs();
     if (this.#media !== media) {
       return;
@@ -325,7 +325,7 @@ export class Session {
     this.#media?.close();
     this.#media = null;
     if (error.code === 'media_elsewhere') {
-      // The other window has a microphone of its own.
+      // The other window uses its own microphone.
       this.#source.stop();
       this.#source = null;
     }
@@ -335,7 +335,7 @@ export class Session {
 
   #applyMute(): void {
     if (this.#source !== null) {
-      // A disabled track goes on sending silence: to stop sending would be a loss of media.
+      // A disabled track keeps sending silence: to stop sending would count as lost RTP.
       this.#source.track.enabled = !this.#isMuted;
     }
   }

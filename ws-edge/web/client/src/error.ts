@@ -1,4 +1,4 @@
-/** What can go wrong, with a code for programs and advice for people. */
+/** Errors, with a code for programs and advice for people. */
 
 import { ADVICE, type Advice, type Language } from './advice.ts';
 
@@ -10,26 +10,26 @@ export type ErrorCode = keyof typeof ADVICE;
 /** Every error of this library. */
 export class CallpulseError extends Error {
   override readonly name = 'CallpulseError';
-  /** For programs. */
+  /** Identifies the error for programs. */
   readonly code: ErrorCode;
   /** What to do next, for people, by language. */
   readonly advice: Advice;
 
   constructor(code: ErrorCode, message?: string, options?: ErrorOptions) {
-    // Browsers leave some of theirs empty.
+    // Some errors of browsers have an empty message.
     super(message || ADVICE[code].en, options);
     this.code = code;
     this.advice = ADVICE[code];
   }
 
-  /** The advice in one language; English for one that has none. */
+  /** The advice in a language; English for unknown languages. */
   adviceIn(language: Language | (string & {})): string {
     return language.toLowerCase().startsWith('ja') ? this.advice.ja : this.advice.en;
   }
 }
 
-/** An error as one of ours: unchanged if it is one, as `code` otherwise. */
-export function problem(error: unknown, code: ErrorCode): CallpulseError {
+/** Returns a CallpulseError unchanged, and wraps any other error as `code`. */
+export function toCallpulseError(error: unknown, code: ErrorCode): CallpulseError {
   if (error instanceof CallpulseError) {
     return error;
   }
@@ -37,7 +37,7 @@ export function problem(error: unknown, code: ErrorCode): CallpulseError {
   return new CallpulseError(code, message, { cause: error });
 }
 
-/** Whether a text from the wire is a code that has advice. */
+/** Whether a received code has advice. */
 export function isErrorCode(code: unknown): code is ErrorCode {
   return typeof code === 'string' && Object.hasOwn(ADVICE, code);
 }

@@ -1,6 +1,6 @@
-/** What a closed WebSocket means: whether to come back, and what to tell. */
+/** Close codes of the WebSocket, and whether to reconnect after them. */
 
-import { type ErrorCode, isErrorCode } from './problem.ts';
+import { type ErrorCode, isErrorCode } from './error.ts';
 
 export interface Close {
   readonly code: number;
@@ -9,12 +9,12 @@ export interface Close {
   readonly opened: boolean;
 }
 
-export type Verdict =
-  /** Try again: `soon` if the node only sends its clients elsewhere. */
+export type CloseAction =
+  /** Reconnect: `soon` if the node is restarting. */
   | { readonly next: 'retry'; readonly soon: boolean; readonly code: ErrorCode }
-  /** Try again with another token, if there is somebody to ask for one. */
+  /** Reconnect with a new token, if `getToken` is set. */
   | { readonly next: 'renew'; readonly code: ErrorCode }
-  /** No use in trying. */
+  /** Reconnecting cannot succeed. */
   | { readonly next: 'stop'; readonly code: ErrorCode };
 
 /** Close codes of the server (RFC 6455 section 7.4; 4000 and up are its own). */
@@ -23,7 +23,7 @@ const REPLACED = 4001;
 const UNAUTHORIZED = 4401;
 const FORBIDDEN = 4403;
 
-export function verdict(close: Close): Verdict {
+export function actionAfter(close: Close): CloseAction {
   switch (close.code) {
     case REPLACED:
       return { next: 'stop', code: 'session_replaced' };
@@ -34,12 +34,12 @@ export function verdict(close: Close): Verdict {
     case RESTART:
       return { next: 'retry', soon: true, code: 'offline' };
     default:
-      // The server says by a close why it lets nobody in. A handshake that fails altogether: the network, or what is on the way.
+      // The server rejects with a close code. A handshake that fails without one: the network, or a proxy.
       return { next: 'retry', soon: false, code: close.opened ? 'offline' : 'not_reachable' };
   }
 }
 
-/** The reason of a close is a code, or starts with one. */
+/** The close reason is, or starts with, an error code. */
 function codeOf(reason: string, otherwise: ErrorCode): ErrorCode {
   const code = /^[a-z_]+/.exec(reason)?.[0];
   return isErrorCode(code) ? code : otherwise;

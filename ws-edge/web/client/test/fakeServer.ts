@@ -1,4 +1,4 @@
-/** The other end of the WebSocket, played by the test: what is sent to it is kept, what it says is said at once. */
+/** A fake server: records requests, and sends what the test says. */
 
 import type { ConnectOptions, Socket } from '../src/options.ts';
 import type { ServerMessage } from '../src/protocol.ts';
@@ -9,7 +9,7 @@ export interface Sent {
   readonly payload: Record<string, unknown>;
 }
 
-export class Line implements Socket {
+export class FakeSocket implements Socket {
   readyState = 0;
   onopen: Socket['onopen'] = null;
   onmessage: Socket['onmessage'] = null;
@@ -64,16 +64,16 @@ export class Line implements Socket {
   }
 }
 
-/** Options whose sockets are kept in `lines`, and whose chance is always the same. */
-export function wired(options: Partial<ConnectOptions> = {}): { options: ConnectOptions; lines: Line[] } {
-  const lines: Line[] = [];
+/** Options whose sockets are kept in `sockets`, and whose chance is always the same. */
+export function fakeServer(options: Partial<ConnectOptions> = {}): { options: ConnectOptions; sockets: FakeSocket[] } {
+  const sockets: FakeSocket[] = [];
   const openSocket = (url: string, protocols: string[]): Socket => {
-    const line = new Line(url, protocols);
-    lines.push(line);
+    const line = new FakeSocket(url, protocols);
+    sockets.push(line);
     return line;
   };
   return {
-    lines,
+    sockets,
     options: {
       url: 'wss://calls.example/ws',
       ...options,

@@ -1,88 +1,88 @@
-/** One attempt at a call's sound: a transport each way, what is sent, what is heard. It decides nothing about the call. */
+/** One attempt to connect a call's media: two transports, a producer, a consumer. It decides nothing about the call. */
 
 import type { Device, types } from 'mediasoup-client';
 
 import type { Logger } from './options.ts';
-import { CallpulseError } from './problem.ts';
+import { CallpulseError } from './error.ts';
 import type { Requests, RequestType, Responses } from './protocol.ts';
 
 export type Request = <T extends RequestType>(type: T, payload: Requests[T]) => Promise<Responses[T]>;
 
-export interface MediaOwner {
+export interface MediaListener {
   request: Request;
-  /** What the peer says; another one takes the place of the one before. */
-  heard(track: MediaStreamTrack): void;
-  /** The transports do not carry any more. */
+  /** The peer's track; it replaces an earlier one. */
+  remoteTrack(track: MediaStreamTrack): void;
+  /** The transports have failed. */
   broken(): void;
 }
 
-/** Whether an error says that another window of the party has set up its own transports. */
-export function isTaken(error: unknown): boolean {
+/** Whether an error shows that another window of the party has created its own transports. */
+export function isReplaced(error: unknown): boolean {
   return error instanceof CallpulseError && error.code === 'unknown_transport';
 }
 
-/** Chromium leaves `disconnected` by itself after a moment's loss. */
-const PATIENCE_MS = 3_000;
+/** Chromium recovers from a short `disconnected` by itself. */
+const DISCONNECT_TIMEOUT_MS = 3_000;
 
-export class Media {
+export class MediaConnection {
   readonly #callId: string;
-  readonly #owner: MediaOwner;
+  readonly #listener: MediaListener;
   readonly #log: Logger | undefined;
   #send: types.Transport | null = null;
   #receive: types.Transport | null = null;
   #producer: types.Producer | null = null;
   #consumer: types.Consumer | null = null;
   #capabilities: types.RtpCapabilities | null = null;
-  /** What the sending transport was connected with. */
+  /** The DTLS parameters that the sending transport was connected with. */
   #dtls: types.DtlsParameters | null = null;
   #consuming: Promise<void> = Promise.resolve();
-  #patience: ReturnType<typeof setTimeout> | undefined;
+  #disconnectTimer: ReturnType<typeof setTimeout> | undefined;
   #isBroken = false;
-  #isHushed = false;
+  #isSilenced = false;
   #isClosed = false;
 
-  constructor(callId: string, owner: MediaOwner, log?: Logger) {
+  constructor(callId: string, listener: MediaListener, log?: Logger) {
     this.#callId = callId;
-    this.#owner = owner;
+    this.#listener = listener;
     this.#log = log;
   }
 
-  /** Whether this attempt is of no use any more. */
+  /** Whether the transports have failed, or are closed. */
   get isBroken(): boolean {
     return this.#isBroken;
   }
 
-  /** Sends `track`, and plays what the peer sends, if it sends yet. */
+  /** Sends `track`, and consumes the peer's producer if there is one. */
   async start(device: Device, track: MediaStreamTrack): Promise<void> {
-    this.#check();
-    const { callId, request } = { callId: this.#callId, request: this.#owner.request };
+    this.#assertOpen();
+    const { callId, request } = { callId: this.#callId, request: this.#listener.request };
     const { rtpCapabilities } = await request('rtc_capabilities', { callId });
-    this.#check();
+    this.#assertOpen();
     await device.load({ routerRtpCapabilities: rtpCapabilities as types.RtpCapabilities });
     this.#capabilities = device.recvRtpCapabilities;
 
     const send = await request('rtc_create_transport', { callId, direction: 'send' });
-    this.#check();
-    this.#send = this.#wire(device.createSendTransport(send as types.TransportOptions));
+    this.#assertOpen();
+    this.#send = this.#forwardEvents(device.createSendTransport(send as types.TransportOptions));
     this.#send.on('produce', ({ kind, rtpParameters }, done, failed) => {
       const produced = request('rtc_produce', { callId, transportId: send.id, kind, rtpParameters });
       produced.then(({ producerId }) => done({ id: producerId }), failed);
     });
-    // The track outlives this attempt: its owner stops it.
+    // The track outlives this attempt: the session stops it.
     this.#producer = await this.#send.produce({ track, stopTracks: false, disableTrackOnPause: false });
-    if (this.#isHushed) {
-      this.hush();
+    if (this.#isSilenced) {
+      this.silence();
     }
-    this.#check();
+    this.#assertOpen();
 
     const receive = await request('rtc_create_transport', { callId, direction: 'recv' });
-    this.#check();
-    this.#receive = this.#wire(device.createRecvTransport(receive as types.TransportOptions));
-    // `rtc_new_producer` came before there was anything to receive with, or in the page before this one.
+    this.#assertOpen();
+    this.#receive = this.#forwardEvents(device.createRecvTransport(receive as types.TransportOptions));
+    // `rtc_new_producer` may have arrived before the transport existed, or before a reload.
     await this.consume();
   }
 
-  /** Plays what the peer sends now, if it sends yet; one after the other. */
+  /** Consumes the peer's current producer, if there is one. Calls run one after the other. */
   consume(): Promise<void> {
     const consumed = this.#consuming.then(() => this.#consumeNow());
     this.#consuming = consumed.catch(() => undefined);
@@ -90,8 +90,8 @@ export class Media {
   }
 
   async #consumeNow(): Promise<void> {
-    const [transport, capabilities, request] = [this.#receive, this.#capabilities, this.#owner.request];
-    if (transport === null || capabilities === null || this.#isHushed || this.#isClosed) {
+    const [transport, capabilities, request] = [this.#receive, this.#capabilities, this.#listener.request];
+    if (transport === null || capabilities === null || this.#isSilenced || this.#isClosed) {
       return;
     }
     const callId = this.#callId;
@@ -101,30 +101,30 @@ export class Media {
         transportId: transport.id,
         rtpCapabilities: capabilities,
       });
-      this.#check();
+      this.#assertOpen();
       const consumer = await transport.consume({
         id: answer.consumerId,
         producerId: answer.producerId,
         kind: 'audio',
         rtpParameters: answer.rtpParameters as types.RtpParameters,
       });
-      this.#check();
-      // The worker has one consumer a party: the new one took the place of the old one.
+      this.#assertOpen();
+      // The worker keeps one consumer per party: the new one has replaced the old one.
       this.#consumer?.close();
       this.#consumer = consumer;
-      this.#owner.heard(consumer.track);
+      this.#listener.remoteTrack(consumer.track);
       await request('rtc_resume', { callId, consumerId: answer.consumerId });
     } catch (error) {
       if (!(error instanceof CallpulseError && error.code === 'no_producer')) {
         throw error;
       }
-      this.#log?.debug('callpulse: the peer sends nothing yet');
+      this.#log?.debug('callpulse: the peer has no producer yet');
     }
   }
 
   /**
-   * Whether the worker still has these transports for this party's: a later window of the party's takes their place. To
-   * connect one twice is refused in either case, and the refusal tells.
+   * Whether these transports still exist: another window of the party replaces them. The worker rejects connecting a
+   * transport twice either way; the error code shows which case it is.
    */
   async isOurs(): Promise<boolean> {
     if (this.#send === null || this.#dtls === null) {
@@ -132,18 +132,18 @@ export class Media {
     }
     const payload = { callId: this.#callId, transportId: this.#send.id, dtlsParameters: this.#dtls };
     try {
-      await this.#owner.request('rtc_connect_transport', payload);
+      await this.#listener.request('rtc_connect_transport', payload);
       return true;
     } catch (error) {
-      return !isTaken(error);
+      return !isReplaced(error);
     }
   }
 
-  /** For good: nothing is sent or heard any more, but the transports stand. One that closes is missed at once. */
-  hush(): void {
-    this.#isHushed = true;
+  /** Stops audio for good and leaves the transports open: a closed transport counts as lost at once. */
+  silence(): void {
+    this.#isSilenced = true;
     this.#producer?.replaceTrack({ track: null }).catch((error: unknown) => {
-      this.#log?.debug('callpulse: the track was not taken back', error);
+      this.#log?.debug('callpulse: the track was not removed', error);
     });
     this.#consumer?.pause();
   }
@@ -151,37 +151,37 @@ export class Media {
   close(): void {
     this.#isClosed = true;
     this.#isBroken = true;
-    clearTimeout(this.#patience);
+    clearTimeout(this.#disconnectTimer);
     this.#send?.close();
     this.#receive?.close();
     this.#consumer = null;
   }
 
-  #check(): void {
-    if (this.#isHushed || this.#isClosed) {
-      throw new CallpulseError('closed', 'the media was closed meanwhile');
+  #assertOpen(): void {
+    if (this.#isSilenced || this.#isClosed) {
+      throw new CallpulseError('closed', 'the media was closed');
     }
   }
 
-  #wire<T extends types.Transport>(transport: T): T {
+  #forwardEvents<T extends types.Transport>(transport: T): T {
     transport.on('connect', ({ dtlsParameters }, done, failed) => {
       const payload = { callId: this.#callId, transportId: transport.id, dtlsParameters };
       if (transport.direction === 'send') {
         this.#dtls = dtlsParameters;
       }
-      this.#owner.request('rtc_connect_transport', payload).then(() => done(), failed);
+      this.#listener.request('rtc_connect_transport', payload).then(() => done(), failed);
     });
     transport.on('connectionstatechange', (state) => {
       this.#log?.debug('callpulse:', transport.direction, state);
       if (state === 'failed') {
         this.#break();
       } else if (state === 'disconnected') {
-        clearTimeout(this.#patience);
-        this.#patience = setTimeout(() => {
+        clearTimeout(this.#disconnectTimer);
+        this.#disconnectTimer = setTimeout(() => {
           if (transport.connectionState !== 'connected') {
             this.#break();
           }
-        }, PATIENCE_MS);
+        }, DISCONNECT_TIMEOUT_MS);
       }
     });
     return transport;
@@ -190,7 +190,7 @@ export class Media {
   #break(): void {
     if (!this.#isBroken) {
       this.#isBroken = true;
-      this.#owner.broken();
+      this.#listener.broken();
     }
   }
 }

@@ -1,0 +1,282 @@
+/**
+ * State of a party's calls: messages of the server in, changes out. There is no other input, so nothing that happens in
+ * this browser can make a call connected.
+ */
+
+import type { EndReason, Role, ServerMessage, Snapshot } from './protocol.ts';
+
+export type CallState = 'ringing' | 'accepted' | 'connected' | 'ended';
+
+export interface LastTick {
+  readonly minute: number;
+  readonly at: Date;
+}
+
+/** How a call ended. If it ended while this phone was offline, the rest is null until `call_ended` arrives. */
+export interface Ended {
+  readonly reason: EndReason | 'unknown';
+  readonly endedAt: Date | null;
+  readonly durationMs: number | null;
+  readonly billedMinutes: number | null;
+}
+
+/** A call as the server has described it. */
+export interface CallRecord {
+  readonly id: string;
+  readonly userId: string;
+  readonly otomoId: string;
+  readonly state: CallState;
+  /** When it stops ringing. */
+  readonly expiresAt: Date | null;
+  readonly acceptedAt: Date | null;
+  /** The original time, also after a reconnection. */
+  readonly connectedAt: Date | null;
+  readonly lastTick: LastTick | null;
+  /** The parties whose RTP is lost. */
+  readonly lost: readonly Role[];
+  readonly end: Ended | null;
+}
+
+/** The owner of a phone. */
+export interface Party {
+  readonly role: Role;
+  readonly id: string;
+}
+
+export interface PartyCalls {
+  readonly me: Party;
+  /** The call that has not ended; a party has one at a time. */
+  readonly active: CallRecord | null;
+  /** Ended calls, the last first; kept because messages about them may still arrive. */
+  readonly past: readonly CallRecord[];
+}
+
+/** A message of the server, or its answer to `call_request`. */
+export type Input =
+  | ServerMessage
+  | { readonly type: 'requested'; readonly callId: string; readonly otomoId: string; readonly expiresAt: string };
+
+/** A change. Every kind but `producer` changes the {@link CallRecord}. */
+export type Change =
+  /** A new call. */
+  | { readonly kind: 'call'; readonly call: CallRecord }
+  /** The record has changed; comes after all other changes of a message. */
+  | { readonly kind: 'record'; readonly call: CallRecord }
+  | { readonly kind: 'accepted'; readonly call: CallRecord; readonly at: Date }
+  | { readonly kind: 'connected'; readonly call: CallRecord; readonly connectedAt: Date }
+  | { readonly kind: 'tick'; readonly call: CallRecord; readonly tick: LastTick }
+  | { readonly kind: 'mediaLost' | 'mediaResumed'; readonly call: CallRecord; readonly party: Role }
+  | { readonly kind: 'ended'; readonly call: CallRecord; readonly end: Ended }
+  /** The peer has a producer to consume. */
+  | { readonly kind: 'producer'; readonly call: CallRecord };
+
+export interface Outcome {
+  readonly calls: PartyCalls;
+  readonly changes: readonly Change[];
+}
+
+/** Ended calls that are kept. */
+const MAX_PAST = 8;
+
+const UNSEEN_END: Ended = { reason: 'unknown', endedAt: null, durationMs: null, billedMinutes: null };
+
+export function noCalls(me: Party): PartyCalls {
+  return { me, active: null, past: [] };
+}
+
+/** Finds a call, active or ended. */
+export function find(calls: PartyCalls, id: string): CallRecord | null {
+  return calls.active?.id === id ? calls.active : (calls.past.find((call) => call.id === id) ?? null);
+}
+
+/** Applies a message. A message without news changes nothing. */
+export function reduce(calls: PartyCalls, input: Input): Outcome {
+  switch (input.type) {
+    case 'welcome':
+    case 'snapshot':
+      return applySnapshot(calls, input.payload.activeCall ?? null);
+    case 'requested':
+      return update(calls, input.callId, {
+        userId: calls.me.id,
+        otomoId: input.otomoId,
+        expiresAt: new Date(input.expiresAt),
+      });
+    case 'incoming_call': {
+      const { callId, userId, expiresAt } = input.payload;
+      return update(calls, callId, { userId, otomoId: calls.me.id, expiresAt: new Date(expiresAt) });
+    }
+    case 'call_accepted': {
+      const { callId, userId, otomoId, acceptedAt } = input.payload;
+      return update(calls, callId, { userId, otomoId, state: 'accepted', acceptedAt: new Date(acceptedAt) });
+    }
+    case 'call_connected': {
+      const { callId, userId, otomoId, connectedAt } = input.payload;
+      return update(calls, callId, { userId, otomoId, state: 'connected', connectedAt: new Date(connectedAt) });
+    }
+    case 'tick': {
+      const { callId, minute, at, connectedAt } = input.payload;
+      const lastTick = { minute, at: new Date(at) };
+      return update(calls, callId, { state: 'connected', connectedAt: new Date(connectedAt), lastTick });
+    }
+    case 'media_lost':
+    case 'media_resumed':
+      return applyMedia(calls, input.payload.callId, input.payload.party, input.type === 'media_lost');
+    case 'call_ended': {
+      const { callId, reason, endedAt, durationMs, billedMinutes } = input.payload;
+      return applyEnd(calls, callId, { reason, endedAt: new Date(endedAt), durationMs, billedMinutes });
+    }
+    case 'rtc_new_producer': {
+      const call = calls.active;
+      const ours = call !== null && call.id === input.payload.callId;
+      return { calls, changes: ours ? [{ kind: 'producer', call }] : [] };
+    }
+    default:
+      // Answers belong to their requests. Notices of later versions are ignored.
+      return { calls, changes: [] };
+  }
+}
+
+type Fields = Partial<Omit<CallRecord, 'id' | 'lost' | 'end'>>;
+
+const ORDER: readonly CallState[] = ['ringing', 'accepted', 'connected', 'ended'];
+
+/** Merges the fields of a message into a call: a state never goes back, a known time stays. */
+function update(calls: PartyCalls, id: string, fields: Fields): Outcome {
+  if (calls.past.some((call) => call.id === id)) {
+    const named = (call: CallRecord): CallRecord =>
+      call.id === id && call.userId === ''
+        ? { ...call, userId: fields.userId ?? '', otomoId: fields.otomoId ?? '' }
+        : call;
+    return { calls: { ...calls, past: calls.past.map(named) }, changes: [] };
+  }
+  const known = calls.active?.id === id ? calls.active : null;
+  const changes: Change[] = [];
+  let after = calls;
+  if (known === null) {
+    if (fields.userId === undefined || fields.otomoId === undefined) {
+      // The parties of this call are unknown until a snapshot.
+      return { calls, changes: [] };
+    }
+    // A party has one call at a time, so the previous one has ended.
+    const before = calls.active === null ? { calls, changes: [] } : applyEnd(calls, calls.active.id, UNSEEN_END);
+    after = before.calls;
+    changes.push(...before.changes);
+  }
+  const old: CallRecord = known ?? newCall(id, fields.userId ?? '', fields.otomoId ?? '');
+  const state = ORDER.indexOf(fields.state ?? 'ringing') > ORDER.indexOf(old.state) ? (fields.state ?? old.state) : old.state;
+  const ticked = fields.lastTick != null && fields.lastTick.minute > (old.lastTick?.minute ?? 0);
+  const call: CallRecord = {
+    ...old,
+    state,
+    expiresAt: state === 'ringing' ? (old.expiresAt ?? fields.expiresAt ?? null) : null,
+    acceptedAt: old.acceptedAt ?? fields.acceptedAt ?? null,
+    connectedAt: old.connectedAt ?? fields.connectedAt ?? null,
+    lastTick: ticked ? (fields.lastTick ?? null) : old.lastTick,
+  };
+  const added: Change[] = [];
+  if (known === null) {
+    added.push({ kind: 'call', call });
+  }
+  if (old.acceptedAt === null && call.acceptedAt !== null) {
+    added.push({ kind: 'accepted', call, at: call.acceptedAt });
+  }
+  if (old.connectedAt === null && call.connectedAt !== null) {
+    added.push({ kind: 'connected', call, connectedAt: call.connectedAt });
+  }
+  if (ticked && call.lastTick !== null) {
+    added.push({ kind: 'tick', call, tick: call.lastTick });
+  }
+  const differs = added.length > 0 || call.state !== old.state || call.expiresAt !== old.expiresAt;
+  if (!differs) {
+    return { calls: after, changes };
+  }
+  changes.push(...added, { kind: 'record', call });
+  return { calls: { ...after, active: call }, changes };
+}
+
+function newCall(id: string, userId: string, otomoId: string): CallRecord {
+  return {
+    id,
+    userId,
+    otomoId,
+    state: 'ringing',
+    expiresAt: null,
+    acceptedAt: null,
+    connectedAt: null,
+    lastTick: null,
+    lost: [],
+    end: null,
+  };
+}
+
+function applySnapshot(calls: PartyCalls, snapshot: Snapshot | null): Outcome {
+  if (snapshot === null) {
+    return calls.active === null ? { calls, changes: [] } : applyEnd(calls, calls.active.id, UNSEEN_END);
+  }
+  const { callId, userId, otomoId, state, lastTick } = snapshot;
+  const date = (text: string | null | undefined): Date | null => (text == null ? null : new Date(text));
+  const outcome = update(calls, callId, {
+    userId,
+    otomoId,
+    state,
+    expiresAt: date(snapshot.expiresAt),
+    acceptedAt: date(snapshot.acceptedAt),
+    connectedAt: date(snapshot.connectedAt),
+    lastTick: lastTick == null ? null : { minute: lastTick.minute, at: new Date(lastTick.at) },
+  });
+  return clearLosses(outcome, callId);
+}
+
+/** A snapshot does not list lost media: earlier losses may be over. */
+function clearLosses({ calls, changes }: Outcome, id: string): Outcome {
+  if (calls.active?.id !== id || calls.active.lost.length === 0) {
+    return { calls, changes };
+  }
+  const call: CallRecord = { ...calls.active, lost: [] };
+  const others = changes.filter((change) => change.kind !== 'record');
+  return { calls: { ...calls, active: call }, changes: [...others, { kind: 'record', call }] };
+}
+
+function applyMedia(calls: PartyCalls, id: string, party: Role, isLost: boolean): Outcome {
+  const old = calls.active;
+  if (old === null || old.id !== id || old.lost.includes(party) === isLost) {
+    return { calls, changes: [] };
+  }
+  const lost = isLost ? [...old.lost, party] : old.lost.filter((role) => role !== party);
+  const call: CallRecord = { ...old, lost };
+  const kind = isLost ? 'mediaLost' : 'mediaResumed';
+  return {
+    calls: { ...calls, active: call },
+    changes: [
+      { kind, call, party },
+      { kind: 'record', call },
+    ],
+  };
+}
+
+function applyEnd(calls: PartyCalls, id: string, end: Ended): Outcome {
+  const before = calls.past.find((call) => call.id === id);
+  if (before !== undefined) {
+    if (before.end?.reason !== 'unknown' || end.reason === 'unknown') {
+      return { calls, changes: [] };
+    }
+    // A snapshot had shown its end; this is the bill.
+    const call: CallRecord = { ...before, end };
+    const past = calls.past.map((other) => (other.id === id ? call : other));
+    return { calls: { ...calls, past }, changes: [{ kind: 'record', call }] };
+  }
+  const old = calls.active?.id === id ? calls.active : null;
+  // The end may overtake the answer to `call_request`: the call is kept, and has ended when the answer arrives.
+  const call: CallRecord = { ...(old ?? newCall(id, '', '')), state: 'ended', expiresAt: null, lost: [], end };
+  const past = [call, ...calls.past].slice(0, MAX_PAST);
+  if (old === null) {
+    return { calls: { ...calls, past }, changes: [] };
+  }
+  return {
+    calls: { ...calls, active: null, past },
+    changes: [
+      { kind: 'ended', call, end },
+      { kind: 'record', call },
+    ],
+  };
+}

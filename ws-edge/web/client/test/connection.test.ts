@@ -1,0 +1,274 @@
+import assert from 'node:assert/strict';
+import { afterEach, beforeEach, describe, mock, test } from 'node:test';
+
+import { Connection, type ConnectionListener } from '../src/connection.ts';
+import type { ConnectOptions } from '../src/options.ts';
+import { last, settle, fakeServer } from './fakeServer.ts';
+
+/** Everything that the connection events, in words. */
+function startConnection(options: Partial<ConnectOptions> = {}) {
+  const events: string[] = [];
+  const listener: ConnectionListener = {
+    message: (message) => events.push(message.type),
+    up: () => events.push('up'),
+    down: (retryInMs) => events.push(`down ${retryInMs}`),
+    closed: (error) => events.push(`closed ${error?.code ?? ''}`),
+    serverError: (error) => events.push(`serverError ${error.code}`),
+  };
+  const server = fakeServer({ token: 'jwt', ...options });
+  const connection = new Connection(server.options, listener);
+  connection.start();
+  return { events, connection, sockets: server.sockets };
+}
+
+describe('the connection', () => {
+  beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'Date'] }));
+  afterEach(() => mock.timers.reset());
+
+  test('sends protocol and token as subprotocols, and is online after the welcome', async () => {
+    const { events, connection, sockets } = startConnection();
+    await settle();
+    assert.deepEqual(last(sockets).protocols, ['callpulse.v1', 'bearer.jwt']);
+    assert.equal(connection.state, 'connecting');
+    last(sockets).welcome();
+    assert.equal(connection.state, 'online');
+    assert.deepEqual(events, ['welcome', 'up']);
+  });
+
+  test('reconnects with growing delays, which a stable connection resets', async () => {
+    const { events, connection, sockets } = startConnection();
+    await settle();
+    last(sockets).welcome();
+    last(sockets).break();
+    assert.equal(connection.state, 'offline');
+    for (const wait of [375, 750, 1_500]) {
+      assert.equal(events.at(-1), `down ${wait}`);
+      mock.timers.tick(wait - 1);
+      await settle();
+      const before = sockets.length;
+      mock.timers.tick(1);
+      await settle();
+      assert.equal(sockets.length, before + 1);
+      // Welcomed and dropped at once is no good connection.
+      last(sockets).welcome();
+      last(sockets).break(1013, 'slow');
+    }
+    mock.timers.tick(3_000);
+    await settle();
+    last(sockets).welcome();
+    mock.timers.tick(5_000);
+    last(sockets).break();
+    assert.equal(events.at(-1), 'down 375');
+  });
+
+  test('reconnects soon after a node restarts', async () => {
+    const { events, sockets } = startConnection();
+    await settle();
+    last(sockets).welcome();
+    last(sockets).break(1012, 'restart');
+    assert.equal(events.at(-1), 'down 150');
+  });
+
+  test('drops the socket when the browser reports a lost network', async () => {
+    let gone = (): void => undefined;
+    const onNetworkGone = (listener: () => void): (() => void) => {
+      gone = listener;
+      return () => undefined;
+    };
+    const { connection, events, sockets } = startConnection({ environment: { onNetworkGone } });
+    await settle();
+    last(sockets).welcome();
+    gone();
+    assert.equal(connection.state, 'offline');
+    assert.match(String(events.at(-1)), /^down /);
+    assert.notEqual(last(sockets).closedWith, undefined);
+    gone();
+    assert.equal(events.filter((word) => word.startsWith('down')).length, 1, 'it is interrupted once');
+  });
+
+  test('reconnects at once when the network is back', async () => {
+    let back = (): void => undefined;
+    const onNetworkBack = (listener: () => void): (() => void) => {
+      back = listener;
+      return () => undefined;
+    };
+    const { connection, sockets } = startConnection({ environment: { onNetworkBack } });
+    await settle();
+    last(sockets).welcome();
+    back();
+    await settle();
+    assert.equal(sockets.length, 1, 'it is not interrupted');
+    last(sockets).break();
+    back();
+    await settle();
+    assert.equal(sockets.length, 2);
+    last(sockets).welcome();
+    assert.equal(connection.state, 'online');
+  });
+
+  test('the timeout of a failed attempt does not close the next connection', async () => {
+    const { connection, events, sockets } = startConnection({ connectTimeoutMs: 1_000 });
+    await settle();
+    last(sockets).break();
+    mock.timers.tick(600);
+    await settle();
+    assert.equal(sockets.length, 2);
+    last(sockets).welcome();
+    mock.timers.tick(5_000);
+    await settle();
+    assert.equal(connection.state, 'online');
+    assert.equal(events.at(-1), 'up');
+  });
+
+  test('a hanging attempt times out', async () => {
+    const { events, sockets } = startConnection({ connectTimeoutMs: 1_000 });
+    await settle();
+    mock.timers.tick(1_000);
+    assert.equal(events.at(-1), 'down 375');
+    assert.notEqual(last(sockets).closedWith, undefined);
+    // What it says later is not heard.
+    last(sockets).welcome();
+    assert.equal(events.length, 1);
+  });
+
+  test('closes after the maximum number of attempts', async () => {
+    const { events, sockets } = startConnection({ reconnect: { maxAttempts: 2 } });
+    for (let attempt = 0; attempt < 3; attempt += 1) {
+      await settle();
+      last(sockets).break();
+      mock.timers.tick(1_000);
+    }
+    assert.equal(sockets.length, 3);
+    assert.equal(events.at(-1), 'closed not_reachable');
+  });
+
+  test('a replaced window does not reconnect', async () => {
+    const { events, connection, sockets } = startConnection();
+    await settle();
+    last(sockets).welcome();
+    last(sockets).break(4001, 'replaced');
+    assert.deepEqual(events, ['welcome', 'up', 'closed session_replaced']);
+    assert.equal(connection.state, 'closed');
+    mock.timers.tick(60_000);
+    await settle();
+    assert.equal(sockets.length, 1);
+  });
+
+  test('asks for a new token once after a rejected one', async () => {
+    let n = 0;
+    const { events, sockets } = startConnection({ getToken: () => `new${++n}` });
+    await settle();
+    last(sockets).break(4401, 'token_expired');
+    mock.timers.tick(1_000);
+    await settle();
+    assert.equal(last(sockets).protocols[1], 'bearer.new1');
+    last(sockets).break(4401, 'token_expired');
+    assert.equal(events.at(-1), 'closed token_expired');
+  });
+
+  test('closes after a rejected token without getToken', async () => {
+    const { events, sockets } = startConnection();
+    await settle();
+    last(sockets).break(4401, 'token_expired');
+    assert.deepEqual(events, ['closed token_expired']);
+  });
+
+  test('asks getToken before every connection', async () => {
+    let n = 0;
+    const { sockets } = startConnection({ getToken: async () => `new${++n}` });
+    await settle();
+    assert.equal(last(sockets).protocols[1], 'bearer.jwt');
+    for (const token of ['bearer.new1', 'bearer.new2']) {
+      last(sockets).break();
+      mock.timers.tick(1_000);
+      await settle();
+      assert.equal(last(sockets).protocols[1], token);
+    }
+  });
+});
+
+describe('requests', () => {
+  beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'Date'] }));
+  afterEach(() => mock.timers.reset());
+
+  test('are matched to answers by id', async () => {
+    const { connection, sockets } = startConnection();
+    await settle();
+    const line = last(sockets);
+    line.welcome();
+    const [one, two] = [connection.request('call_accept', { callId: 'a' }), connection.request('call_reject', { callId: 'b' })];
+    assert.deepEqual(
+      line.sent.map((sent) => sent.payload),
+      [{ callId: 'a' }, { callId: 'b' }],
+    );
+    line.refuse('call_reject', 'wrong_state');
+    line.answer('call_accept', { callId: 'a', acceptedAt: 'now' });
+    assert.equal((await one).callId, 'a');
+    await assert.rejects(two, { name: 'CallpulseError', code: 'wrong_state', message: 'words' });
+  });
+
+  test('wait for the connection', async () => {
+    const { connection, sockets } = startConnection();
+    const asked = connection.request('call_cancel', { callId: 'a' });
+    await settle();
+    assert.equal(last(sockets).sent.length, 0);
+    last(sockets).welcome();
+    last(sockets).answer('call_cancel', { callId: 'a', endedAt: 'now' });
+    assert.equal((await asked).callId, 'a');
+  });
+
+  test('time out while waiting for the connection', async () => {
+    const { connection } = startConnection();
+    const asked = assert.rejects(connection.request('call_cancel', { callId: 'a' }), { code: 'offline' });
+    await settle();
+    mock.timers.tick(15_000);
+    await asked;
+  });
+
+  test('fail as offline when the connection is lost before the answer', async () => {
+    const { connection, sockets } = startConnection();
+    await settle();
+    last(sockets).welcome();
+    const asked = assert.rejects(connection.request('call_cancel', { callId: 'a' }), { code: 'offline' });
+    last(sockets).break();
+    await asked;
+  });
+
+  test('without an answer make the connection reconnect', async () => {
+    const { events, connection, sockets } = startConnection();
+    await settle();
+    last(sockets).welcome();
+    const asked = assert.rejects(connection.request('call_cancel', { callId: 'a' }), { code: 'timeout' });
+    mock.timers.tick(15_000);
+    await asked;
+    assert.equal(connection.state, 'offline');
+    assert.match(events.at(-1) ?? '', /^down/);
+  });
+
+  test('fail after the connection is closed', async () => {
+    const { connection, sockets } = startConnection();
+    await settle();
+    last(sockets).welcome();
+    const asked = assert.rejects(connection.request('call_cancel', { callId: 'a' }), { code: 'closed' });
+    connection.close();
+    await asked;
+    await assert.rejects(connection.request('call_cancel', { callId: 'a' }), { code: 'closed' });
+  });
+
+  test('are bounded in number', async () => {
+    const { connection } = startConnection();
+    const waiting = Array.from({ length: 64 }, () => connection.request('rtc_capabilities', {}));
+    await assert.rejects(connection.request('rtc_capabilities', {}), { code: 'rate_limited' });
+    connection.close();
+    assert.ok((await Promise.allSettled(waiting)).every((asked) => asked.status === 'rejected'));
+  });
+
+  test('errors without a request id are reported', async () => {
+    const { events, sockets } = startConnection();
+    await settle();
+    last(sockets).welcome();
+    last(sockets).say({ type: 'error', id: null, payload: { code: 'rate_limited', message: 'too many' } });
+    last(sockets).onmessage?.({ data: 'no JSON' });
+    assert.equal(events.at(-1), 'serverError rate_limited');
+  });
+});
