@@ -3,9 +3,9 @@ import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 
 import { Connection, type ConnectionListener } from '../src/connection.ts';
 import type { ConnectOptions } from '../src/options.ts';
-import { last, settle, fakeServer } from './fakeServer.ts';
+import { fakeServer, last, settle } from './fakeServer.ts';
 
-/** Everything that the connection events, in words. */
+/** Records every event as text. */
 function startConnection(options: Partial<ConnectOptions> = {}) {
   const events: string[] = [];
   const listener: ConnectionListener = {

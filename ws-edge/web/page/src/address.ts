@@ -1,6 +1,6 @@
 /**
- * What the page's address asks for: `/` shows both sides, `/?role=user` one of them; `call` is whom to call.
- * Tokens come behind the `#`, which no browser sends to a server: `#user=…&otomo=…`, or `#token=…` for the one side.
+ * Options in the page's address: `/` shows both sides, `/?role=user` one of them; `call` is the callee. Tokens are in the
+ * fragment, which browsers never send to a server: `#user=…&otomo=…`, or `#token=…` for a single side.
  */
 
 import type { Role } from '@callpulse/client';
@@ -8,11 +8,11 @@ import type { Role } from '@callpulse/client';
 export const ROLES: readonly Role[] = ['user', 'otomo'];
 
 export interface Address {
-  /** The sides that are shown, in this order. */
+  /** The shown sides, in order. */
   readonly roles: readonly Role[];
-  /** Tokens that the address brought. */
+  /** Tokens in the fragment. */
   readonly tokens: Readonly<Partial<Record<Role, string>>>;
-  /** Whom to call, if the address says so. */
+  /** The party to call; null if not given. */
   readonly callee: string | null;
 }
 

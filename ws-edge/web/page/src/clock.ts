@@ -1,25 +1,25 @@
-/** Times for people, and how far this machine's clock is from the server's. */
+/** Times for people, and the offset of this machine's clock from the server's. */
 
 /**
- * The server's time, guessed from the moments that it tells as they happen. Each arrives a little after it happened, so
- * the least distance seen is the best.
+ * Estimates the server's time from times that it sends immediately. Each arrives with some delay, so the smallest
+ * difference is the best estimate.
  */
 export class ServerClock {
-  #behindMs: number | null = null;
+  #offsetMs: number | null = null;
 
-  /** The server said at `now` (this machine's clock) that something happened at `at`, just now. */
+  /** The server's time `at` arrived at `now` by this machine's clock. */
   observe(at: Date, now: number): void {
-    const distance = now - at.getTime();
-    this.#behindMs = this.#behindMs === null ? distance : Math.min(this.#behindMs, distance);
+    const offset = now - at.getTime();
+    this.#offsetMs = this.#offsetMs === null ? offset : Math.min(this.#offsetMs, offset);
   }
 
   /** The server's time when this machine's clock says `now`. */
   at(now: number): number {
-    return now - (this.#behindMs ?? 0);
+    return now - (this.#offsetMs ?? 0);
   }
 }
 
-/** `00:42`, `1:02:03`: a time span that runs, cut to full seconds. */
+/** `00:42`, `1:02:03`: a running time span, truncated to seconds. */
 export function span(ms: number): string {
   const seconds = Math.max(0, Math.floor(ms / 1000));
   const two = (value: number): string => String(value).padStart(2, '0');
@@ -28,7 +28,7 @@ export function span(ms: number): string {
   return hours > 0 ? `${hours}:${rest}` : rest;
 }
 
-/** `00:42.123`: a time span that is over. */
+/** `00:42.123`: a finished time span. */
 export function exactSpan(ms: number): string {
   return `${span(ms)}.${String(Math.max(0, Math.floor(ms)) % 1000).padStart(3, '0')}`;
 }

@@ -1,4 +1,4 @@
-/** Elements in few words. Nothing here reads markup from text, so nothing that the server says can become markup. */
+/** Shorthand for elements. Nothing here parses markup, so no message of the server can become markup. */
 
 type Attributes = Readonly<Record<string, string>>;
 
@@ -15,7 +15,7 @@ export function el<Tag extends keyof HTMLElementTagNameMap>(
   return element;
 }
 
-/** Leaves what is the same alone: selections survive, and screen readers are told of changes only. */
+/** Changes only what differs: selections survive, and screen readers announce changes only. */
 export function setText(node: Node, text: string): void {
   if (node.textContent !== text) {
     node.textContent = text;
@@ -34,7 +34,7 @@ export function show(element: HTMLElement, isShown: boolean): void {
   }
 }
 
-/** A button by the name that tests know it by. */
+/** A button with a test ID. */
 export function button(testId: string, look: string, pressed: () => void): HTMLButtonElement {
   const element = el('button', { type: 'button', class: look, 'data-testid': testId });
   element.addEventListener('click', pressed);

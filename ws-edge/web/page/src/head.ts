@@ -1,4 +1,4 @@
-/** The head of every page: its name, and how it is shown. */
+/** The head of every page: name, language and theme. */
 
 import { button, el, setAttribute, setText } from './dom.ts';
 import { setLanguage, setTheme, storedLanguage, storedTheme, type Theme, THEMES } from './preferences.ts';
@@ -6,7 +6,7 @@ import type { Language } from './i18n.ts';
 
 type HeadKey = 'page.title' | 'page.tagline' | 'page.language' | 'page.language.hint' | `page.theme.${Theme}`;
 
-/** What a page has in its head beside that. */
+/** Additional elements of a page's head. */
 interface Additions {
   status?: Node;
   before?: Node[];

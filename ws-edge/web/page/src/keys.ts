@@ -1,4 +1,4 @@
-/** The page's keys. What has the focus comes first: a key that means something to it is its own. */
+/** The page's keyboard shortcuts. The focused element takes precedence for keys that it handles. */
 
 import type { Side } from './side.ts';
 
@@ -13,7 +13,7 @@ export function listenToKeys(sides: readonly Side[]): void {
     }
     const target = event.target instanceof Element ? event.target : null;
     const focused = sides.find((side) => side.element.contains(target));
-    // The side that has the focus; any that has something to do with the key, if none has.
+    // The focused side; without focus, the first side that handles the key.
     const meant = focused === undefined ? sides : [focused];
     if (event.key === 'Enter' && target?.closest(TAKES_ENTER) == null) {
       if (meant.some((side) => side.pressEnter())) {

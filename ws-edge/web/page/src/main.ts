@@ -9,10 +9,10 @@ import { type Page, Side } from './side.ts';
 import { translate } from './texts.ts';
 import { readClaims } from './token.ts';
 
-/** How often what passes with time is looked at, in milliseconds: a second's turn is not to be seen late. */
-const LOOK_MS = 200;
-/** Whom a user calls who knows of nobody: the otomo of the development tokens. */
-const SOMEBODY = 'otomo_777';
+/** How often the clocks are rendered, in milliseconds. */
+const RENDER_INTERVAL_MS = 200;
+/** The otomo of the development tokens. */
+const DEFAULT_CALLEE = 'otomo_777';
 
 let isRingAudible = storedRingSound();
 
@@ -24,7 +24,7 @@ const ringChoice = button('ring-sound', 'small', () => {
 const head = new Head(render, { before: [ringChoice] });
 
 const address = readAddress(location.search, location.hash);
-forgetTokens();
+removeTokens();
 
 const socketUrl = new URL('/ws', location.href);
 socketUrl.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
@@ -38,7 +38,7 @@ const sides = new Map(
     new Side(page, {
       role,
       token: address.tokens[role] ?? null,
-      callee: address.callee ?? otomo ?? SOMEBODY,
+      callee: address.callee ?? otomo ?? DEFAULT_CALLEE,
       isListening: address.roles.length === 1,
     }),
   ]),
@@ -82,8 +82,8 @@ function animate(): void {
   requestAnimationFrame(animate);
 }
 
-/** Tokens do not stay in the address, where a look over the shoulder finds them; the tab keeps them. */
-function forgetTokens(): void {
+/** Removes the tokens from the address, where others could read them; the tab's storage has them. */
+function removeTokens(): void {
   if (location.hash !== '') {
     history.replaceState(null, '', location.pathname + location.search);
   }
@@ -95,13 +95,13 @@ setInterval(() => {
   for (const side of sides.values()) {
     side.render();
   }
-}, LOOK_MS);
+}, RENDER_INTERVAL_MS);
 requestAnimationFrame(animate);
 
-// Another token behind the `#` of a page that is open already.
+// A new token in the fragment of an open page.
 addEventListener('hashchange', () => {
   const { tokens } = readAddress(location.search, location.hash);
-  forgetTokens();
+  removeTokens();
   for (const [role, side] of sides) {
     const token = tokens[role];
     if (token !== undefined) {

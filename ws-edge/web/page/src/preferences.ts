@@ -1,4 +1,4 @@
-/** What a person has chosen of this page, kept in this browser. Where storage is denied, it lasts as long as the page. */
+/** Preferences in `localStorage`; in memory where storage is denied. */
 
 import { isLanguage, type Language } from './i18n.ts';
 
@@ -13,7 +13,7 @@ export function storedTheme(): Theme {
   return THEMES.find((known) => known === theme) ?? 'system';
 }
 
-/** Without an attribute the system's own preference holds. */
+/** Without the attribute, the system's preference applies. */
 export function applyTheme(theme: Theme): void {
   if (theme === 'system') {
     delete document.documentElement.dataset['theme'];

@@ -1,12 +1,12 @@
-/** One side of the call, as it is seen and heard. Two of them in one window know nothing of each other. */
+/** One side of a call: view and audio. Two sides in one window are independent. */
 
 import type { Role } from '@callpulse/client';
 
 import { el, setAttribute } from './dom.ts';
-import { Bell, Ear } from './hearing.ts';
+import { Ringtone, RemoteAudio } from './audio.ts';
 import type { Language } from './i18n.ts';
-import { Line } from './line.ts';
-import { modelOf } from './model.ts';
+import { CallController } from './controller.ts';
+import { viewModelOf } from './viewModel.ts';
 import { SideStorage } from './storage.ts';
 import { translate } from './texts.ts';
 import { controlsPart } from './view/controls.ts';
@@ -15,9 +15,9 @@ import { notePart, problemPart } from './view/messages.ts';
 import { recordPart } from './view/record.ts';
 import { signInPart } from './view/signIn.ts';
 import { type Part, stagePart } from './view/stage.ts';
-import { leavePart, whoPart } from './view/who.ts';
+import { signOutPart, partyPart } from './view/party.ts';
 
-/** What a side takes from the page around it. */
+/** What a side needs from the page. */
 export interface Page {
   readonly socketUrl: string;
   readonly language: () => Language;
@@ -26,20 +26,20 @@ export interface Page {
 
 export interface SideOptions {
   readonly role: Role;
-  /** From the address; it takes the place of the one before. */
+  /** From the address; replaces a stored token. */
   readonly token: string | null;
-  /** Whom to call, to begin with. */
+  /** The initial callee. */
   readonly callee: string;
-  /** Whether the peer is heard at once: not where both sides are in one window, which would howl. */
+  /** Whether the peer is audible at first: not with both sides in one window, which causes feedback. */
   readonly isListening: boolean;
 }
 
 export class Side {
   readonly element: HTMLElement;
   readonly #page: Page;
-  readonly #line: Line;
-  readonly #ear = new Ear();
-  readonly #bell = new Bell();
+  readonly #controller: CallController;
+  readonly #remoteAudio = new RemoteAudio();
+  readonly #ringtone = new Ringtone();
   readonly #controls;
   readonly #parts: readonly Part[];
   #isListening: boolean;
@@ -48,52 +48,52 @@ export class Side {
   constructor(page: Page, { role, token, callee, isListening }: SideOptions) {
     this.#page = page;
     this.#isListening = isListening;
-    this.#ear.isListening = isListening;
+    this.#remoteAudio.isListening = isListening;
     const storage = new SideStorage(role);
     const log = logPart();
-    const line = new Line(role, page.socketUrl, storage, {
+    const controller = new CallController(role, page.socketUrl, storage, {
       changed: () => this.render(),
-      said: (entry) => log.add(entry),
-      heard: (stream) => (stream === null ? this.#ear.stop() : this.#ear.hear(stream)),
+      message: (entry) => log.add(entry),
+      remoteAudio: (stream) => (stream === null ? this.#remoteAudio.stop() : this.#remoteAudio.start(stream)),
     });
-    this.#line = line;
+    this.#controller = controller;
     this.#controls = controlsPart(role, callee, {
-      call: (otomoId) => void line.call(otomoId),
-      accept: () => void line.accept(),
-      reject: () => void line.reject(),
-      cancel: () => void line.cancel(),
-      hangUp: () => void line.hangUp(),
-      rejoin: () => void line.rejoin(),
-      toggleMute: () => line.toggleMute(),
+      call: (otomoId) => void controller.call(otomoId),
+      accept: () => void controller.accept(),
+      reject: () => void controller.reject(),
+      cancel: () => void controller.cancel(),
+      hangUp: () => void controller.hangUp(),
+      rejoin: () => void controller.rejoin(),
+      toggleMute: () => controller.toggleMute(),
       toggleListening: () => this.#toggleListening(),
-      choose: (source) => line.choose(source),
+      choose: (source) => controller.choose(source),
     });
     const id = `side-${role}`;
     this.#parts = [
-      whoPart(`${id}-name`, role),
+      partyPart(`${id}-name`, role),
       stagePart(),
       notePart(),
-      problemPart(page.language, () => line.dismissProblem()),
-      signInPart(role, (given) => void line.signIn(given)),
+      problemPart(page.language, () => controller.dismissProblem()),
+      signInPart(role, (given) => void controller.signIn(given)),
       recordPart(),
       this.#controls,
       log,
-      leavePart(() => line.signOut()),
+      signOutPart(() => controller.signOut()),
     ];
     const parts = this.#parts.map(({ element }) => element);
     const attributes = { class: 'side', tabindex: '-1', 'aria-labelledby': `${id}-name`, 'data-testid': id };
     this.element = el('section', attributes, ...parts);
     // Browsers play nothing before the page was touched.
-    this.element.addEventListener('click', () => this.#ear.play());
+    this.element.addEventListener('click', () => this.#remoteAudio.play());
     if (token !== null || storage.token !== null) {
-      void line.signIn(token ?? '');
+      void controller.signIn(token ?? '');
     }
     this.render();
   }
 
   /** What is shown follows from what is known: call it whenever that may differ, and as time passes. */
   render(): void {
-    const model = modelOf({ ...this.#line.situation, isListening: this.#isListening }, this.#line.now());
+    const model = viewModelOf({ ...this.#controller.state, isListening: this.#isListening }, this.#controller.now());
     const text = translate(this.#page.language());
     const hadFocus = this.element.contains(document.activeElement);
     setAttribute(this.element, 'data-state', model.stage);
@@ -105,12 +105,12 @@ export class Side {
       // What had the focus is gone. Enter and Escape still mean this side.
       this.element.focus({ preventScroll: true });
     }
-    this.#bell.isRinging = model.stage === 'incoming' && this.#page.isRingAudible();
+    this.#ringtone.isRinging = model.stage === 'incoming' && this.#page.isRingAudible();
   }
 
   /** How loud the peer is; for every frame. */
   renderLevel(): void {
-    const level = (this.element.dataset['state'] === 'connected' ? this.#ear.level() : 0).toFixed(2);
+    const level = (this.element.dataset['state'] === 'connected' ? this.#remoteAudio.level() : 0).toFixed(2);
     if (level !== this.#level) {
       this.#level = level;
       this.element.style.setProperty('--level', level);
@@ -118,7 +118,7 @@ export class Side {
   }
 
   signIn(token: string): void {
-    void this.#line.signIn(token);
+    void this.#controller.signIn(token);
   }
 
   pressEnter(): boolean {
@@ -130,13 +130,13 @@ export class Side {
   }
 
   pressMute(): void {
-    this.#line.toggleMute();
+    this.#controller.toggleMute();
   }
 
   #toggleListening(): void {
     this.#isListening = !this.#isListening;
-    this.#ear.isListening = this.#isListening;
-    this.#ear.play();
+    this.#remoteAudio.isListening = this.#isListening;
+    this.#remoteAudio.play();
     this.render();
   }
 }

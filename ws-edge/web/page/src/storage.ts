@@ -2,7 +2,7 @@
 
 import type { Role } from '@callpulse/client';
 
-import type { Source } from './model.ts';
+import type { Source } from './viewModel.ts';
 
 /** Null if nothing is stored, or storage is denied. */
 export function load(key: string): string | null {

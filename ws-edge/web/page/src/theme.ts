@@ -1,4 +1,4 @@
-/** Runs before the first paint, so that a chosen theme does not flash. A plain script: modules come too late. */
+/** Runs before the first paint, so that the theme does not flash. A classic script: modules run too late. */
 
 import { applyTheme, storedTheme } from './preferences.ts';
 

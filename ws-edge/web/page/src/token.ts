@@ -1,11 +1,11 @@
-/** What a token says of its bearer. Only to be shown: whether it is true, the server decides. */
+/** The claims of a token, for display only: the server verifies them. */
 
 export interface Claims {
   readonly sub: string;
   readonly role: string;
 }
 
-/** The claims of a JWT; null for what is none. */
+/** The claims of a JWT; null if it is not one. */
 export function readClaims(token: string): Claims | null {
   const [, body, signature, ...rest] = token.split('.');
   if (body === undefined || signature === undefined || rest.length > 0) {

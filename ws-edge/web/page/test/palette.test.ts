@@ -52,7 +52,7 @@ function contrast(one: string, other: string, theme: (typeof THEMES)[number]): n
   return (bright + 0.05) / (dim + 0.05);
 }
 
-test('the formula is that of WCAG', () => {
+test('the contrast formula is that of WCAG', () => {
   assert.equal(((luminance('#ffffff') + 0.05) / (luminance('#000000') + 0.05)).toFixed(1), '21.0');
   // The grey that is known to be the lightest which passes on white.
   assert.equal((1.05 / (luminance('#767676') + 0.05)).toFixed(2), '4.54');
@@ -74,7 +74,7 @@ for (const theme of THEMES) {
   });
 }
 
-test('no colour stands outside the palette', async () => {
+test('no colour is defined outside the palette', async () => {
   for (const name of ['base', 'controls', 'side']) {
     const sheet = await readFile(new URL(`../style/${name}.css`, import.meta.url), 'utf8');
     assert.deepEqual(sheet.match(/#[0-9a-f]{3,8}\b|\b(rgb|hsl|oklch)a?\(/g), null, name);

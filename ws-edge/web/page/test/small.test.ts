@@ -3,10 +3,10 @@ import { test } from 'node:test';
 
 import { readAddress } from '../src/address.ts';
 import { exactSpan, ServerClock, span } from '../src/clock.ts';
-import { momentOf, Transcript } from '../src/log.ts';
+import { serverTimeOf, MessageLog } from '../src/messageLog.ts';
 import { readClaims } from '../src/token.ts';
 
-test('the address says which sides, and brings their tokens behind the #', () => {
+test('the address selects the sides, and its fragment has their tokens', () => {
   assert.deepEqual(readAddress('', ''), { roles: ['user', 'otomo'], tokens: {}, callee: null });
   assert.deepEqual(readAddress('', '#user=a.b.c&otomo=d.e.f').tokens, { user: 'a.b.c', otomo: 'd.e.f' });
   assert.deepEqual(readAddress('?role=otomo', '#token=a.b.c'), {
@@ -21,7 +21,7 @@ test('the address says which sides, and brings their tokens behind the #', () =>
   assert.deepEqual(readAddress('?role=ops', '').roles, ['user', 'otomo']);
 });
 
-test('time spans are cut, not rounded: a minute is not full before it is', () => {
+test('time spans are truncated: a minute is not shown before it is complete', () => {
   assert.deepEqual([0, 59_999, 60_000, 3_599_999, 3_600_000, -5].map(span), [
     '00:00',
     '00:59',
@@ -33,7 +33,7 @@ test('time spans are cut, not rounded: a minute is not full before it is', () =>
   assert.equal(exactSpan(8_552), '00:08.552');
 });
 
-test('the distance to the server’s clock is the least that was seen', () => {
+test('the clock offset is the smallest observed difference', () => {
   const clock = new ServerClock();
   assert.equal(clock.at(1_000), 1_000);
   clock.observe(new Date(0), 700);
@@ -42,41 +42,41 @@ test('the distance to the server’s clock is the least that was seen', () => {
   assert.equal(clock.at(10_000), 9_470);
 });
 
-test('a message of the server becomes a line', () => {
+test('a message becomes a log entry', () => {
   const message = {
     type: 'tick',
     payload: { callId: 'c', minute: 2, at: '2026-01-15T12:02:15.123Z', list: [1, 2], more: { a: 1 } },
   };
-  const transcript = new Transcript();
-  const entry = transcript.read(JSON.stringify(message), new Date(0));
+  const log = new MessageLog();
+  const entry = log.read(JSON.stringify(message), new Date(0));
   assert.equal(entry?.type, 'tick');
   assert.equal(entry?.payload, 'minute=2 at=2026-01-15T12:02:15.123Z list=[2] more={…} callId=c');
-  assert.equal(momentOf(JSON.stringify(message))?.toISOString(), '2026-01-15T12:02:15.123Z');
-  assert.equal(momentOf('{"type":"welcome","payload":{"at":"2026-01-15T12:02:15.123Z"}}'), null);
+  assert.equal(serverTimeOf(JSON.stringify(message))?.toISOString(), '2026-01-15T12:02:15.123Z');
+  assert.equal(serverTimeOf('{"type":"welcome","payload":{"at":"2026-01-15T12:02:15.123Z"}}'), null);
   for (const rubbish of ['', '[]', 'null', '7', '{"kind":"x"}', new ArrayBuffer(2)]) {
-    assert.equal(transcript.read(rubbish, new Date(0)), null);
-    transcript.ask(rubbish);
+    assert.equal(log.read(rubbish, new Date(0)), null);
+    log.addRequest(rubbish);
   }
-  assert.equal(transcript.read('{"type":"x","payload":"<b>"}', new Date(0))?.payload, '');
+  assert.equal(log.read('{"type":"x","payload":"<b>"}', new Date(0))?.payload, '');
 });
 
-test('an answer says what it answers, once', () => {
-  const transcript = new Transcript();
+test('an answer is logged with the type of its request, once', () => {
+  const log = new MessageLog();
   const answer = '{"type":"response","id":7,"payload":{}}';
-  const questionOf = (text: string) => transcript.read(text, new Date(0))?.question;
-  transcript.ask('{"type":"call_request","id":7,"payload":{}}');
-  assert.deepEqual([questionOf('{"type":"tick","payload":{}}'), questionOf(answer), questionOf(answer)], [
+  const requestOf = (text: string) => log.read(text, new Date(0))?.request;
+  log.addRequest('{"type":"call_request","id":7,"payload":{}}');
+  assert.deepEqual([requestOf('{"type":"tick","payload":{}}'), requestOf(answer), requestOf(answer)], [
     null,
     'call_request',
     null,
   ]);
   for (let id = 0; id < 1_000; id += 1) {
-    transcript.ask(JSON.stringify({ type: 'rtc_resume', id }));
+    log.addRequest(JSON.stringify({ type: 'rtc_resume', id }));
   }
-  assert.equal(questionOf(answer), null);
+  assert.equal(requestOf(answer), null);
 });
 
-test('a token says whose it is, or is none', () => {
+test('claims are read from a token, or null', () => {
   const claims = btoa('{"sub":"user_001","role":"user"}').replaceAll('=', '');
   assert.deepEqual(readClaims(`x.${claims}.y`), { sub: 'user_001', role: 'user' });
   for (const none of ['', 'x', `x.${claims}`, `x.${claims}.y.z`, 'x.###.y', `x.${btoa('{}')}.y`, `x.${btoa('null')}.y`]) {

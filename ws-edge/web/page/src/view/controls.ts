@@ -3,7 +3,7 @@
 import type { Role } from '@callpulse/client';
 
 import { button, el, setAttribute, setText, show } from '../dom.ts';
-import type { Source, Stage } from '../model.ts';
+import type { Source, Stage } from '../viewModel.ts';
 import type { Key } from '../texts.ts';
 import type { Part } from './stage.ts';
 

@@ -1,16 +1,16 @@
-/** The event log: the newest at the end; closed at first where the screen is small. */
+/** The message log: newest last; collapsed at first on small screens. */
 
 import { timeOfDay } from '../clock.ts';
 import { el, setText, show } from '../dom.ts';
-import type { Entry } from '../log.ts';
+import type { Entry } from '../messageLog.ts';
 import type { Part } from './stage.ts';
 
 export interface LogPart extends Part {
   add(entry: Entry): void;
 }
 
-/** Entries that are kept. */
-const MOST_ENTRIES = 200;
+/** The most entries shown. */
+const MAX_ENTRIES = 200;
 
 export function logPart(): LogPart {
   const title = el('summary', { 'data-testid': 'log-toggle' });
@@ -25,10 +25,10 @@ export function logPart(): LogPart {
       const wasAtEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 8;
       const at = el('time', { datetime: entry.at.toISOString() }, timeOfDay(entry.at));
       const item = el('li', { 'data-testid': 'log-entry', 'data-type': entry.type });
-      const question = entry.question === null ? '' : ` → ${entry.question}`;
-      item.append(at, ' ', el('b', {}, entry.type + question), ` ${entry.payload}`);
+      const request = entry.request === null ? '' : ` → ${entry.request}`;
+      item.append(at, ' ', el('b', {}, entry.type + request), ` ${entry.payload}`);
       list.append(item);
-      while (list.childElementCount > MOST_ENTRIES) {
+      while (list.childElementCount > MAX_ENTRIES) {
         list.firstElementChild?.remove();
       }
       if (wasAtEnd) {

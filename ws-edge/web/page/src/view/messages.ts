@@ -1,4 +1,4 @@
-/** What went wrong and what to do about it; and what is amiss while a call goes on. */
+/** The last error with its advice, and warnings during a call. */
 
 import { button, el, setAttribute, setText, show } from '../dom.ts';
 import type { Language } from '../i18n.ts';

@@ -1,8 +1,8 @@
-/** The record of a call that is over, as the server has settled it. */
+/** The record of an ended call, as the server has settled it. */
 
 import { exactSpan, timeOfDay } from '../clock.ts';
 import { el, setText, show } from '../dom.ts';
-import type { Model } from '../model.ts';
+import type { ViewModel } from '../viewModel.ts';
 import type { Key, Translate } from '../texts.ts';
 import type { Part } from './stage.ts';
 
@@ -31,7 +31,7 @@ export function recordPart(): Part {
   };
 }
 
-function valueOf(row: Row, { call }: Model, text: Translate): string {
+function valueOf(row: Row, { call }: ViewModel, text: Translate): string {
   const end = call?.end;
   if (call === null || end == null) {
     return '';

@@ -1,11 +1,11 @@
 /** Sentences about a side, by its view model. */
 
 import { exactSpan } from '../clock.ts';
-import type { Model } from '../model.ts';
+import type { ViewModel } from '../viewModel.ts';
 import type { Translate } from '../texts.ts';
 
 /** The state, in large. */
-export function stateText(model: Model, text: Translate): string {
+export function stateText(model: ViewModel, text: Translate): string {
   switch (model.stage) {
     case 'idle':
       return text(`state.idle.${model.role}`);
@@ -17,7 +17,7 @@ export function stateText(model: Model, text: Translate): string {
 }
 
 /** The line below it. */
-export function detailText(model: Model, text: Translate): string {
+export function detailText(model: ViewModel, text: Translate): string {
   const { call, stage } = model;
   switch (stage) {
     case 'out':
@@ -37,11 +37,11 @@ export function detailText(model: Model, text: Translate): string {
   }
 }
 
-function minuteText({ minute }: Model, text: Translate): string {
+function minuteText({ minute }: ViewModel, text: Translate): string {
   return minute === 0 ? text('detail.connected.0') : text('detail.connected.n', { minute });
 }
 
-function endText({ call }: Model, text: Translate): string {
+function endText({ call }: ViewModel, text: Translate): string {
   if (call?.connectedAt == null) {
     return text('detail.ended.never');
   }
@@ -52,8 +52,8 @@ function endText({ call }: Model, text: Translate): string {
   return text('detail.ended', { duration: exactSpan(durationMs), minutes: billedMinutes });
 }
 
-/** What is amiss while the call goes on; null if nothing is. */
-export function noteText(model: Model, text: Translate): string | null {
+/** A warning during the call; null if there is none. */
+export function noteText(model: ViewModel, text: Translate): string | null {
   const isOn = model.stage === 'accepted' || model.stage === 'connected';
   if (isOn && model.isLeaving) {
     return text('note.leaving');
@@ -70,17 +70,17 @@ export function noteText(model: Model, text: Translate): string | null {
   return model.mayRejoin ? text('sound.none') : null;
 }
 
-/** What a screen reader is told: what has changed, and no clock. */
-export function announcement(model: Model, text: Translate): string {
-  const said = [stateText(model, text)];
+/** What screen readers announce: changes, without the clock. */
+export function announcement(model: ViewModel, text: Translate): string {
+  const sentences = [stateText(model, text)];
   if (model.stage === 'connected') {
-    said.push(minuteText(model, text));
+    sentences.push(minuteText(model, text));
   } else if (model.stage === 'ended') {
-    said.push(endText(model, text));
+    sentences.push(endText(model, text));
   }
   const note = noteText(model, text);
   if (note !== null) {
-    said.push(note);
+    sentences.push(note);
   }
-  return said.join(' ');
+  return sentences.join(' ');
 }

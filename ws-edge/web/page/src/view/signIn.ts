@@ -1,4 +1,4 @@
-/** Where a token is pasted, if the address brought none. */
+/** The form to paste a token, if the address had none. */
 
 import type { Role } from '@callpulse/client';
 
@@ -33,7 +33,7 @@ export function signInPart(role: Role, submit: (token: string) => void): Part {
     submit(input.value.trim());
     input.value = '';
   });
-  // A token is one line: Enter is no part of it.
+  // A token is one line: Enter submits it.
   input.addEventListener('keydown', (event) => {
     if (event.key === 'Enter' && !event.isComposing) {
       event.preventDefault();

@@ -1,14 +1,14 @@
-/** The state in large: who, what, since when. */
+/** The state of the call in large type. */
 
 import { span, timeOfDay } from '../clock.ts';
 import { el, setAttribute, setText, show } from '../dom.ts';
-import type { Model } from '../model.ts';
+import type { ViewModel } from '../viewModel.ts';
 import type { Translate } from '../texts.ts';
 import { announcement, detailText, stateText } from './sentences.ts';
 
 export interface Part {
   readonly element: HTMLElement;
-  render(model: Model, text: Translate): void;
+  render(model: ViewModel, text: Translate): void;
 }
 
 export function stagePart(): Part {
@@ -51,7 +51,7 @@ export function stagePart(): Part {
   };
 }
 
-/** A letter to know somebody by: `otomo_777` and `otomo_778` differ in their ends only, so it is not worth more. */
+/** The first letter: generated identifiers differ at their ends only. */
 function initial(id: string | null): string {
   return id?.slice(0, 1) ?? '·';
 }

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 
-import { type CallFacts, modelOf, type Situation } from '../src/model.ts';
+import { type CallSummary, viewModelOf, type ControllerState } from '../src/viewModel.ts';
 import { translate } from '../src/texts.ts';
 import { announcement, detailText, noteText, stateText } from '../src/view/sentences.ts';
 
 const NOW = Date.parse('2026-01-15T12:02:15.123Z');
 const text = translate('en');
 
-const idle: Situation = {
+const idle: ControllerState = {
   role: 'user',
   me: 'user_001',
   link: 'online',
@@ -21,7 +21,7 @@ const idle: Situation = {
   isListening: true,
 };
 
-const call: CallFacts = {
+const call: CallSummary = {
   id: 'call_1',
   peerId: 'otomo_777',
   state: 'ringing',
@@ -34,24 +34,24 @@ const call: CallFacts = {
   isMuted: false,
 };
 
-const at = (change: Partial<CallFacts>, situation: Partial<Situation> = {}) =>
-  modelOf({ ...idle, ...situation, call: { ...call, ...change } }, NOW);
-const connected: Partial<CallFacts> = {
+const at = (change: Partial<CallSummary>, state: Partial<ControllerState> = {}) =>
+  viewModelOf({ ...idle, ...state, call: { ...call, ...change } }, NOW);
+const connected: Partial<CallSummary> = {
   state: 'connected',
   expiresAt: null,
   connectedAt: new Date(NOW - 42_900),
   localMedia: 'on',
 };
 
-test('without a call the connection says where a side stands', () => {
+test('without a call the stage follows from the connection', () => {
   const stages = (['out', 'connecting', 'online', 'offline', 'closed'] as const).map(
-    (link) => modelOf({ ...idle, link }, NOW).stage,
+    (link) => viewModelOf({ ...idle, link }, NOW).stage,
   );
   assert.deepEqual(stages, ['out', 'connecting', 'idle', 'idle', 'out']);
-  assert.equal(modelOf({ ...idle, isCalling: true }, NOW).stage, 'requesting');
+  assert.equal(viewModelOf({ ...idle, isCalling: true }, NOW).stage, 'requesting');
 });
 
-test('ringing is another thing for the one who is called', () => {
+test('ringing is incoming for the otomo', () => {
   assert.equal(at({}).stage, 'ringing');
   const incoming = at({ peerId: 'user_001' }, { role: 'otomo' });
   assert.equal(incoming.stage, 'incoming');
@@ -60,7 +60,7 @@ test('ringing is another thing for the one who is called', () => {
   assert.equal(at({ expiresAt: new Date(NOW - 5) }).secondsLeft, 0);
 });
 
-test('nothing but what the server told makes a call connected', () => {
+test('only the state from the server makes a call connected', () => {
   const media = at({ state: 'accepted', localMedia: 'on' });
   assert.deepEqual([media.stage, media.elapsedMs], ['accepted', 0]);
   assert.match(detailText(media, text), /Nothing is charged/);
@@ -68,15 +68,15 @@ test('nothing but what the server told makes a call connected', () => {
   assert.deepEqual([stage, elapsedMs, minute], ['connected', 42_900, 0]);
 });
 
-test('minutes are told as they fill, and announced once each', () => {
+test('complete minutes are shown, and announced once each', () => {
   const first = at({ ...connected, lastTick: { minute: 1, at: new Date(NOW) } });
   assert.equal(detailText(first, text), 'Minute 1 full');
   assert.equal(announcement(first, text), 'Connected Minute 1 full');
-  const later = modelOf({ ...idle, call: first.call }, NOW + 5_000);
+  const later = viewModelOf({ ...idle, call: first.call }, NOW + 5_000);
   assert.equal(announcement(later, text), announcement(first, text));
 });
 
-test('whose sound is missed depends on the side', () => {
+test('lost media is described from the point of view of the side', () => {
   assert.equal(at({ ...connected, lost: ['user'] }).missed, 'me');
   assert.equal(at({ ...connected, lost: ['user'] }, { role: 'otomo' }).missed, 'peer');
   assert.equal(at({ ...connected, lost: ['otomo', 'user'] }).missed, 'both');
@@ -87,7 +87,7 @@ test('whose sound is missed depends on the side', () => {
   assert.equal(noteText(at(connected, { isLeaving: true }), text), 'Hanging up…');
 });
 
-test('a window that does not carry the sound may take it', () => {
+test('a window that does not carry the audio may rejoin', () => {
   assert.ok(at({ ...connected, localMedia: 'none' }).mayRejoin);
   assert.ok(at({ state: 'accepted', localMedia: 'failed' }).mayRejoin);
   assert.ok(!at({ localMedia: 'none' }).mayRejoin);
@@ -97,7 +97,7 @@ test('a window that does not carry the sound may take it', () => {
   assert.ok(!at({ ...connected, localMedia: 'none' }, { isLeaving: true }).mayRejoin);
 });
 
-test('a call that is over shows its bill, when it is known', () => {
+test('an ended call shows its bill once it is known', () => {
   const end = { reason: 'hangup', endedAt: new Date(NOW), durationMs: 42_900, billedMinutes: 1 } as const;
   const over = { ...connected, state: 'ended', end } as const;
   assert.equal(detailText(at(over), text), '00:42.900 · 1 min billed');

@@ -1,11 +1,11 @@
-/** Whose side it is, and whether the server hears it. */
+/** The party of a side, and its connection. */
 
 import type { Role } from '@callpulse/client';
 
 import { button, el, setAttribute, setText, show } from '../dom.ts';
 import type { Part } from './stage.ts';
 
-export function whoPart(id: string, role: Role): Part {
+export function partyPart(id: string, role: Role): Part {
   const name = el('h2', { id });
   const party = el('span', { class: 'id', 'data-testid': 'party' });
   const link = el('span', { class: 'link', 'data-testid': 'link' });
@@ -21,15 +21,15 @@ export function whoPart(id: string, role: Role): Part {
   };
 }
 
-/** The way out, at the end: it is rarely wanted. */
-export function leavePart(leave: () => void): Part {
+/** The sign-out button, at the end: it is rarely needed. */
+export function signOutPart(leave: () => void): Part {
   const out = button('sign-out', 'small', leave);
   const element = el('div', { class: 'below' }, out);
   return {
     element,
     render({ stage }, text) {
       setText(out, text('token.leave'));
-      // In a call it would leave the other side waiting: hang up first.
+      // Not during a call: the other party would wait.
       show(element, stage === 'connecting' || stage === 'idle' || stage === 'ended');
     },
   };

@@ -1,8 +1,8 @@
-/** What one side shows, computed from what its phone knows. Pure: the same in, the same out. */
+/** What a side shows, computed from the state of its controller. Pure. */
 
 import type { CallpulseError, CallState, Ended, LastTick, LocalMedia, PhoneState, Role } from '@callpulse/client';
 
-/** Where a side stands; the one word that everything on it follows from. */
+/** The stage of a side; everything else on it follows. */
 export type Stage =
   | 'out'
   | 'connecting'
@@ -14,11 +14,11 @@ export type Stage =
   | 'connected'
   | 'ended';
 
-/** Where the sound comes from. */
+/** The source of outgoing audio. */
 export type Source = 'tone' | 'microphone';
 
-/** What is shown of a call: a part of the library's `Call`. */
-export interface CallFacts {
+/** The shown part of the library's `Call`. */
+export interface CallSummary {
   readonly id: string;
   readonly peerId: string;
   readonly state: CallState;
@@ -31,41 +31,41 @@ export interface CallFacts {
   readonly isMuted: boolean;
 }
 
-/** What a side knows. */
-export interface Situation {
+/** The state of a side. */
+export interface ControllerState {
   readonly role: Role;
-  /** Whose side it is; null before a token has said so. */
+  /** The party's identifier; null before sign-in. */
   readonly me: string | null;
   readonly link: PhoneState | 'out';
-  /** The call that is on, or the last one until it is put away. */
-  readonly call: CallFacts | null;
-  /** Something was asked of the server, and it has not answered yet. */
+  /** The current call, or the last one until the next. */
+  readonly call: CallSummary | null;
+  /** A request is outstanding. */
   readonly isBusy: boolean;
-  /** What was asked is a call. */
+  /** The outstanding request is for a call. */
   readonly isCalling: boolean;
-  /** What was asked is its end. */
+  /** The party has hung up, and the server has not confirmed. */
   readonly isLeaving: boolean;
   readonly problem: CallpulseError | null;
   readonly source: Source;
   readonly isListening: boolean;
 }
 
-/** What a side shows. */
-export interface Model extends Situation {
+/** Everything that a side shows. */
+export interface ViewModel extends ControllerState {
   readonly stage: Stage;
-  /** Until it rings no more. */
+  /** Until it stops ringing. */
   readonly secondsLeft: number;
-  /** Since the call began. */
+  /** Since the call connected. */
   readonly elapsedMs: number;
-  /** Minutes that are full. */
+  /** Complete minutes. */
   readonly minute: number;
-  /** Whose sound the server misses. */
+  /** Whose RTP is lost. */
   readonly missed: 'nobody' | 'me' | 'peer' | 'both';
-  /** The call is on, and this window does not carry its sound. */
+  /** The call is live, and this window does not carry its audio. */
   readonly mayRejoin: boolean;
 }
 
-export function stageOf({ role, link, call, isCalling }: Situation): Stage {
+export function stageOf({ role, link, call, isCalling }: ControllerState): Stage {
   if (call !== null && call.state !== 'ended') {
     return call.state === 'ringing' && role === 'otomo' ? 'incoming' : call.state;
   }
@@ -86,22 +86,22 @@ export function stageOf({ role, link, call, isCalling }: Situation): Stage {
   }
 }
 
-/** `now` is the server's time, as far as it is known here. */
-export function modelOf(situation: Situation, now: number): Model {
-  const { call, role } = situation;
-  const stage = stageOf(situation);
+/** `now` is the estimated time of the server, in milliseconds. */
+export function viewModelOf(state: ControllerState, now: number): ViewModel {
+  const { call, role } = state;
+  const stage = stageOf(state);
   const left = call?.expiresAt == null ? 0 : call.expiresAt.getTime() - now;
   const since = call?.connectedAt == null ? 0 : now - call.connectedAt.getTime();
   const isOn = stage === 'accepted' || stage === 'connected';
   const lost = stage === 'connected' ? (call?.lost ?? []) : [];
   const isLost = { me: lost.includes(role), peer: lost.some((party) => party !== role) };
   return {
-    ...situation,
+    ...state,
     stage,
     secondsLeft: Math.max(0, Math.ceil(left / 1000)),
     elapsedMs: Math.max(0, since),
     minute: call?.lastTick?.minute ?? 0,
     missed: isLost.me && isLost.peer ? 'both' : isLost.me ? 'me' : isLost.peer ? 'peer' : 'nobody',
-    mayRejoin: isOn && !situation.isBusy && !situation.isLeaving && (call?.localMedia === 'none' || call?.localMedia === 'failed'),
+    mayRejoin: isOn && !state.isBusy && !state.isLeaving && (call?.localMedia === 'none' || call?.localMedia === 'failed'),
   };
 }

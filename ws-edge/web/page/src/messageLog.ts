@@ -1,48 +1,48 @@
-/** What the server says, word for word, as it arrives: a look at the wire beside the library. */
+/** The server's messages as they arrive, read beside the library. */
 
 export interface Entry {
   readonly at: Date;
   readonly type: string;
-  /** What it answers, such as `call_request`; null if nothing was asked. */
-  readonly question: string | null;
+  /** The type of the request that it answers; null if it is not an answer. */
+  readonly request: string | null;
   readonly payload: string;
 }
 
-/** Values longer than this are cut, in characters. */
+/** Longer values are cut, in characters. */
 const LONGEST_VALUE = 48;
 
-/** Questions that are remembered; the library asks fewer at a time. */
-const MOST_QUESTIONS = 128;
+/** Outstanding requests that are kept; the library has fewer. */
+const MAX_REQUESTS = 128;
 
 /** One connection's messages, as lines. */
-export class Transcript {
-  readonly #questions = new Map<unknown, string>();
+export class MessageLog {
+  readonly #requests = new Map<unknown, string>();
 
-  /** Remembers what is asked, so that its answer says so. */
-  ask(text: unknown): void {
+  /** Keeps a request, for its answer. */
+  addRequest(text: unknown): void {
     const [type, , id] = parts(text);
     if (type !== null && id !== undefined) {
-      this.#questions.set(id, type);
+      this.#requests.set(id, type);
     }
-    if (this.#questions.size > MOST_QUESTIONS) {
-      this.#questions.delete(this.#questions.keys().next().value);
+    if (this.#requests.size > MAX_REQUESTS) {
+      this.#requests.delete(this.#requests.keys().next().value);
     }
   }
 
-  /** One line of a message; null for what is no message. */
+  /** The entry of a message; null for anything else. */
   read(text: unknown, at: Date): Entry | null {
     const [type, payload, id] = parts(text);
     if (type === null) {
       return null;
     }
-    const question = this.#questions.get(id) ?? null;
-    this.#questions.delete(id);
-    return { at, type, question, payload: inShort(payload) };
+    const request = this.#requests.get(id) ?? null;
+    this.#requests.delete(id);
+    return { at, type, request, payload: inShort(payload) };
   }
 }
 
-/** When something happened that the server tells as it happens; null for anything else. */
-export function momentOf(text: unknown): Date | null {
+/** The time in a message that the server sends immediately; null for other messages. */
+export function serverTimeOf(text: unknown): Date | null {
   const [type, payload] = parts(text);
   const at = type === 'tick' ? payload['at'] : type === 'call_connected' ? payload['connectedAt'] : undefined;
   return typeof at === 'string' ? new Date(at) : null;
@@ -64,7 +64,7 @@ function parts(text: unknown): Parts {
   }
 }
 
-/** Says the same in every message of a call: it comes last. */
+/** The same in every message of a call, so they come last. */
 const REPEATED = ['userId', 'otomoId', 'callId'];
 
 function inShort(payload: Readonly<Record<string, unknown>>): string {

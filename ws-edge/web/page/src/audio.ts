@@ -1,11 +1,11 @@
-/** What is heard: the peer, played and measured, and the bell. */
+/** The peer's audio, played and measured, and the ringtone. */
 
-/** How loud the loudest bar is: speech rarely comes beyond a third of full scale. */
+/** The level of a full bar: speech rarely exceeds a third of full scale. */
 const FULL_LEVEL = 0.3;
 
 let shared: AudioContext | null = null;
 
-/** One context for all of the page: browsers allow few. None before the page was touched: they would hold it back. */
+/** One context for the page: browsers allow few. None before a user gesture: browsers would suspend it. */
 function context(): AudioContext | null {
   if (typeof AudioContext === 'undefined' || !navigator.userActivation.hasBeenActive) {
     return null;
@@ -17,8 +17,8 @@ function context(): AudioContext | null {
   return shared;
 }
 
-/** Plays what the peer says, and knows how loud it is. */
-export class Ear {
+/** Plays the peer's audio and measures its level. */
+export class RemoteAudio {
   readonly #audio = new Audio();
   #analyser: AnalyserNode | null = null;
   #input: MediaStreamAudioSourceNode | null = null;
@@ -28,18 +28,18 @@ export class Ear {
     this.#audio.autoplay = true;
   }
 
-  /** Whether it is played; it is measured in any case. */
+  /** Whether it is audible; it is measured in any case. */
   set isListening(isListening: boolean) {
     this.#audio.muted = !isListening;
   }
 
-  hear(stream: MediaStream): void {
+  start(stream: MediaStream): void {
     this.stop();
     this.#audio.srcObject = stream;
     this.play();
   }
 
-  /** Plays, and measures; to be called again when the page is touched, which some browsers wait for. */
+  /** Plays and measures; call it again after a user gesture, which some browsers require. */
   play(): void {
     const stream = this.#audio.srcObject;
     if (!(stream instanceof MediaStream)) {
@@ -55,7 +55,7 @@ export class Ear {
     }
   }
 
-  /** From 0 to 1, of this moment. */
+  /** The current level, 0 to 1. */
   level(): number {
     if (this.#analyser === null) {
       return 0;
@@ -73,16 +73,16 @@ export class Ear {
   }
 }
 
-/** Two notes, every so often, softly. */
+/** Two quiet notes, repeated. */
 const NOTES_HZ = [660, 880];
 const NOTE_S = 0.18;
 const EVERY_MS = 2_000;
 const VOLUME = 0.08;
 
-export class Bell {
+export class Ringtone {
   #timer: ReturnType<typeof setInterval> | undefined;
 
-  /** Rings until told otherwise. */
+  /** Rings until set to false. */
   set isRinging(isRinging: boolean) {
     if (isRinging && this.#timer === undefined) {
       chime();

@@ -1,30 +1,30 @@
-/** What a side knows and does: its phone, its call, what went wrong last. Nothing here is shown; `changed` tells to look. */
+/** The controller of a side: its phone, its call, its last error. It renders nothing; `changed` asks for a rendering. */
 
 import { type Call, CallpulseError, connect, type Phone, type Role, type Socket, type Unsubscribe } from '@callpulse/client';
 
 import { ServerClock } from './clock.ts';
-import { type Entry, momentOf, Transcript } from './log.ts';
-import type { Situation, Source } from './model.ts';
+import { type Entry, serverTimeOf, MessageLog } from './messageLog.ts';
+import type { ControllerState, Source } from './viewModel.ts';
 import type { SideStorage } from './storage.ts';
 import { readClaims } from './token.ts';
 
-export interface LineOwner {
-  /** Anything is different. */
+export interface ControllerListener {
+  /** The state has changed. */
   changed(): void;
-  /** The server said something. */
-  said(entry: Entry): void;
-  /** The peer is to be heard; nobody, if null. */
-  heard(stream: MediaStream | null): void;
+  /** The server has sent a message. */
+  message(entry: Entry): void;
+  /** The peer's audio has changed; null if there is none. */
+  remoteAudio(stream: MediaStream | null): void;
 }
 
-export class Line {
+export class CallController {
   readonly #role: Role;
   readonly #url: string;
   readonly #storage: SideStorage;
-  readonly #owner: LineOwner;
+  readonly #listener: ControllerListener;
   readonly #clock = new ServerClock();
   #phone: Phone | null = null;
-  /** Another attempt at coming online makes the one before it void. */
+  /** A new attempt to connect voids the previous one. */
   #attempt = 0;
   #isConnecting = false;
   #call: Call | null = null;
@@ -36,15 +36,15 @@ export class Line {
   #problem: CallpulseError | null = null;
   #source: Source;
 
-  constructor(role: Role, url: string, storage: SideStorage, owner: LineOwner) {
+  constructor(role: Role, url: string, storage: SideStorage, listener: ControllerListener) {
     this.#role = role;
     this.#url = url;
     this.#storage = storage;
-    this.#owner = owner;
+    this.#listener = listener;
     this.#source = storage.source ?? 'tone';
   }
 
-  get situation(): Omit<Situation, 'isListening'> {
+  get state(): Omit<ControllerState, 'isListening'> {
     return {
       role: this.#role,
       me: this.#isConnecting || this.#isOnline() ? (readClaims(this.#storage.token ?? '')?.sub ?? null) : null,
@@ -58,15 +58,15 @@ export class Line {
     };
   }
 
-  /** The server's time, as far as it is known here. */
+  /** The estimated time of the server, in milliseconds. */
   now(): number {
     return this.#clock.at(Date.now());
   }
 
-  /** Comes online; with the token of the last time, if none is given. */
-  async signIn(given: string): Promise<void> {
-    const token = given === '' ? this.#storage.token : given;
-    this.#leave();
+  /** Connects; with the stored token if `entered` is empty. */
+  async signIn(entered: string): Promise<void> {
+    const token = entered === '' ? this.#storage.token : entered;
+    this.#disconnect();
     const claims = token === null ? null : readClaims(token);
     if (token === null || claims === null) {
       this.#fail(new CallpulseError(token === null ? 'token_missing' : 'token_invalid'));
@@ -79,7 +79,7 @@ export class Line {
     this.#storage.token = token;
     this.#isConnecting = true;
     this.#problem = null;
-    this.#owner.changed();
+    this.#listener.changed();
     const attempt = this.#attempt;
     try {
       const phone = await connect({
@@ -88,7 +88,7 @@ export class Line {
         environment: { openSocket: (url, protocols) => this.#openSocket(url, protocols) },
       });
       if (attempt === this.#attempt) {
-        this.#take(phone);
+        this.#adopt(phone);
       } else {
         phone.close();
       }
@@ -100,10 +100,10 @@ export class Line {
     }
   }
 
-  /** Goes offline, and forgets the token. */
+  /** Disconnects, and removes the token. */
   signOut(): void {
     this.#storage.token = null;
-    this.#leave();
+    this.#disconnect();
   }
 
   async call(otomoId: string): Promise<void> {
@@ -112,35 +112,35 @@ export class Line {
       return;
     }
     this.#isCalling = true;
-    await this.#attempting(async () => {
+    await this.#run(async () => {
       const call = await phone.call(otomoId, { audio: this.#source });
       this.#storage.carriedCallId = call.id;
     });
     this.#isCalling = false;
-    this.#owner.changed();
+    this.#listener.changed();
   }
 
   accept(): Promise<void> {
-    return this.#carrying((call) => call.accept({ audio: this.#source }));
+    return this.#carry((call) => call.accept({ audio: this.#source }));
   }
 
   rejoin(): Promise<void> {
-    return this.#carrying((call) => call.rejoin({ audio: this.#source }));
+    return this.#carry((call) => call.rejoin({ audio: this.#source }));
   }
 
   reject(): Promise<void> {
-    return this.#attempting(() => this.#call?.reject());
+    return this.#run(() => this.#call?.reject());
   }
 
   cancel(): Promise<void> {
-    return this.#attempting(() => this.#call?.cancel());
+    return this.#run(() => this.#call?.cancel());
   }
 
-  /** Until the server says that the call is over, it is not; but this side does not want it any more. */
+  /** The call ends when the server confirms; until then this side shows that it is leaving. */
   async hangUp(): Promise<void> {
     this.#isLeaving = true;
     this.#storage.carriedCallId = null;
-    await this.#attempting(() => this.#call?.hangUp());
+    await this.#run(() => this.#call?.hangUp());
   }
 
   toggleMute(): void {
@@ -149,34 +149,34 @@ export class Line {
     } else {
       this.#call?.mute();
     }
-    this.#owner.changed();
+    this.#listener.changed();
   }
 
-  /** From the next sound on. */
+  /** Takes effect when the microphone or tone is next opened. */
   choose(source: Source): void {
     this.#source = source;
     this.#storage.source = source;
-    this.#owner.changed();
+    this.#listener.changed();
   }
 
   dismissProblem(): void {
     this.#problem = null;
-    this.#owner.changed();
+    this.#listener.changed();
   }
 
-  #leave(): void {
+  #disconnect(): void {
     this.#attempt += 1;
     this.#isConnecting = false;
     this.#phone?.close();
     this.#phone = null;
     this.#attach(null);
-    this.#owner.changed();
+    this.#listener.changed();
   }
 
-  #take(phone: Phone): void {
+  #adopt(phone: Phone): void {
     this.#isConnecting = false;
     this.#phone = phone;
-    const changed = (): void => this.#owner.changed();
+    const changed = (): void => this.#listener.changed();
     phone.on('online', changed);
     phone.on('offline', changed);
     phone.on('error', (error) => this.#fail(error));
@@ -186,7 +186,7 @@ export class Line {
         this.#fail(error);
       }
     });
-    // One that is over stays to be read until another one takes its place.
+    // An ended call stays visible until another one replaces it.
     phone.on('activeCall', (call) => {
       if (call !== null) {
         this.#attach(call);
@@ -206,18 +206,18 @@ export class Line {
     this.#call = call;
     this.#isResumed = false;
     this.#isLeaving = false;
-    this.#owner.heard(call?.remoteAudio ?? null);
+    this.#listener.remoteAudio(call?.remoteAudio ?? null);
     if (call !== null) {
       this.#unsubscribe = [
         call.on('state', () => {
           void this.#resume(call);
-          this.#owner.changed();
+          this.#listener.changed();
         }),
-        call.on('media', () => this.#owner.changed()),
-        call.on('remoteAudio', (stream) => this.#owner.heard(stream)),
+        call.on('media', () => this.#listener.changed()),
+        call.on('remoteAudio', (stream) => this.#listener.remoteAudio(stream)),
         call.on('ended', () => {
           this.#storage.carriedCallId = null;
-          this.#owner.heard(null);
+          this.#listener.remoteAudio(null);
         }),
         call.on('error', (error) => {
           this.#storage.carriedCallId = null;
@@ -226,10 +226,10 @@ export class Line {
       ];
       void this.#resume(call);
     }
-    this.#owner.changed();
+    this.#listener.changed();
   }
 
-  /** After a reload the sound is brought back, if this very tab carried it, and if the browser lets it. */
+  /** After a reload, rejoins the call if this tab carried its audio and the browser allows it. */
   async #resume(call: Call): Promise<void> {
     const isOn = call.state === 'accepted' || call.state === 'connected';
     if (this.#isBusy || this.#isResumed || !isOn || call.localMedia !== 'none' || this.#storage.carriedCallId !== call.id) {
@@ -239,16 +239,16 @@ export class Line {
     try {
       await call.rejoin({ audio: this.#source });
     } catch (error) {
-      // A tone needs a touch of the page first: the button for it is there.
+      // A tone requires a user gesture first: the page shows a button for it.
       if (!(error instanceof CallpulseError && error.code === 'sound_blocked')) {
         this.#fail(error);
       }
     }
-    this.#owner.changed();
+    this.#listener.changed();
   }
 
-  #carrying(action: (call: Call) => Promise<void>): Promise<void> {
-    return this.#attempting(async () => {
+  #carry(action: (call: Call) => Promise<void>): Promise<void> {
+    return this.#run(async () => {
       const call = this.#call;
       if (call !== null) {
         this.#isResumed = true;
@@ -259,47 +259,47 @@ export class Line {
     });
   }
 
-  /** Does one thing at a time, and says what went wrong. */
-  async #attempting(action: () => Promise<void> | undefined): Promise<void> {
+  /** Runs one action at a time, and shows its error. */
+  async #run(action: () => Promise<void> | undefined): Promise<void> {
     this.#isBusy = true;
     this.#problem = null;
-    this.#owner.changed();
+    this.#listener.changed();
     try {
       await action();
     } catch (error) {
       this.#fail(error);
     }
     this.#isBusy = false;
-    this.#owner.changed();
+    this.#listener.changed();
   }
 
   #fail(error: unknown): void {
     this.#problem = error instanceof CallpulseError ? error : new CallpulseError('internal', String(error));
-    this.#owner.changed();
+    this.#listener.changed();
   }
 
   #isOnline(): boolean {
     return this.#phone !== null && this.#phone.state !== 'closed';
   }
 
-  /** The browser's own socket, listened to beside the library. */
+  /** A WebSocket whose messages are also logged. */
   #openSocket(url: string, protocols: string[]): Socket {
     const socket = new WebSocket(url, protocols);
-    const transcript = new Transcript();
+    const log = new MessageLog();
     const send = socket.send.bind(socket);
     socket.send = (text) => {
-      transcript.ask(text);
+      log.addRequest(text);
       send(text);
     };
     socket.addEventListener('message', ({ data }) => {
       const now = new Date();
-      const moment = momentOf(data);
-      if (moment !== null) {
-        this.#clock.observe(moment, now.getTime());
+      const serverTime = serverTimeOf(data);
+      if (serverTime !== null) {
+        this.#clock.observe(serverTime, now.getTime());
       }
-      const entry = transcript.read(data, now);
+      const entry = log.read(data, now);
       if (entry !== null) {
-        this.#owner.said(entry);
+        this.#listener.message(entry);
       }
     });
     return socket as unknown as Socket;
