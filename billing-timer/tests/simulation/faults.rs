@@ -86,13 +86,12 @@ impl Core {
                 self.run_after(span, move |core| core.reconnect(host));
             }
             Fault::Gap(host) => {
-                let misses_changes = self.rng.per_mille(500);
-                if misses_changes {
-                    self.server.mark_gap(host);
-                }
+                let which = self.random_bucket();
+                self.server.bucket(which).mark_gap(host);
                 let noticed = self.rng.span(Duration::from_millis(1), Duration::from_secs(1));
                 self.run_after(noticed, move |core| {
-                    core.hosts[host].link.send_modify(|link| link.gaps += 1)
+                    core.hosts[host].link.send_modify(|link| link.overflows += 1);
+                    core.server.bucket(which).end_watchers(host);
                 });
             }
             Fault::NetworkConditions(network_conditions, span) => {
@@ -103,13 +102,17 @@ impl Core {
             Fault::ClockJump(host, by) => self.hosts[host].ahead_ms += by,
             Fault::LoseConsumer(deleted) => self.lose_consumer(deleted),
             Fault::EndWatchers(host) => {
-                let which = if self.rng.per_mille(500) {
-                    BucketName::ActiveBilling
-                } else {
-                    BucketName::Leases
-                };
+                let which = self.random_bucket();
                 self.server.bucket(which).end_watchers(host);
             }
+        }
+    }
+
+    fn random_bucket(&mut self) -> BucketName {
+        if self.rng.per_mille(500) {
+            BucketName::ActiveBilling
+        } else {
+            BucketName::Leases
         }
     }
 

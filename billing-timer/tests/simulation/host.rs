@@ -36,7 +36,11 @@ impl Host {
     pub(crate) fn new() -> Self {
         Self {
             epoch: 0,
-            link: watch::Sender::new(Link { up: true, gaps: 1 }),
+            link: watch::Sender::new(Link {
+                up: true,
+                gaps: 1,
+                overflows: 0,
+            }),
             frozen_until: 0,
             ahead_ms: 0,
             latest_shown: moment(0),
@@ -74,10 +78,8 @@ impl Core {
             self.run_after(delay, effect);
         }
         self.hosts[host].link.send_modify(|link| {
-            *link = Link {
-                up: true,
-                gaps: link.gaps + 1,
-            }
+            link.up = true;
+            link.gaps += 1;
         });
     }
 }

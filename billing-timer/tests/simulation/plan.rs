@@ -48,7 +48,7 @@ pub(crate) enum Fault {
     Stop(usize),
     Freeze(usize, Duration),
     Disconnect(usize, Duration),
-    /// A subscription overflowed and dropped a message.
+    /// A watch misses changes and notices it later. The connection is unaffected.
     Gap(usize),
     NetworkConditions(NetworkConditions, Duration),
     /// The stream has no leader.

@@ -338,7 +338,11 @@ impl Run {
         let here = &mut core.hosts[host];
         here.epoch += 1;
         let (epoch, up) = (here.epoch, here.is_up());
-        here.link = watch::Sender::new(Link { up, gaps: 1 });
+        here.link = watch::Sender::new(Link {
+            up,
+            gaps: 1,
+            overflows: 0,
+        });
         let link = here.link.subscribe();
         here.latest_shown = crate::core::moment(i64::MIN / 4_000_000);
         let name = if plan.keeps_name {

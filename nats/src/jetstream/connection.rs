@@ -81,9 +81,11 @@ pub struct Nats {
 pub struct Link {
     /// Connected at this moment.
     pub up: bool,
-    /// Goes up with every reconnect and every message that a full subscription had to drop:
-    /// what was received before that point may have a hole.
+    /// The number of connections so far. Every subscription may have missed messages before the last one.
     pub gaps: u64,
+    /// The number of messages dropped by full subscriptions. Consumers and watches of JetStream detect such a gap themselves;
+    /// for plain subscriptions it is known only here.
+    pub overflows: u64,
 }
 
 impl Nats {
@@ -172,10 +174,8 @@ fn note(state: &watch::Sender<Link>, event: &Event) {
         Event::Connected => {
             tracing::info!("connected to NATS");
             state.send_modify(|link| {
-                *link = Link {
-                    up: true,
-                    gaps: link.gaps + 1,
-                }
+                link.up = true;
+                link.gaps += 1;
             });
         }
         Event::Disconnected | Event::Closed => {
@@ -184,7 +184,7 @@ fn note(state: &watch::Sender<Link>, event: &Event) {
         }
         Event::SlowConsumer(subscription) => {
             tracing::warn!(subscription, "a subscription was full and a message dropped");
-            state.send_modify(|link| link.gaps += 1);
+            state.send_modify(|link| link.overflows += 1);
         }
         // This process stood still, or its network did: the server took it for gone. It connects anew.
         Event::ServerError(error) if error.to_string().contains(STALE) => {

@@ -118,7 +118,8 @@ impl Deadlines {
                 changed = link.changed() => {
                     changed?;
                     let now = *link.borrow();
-                    if now.up && now.gaps != since.gaps {
+                    // `ends` is a plain subscription, so overflows count too.
+                    if now.up && (now.gaps, now.overflows) != (since.gaps, since.overflows) {
                         return Ok(());
                     }
                 }

@@ -37,13 +37,15 @@ pub(crate) async fn run(deps: Arc<Deps>, nats: Nats, up: Condition, stop: Cancel
 }
 
 async fn fill_gaps(deps: &Deps, mut link: watch::Receiver<Link>) -> Result<(), watch::error::RecvError> {
-    let mut seen = link.borrow_and_update().gaps;
+    // Notices are delivered by plain subscriptions, so overflows count too.
+    let gaps = |link: &Link| (link.gaps, link.overflows);
+    let mut seen = gaps(&link.borrow_and_update());
     loop {
-        seen = link.wait_for(|link| link.up && link.gaps != seen).await?.gaps;
+        seen = gaps(&*link.wait_for(|link| link.up && gaps(link) != seen).await?);
         // After another gap the snapshots sent so far may be out of date: start over at once.
         tokio::select! {
             () = resync_all(deps) => {}
-            again = link.wait_for(|link| link.gaps != seen) => drop(again?),
+            again = link.wait_for(|link| gaps(link) != seen) => drop(again?),
         }
     }
 }

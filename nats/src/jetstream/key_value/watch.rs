@@ -1,11 +1,14 @@
-//! A bucket's watcher: all keys as they are, then every change, until it is lost.
+//! A watch of a bucket: all keys, then every change, until the watch is lost.
 //!
-//! The client has one that mends itself. It takes ten seconds to notice that the server which delivers is dead or frozen,
-//! and a call that begins meanwhile would not be ticked; so this one notices sooner, ends, and is made anew by who follows it.
+//! A pull consumer delivers no faster than its changes are taken: however many keys the first read has, no buffer overflows.
+//! A deleted consumer, missed heartbeats or a gap in the sequence end this watch alone; its user opens another one.
+//!
+//! The client's own watcher resumes by itself, but needs ten seconds to notice a dead or frozen server. A call that begins
+//! meanwhile would not be ticked.
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, push};
+use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
 use futures::StreamExt;
@@ -14,37 +17,43 @@ use futures::stream;
 use super::{Changes, is_value, unavailable};
 use crate::jetstream::bucket::{BucketError, Change, Revised};
 
-/// The server says at least this often that it is there; after two of these without a word the watcher is lost. A server
-/// that waits for a slow disk must not seem dead: making a watcher costs it a read of the bucket.
+/// The idle heartbeat; after two missed heartbeats the watch is lost. A server that waits for a slow disk must not seem dead,
+/// because another watch costs it a read of the bucket.
 const HEARTBEAT: Duration = Duration::from_millis(1500);
-/// How long the server keeps a consumer that nobody listens to any more.
-const KEPT: Duration = Duration::from_secs(10);
+/// Changes requested at a time. The client requests more when half of them are taken.
+const BATCH: usize = 256;
+/// Expiry of one pull request.
+const PULL_EXPIRES: Duration = Duration::from_secs(30);
+/// After this time without a pull request the server removes the consumer. A user of the watch that is busy for a moment must
+/// not lose it.
+const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
 
 struct Watcher {
-    messages: push::Messages,
+    messages: pull::Stream,
     prefix: String,
     pattern: String,
     delivered: u64,
 }
 
 pub(super) async fn watch(store: &kv::Store, pattern: &str) -> Result<Changes, BucketError> {
-    let config = push::Config {
-        deliver_subject: format!("_INBOX.{}", uuid::Uuid::now_v7().simple()),
+    let config = pull::Config {
         filter_subject: format!("{}{pattern}", store.prefix),
         deliver_policy: DeliverPolicy::LastPerSubject,
         ack_policy: AckPolicy::None,
         max_deliver: 1,
         memory_storage: true,
-        // Of many services' watchers, none is worth a vote of three servers.
+        // A watch is replaced when its server dies, so it needs no replicas.
         num_replicas: 1,
-        flow_control: true,
-        idle_heartbeat: HEARTBEAT,
-        inactive_threshold: KEPT,
+        inactive_threshold: INACTIVE_THRESHOLD,
         ..Default::default()
     };
     let consumer = store.stream.create_consumer(config).await;
     let consumer = consumer.map_err(|error| unavailable(pattern, &error))?;
     let messages = consumer
+        .stream()
+        .max_messages_per_batch(BATCH)
+        .expires(PULL_EXPIRES)
+        .heartbeat(HEARTBEAT)
         .messages()
         .await
         .map_err(|error| unavailable(pattern, &error))?;
