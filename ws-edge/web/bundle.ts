@@ -1,4 +1,4 @@
-/** Builds a page into `dist`, from where cargo takes it into ws-edge. */
+/** Builds a page into `dist`, which cargo embeds into ws-edge. */
 
 import { cp, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { basename, join } from 'node:path';
@@ -9,13 +9,13 @@ import { build } from 'esbuild';
 const dist = join(import.meta.dirname, 'dist');
 
 export interface Page {
-  /** Its package's folder, to which the paths below are relative. */
+  /** The package's folder; the paths below are relative to it. */
   readonly folder: string;
   readonly html: string;
-  /** The name of each script among the assets, and where it begins. */
+  /** Entry points of scripts, by the name of the asset. */
   readonly scripts: Readonly<Record<string, string>>;
   readonly styles: Readonly<Record<string, string>>;
-  /** What goes to the assets as it is. */
+  /** Files that are copied to the assets. */
   readonly files?: readonly string[];
 }
 
@@ -26,10 +26,10 @@ export async function bundle({ folder, html, scripts, styles, files = [] }: Page
   await build({
     ...common,
     entryPoints: { ...scripts },
-    // Whether it runs as a module or as a plain script, it leaves no name behind.
+    // Defines no global names, as a module or as a classic script.
     format: 'iife',
     target: ['es2022'],
-    // Notices of the libraries inside: their licences ask for it.
+    // The licences of bundled libraries require their notices.
     legalComments: 'eof',
   });
   await build({ ...common, entryPoints: { ...styles } });
@@ -42,7 +42,7 @@ export async function bundle({ folder, html, scripts, styles, files = [] }: Page
   }
   made.push(...Object.keys(scripts).map((name) => join(assets, `${name}.js`)));
   made.push(...Object.keys(styles).map((name) => join(assets, `${name}.css`)));
-  // ws-edge sends the compressed twin to whoever accepts it.
+  // ws-edge serves the compressed file to clients that accept gzip.
   for (const path of made) {
     await writeFile(`${path}.gz`, gzipSync(await readFile(path), { level: 9 }));
   }

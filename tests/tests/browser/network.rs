@@ -24,7 +24,7 @@ async fn a_page_that_is_cut_off_says_so_and_is_told_what_it_missed_when_it_is_ba
     scene.shown_alike(&offline, &["user", "otomo"]).await.unwrap();
     let note = offline["note"].as_str().unwrap();
     assert!(
-        note.contains("The call goes on; this page comes back by itself."),
+        note.contains("The call continues; this page reconnects automatically."),
         "{note}"
     );
     // The minutes passed elsewhere; this page says nothing that it was not told. To let go is possible all the same.

@@ -1,11 +1,11 @@
-/** What to do next, by error code and language: for the person in front of the screen. */
+/** Advice for people, by error code and language. */
 
 export type Language = 'en' | 'ja';
 
 export type Advice = Readonly<Record<Language, string>>;
 
 const reload: Advice = {
-  en: 'Reload the page. If it happens again, report it: this program and the server do not fit together.',
+  en: 'Reload the page. If it happens again, report it: this program and the server are of incompatible versions.',
   ja: 'ページを再読み込みしてください。繰り返す場合は、プログラムとサーバーの版が合っていないため報告してください。',
 };
 const signIn: Advice = {
@@ -17,17 +17,17 @@ const soon: Advice = {
   ja: 'サービスが混み合っています。数秒待ってからもう一度お試しください。',
 };
 const rejoin: Advice = {
-  en: 'The sound could not be set up. Rejoin the call; if it fails again, hang up and call once more.',
+  en: 'Audio could not be connected. Rejoin the call; if that fails again, hang up and call again.',
   ja: '音声を準備できませんでした。通話に再参加してください。それでも失敗する場合は、切断してかけ直してください。',
 };
 const over: Advice = {
-  en: 'The call has moved on, or is over. Look at what the page shows now; start a new call if you like.',
+  en: 'The call has changed or ended. Check the page, and call again if necessary.',
   ja: '通話の状態が変わったか、すでに終了しています。画面の表示を確認し、必要ならかけ直してください。',
 };
 
-/** One entry for every code. Those of the protocol are the schema's; a test keeps the two in step. */
+/** One entry for every code. A test compares the codes of the protocol with its schema. */
 export const ADVICE = {
-  // The protocol: messages that should not have been sent.
+  // The protocol: invalid messages.
   bad_json: reload,
   bad_message: reload,
   bad_request: reload,
@@ -55,16 +55,16 @@ export const ADVICE = {
 
   // The protocol: the call.
   role_forbidden: {
-    en: 'This is for the other side of a call: users call, otomos answer. Sign in with the other role.',
+    en: 'This action belongs to the other role: users call, otomos answer. Sign in with the other role.',
     ja: 'この操作は相手側のものです。ユーザーが発信し、お供が応答します。別の役割でサインインしてください。',
   },
   busy: {
-    en: 'One of you is in another call. Wait until it is over, then call again.',
+    en: 'One of you is in another call. Wait until it ends, then call again.',
     ja: 'どちらかが別の通話中です。その通話が終わってから、もう一度おかけください。',
   },
   unknown_call: over,
   not_a_party: {
-    en: 'This is a call of other people. Go back and start one of your own.',
+    en: 'This call belongs to other people. Go back and start your own call.',
     ja: 'ほかの人の通話です。前の画面に戻り、ご自身の通話を始めてください。',
   },
   wrong_state: over,
@@ -88,61 +88,61 @@ export const ADVICE = {
   unknown_consumer: rejoin,
   already_producing: rejoin,
   cannot_consume: {
-    en: 'This browser cannot play the sound of the other side. Use a current Chrome, Edge, Firefox or Safari.',
+    en: 'This browser cannot play the audio of the other side. Use a current Chrome, Edge, Firefox or Safari.',
     ja: 'このブラウザーでは相手の音声を再生できません。最新の Chrome、Edge、Firefox、Safari をお使いください。',
   },
   no_producer: {
-    en: 'The other side sends no sound yet. Wait a moment: you will hear it by itself.',
+    en: 'The other side sends no audio yet. Wait a moment: it starts automatically.',
     ja: '相手の音声がまだ届いていません。届くと自動的に聞こえますので、少しお待ちください。',
   },
 
-  // The door.
+  // The handshake.
   token_missing: signIn,
   token_invalid: signIn,
   token_expired: {
-    en: 'You have been signed in for too long. Sign in again; a call that is on goes on meanwhile.',
+    en: 'Your sign-in has expired. Sign in again; a call in progress continues meanwhile.',
     ja: 'サインインの有効期限が切れました。もう一度サインインしてください。その間も通話は続きます。',
   },
   origin_forbidden: {
-    en: 'The server does not let pages of this address in. Open the page at its proper address, or have it allowed.',
+    en: 'The server does not allow pages of this address. Open the page at its proper address, or ask for it to be allowed.',
     ja: 'このアドレスのページはサーバーに許可されていません。正しいアドレスで開くか、管理者に許可を依頼してください。',
   },
 
-  // This library's own.
+  // Errors of this library.
   not_reachable: {
-    en: 'The server cannot be reached. Check the network; if that does not help, try again in a few minutes.',
+    en: 'The server is unreachable. Check the network; if that does not help, try again in a few minutes.',
     ja: 'サーバーに接続できません。ネットワークを確認し、それでもつながらない場合は、数分待ってからもう一度お試しください。',
   },
   offline: {
-    en: 'The connection is interrupted and comes back by itself. Try again when it has.',
+    en: 'The connection is interrupted, and reconnects automatically. Try again once it is back.',
     ja: '接続が切れています。自動的に復旧しますので、つながってからもう一度お試しください。',
   },
   timeout: {
-    en: 'The server has not answered in time. Look at what the page shows now, and try again if nothing happened.',
+    en: 'The server has not answered in time. Check the page, and try again if nothing has changed.',
     ja: 'サーバーの応答がありません。画面の表示を確認し、変わっていなければもう一度お試しください。',
   },
   closed: {
-    en: 'This page has left the service. Reload it to come back.',
+    en: 'This page has disconnected. Reload it to reconnect.',
     ja: 'このページは接続を終了しています。再読み込みすると戻れます。',
   },
   session_replaced: {
-    en: 'You are connected in too many windows, so this one was let go. Use the newest, or reload this page.',
+    en: 'You are connected in too many windows, so this one was disconnected. Use the newest, or reload this page.',
     ja: '接続中のウィンドウが多すぎるため、この画面は切断されました。新しいほうを使うか、このページを再読み込みしてください。',
   },
   otomo_busy: {
-    en: 'The otomo is in another call. Wait until it is over, then call again.',
+    en: 'The otomo is in another call. Wait a while, then call again.',
     ja: 'お供はほかの方と通話中です。少し時間をおいて、もう一度おかけください。',
   },
   already_in_call: {
-    en: 'You are in a call already. End it first, then call again.',
+    en: 'You are already in a call. End it first, then call again.',
     ja: 'すでに通話中です。今の通話を終えてから、もう一度おかけください。',
   },
   microphone_refused: {
-    en: 'The browser does not let this page use the microphone. Allow it beside the address bar, then try again.',
+    en: 'Microphone access is blocked. Allow it beside the address bar, then try again.',
     ja: 'マイクの使用が許可されていません。アドレスバーの横でマイクを許可してから、もう一度お試しください。',
   },
   microphone_missing: {
-    en: 'There is no microphone. Plug one in or switch it on, then try again.',
+    en: 'No microphone found. Plug one in or switch it on, then try again.',
     ja: 'マイクが見つかりません。接続するか有効にしてから、もう一度お試しください。',
   },
   microphone_busy: {
@@ -150,16 +150,16 @@ export const ADVICE = {
     ja: 'マイクを開けません。ほかのアプリが使用している可能性があります。閉じてから、もう一度お試しください。',
   },
   microphone_insecure: {
-    en: 'Browsers give a microphone to secure pages only. Open this page by https, or on this machine as localhost.',
+    en: 'Browsers allow microphones on secure pages only. Open this page over https, or on this machine as localhost.',
     ja: 'マイクは安全なページでのみ使えます。https か、このパソコン上の localhost で開いてください。',
   },
   sound_blocked: {
-    en: 'The browser plays no sound before you have touched the page. Press a button of it, then try again.',
+    en: 'The browser blocks audio until you use the page. Press a button on it, then try again.',
     ja: '操作するまで、ブラウザーは音を出しません。ページのボタンを押してから、もう一度お試しください。',
   },
   media_failed: rejoin,
   media_elsewhere: {
-    en: 'The sound of this call stopped here; another window may have taken it. Rejoin to bring it back to this one.',
+    en: 'The audio of this call has stopped here; another window may carry it. Rejoin to bring it back to this window.',
     ja: 'この画面の通話音声が止まりました。別のウィンドウに移った可能性があります。再参加するとこの画面に戻ります。',
   },
   browser_unsupported: {

@@ -1,6 +1,6 @@
 /**
- * How smooth the page is: in a real Chromium, with a made-up feed of 5,000 live calls and 2,500 changes a second, while the
- * list is being scrolled. After `npm run build`:  node scripts/bench.ts [seconds] [chromium]
+ * Measures frame times in a real Chromium, with a fake feed of 5,000 live calls and 2,500 changes a second, while the list
+ * scrolls. After `npm run build`:  node scripts/bench.ts [seconds] [chromium]
  */
 
 import { spawn } from 'node:child_process';
@@ -11,7 +11,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { extname, join } from 'node:path';
 
-import { measure, pretend } from './pretend.ts';
+import { fakeFeed, measure } from './fakeFeed.ts';
 
 const [seconds, program] = [Number(process.argv[2] ?? 10), process.argv[3] ?? '/usr/bin/chromium'];
 const dist = join(import.meta.dirname, '..', '..', 'dist');
@@ -85,9 +85,9 @@ try {
   const { targetId } = await ask('Target.createTarget', { url: 'about:blank' });
   const { sessionId } = await ask('Target.attachToTarget', { targetId, flatten: true });
   await ask('Page.enable', {}, sessionId);
-  await ask('Page.addScriptToEvaluateOnNewDocument', { source: `(${String(pretend)})()` }, sessionId);
+  await ask('Page.addScriptToEvaluateOnNewDocument', { source: `(${String(fakeFeed)})()` }, sessionId);
   await ask('Page.navigate', { url: `http://127.0.0.1:${String(port)}/ops#token=${TOKEN}` }, sessionId);
-  // What the page itself takes of a core: it says something also where others take the rest.
+  // CPU time of the page's thread: meaningful also on a busy machine.
   await ask('Performance.enable', { timeDomain: 'threadTicks' }, sessionId);
   const threadTime = async (): Promise<number> => {
     const { metrics } = await ask('Performance.getMetrics', {}, sessionId);

@@ -1,8 +1,8 @@
-/** Times as operators read them. */
+/** Formats of times for operators. */
 
 export { ServerClock, span, timeOfDay } from '../../page/src/clock.ts';
 
-/** `0.4 s`, `12 s`, `3 min`, `2 h`: how long ago, in the least that says enough. */
+/** `0.4 s`, `12 s`, `3 min`, `2 h`: an age. */
 export function age(ms: number): string {
   const seconds = Math.max(0, ms) / 1000;
   if (seconds < 10) {
@@ -14,7 +14,7 @@ export function age(ms: number): string {
   return seconds < 7200 ? `${String(Math.floor(seconds / 60))} min` : `${String(Math.floor(seconds / 3600))} h`;
 }
 
-/** `12 ms`, `1.234 s`, `1:02:03`: how long something took. */
+/** `12 ms`, `1.234 s`, `1:02:03`: a duration. */
 export function length(ms: number): string {
   if (ms < 1000) {
     return `${String(Math.round(ms))} ms`;

@@ -70,8 +70,8 @@ test('only the state from the server makes a call connected', () => {
 
 test('complete minutes are shown, and announced once each', () => {
   const first = at({ ...connected, lastTick: { minute: 1, at: new Date(NOW) } });
-  assert.equal(detailText(first, text), 'Minute 1 full');
-  assert.equal(announcement(first, text), 'Connected Minute 1 full');
+  assert.equal(detailText(first, text), 'Minute 1 complete');
+  assert.equal(announcement(first, text), 'Connected Minute 1 complete');
   const later = viewModelOf({ ...idle, call: first.call }, NOW + 5_000);
   assert.equal(announcement(later, text), announcement(first, text));
 });
@@ -80,10 +80,10 @@ test('lost media is described from the point of view of the side', () => {
   assert.equal(at({ ...connected, lost: ['user'] }).missed, 'me');
   assert.equal(at({ ...connected, lost: ['user'] }, { role: 'otomo' }).missed, 'peer');
   assert.equal(at({ ...connected, lost: ['otomo', 'user'] }).missed, 'both');
-  assert.match(noteText(at({ ...connected, lost: ['otomo'] }), text) ?? '', /does not hear otomo_777/);
+  assert.match(noteText(at({ ...connected, lost: ['otomo'] }), text) ?? '', /No audio from otomo_777/);
   assert.equal(noteText(at({ ...connected, isMuted: true }), text), 'You are muted.');
   assert.equal(noteText(at(connected), text), null);
-  assert.match(noteText(at(connected, { link: 'offline' }), text) ?? '', /The call goes on/);
+  assert.match(noteText(at(connected, { link: 'offline' }), text) ?? '', /The call continues/);
   assert.equal(noteText(at(connected, { isLeaving: true }), text), 'Hanging up…');
 });
 
@@ -102,7 +102,7 @@ test('an ended call shows its bill once it is known', () => {
   const over = { ...connected, state: 'ended', end } as const;
   assert.equal(detailText(at(over), text), '00:42.900 · 1 min billed');
   const away = { reason: 'unknown', endedAt: null, durationMs: null, billedMinutes: null } as const;
-  assert.equal(detailText(at({ ...over, end: away }), text), 'The bill follows…');
-  assert.match(detailText(at({ ...over, connectedAt: null }), text), /never began/);
+  assert.equal(detailText(at({ ...over, end: away }), text), 'Waiting for the bill…');
+  assert.match(detailText(at({ ...over, connectedAt: null }), text), /never connected/);
   assert.equal(at(over, { isCalling: true }).stage, 'requesting');
 });

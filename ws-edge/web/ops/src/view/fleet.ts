@@ -1,22 +1,22 @@
-/** Who carries the calls: workers, edges, billing instances, and the leases of the latter as a strip. */
+/** The fleet: workers, edges, billing instances, and the partitions that the latter hold. */
 
 import { el, setAttribute, setText, show } from '../../../page/src/dom.ts';
 import { PARTITIONS, type ReadModel } from '../readModel.ts';
 import type { Translate } from '../texts.ts';
 import { age } from '../time.ts';
 
-/** Lines of one list; a larger fleet is for other tools. */
+/** Lines of one list; larger fleets need other tools. */
 const MAX_LINES = 64;
-/** Looks of instances in the strip; further ones begin again. */
+/** Colours of instances in the strip; further instances reuse them. */
 const LOOKS = 6;
-/** A sign of life that is older shows as late, in milliseconds. */
+/** An older heartbeat shows as late, in milliseconds. */
 const LATE_MS = 4_000;
 
 interface Line {
   readonly name: string;
   readonly facts: readonly string[];
   readonly warning: string;
-  /** Of what it may carry, 0 to 1; null if there is no such limit. */
+  /** Used share of the capacity, 0 to 1; null without a capacity. */
   readonly share: number | null;
   readonly look: string;
 }
@@ -146,7 +146,7 @@ export class Fleet {
     const held = new Map<string, number>();
     for (const [partition, cell] of this.#cells.entries()) {
       const holder = model.leases[partition] ?? null;
-      // A lease holds for as long as its instance lives.
+      // A lease is held only while its instance is alive.
       const look = holder === null ? undefined : looks.get(holder);
       if (holder !== null && look !== undefined) {
         held.set(holder, (held.get(holder) ?? 0) + 1);

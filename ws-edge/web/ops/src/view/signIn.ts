@@ -1,4 +1,4 @@
-/** Where a token is pasted. */
+/** The form to paste a token. */
 
 import { el, setText, show } from '../../../page/src/dom.ts';
 import { readClaims } from '../../../page/src/token.ts';
@@ -21,7 +21,7 @@ export class SignIn {
   readonly #hint = el('p', { class: 'hint' });
   readonly #connect = el('button', { type: 'submit', class: 'button primary', 'data-testid': 'watch' });
   readonly #problem = el('p', { class: 'note', role: 'alert' });
-  /** The role of a token that does not let watch; empty for what is no token. */
+  /** The role of a rejected token; empty for an invalid one. */
   #wrongRole: string | null = null;
 
   constructor(signIn: (token: string) => void, changed: () => void) {

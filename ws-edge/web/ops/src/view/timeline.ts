@@ -1,4 +1,4 @@
-/** One call as it is stored: each fact with who said it and when, the gaps between them as distance, the minutes added up. */
+/** The timeline of a call: its stored facts with publisher and time, gaps as distance, and a summary of its minutes. */
 
 import { button, el, setText, show } from '../../../page/src/dom.ts';
 import type { Language } from '../../../page/src/i18n.ts';
@@ -6,10 +6,10 @@ import type { Entry, TimelinePage } from '../generated/ops.ts';
 import { type Key, nameOf, type Translate } from '../texts.ts';
 import { length, timeOfDay } from '../time.ts';
 
-/** What a code of the server, or of the connection, is said as. */
-const PROBLEMS = ['unknown_call', 'bad_message', 'unavailable', 'offline'] as const;
-/** The fields that a fact's line shows; the rest is evidence, and behind its details. */
-const PLAIN = new Set([
+/** Error codes that have a text. */
+const KNOWN_ERRORS = ['unknown_call', 'bad_message', 'unavailable', 'offline'] as const;
+/** The payload fields shown on a fact's line; the details show all of them. */
+const SHOWN_FIELDS = new Set([
   'minute',
   'reason',
   'by',
@@ -40,7 +40,7 @@ export class TimelineView {
   });
   readonly #show = el('button', { type: 'submit', class: 'small', 'data-testid': 'timeline-show' });
   readonly #title = el('h2');
-  readonly #who = el('p', { class: 'hint who' });
+  readonly #parties = el('p', { class: 'hint who' });
   readonly #problem = el('p', { class: 'note', role: 'alert' });
   readonly #status = el('p', { class: 'hint', role: 'status' });
   readonly #minutes = el('dl', { class: 'minutes', 'data-testid': 'minutes' });
@@ -51,7 +51,7 @@ export class TimelineView {
   #page: TimelinePage | null = null;
   #code: string | null = null;
   #isReading = false;
-  #asked = 0;
+  #requests = 0;
   #text: Translate;
   #language: Language;
 
@@ -67,7 +67,7 @@ export class TimelineView {
       'dialog',
       { class: 'timeline', 'aria-labelledby': 'timeline-title' },
       el('header', {}, this.#title, this.#reload, this.#close),
-      this.#who,
+      this.#parties,
       this.#problem,
       this.#status,
       this.#minutes,
@@ -88,7 +88,7 @@ export class TimelineView {
     if (callId !== this.#callId) {
       this.#page = null;
     }
-    const asked = ++this.#asked;
+    const request = ++this.#requests;
     [this.#callId, this.#code, this.#isReading] = [callId, null, true];
     if (!this.element.open) {
       this.element.showModal();
@@ -96,27 +96,27 @@ export class TimelineView {
     this.#render();
     try {
       const page = await this.#read(callId);
-      if (asked === this.#asked) {
+      if (request === this.#requests) {
         this.#page = page;
       }
     } catch (error) {
-      if (asked === this.#asked) {
+      if (request === this.#requests) {
         this.#code = error instanceof Error ? error.message : 'unknown';
       }
     }
-    if (asked === this.#asked) {
+    if (request === this.#requests) {
       this.#isReading = false;
       this.#render();
     }
   }
 
   render(text: Translate, language: Language): void {
-    const isOther = language !== this.#language;
+    const isChanged = language !== this.#language;
     [this.#text, this.#language] = [text, language];
     setText(this.#openTitle, text('timeline.open'));
     this.#id.placeholder = text('timeline.id');
     setText(this.#show, text('timeline.show'));
-    if (isOther && this.element.open) {
+    if (isChanged && this.element.open) {
       this.#render();
     }
   }
@@ -128,12 +128,12 @@ export class TimelineView {
     setText(this.#reload, text('timeline.reload'));
     const call = page?.call;
     setText(
-      this.#who,
+      this.#parties,
       call == null
         ? ''
         : `${call.userId} → ${call.otomoId}${page?.state == null ? '' : ` · ${text(`state.${page.state}`)}`}`,
     );
-    const known = PROBLEMS.find((problem) => problem === code);
+    const known = KNOWN_ERRORS.find((known) => known === code);
     setText(
       this.#problem,
       code === null ? '' : known === undefined ? text('timeline.failed', { code }) : text(`timeline.${known}`),
@@ -147,11 +147,11 @@ export class TimelineView {
           ? text('timeline.truncated')
           : '',
     );
-    this.#minutes.replaceChildren(...(page === null ? [] : this.#sum(page)));
+    this.#minutes.replaceChildren(...(page === null ? [] : this.#summary(page)));
     this.#list.replaceChildren(...(page?.entries ?? []).map((entry, place) => this.#entry(entry, place)));
   }
 
-  #sum({ minutes }: TimelinePage): HTMLElement[] {
+  #summary({ minutes }: TimelinePage): HTMLElement[] {
     const text = this.#text;
     const unknown = text('minutes.unknown');
     const line = (key: Key, value: string): HTMLElement => el('div', {}, el('dt', {}, text(key)), el('dd', {}, value));
@@ -172,14 +172,14 @@ export class TimelineView {
     const item = el('li', { 'data-fact': entry.fact });
     if (place > 0) {
       const gap = el('p', { class: 'gap' }, text('timeline.gap', { gap: length(entry.gapMs) }));
-      // By its logarithm: milliseconds and minutes both are to be seen.
+      // Logarithmic, so that both milliseconds and minutes are visible.
       const size = Math.min(MAX_GAP_REM, 0.4 * Math.log10(1 + entry.gapMs));
       gap.style.paddingBlock = `${String(size / 2)}rem`;
       item.append(gap);
     }
     const payload = entry.payload ?? {};
-    const plain = Object.entries(payload).filter(([key]) => PLAIN.has(key));
-    const said = plain.map(([key, value]) =>
+    const shown = Object.entries(payload).filter(([key]) => SHOWN_FIELDS.has(key));
+    const fields = shown.map(([key, value]) =>
       key === 'reason' ? nameOf(this.#language, 'reason', String(value)) : `${key} ${String(value)}`,
     );
     const head = el(
@@ -187,7 +187,7 @@ export class TimelineView {
       { class: 'fact' },
       el('b', {}, nameOf(this.#language, 'fact', entry.fact)),
       ' ',
-      said.join(' · '),
+      fields.join(' · '),
     );
     const times: string[] = [];
     if (entry.at !== null) {

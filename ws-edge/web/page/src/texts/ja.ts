@@ -42,7 +42,7 @@ export const ja: Readonly<Record<Key, string>> = {
   'state.ended': '通話が終わりました',
   'state.elapsed': '通話開始からの時間',
 
-  'detail.out': 'トークンで本人を確認します。',
+  'detail.out': 'トークンでサインインしてください。',
   'detail.connecting': '通話の状況をサーバーに確認しています。',
   'detail.idle.user': '相手を選んでください。',
   'detail.idle.otomo': '着信があるとここで知らせます。',
@@ -65,7 +65,7 @@ export const ja: Readonly<Record<Key, string>> = {
   'sound.none': 'この画面では通話の音声を扱っていません。',
 
   'action.call': '発信',
-  'action.callee': '相手の ID',
+  'action.callee': 'お供の ID',
   'action.accept': '応答',
   'action.reject': '拒否',
   'action.cancel': '取り消し',
@@ -75,7 +75,7 @@ export const ja: Readonly<Record<Key, string>> = {
   'action.rejoin': '音声に再参加',
   'action.dismiss': '閉じる',
 
-  'source.legend': '送る音',
+  'source.legend': '音声の入力',
   'source.tone': 'テスト音',
   'source.microphone': 'マイク',
 
@@ -101,13 +101,13 @@ export const ja: Readonly<Record<Key, string>> = {
   'reason.cancelled': '取り消されました',
   'reason.no_answer': '応答がありませんでした',
   'reason.media_timeout': '時間内に音がサーバーに届きませんでした',
-  'reason.rtp_timeout': '両方の音が途絶えました',
+  'reason.rtp_timeout': '音が途絶えました',
   'reason.worker_lost': 'メディアサーバーが停止しました',
   'reason.worker_shutdown': 'メディアサーバーが終了しました',
   'reason.max_duration': '最長の通話時間に達しました',
   'reason.terminated': 'サービス側で終了しました',
-  'reason.unknown': 'このページが離れている間に終わりました',
+  'reason.unknown': 'このページがオフラインの間に終わりました',
 
-  'log.title': 'サーバーからの通知',
+  'log.title': 'サーバーからのメッセージ',
   'log.empty': 'まだありません。',
 };

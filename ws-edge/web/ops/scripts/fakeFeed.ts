@@ -1,7 +1,7 @@
-/** What runs inside the page for bench.ts. Each function is sent as text, so it may use nothing from outside of it. */
+/** Functions that bench.ts runs in the page. Each is sent as text, so it cannot use anything outside of itself. */
 
-/** In the place of the socket: 5,000 calls at once, then 2,500 changes a second as ws-edge would send them. */
-export function pretend(): void {
+/** Replaces the WebSocket: 5,000 calls at once, then 2,500 changes a second, as ws-edge would send them. */
+export function fakeFeed(): void {
   const [CALLS, CHANGES, BATCH_MS, ITEMS] = [5_000, 2_500, 250, 40];
   const time = (ms: number): string => new Date(ms).toISOString();
   const id = (number: number): string => `call_${String(number).padStart(4, '0')}_019abc7de4f07a61a2d7`;
@@ -27,7 +27,7 @@ export function pretend(): void {
     traceId: String(number).padStart(32, '4bf92f3577b34da6a3ce929d0e0e4736'),
   });
 
-  class Pretended extends EventTarget {
+  class FakeWebSocket extends EventTarget {
     static readonly OPEN = 1;
     readonly readyState = 1;
     #minute = 1;
@@ -35,12 +35,12 @@ export function pretend(): void {
     constructor() {
       super();
       setTimeout(() => {
-        this.#say('welcome', { nodeId: 'bench', at: time(Date.now()) });
+        this.#send('welcome', { nodeId: 'bench', at: time(Date.now()) });
         const items = Array.from({ length: CALLS }, (_, number) => call(number, 1));
         const parts = Math.ceil(items.length / ITEMS);
         for (let part = 1; part <= parts; part++) {
           const some = items.slice((part - 1) * ITEMS, part * ITEMS);
-          this.#say('snapshot', { at: time(Date.now()), part, parts, awaySince: null, items: some });
+          this.#send('snapshot', { at: time(Date.now()), part, parts, awaySince: null, items: some });
         }
         setInterval(() => {
           this.#change();
@@ -49,35 +49,35 @@ export function pretend(): void {
     }
 
     send(): void {
-      // Nothing is asked.
+      // The bench sends no requests.
     }
 
     close(): void {
-      // It stays.
+      // Never closed.
     }
 
     #change(): void {
       this.#minute++;
       const items = Array.from({ length: (CHANGES * BATCH_MS) / 1000 }, (_, place) => {
         const number = Math.floor(Math.random() * CALLS);
-        // Most of what changes is when RTP was last seen.
+        // Most changes are of media columns.
         return place % 8 === 0
           ? call(number, this.#minute)
           : { kind: 'media', callId: id(number), user: side(), otomo: side() };
       });
       for (let from = 0; from < items.length; from += ITEMS) {
-        this.#say('changes', { at: time(Date.now()), items: items.slice(from, from + ITEMS) });
+        this.#send('changes', { at: time(Date.now()), items: items.slice(from, from + ITEMS) });
       }
     }
 
-    #say(type: string, payload: object): void {
+    #send(type: string, payload: object): void {
       this.dispatchEvent(new MessageEvent('message', { data: JSON.stringify({ type, payload }) }));
     }
   }
-  Object.assign(globalThis, { WebSocket: Pretended });
+  Object.assign(globalThis, { WebSocket: FakeWebSocket });
 }
 
-/** Scrolls, and looks at the time between frames. */
+/** Scrolls, and measures the time between frames. */
 export async function measure(seconds: number): Promise<string> {
   const frame = (): Promise<number> => new Promise((resolve) => requestAnimationFrame(resolve));
   const rows = (): number => document.querySelectorAll('.rows .row:not([hidden])').length;
