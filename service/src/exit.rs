@@ -1,10 +1,10 @@
-//! Exit codes: what a supervisor may branch on.
+//! Exit codes, for supervisors.
 
-/// The service was asked to stop and did, or a command did what it was asked.
+/// The service stopped on request, or the command succeeded.
 pub const CLEAN: u8 = 0;
 
-/// Something failed: a task ended, a port was taken, NATS refused. Starting again may help.
+/// Failure: a task ended, a port was in use, NATS rejected the service. A restart may help.
 pub const FAILURE: u8 = 1;
 
-/// The settings or the command line are wrong. Starting again does not help; clap uses the same code.
+/// The settings or the command line are invalid. A restart does not help. clap uses the same code.
 pub const BAD_SETTINGS: u8 = 2;

@@ -1,9 +1,10 @@
-//! Readiness: a set of named conditions, each owned by the part of the service that knows it.
+//! Readiness: a set of named conditions, each set by one part of the service.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 
 /// The conditions under which a service is ready, and whether it is draining. Clones share one state.
@@ -15,7 +16,7 @@ pub struct Health {
 #[derive(Debug, Default)]
 struct State {
     draining: AtomicBool,
-    // Names are `&'static str`, so the set is bounded by the program's text.
+    // Names are string literals, so the set is bounded.
     conditions: Mutex<BTreeMap<&'static str, Arc<AtomicBool>>>,
 }
 
@@ -25,26 +26,26 @@ pub struct Condition {
     holds: Arc<AtomicBool>,
 }
 
-/// What `/readyz` answers.
+/// The answer of `/readyz`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Readiness {
     /// Every condition holds and the service is not draining.
     pub ready: bool,
-    /// The service was asked to stop: it finishes what it has and takes nothing new.
+    /// The service is stopping: it finishes its work and accepts no more.
     pub draining: bool,
     /// Each condition by name.
     pub conditions: BTreeMap<&'static str, bool>,
 }
 
 impl Health {
-    /// The condition of this name; it does not hold until it is set. Asking twice gives the same condition.
+    /// The condition with this name, which does not hold until it is set. The same name gives the same condition.
     pub fn condition(&self, name: &'static str) -> Condition {
         Condition {
             holds: Arc::clone(self.conditions().entry(name).or_default()),
         }
     }
 
-    /// From now on the service is not ready, whatever its conditions. There is no way back.
+    /// Makes the service permanently unready, whatever its conditions.
     pub fn drain(&self) {
         self.state.draining.store(true, Ordering::Release);
     }
@@ -68,7 +69,7 @@ impl Health {
             .collect()
     }
 
-    /// All of it, at one moment.
+    /// A snapshot.
     pub fn readiness(&self) -> Readiness {
         let draining = self.is_draining();
         let conditions: BTreeMap<_, _> = self
@@ -84,13 +85,12 @@ impl Health {
     }
 
     fn conditions(&self) -> MutexGuard<'_, BTreeMap<&'static str, Arc<AtomicBool>>> {
-        // Nothing can be left half-done under this lock, so a poisoned one is as good.
-        self.state.conditions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.conditions.lock()
     }
 }
 
 impl Condition {
-    /// Says whether the condition holds now.
+    /// Sets whether the condition holds.
     pub fn set(&self, holds: bool) {
         self.holds.store(holds, Ordering::Release);
     }
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn asking_twice_gives_the_same_condition() {
+    fn the_same_name_gives_the_same_condition() {
         let health = Health::default();
         health.condition("nats").set(true);
         assert!(health.condition("nats").holds());
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn draining_is_not_ready_and_says_so() {
+    fn a_draining_service_is_not_ready() {
         let health = Health::default();
         health.condition("nats").set(true);
         health.clone().drain();

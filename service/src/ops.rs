@@ -69,29 +69,29 @@ const LIMITS: Limits = Limits {
     connection: Duration::from_secs(10),
 };
 
-/// The process's metrics recorder, installed by the first call.
+/// The metrics recorder of the process. The first call installs it.
 ///
 /// # Errors
-/// Something else installed a recorder.
+/// Another recorder is installed.
 pub fn recorder() -> Result<PrometheusHandle, Arc<BuildError>> {
     static RECORDER: OnceLock<Result<PrometheusHandle, Arc<BuildError>>> = OnceLock::new();
     let install = || PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder();
     RECORDER.get_or_init(|| install().map_err(Arc::new)).clone()
 }
 
-/// Serves the operations port for ever. Drop the future to close it.
+/// Serves the operations port until the future is dropped.
 pub async fn serve(listener: TcpListener, app: App, recorder: PrometheusHandle, health: Health) {
-    serve_within(LIMITS, listener, Page::new(app, recorder, health)).await;
+    serve_within(LIMITS, listener, Endpoints::new(app, recorder, health)).await;
 }
 
-async fn serve_within(limits: Limits, listener: TcpListener, page: Page) {
-    let page = Arc::new(page);
+async fn serve_within(limits: Limits, listener: TcpListener, endpoints: Endpoints) {
+    let endpoints = Arc::new(endpoints);
     let permits = Arc::new(Semaphore::new(limits.connections));
     let mut upkeep = interval(UPKEEP_INTERVAL);
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
-            _ = upkeep.tick() => page.recorder.run_upkeep(),
+            _ = upkeep.tick() => endpoints.recorder.run_upkeep(),
             Some(_) = connections.join_next() => {}
             // At the limit, connections wait in the kernel's backlog instead of being refused: a refused liveness probe restarts
             // the service. Every connection ends within its time limit, so the wait is bounded.
@@ -99,9 +99,9 @@ async fn serve_within(limits: Limits, listener: TcpListener, page: Page) {
                 (Arc::clone(&permits).acquire_owned().await, listener.accept().await)
             } => match accepted {
                 Ok((stream, _)) => {
-                    let page = Arc::clone(&page);
+                    let endpoints = Arc::clone(&endpoints);
                     connections.spawn(async move {
-                        connection(limits, stream, page).await;
+                        connection(limits, stream, endpoints).await;
                         drop(permit);
                     });
                 }
@@ -114,9 +114,9 @@ async fn serve_within(limits: Limits, listener: TcpListener, page: Page) {
     }
 }
 
-async fn connection(limits: Limits, stream: TcpStream, page: Arc<Page>) {
+async fn connection(limits: Limits, stream: TcpStream, endpoints: Arc<Endpoints>) {
     let answer = service_fn(move |request: Request<Incoming>| {
-        let response = page.answer(request.method(), request.uri().path());
+        let response = endpoints.answer(request.method(), request.uri().path());
         async move { Ok::<_, Infallible>(response) }
     });
     // One request per connection, so that one deadline bounds it. hyper's header timeout alone would wait for the first byte
@@ -134,14 +134,14 @@ async fn connection(limits: Limits, stream: TcpStream, page: Arc<Page>) {
     }
 }
 
-struct Page {
+struct Endpoints {
     app: App,
     recorder: PrometheusHandle,
     health: Health,
     since: Instant,
 }
 
-impl Page {
+impl Endpoints {
     fn new(app: App, recorder: PrometheusHandle, health: Health) -> Self {
         metrics::gauge!("callpulse_build_info", "service" => app.name(), "version" => app.version()).set(1.0);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -157,11 +157,11 @@ impl Page {
     fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
         let known = matches!(path, "/livez" | "/readyz" | "/metrics");
         if known && !matches!(*method, Method::GET | Method::HEAD) {
-            let mut refusal = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
-            refusal
+            let mut rejection = reply(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET and HEAD\n".to_owned());
+            rejection
                 .headers_mut()
                 .insert(ALLOW, hyper::header::HeaderValue::from_static("GET, HEAD"));
-            return refusal;
+            return rejection;
         }
         match path {
             "/livez" => reply(StatusCode::OK, TEXT, "alive\n".to_owned()),
@@ -170,7 +170,7 @@ impl Page {
             _ => reply(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "there are /livez, /readyz and /metrics\n".to_owned(),
+                "this port has /livez, /readyz and /metrics\n".to_owned(),
             ),
         }
     }

@@ -1,4 +1,4 @@
-//! Stopping: SIGTERM and SIGINT are one request, and draining has a deadline.
+//! Shutdown on SIGTERM or SIGINT, and a drain with a deadline.
 
 use std::future::Future;
 use std::io;
@@ -29,7 +29,7 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
     Ok(())
 }
 
-/// One deadline for everything that a service does between the request to stop and its end. Clones share it.
+/// The deadline for all work between the request to stop and the end of the process. Clones share it.
 #[derive(Debug, Clone)]
 pub struct Drain {
     timeout: Duration,
@@ -37,7 +37,7 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// A drain that may take so long; time runs from the first call of [`Drain::deadline`].
+    /// A drain with this timeout, which starts with the first call of [`Drain::deadline`].
     pub fn new(timeout: Duration) -> Self {
         Self {
             timeout,
@@ -45,7 +45,7 @@ impl Drain {
         }
     }
 
-    /// When draining must be over. The first call starts the time.
+    /// The deadline. The first call starts the timeout.
     pub fn deadline(&self) -> Instant {
         *self.deadline.get_or_init(|| Instant::now() + self.timeout)
     }
@@ -56,12 +56,15 @@ impl Drain {
     }
 }
 
-/// Waits for `future` until `deadline`; warns and gives up (`None`) when it overruns.
+/// Waits for `future` until `deadline`. If it overruns, logs a warning and returns `None`.
 pub async fn drain<F: Future>(deadline: Instant, what: &str, future: F) -> Option<F::Output> {
     let drained = timeout_at(deadline, future).await.ok();
     if drained.is_none() {
         metrics::counter!("callpulse_drain_overruns_total").increment(1);
-        tracing::warn!(what, "not drained by the deadline; going on without");
+        tracing::warn!(
+            what,
+            "not drained by the deadline; abandoned. If this repeats, raise drain_timeout_ms"
+        );
     }
     drained
 }
@@ -78,7 +81,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn drain_returns_what_was_drained_and_gives_up_at_the_deadline() {
+    async fn drain_returns_the_output_and_gives_up_at_the_deadline() {
         let drain = Drain::new(Duration::from_millis(50));
         assert_eq!(drain.run("quick", async { 7 }).await, Some(7));
         assert_eq!(drain.run("stuck", std::future::pending::<()>()).await, None);

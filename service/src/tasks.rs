@@ -1,4 +1,4 @@
-//! A service's top-level tasks: the first to end stops the service.
+//! The top-level tasks of a service. The first to end stops the service.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use crate::BoxError;
 use crate::shutdown::Drain;
 
-/// Why a service's tasks failed. The service ends with [`crate::exit::FAILURE`].
+/// The failure of a task. The service ends with [`crate::exit::FAILURE`].
 #[derive(Debug, thiserror::Error)]
 pub enum TaskError {
     /// The task returned an error.
@@ -17,11 +17,11 @@ pub enum TaskError {
     Failed {
         /// The task's name.
         task: &'static str,
-        /// What it returned.
+        /// Its error.
         source: BoxError,
     },
-    /// The task returned although nobody had asked the service to stop.
-    #[error("{task} ended without being asked to")]
+    /// The task returned before the service was stopped.
+    #[error("{task} ended before the service was stopped")]
     EndedEarly {
         /// The task's name.
         task: &'static str,
@@ -34,7 +34,7 @@ pub enum TaskError {
     },
 }
 
-/// The tasks in one set. Dropping it aborts them.
+/// A set of tasks. Dropping it aborts them.
 #[derive(Debug)]
 pub struct Tasks {
     stop: CancellationToken,
@@ -64,8 +64,8 @@ impl Tasks {
         self.names.insert(handle.id(), name);
     }
 
-    /// Waits until the service is asked to stop or a task ends, cancels the stop token, and waits for the others until
-    /// the drain's deadline; what has not ended by then is aborted, with a warning.
+    /// Waits until the stop token is cancelled or a task ends, cancels the stop token, and waits for the other tasks until the
+    /// drain deadline. Tasks that are still running are then aborted, with a warning.
     ///
     /// # Errors
     /// The first failure. Later ones are logged.
@@ -75,16 +75,16 @@ impl Tasks {
         tokio::select! {
             () = stop.cancelled() => {}
             Some(ended) = self.set.join_next_with_id() => {
-                let asked = stop.is_cancelled();
+                let stopping = stop.is_cancelled();
                 let task = self.name(id(&ended));
-                outcome = self.judge(ended);
-                if outcome.is_ok() && !asked {
+                outcome = self.outcome(ended);
+                if outcome.is_ok() && !stopping {
                     outcome = Err(TaskError::EndedEarly { task });
                 }
             }
         }
         if let Err(error) = &outcome {
-            tracing::error!(%error, "stopping because a task ended");
+            tracing::error!(%error, "a task ended; stopping the service");
         }
         stop.cancel();
         let deadline = self.drain.deadline();
@@ -94,7 +94,7 @@ impl Tasks {
                 break;
             };
             let Some(ended) = ended else { break };
-            if let Err(error) = self.judge(ended) {
+            if let Err(error) = self.outcome(ended) {
                 tracing::error!(%error, source = error_source(&error), "a task failed while draining");
                 outcome = outcome.and(Err(error));
             }
@@ -103,7 +103,7 @@ impl Tasks {
         outcome
     }
 
-    fn judge(&mut self, ended: Result<(Id, Result<(), BoxError>), JoinError>) -> Result<(), TaskError> {
+    fn outcome(&mut self, ended: Result<(Id, Result<(), BoxError>), JoinError>) -> Result<(), TaskError> {
         let task = self.name(id(&ended));
         self.names.remove(&id(&ended));
         match ended {
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_request_to_stop_ends_them_cleanly() {
+    async fn tasks_end_cleanly_on_a_request_to_stop() {
         let (stop, mut tasks) = tasks(BOUND);
         tasks.spawn("a", until_stopped(&stop));
         tasks.spawn("b", until_stopped(&stop));
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ending_unasked_and_panicking_are_failures() {
+    async fn an_early_end_and_a_panic_are_failures() {
         let (_stop, mut early) = tasks(BOUND);
         early.spawn("early", async { Ok::<_, BoxError>(()) });
         assert!(matches!(

@@ -1,5 +1,5 @@
-//! A service as its supervisor sees it: announcement, readiness, signals, exit codes. Without arguments this program
-//! runs the checks; for each it starts itself again as a service.
+//! A service as its supervisor sees it: announcement, readiness, signals, exit codes. The program runs the checks, and starts
+//! itself as the service under test.
 
 #![allow(
     clippy::unwrap_used,
@@ -27,14 +27,14 @@ const BOUND: Duration = Duration::from_secs(20);
 #[derive(Clone, Copy, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
-    /// Ends when asked to.
+    /// Ends on request.
     #[default]
     Good,
     /// A task fails at once.
     Fail,
-    /// A task does not end, but the service honours its drain.
+    /// A task does not end, but the service observes the drain deadline.
     StuckTask,
-    /// The service itself does not end.
+    /// The service does not end.
     StuckService,
 }
 
@@ -108,12 +108,12 @@ fn main() -> ExitCode {
 
 const CHECKS: [(&str, fn()); 8] = [
     ("announces its ports, is ready, and ends cleanly", good),
-    ("SIGINT is the same request", interrupt),
+    ("SIGINT stops it too", interrupt),
     ("a failed task exits with 1", failing),
-    ("a stuck task is left behind at the deadline", stuck_task),
-    ("a stuck service is unready, and is ended with 1", stuck_service),
+    ("a stuck task is abandoned at the deadline", stuck_task),
+    ("a stuck service is unready, and exits with 1", stuck_service),
     ("a second signal ends it at once", second_signal),
-    ("bad settings exit with 2, all told", bad_settings),
+    ("invalid settings exit with 2, all reported", bad_settings),
     ("prints settings without secrets, and runs subcommands", subcommands),
 ];
 
@@ -151,7 +151,7 @@ impl Running {
         Self::start(&[], &environment)
     }
 
-    /// The announcement, which is all that stdout ever has, so reading ends with it or with the process.
+    /// The announcement, which is the only line on stdout.
     fn announced(&mut self) -> serde_json::Value {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
@@ -162,7 +162,7 @@ impl Running {
         kill(Pid::from_raw(i32::try_from(self.child.id()).unwrap()), signal).unwrap();
     }
 
-    /// Its exit code, what was left on stdout, and its log.
+    /// Its exit code, the rest of stdout, and its log.
     fn end(mut self) -> (Option<i32>, String, String) {
         eventually("the process ends", || self.child.try_wait().unwrap().is_some());
         let code = self.child.wait().unwrap().code();
@@ -231,7 +231,7 @@ fn stuck_service() {
     let mut service = Running::mode("stuck_service", "300");
     let line = service.announced();
     service.signal(Signal::SIGTERM);
-    eventually("it says that it drains", || {
+    eventually("it reports that it drains", || {
         get(line["ops"].as_str().unwrap(), "/readyz").contains(r#""ready":false,"draining":true"#)
     });
     let (code, _, err) = service.end();
@@ -243,7 +243,7 @@ fn second_signal() {
     let mut service = Running::mode("stuck_service", "600000");
     let line = service.announced();
     service.signal(Signal::SIGTERM);
-    eventually("the first is heard", || {
+    eventually("the first signal is handled", || {
         get(line["ops"].as_str().unwrap(), "/readyz").contains(r#""draining":true"#)
     });
     service.signal(Signal::SIGTERM);

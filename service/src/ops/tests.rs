@@ -24,8 +24,8 @@ impl Port {
     async fn open(limits: Limits) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let (at, health) = (listener.local_addr().unwrap(), Health::default());
-        let page = Page::new(APP, recorder().unwrap(), health.clone());
-        let task = tokio::spawn(serve_within(limits, listener, page)).abort_handle();
+        let endpoints = Endpoints::new(APP, recorder().unwrap(), health.clone());
+        let task = tokio::spawn(serve_within(limits, listener, endpoints)).abort_handle();
         Self { at, health, task }
     }
 
@@ -33,7 +33,7 @@ impl Port {
         TcpStream::connect(self.at).await.unwrap()
     }
 
-    async fn ask(&self, method: &str, path: &str) -> String {
+    async fn request(&self, method: &str, path: &str) -> String {
         let mut stream = self.connect().await;
         let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n");
         stream.write_all(request.as_bytes()).await.unwrap();
@@ -41,10 +41,10 @@ impl Port {
     }
 }
 
-/// What comes until the other side closes, which it does in time.
+/// The bytes until the server closes the connection.
 async fn until_closed(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
-    // A reset is a close too: the server had not read all that was sent.
+    // A reset is a close too: the server had unread input.
     let _ = timeout(BOUND, stream.read_to_end(&mut bytes))
         .await
         .expect("the server closes the connection");
@@ -55,22 +55,22 @@ async fn until_closed(mut stream: TcpStream) -> String {
 async fn readiness_follows_health() {
     let port = Port::open(LIMITS).await;
     let nats = port.health.condition("nats");
-    let answer = port.ask("GET", "/readyz").await;
+    let answer = port.request("GET", "/readyz").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
     assert!(
         answer.ends_with(r#"{"ready":false,"draining":false,"conditions":{"nats":false}}"#),
         "{answer}"
     );
     nats.set(true);
-    assert!(port.ask("GET", "/readyz").await.starts_with("HTTP/1.1 200"));
+    assert!(port.request("GET", "/readyz").await.starts_with("HTTP/1.1 200"));
     port.health.drain();
-    let answer = port.ask("GET", "/readyz").await;
+    let answer = port.request("GET", "/readyz").await;
     assert!(
         answer.starts_with("HTTP/1.1 503") && answer.contains(r#""draining":true"#),
         "{answer}"
     );
     assert!(
-        port.ask("GET", "/livez").await.starts_with("HTTP/1.1 200"),
+        port.request("GET", "/livez").await.starts_with("HTTP/1.1 200"),
         "a draining service is alive"
     );
 }
@@ -80,7 +80,7 @@ async fn metrics_are_in_prometheus_text() {
     let port = Port::open(LIMITS).await;
     metrics::counter!("sample_things_total").increment(3);
     metrics::histogram!("sample_wait_seconds").record(0.002);
-    let answer = port.ask("GET", "/metrics").await;
+    let answer = port.request("GET", "/metrics").await;
     for line in [
         "sample_things_total 3",
         r#"sample_wait_seconds_bucket{le="0.0025"} 1"#,
@@ -98,15 +98,15 @@ async fn metrics_are_in_prometheus_text() {
 #[tokio::test]
 async fn other_paths_and_methods_are_refused() {
     let port = Port::open(LIMITS).await;
-    assert!(port.ask("GET", "/").await.starts_with("HTTP/1.1 404"));
-    assert!(port.ask("POST", "/secret").await.starts_with("HTTP/1.1 404"));
-    let answer = port.ask("POST", "/metrics").await;
+    assert!(port.request("GET", "/").await.starts_with("HTTP/1.1 404"));
+    assert!(port.request("POST", "/secret").await.starts_with("HTTP/1.1 404"));
+    let answer = port.request("POST", "/metrics").await;
     assert!(
         answer.starts_with("HTTP/1.1 405") && answer.contains("allow: GET, HEAD"),
         "{answer}"
     );
     let long = format!("/{}", "x".repeat(3 * HEAD_BYTES));
-    assert!(!port.ask("GET", &long).await.contains(" 200 "));
+    assert!(!port.request("GET", &long).await.contains(" 200 "));
 }
 
 #[tokio::test]
@@ -134,7 +134,7 @@ async fn a_silent_client_is_dropped_and_a_full_house_waits_for_it() {
     .await;
     let since = Instant::now();
     let silent = port.connect().await;
-    let answer = port.ask("GET", "/livez").await;
+    let answer = port.request("GET", "/livez").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert!(since.elapsed() >= limit, "the second was served beside the first");
     assert_eq!(until_closed(silent).await, "");

@@ -1,4 +1,4 @@
-//! Settings end to end: a real file, an environment of the test's own.
+//! Settings from a real file and an explicit environment.
 
 use std::path::{Path, PathBuf};
 
@@ -83,7 +83,7 @@ fn lines(result: Result<Sample, SettingsErrors>) -> Vec<String> {
 }
 
 #[test]
-fn defaults_give_way_to_the_file_and_the_file_to_the_environment() {
+fn the_file_overrides_defaults_and_the_environment_overrides_the_file() {
     let folder = Folder::new();
     let file = folder.file(
         "edge.toml",
@@ -100,7 +100,7 @@ fn defaults_give_way_to_the_file_and_the_file_to_the_environment() {
 }
 
 #[test]
-fn a_variables_text_is_read_as_its_key_needs() {
+fn a_variable_is_parsed_by_the_type_of_its_key() {
     let sample = read(
         None,
         &[
@@ -135,7 +135,7 @@ fn a_variables_text_is_read_as_its_key_needs() {
 }
 
 #[test]
-fn everything_wrong_is_told_at_once_with_its_source() {
+fn all_errors_are_reported_together_with_their_sources() {
     let folder = Folder::new();
     let file = folder.file(
         "edge.toml",
@@ -175,18 +175,21 @@ fn everything_wrong_is_told_at_once_with_its_source() {
 }
 
 #[test]
-fn a_bad_file_is_told_without_the_line_that_may_hold_a_secret() {
+fn an_unreadable_file_is_reported_without_its_text() {
     let folder = Folder::new();
     let file = folder.file("edge.toml", "jwt_key = \"hunter2\n");
-    let told = lines(read(Some(&file), &[("WS_EDGE__PORT", "0")]));
-    assert_eq!(told.len(), 2, "{told:?}");
-    assert!(told[0].contains("line 1") && !told[0].contains("hunter2"), "{told:?}");
-    assert_eq!(told[1], "port (variable WS_EDGE__PORT): must not be 0");
+    let reported = lines(read(Some(&file), &[("WS_EDGE__PORT", "0")]));
+    assert_eq!(reported.len(), 2, "{reported:?}");
+    assert!(
+        reported[0].contains("line 1") && !reported[0].contains("hunter2"),
+        "{reported:?}"
+    );
+    assert_eq!(reported[1], "port (variable WS_EDGE__PORT): must not be 0");
     assert!(lines(read(Some(Path::new("no/such/file")), &[]))[0].contains("cannot be read"));
 }
 
 #[test]
-fn a_secret_may_be_in_a_file() {
+fn a_secret_can_be_read_from_a_file() {
     let folder = Folder::new();
     let key = folder.file("key", "hunter2\n");
     let password = folder.file("password", "31337");
@@ -202,10 +205,10 @@ fn a_secret_may_be_in_a_file() {
 }
 
 #[test]
-fn a_secret_file_that_cannot_be_used_is_told() {
+fn an_unusable_secret_file_is_reported() {
     let folder = Folder::new();
     let (key, empty) = (folder.file("key", "hunter2"), folder.file("empty", "\n"));
-    let told = lines(read(
+    let reported = lines(read(
         None,
         &[
             ("WS_EDGE__JWT_KEY", "other"),
@@ -215,15 +218,15 @@ fn a_secret_file_that_cannot_be_used_is_told() {
             ("WS_EDGE__PORT_FILE", key.to_str().unwrap()),
         ],
     ));
-    assert_eq!(told.len(), 4, "{told:?}");
-    assert!(told[0].contains("given twice"), "{told:?}");
-    assert!(told[1].ends_with("that file is empty"), "{told:?}");
-    assert!(told[2].contains("cannot read that file"), "{told:?}");
+    assert_eq!(reported.len(), 4, "{reported:?}");
+    assert!(reported[0].contains("given twice"), "{reported:?}");
+    assert!(reported[1].ends_with("that file is empty"), "{reported:?}");
+    assert!(reported[2].contains("cannot read that file"), "{reported:?}");
     assert!(
-        told[3].starts_with("port_file (variable WS_EDGE__PORT_FILE): unknown key"),
-        "{told:?}"
+        reported[3].starts_with("port_file (variable WS_EDGE__PORT_FILE): unknown key"),
+        "{reported:?}"
     );
-    assert!(!told.join("").contains("hunter2"));
+    assert!(!reported.join("").contains("hunter2"));
 }
 
 #[test]
@@ -233,18 +236,21 @@ fn a_wrong_value_is_never_quoted() {
         "edge.toml",
         "jwt_key = 31337\nlimit = 'hunter2'\nnats.passwort = 'hunter2'\n",
     );
-    let told = lines(read(
+    let reported = lines(read(
         Some(&file),
         &[("WS_EDGE__PORT", "hunter2"), ("WS_EDGE__PORTS", "hunter2")],
     ))
     .join("\n");
-    assert!(!told.contains("hunter2") && !told.contains("31337"), "{told}");
-    assert_eq!(told.lines().count(), 5, "{told}");
+    assert!(
+        !reported.contains("hunter2") && !reported.contains("31337"),
+        "{reported}"
+    );
+    assert_eq!(reported.lines().count(), 5, "{reported}");
 }
 
 #[cfg(unix)]
 #[test]
-fn a_variable_that_is_not_utf_8_is_told() {
+fn a_variable_that_is_not_utf_8_is_reported() {
     use std::os::unix::ffi::OsStringExt as _;
     let environment = [("WS_EDGE__NATS__USER", OsString::from_vec(vec![0xff]))];
     let errors = load_from::<Sample, _, _>("WS_EDGE", None, environment).unwrap_err();
@@ -255,7 +261,7 @@ fn a_variable_that_is_not_utf_8_is_told() {
 }
 
 #[test]
-fn a_secret_in_the_defaults_is_refused() {
+fn a_secret_in_the_defaults_is_rejected() {
     #[derive(Debug, Serialize, Deserialize)]
     struct Careless {
         key: Secret,
@@ -273,7 +279,7 @@ fn a_secret_in_the_defaults_is_refused() {
 }
 
 #[test]
-fn an_open_table_takes_keys_of_its_own() {
+fn an_open_table_accepts_any_keys() {
     #[derive(Debug, Default, Serialize, Deserialize)]
     struct Tls {
         cert: String,

@@ -1,12 +1,26 @@
 //! The table of metrics in the operations page has every metric of the code, with its type and labels.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::fs;
 
 use crate::{files, read, workspace};
 
-/// Type and labels, by name.
-type Metrics = BTreeMap<String, String>;
+/// A row each: name, type, labels.
+type Metrics = BTreeSet<String>;
+
+/// The text up to the parenthesis that closes the macro call.
+fn arguments(call: &str) -> &str {
+    let mut depth = 1;
+    let end = call.find(|character| {
+        depth += match character {
+            '(' => 1,
+            ')' => -1,
+            _ => 0,
+        };
+        depth == 0
+    });
+    &call[..end.unwrap()]
+}
 
 /// Finds `counter!("callpulse_…", "label" => …)` and the like.
 fn of_code() -> Metrics {
@@ -16,7 +30,7 @@ fn of_code() -> Metrics {
             let text = fs::read_to_string(file).unwrap();
             for kind in ["counter", "gauge", "histogram"] {
                 for call in text.split(&format!("{kind}!(")).skip(1) {
-                    let strings: Vec<_> = call.split(')').next().unwrap().split('"').collect();
+                    let strings: Vec<_> = arguments(call).split('"').collect();
                     let Some(name) = strings.get(1).filter(|name| name.starts_with("callpulse_")) else {
                         continue;
                     };
@@ -25,7 +39,7 @@ fn of_code() -> Metrics {
                         .skip(2)
                         .filter(|pair| pair[1].trim_start().starts_with("=>"));
                     let labels: Vec<_> = labels.map(|pair| format!("`{}`", pair[0])).collect();
-                    found.insert((*name).to_owned(), format!("{kind} | {}", labels.join(", ")));
+                    found.insert(format!("{name} | {kind} | {}", labels.join(", ")));
                 }
             }
         }
@@ -38,16 +52,19 @@ fn of_page() -> Metrics {
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `callpulse_"));
     rows.map(|row| {
         let cells: Vec<_> = row.split(" | ").collect();
-        let name = cells[0].trim_end_matches('`');
-        (
-            format!("callpulse_{name}"),
-            format!("{} | {}", cells[1], cells[2].trim()),
-        )
+        let (name, labels) = (cells[0].trim_end_matches('`'), cells[2].trim());
+        format!("callpulse_{name} | {} | {labels}", cells[1])
     })
     .collect()
 }
 
 #[test]
 fn the_table_of_metrics_is_complete() {
-    assert_eq!(of_page(), of_code());
+    let (page, code) = (of_page(), of_code());
+    let missing: Vec<_> = code.difference(&page).collect();
+    let obsolete: Vec<_> = page.difference(&code).collect();
+    assert!(
+        missing.is_empty() && obsolete.is_empty(),
+        "missing: {missing:#?}, obsolete: {obsolete:#?}"
+    );
 }
