@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use contract::Timestamp;
 use contract::jetstream::batch::MAX_BATCH;
 use contract::jetstream::clock::Clock;
-use contract::jetstream::fact_store::FactError;
+use contract::jetstream::fact_store::{FactError, MAX_CALLS_PER_READ};
 use contract::wire::notice::Notice;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -36,8 +36,10 @@ use crate::domain::work::{LastStored, TickFailure, WorkToken};
 use crate::index_watcher::{INDEX_CHANGE_CAPACITY, IndexChange};
 use crate::{metrics, termination};
 
-/// Concurrent reads of last stored messages.
+/// Concurrent reads of the last stored messages of one call, from the leader.
 const MAX_READS: usize = 64;
+/// Concurrent reads of the last stored messages of [`MAX_CALLS_PER_READ`] calls, from any replica.
+const MAX_BATCH_READS: usize = 8;
 /// Concurrent batches of ticks. The server allows 50 per stream; ticks that become due meanwhile fill the next batches.
 const MAX_BATCHES: usize = 4;
 /// Concurrent settlements.
@@ -60,11 +62,13 @@ pub(crate) struct Ticker {
     pub(crate) held: watch::Receiver<HeldPartitions>,
 }
 
+type BatchRead = Result<Vec<(WorkToken, Result<LastStored, FactError>)>, (Vec<WorkToken>, FactError)>;
 type InFlight<T> = FuturesUnordered<BoxFuture<'static, T>>;
 
 #[derive(Default)]
 struct Work {
     reads: InFlight<(WorkToken, Result<LastStored, FactError>)>,
+    batch_reads: InFlight<BatchRead>,
     batches: InFlight<Published>,
     settlements: InFlight<(WorkToken, SettleOutcome)>,
     terminations: InFlight<WorkToken>,
@@ -118,6 +122,7 @@ impl Ticker {
                 biased;
                 () = stop.cancelled() => break,
                 Some(published) = work.batches.next() => self.on_batch(&mut scheduler, &mut pacing, published),
+                Some(read) = work.batch_reads.next() => self.on_batch_read(&mut scheduler, read).await,
                 Some((token, stored)) = work.reads.next() => self.on_read(&mut scheduler, &token, stored).await,
                 Some((token, outcome)) = work.settlements.next() => on_settlement(&mut scheduler, &token, outcome, self.deps.clock.now()),
                 Some(token) = work.terminations.next() => scheduler.termination_requested(&token, self.deps.clock.now()),
@@ -156,8 +161,17 @@ impl Ticker {
 
     /// Starts work. Ticks are taken from the scheduler only when they can be sent.
     fn start(&self, scheduler: &mut Scheduler, work: &mut Work, pause: Option<Duration>, now: Timestamp) {
+        while work.batch_reads.len() < MAX_BATCH_READS {
+            let tokens = scheduler.next_reads(MAX_CALLS_PER_READ, now);
+            if tokens.is_empty() {
+                break;
+            }
+            let facts = self.deps.facts.clone();
+            work.batch_reads
+                .push(async move { last_stored::read_many(&facts, tokens).await }.boxed());
+        }
         while work.reads.len() < MAX_READS
-            && let Some(token) = scheduler.next_read()
+            && let Some(token) = scheduler.next_leader_read()
         {
             let facts = self.deps.facts.clone();
             work.reads.push(
@@ -190,6 +204,20 @@ impl Ticker {
             let terminations = self.deps.terminations.clone();
             work.terminations
                 .push(async move { termination::request_end(&*terminations, token).await }.boxed());
+        }
+    }
+
+    async fn on_batch_read(&self, scheduler: &mut Scheduler, read: BatchRead) {
+        match read {
+            Ok(read) => {
+                for (token, stored) in read {
+                    self.on_read(scheduler, &token, stored).await;
+                }
+            }
+            Err((tokens, error)) => {
+                tracing::warn!(%error, calls = tokens.len(), "last stored messages of several calls not read; reading each from the leader");
+                tokens.into_iter().for_each(|token| scheduler.batch_read_failed(token));
+            }
         }
     }
 

@@ -4,6 +4,7 @@
 //! settle a call, request its end), each piece with a [`WorkToken`], and receives the result. A call has at most one piece of
 //! work in flight, so a batch never holds two ticks of one call. Results are ignored if the call's entry was removed meanwhile.
 
+mod read_queue;
 mod reads;
 
 mod ticks;
@@ -26,6 +27,7 @@ use super::step::{Step, deadline, step};
 use super::terms::Terms;
 use super::timer_queue::TimerQueue;
 use super::work::{LastStored, WorkToken};
+use read_queue::ReadQueue;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
@@ -65,7 +67,9 @@ pub struct Scheduler {
     timers: TimerQueue<CallId>,
     /// When a call's end is to be requested (again).
     deadlines: TimerQueue<CallId>,
-    to_read: VecDeque<WorkToken>,
+    to_read: ReadQueue,
+    /// Calls to read from the leader: a replica that lags may not have what a failed tick conflicted with.
+    to_read_from_leader: VecDeque<WorkToken>,
     due: VecDeque<WorkToken>,
     /// Calls whose batch was rejected. They are retried apart from the others, in ever smaller batches.
     retry_individually: VecDeque<WorkToken>,
@@ -82,7 +86,8 @@ impl Scheduler {
             calls: HashMap::new(),
             timers: TimerQueue::default(),
             deadlines: TimerQueue::default(),
-            to_read: VecDeque::new(),
+            to_read: ReadQueue::new(terms.interval_ms),
+            to_read_from_leader: VecDeque::new(),
             due: VecDeque::new(),
             retry_individually: VecDeque::new(),
             to_settle: VecDeque::new(),
@@ -137,11 +142,12 @@ impl Scheduler {
             termination_requests: 0,
             terminating: false,
         };
-        self.calls.insert(call.clone(), tracked);
-        self.to_read.push_back(WorkToken {
+        let token = WorkToken {
             call: call.clone(),
             generation,
-        });
+        };
+        self.to_read.push(tracked.entry.connected_at, token);
+        self.calls.insert(call.clone(), tracked);
     }
 
     /// The call's entry was removed.
@@ -156,8 +162,9 @@ impl Scheduler {
         self.calls.clear();
         self.timers.clear();
         self.deadlines.clear();
+        self.to_read.clear();
         for queue in [
-            &mut self.to_read,
+            &mut self.to_read_from_leader,
             &mut self.due,
             &mut self.retry_individually,
             &mut self.to_settle,
@@ -177,7 +184,7 @@ impl Scheduler {
             match self.calls.get(&call) {
                 Some(tracked) if tracked.phase == Phase::Reading => {
                     let generation = tracked.generation;
-                    self.to_read.push_back(WorkToken { call, generation });
+                    self.to_read_from_leader.push_back(WorkToken { call, generation });
                 }
                 _ => self.reschedule(&call, now),
             }

@@ -1,12 +1,16 @@
 //! Reads the last stored messages of a call.
 
+use std::collections::HashMap;
+
 use contract::jetstream::fact_store::{FactError, StoredFact};
+use contract::jetstream::fact_stream::StoredMessage;
+use contract::wire::subject;
 use contract::{CallId, Fact, FactKind, FactStore, Timestamp};
 
 use crate::domain::last_tick::LastTick;
-use crate::domain::work::LastStored;
+use crate::domain::work::{LastStored, WorkToken};
 
-/// Reads the last stored messages of a call. [`LastStored::sequence`] is read first, so a message stored during the read has
+/// Reads the last stored messages of a call from the leader. [`LastStored::sequence`] is read first, so a message stored during the read has
 /// a higher sequence.
 pub(crate) async fn read(facts: &FactStore, call: &CallId) -> Result<LastStored, FactError> {
     let sequence = facts.sequence_of_call(call).await?;
@@ -23,6 +27,54 @@ pub(crate) async fn read(facts: &FactStore, call: &CallId) -> Result<LastStored,
             _ => None,
         }),
     })
+}
+
+/// Reads the last stored messages of many calls at once, from any replica. A replica that lags costs a rejected tick, after
+/// which the call is read from the leader; see [`read`].
+pub(crate) async fn read_many(
+    facts: &FactStore,
+    tokens: Vec<WorkToken>,
+) -> Result<Vec<(WorkToken, Result<LastStored, FactError>)>, (Vec<WorkToken>, FactError)> {
+    let calls: Vec<CallId> = tokens.iter().map(|token| token.call.clone()).collect();
+    let messages = match facts.last_of_each_kind(&calls).await {
+        Ok(messages) => messages,
+        Err(error) => return Err((tokens, error)),
+    };
+    let mut by_call: HashMap<String, Vec<StoredMessage>> = HashMap::new();
+    for message in messages {
+        if let Some(call) = message.subject.split('.').nth(1) {
+            by_call.entry(call.to_owned()).or_default().push(message);
+        }
+    }
+    let read = tokens.into_iter().map(|token| {
+        let messages = by_call.remove(token.call.as_str()).unwrap_or_default();
+        let stored = collect(&messages);
+        (token, stored)
+    });
+    Ok(read.collect())
+}
+
+/// From the last message of each kind of one call. Kinds that are not needed here may be unknown or unreadable.
+fn collect(messages: &[StoredMessage]) -> Result<LastStored, FactError> {
+    let mut stored = LastStored::default();
+    for message in messages {
+        stored.sequence = stored.sequence.max(message.sequence);
+        let kind = subject::parse_fact(&message.subject).map(|(_, kind)| kind);
+        if !matches!(kind, Some(FactKind::Tick | FactKind::Settled)) {
+            continue;
+        }
+        match Fact::decode(&message.subject, &message.payload)? {
+            Fact::Tick(tick) => {
+                stored.tick = Some(LastTick {
+                    tick,
+                    sequence: message.sequence,
+                });
+            }
+            Fact::Settled(settled) => stored.settled = Some(settled),
+            _ => {}
+        }
+    }
+    Ok(stored)
 }
 
 /// The facts that a settlement is made from, as stored at one moment.

@@ -13,6 +13,7 @@ use thiserror::Error;
 
 use crate::jetstream::clock::{Clock, SystemClock};
 use crate::jetstream::connection::Nats;
+use crate::jetstream::direct_reader::{self, DirectReader};
 use crate::jetstream::fact_stream::{FactStream, JetStreamFactStream, NotAcknowledged, Publication, StoredMessage};
 use crate::jetstream::storage::{CALLS, Storage};
 use crate::wire::envelope::{self, Source, TraceParent};
@@ -26,6 +27,8 @@ const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 /// Reads are answered by the leader and soon; afterwards they are an error to the caller.
 const READ_ATTEMPTS: u32 = 5;
+/// Calls of one [`FactStore::last_of_each_kind`]: the server's limit of matched subjects leaves room for 16 kinds of facts.
+pub const MAX_CALLS_PER_READ: usize = direct_reader::MAX_ANSWER / 16;
 /// Header that widens the expected sequence to a filter of subjects (nats-server 2.12).
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
@@ -141,6 +144,7 @@ impl FactStore {
         let log = JetStreamFactStream {
             jetstream: nats.jetstream.clone(),
             calls: storage.calls.clone(),
+            reader: DirectReader::new(nats.client.clone(), direct_reader::API_PREFIX, CALLS),
         };
         Self::over(Arc::new(log), Arc::new(SystemClock), source)
     }
@@ -331,6 +335,20 @@ impl FactStore {
     /// As [`FactStore::last`].
     pub async fn last_of_call(&self, call: &CallId) -> Result<Option<StoredFact>, FactError> {
         self.last_on(subject::facts_of(call)).await
+    }
+
+    /// The last stored message of each kind of these calls, from any replica: it may lag, but what it returns of one call is
+    /// what it had at one moment. At most [`MAX_CALLS_PER_READ`] calls.
+    ///
+    /// # Errors
+    /// [`FactError::Read`] if NATS does not answer, or if too many messages match.
+    pub async fn last_of_each_kind(&self, calls: &[CallId]) -> Result<Vec<StoredMessage>, FactError> {
+        let filters = calls.iter().map(subject::facts_of).collect();
+        let messages = self.log.last_of_each(filters).await;
+        messages.map_err(|reason| FactError::Read {
+            subject: subject::ALL_FACTS.to_owned(),
+            reason,
+        })
     }
 
     /// The sequence of the call's last fact of any kind, readable or not; 0 if it has none: for [`PublishCondition::CallUnchangedSince`].

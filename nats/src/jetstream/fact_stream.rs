@@ -17,6 +17,7 @@ use futures::future::BoxFuture;
 use serde::Deserialize;
 
 use crate::jetstream::batch::BatchError;
+use crate::jetstream::direct_reader::{DirectReader, Query, Stored};
 use crate::jetstream::last_message::last_message;
 
 /// How long the answer to a batch may take: a leader that dies with it answers nothing, and the next one may be there soon.
@@ -82,6 +83,10 @@ pub trait FactStream: Debug + Send + Sync {
     /// The last message on a subject, which may have wildcards, from the stream's leader.
     fn last(&self, subject: String) -> BoxFuture<'_, Result<Option<StoredMessage>, String>>;
 
+    /// The last message on each subject that matches one of the filters, as one replica has them at one moment. The replica may
+    /// lag behind the leader. At most [`MAX_ANSWER`](crate::jetstream::direct_reader::MAX_ANSWER) subjects may match.
+    fn last_of_each(&self, filters: Vec<String>) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>>;
+
     /// The first message on a subject at or after a sequence.
     fn next(&self, subject: String, sequence: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>>;
 }
@@ -91,6 +96,7 @@ pub trait FactStream: Debug + Send + Sync {
 pub(crate) struct JetStreamFactStream {
     pub(crate) jetstream: jetstream::Context,
     pub(crate) calls: jetstream::stream::Stream,
+    pub(crate) reader: DirectReader,
 }
 
 impl FactStream for JetStreamFactStream {
@@ -131,6 +137,18 @@ impl FactStream for JetStreamFactStream {
         .boxed()
     }
 
+    fn last_of_each(&self, filters: Vec<String>) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
+        async move {
+            let query = Query {
+                multi_last: filters,
+                ..Query::default()
+            };
+            let answer = self.reader.ask(&query).await.map_err(|error| error.to_string())?;
+            Ok(answer.messages.into_iter().map(Into::into).collect())
+        }
+        .boxed()
+    }
+
     fn next(&self, subject: String, sequence: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
         async move {
             let next = self.calls.direct_get_next_for_subject(subject, Some(sequence));
@@ -141,6 +159,17 @@ impl FactStream for JetStreamFactStream {
             }
         }
         .boxed()
+    }
+}
+
+impl From<Stored> for StoredMessage {
+    fn from(message: Stored) -> Self {
+        Self {
+            subject: message.subject,
+            sequence: message.sequence,
+            headers: message.headers,
+            payload: message.payload,
+        }
     }
 }
 

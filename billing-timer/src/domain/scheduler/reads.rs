@@ -7,14 +7,39 @@ use crate::domain::step;
 use crate::domain::work::{LastStored, ReadResult, WorkToken};
 
 impl Scheduler {
-    /// A call whose last stored messages must be read.
-    pub fn next_read(&mut self) -> Option<WorkToken> {
+    /// Calls whose last stored messages must be read, at most `max`, the most urgent ones first.
+    pub fn next_reads(&mut self, max: usize, now: Timestamp) -> Vec<WorkToken> {
+        let mut tokens = Vec::new();
+        while tokens.len() < max
+            && let Some(token) = self.to_read.pop(now)
+        {
+            if self.tracked(&token).is_some() {
+                tokens.push(token);
+            }
+        }
+        tokens
+    }
+
+    /// A call whose last stored messages must be read from the leader.
+    pub fn next_leader_read(&mut self) -> Option<WorkToken> {
         loop {
-            let token = self.to_read.pop_front()?;
+            let token = self.to_read_from_leader.pop_front()?;
             if self.tracked(&token).is_some() {
                 return Some(token);
             }
         }
+    }
+
+    /// Any call to read.
+    #[cfg(test)]
+    pub(crate) fn next_read(&mut self) -> Option<WorkToken> {
+        self.next_leader_read()
+            .or_else(|| self.next_reads(1, crate::testing::at(0)).pop())
+    }
+
+    /// A read of several calls failed: each is read from the leader.
+    pub fn batch_read_failed(&mut self, token: WorkToken) {
+        self.to_read_from_leader.push_back(token);
     }
 
     /// The last stored messages of a call were read.

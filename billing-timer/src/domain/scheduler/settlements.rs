@@ -69,7 +69,7 @@ impl Scheduler {
         } else {
             // A redelivered fact has created the entry again meanwhile.
             tracked.phase = Phase::Reading;
-            self.to_read.push_back(token.clone());
+            self.to_read_from_leader.push_back(token.clone());
         }
     }
 }

@@ -96,7 +96,7 @@ impl Scheduler {
         };
         tracked.phase = Phase::Reading;
         match retry_delay_ms(tracked.rejections) {
-            0 => self.to_read.push_back(token.clone()),
+            0 => self.to_read_from_leader.push_back(token.clone()),
             delay => self.timers.set(token.call.clone(), now.plus_millis(delay)),
         }
     }

@@ -1,6 +1,6 @@
 //! The stream `CALLS`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use async_nats::HeaderMap;
@@ -18,6 +18,8 @@ use crate::network::{NoAnswer, Sender};
 /// Timeouts of the client: for an acknowledgement, and for another request such as the commit of a batch.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The most by which a replica lags, in milliseconds.
+const MAX_LAG_MS: u64 = 2_000;
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
@@ -212,6 +214,35 @@ impl FactStream for SimulatedFactStream {
         };
         async move {
             let answer = self.0.request("a read", ACK_TIMEOUT, read).await;
+            answer.map_err(|no_answer| format!("{no_answer:?}"))
+        }
+        .boxed()
+    }
+
+    fn last_of_each(&self, filters: Vec<String>) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
+        let read = move |core: &mut Core| {
+            // A replica may lag behind the leader.
+            let stale = core.plan.replicas && core.rng.per_mille(200);
+            let lag = core.rng.below(MAX_LAG_MS);
+            let stored_by = core.true_time().as_millis() - if stale { i64::try_from(lag).unwrap() } else { 0 };
+            let mut last = BTreeMap::new();
+            for (sequence, stored) in (1..).zip(&core.server.stream.messages) {
+                let call = stored.subject.rsplit_once('.').map_or("", |(call, _)| call);
+                let matches = filters.iter().any(|filter| filter.strip_suffix(".*") == Some(call));
+                if matches && stored.at.as_millis() <= stored_by {
+                    last.insert(stored.subject.clone(), (sequence, stored.clone()));
+                }
+            }
+            let messages = last.into_iter().map(|(subject, (sequence, stored))| StoredMessage {
+                subject,
+                sequence,
+                headers: stored.headers,
+                payload: stored.payload,
+            });
+            messages.collect()
+        };
+        async move {
+            let answer = self.0.request("a read of several calls", ACK_TIMEOUT, read).await;
             answer.map_err(|no_answer| format!("{no_answer:?}"))
         }
         .boxed()

@@ -39,6 +39,10 @@ impl FactStream for Undecided {
         async { Ok(None) }.boxed()
     }
 
+    fn last_of_each(&self, _: Vec<String>) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+
     fn next(&self, _: String, _: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
         async { Ok(None) }.boxed()
     }
@@ -76,6 +80,10 @@ impl FactStream for Silent {
         let is_away = self.reads.fetch_add(1, Ordering::Relaxed) < 2 * READ_ATTEMPTS;
         let last = self.stored.lock().unwrap().clone();
         async move { if is_away { Err("away".to_owned()) } else { Ok(last) } }.boxed()
+    }
+
+    fn last_of_each(&self, _: Vec<String>) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 
     fn next(&self, _: String, _: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
