@@ -3,10 +3,10 @@
 use callpulse_tests::record::Record;
 use serde_json::{Value, json};
 
-use crate::scene::{INTERVAL_MS, SOON, Scene, span, time_of_day};
+use crate::fixture::{Fixture, INTERVAL_MS, SOON, span, time_of_day};
 use crate::script::Script;
 
-/// All that a page may send. Nothing here says how a call stands.
+/// All requests that a page may send. None reports a state of the call.
 const MAY_BE_SENT: [&str; 9] = [
     "call_request",
     "call_accept",
@@ -19,7 +19,7 @@ const MAY_BE_SENT: [&str; 9] = [
     "rtc_resume",
 ];
 
-/// What both sides must show once the bill is there.
+/// The record that both sides must show after settlement.
 pub(crate) fn shown(record: &Record, call_id: &str) -> Value {
     let settled = &record.settled.payload;
     json!({
@@ -32,9 +32,9 @@ pub(crate) fn shown(record: &Record, call_id: &str) -> Value {
     })
 }
 
-/// No side shows a minute that is not stored, and each this one at least.
-pub(crate) async fn assert_minutes_are_stored(scene: &Scene, call_id: &str, minutes: &Value, least: usize) {
-    let stored = scene.facts.of_call(call_id).await.unwrap();
+/// Each side shows at least this minute, and none that is not stored.
+pub(crate) async fn assert_minutes_are_stored(fixture: &Fixture, call_id: &str, minutes: &Value, least: usize) {
+    let stored = fixture.facts.of_call(call_id).await.unwrap();
     let stored = stored.iter().filter(|fact| fact.name == "tick").count();
     for side in ["user", "otomo"] {
         let minute = usize::try_from(minutes[side].as_u64().unwrap()).unwrap();
@@ -42,17 +42,17 @@ pub(crate) async fn assert_minutes_are_stored(scene: &Scene, call_id: &str, minu
     }
 }
 
-/// The server has heard both sides without a pause until now.
-pub(crate) async fn assert_nothing_was_missed(scene: &Scene, call_id: &str) {
-    let stored = scene.facts.of_call(call_id).await.unwrap();
+/// No RTP was lost so far.
+pub(crate) async fn assert_no_media_lost(fixture: &Fixture, call_id: &str) {
+    let stored = fixture.facts.of_call(call_id).await.unwrap();
     let names: Vec<&str> = stored.iter().map(|fact| fact.name.as_str()).collect();
     assert!(!names.contains(&"rtp_lost"), "{names:?}");
 }
 
-/// Both sides show the record that is stored.
-pub(crate) async fn assert_record(scene: &Scene, script: &mut Script, call_id: &str, reason: &str) -> Record {
-    let seen = script.hear("record").await.unwrap();
-    let record = Record::whole(&scene.facts, call_id, INTERVAL_MS, SOON).await.unwrap();
+/// Both sides show the stored record.
+pub(crate) async fn assert_record(fixture: &Fixture, script: &mut Script, call_id: &str, reason: &str) -> Record {
+    let seen = script.expect("record").await.unwrap();
+    let record = Record::whole(&fixture.facts, call_id, INTERVAL_MS, SOON).await.unwrap();
     assert_eq!(record.settled.text("reason").unwrap(), reason);
     for side in ["user", "otomo"] {
         assert_eq!(seen[side], shown(&record, call_id), "{side}");
@@ -60,40 +60,40 @@ pub(crate) async fn assert_record(scene: &Scene, script: &mut Script, call_id: &
     record
 }
 
-/// The consoles are clean.
-pub(crate) fn assert_no_complaints(windows: &Value) {
+/// The consoles have no errors or warnings.
+pub(crate) fn assert_clean_consoles(windows: &Value) {
     for (name, window) in windows.as_object().unwrap() {
         assert_eq!(window["complaints"], json!([]), "in the console of {name}");
     }
 }
 
 #[tokio::test]
-async fn a_call_is_seen_and_heard_as_it_is_stored() {
-    let Some(scene) = Scene::set("call").await.unwrap() else {
+async fn both_sides_show_and_hear_a_call_as_it_is_stored() {
+    let Some(fixture) = Fixture::start("call").await.unwrap() else {
         return;
     };
-    let mut script = scene.play("call").await.unwrap();
+    let mut script = fixture.run_script("call").await.unwrap();
 
-    let connected = script.hear("connected").await.unwrap();
-    let detected = scene.shown_alike(&connected, &["user", "otomo"]).await.unwrap();
+    let connected = script.expect("connected").await.unwrap();
+    let detected = fixture.expect_shown_time(&connected, &["user", "otomo"]).await.unwrap();
     let call_id = detected.call_id.clone();
-    let minutes = script.hear("minute").await.unwrap();
-    assert_minutes_are_stored(&scene, &call_id, &minutes, 1).await;
-    let muted = script.hear("muted").await.unwrap();
+    let minutes = script.expect("minute").await.unwrap();
+    assert_minutes_are_stored(&fixture, &call_id, &minutes, 1).await;
+    let muted = script.expect("muted").await.unwrap();
     assert_eq!(muted, json!({ "note": "You are muted.", "missed": false }));
-    let minutes = script.hear("another_minute").await.unwrap();
-    assert_minutes_are_stored(&scene, &call_id, &minutes, 2).await;
-    // A muted microphone is no loss.
-    assert_nothing_was_missed(&scene, &call_id).await;
+    let minutes = script.expect("another_minute").await.unwrap();
+    assert_minutes_are_stored(&fixture, &call_id, &minutes, 2).await;
+    // Muting does not count as lost RTP.
+    assert_no_media_lost(&fixture, &call_id).await;
     script.done("another_minute").await.unwrap();
 
-    let record = assert_record(&scene, &mut script, &call_id, "hangup").await;
+    let record = assert_record(&fixture, &mut script, &call_id, "hangup").await;
     assert_eq!(record.ended.text("by").unwrap(), "otomo");
-    // Nor is it one to hang up.
-    assert_nothing_was_missed(&scene, &call_id).await;
+    // Neither does hanging up.
+    assert_no_media_lost(&fixture, &call_id).await;
 
     let windows = script.end().await.unwrap();
-    assert_no_complaints(&windows);
+    assert_clean_consoles(&windows);
     for side in ["user", "otomo"] {
         let sent = windows[side]["sent"].as_array().unwrap();
         assert!(sent.iter().any(|message| message == "rtc_produce"), "{sent:?}");

@@ -1,7 +1,7 @@
-//! The pages in a real browser: Debian's Chromium with its fake microphone, driven as a person would. Each scenario has a
-//! script in `ws-edge/web/e2e`; what it saw on the screen is compared here with what is stored.
+//! The pages in a real browser: Chromium with its fake microphone, driven as a person would. Each scenario has a script in
+//! `ws-edge/web/e2e`; the tests compare what it reads on the screen with the stored facts.
 //!
-//! Where there is no Chromium, the scenarios are skipped and say so; `CI_REQUIRE_BROWSER=1` makes that a failure.
+//! Without Chromium the scenarios are skipped with a message; `CI_REQUIRE_BROWSER=1` makes that a failure.
 
 #![allow(
     clippy::unwrap_used,
@@ -10,8 +10,8 @@
     reason = "what tests share is test code too"
 )]
 
-mod ground;
-mod scene;
+mod fixture;
+mod prerequisites;
 mod script;
 
 mod call;
@@ -21,6 +21,6 @@ mod microphone;
 mod network;
 mod worker;
 
-mod watching;
+mod operations;
 
 mod screenshots;

@@ -1,11 +1,11 @@
-//! The browser does not let a page use the microphone.
+//! The browser denies the microphone.
 
 use serde_json::{Value, json};
 
-use crate::call::{assert_no_complaints, assert_nothing_was_missed, assert_record};
-use crate::scene::Scene;
+use crate::call::{assert_clean_consoles, assert_no_media_lost, assert_record};
+use crate::fixture::Fixture;
 
-fn assert_says_what_to_do(refusal: &Value) {
+fn assert_shows_advice(refusal: &Value) {
     assert_eq!(refusal["code"], "microphone_refused");
     assert_eq!(refusal["role"], "alert");
     let advice = refusal["advice"].as_str().unwrap();
@@ -16,29 +16,32 @@ fn assert_says_what_to_do(refusal: &Value) {
 }
 
 #[tokio::test]
-async fn a_refused_microphone_leaves_advice_and_a_call_that_can_still_be_made() {
-    let Some(scene) = Scene::set("microphone").await.unwrap() else {
+async fn a_denied_microphone_shows_advice_and_the_call_can_still_be_made() {
+    let Some(fixture) = Fixture::start("microphone").await.unwrap() else {
         return;
     };
-    let mut script = scene.play("microphone").await.unwrap();
+    let mut script = fixture.run_script("microphone").await.unwrap();
 
-    assert_says_what_to_do(&script.hear("caller_refused").await.unwrap());
-    let stored = scene.facts.all().await.unwrap();
-    assert!(stored.is_empty(), "nobody is called without a microphone: {stored:?}");
+    assert_shows_advice(&script.expect("caller_refused").await.unwrap());
+    let stored = fixture.facts.all().await.unwrap();
+    assert!(
+        stored.is_empty(),
+        "no call is requested without a microphone: {stored:?}"
+    );
     script.done("caller_refused").await.unwrap();
 
-    assert_says_what_to_do(&script.hear("called_refused").await.unwrap());
-    let call_id = scene.call_id().await.unwrap();
-    let stored = scene.facts.of_call(&call_id).await.unwrap();
-    assert_eq!(stored.len(), 1, "it goes on ringing: {stored:?}");
+    assert_shows_advice(&script.expect("called_refused").await.unwrap());
+    let call_id = fixture.call_id().await.unwrap();
+    let stored = fixture.facts.of_call(&call_id).await.unwrap();
+    assert_eq!(stored.len(), 1, "the call continues to ring: {stored:?}");
     script.done("called_refused").await.unwrap();
 
-    let connected = script.hear("connected").await.unwrap();
-    scene.shown_alike(&connected, &["user", "otomo"]).await.unwrap();
-    let problems = script.hear("problems").await.unwrap();
+    let connected = script.expect("connected").await.unwrap();
+    fixture.expect_shown_time(&connected, &["user", "otomo"]).await.unwrap();
+    let problems = script.expect("problems").await.unwrap();
     assert_eq!(problems, json!({ "user": false, "otomo": false }));
-    assert_record(&scene, &mut script, &call_id, "hangup").await;
-    assert_nothing_was_missed(&scene, &call_id).await;
+    assert_record(&fixture, &mut script, &call_id, "hangup").await;
+    assert_no_media_lost(&fixture, &call_id).await;
     let windows = script.end().await.unwrap();
-    assert_no_complaints(&windows);
+    assert_clean_consoles(&windows);
 }

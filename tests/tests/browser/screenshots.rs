@@ -1,4 +1,4 @@
-//! Pictures for the README, of a stack at work: `make screenshots`, two minutes and a half.
+//! Screenshots for the documents: `make screenshots` takes two and a half minutes.
 
 use std::path::Path;
 use std::time::Duration;
@@ -8,30 +8,30 @@ use callpulse_tests::stack::StackBuilder;
 use callpulse_tests::token::{self, Role};
 use serde_json::json;
 
-use crate::scene::Scene;
+use crate::fixture::Fixture;
 
-/// Calls beside those in the windows; so there is something to watch.
+/// Calls besides those in the windows, for the operations page.
 const MORE_CALLS: usize = 6;
 
 #[tokio::test]
-#[ignore = "makes pictures, and takes its time: make screenshots"]
+#[ignore = "slow, and writes to docs/: make screenshots"]
 async fn screenshots() {
     let stack = StackBuilder::default().workers(2).timers(2);
-    let Some(scene) = Scene::set_with("screenshots", stack).await.unwrap() else {
-        panic!("there are no pictures without a browser");
+    let Some(fixture) = Fixture::start_with("screenshots", stack).await.unwrap() else {
+        panic!("screenshots need a browser");
     };
-    let (first, last) = (scene.stack.edge(0).unwrap(), scene.stack.edge(1).unwrap());
+    let (first, last) = (fixture.stack.edge(0).unwrap(), fixture.stack.edge(1).unwrap());
     let lifetime = Duration::from_secs(600);
     let user = token::good_for(Role::User, "user_002", lifetime).unwrap();
     let otomo = token::good_for(Role::Otomo, "otomo_778", lifetime).unwrap();
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/images");
-    let mut addresses = scene.addresses(&first.to_string()).unwrap();
+    let mut addresses = fixture.addresses(&first.to_string()).unwrap();
     addresses["otherUser"] = json!(format!("http://{first}/?role=user&call=otomo_778#token={user}"));
     addresses["otherOtomo"] = json!(format!("http://{last}/?role=otomo#token={otomo}"));
     addresses["images"] = json!(images);
 
-    let mut script = scene.play_at("screenshots", addresses).await.unwrap();
-    script.hear("more_calls").await.unwrap();
+    let mut script = fixture.run_script_at("screenshots", addresses).await.unwrap();
+    script.expect("more_calls").await.unwrap();
     let names: Vec<(String, String)> = (0..MORE_CALLS)
         .map(|number| (format!("user_{:03}", 10 + number), format!("otomo_{}", 801 + number)))
         .collect();
@@ -46,6 +46,6 @@ async fn screenshots() {
         calls.push(Conversation::talking(pair).await.unwrap());
     }
     script.done("more_calls").await.unwrap();
-    script.hear_within("shot", Duration::from_secs(200)).await.unwrap();
+    script.expect_within("shot", Duration::from_secs(200)).await.unwrap();
     script.end().await.unwrap();
 }

@@ -1,4 +1,4 @@
-//! A running script: what it says, what it is told, and its end, with which its browser ends, too.
+//! A running script: its messages, the answers to it, and its end, which also ends its browser.
 
 use std::fs;
 use std::path::Path;
@@ -17,99 +17,104 @@ use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use crate::ground::Ground;
+use crate::prerequisites::Prerequisites;
 
-/// How long a script may take from one word to the next: longer than it waits for anything itself.
-const NEXT_WORD_WITHIN: Duration = Duration::from_secs(60);
-/// How long the browser may take to go once its script is gone.
-const GONE_WITHIN: Duration = Duration::from_secs(10);
-/// How long a failed test's script may take to keep what its windows look like.
-const PICTURES_WITHIN: Duration = Duration::from_secs(10);
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Longest time between two messages of a script: longer than any timeout inside it.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the browser may take to exit after its script.
+const EXIT_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the script of a failed test may take to save screenshots.
+const EVIDENCE_TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
 pub(crate) struct Script {
     child: Child,
-    words: Lines<BufReader<pipe::Receiver>>,
-    /// None once nothing more is to be said.
-    ear: Option<pipe::Sender>,
-    /// Profiles and whatever else the browser writes. Its name is on the browser's command line, and on no other.
+    messages: Lines<BufReader<pipe::Receiver>>,
+    /// None once the test sends nothing more.
+    stdin: Option<pipe::Sender>,
+    /// The browser's files. Only the browser's command line contains this path.
     temporary: TempDir,
 }
 
 impl Script {
-    /// Starts one with Node, and tells it where to play.
-    pub(crate) async fn start(ground: &Ground, name: &str, folder: &Path, mut scene: Value) -> Result<Self> {
+    /// Starts a script with Node, and sends it the fixture.
+    pub(crate) async fn start(
+        prerequisites: &Prerequisites,
+        name: &str,
+        folder: &Path,
+        mut fixture: Value,
+    ) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("callpulse-browser-").tempdir()?;
-        let mut command = Command::new(&ground.node);
+        let mut command = Command::new(&prerequisites.node);
         command
-            .arg(ground.scripts.join(name).with_extension("ts"))
+            .arg(prerequisites.scripts.join(name).with_extension("ts"))
             .env_clear()
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("HOME", temporary.path())
             .env("TMPDIR", temporary.path());
         let mut child = Child::start_listening(name, &mut command, &folder.join(format!("{name}.script.log")))?;
-        let words = BufReader::new(child.take_stdout()?).lines();
-        let ear = Some(child.take_stdin()?);
+        let messages = BufReader::new(child.take_stdout()?).lines();
+        let stdin = Some(child.take_stdin()?);
         let mut script = Self {
             child,
-            words,
-            ear,
+            messages,
+            stdin,
             temporary,
         };
-        scene["chromium"] = json!(ground.chromium);
-        scene["folder"] = json!(folder);
-        script.say(&scene).await?;
+        fixture["chromium"] = json!(prerequisites.chromium);
+        fixture["folder"] = json!(folder);
+        script.send(&fixture).await?;
         Ok(script)
     }
 
-    /// The next thing that it says, which must be this, and what it has seen.
-    pub(crate) async fn hear(&mut self, what: &str) -> Result<Value> {
-        self.hear_within(what, NEXT_WORD_WITHIN).await
+    /// Waits for the next message, which must be `what`, and returns its content.
+    pub(crate) async fn expect(&mut self, what: &str) -> Result<Value> {
+        self.expect_within(what, MESSAGE_TIMEOUT).await
     }
 
-    /// As [`hear`](Self::hear), for what takes longer.
-    pub(crate) async fn hear_within(&mut self, what: &str, within: Duration) -> Result<Value> {
-        let word = timeout(within, self.words.next_line()).await;
-        let word = word.with_context(|| format!("nothing said of {what} within {within:?}"))??;
-        let word = word.with_context(|| format!("it ended before {what}: {}", self.child.log_tail()))?;
-        let mut word: Value = serde_json::from_str(&word).with_context(|| format!("{word:?} is no JSON"))?;
-        if word["what"] == "failed" {
+    /// Like [`expect`](Self::expect), with a given timeout.
+    pub(crate) async fn expect_within(&mut self, what: &str, within: Duration) -> Result<Value> {
+        let message = timeout(within, self.messages.next_line()).await;
+        let message = message.with_context(|| format!("no message {what} within {within:?}"))??;
+        let message = message.with_context(|| format!("the script ended before {what}: {}", self.child.log_tail()))?;
+        let mut message: Value = serde_json::from_str(&message).with_context(|| format!("{message:?} is not JSON"))?;
+        if message["what"] == "failed" {
             bail!(
                 "the script failed before {what}: {}",
-                word["seen"]["error"].as_str().unwrap_or_default()
+                message["seen"]["error"].as_str().unwrap_or_default()
             );
         }
-        ensure!(word["what"] == what, "{what} was awaited, it says {word}");
-        Ok(word["seen"].take())
+        ensure!(message["what"] == what, "expected {what}, received {message}");
+        Ok(message["seen"].take())
     }
 
-    /// What it asked for is done.
+    /// Confirms that the request `what` of the script is done.
     pub(crate) async fn done(&mut self, what: &str) -> Result<()> {
-        self.say(&json!(what)).await
+        self.send(&json!(what)).await
     }
 
-    /// Waits for its end and that of its browser. Gives what it has seen of each window.
+    /// Waits for the end of the script and its browser. Returns what it recorded of each window.
     pub(crate) async fn end(mut self) -> Result<Value> {
-        let seen = self.hear("done").await?;
-        let status = self.child.until_ended(GONE_WITHIN).await?;
+        let seen = self.expect("done").await?;
+        let status = self.child.until_ended(EXIT_TIMEOUT).await?;
         ensure!(status.success(), "the script ended with {status}");
-        eventually("the end of the browser", GONE_WITHIN, async || {
+        eventually("the end of the browser", EXIT_TIMEOUT, async || {
             let left = self.browser();
-            ensure!(left.is_empty(), "processes {left:?} are left");
+            ensure!(left.is_empty(), "processes {left:?} are still running");
             Ok(())
         })
         .await?;
         Ok(seen)
     }
 
-    async fn say(&mut self, word: &Value) -> Result<()> {
-        let ear = self.ear.as_mut().context("it is not spoken to any more")?;
-        ear.write_all(format!("{word}\n").as_bytes()).await?;
+    async fn send(&mut self, message: &Value) -> Result<()> {
+        let stdin = self.stdin.as_mut().context("the script's input is closed")?;
+        stdin.write_all(format!("{message}\n").as_bytes()).await?;
         Ok(())
     }
 
-    /// The browser's processes: those whose command line has the folder that only they were given.
+    /// The browser's processes: their command line contains the temporary folder.
     fn browser(&self) -> Vec<i32> {
         let folder = self.temporary.path().to_string_lossy();
         let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -124,16 +129,16 @@ impl Script {
 
 impl Drop for Script {
     fn drop(&mut self) {
-        self.ear = None;
+        self.stdin = None;
         if thread::panicking() {
-            // It takes pictures of its windows now, and ends.
-            let deadline = Instant::now() + PICTURES_WITHIN;
+            // The script saves screenshots of its windows, and exits.
+            let deadline = Instant::now() + EVIDENCE_TIMEOUT;
             while Instant::now() < deadline && matches!(self.child.ended(), Ok(None)) {
-                thread::sleep(LOOK_INTERVAL);
+                thread::sleep(POLL_INTERVAL);
             }
         }
         let _ = self.child.kill();
-        // The browser ends by itself when its script does; not one that hangs.
+        // The browser exits with its script, unless it hangs.
         for id in self.browser() {
             let _ = kill(Pid::from_raw(id), Signal::SIGKILL);
         }

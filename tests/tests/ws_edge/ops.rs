@@ -1,4 +1,4 @@
-//! The operations page's feed: what an operator sees of real calls, real deaths and outages.
+//! The operations feed during real calls, failures and outages.
 
 mod injector;
 mod viewer;
@@ -36,7 +36,7 @@ fn billed() -> StackBuilder {
 }
 
 #[tokio::test]
-async fn a_call_is_seen_from_its_request_to_its_bill_and_told_as_it_is_stored() -> Result<()> {
+async fn the_feed_follows_a_call_from_request_to_settlement_and_its_timeline_matches_the_facts() -> Result<()> {
     let stack = billed().start().await?;
     let facts = Facts::connect(&stack.nats.url()).await?;
     let mut viewer = Viewer::connect(stack.edge(1)?).await?;
@@ -60,7 +60,7 @@ async fn a_call_is_seen_from_its_request_to_its_bill_and_told_as_it_is_stored() 
     drop(conversation);
 
     let (conversation, user, otomo) = {
-        // The parties' screens are gone; others begin a call that is talked in.
+        // Another pair connects a call.
         let pair = Pair {
             user: "user_002",
             otomo: "otomo_002",
@@ -112,7 +112,7 @@ async fn a_call_is_seen_from_its_request_to_its_bill_and_told_as_it_is_stored() 
         .await?;
     let expected = ["ringing", "accepted", "connected", "ended", "settled"];
     let states = &viewer.states[&call];
-    // Two of them may have come between two looks.
+    // A state may be skipped if the next follows before a poll.
     let mut steps = expected.iter();
     ensure!(states.iter().all(|state| steps.any(|step| step == state)), "{states:?}");
     ensure!(states.contains(&"connected".to_owned()), "{states:?}");
@@ -160,23 +160,23 @@ async fn a_call_is_seen_from_its_request_to_its_bill_and_told_as_it_is_stored() 
 }
 
 #[tokio::test]
-async fn parties_do_not_watch_and_operators_do_not_call() -> Result<()> {
+async fn parties_cannot_use_the_feed_and_operators_cannot_call() -> Result<()> {
     let stack = edge().start().await?;
     let at = stack.edge(0)?;
-    let knock = |path: &str, token: String| Handshake {
+    let handshake = |path: &str, token: String| Handshake {
         path: path.to_owned(),
         ..Handshake::bearer(token)
     };
     for role in [Role::User, Role::Otomo] {
-        let status = Party::turned_away(at, &knock("/ops/live", token::good(role, "user_001")?)).await?;
+        let status = Party::turned_away(at, &handshake("/ops/live", token::good(role, "user_001")?)).await?;
         ensure!(status == 403, "{role:?}: {status}");
     }
     let operator = token::operator("alice", SOON)?;
-    ensure!(Party::turned_away(at, &knock("/ws", operator.clone())).await? == 403);
-    ensure!(Party::turned_away(at, &knock("/ops/live?token=x", operator.clone())).await? == 400);
+    ensure!(Party::turned_away(at, &handshake("/ws", operator.clone())).await? == 403);
+    ensure!(Party::turned_away(at, &handshake("/ops/live?token=x", operator.clone())).await? == 400);
     let foreign = Handshake {
         origin: Some("https://evil.example".to_owned()),
-        ..knock("/ops/live", operator.clone())
+        ..handshake("/ops/live", operator.clone())
     };
     ensure!(Party::turned_away(at, &foreign).await? == 403);
     let missing = Handshake {
@@ -185,7 +185,7 @@ async fn parties_do_not_watch_and_operators_do_not_call() -> Result<()> {
     };
     ensure!(Party::turned_away(at, &missing).await? == 401);
 
-    let viewer = Party::connect_as(at, "alice", &knock("/ops/live", operator)).await?;
+    let viewer = Party::connect_as(at, "alice", &handshake("/ops/live", operator)).await?;
     viewer.expect_notice("welcome").await?;
     for (request, code) in [
         (("call_request", json!({ "otomoId": "otomo_777" })), "unknown_type"),
@@ -200,7 +200,7 @@ async fn parties_do_not_watch_and_operators_do_not_call() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_worker_reports_its_calls_page_by_page() -> Result<()> {
+async fn a_worker_reports_its_calls_in_pages() -> Result<()> {
     let stack = StackBuilder::default().timers(0).start().await?;
     let client = async_nats::connect(stack.nats.url()).await?;
     let worker = "media-worker-1".parse()?;
@@ -238,7 +238,7 @@ async fn a_worker_reports_its_calls_page_by_page() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_killed_worker_goes_and_its_calls_end() -> Result<()> {
+async fn a_killed_worker_is_removed_and_its_calls_end() -> Result<()> {
     let mut stack = StackBuilder::default().timers(0).start().await?;
     let mut viewer = Viewer::connect(stack.edge(0)?).await?;
     let (conversation, _user, _otomo) = Conversation::talking(pair(&stack)).await?;
@@ -268,7 +268,7 @@ async fn a_killed_worker_goes_and_its_calls_end() -> Result<()> {
 }
 
 #[tokio::test]
-async fn while_nats_is_away_it_is_said_and_afterwards_everything_is_told_anew() -> Result<()> {
+async fn the_feed_reports_a_nats_outage_and_sends_a_snapshot_afterwards() -> Result<()> {
     let mut stack = StackBuilder::default().timers(0).start().await?;
     let mut viewer = Viewer::connect(stack.edge(0)?).await?;
     let before = Conversation::accepted(pair(&stack)).await?;
@@ -299,15 +299,17 @@ async fn while_nats_is_away_it_is_said_and_afterwards_everything_is_told_anew() 
 }
 
 #[tokio::test]
-async fn while_nobody_watches_nothing_is_asked() -> Result<()> {
+async fn without_viewers_no_reports_are_requested() -> Result<()> {
     let stack = edge().start().await?;
     let client = async_nats::connect(stack.nats.url()).await?;
     let mut questions = client.subscribe(subject::REPORT_EDGES).await?;
     client.flush().await?;
     let viewer = Viewer::connect(stack.edge(0)?).await?;
-    timeout(SOON, questions.next()).await?.context("nobody asks")?;
+    timeout(SOON, questions.next())
+        .await?
+        .context("no request for reports")?;
     drop(viewer);
-    eventually("nobody watches", SOON, async || {
+    eventually("no viewers", SOON, async || {
         let viewers = metric(&stack.edges[0], "callpulse_ops_viewers").await;
         ensure!(viewers == Some(0.0), "{viewers:?}");
         Ok(())

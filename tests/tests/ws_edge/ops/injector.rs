@@ -1,4 +1,4 @@
-//! Calls that nobody hosts, by their facts alone.
+//! Calls that exist only as stored facts, without a worker.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use contract::buckets::active_calls::ActiveCall;
 use contract::{Fact, Timestamp, TraceParent};
 use futures::{StreamExt, TryStreamExt, stream};
 
-/// Facts of calls that nobody hosts, stored as services store them.
+/// Stores facts of calls that no worker hosts.
 pub(super) struct Injector {
     client: ContractClient,
 }

@@ -1,4 +1,4 @@
-//! Somebody who watches, as the page does.
+//! A viewer of the operations feed that keeps rows like the page.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -16,15 +16,15 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use super::SOON;
 
-/// The tables that a viewer keeps, as the page does.
+/// Keeps the rows of the feed.
 pub(super) struct Viewer {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// By kind, then by identifier.
-    things: BTreeMap<String, BTreeMap<String, Value>>,
+    rows: BTreeMap<String, BTreeMap<String, Value>>,
     /// States that a call was seen in, in order and without repetition.
     pub(super) states: BTreeMap<String, Vec<String>>,
     pub(super) away: bool,
-    /// Whole ones.
+    /// Complete ones.
     pub(super) snapshots: usize,
     pub(super) longest: usize,
 }
@@ -38,7 +38,7 @@ impl Viewer {
         let (socket, _) = connect_async(request).await?;
         let mut viewer = Self {
             socket,
-            things: BTreeMap::new(),
+            rows: BTreeMap::new(),
             states: BTreeMap::new(),
             away: false,
             snapshots: 0,
@@ -62,12 +62,12 @@ impl Viewer {
         }
     }
 
-    fn hear(&mut self, message: &Value) {
+    fn receive(&mut self, message: &Value) {
         let payload = &message["payload"];
         match message["type"].as_str() {
             Some("snapshot") => {
                 if payload["part"] == 1 {
-                    self.things.clear();
+                    self.rows.clear();
                 }
                 self.away = !payload["awaySince"].is_null();
                 self.snapshots += usize::from(payload["part"] == payload["parts"]);
@@ -76,22 +76,22 @@ impl Viewer {
             _ => {}
         }
         for item in payload["items"].as_array().into_iter().flatten() {
-            self.take(item);
+            self.apply(item);
         }
     }
 
-    fn take(&mut self, item: &Value) {
-        let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
-        let (kind, id) = match item["kind"].as_str().unwrap() {
+    fn apply(&mut self, update: &Value) {
+        let text = |key: &str| update[key].as_str().unwrap_or_default().to_owned();
+        let (kind, id) = match update["kind"].as_str().unwrap() {
             "gone" => {
-                self.things.entry(text("what")).or_default().remove(&text("id"));
+                self.rows.entry(text("what")).or_default().remove(&text("id"));
                 return;
             }
             "media" => {
-                let call = self.things.entry("call".to_owned()).or_default();
+                let call = self.rows.entry("call".to_owned()).or_default();
                 if let Some(call) = call.get_mut(&text("callId")) {
-                    call["user"] = item["user"].clone();
-                    call["otomo"] = item["otomo"].clone();
+                    call["user"] = update["user"].clone();
+                    call["otomo"] = update["otomo"].clone();
                 }
                 return;
             }
@@ -105,28 +105,28 @@ impl Viewer {
             "worker" => ("worker", text("workerId")),
             "edge" => ("edge", text("nodeId")),
             "timer" => ("timer", text("instanceId")),
-            "lease" => ("lease", item["partition"].to_string()),
-            other => panic!("what is {other}?"),
+            "lease" => ("lease", update["partition"].to_string()),
+            other => panic!("unknown kind {other}"),
         };
-        self.things.entry(kind.to_owned()).or_default().insert(id, item.clone());
+        self.rows.entry(kind.to_owned()).or_default().insert(id, update.clone());
     }
 
     pub(super) async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) -> Result<()> {
         let deadline = Instant::now() + SOON;
         while !is(self) {
             let message = timeout_at(deadline, self.read()).await;
-            let message = message.with_context(|| format!("{what}: {:?}", self.things))??;
-            self.hear(&message);
+            let message = message.with_context(|| format!("{what}: {:?}", self.rows))??;
+            self.receive(&message);
         }
         Ok(())
     }
 
     pub(super) fn all(&self, kind: &str) -> Vec<&Value> {
-        self.things.get(kind).into_iter().flat_map(BTreeMap::values).collect()
+        self.rows.get(kind).into_iter().flat_map(BTreeMap::values).collect()
     }
 
     pub(super) fn call(&self, id: &str) -> &Value {
-        let call = self.things.get("call").and_then(|calls| calls.get(id));
+        let call = self.rows.get("call").and_then(|calls| calls.get(id));
         call.unwrap_or(&Value::Null)
     }
 
@@ -134,14 +134,14 @@ impl Viewer {
         let mut whole = json!({ "entries": [] });
         let mut from = json!(0);
         while !from.is_null() {
-            let question = json!({ "type": "timeline", "id": 7, "payload": { "callId": call, "from": from } });
-            self.socket.send(Message::text(question.to_string())).await?;
+            let request = json!({ "type": "timeline", "id": 7, "payload": { "callId": call, "from": from } });
+            self.socket.send(Message::text(request.to_string())).await?;
             let mut answer = loop {
                 let message = timeout(SOON, self.read()).await??;
                 match message["type"].as_str() {
                     Some("response") => break message["payload"].clone(),
                     Some("error") => bail!("{message}"),
-                    _ => self.hear(&message),
+                    _ => self.receive(&message),
                 }
             };
             from = answer["next"].take();

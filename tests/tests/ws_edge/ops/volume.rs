@@ -1,4 +1,4 @@
-//! Many calls, and long ones.
+//! Many calls, and a long one.
 
 use std::collections::BTreeSet;
 
@@ -12,14 +12,14 @@ use super::injector::{CALLS, INTERVAL_MS, Injector, STORES_AT_ONCE, call_id};
 use super::viewer::Viewer;
 use crate::common::{edge, metric};
 
-/// What a socket's message may have at most, by the default of `limits.message_bytes`.
+/// The default of `limits.message_bytes`.
 const LONGEST_MESSAGE: usize = 64 * 1024;
 
 #[tokio::test]
-async fn five_thousand_calls_come_in_short_messages_and_who_does_not_keep_up_is_told_all_anew() -> Result<()> {
-    // Not to be taken for gone while it does not read.
-    let patient = edge().set("ws-edge", "limits.write_timeout_ms", 120_000);
-    let stack = patient.start().await?;
+async fn five_thousand_calls_arrive_in_short_messages_and_a_slow_viewer_is_resynchronised() -> Result<()> {
+    // A viewer that does not read must not be disconnected.
+    let edge = edge().set("ws-edge", "limits.write_timeout_ms", 120_000);
+    let stack = edge.start().await?;
     let injector = Injector::new(&stack).await?;
     let begun = Timestamp::now();
     let calls = (0..CALLS).map(|number| injector.call(number, begun));
@@ -50,10 +50,10 @@ async fn five_thousand_calls_come_in_short_messages_and_who_does_not_keep_up_is_
     };
     let told = viewer.until("everybody's tick", |viewer| ticked(viewer, 1));
     tokio::try_join!(injector.tick_all(1, begun), told)?;
-    ensure!(viewer.snapshots == 1, "who keeps up is told what has changed");
+    ensure!(viewer.snapshots == 1, "a viewer that keeps up receives changes only");
     ensure!(viewer.longest < LONGEST_MESSAGE, "{} bytes", viewer.longest);
 
-    // Nobody reads now: the kernel's buffers fill, then the viewer's queue.
+    // The viewer does not read: the kernel's buffers fill, then its queue.
     let mut minute = 1;
     while metric(&stack.edges[0], "callpulse_ops_viewers_behind_total")
         .await
@@ -68,7 +68,7 @@ async fn five_thousand_calls_come_in_short_messages_and_who_does_not_keep_up_is_
 }
 
 #[tokio::test]
-async fn a_long_call_is_told_page_by_page() -> Result<()> {
+async fn a_long_timeline_is_read_in_pages() -> Result<()> {
     const MINUTES: u32 = 1_000;
     let stack = edge().start().await?;
     let injector = Injector::new(&stack).await?;

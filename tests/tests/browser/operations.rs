@@ -1,25 +1,25 @@
-//! The operations page, beside a call.
+//! The operations page during a call.
 
 use callpulse_tests::record::Record;
 use serde_json::{Value, json};
 
-use crate::call::{assert_no_complaints, shown};
-use crate::scene::{INTERVAL_MS, SOON, Scene};
+use crate::call::{assert_clean_consoles, shown};
+use crate::fixture::{Fixture, INTERVAL_MS, SOON};
 
 fn count(cell: &Value) -> usize {
     cell.as_str().unwrap().parse().unwrap()
 }
 
 #[tokio::test]
-async fn an_operator_sees_the_call_live_then_over_then_fact_by_fact() {
-    let Some(scene) = Scene::set("watching").await.unwrap() else {
+async fn an_operator_sees_the_live_call_the_settled_call_and_its_timeline() {
+    let Some(fixture) = Fixture::start("watching").await.unwrap() else {
         return;
     };
-    let mut script = scene.play("watching").await.unwrap();
+    let mut script = fixture.run_script("watching").await.unwrap();
 
-    let live = script.hear("live").await.unwrap();
-    let call_id = scene.call_id().await.unwrap();
-    let stored = scene.facts.of_call(&call_id).await.unwrap();
+    let live = script.expect("live").await.unwrap();
+    let call_id = fixture.call_id().await.unwrap();
+    let stored = fixture.facts.of_call(&call_id).await.unwrap();
     let row = &live["row"];
     for (cell, text) in [
         ("state", "connected"),
@@ -37,8 +37,10 @@ async fn an_operator_sees_the_call_live_then_over_then_fact_by_fact() {
     assert_eq!(live["timers"], json!(["billing-timer-1"]));
     script.done("live").await.unwrap();
 
-    let over = script.hear("over").await.unwrap();
-    let record = Record::whole(&scene.facts, &call_id, INTERVAL_MS, SOON).await.unwrap();
+    let over = script.expect("over").await.unwrap();
+    let record = Record::whole(&fixture.facts, &call_id, INTERVAL_MS, SOON)
+        .await
+        .unwrap();
     assert_eq!(over["record"], shown(&record, &call_id));
     let minutes = record.ticks.len();
     let row = &over["row"];
@@ -50,7 +52,7 @@ async fn an_operator_sees_the_call_live_then_over_then_fact_by_fact() {
         (call_id.as_str(), minutes)
     );
 
-    let stored = scene.facts.of_call(&call_id).await.unwrap();
+    let stored = fixture.facts.of_call(&call_id).await.unwrap();
     let names: Vec<&str> = stored.iter().map(|fact| fact.name.as_str()).collect();
     assert_eq!(over["facts"], json!(names));
     let sources = over["sources"].as_array().unwrap();
@@ -61,7 +63,7 @@ async fn an_operator_sees_the_call_live_then_over_then_fact_by_fact() {
         assert!(shown.contains(source.rsplit('/').next().unwrap()), "{source}: {shown}");
         assert!(shown.ends_with(&format!("#{}", fact.sequence)), "{shown}");
     }
-    // A minute's length, and how many were due, stored, billed.
+    // The interval, and the minutes due, stored and billed.
     let added_up: Vec<&str> = over["minutes"]
         .as_array()
         .unwrap()
@@ -71,5 +73,5 @@ async fn an_operator_sees_the_call_live_then_over_then_fact_by_fact() {
     let number = minutes.to_string();
     assert_eq!(added_up[1..], [number.as_str(); 3], "{added_up:?}");
     let windows = script.end().await.unwrap();
-    assert_no_complaints(&windows);
+    assert_clean_consoles(&windows);
 }

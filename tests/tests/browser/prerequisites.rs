@@ -1,32 +1,32 @@
-//! What a browser test stands on: Chromium, Node, and the packages that drive the one from the other.
+//! Prerequisites of a browser test: Chromium, Node, and the npm packages.
 
 use std::env;
 use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
-/// Names that Debian and others give to it.
+/// Names of Chromium's executable in distributions.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
 
 #[derive(Debug)]
-pub(crate) struct Ground {
+pub(crate) struct Prerequisites {
     pub(crate) chromium: PathBuf,
     pub(crate) node: PathBuf,
     /// The folder of the scripts.
     pub(crate) scripts: PathBuf,
 }
 
-impl Ground {
-    /// What there is; none, and a line that says why, where something is missing.
+impl Prerequisites {
+    /// Finds them; none, with a message, if one is missing.
     pub(crate) fn find() -> Option<Self> {
-        static SAID: Once = Once::new();
+        static REPORTED: Once = Once::new();
         match Self::look() {
-            Ok(ground) => Some(ground),
+            Ok(prerequisites) => Some(prerequisites),
             Err(missing) => {
                 let required = env::var("CI_REQUIRE_BROWSER").is_ok_and(|required| required == "1");
-                assert!(!required, "{missing}, and CI_REQUIRE_BROWSER=1 says that there is");
-                // Past the test runner, which keeps what a passing test prints.
-                SAID.call_once(|| drop(writeln!(stderr(), "skipped: {missing}")));
+                assert!(!required, "{missing}, but CI_REQUIRE_BROWSER=1 requires it");
+                // Bypasses the test runner, which hides the output of passing tests.
+                REPORTED.call_once(|| drop(writeln!(stderr(), "skipped: {missing}")));
                 None
             }
         }
