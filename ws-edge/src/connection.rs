@@ -11,3 +11,21 @@ pub mod send_queue;
 
 pub mod registry;
 pub(crate) mod resync;
+
+use tokio_util::task::TaskTracker;
+
+use crate::calls::Calls;
+use crate::settings::Limits;
+use registry::ConnectionRegistry;
+
+/// The dependencies of the parties' sockets.
+pub struct Deps {
+    /// The limits of each socket.
+    pub limits: Limits,
+    /// The parties that are connected here.
+    pub registry: ConnectionRegistry,
+    /// Carries requests out.
+    pub calls: Calls,
+    /// Tracks requests; the node's shutdown waits for them.
+    pub tracker: TaskTracker,
+}

@@ -13,7 +13,7 @@ use crate::calls::deadlines::Deadlines;
 use crate::calls::placement::Workers;
 use crate::calls::{CallSettings, Calls, terminate};
 use crate::connection::registry::ConnectionRegistry;
-use crate::connection::{resync, session};
+use crate::connection::{self, resync};
 use crate::handshake::Authenticator;
 use crate::handshake::token::Tokens;
 use crate::http::listener;
@@ -69,7 +69,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     };
     let limits = settings.limits;
     let registry = ConnectionRegistry::new(nats.client.clone(), limits.connections_per_party, limits.message_bytes);
-    let sessions = Arc::new(session::Deps {
+    let sessions = Arc::new(connection::Deps {
         limits: limits.clone(),
         registry: registry.clone(),
         calls: calls.clone(),

@@ -11,8 +11,8 @@ use metrics::Counter;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
+use super::Deps;
 use super::send_queue::{CloseReason, SendQueue};
-use super::session::Deps;
 use crate::protocol::{self, Code, Problem, Request, RequestId, Unread};
 use crate::settings::Limits;
 

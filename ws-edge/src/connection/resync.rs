@@ -11,7 +11,7 @@ use service::{BoxError, Condition};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::session::Deps;
+use super::Deps;
 use crate::protocol;
 
 /// Parties whose snapshots are read at once.

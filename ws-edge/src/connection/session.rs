@@ -16,15 +16,12 @@ use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
+use super::Deps;
 use super::intake::{Intake, Received};
-use super::registry::ConnectionRegistry;
 use super::send_queue::{CloseReason, SendQueueReceiver, send_queue};
-use crate::calls::Calls;
 use crate::calls::snapshot::Welcome;
 use crate::protocol;
-use crate::settings::Limits;
 
 /// A WebSocket of this node.
 pub type Socket = WebSocketStream<TcpStream>;
@@ -35,18 +32,6 @@ const WRITE_BATCH: usize = 64;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the client's request may still run when the node stops.
 const LAST_REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// What the sockets of parties are given.
-pub struct Deps {
-    /// The limits of each socket.
-    pub limits: Limits,
-    /// The parties that are connected here.
-    pub registry: ConnectionRegistry,
-    /// Carries requests out.
-    pub calls: Calls,
-    /// Tracks requests; the node's shutdown waits for them.
-    pub tracker: TaskTracker,
-}
 
 /// How a session ends.
 #[derive(Debug)]

@@ -26,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::pages::Pages;
+use crate::connection;
 use crate::connection::session::{self, Socket};
 use crate::handshake::{Authenticator, Principal, Rejection};
 use crate::ops::{self, OpsFeed};
@@ -57,7 +58,7 @@ pub struct Deps {
     /// Handshakes are refused while NATS is not connected.
     pub nats: Nats,
     /// What the sockets of parties are given.
-    pub sessions: Arc<session::Deps>,
+    pub sessions: Arc<connection::Deps>,
     /// The operations feed, for the sockets of operators.
     pub ops: OpsFeed,
     /// This node.
