@@ -12,10 +12,10 @@ fn count(cell: &Value) -> usize {
 
 #[tokio::test]
 async fn an_operator_sees_the_live_call_the_settled_call_and_its_timeline() {
-    let Some(fixture) = Fixture::start("watching").await.unwrap() else {
+    let Some(fixture) = Fixture::start("operations").await.unwrap() else {
         return;
     };
-    let mut script = fixture.run_script("watching").await.unwrap();
+    let mut script = fixture.run_script("operations").await.unwrap();
 
     let live = script.expect("live").await.unwrap();
     let call_id = fixture.call_id().await.unwrap();

@@ -4,27 +4,27 @@
  */
 
 import { connect, Side } from './side.ts';
-import { hearsMore } from './sound.ts';
-import { play } from './stage.ts';
-import { please, say } from './talk.ts';
+import { waitForAudio } from './audio.ts';
+import { runScript } from './browser.ts';
+import { request, report } from './channel.ts';
 
-await play(async (stage) => {
-  const user = new Side(await stage.open('user', stage.scene.user), 'user');
-  const otomo = new Side(await stage.open('otomo', stage.scene.otomo), 'otomo');
+await runScript(async (windows) => {
+  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
+  const otomo = new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo');
   await connect(user, otomo);
-  say('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
+  report('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
   await user.minute(1);
 
-  await please('cut');
+  await request('cut');
   await user.link('offline');
   // Not before: a browser that is made to be offline may keep to itself that a connection is gone.
   await user.page.context().setOffline(true);
   const old = await user.minute(1);
   const note = await user.part('note').innerText();
-  await Promise.all([hearsMore(user.page), hearsMore(otomo.page)]);
+  await Promise.all([waitForAudio(user.page), waitForAudio(otomo.page)]);
   const minute = await otomo.minute(old + 2);
   await user.reaches('connected');
-  say('offline', {
+  report('offline', {
     note,
     user: await user.connectedAt(),
     otomo: await otomo.connectedAt(),
@@ -33,16 +33,16 @@ await play(async (stage) => {
     hangUp: await user.part('hang-up').isEnabled(),
   });
 
-  await please('mend');
+  await request('mend');
   await user.page.context().setOffline(false);
   await user.link('online');
-  say('online', {
+  report('online', {
     minute: await user.minute(minute),
     user: await user.connectedAt(),
     otomo: await otomo.connectedAt(),
     note: await user.part('note').isVisible(),
   });
-  await Promise.all([hearsMore(user.page), hearsMore(otomo.page)]);
+  await Promise.all([waitForAudio(user.page), waitForAudio(otomo.page)]);
   await user.press('hang-up');
-  say('record', { user: await user.record(), otomo: await otomo.record() });
+  report('record', { user: await user.record(), otomo: await otomo.record() });
 });

@@ -1,20 +1,20 @@
 /** The media-worker dies under a call: both sides are told that it is over, why, and what is billed. */
 
 import { connect, Side } from './side.ts';
-import { hearsMore } from './sound.ts';
-import { play } from './stage.ts';
-import { please, say } from './talk.ts';
+import { waitForAudio } from './audio.ts';
+import { runScript } from './browser.ts';
+import { request, report } from './channel.ts';
 
-await play(async (stage) => {
-  const user = new Side(await stage.open('user', stage.scene.user), 'user');
-  const otomo = new Side(await stage.open('otomo', stage.scene.otomo), 'otomo');
+await runScript(async (windows) => {
+  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
+  const otomo = new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo');
   await connect(user, otomo);
-  say('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
-  await Promise.all([user.minute(1), otomo.minute(1), hearsMore(user.page), hearsMore(otomo.page)]);
+  report('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
+  await Promise.all([user.minute(1), otomo.minute(1), waitForAudio(user.page), waitForAudio(otomo.page)]);
 
-  await please('kill_worker');
-  say('record', { user: await user.record(), otomo: await otomo.record() });
-  say('afterwards', {
+  await request('kill_worker');
+  report('record', { user: await user.record(), otomo: await otomo.record() });
+  report('afterwards', {
     state: [await user.part('state').innerText(), await otomo.part('state').innerText()],
     // The next call may begin.
     call: await user.part('call').isEnabled(),

@@ -1,15 +1,15 @@
-/** One browser, and what was seen of each of its windows: for the test if all went well, for a person if not. */
+/** One browser, and a record of each of its windows: for the test on success, for a person on failure. */
 
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 
 import { type Browser, type BrowserContextOptions, chromium, type Page } from 'playwright-core';
 
-import { recordPeers } from './sound.ts';
-import { say, scene, type Scene, whenAlone } from './talk.ts';
+import { recordPeers } from './audio.ts';
+import { report, fixture, type Fixture, onAbort } from './channel.ts';
 
-/** How long anything on a page may take; the machine may be busy. */
-const SOON_MS = 20_000;
+/** Timeout of any action on a page; the machine may be busy. */
+const TIMEOUT_MS = 20_000;
 
 const ARGUMENTS = [
   '--no-sandbox',
@@ -19,14 +19,14 @@ const ARGUMENTS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
-  // Windows that lie behind others are windows, too.
+  // Windows behind others must run at full speed.
   '--disable-renderer-backgrounding',
   '--disable-background-timer-throttling',
   '--disable-backgrounding-occluded-windows',
   '--use-fake-device-for-media-stream',
 ];
 
-/** What a person, or nobody, answers when a page asks for the microphone. */
+/** The answer to a page's request for the microphone. */
 export type Microphone = 'allowed' | 'refused';
 
 const ANSWER: Readonly<Record<Microphone, string>> = {
@@ -36,23 +36,23 @@ const ANSWER: Readonly<Record<Microphone, string>> = {
 
 interface Window {
   readonly page: Page;
-  /** What its console complains of. */
+  /** Errors and warnings in its console. */
   readonly complaints: string[];
-  /** The types of the messages that its page has sent, in order. */
+  /** Types of the messages that its page has sent, in order. */
   readonly sent: string[];
 }
 
-export class Stage {
-  readonly scene: Scene;
+export class Windows {
+  readonly fixture: Fixture;
   readonly #browser: Browser;
   readonly #windows = new Map<string, Window>();
 
-  constructor(scene: Scene, browser: Browser) {
-    this.scene = scene;
+  constructor(fixture: Fixture, browser: Browser) {
+    this.fixture = fixture;
     this.#browser = browser;
   }
 
-  /** Opens a window of somebody's own: nothing is shared with another one, as if it were on another machine. */
+  /** Opens a window in its own browser context, as if on another machine. */
   async open(name: string, url: string, options: BrowserContextOptions = {}): Promise<Page> {
     const context = await this.#browser.newContext({
       timezoneId: 'UTC',
@@ -60,7 +60,7 @@ export class Stage {
       viewport: { width: 900, height: 800 },
       ...options,
     });
-    context.setDefaultTimeout(SOON_MS);
+    context.setDefaultTimeout(TIMEOUT_MS);
     await context.addInitScript(recordPeers);
     const page = await context.newPage();
     const window: Window = { page, complaints: [], sent: [] };
@@ -81,15 +81,15 @@ export class Stage {
     return page;
   }
 
-  /** What the test is told of every window in the end. */
+  /** The record of every window, for the test. */
   seen(): Record<string, { complaints: string[]; sent: string[] }> {
     return Object.fromEntries([...this.#windows].map(([name, { complaints, sent }]) => [name, { complaints, sent }]));
   }
 
-  /** Leaves to a person what a failure looks like. */
-  async keep(): Promise<void> {
+  /** Saves screenshots and consoles after a failure. */
+  async saveEvidence(): Promise<void> {
     for (const [name, { page, complaints }] of this.#windows) {
-      const path = join(this.scene.folder, name);
+      const path = join(this.fixture.folder, name);
       await page.screenshot({ path: `${path}.png`, fullPage: true, timeout: 5_000 }).catch(() => undefined);
       const text = await page.innerText('body', { timeout: 5_000 }).catch(String);
       await writeFile(`${path}.txt`, `${complaints.join('\n')}\n\n${text}\n`).catch(() => undefined);
@@ -101,28 +101,28 @@ export class Stage {
   }
 }
 
-/** Plays a script to its end, and tells the test how it went. */
-export async function play(script: (stage: Stage) => Promise<void>, microphone: Microphone = 'allowed'): Promise<never> {
+/** Runs a script, and reports the result to the test. */
+export async function runScript(script: (windows: Windows) => Promise<void>, microphone: Microphone = 'allowed'): Promise<never> {
   let failed = false;
-  const given = await scene();
+  const given = await fixture();
   const browser = await chromium.launch({
     executablePath: given.chromium,
     args: [...ARGUMENTS, ANSWER[microphone]],
   });
-  const stage = new Stage(given, browser);
-  whenAlone(() => stage.keep());
+  const windows = new Windows(given, browser);
+  onAbort(() => windows.saveEvidence());
   try {
-    await script(stage);
+    await script(windows);
   } catch (error) {
     failed = true;
-    await stage.keep();
-    whenAlone(async () => undefined);
-    say('failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    await windows.saveEvidence();
+    onAbort(async () => undefined);
+    report('failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
   }
-  const seen = stage.seen();
-  await stage.close();
+  const seen = windows.seen();
+  await windows.close();
   if (!failed) {
-    say('done', seen);
+    report('done', seen);
   }
   process.exit(failed ? 1 : 0);
 }

@@ -1,11 +1,11 @@
-/** An operator watches a call: as it goes on, as it ends, and fact by fact. */
+/** An operator watches a live call, its end, and its timeline. */
 
 import type { Page } from 'playwright-core';
 
 import { connect, Side } from './side.ts';
-import { until } from './sound.ts';
-import { play } from './stage.ts';
-import { please, say } from './talk.ts';
+import { until } from './audio.ts';
+import { runScript } from './browser.ts';
+import { request, report } from './channel.ts';
 
 const ROW = '.rows .row[data-call]:not([hidden])';
 
@@ -25,16 +25,16 @@ async function row(ops: Page, state: string, ticks: number): Promise<Record<stri
   );
 }
 
-await play(async (stage) => {
-  const ops = await stage.open('ops', stage.scene.ops, { viewport: { width: 1400, height: 800 } });
+await runScript(async (windows) => {
+  const ops = await windows.open('ops', windows.fixture.ops, { viewport: { width: 1400, height: 800 } });
   await ops.locator('[data-testid=link][data-link=online]').waitFor();
-  const user = new Side(await stage.open('user', stage.scene.user), 'user');
-  const otomo = new Side(await stage.open('otomo', stage.scene.otomo), 'otomo');
+  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
+  const otomo = new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo');
   await connect(user, otomo);
 
   const live = await until('two ticks of the live call', () => row(ops, 'connected', 2));
   const list = (name: string): Promise<string[]> => ops.locator(`[data-testid=${name}] li:not([hidden]) b`).allInnerTexts();
-  await please('live', {
+  await request('live', {
     row: live,
     workers: await list('workers'),
     edges: await list('edges'),
@@ -49,7 +49,7 @@ await play(async (stage) => {
   const facts = await ops
     .locator('[data-testid=timeline] > li')
     .evaluateAll((items) => items.map((item) => (item as HTMLElement).dataset['fact']));
-  say('over', {
+  report('over', {
     row: over,
     record: await user.record(),
     facts,

@@ -1,18 +1,18 @@
-/** Whether a page really gets sound: counted where the browser receives it, not where the page shows it. */
+/** Whether a page receives audio, by the statistics of its peer connections. */
 
 import type { Page } from 'playwright-core';
 
-/** What has come in so far, over all of a page's connections. */
-export interface Sound {
+/** Totals over all connections of a page. */
+export interface ReceivedAudio {
   readonly bytes: number;
   readonly packets: number;
-  /** Of what was decoded: silence adds nothing. */
+  /** Of the decoded audio: silence adds nothing. */
   readonly energy: number;
 }
 
-/** How long is listened for silence: longer than the pause between two beeps of the fake microphone. */
+/** How long silence is measured: longer than the pause between two beeps of the fake microphone. */
 const LISTEN_MS = 1_500;
-const SOON_MS = 15_000;
+const TIMEOUT_MS = 15_000;
 const PAUSE_MS = 100;
 
 /** Runs in the page, before its own scripts. */
@@ -27,7 +27,7 @@ export function recordPeers(): void {
   };
 }
 
-export function heard(page: Page): Promise<Sound> {
+export function receivedAudio(page: Page): Promise<ReceivedAudio> {
   return page.evaluate(async () => {
     const { recordedPeers } = globalThis as unknown as { recordedPeers: RTCPeerConnection[] };
     const sum = { bytes: 0, packets: 0, energy: 0 };
@@ -44,30 +44,30 @@ export function heard(page: Page): Promise<Sound> {
   });
 }
 
-/** Waits until more sound has come, and it is no silence. */
-export async function hearsMore(page: Page): Promise<Sound> {
-  let before = await heard(page);
-  return until('sound that is no silence', async () => {
-    const now = await heard(page);
+/** Waits until the page has received more audio that is not silence. */
+export async function waitForAudio(page: Page): Promise<ReceivedAudio> {
+  let before = await receivedAudio(page);
+  return until('audio that is not silence', async () => {
+    const now = await receivedAudio(page);
     if (now.packets < before.packets) {
-      // What the peer sent before its page was reloaded counts no more.
+      // A reloaded page starts counting from 0.
       before = now;
     }
     return now.packets > before.packets + 20 && now.energy > before.energy ? now : null;
   });
 }
 
-/** Waits until packets come that hold nothing but silence. */
-export async function hearsSilence(page: Page): Promise<Sound> {
+/** Waits until the page receives packets of silence only. */
+export async function waitForSilence(page: Page): Promise<ReceivedAudio> {
   return until('packets of silence', async () => {
-    const before = await heard(page);
+    const before = await receivedAudio(page);
     await new Promise((resolve) => setTimeout(resolve, LISTEN_MS));
-    const now = await heard(page);
+    const now = await receivedAudio(page);
     return now.packets > before.packets + 20 && now.energy - before.energy < 1e-6 ? now : null;
   });
 }
 
-export async function until<Found>(what: string, look: () => Promise<Found | null>, withinMs = SOON_MS): Promise<Found> {
+export async function until<Found>(what: string, look: () => Promise<Found | null>, withinMs = TIMEOUT_MS): Promise<Found> {
   const deadline = Date.now() + withinMs;
   for (;;) {
     const found = await look();
@@ -75,7 +75,7 @@ export async function until<Found>(what: string, look: () => Promise<Found | nul
       return found;
     }
     if (Date.now() > deadline) {
-      throw new Error(`${what} did not come about within ${String(withinMs)} ms`);
+      throw new Error(`${what} did not happen within ${String(withinMs)} ms`);
     }
     await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
   }
