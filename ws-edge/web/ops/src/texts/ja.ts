@@ -1,7 +1,7 @@
-import type { Key } from '../texts.ts';
+import type { en } from './en.ts';
 
 /** The page in Japanese. */
-export const ja: Readonly<Record<Key, string>> = {
+export const ja: Readonly<Record<keyof typeof en, string>> = {
   'page.title': 'callpulse 運用',
   'page.tagline': '進行中の通話とサーバー群',
   'page.language': 'English',

@@ -1,7 +1,7 @@
-import type { Key } from '../texts.ts';
+import type { en } from './en.ts';
 
 /** 日本語の表示。 */
-export const ja: Readonly<Record<Key, string>> = {
+export const ja: Readonly<Record<keyof typeof en, string>> = {
   'page.title': 'callpulse',
   'page.tagline': 'サーバーに音が届いた瞬間から、通話が始まります。',
   'page.language': 'English',
