@@ -15,3 +15,5 @@ mod leases;
 mod reconcile;
 
 mod crashes;
+
+mod scale;
