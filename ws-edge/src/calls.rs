@@ -1,7 +1,7 @@
 //! Calls from their request to their end: one file a request, and what they share.
 //!
-//! The stream decides. What `active_calls` says is where to look; who was first, and whether a call is over, is what
-//! the guarded facts say.
+//! The stream decides which of two competing changes came first and whether a call is over, by the conditions of its
+//! facts. `active_calls` is only an index of the calls in progress.
 
 mod accept;
 pub mod deadlines;
@@ -56,11 +56,11 @@ pub struct Calls {
     pub(crate) tracker: TaskTracker,
 }
 
-/// Where a call stands, by the stream.
+/// The state of a call, from its stored facts.
 #[derive(Debug, Clone)]
-pub(crate) struct Standing {
+pub(crate) struct CallState {
     pub(crate) requested: Requested,
-    /// Of `requested`.
+    /// The stream sequence of `requested`.
     pub(crate) sequence: u64,
     pub(crate) trace: TraceParent,
     pub(crate) accepted: Option<Accepted>,
@@ -80,8 +80,8 @@ impl Calls {
             let work = self
                 .tracker
                 .spawn(async move { calls.carry_out(&asker, request).await });
-            let patience = self.settings.storage_timeout + self.settings.command_timeout;
-            match tokio::time::timeout(patience, work).await {
+            let limit = self.settings.storage_timeout + self.settings.command_timeout;
+            match tokio::time::timeout(limit, work).await {
                 Ok(Ok(outcome)) => outcome,
                 // A panic is a bug, and was logged.
                 Ok(Err(_)) | Err(_) => Err(unavailable()),
@@ -92,7 +92,7 @@ impl Calls {
         let label = outcome.as_ref().map_or_else(|problem| problem.code.as_str(), |_| "ok");
         metrics::counter!("callpulse_ws_requests_total", "type" => name, "outcome" => label).increment(1);
         if let Err(problem) = &outcome {
-            tracing::info!(%party, request = name, code = problem.code.as_str(), problem.message, "refused a request");
+            tracing::info!(%party, request = name, code = problem.code.as_str(), problem.message, "request refused");
         }
         outcome
     }
@@ -110,8 +110,8 @@ impl Calls {
         }
     }
 
-    /// Where a call stands; `None` if it was never requested.
-    pub(crate) async fn standing(&self, call: &CallId) -> Result<Option<Standing>, Problem> {
+    /// The state of a call; `None` if it was never requested.
+    pub(crate) async fn state(&self, call: &CallId) -> Result<Option<CallState>, Problem> {
         let (requested, accepted, ended) = self
             .within(async {
                 tokio::try_join!(
@@ -135,7 +135,7 @@ impl Calls {
             Fact::Ended(fact) => Some(fact),
             _ => None,
         });
-        Ok(Some(Standing {
+        Ok(Some(CallState {
             requested,
             sequence: stored.sequence,
             trace: stored.trace,
@@ -144,17 +144,17 @@ impl Calls {
         }))
     }
 
-    /// Where a call of this party's stands.
-    async fn standing_for(&self, party: &Party, call: &CallId) -> Result<Standing, Problem> {
-        let standing = self.standing(call).await?.ok_or_else(|| unknown_call(call))?;
-        check_party(&standing.requested.parties, party)?;
-        match &standing.ended {
+    /// The state of a call that is not over and that `party` is in.
+    async fn state_for(&self, party: &Party, call: &CallId) -> Result<CallState, Problem> {
+        let state = self.state(call).await?.ok_or_else(|| unknown_call(call))?;
+        check_party(&state.requested.parties, party)?;
+        match &state.ended {
             Some(ended) => Err(over(ended)),
-            None => Ok(standing),
+            None => Ok(state),
         }
     }
 
-    /// Where a party's media goes: the call it names, or the one it is in.
+    /// The call and worker for a party's RTC request: the call that it names, or the one that it is in.
     pub(crate) async fn host(
         &self,
         party: &Party,
@@ -180,10 +180,10 @@ impl Calls {
         }
         let call = call.cloned().or_else(|| entry.map(|entry| entry.value.parties.call_id));
         let call = call.ok_or_else(|| Problem::new(Code::UnknownCall, "you are in no call"))?;
-        // The entry follows the fact, so an acceptance of just now may stand in the stream alone.
-        let standing = self.standing_for(party, &call).await?;
-        match standing.accepted {
-            Some(accepted) => Ok((accepted.parties, accepted.worker_id, standing.trace)),
+        // The entry is updated after the fact is stored: a recent acceptance may be in the stream only.
+        let state = self.state_for(party, &call).await?;
+        match state.accepted {
+            Some(accepted) => Ok((accepted.parties, accepted.worker_id, state.trace)),
             None => Err(Problem::new(
                 Code::WrongState,
                 "the call was not accepted yet: wait for call_accepted",
@@ -195,17 +195,17 @@ impl Calls {
     async fn publish(&self, fact: &Fact, guard: PublishCondition, trace: TraceParent) -> Result<Outcome, Problem> {
         let stored = self.facts.publish_as_first(fact, guard, trace.child()).await;
         stored.map_err(|error| {
-            tracing::error!(call_id = %fact.call_id(), %error, "a fact cannot be stored");
+            tracing::error!(call_id = %fact.call_id(), %error, "fact rejected by NATS: check accounts.conf and the stream's configuration");
             unavailable()
         })
     }
 
-    /// Whether NATS is there, as far as this node can tell.
+    /// Whether this node is connected to NATS.
     pub(crate) fn connected(&self) -> bool {
         self.nats.link().borrow().up
     }
 
-    /// Waits for the storage, but not for ever.
+    /// Waits for the storage for at most the storage timeout.
     pub(crate) async fn within<T, E: std::fmt::Display>(
         &self,
         work: impl Future<Output = Result<T, E>>,
@@ -213,7 +213,7 @@ impl Calls {
         match tokio::time::timeout(self.settings.storage_timeout, work).await {
             Ok(Ok(value)) => Ok(value),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "the storage failed");
+                tracing::warn!(%error, "storage failed: check JetStream");
                 Err(unavailable())
             }
             Err(_) => Err(unavailable()),

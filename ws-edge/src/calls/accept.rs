@@ -1,4 +1,4 @@
-//! WS-C02 `call_accept`: the otomo takes the call, a media-worker makes room for it.
+//! WS-C02 `call_accept`: a media-worker opens the call, and the acceptance is stored.
 
 use contract::buckets::active_calls::{Acceptance, BucketError};
 use contract::jetstream::request::{self, CommandError};
@@ -11,19 +11,19 @@ use serde_json::Value;
 use super::{Calls, require};
 use crate::protocol::{CallTaken, Code, Problem, payload};
 
-/// Workers that are asked before the otomo is told that there is none.
-const MOST_WORKERS_ASKED: usize = 3;
+/// Workers that are asked before the otomo gets `no_worker`.
+const MAX_WORKERS_ASKED: usize = 3;
 /// Attempts at writing an acceptance into `active_calls`, against others who write there too.
-const MOST_UPDATES: usize = 5;
+const MAX_UPDATES: usize = 5;
 
 impl Calls {
     pub(super) async fn accept(&self, party: &Party, call: &CallId) -> Result<Value, Problem> {
         require(party, Role::Otomo, "call_accept")?;
-        let standing = self.standing_for(party, call).await?;
-        if standing.accepted.is_some() {
+        let state = self.state_for(party, call).await?;
+        if state.accepted.is_some() {
             return Err(Problem::new(Code::WrongState, "the call was accepted already"));
         }
-        let (parties, trace) = (standing.requested.parties, standing.trace);
+        let (parties, trace) = (state.requested.parties, state.trace);
         let (worker_id, opened) = self.place(&parties, trace).await?;
         let accepted_at = Timestamp::now();
         let accepted = Accepted {
@@ -32,12 +32,12 @@ impl Calls {
             worker_id: worker_id.clone(),
         };
         // Nothing may have happened since the request: a cancellation and an acceptance at once are decided here.
-        let guard = PublishCondition::CallUnchangedSince(standing.sequence);
+        let guard = PublishCondition::CallUnchangedSince(state.sequence);
         match self.publish(&accepted.clone().into(), guard, trace).await {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {}
             Ok(Outcome::Superseded(stored)) => {
                 if !matches!(&stored.fact, Fact::Accepted(other) if other.worker_id == worker_id) {
-                    self.give_back(&worker_id, call, trace).await;
+                    self.close_unaccepted(&worker_id, call, trace).await;
                 }
                 return Err(Problem::new(
                     Code::WrongState,
@@ -45,12 +45,12 @@ impl Calls {
                 ));
             }
             Ok(Outcome::Refused) => {
-                self.give_back(&worker_id, call, trace).await;
+                self.close_unaccepted(&worker_id, call, trace).await;
                 return Err(Problem::new(Code::WrongState, "the call is over"));
             }
-            // It never will be stored.
+            // The fact was not stored and never will be.
             Err(problem) => {
-                self.give_back(&worker_id, call, trace).await;
+                self.close_unaccepted(&worker_id, call, trace).await;
                 return Err(problem);
             }
         }
@@ -69,22 +69,22 @@ impl Calls {
     }
 
     async fn place(&self, parties: &Parties, trace: TraceParent) -> Result<(WorkerId, CallOpened), Problem> {
-        let (client, patience) = (&self.nats.client, self.settings.command_timeout);
+        let (client, timeout) = (&self.nats.client, self.settings.command_timeout);
         let mut asked = Vec::new();
         let mut failure = Problem::new(Code::NoWorker, "no media-worker has room; try again");
-        while asked.len() < MOST_WORKERS_ASKED
+        while asked.len() < MAX_WORKERS_ASKED
             && let Some(worker) = self.workers.choose(&asked)
         {
             let command = OpenCall {
                 parties: parties.clone(),
             };
-            match request::ask(client, &worker, &command, trace.child(), patience).await {
+            match request::ask(client, &worker, &command, trace.child(), timeout).await {
                 Ok(opened) => return Ok((worker, opened)),
                 Err(error) => {
-                    tracing::warn!(call_id = %parties.call_id, worker_id = %worker, %error, "a worker takes no call");
+                    tracing::warn!(call_id = %parties.call_id, worker_id = %worker, %error, "worker did not open the call: trying another");
                     if !matches!(error, CommandError::Refused(_)) {
-                        // It may have made room, and only its answer was lost.
-                        self.give_back(&worker, &parties.call_id, trace).await;
+                        // It may have opened the call, and only its reply was lost.
+                        self.close_unaccepted(&worker, &parties.call_id, trace).await;
                         failure = Problem::new(Code::WorkerUnreachable, "no media-worker answers; try again");
                     }
                     asked.push(worker);
@@ -97,21 +97,21 @@ impl Calls {
         Err(failure)
     }
 
-    /// Gives back room for a call that was not accepted after all.
-    async fn give_back(&self, worker: &WorkerId, call: &CallId, trace: TraceParent) {
+    /// Closes a call on a worker that opened it, because the acceptance was not stored.
+    async fn close_unaccepted(&self, worker: &WorkerId, call: &CallId, trace: TraceParent) {
         let command = CloseCall {
             call_id: call.clone(),
             end: None,
         };
-        let patience = self.settings.command_timeout;
-        if let Err(error) = request::ask(&self.nats.client, worker, &command, trace.child(), patience).await {
-            tracing::info!(call_id = %call, worker_id = %worker, %error, "room was not given back");
+        let timeout = self.settings.command_timeout;
+        if let Err(error) = request::ask(&self.nats.client, worker, &command, trace.child(), timeout).await {
+            tracing::info!(call_id = %call, worker_id = %worker, %error, "worker did not close an unaccepted call: its media timeout closes it");
         }
     }
 
-    /// Writes who hosts the call into `active_calls`. Its failure is no failure of the call: the stream says it too.
+    /// Writes the call's worker into `active_calls`. A failure does not fail the call: the stream has the worker too.
     pub(crate) async fn write_acceptance(&self, call: &CallId, acceptance: Acceptance) {
-        for _ in 0..MOST_UPDATES {
+        for _ in 0..MAX_UPDATES {
             let mut entry = match self.within(self.active.get(call)).await {
                 Ok(Some(entry)) => entry,
                 Ok(None) => return,
@@ -125,11 +125,11 @@ impl Calls {
                 Ok(_) => return,
                 Err(BucketError::Conflict { .. }) => {}
                 Err(error) => {
-                    tracing::warn!(call_id = %call, %error, "active_calls does not know yet that the call is accepted");
+                    tracing::warn!(call_id = %call, %error, "acceptance not written to active_calls: a later check writes it");
                     return;
                 }
             }
         }
-        tracing::warn!(call_id = %call, "active_calls does not know yet that the call is accepted");
+        tracing::warn!(call_id = %call, "acceptance not written to active_calls: a later check writes it");
     }
 }

@@ -1,5 +1,5 @@
-//! What nobody else ends: calls past their ringing or media deadline, calls of workers that are gone, entries that were
-//! left behind. Every edge watches all of them; the stream lets one through.
+//! Ends the calls that nothing else ends: calls past their ringing or media deadline, calls of lost workers, and stale entries
+//! of `active_calls`. Every edge watches all calls; the stream accepts one `ended`.
 
 mod act;
 pub mod schedule;
@@ -22,34 +22,34 @@ use tokio_util::sync::CancellationToken;
 use crate::calls::Calls;
 use crate::calls::terminate::QUEUE_GROUP;
 
-use schedule::{Learnt, Watchlist};
+use schedule::{CallSchedule, CheckResult};
 
 /// Calls that are ended or checked at once; the others wait.
-const MOST_AT_ONCE: usize = 64;
+const MAX_CONCURRENT: usize = 64;
 /// Between losing a watch and renewing it.
 const RENEW_DELAY: Duration = Duration::from_millis(500);
 /// The longest sleep: wall clocks are set, and sleeping does not notice.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
-/// Watches calls and workers, and acts.
+/// Watches calls and workers, and runs due checks.
 pub struct Deadlines {
     calls: Calls,
     fleet: Fleet,
-    list: Watchlist,
+    list: CallSchedule,
     watching: Condition,
     /// What is being done, each for another call.
-    running: JoinSet<(CallId, Learnt)>,
+    running: JoinSet<(CallId, CheckResult)>,
     /// Ends being looked up.
     releasing: JoinSet<()>,
 }
 
 impl Deadlines {
-    /// Nothing is watched before [`Deadlines::run`]; `watching` is set while everything is.
+    /// Nothing is scheduled before [`Deadlines::run`]; `watching` is set while everything is.
     pub fn new(calls: Calls, storage: &Storage, grace: Duration, watching: Condition) -> Self {
         let node = calls.settings.node_id.clone();
         Self {
             fleet: Fleet::new(storage),
-            list: Watchlist::new(node, grace, Timestamp::now()),
+            list: CallSchedule::new(node, grace, Timestamp::now()),
             calls,
             watching,
             running: JoinSet::new(),
@@ -65,9 +65,9 @@ impl Deadlines {
         loop {
             tokio::select! {
                 () = stop.cancelled() => break,
-                watched = self.watch() => match watched {
-                    Ok(()) => tracing::info!("a watch has ended, renewing it"),
-                    Err(error) => tracing::warn!(%error, "watching is not possible yet"),
+                scheduled = self.watch() => match scheduled {
+                    Ok(()) => tracing::info!("watch ended: renewing it"),
+                    Err(error) => tracing::warn!(%error, "cannot watch calls and workers: retrying"),
                 }
             }
             self.watching.set(false);
@@ -76,12 +76,12 @@ impl Deadlines {
                 () = tokio::time::sleep(RENEW_DELAY) => {}
             }
         }
-        // What was begun is finished: nobody else would tell the parties.
+        // Finish running checks: no other node would notify the parties.
         while self.running.join_next().await.is_some() {}
         Ok(())
     }
 
-    /// Until a watch ends, or the link was lost and is back: then everything is watched anew, from its present state.
+    /// Until a watch ends, or the link was lost and is back: then everything is scheduled again, from its present state.
     async fn watch(&mut self) -> Result<(), BoxError> {
         self.calls.nats.connected().await;
         let mut link = self.calls.nats.link();
@@ -89,7 +89,7 @@ impl Deadlines {
         let mut calls = Box::pin(self.calls.active.watch().await?);
         let mut workers = Box::pin(self.fleet.watch().await?);
         let mut ends = self.ends().await?;
-        self.list.sight_regained(Timestamp::now());
+        self.list.watch_restored(Timestamp::now());
         self.watching.set(true);
         loop {
             let pause = self.pause(*link.borrow());
@@ -104,15 +104,15 @@ impl Deadlines {
                     Some(change) => self.note_worker(change),
                     None => return Ok(()),
                 },
-                end = ends.next(), if self.releasing.len() < MOST_AT_ONCE => match end {
+                end = ends.next(), if self.releasing.len() < MAX_CONCURRENT => match end {
                     Some(end) => self.look_at_end(&end),
                     None => return Ok(()),
                 },
                 Some(_) = self.releasing.join_next() => {}
                 Some(done) = self.running.join_next() => {
                     // A panic is a bug, and was logged; the call comes up again after a restart, or at another node.
-                    if let Ok((call, learnt)) = done {
-                        self.list.done(&call, learnt, Timestamp::now());
+                    if let Ok((call, result)) = done {
+                        self.list.done(&call, result, Timestamp::now());
                     }
                 }
                 changed = link.changed() => {
@@ -124,7 +124,7 @@ impl Deadlines {
                     }
                 }
                 () = tokio::time::sleep(pause) => {
-                    // While NATS is away nobody can show a sign of life, and nothing could be stored.
+                    // While NATS is disconnected no heartbeat arrives, and nothing can be stored.
                     if link.borrow().up {
                         self.act();
                     }
@@ -146,7 +146,7 @@ impl Deadlines {
 
     fn pause(&self, link: Link) -> Duration {
         match self.list.next() {
-            Some(next) if link.up && self.running.len() < MOST_AT_ONCE => {
+            Some(next) if link.up && self.running.len() < MAX_CONCURRENT => {
                 next.until(Timestamp::now()).min(LONGEST_SLEEP)
             }
             _ => LONGEST_SLEEP,
@@ -156,7 +156,7 @@ impl Deadlines {
     fn note_call(&mut self, change: Result<CallChange, BucketError>) {
         match change {
             Ok(CallChange::Active(call)) => self.list.call(call.value, Timestamp::now()),
-            Ok(CallChange::Gone(call)) => self.list.call_gone(&call),
+            Ok(CallChange::Gone(call)) => self.list.remove_call(&call),
             Err(error) => unreadable(&error),
         }
     }
@@ -166,7 +166,7 @@ impl Deadlines {
             Ok(change) => {
                 self.calls.workers.apply(&change);
                 if let FleetChange::Gone(worker) = &change {
-                    tracing::info!(worker_id = %worker, "a media-worker is gone");
+                    tracing::info!(worker_id = %worker, "media-worker lost: its calls will be ended");
                 }
                 self.list.worker(change, Timestamp::now());
             }
@@ -175,7 +175,7 @@ impl Deadlines {
     }
 
     fn act(&mut self) {
-        let room = MOST_AT_ONCE.saturating_sub(self.running.len());
+        let room = MAX_CONCURRENT.saturating_sub(self.running.len());
         for (call, due) in self.list.due(Timestamp::now(), room) {
             let calls = self.calls.clone();
             self.running.spawn(async move { act::on(&calls, call, due).await });
@@ -199,7 +199,7 @@ fn is_lost(error: &BucketError) -> bool {
 
 fn unreadable(error: &BucketError) {
     metrics::counter!("callpulse_ws_undecodable_total", "what" => "bucket").increment(1);
-    tracing::error!(%error, "an entry cannot be read: somebody must look");
+    tracing::error!(%error, "bucket entry cannot be decoded: inspect its key, and check the versions of its writers");
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The end of a call, whoever asks for it: exactly one `ended`, by whoever has the right to say it.
+//! The end of a call, on any request: exactly one `ended` is stored.
 //!
-//! A call that rings is ended here. A call that was accepted is ended by its worker, which knows when the last packet came;
-//! if there is no worker any more, here too.
+//! This node ends a ringing call. The worker of an accepted call ends it, because the worker knows when the last packet came;
+//! if the worker is lost, this node ends that call too.
 
 use contract::jetstream::request::{self, CommandError, RefusalCode};
 use contract::wire::command;
@@ -13,27 +13,27 @@ use contract::{
 };
 use thiserror::Error;
 
-use super::{Calls, Standing};
+use super::{CallState, Calls};
 use crate::protocol::{Code, Problem};
 
 /// Attempts against others who change the call at the same time. It can change twice: accepted, ended.
-const MOST_ATTEMPTS: usize = 4;
+const MAX_ATTEMPTS: usize = 4;
 
 /// In which state a call may be ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Only {
     /// Whatever its state.
     Any,
-    /// Only while nobody took it.
+    /// Only while it rings.
     Ringing,
 }
 
-/// What is stored of a call's end.
+/// The stored end of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct End {
-    /// When it was over.
+    /// When it ended.
     pub ended_at: Timestamp,
-    /// When it had begun.
+    /// When it was connected.
     pub connected_at: Option<Timestamp>,
 }
 
@@ -46,10 +46,10 @@ pub enum EndError {
     /// It was accepted meanwhile, and only a ringing call was to be ended.
     #[error("the call was accepted")]
     Accepted,
-    /// Its worker is alive and keeps the call, or nobody can tell.
+    /// Its worker is alive and still has the call, or may have it.
     #[error("the call's worker is alive")]
     WorkerAlive,
-    /// To be tried again.
+    /// Storage or worker does not answer: retry.
     #[error("{0}")]
     Unavailable(Problem),
 }
@@ -76,23 +76,17 @@ impl Calls {
     /// # Errors
     /// [`EndError`]
     pub async fn end(&self, call: &CallId, reason: EndReason, by: &str, only: Only) -> Result<End, EndError> {
-        for _ in 0..MOST_ATTEMPTS {
-            let standing = self
-                .standing(call)
-                .await?
-                .ok_or_else(|| EndError::Unknown(call.clone()))?;
-            if let Some(ended) = &standing.ended {
+        for _ in 0..MAX_ATTEMPTS {
+            let state = self.state(call).await?.ok_or_else(|| EndError::Unknown(call.clone()))?;
+            if let Some(ended) = &state.ended {
                 return Ok(self.ended(ended).await);
             }
-            if standing.accepted.is_some() && only == Only::Ringing {
+            if state.accepted.is_some() && only == Only::Ringing {
                 return Err(EndError::Accepted);
             }
-            let end = match standing.accepted.clone() {
-                None => self.end_ringing_call(&standing, reason, by).await?,
-                Some(accepted) => Some(
-                    self.end_accepted_call(&standing, accepted.worker_id, reason, by)
-                        .await?,
-                ),
+            let end = match state.accepted.clone() {
+                None => self.end_ringing_call(&state, reason, by).await?,
+                Some(accepted) => Some(self.end_accepted_call(&state, accepted.worker_id, reason, by).await?),
             };
             if let Some(end) = end {
                 return Ok(end);
@@ -102,22 +96,17 @@ impl Calls {
     }
 
     /// `None` if it changed meanwhile.
-    async fn end_ringing_call(
-        &self,
-        standing: &Standing,
-        reason: EndReason,
-        by: &str,
-    ) -> Result<Option<End>, EndError> {
+    async fn end_ringing_call(&self, state: &CallState, reason: EndReason, by: &str) -> Result<Option<End>, EndError> {
         let ended = Ended {
-            parties: standing.requested.parties.clone(),
+            parties: state.requested.parties.clone(),
             ended_at: Timestamp::now(),
             reason,
             by: by.to_owned(),
             connected_at: None,
         };
         // Not merely "no `ended` yet": an acceptance of this moment would leave a worker with a call that is over.
-        let guard = PublishCondition::CallUnchangedSince(standing.sequence);
-        match self.publish(&ended.clone().into(), guard, standing.trace).await? {
+        let guard = PublishCondition::CallUnchangedSince(state.sequence);
+        match self.publish(&ended.clone().into(), guard, state.trace).await? {
             Outcome::Stored(_) | Outcome::AlreadyStored(_) => Ok(Some(self.ended_here(&ended).await)),
             Outcome::Superseded(_) | Outcome::Refused => Ok(None),
         }
@@ -125,12 +114,12 @@ impl Calls {
 
     async fn end_accepted_call(
         &self,
-        standing: &Standing,
+        state: &CallState,
         worker: WorkerId,
         reason: EndReason,
         by: &str,
     ) -> Result<End, EndError> {
-        let parties = &standing.requested.parties;
+        let parties = &state.requested.parties;
         let end = Some(command::End {
             reason,
             by: by.to_owned(),
@@ -139,8 +128,8 @@ impl Calls {
             call_id: parties.call_id.clone(),
             end,
         };
-        let patience = self.settings.command_timeout;
-        match request::ask(&self.nats.client, &worker, &close, standing.trace.child(), patience).await {
+        let timeout = self.settings.command_timeout;
+        match request::ask(&self.nats.client, &worker, &close, state.trace.child(), timeout).await {
             Ok(closed) => {
                 self.release(parties).await;
                 Ok(End {
@@ -152,7 +141,7 @@ impl Calls {
                 Err(Problem::from(refusal).into())
             }
             Err(error @ CommandError::Answer { .. }) => {
-                tracing::error!(call_id = %parties.call_id, %error, "a worker of another version");
+                tracing::error!(call_id = %parties.call_id, %error, "the worker's reply cannot be read: check its version");
                 Err(Problem::new(
                     Code::Worker(RefusalCode::Internal),
                     "the worker's answer cannot be read",
@@ -162,38 +151,35 @@ impl Calls {
             Err(_) if !self.connected() => Err(Problem::new(Code::Unavailable, "NATS is away; try again").into()),
             Err(error) => {
                 tracing::warn!(call_id = %parties.call_id, worker_id = %worker, %error, "ending a call without its worker");
-                self.end_without_worker(standing, Timestamp::now(), reason, by).await
+                self.end_without_worker(state, Timestamp::now(), reason, by).await
             }
         }
     }
 
-    /// Ends a call whose worker is gone, as `worker_lost` at the worker's last sign of life.
+    /// Ends a call whose worker is lost, as `worker_lost` at the worker's last heartbeat.
     ///
     /// # Errors
-    /// [`EndError::WorkerAlive`] if it answers after all: then it was the storage that had gone.
-    pub async fn end_lost(&self, call: &CallId, last_sign: Option<Timestamp>) -> Result<End, EndError> {
-        let standing = self
-            .standing(call)
-            .await?
-            .ok_or_else(|| EndError::Unknown(call.clone()))?;
-        if let Some(ended) = &standing.ended {
+    /// [`EndError::WorkerAlive`] if the worker answers: then only its entry had expired.
+    pub async fn end_lost(&self, call: &CallId, last_heartbeat: Option<Timestamp>) -> Result<End, EndError> {
+        let state = self.state(call).await?.ok_or_else(|| EndError::Unknown(call.clone()))?;
+        if let Some(ended) = &state.ended {
             return Ok(self.ended(ended).await);
         }
-        let Some(accepted) = standing.accepted.clone() else {
+        let Some(accepted) = state.accepted.clone() else {
             return Err(EndError::WorkerAlive);
         };
         if self
-            .answers(&standing.requested.parties, &accepted.worker_id, standing.trace)
+            .answers(&state.requested.parties, &accepted.worker_id, state.trace)
             .await?
         {
             return Err(EndError::WorkerAlive);
         }
-        let last_sign = match last_sign {
+        let last_heartbeat = match last_heartbeat {
             Some(at) => at,
             None => {
                 let last = self.within(self.facts.last_of_call(call)).await?;
                 let last = last.map_or(accepted.accepted_at, |stored| stored.fact.occurred_at());
-                // Minutes go on being stored until the end is: they are no sign of a worker that another one has replaced.
+                // Ticks continue until `ended` is stored, and do not prove that a replaced worker was alive.
                 match self.workers.started_at(&accepted.worker_id) {
                     Some(replaced_at) if replaced_at > accepted.accepted_at => last.min(replaced_at),
                     _ => last,
@@ -201,11 +187,11 @@ impl Calls {
             }
         };
         let (reason, by) = (EndReason::WorkerLost, accepted.worker_id.as_str());
-        self.end_without_worker(&standing, last_sign.max(accepted.accepted_at), reason, by)
+        self.end_without_worker(&state, last_heartbeat.max(accepted.accepted_at), reason, by)
             .await
     }
 
-    /// Whether the worker is there and knows the call.
+    /// Whether the worker answers and has the call.
     async fn answers(&self, parties: &Parties, worker: &WorkerId, trace: TraceParent) -> Result<bool, EndError> {
         let asker = Requester {
             call_id: parties.call_id.clone(),
@@ -231,13 +217,13 @@ impl Calls {
 
     async fn end_without_worker(
         &self,
-        standing: &Standing,
+        state: &CallState,
         ended_at: Timestamp,
         reason: EndReason,
         by: &str,
     ) -> Result<End, EndError> {
-        let parties = &standing.requested.parties;
-        for _ in 0..MOST_ATTEMPTS {
+        let parties = &state.requested.parties;
+        for _ in 0..MAX_ATTEMPTS {
             let connected_at = self.connected_at(&parties.call_id).await?;
             let ended = Ended {
                 parties: parties.clone(),
@@ -247,7 +233,7 @@ impl Calls {
                 connected_at,
             };
             let guard = PublishCondition::OnceWhileOpen;
-            match self.publish(&ended.clone().into(), guard, standing.trace).await? {
+            match self.publish(&ended.clone().into(), guard, state.trace).await? {
                 Outcome::Stored(_) | Outcome::AlreadyStored(_) => return Ok(self.ended_here(&ended).await),
                 Outcome::Superseded(stored) => {
                     if let Fact::Ended(other) = &stored.fact {
@@ -270,7 +256,7 @@ impl Calls {
         }))
     }
 
-    /// This node's `ended` is stored: it tells the parties, unless the settlement will.
+    /// This node has stored `ended`: notifies the parties, unless the settlement will.
     async fn ended_here(&self, ended: &Ended) -> End {
         tracing::info!(call_id = %ended.parties.call_id, reason = ?ended.reason, by = ended.by, "ended");
         if let Some(notice) = Notice::ended_unconnected(ended) {
@@ -287,10 +273,10 @@ impl Calls {
         }
     }
 
-    /// Takes a call out of `active_calls`. What fails here is cleared up by whoever meets it.
+    /// Removes a call from `active_calls`. After a failure the next node that sees the entry removes it.
     pub(crate) async fn release(&self, parties: &Parties) {
         if let Err(problem) = self.within(self.active.release(parties)).await {
-            tracing::warn!(call_id = %parties.call_id, %problem, "a call that is over is still in active_calls");
+            tracing::warn!(call_id = %parties.call_id, %problem, "ended call not removed from active_calls: a later check removes it");
         }
     }
 }

@@ -8,8 +8,8 @@ use crate::protocol::{CallOver, Code, Problem, payload};
 
 impl Calls {
     pub(super) async fn hangup(&self, party: &Party, call: &CallId) -> Result<Value, Problem> {
-        let standing = self.standing_for(party, call).await?;
-        if standing.accepted.is_none() {
+        let state = self.state_for(party, call).await?;
+        if state.accepted.is_none() {
             let instead = match party.role() {
                 Role::User => "call_cancel",
                 Role::Otomo => "call_reject",

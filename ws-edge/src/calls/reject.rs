@@ -18,7 +18,7 @@ impl Calls {
     }
 
     async fn end_ringing(&self, party: &Party, call: &CallId, reason: EndReason) -> Result<Value, Problem> {
-        self.standing_for(party, call).await?;
+        self.state_for(party, call).await?;
         match self.end(call, reason, party.role().as_str(), Only::Ringing).await {
             Ok(end) => Ok(payload(CallOver {
                 call_id: call,

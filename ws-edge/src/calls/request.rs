@@ -11,12 +11,12 @@ use serde_json::Value;
 use super::{Calls, EndError, Only, require, unavailable};
 use crate::protocol::{CallRequested, Code, Problem, payload};
 
-/// Attempts at giving a claim back, over a minute.
-const MOST_UNCLAIMS: usize = 240;
+/// Attempts to release a claim, over a minute.
+const MAX_RELEASE_ATTEMPTS: usize = 240;
 /// Between two of them.
-const UNCLAIM_DELAY: Duration = Duration::from_millis(250);
-/// Attempts at taking back a request that was stored too late: the storage has just answered, so it is there.
-const MOST_WITHDRAWALS: usize = 60;
+const RELEASE_DELAY: Duration = Duration::from_millis(250);
+/// Attempts to withdraw a request that was stored too late: the storage has just answered, so few should be needed.
+const MAX_WITHDRAWAL_ATTEMPTS: usize = 60;
 /// Between two of them.
 const WITHDRAWAL_DELAY: Duration = Duration::from_secs(1);
 
@@ -59,8 +59,9 @@ impl Calls {
         }))
     }
 
-    /// Stores the request. A server that does not answer may store it long after the client has lost its patience, so what was
-    /// begun is seen through to its end: a request that is stored too late is taken back.
+    /// Stores the request. A server that does not answer may store it long after the client got its error; a request that is
+    /// stored too late is withdrawn. A client that disconnects meanwhile stops nothing: the request is stored or withdrawn all
+    /// the same, and a stored call rings until its deadline, so that the client finds it on reconnecting.
     async fn request(&self, requested: Requested, ring_deadline: Timestamp, trace: TraceParent) -> Result<(), Problem> {
         let (parties, fact) = (requested.parties.clone(), requested.into());
         let (calls, span) = (self.clone(), trace.child());
@@ -71,18 +72,18 @@ impl Calls {
         let stored = tokio::time::timeout(self.settings.storage_timeout.min(left), &mut storing).await;
         match stored {
             Ok(Ok(Ok(_))) if Timestamp::now() < ring_deadline => Ok(()),
-            // Somebody may have cleared the claim away already, and would not know of the call.
+            // Another node may have removed the claim already, without knowing of the request.
             Ok(Ok(Ok(_))) => {
                 self.withdraw_after(std::future::ready(()), parties);
                 Err(unavailable())
             }
             Ok(outcome) => {
-                tracing::error!(call_id = %parties.call_id, ?outcome, "a request cannot be stored");
-                self.unclaim_later(&parties);
+                tracing::error!(call_id = %parties.call_id, ?outcome, "call request rejected by NATS: check accounts.conf and the stream's configuration");
+                self.release_claim_later(&parties);
                 Err(unavailable())
             }
             Err(_) => {
-                // Whatever comes of it, it is over then.
+                // Withdraw it once its outcome is known.
                 self.withdraw_after(async move { drop(storing.await) }, parties);
                 Err(unavailable())
             }
@@ -102,51 +103,51 @@ impl Calls {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(error @ ClaimError::Busy(_))) => Err(Problem::new(Code::Busy, error.to_string())),
             Ok(Err(error)) => {
-                tracing::warn!(%error, "a call could not be claimed");
-                self.unclaim_later(&call.parties);
+                tracing::warn!(%error, "call not claimed: storage failed; check JetStream");
+                self.release_claim_later(&call.parties);
                 Err(unavailable())
             }
             Err(_) => {
-                self.unclaim_later(&call.parties);
+                self.release_claim_later(&call.parties);
                 Err(unavailable())
             }
         }
     }
 
-    /// Takes back a request that is stored, though its user was told otherwise.
+    /// Withdraws a request that was stored although its user got an error.
     async fn withdraw(&self, parties: &Parties) {
         let node = self.settings.node_id.as_str();
-        for _ in 0..MOST_WITHDRAWALS {
+        for _ in 0..MAX_WITHDRAWAL_ATTEMPTS {
             match self
                 .end(&parties.call_id, EndReason::Cancelled, node, Only::Ringing)
                 .await
             {
                 Err(EndError::Unavailable(_)) => tokio::time::sleep(WITHDRAWAL_DELAY).await,
-                Err(EndError::Unknown(_)) => return self.unclaim(parties).await,
-                // Or it was taken: then it goes on, and its user is told so.
+                Err(EndError::Unknown(_)) => return self.release_claim(parties).await,
+                // If the otomo accepted meanwhile, the call goes on and its user gets the notice.
                 outcome => {
-                    tracing::info!(call_id = %parties.call_id, ?outcome, "a request was stored too late");
+                    tracing::info!(call_id = %parties.call_id, ?outcome, "a request was stored too late: withdrawn unless accepted");
                     return;
                 }
             }
         }
-        tracing::error!(call_id = %parties.call_id, "a request that was stored too late is left to its deadline");
+        tracing::error!(call_id = %parties.call_id, "request stored too late and not withdrawn: it rings until its deadline; check JetStream");
     }
 
-    /// Gives the parties free, as soon as the storage answers: nobody shall be busy until a ringing deadline because of a call
-    /// that never rang.
-    async fn unclaim(&self, parties: &Parties) {
-        for _ in 0..MOST_UNCLAIMS {
+    /// Releases the parties as soon as the storage answers, so that a call that never rang keeps nobody busy until its ringing
+    /// deadline.
+    async fn release_claim(&self, parties: &Parties) {
+        for _ in 0..MAX_RELEASE_ATTEMPTS {
             match self.within(self.active.release(parties)).await {
                 Ok(()) => return,
-                Err(_) => tokio::time::sleep(UNCLAIM_DELAY).await,
+                Err(_) => tokio::time::sleep(RELEASE_DELAY).await,
             }
         }
-        tracing::warn!(call_id = %parties.call_id, "a claim is left to its deadline");
+        tracing::warn!(call_id = %parties.call_id, "claim not released: the parties stay busy until the ringing deadline; check JetStream");
     }
 
-    fn unclaim_later(&self, parties: &Parties) {
+    fn release_claim_later(&self, parties: &Parties) {
         let (calls, parties) = (self.clone(), parties.clone());
-        self.tracker.spawn(async move { calls.unclaim(&parties).await });
+        self.tracker.spawn(async move { calls.release_claim(&parties).await });
     }
 }

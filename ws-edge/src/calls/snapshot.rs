@@ -1,4 +1,4 @@
-//! Where a party's call stands, from what is stored: what whoever reconnects is told.
+//! The snapshot of a party's call, read from storage, for clients that connect or reconnect.
 
 use contract::buckets::active_calls::ActiveCall;
 use contract::wire::fact::Method;
@@ -62,7 +62,7 @@ pub struct Welcome<'a> {
 }
 
 impl Calls {
-    /// Where a party's call stands. Subscribe to its notices first: what changes from now on comes as a notice.
+    /// The snapshot of a party's call. Subscribe to its notices first: later changes arrive as notices.
     ///
     /// # Errors
     /// [`Problem`] if the storage does not answer.
@@ -77,7 +77,7 @@ impl Calls {
     async fn snapshot_of(&self, call: ActiveCall) -> Result<Option<Snapshot>, Problem> {
         let id = &call.parties.call_id;
         let (standing, detected, tick) = tokio::try_join!(
-            self.standing(id),
+            self.state(id),
             self.within(self.facts.last(id, FactKind::RtpDetected)),
             self.within(self.facts.last(id, FactKind::Tick)),
         )?;

@@ -19,7 +19,7 @@ use crate::protocol::{Code, Problem};
 /// The group of which one answers, and the name under which what cannot be read is parked.
 pub const QUEUE_GROUP: &str = "ws-edge";
 /// Commands that are worked on at once; more wait in the subscription.
-const MOST_AT_ONCE: u32 = 64;
+const MAX_CONCURRENT: u32 = 64;
 /// The longest `by`, in characters.
 const MAX_BY_CHARS: usize = 128;
 
@@ -32,7 +32,7 @@ pub async fn serve(calls: Calls, stop: CancellationToken) -> Result<(), BoxError
     let mut commands = client
         .queue_subscribe(subject::ALL_TERMINATE, QUEUE_GROUP.to_owned())
         .await?;
-    let permits = Arc::new(Semaphore::new(MOST_AT_ONCE as usize));
+    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT as usize));
     let mut draining = false;
     loop {
         let next = async {
@@ -61,7 +61,7 @@ pub async fn serve(calls: Calls, stop: CancellationToken) -> Result<(), BoxError
         }
     }
     // All permits are back once all answers are out.
-    let _ = permits.acquire_many(MOST_AT_ONCE).await?;
+    let _ = permits.acquire_many(MAX_CONCURRENT).await?;
     Ok(())
 }
 
@@ -71,7 +71,7 @@ async fn answer(calls: &Calls, message: &Message) {
         Err(refusal) => {
             metrics::counter!("callpulse_ws_undecodable_total", "what" => "terminate").increment(1);
             if let Err(error) = parking::park(&calls.nats, QUEUE_GROUP, message, &refusal.message).await {
-                tracing::error!(%error, "a command that cannot be read is lost");
+                tracing::error!(%error, "unreadable command not parked, and lost: check the stream PARKED");
             }
             Err(refusal)
         }

@@ -1,4 +1,4 @@
-//! Who must be looked at when: calls and workers as they were seen, and `now`, in; what is due, out. No clock, no NATS.
+//! When each call must be checked. Input: changes of calls and workers, and `now`; output: due checks. No clock, no NATS.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,66 +15,66 @@ const RETRY: Duration = Duration::from_secs(5);
 const OWN_CHECK: Duration = Duration::from_secs(60);
 /// How often every other node does.
 const OTHERS_CHECK: Duration = Duration::from_secs(300);
-/// Workers of which the last sign of life is remembered after they are gone.
-const MOST_DEPARTED: usize = 1024;
+/// Lost workers whose last heartbeat is remembered.
+const MAX_LOST_WORKERS: usize = 1024;
 
-/// What is due for a call.
+/// The check that is due for a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
-    /// It has rung for long enough.
-    RingOver,
+    /// Its ringing deadline has passed.
+    RingTimeout,
     /// Whether it is over, or should be: its media deadline has passed.
     Check,
-    /// Its worker is gone; when it was last heard of, if that is known.
+    /// Its worker is lost; with the last heartbeat, if known.
     WorkerLost {
         /// By the worker's own clock.
-        last_sign: Option<Timestamp>,
+        last_heartbeat: Option<Timestamp>,
     },
 }
 
-/// What came out of doing it.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Learnt {
+pub enum CheckResult {
     /// The call is over, and its entry gone.
-    Over,
-    /// The call's worker was asked, and has it.
-    WorkerAnswers,
+    Ended,
+    /// The call's worker confirmed that it has the call.
+    WorkerHasCall,
     /// The call goes on.
-    GoesOn,
-    /// It could not be done.
+    Continues,
+    /// The check failed.
     Failed,
 }
 
-/// The calls that are not over, and the workers that are there.
+/// The calls in progress, and the known workers.
 #[derive(Debug)]
-pub struct Watchlist {
+pub struct CallSchedule {
     node: NodeId,
     grace: Duration,
-    calls: HashMap<CallId, Watched>,
+    calls: HashMap<CallId, ScheduledCall>,
     queue: BTreeSet<(Timestamp, CallId)>,
     present: HashMap<WorkerId, WorkerStatus>,
-    departed: HashMap<WorkerId, Departed>,
-    departures: VecDeque<WorkerId>,
-    /// Since when nothing was missed: the link is up, and both watches run.
-    sighted_since: Timestamp,
+    lost_workers: HashMap<WorkerId, LostWorker>,
+    lost_order: VecDeque<WorkerId>,
+    /// Since when no change was missed: NATS is connected, and both watches run.
+    watching_since: Timestamp,
 }
 
 #[derive(Debug)]
-struct Watched {
+struct ScheduledCall {
     call: ActiveCall,
     first_seen: Timestamp,
     not_before: Timestamp,
     next_check: Timestamp,
     queued_at: Timestamp,
-    /// Something is being done for it; it is not in the queue.
-    in_hand: bool,
-    /// Its worker was started anew under the same name.
-    orphaned: Option<Departed>,
-    /// Its worker was asked, and has it, however its clock and the accepting node's differ.
-    vouched_for: bool,
+    /// A check is running; the call is not in the queue.
+    in_progress: bool,
+    /// The previous worker, if another process has replaced it under the same name.
+    orphaned: Option<LostWorker>,
+    /// Its worker confirmed that it has the call, even if its clock differs from the accepting node's.
+    is_confirmed: bool,
 }
 
-impl Watched {
+impl ScheduledCall {
     fn is_hosted_by(&self, worker: &WorkerId) -> bool {
         self.call
             .accepted
@@ -84,14 +84,14 @@ impl Watched {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Departed {
+struct LostWorker {
     noticed: Timestamp,
-    last_sign: Option<Timestamp>,
+    last_heartbeat: Option<Timestamp>,
     started_at: Option<Timestamp>,
 }
 
-impl Watchlist {
-    /// An empty one. `node` is this node; `grace` is how long other nodes' duties are left to them.
+impl CallSchedule {
+    /// An empty schedule. `node` is this node; `grace` is how long a check is left to the node responsible for it.
     pub fn new(node: NodeId, grace: Duration, now: Timestamp) -> Self {
         Self {
             node,
@@ -99,81 +99,81 @@ impl Watchlist {
             calls: HashMap::new(),
             queue: BTreeSet::new(),
             present: HashMap::new(),
-            departed: HashMap::new(),
-            departures: VecDeque::new(),
-            sighted_since: now,
+            lost_workers: HashMap::new(),
+            lost_order: VecDeque::new(),
+            watching_since: now,
         }
     }
 
-    /// The link is back, or a watch was renewed. Workers could not be heard meanwhile, so none counts as lost before each
-    /// had the time to say that it lives.
-    pub fn sight_regained(&mut self, now: Timestamp) {
-        self.sighted_since = now;
+    /// NATS is connected again, or a watch was renewed. Heartbeats may have been missed meanwhile: no worker counts as lost
+    /// before each had time for another one.
+    pub fn watch_restored(&mut self, now: Timestamp) {
+        self.watching_since = now;
         self.requeue_all();
     }
 
-    /// A call is there, or has changed.
+    /// A call was added or changed.
     pub fn call(&mut self, call: ActiveCall, now: Timestamp) {
         let id = call.parties.call_id.clone();
         let accepted = call.accepted.as_ref().map(|acceptance| acceptance.media_deadline);
-        let patience = self.grace + self.delay(&call);
+        let delay = self.grace + self.delay(&call);
         match self.calls.get_mut(&id) {
-            Some(watched) => {
-                if watched.call.accepted.is_none()
+            Some(scheduled) => {
+                if scheduled.call.accepted.is_none()
                     && let Some(deadline) = accepted
                 {
-                    watched.next_check = deadline.plus(patience);
-                    watched.not_before = now;
+                    scheduled.next_check = deadline.plus(delay);
+                    scheduled.not_before = now;
                 }
-                watched.call = call;
+                scheduled.call = call;
             }
             None => {
-                let next_check = accepted.unwrap_or(now).plus(patience);
-                let watched = Watched {
+                let next_check = accepted.unwrap_or(now).plus(delay);
+                let scheduled = ScheduledCall {
                     call,
                     first_seen: now,
                     not_before: now,
                     next_check,
                     queued_at: now,
-                    in_hand: false,
+                    in_progress: false,
                     orphaned: None,
-                    vouched_for: false,
+                    is_confirmed: false,
                 };
-                self.calls.insert(id.clone(), watched);
+                self.calls.insert(id.clone(), scheduled);
             }
         }
         self.requeue(&id);
     }
 
     /// A call is over.
-    pub fn call_gone(&mut self, call: &CallId) {
-        if let Some(watched) = self.calls.remove(call) {
-            self.queue.remove(&(watched.queued_at, call.clone()));
+    pub fn remove_call(&mut self, call: &CallId) {
+        if let Some(scheduled) = self.calls.remove(call) {
+            self.queue.remove(&(scheduled.queued_at, call.clone()));
         }
     }
 
-    /// A worker has shown itself, or is gone.
+    /// A worker has sent a heartbeat, or its entry has expired.
     pub fn worker(&mut self, change: FleetChange, now: Timestamp) {
         let known = match change {
             FleetChange::Alive(status) => {
-                let departed = self.departed.remove(&status.worker_id);
+                let lost = self.lost_workers.remove(&status.worker_id);
                 let (worker, started_at) = (status.worker_id.clone(), status.started_at);
                 match self.present.insert(worker.clone(), status) {
                     Some(before) if before.started_at != started_at => {
                         self.orphan(
                             &worker,
-                            Departed {
+                            LostWorker {
                                 noticed: now,
-                                last_sign: Some(before.at),
+                                last_heartbeat: Some(before.at),
                                 started_at: Some(before.started_at),
                             },
                         );
                     }
                     Some(_) => return,
-                    // Whoever is back is another process: the one that is gone has taken its calls along.
-                    None => match departed {
-                        Some(departed) if departed.started_at.is_some_and(|before| before != started_at) => {
-                            self.orphan(&worker, departed);
+                    // The entry expired in between: a process with another start time does not have the calls of the lost one.
+                    None => match lost {
+                        Some(lost) if lost.started_at.is_some_and(|before| before != started_at) => {
+                            self.orphan(&worker, lost);
                         }
                         _ => {}
                     },
@@ -182,40 +182,47 @@ impl Watchlist {
             }
             FleetChange::Gone(worker) => {
                 let status = self.present.remove(&worker);
-                if status.is_none() && self.departed.contains_key(&worker) {
+                if status.is_none() && self.lost_workers.contains_key(&worker) {
                     return;
                 }
-                self.remember_departed(
+                self.remember_lost(
                     &worker,
-                    Departed {
+                    LostWorker {
                         noticed: now,
-                        last_sign: status.as_ref().map(|status| status.at),
+                        last_heartbeat: status.as_ref().map(|status| status.at),
                         started_at: status.map(|status| status.started_at),
                     },
                 );
                 worker
             }
         };
-        let hosted = self.calls.iter().filter(|(_, watched)| watched.is_hosted_by(&known));
+        let hosted = self
+            .calls
+            .iter()
+            .filter(|(_, scheduled)| scheduled.is_hosted_by(&known));
         for call in hosted.map(|(call, _)| call.clone()).collect::<Vec<_>>() {
             self.requeue(&call);
         }
     }
 
-    fn orphan(&mut self, worker: &WorkerId, departed: Departed) {
-        for watched in self.calls.values_mut().filter(|watched| watched.is_hosted_by(worker)) {
-            watched.orphaned = Some(departed);
-            watched.vouched_for = false;
+    fn orphan(&mut self, worker: &WorkerId, lost: LostWorker) {
+        for scheduled in self
+            .calls
+            .values_mut()
+            .filter(|scheduled| scheduled.is_hosted_by(worker))
+        {
+            scheduled.orphaned = Some(lost);
+            scheduled.is_confirmed = false;
         }
     }
 
-    fn remember_departed(&mut self, worker: &WorkerId, departed: Departed) {
-        if self.departed.insert(worker.clone(), departed).is_none() {
-            self.departures.push_back(worker.clone());
+    fn remember_lost(&mut self, worker: &WorkerId, lost: LostWorker) {
+        if self.lost_workers.insert(worker.clone(), lost).is_none() {
+            self.lost_order.push_back(worker.clone());
         }
-        while self.departures.len() > MOST_DEPARTED {
-            if let Some(oldest) = self.departures.pop_front() {
-                self.departed.remove(&oldest);
+        while self.lost_order.len() > MAX_LOST_WORKERS {
+            if let Some(oldest) = self.lost_order.pop_front() {
+                self.lost_workers.remove(&oldest);
             }
         }
     }
@@ -225,44 +232,44 @@ impl Watchlist {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// What is due, for at most `most` calls. None of them comes up again before [`Watchlist::done`].
+    /// What is due, for at most `most` calls. None of them comes up again before [`CallSchedule::done`].
     pub fn due(&mut self, now: Timestamp, most: usize) -> Vec<(ActiveCall, Due)> {
         let mut due = Vec::new();
         while due.len() < most
             && self.queue.first().is_some_and(|(at, _)| *at <= now)
             && let Some((_, call)) = self.queue.pop_first()
         {
-            let Some(what) = self.calls.get(&call).map(|watched| self.next_due(watched).1) else {
+            let Some(what) = self.calls.get(&call).map(|scheduled| self.next_due(scheduled).1) else {
                 continue;
             };
-            if let Some(watched) = self.calls.get_mut(&call) {
-                watched.in_hand = true;
-                watched.next_check = now.plus(if watched.call.node_id == self.node {
+            if let Some(scheduled) = self.calls.get_mut(&call) {
+                scheduled.in_progress = true;
+                scheduled.next_check = now.plus(if scheduled.call.node_id == self.node {
                     OWN_CHECK
                 } else {
                     OTHERS_CHECK
                 });
-                due.push((watched.call.clone(), what));
+                due.push((scheduled.call.clone(), what));
             }
         }
         due
     }
 
     /// What was due for a call is done; unless the call is over, it comes up again.
-    pub fn done(&mut self, call: &CallId, learnt: Learnt, now: Timestamp) {
-        if learnt == Learnt::Over {
-            return self.call_gone(call);
+    pub fn done(&mut self, call: &CallId, result: CheckResult, now: Timestamp) {
+        if result == CheckResult::Ended {
+            return self.remove_call(call);
         }
-        if let Some(watched) = self.calls.get_mut(call) {
-            watched.in_hand = false;
-            watched.not_before = now.plus(RETRY);
-            match learnt {
-                Learnt::WorkerAnswers => {
-                    watched.orphaned = None;
-                    watched.vouched_for = true;
+        if let Some(scheduled) = self.calls.get_mut(call) {
+            scheduled.in_progress = false;
+            scheduled.not_before = now.plus(RETRY);
+            match result {
+                CheckResult::WorkerHasCall => {
+                    scheduled.orphaned = None;
+                    scheduled.is_confirmed = true;
                 }
-                Learnt::Failed => watched.next_check = now,
-                Learnt::GoesOn | Learnt::Over => {}
+                CheckResult::Failed => scheduled.next_check = now,
+                CheckResult::Continues | CheckResult::Ended => {}
             }
         }
         self.requeue(call);
@@ -276,43 +283,43 @@ impl Watchlist {
     }
 
     fn requeue(&mut self, call: &CallId) {
-        let Some(watched) = self.calls.get(call).filter(|watched| !watched.in_hand) else {
+        let Some(scheduled) = self.calls.get(call).filter(|scheduled| !scheduled.in_progress) else {
             return;
         };
-        let at = self.next_due(watched).0.max(watched.not_before);
-        if let Some(watched) = self.calls.get_mut(call) {
-            self.queue.remove(&(watched.queued_at, call.clone()));
-            watched.queued_at = at;
+        let at = self.next_due(scheduled).0.max(scheduled.not_before);
+        if let Some(scheduled) = self.calls.get_mut(call) {
+            self.queue.remove(&(scheduled.queued_at, call.clone()));
+            scheduled.queued_at = at;
             self.queue.insert((at, call.clone()));
         }
     }
 
-    fn next_due(&self, watched: &Watched) -> (Timestamp, Due) {
-        let call = &watched.call;
+    fn next_due(&self, scheduled: &ScheduledCall) -> (Timestamp, Due) {
+        let call = &scheduled.call;
         let delay = self.delay(call);
         let Some(acceptance) = &call.accepted else {
-            return (call.ring_deadline.plus(delay), Due::RingOver);
+            return (call.ring_deadline.plus(delay), Due::RingTimeout);
         };
-        let check = (watched.next_check, Due::Check);
-        let departed = watched
+        let check = (scheduled.next_check, Due::Check);
+        let lost = scheduled
             .orphaned
             .as_ref()
-            .or_else(|| self.departed.get(&acceptance.worker_id));
-        let (noticed, last_sign) = match departed {
+            .or_else(|| self.lost_workers.get(&acceptance.worker_id));
+        let (noticed, last_heartbeat) = match lost {
             // A worker whose entry expired because the bucket's server was away shows itself again within the grace.
-            Some(departed) => (departed.noticed.plus(self.grace), departed.last_sign),
+            Some(lost) => (lost.noticed.plus(self.grace), lost.last_heartbeat),
             None => match self.present.get(&acceptance.worker_id) {
                 // Another process under the name; what was before it, this node has not seen.
-                Some(status) if status.started_at > acceptance.accepted_at && !watched.vouched_for => {
-                    (watched.first_seen.plus(self.grace), None)
+                Some(status) if status.started_at > acceptance.accepted_at && !scheduled.is_confirmed => {
+                    (scheduled.first_seen.plus(self.grace), None)
                 }
                 Some(_) => return check,
-                None => (watched.first_seen.plus(WORKER_TTL), None),
+                None => (scheduled.first_seen.plus(WORKER_TTL), None),
             },
         };
-        let lost_at = noticed.max(self.sighted_since.plus(WORKER_TTL)).plus(delay);
+        let lost_at = noticed.max(self.watching_since.plus(WORKER_TTL)).plus(delay);
         if lost_at <= check.0 {
-            (lost_at, Due::WorkerLost { last_sign })
+            (lost_at, Due::WorkerLost { last_heartbeat })
         } else {
             check
         }

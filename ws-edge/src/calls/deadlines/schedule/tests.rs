@@ -53,15 +53,15 @@ fn gone() -> FleetChange {
     FleetChange::Gone("mw_1".parse().unwrap())
 }
 
-fn watchlist() -> Watchlist {
-    Watchlist::new("me".parse().unwrap(), GRACE, at(0))
+fn watchlist() -> CallSchedule {
+    CallSchedule::new("me".parse().unwrap(), GRACE, at(0))
 }
 
-fn done(list: &mut Watchlist, learnt: Learnt, millis: i64) {
-    list.done(&"call_1".parse().unwrap(), learnt, at(millis));
+fn done(list: &mut CallSchedule, result: CheckResult, millis: i64) {
+    list.done(&"call_1".parse().unwrap(), result, at(millis));
 }
 
-fn due(list: &mut Watchlist, millis: i64) -> Vec<Due> {
+fn due(list: &mut CallSchedule, millis: i64) -> Vec<Due> {
     list.due(at(millis), 10).into_iter().map(|(_, due)| due).collect()
 }
 
@@ -71,11 +71,11 @@ fn the_own_call_stops_ringing_to_the_millisecond() {
     list.call(ringing("me"), at(0));
     assert_eq!(list.next(), Some(at(30_000)));
     assert_eq!(due(&mut list, 29_999), []);
-    assert_eq!(due(&mut list, 30_000), [Due::RingOver]);
+    assert_eq!(due(&mut list, 30_000), [Due::RingTimeout]);
     assert_eq!((due(&mut list, 60_000), list.next()), (vec![], None), "it is in hand");
-    done(&mut list, Learnt::Failed, 60_000);
-    assert_eq!(due(&mut list, 65_000), [Due::RingOver], "and again if that failed");
-    done(&mut list, Learnt::Over, 66_000);
+    done(&mut list, CheckResult::Failed, 60_000);
+    assert_eq!(due(&mut list, 65_000), [Due::RingTimeout], "and again if that failed");
+    done(&mut list, CheckResult::Ended, 66_000);
     assert_eq!((list.next(), due(&mut list, 90_000)), (None, vec![]));
 }
 
@@ -84,7 +84,7 @@ fn others_calls_are_left_to_them_for_the_grace() {
     let mut list = watchlist();
     list.call(ringing("other"), at(0));
     assert_eq!(due(&mut list, 31_999), []);
-    assert_eq!(due(&mut list, 34_000), [Due::RingOver]);
+    assert_eq!(due(&mut list, 34_000), [Due::RingTimeout]);
 }
 
 #[test]
@@ -95,10 +95,10 @@ fn an_accepted_call_is_checked_after_its_media_deadline_and_then_now_and_again()
     list.call(accepted("me"), at(1_000));
     assert_eq!(due(&mut list, 32_999), []);
     assert_eq!(due(&mut list, 33_000), [Due::Check]);
-    done(&mut list, Learnt::GoesOn, 33_000);
+    done(&mut list, CheckResult::Continues, 33_000);
     assert_eq!(list.next(), Some(at(93_000)));
     assert_eq!(due(&mut list, 93_000), [Due::Check]);
-    done(&mut list, Learnt::Failed, 94_000);
+    done(&mut list, CheckResult::Failed, 94_000);
     assert_eq!(due(&mut list, 99_000), [Due::Check], "sooner if it could not be done");
 }
 
@@ -113,14 +113,14 @@ fn the_calls_of_a_worker_that_is_gone_are_lost_at_its_last_sign_of_life() {
     assert_eq!(
         due(&mut list, 17_000),
         [Due::WorkerLost {
-            last_sign: Some(at(9_000))
+            last_heartbeat: Some(at(9_000))
         }]
     );
-    done(&mut list, Learnt::Failed, 17_000);
+    done(&mut list, CheckResult::Failed, 17_000);
     assert_eq!(
         due(&mut list, 22_000),
         [Due::WorkerLost {
-            last_sign: Some(at(9_000))
+            last_heartbeat: Some(at(9_000))
         }],
         "until the call is gone"
     );
@@ -141,13 +141,13 @@ fn after_an_outage_workers_have_time_to_show_themselves() {
     let mut list = watchlist();
     list.call(accepted("me"), at(1_000));
     list.worker(alive(2_000, 0), at(2_001));
-    list.sight_regained(at(20_000));
+    list.watch_restored(at(20_000));
     list.worker(gone(), at(20_010));
     assert_eq!(due(&mut list, 20_000 + TTL_MS as i64 - 1), []);
     assert_eq!(
         due(&mut list, 20_000 + TTL_MS as i64),
         [Due::WorkerLost {
-            last_sign: Some(at(2_000))
+            last_heartbeat: Some(at(2_000))
         }]
     );
 }
@@ -157,7 +157,7 @@ fn a_worker_that_nobody_has_heard_of_is_given_time_too() {
     let mut list = watchlist();
     list.call(accepted("me"), at(1_000));
     assert_eq!(due(&mut list, 6_999), []);
-    assert_eq!(due(&mut list, 7_000), [Due::WorkerLost { last_sign: None }]);
+    assert_eq!(due(&mut list, 7_000), [Due::WorkerLost { last_heartbeat: None }]);
 }
 
 #[test]
@@ -170,10 +170,10 @@ fn a_worker_started_anew_under_its_old_name_has_lost_its_calls() {
     assert_eq!(
         due(&mut list, 6_001),
         [Due::WorkerLost {
-            last_sign: Some(at(2_000))
+            last_heartbeat: Some(at(2_000))
         }]
     );
-    done(&mut list, Learnt::WorkerAnswers, 6_001);
+    done(&mut list, CheckResult::WorkerHasCall, 6_001);
     assert_eq!(due(&mut list, 66_000), []);
 }
 
@@ -188,7 +188,7 @@ fn a_worker_that_was_gone_and_is_started_anew_has_lost_its_calls() {
     assert_eq!(
         due(&mut list, 10_000),
         [Due::WorkerLost {
-            last_sign: Some(at(2_000))
+            last_heartbeat: Some(at(2_000))
         }]
     );
 }
@@ -199,9 +199,9 @@ fn a_worker_that_was_started_after_it_took_a_call_is_another_one() {
     list.worker(alive(9_000, 8_500), at(9_001));
     list.call(accepted("me"), at(10_000));
     assert_eq!(due(&mut list, 11_999), []);
-    assert_eq!(due(&mut list, 12_000), [Due::WorkerLost { last_sign: None }]);
+    assert_eq!(due(&mut list, 12_000), [Due::WorkerLost { last_heartbeat: None }]);
     // If it has the call after all, it is the clocks that differ.
-    done(&mut list, Learnt::WorkerAnswers, 12_000);
+    done(&mut list, CheckResult::WorkerHasCall, 12_000);
     assert_eq!(due(&mut list, 32_000), []);
 }
 
@@ -209,7 +209,7 @@ fn a_worker_that_was_started_after_it_took_a_call_is_another_one() {
 fn nodes_take_over_at_different_times() {
     let mut times = std::collections::BTreeSet::new();
     for node in ["a", "b", "c", "d", "e"] {
-        let mut list = Watchlist::new(node.parse().unwrap(), GRACE, at(0));
+        let mut list = CallSchedule::new(node.parse().unwrap(), GRACE, at(0));
         list.call(ringing("gone"), at(0));
         times.extend(list.next());
     }
@@ -235,8 +235,8 @@ fn many_due_calls_are_taken_a_few_at_a_time() {
 fn a_call_that_goes_while_it_is_in_hand_does_not_come_back() {
     let mut list = watchlist();
     list.call(ringing("me"), at(0));
-    assert_eq!(due(&mut list, 30_000), [Due::RingOver]);
-    list.call_gone(&"call_1".parse().unwrap());
-    done(&mut list, Learnt::Failed, 30_001);
+    assert_eq!(due(&mut list, 30_000), [Due::RingTimeout]);
+    list.remove_call(&"call_1".parse().unwrap());
+    done(&mut list, CheckResult::Failed, 30_001);
     assert_eq!(list.next(), None);
 }
