@@ -3,8 +3,6 @@
 //! It shares nothing with the services, not even the contract's types: subjects, payloads and rules are written here once more,
 //! from the specification. So a mistake in the one does not hide in the other.
 
-pub mod moment;
-
 mod stream;
 
 mod history;
@@ -13,13 +11,13 @@ mod minutes;
 
 mod order;
 
-mod heard;
+mod received;
 
-mod truth;
+mod notice_content;
 
 mod times;
 
-mod duty;
+mod notice_delivery;
 
 mod disturbances;
 
@@ -30,15 +28,15 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use super::journal::{Entries, Journal};
-use super::recovery::{self, P99_SECONDS};
-use super::report::{Check, Report};
+use crate::records::run_log::{Entries, RunLog};
+use crate::report::recovery::{self, P99_SECONDS};
+use crate::report::{Check, Report};
 use history::Calls;
 use times::Times;
 
 pub use stream::Stored;
 
-/// All clocks are one machine's; what is left is the rounding to milliseconds and the moment between looking at the clock
+/// All clocks are one machine's; what is left is the rounding to milliseconds and the timestamp between looking at the clock
 /// and acting.
 const CLOCK_MS: i64 = 5;
 /// How long the services may take to tell a party once it has a connection and nothing is broken. A run that ends with
@@ -56,16 +54,16 @@ pub struct Evidence {
 
 /// Reads the streams to their ends, then judges.
 ///
-/// `client` is `admin`. The calls must have ended, and at least [`CALM_MS`] of calm must lie before [`Journal::over`].
+/// `client` is `admin`. The calls must have ended, and at least [`CALM_MS`] of calm must lie before [`RunLog::over`].
 ///
 /// # Errors
 /// When the streams cannot be read. What is wrong in them is in the report.
-pub async fn check(client: async_nats::Client, journal: &Journal, interval: Duration) -> Result<Report> {
+pub async fn check(client: async_nats::Client, run_log: &RunLog, interval: Duration) -> Result<Report> {
     let evidence = Evidence {
         calls: stream::read(&client, "CALLS").await.context("reading CALLS")?,
         parked: stream::read(&client, "PARKED").await.context("reading PARKED")?,
     };
-    Ok(journal.read(|entries| judge(&evidence, entries, interval)))
+    Ok(run_log.read(|entries| judge(&evidence, entries, interval)))
 }
 
 /// Judges a run. Pure.
@@ -81,15 +79,15 @@ pub fn judge(evidence: &Evidence, entries: &Entries, interval: Duration) -> Repo
     whole(evidence, entries, &mut report);
     let calls = history::read(&evidence.calls, &mut report);
     judge_calls(&calls, entries, &mut report);
-    let listeners = heard::listen(&entries.told, &mut report);
+    let listeners = received::listen(&entries.told, &mut report);
     let last_stored = evidence.calls.iter().map(|stored| stored.stored_at).max();
     let times = Times::of(entries, &listeners, last_stored);
     for (party, listener) in &listeners {
-        truth::judge(party, listener, &calls, &mut report);
+        notice_content::judge(party, listener, &calls, &mut report);
     }
     for (id, call) in &calls {
         for (_, party) in call.parties() {
-            duty::judge(id, call, party, listeners.get(party), &times, &mut report);
+            notice_delivery::judge(id, call, party, listeners.get(party), &times, &mut report);
         }
     }
     let disturbances = disturbances::gather(&calls, &listeners, entries, &times);

@@ -1,34 +1,30 @@
-//! `make chaos`: many calls on the real stack while its parts are killed, frozen and cut off, and a judge of what came of them.
+//! `make chaos`: many calls on the real stack while its parts are killed, frozen and cut off, and a checker of the outcome.
 //!
-//! [`options`] is what can be chosen. [`dice`] throw, from the seed, the [`plan`] of each call and the [`schedule`] of faults.
-//! A [`slot`] is a pair of [`client`]s, each with a [`view`] of its own, that calls by its plans; [`load`] is all of them, on
-//! one [`board`]. The [`breaker`] strikes and mends. Everybody writes the [`journal`]; the [`checker`] reads it, and the stream,
-//! and gives its [`report`], with the [`recovery`] of each fault. [`logs`] are searched for what no service should say;
-//! the [`evidence`] of a run that is not clean is kept. [`starvation`] of the machine is no doing of the services'.
+//! In reading order:
+//!
+//! | module | what is in it |
+//! | --- | --- |
+//! | [`options`] | the command line, and what follows from it |
+//! | [`rng`] | seeded random numbers |
+//! | [`load`] | pairs of clients that call each other by plans drawn from the seed |
+//! | [`faults`] | the fault schedule drawn from the seed, and the injector |
+//! | [`records`] | the run log, CPU steal, errors in service logs, and the artifacts of a failed run |
+//! | [`checker`] | the invariants, checked against the stored stream and the run log |
+//! | [`report`] | findings, counts, and the recovery time of each fault |
+
+pub mod options;
+pub mod rng;
+pub mod workdir;
+
+pub mod load;
+
+pub mod faults;
+
+pub mod records;
 
 pub mod checker;
-pub mod journal;
-pub mod recovery;
+
 pub mod report;
-
-pub mod dice;
-pub mod plan;
-pub mod schedule;
-
-pub mod board;
-pub mod client;
-pub mod load;
-pub mod slot;
-pub mod sustained;
-pub mod view;
-
-pub mod breaker;
-pub mod evidence;
-pub mod ground;
-pub mod logs;
-pub mod options;
-pub mod starvation;
-pub mod usage;
 
 use std::fmt;
 use std::path::Path;
@@ -44,23 +40,23 @@ use futures::TryStreamExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use board::Board;
-use breaker::{Breaker, DRAIN};
 use callpulse_tests::demo::screen::{Screen, Tone};
 use callpulse_tests::interrupt::interrupted;
 use callpulse_tests::process;
 use callpulse_tests::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::eventually;
-use client::Doors;
-use journal::Journal;
-use load::Load;
+use faults::fault_injector::{DRAIN, FaultInjector};
+use load::client::EdgeAddresses;
+use load::connected_calls::ConnectedCalls;
+use load::pair::{MEDIA_TIMEOUT, RING_TIMEOUT, RTP_LOST_AFTER, RTP_TIMEOUT};
+use load::pairs::{self, Load};
+use load::stats::Stats;
 use options::Options;
-use recovery::Recovery;
+use records::run_log::RunLog;
 use report::Report;
-use slot::{MEDIA_TIMEOUT, RING_TIMEOUT, RTP_LOST_AFTER, RTP_TIMEOUT};
-use sustained::Sustained;
+use report::recovery::Recovery;
 
-/// How long the last calls may take to end. A slot that waits longer is stuck.
+/// How long the last calls may take to end. A pair that waits longer is stuck.
 const HUNG_UP_WITHIN: Duration = Duration::from_secs(120);
 /// How long the last settlements may take, once all is whole.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
@@ -74,11 +70,11 @@ const INTERRUPTED: u8 = 130;
 pub struct Outcome {
     /// The checker's.
     pub report: Report,
-    /// The harness's own: stuck slots, processes that ended by themselves, errors in logs.
+    /// The harness's own: stuck pairs, processes that ended by themselves, errors in logs.
     pub findings: Vec<String>,
     /// Calls requested, and calls that both parties saw connected.
     pub calls: (u64, u64),
-    sustained: Sustained,
+    sustained: ConnectedCalls,
     usage: String,
     faults: usize,
 }
@@ -163,56 +159,56 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
     let client = async_nats::connect(stack.nats.urls())
         .await
         .context("connecting to NATS")?;
-    let (doors, journal, board) = (Doors::default(), Journal::default(), Board::new(options.slots()));
-    let mut breaker = Breaker::new(stack, doors.clone(), journal.clone(), board.clone(), screen)?;
+    let (edge_addresses, run_log, stats) = (EdgeAddresses::default(), RunLog::default(), Stats::new(options.pairs()));
+    let mut injector = FaultInjector::new(stack, edge_addresses.clone(), run_log.clone(), stats.clone(), screen)?;
     let mut watching = JoinSet::new();
-    watching.spawn(starvation::watch(journal.clone()));
-    let mut load = Load::start(options, seed, &doors, &journal, &board);
-    let (started, mut sustained) = (Instant::now(), Sustained::new(options.calls));
+    watching.spawn(records::cpu_steal::watch(run_log.clone()));
+    let mut load = Load::start(options, seed, &edge_addresses, &run_log, &stats);
+    let (started, mut sustained) = (Instant::now(), ConnectedCalls::new(options.calls));
     tokio::select! {
-        broken = breaker.run(&schedule, options.duration()) => broken.context("breaking and mending")?,
-        () = load::follow(screen, &board, &client, started, options.full_after(), &mut sustained) => {}
+        broken = injector.run(&schedule, options.duration()) => broken.context("breaking and mending")?,
+        () = pairs::follow(screen, &stats, &client, started, options.full_after(), &mut sustained) => {}
     }
     screen.heading("Hanging up");
-    let usage = breaker.usage().to_string();
-    let left = breaker.beside(load.finish(HUNG_UP_WITHIN)).await?;
+    let usage = injector.usage().to_string();
+    let left = injector.beside(load.finish(HUNG_UP_WITHIN)).await?;
     if left > 0 {
-        board.finding(format!(
+        stats.finding(format!(
             "stuck: {left} of {} slots have not ended within {HUNG_UP_WITHIN:?}",
             load.pairs()
         ));
     }
-    let mut stack = breaker.into_stack();
+    let mut stack = injector.into_stack();
     for unwell in [stack.ready().await, stack.nats.settled().await, settled(&client).await] {
         if let Err(error) = unwell {
-            board.finding(format!("{error:#}"));
+            stats.finding(format!("{error:#}"));
         }
     }
     sleep(CALM).await;
-    journal.over(SystemTime::now());
+    run_log.over(SystemTime::now());
     drop((load, watching));
     screen.heading("Checking");
-    let report = checker::check(client.clone(), &journal, options.interval())
+    let report = checker::check(client.clone(), &run_log, options.interval())
         .await
         .context("checking")?;
-    if !report.is_clean() || !board.found().0.is_empty() {
-        evidence::keep(&client, &journal, folder)
+    if !report.is_clean() || !stats.found().0.is_empty() {
+        records::artifacts::save(&client, &run_log, folder)
             .await
             .context("keeping the evidence")?;
     }
     if let Err(error) = stack.stop().await {
-        board.finding(format!("{error:#}"));
+        stats.finding(format!("{error:#}"));
     }
-    let (mut findings, more) = board.found();
+    let (mut findings, more) = stats.found();
     findings.extend((more > 0).then(|| format!("and {more} more")));
-    findings.extend(logs::complaints(folder)?);
+    findings.extend(records::service_logs::complaints(folder)?);
     Ok(Outcome {
         report,
         findings,
-        calls: board.calls(),
+        calls: stats.calls(),
         sustained,
         usage,
-        faults: board.faults() as usize,
+        faults: stats.faults() as usize,
     })
 }
 

@@ -1,118 +1,12 @@
-//! All pairs at once, and what is seen of them while they call.
+//! The load: pairs of parties that call each other according to seeded plans.
 
-use std::sync::Arc;
-use std::time::Duration;
+pub mod call_plan;
+pub mod client_view;
 
-use async_nats::jetstream;
-use contract::jetstream::storage;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tokio_util::sync::CancellationToken;
+pub mod client;
+pub mod pair;
 
-use super::board::{Board, Doing};
-use super::client::Doors;
-use super::journal::Journal;
-use super::options::Options;
-use super::slot::Slot;
-use super::sustained::Sustained;
-use callpulse_tests::demo::screen::{Screen, Tone};
+pub mod connected_calls;
+pub mod stats;
 
-/// How often the screen tells how it goes.
-const TOLD_EVERY: u64 = 5;
-/// How long the server may take to say how much it holds; beyond it the screen does without.
-const ASKED_WITHIN: Duration = Duration::from_millis(500);
-
-/// The pairs. Dropping it hangs up without a word.
-#[derive(Debug)]
-pub struct Load {
-    slots: Vec<Arc<Slot>>,
-    running: JoinSet<()>,
-    /// One for each pair.
-    stops: Vec<CancellationToken>,
-    /// How long it takes from one pair's stop to the next one's.
-    pause: Duration,
-}
-
-impl Load {
-    /// Everybody begins.
-    #[must_use]
-    pub fn start(options: &Options, seed: u64, doors: &Doors, journal: &Journal, board: &Board) -> Self {
-        let stops: Vec<_> = (0..options.slots()).map(|_| CancellationToken::new()).collect();
-        let mut running = JoinSet::new();
-        let slots: Vec<Arc<Slot>> = (0..options.slots())
-            .map(|number| Arc::new(Slot::new(number, doors, journal, board)))
-            .collect();
-        let (talk, full_after) = (Duration::from_secs(options.talk), options.full_after());
-        for (number, (slot, stop)) in slots.iter().zip(&stops).enumerate() {
-            let (slot, stop) = (Arc::clone(slot), stop.clone());
-            let first = full_after.mul_f64(number as f64 / options.slots().max(1) as f64);
-            running.spawn(async move { slot.run(seed, talk, first, &stop).await });
-        }
-        let pause = full_after.div_f64(options.slots().max(1) as f64);
-        Self {
-            slots,
-            running,
-            stops,
-            pause,
-        }
-    }
-
-    /// No more calls: pair by pair, as they began, for hundreds of calls that end at once are a load of another kind. Returns
-    /// when the last one is over for both of its parties, or `within` after the last pair's stop with how many are not.
-    pub async fn finish(&mut self, within: Duration) -> usize {
-        for stop in &self.stops {
-            stop.cancel();
-            sleep(self.pause).await;
-        }
-        let all = async { while self.running.join_next().await.is_some() {} };
-        match timeout(within, all).await {
-            Ok(()) => 0,
-            Err(_) => self.running.len(),
-        }
-    }
-
-    /// How many pairs.
-    #[must_use]
-    pub fn pairs(&self) -> usize {
-        self.slots.len()
-    }
-}
-
-/// Tells how it goes, until it is dropped.
-pub async fn follow(
-    screen: Screen,
-    board: &Board,
-    client: &async_nats::Client,
-    since: Instant,
-    full_after: Duration,
-    sustained: &mut Sustained,
-) {
-    let jetstream = jetstream::new(client.clone());
-    let mut seconds = interval(Duration::from_secs(1));
-    seconds.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    for second in 0_u64.. {
-        seconds.tick().await;
-        let count = board.count();
-        // The last to begin need a moment until they are connected.
-        if since.elapsed() > full_after + Duration::from_secs(5) {
-            sustained.note(count.of(Doing::Talking));
-        }
-        if !second.is_multiple_of(TOLD_EVERY) {
-            continue;
-        }
-        let stream = timeout(ASKED_WITHIN, jetstream.get_stream(storage::CALLS)).await;
-        let facts = match stream {
-            Ok(Ok(stream)) => stream.cached_info().state.messages.to_string(),
-            _ => "?".to_owned(),
-        };
-        let ((requested, connected), (found, more)) = (board.calls(), board.found());
-        let findings = found.len() + more;
-        screen.line(
-            Tone::Narrator,
-            &format!(
-                "{count} | {requested} calls, {connected} connected, {facts} facts, {} faults, {findings} findings",
-                board.faults()
-            ),
-        );
-    }
-}
+pub mod pairs;

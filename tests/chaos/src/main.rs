@@ -10,7 +10,7 @@ use clap::Parser;
 
 fn main() -> Result<ExitCode> {
     let options = Options::parse();
-    chaos::ground::settle(&process::run_folder("chaos"))?;
+    chaos::workdir::prepare(&process::run_folder("chaos"))?;
     let runtime = tokio::runtime::Runtime::new()?;
     Ok(runtime.block_on(chaos::main(options)))
 }

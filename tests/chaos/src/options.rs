@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use super::schedule::{Kind, Kinds, Terms};
+use crate::faults::fault_schedule::{FaultKind, FaultKinds, ScheduleOptions};
 
 /// Callers come one after another for so long; then the first fault may strike.
 const FULL_AFTER: Duration = Duration::from_secs(12);
 /// No election of nats-servers takes longer than that, as a rule.
 const NATS_REST: Duration = Duration::from_secs(8);
-/// More pairs than calls: at any moment some ring, some end.
+/// More pairs than calls: at any timestamp some ring, some end.
 const SPARE_PER_CENT: usize = 20;
 
 /// What can be chosen.
@@ -49,7 +49,7 @@ pub struct Options {
     pub rest: f64,
     /// Faults to choose from, as `timer-kill`, or all of a part or kind, as `edge` or `freeze`; all if left out
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
-    pub kinds: Vec<Kinds>,
+    pub kinds: Vec<FaultKinds>,
     /// No faults at all
     #[arg(long)]
     pub calm: bool,
@@ -94,18 +94,18 @@ impl Options {
 
     /// Pairs that call each other.
     #[must_use]
-    pub fn slots(&self) -> usize {
+    pub fn pairs(&self) -> usize {
         self.calls + (self.calls * SPARE_PER_CENT).div_ceil(100)
     }
 
     /// What the schedule is thrown from.
     #[must_use]
-    pub fn terms(&self) -> Terms {
-        let chosen: Vec<Kind> = self.kinds.iter().flat_map(|kinds| kinds.0.clone()).collect();
-        let mut kinds: Vec<Kind> = Kind::all();
+    pub fn terms(&self) -> ScheduleOptions {
+        let chosen: Vec<FaultKind> = self.kinds.iter().flat_map(|kinds| kinds.0.clone()).collect();
+        let mut kinds: Vec<FaultKind> = FaultKind::all();
         kinds.retain(|kind| !self.calm && (chosen.is_empty() || chosen.contains(kind)));
         let longest = Duration::from_secs_f64(self.longest);
-        Terms {
+        ScheduleOptions {
             kinds,
             edges: self.edges,
             workers: self.workers,

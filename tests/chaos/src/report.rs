@@ -1,11 +1,13 @@
 //! What the judge found, for people and for machines.
 
+pub mod recovery;
+
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::Serialize;
 
-use super::recovery::Recovery;
+use crate::report::recovery::Recovery;
 
 /// Findings that are kept in full; all are counted.
 const MOST_FINDINGS: usize = 1_000;
@@ -68,7 +70,7 @@ pub enum Check {
     Recovery,
     /// Recovery took too long, or how long cannot be said: by this run alone.
     Slow,
-    /// The journal had no room: the evidence is not whole.
+    /// The run_log had no room: the evidence is not whole.
     Overflow,
     /// There was nothing to judge.
     Nothing,

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use callpulse_chaos as chaos;
+use callpulse_chaos::faults::fault_schedule::FaultKind;
 use callpulse_chaos::options::Options;
 use callpulse_chaos::report::Check;
-use callpulse_chaos::schedule::Kind;
 use callpulse_tests::demo::screen::{Screen, Tone};
 use callpulse_tests::process;
 use clap::Parser;
@@ -25,7 +25,7 @@ async fn a_minute_of_everything_breaking_loses_and_doubles_nothing() {
     let terms = options.terms();
     let is_whole = |seed: &u64| {
         let schedule = terms.schedule(*seed);
-        let mut kinds = Kind::all().into_iter();
+        let mut kinds = FaultKind::all().into_iter();
         kinds.all(|kind| schedule.iter().any(|fault| fault.kind == kind))
     };
     let seed = (0..1_000).find(is_whole).unwrap();

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use super::duty::{Learnt, learnt};
-use super::heard::{Listeners, Word};
 use super::history::{Call, Calls};
-use super::moment::Moment;
+use super::notice_delivery::{Delivery, learnt};
+use super::received::{Message, PartyMessagesById};
 use super::times::Times;
-use crate::journal::{Attempt, Entries};
-use crate::recovery::Disturbance;
+use crate::records::run_log::{Attempt, Entries};
+use crate::records::timestamp::Timestamp;
+use crate::report::recovery::Disturbance;
 
 /// What is this late is overdue.
 const OVERDUE_MS: i64 = 1_000;
@@ -16,7 +16,7 @@ const OVERDUE_MS: i64 = 1_000;
 /// All of a run.
 pub(super) fn gather(
     calls: &Calls,
-    listeners: &Listeners<'_>,
+    listeners: &PartyMessagesById<'_>,
     entries: &Entries,
     times: &Times<'_>,
 ) -> Vec<Disturbance> {
@@ -36,13 +36,13 @@ pub(super) fn gather(
         target: None,
         since: outage.from.into(),
         failed_at: None,
-        until: outage.until.map(Moment::from),
+        until: outage.until.map(Timestamp::from),
     }));
     found.extend(failed_attempts(&entries.attempts));
     found
 }
 
-fn overdue(what: String, since: Moment, until: Moment) -> Option<Disturbance> {
+fn overdue(what: String, since: Timestamp, until: Timestamp) -> Option<Disturbance> {
     (until.ms_since(since) > OVERDUE_MS).then_some(Disturbance {
         what,
         target: None,
@@ -75,13 +75,13 @@ fn overdue_facts(id: &str, call: &Call) -> Vec<Disturbance> {
     detected.chain(ticks).chain(settled).collect()
 }
 
-/// Told long after it was stored, to a party that was there all the time.
-fn overdue_news(id: &str, call: &Call, listeners: &Listeners<'_>, times: &Times<'_>) -> Vec<Disturbance> {
+/// ReceivedMessage long after it was stored, to a party that was there all the time.
+fn overdue_news(id: &str, call: &Call, listeners: &PartyMessagesById<'_>, times: &Times<'_>) -> Vec<Disturbance> {
     let mut found = Vec::new();
     for (news, stored_at, _) in call.news() {
         for (_, party) in call.parties() {
             let Some(listener) = listeners.get(party) else { continue };
-            let (Learnt::Told(at) | Learnt::Resynchronised(at) | Learnt::Overtaken(at)) =
+            let (Delivery::ReceivedMessage(at) | Delivery::Resynchronised(at) | Delivery::Overtaken(at)) =
                 learnt(news, id, call, stored_at, listener)
             else {
                 continue;
@@ -109,20 +109,20 @@ fn lost_worker(id: &str, call: &Call) -> Option<Disturbance> {
 
 /// Minutes that a party was told of late though it was there. One that it heard of only after a later minute, or after the end,
 /// was made up for by that.
-fn overdue_ticks(party: &str, listener: &super::heard::Listener, times: &Times<'_>) -> Vec<Disturbance> {
-    let (mut known, mut found) = (HashMap::<_, Vec<(u64, Moment)>>::new(), Vec::new());
+fn overdue_ticks(party: &str, listener: &super::received::PartyMessages, times: &Times<'_>) -> Vec<Disturbance> {
+    let (mut known, mut found) = (HashMap::<_, Vec<(u64, Timestamp)>>::new(), Vec::new());
     for heard in &listener.heard {
         let (call_id, minute) = match &heard.word {
-            Word::Tick(tick) => (&tick.call_id, tick.minute),
-            Word::Ended(ended) => (&ended.call_id, u64::MAX),
-            Word::Standing(Some(standing)) => match &standing.last_tick {
+            Message::Tick(tick) => (&tick.call_id, tick.minute),
+            Message::Ended(ended) => (&ended.call_id, u64::MAX),
+            Message::CallSnapshot(Some(standing)) => match &standing.last_tick {
                 Some(last) => (&standing.call_id, last.minute),
                 None => continue,
             },
             _ => continue,
         };
         let known = known.entry(call_id).or_default();
-        if let Word::Tick(tick) = &heard.word {
+        if let Message::Tick(tick) = &heard.word {
             let before = known.iter().find(|(known, _)| *known >= minute);
             let until = before.map_or(heard.at, |(_, at)| *at);
             if times.is_connected(party, tick.at) && !times.was_away(party, tick.at, until) {
@@ -145,7 +145,7 @@ fn failed_attempts(attempts: &[Attempt]) -> Vec<Disturbance> {
     let mut found = Vec::new();
     // From the end, so that the next success is known.
     for attempt in attempts.into_iter().rev() {
-        let (at, party) = (Moment::from(attempt.at), attempt.party.as_str());
+        let (at, party) = (Timestamp::from(attempt.at), attempt.party.as_str());
         let Some(failed) = &attempt.failed else {
             of_step.insert(attempt.step, at);
             of_party.insert(party, at);

@@ -7,8 +7,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::moment::Moment;
 use super::stream::Stored;
+use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
 const REASONS: [&str; 10] = [
@@ -28,7 +28,7 @@ const REASONS: [&str; 10] = [
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Accepted {
-    pub(super) accepted_at: Moment,
+    pub(super) accepted_at: Timestamp,
     pub(super) worker_id: String,
 }
 
@@ -36,7 +36,7 @@ pub(super) struct Accepted {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Detected {
-    pub(super) connected_at: Moment,
+    pub(super) connected_at: Timestamp,
     pub(super) method: String,
     pub(super) detected_from: String,
     pub(super) worker_id: String,
@@ -50,7 +50,7 @@ pub(super) struct Detected {
 pub(super) struct Media {
     pub(super) party: String,
     #[serde(alias = "lastRtpAt")]
-    pub(super) at: Moment,
+    pub(super) at: Timestamp,
 }
 
 /// `call.<id>.tick`
@@ -58,18 +58,18 @@ pub(super) struct Media {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Tick {
     pub(super) minute: u64,
-    pub(super) at: Moment,
-    pub(super) connected_at: Moment,
+    pub(super) at: Timestamp,
+    pub(super) connected_at: Timestamp,
 }
 
 /// `call.<id>.ended`
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Ended {
-    pub(super) ended_at: Moment,
+    pub(super) ended_at: Timestamp,
     pub(super) reason: String,
     #[serde(deserialize_with = "present")]
-    pub(super) connected_at: Option<Moment>,
+    pub(super) connected_at: Option<Timestamp>,
 }
 
 /// `call.<id>.settled`
@@ -77,8 +77,8 @@ pub(super) struct Ended {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Settled {
     #[serde(deserialize_with = "present")]
-    pub(super) connected_at: Option<Moment>,
-    pub(super) ended_at: Moment,
+    pub(super) connected_at: Option<Timestamp>,
+    pub(super) ended_at: Timestamp,
     pub(super) duration_ms: i64,
     pub(super) ticks: u64,
     #[serde(default)]
@@ -91,7 +91,7 @@ pub(super) struct Settled {
 #[derive(Debug)]
 pub(super) struct Fact<T> {
     pub(super) sequence: u64,
-    pub(super) stored_at: Moment,
+    pub(super) stored_at: Timestamp,
     pub(super) said: T,
 }
 
@@ -147,7 +147,7 @@ impl Call {
                 #[serde(rename_all = "camelCase")]
                 struct Requested {
                     #[serde(rename = "requestedAt")]
-                    _at: Moment,
+                    _at: Timestamp,
                 }
                 serde_json::from_value::<Requested>(body)?;
                 self.requested.push(stored.saying(()));
@@ -220,6 +220,6 @@ fn known(reason: &str) -> Result<()> {
 }
 
 /// May be null, but must be there.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Moment>, D::Error> {
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     Option::deserialize(deserializer)
 }

@@ -8,7 +8,7 @@ use std::fmt::Display;
 
 use super::CLOCK_MS;
 use super::history::{Call, Detected, Ended, Fact, Settled};
-use super::moment::Moment;
+use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
 /// Numbers of missing ticks that are named.
@@ -56,7 +56,7 @@ pub(super) fn judge(id: &str, call: &Call, interval_ms: i64, report: &mut Report
     }
 }
 
-/// Whole ones from the one moment to the other, 0 if it never began or began after its end.
+/// Whole ones from the one timestamp to the other, 0 if it never began or began after its end.
 fn duration_ms(detected: Option<&Fact<Detected>>, ended: &Fact<Ended>) -> i64 {
     detected.map_or(0, |detected| {
         ended.said.ended_at.ms_since(detected.said.connected_at).max(0)
@@ -69,7 +69,11 @@ fn full_minutes(duration_ms: i64, interval_ms: i64) -> u64 {
 
 /// What the record must say. It cannot know a beginning that was stored only after it; that is harmless only where there is
 /// nothing to bill, as where a lost worker comes back and tells of a packet after its last sign of life.
-fn known_beginning(detected: Option<&Fact<Detected>>, ended: &Fact<Ended>, settled: &Fact<Settled>) -> Option<Moment> {
+fn known_beginning(
+    detected: Option<&Fact<Detected>>,
+    ended: &Fact<Ended>,
+    settled: &Fact<Settled>,
+) -> Option<Timestamp> {
     let too_late =
         |fact: &&Fact<Detected>| fact.sequence > settled.sequence && fact.said.connected_at > ended.said.ended_at;
     detected
@@ -77,7 +81,7 @@ fn known_beginning(detected: Option<&Fact<Detected>>, ended: &Fact<Ended>, settl
         .map(|fact| fact.said.connected_at)
 }
 
-fn each(id: &str, call: &Call, connected_at: Option<Moment>, interval_ms: i64, report: &mut Report) {
+fn each(id: &str, call: &Call, connected_at: Option<Timestamp>, interval_ms: i64, report: &mut Report) {
     let mut before = 0;
     for fact in &call.ticks {
         let (tick, at) = (&fact.said, [fact.sequence]);
@@ -145,7 +149,7 @@ fn missing(id: &str, due: u64, minutes: &BTreeMap<u64, u64>, report: &mut Report
 }
 
 struct Expected {
-    connected_at: Option<Moment>,
+    connected_at: Option<Timestamp>,
     duration_ms: i64,
     due: u64,
     beyond: u64,
@@ -176,6 +180,6 @@ fn settlement(id: &str, ended: &Fact<Ended>, settled: &Fact<Settled>, expected: 
     }
 }
 
-fn or_never(moment: Option<Moment>) -> String {
-    moment.map_or_else(|| "never".to_owned(), |moment| moment.to_string())
+fn or_never(timestamp: Option<Timestamp>) -> String {
+    timestamp.map_or_else(|| "never".to_owned(), |timestamp| timestamp.to_string())
 }

@@ -7,18 +7,18 @@ use std::collections::HashMap;
 
 use super::CLOCK_MS;
 use super::history::{Call, Detected, Fact};
-use super::moment::Moment;
-use crate::journal::Sent;
+use crate::records::run_log::Sent;
+use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
 /// When each stream of packets first left its sender: by party and SSRC.
-pub(super) type FirstPackets<'a> = HashMap<(&'a str, u32), Moment>;
+pub(super) type FirstPackets<'a> = HashMap<(&'a str, u32), Timestamp>;
 
 /// Streams may be told more than once, the earliest counts.
 pub(super) fn first_packets(sent: &[Sent]) -> FirstPackets<'_> {
     let mut first = FirstPackets::new();
     for sent in sent {
-        let at = Moment::from(sent.first_rtp_at);
+        let at = Timestamp::from(sent.first_rtp_at);
         let known = first.entry((&sent.party, sent.ssrc)).or_insert(at);
         *known = at.min(*known);
     }

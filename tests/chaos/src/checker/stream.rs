@@ -8,7 +8,7 @@ use async_nats::jetstream::consumer::{DeliverPolicy, pull};
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use super::moment::Moment;
+use crate::records::timestamp::Timestamp;
 
 /// How long the server may take for the next message.
 const NEXT_WITHIN: Duration = Duration::from_secs(30);
@@ -21,14 +21,14 @@ pub struct Stored {
     /// Its place in the stream.
     pub sequence: u64,
     /// When the server took it in.
-    pub stored_at: Moment,
+    pub stored_at: Timestamp,
     /// Where.
     pub subject: String,
     /// What.
     pub payload: Vec<u8>,
 }
 
-/// Everything in a stream at this moment.
+/// Everything in a stream at this timestamp.
 ///
 /// # Errors
 /// When there is no such stream, it cannot be read to its end in time, or it is too long.

@@ -4,9 +4,9 @@ mod run;
 
 mod minutes;
 
-mod histories;
+mod facts;
 
-mod screens;
+mod notices;
 
 mod server;
 

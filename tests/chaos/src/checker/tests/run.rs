@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::checker::{Evidence, Stored, judge};
-use crate::journal::{Attempt, Entries, Fault, Outage, Sent, Since, Told};
+use crate::records::run_log::{Attempt, Entries, Fault, Outage, ReceivedMessage, Sent, Since};
 use crate::report::Report;
 use callpulse_tests::token::Role;
 
@@ -27,13 +27,13 @@ pub(super) struct Run {
     pub(super) entries: Entries,
 }
 
-pub(super) fn moment(ms: i64) -> SystemTime {
+pub(super) fn timestamp(ms: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(START_MS.checked_add_signed(ms).unwrap())
 }
 
 /// As the contract writes times.
 pub(super) fn text(ms: i64) -> Value {
-    let time = chrono::DateTime::<chrono::Utc>::from(moment(ms));
+    let time = chrono::DateTime::<chrono::Utc>::from(timestamp(ms));
     json!(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
 }
 
@@ -41,8 +41,8 @@ pub(super) fn fault(what: &str, struck: i64, mended: i64) -> Fault {
     Fault {
         what: what.to_owned(),
         target: "billing-timer-1".to_owned(),
-        struck_at: moment(struck),
-        mended_at: Some(moment(mended)),
+        struck_at: timestamp(struck),
+        mended_at: Some(timestamp(mended)),
         total: false,
         since: if what == "SIGKILL" {
             Since::Strike
@@ -92,14 +92,14 @@ impl Run {
         run.tell(14_020, "c1", "call_ended", bill(14_000, "hangup", 13_000, 6));
         for (at, failed) in [(50, Some("unavailable".to_owned())), (90, None)] {
             run.entries.attempts.push(Attempt {
-                began: moment(at),
-                at: moment(at),
+                began: timestamp(at),
+                at: timestamp(at),
                 party: "u1".to_owned(),
                 step: "call_request",
                 failed,
             });
         }
-        run.entries.over_at = Some(moment(40_000));
+        run.entries.over_at = Some(timestamp(40_000));
         run
     }
 
@@ -113,7 +113,7 @@ impl Run {
             sequence += if self.hole_after == Some(sequence) { 2 } else { 1 };
             Stored {
                 sequence,
-                stored_at: moment(at).into(),
+                stored_at: timestamp(at).into(),
                 subject,
                 payload,
             }
@@ -121,12 +121,12 @@ impl Run {
         let calls = calls.collect();
         let parked = self.parked.iter().map(|(subject, payload)| Stored {
             sequence: 1,
-            stored_at: moment(39_000).into(),
+            stored_at: timestamp(39_000).into(),
             subject: (*subject).to_owned(),
             payload: payload.as_bytes().to_vec(),
         });
-        let told = self.told.into_iter().map(|(at, party, role, message)| Told {
-            at: moment(at),
+        let told = self.told.into_iter().map(|(at, party, role, message)| ReceivedMessage {
+            at: timestamp(at),
             role,
             party: party.to_owned(),
             message,
@@ -201,7 +201,7 @@ impl Run {
         self.entries.sent.push(Sent {
             party: party.to_owned(),
             ssrc,
-            first_rtp_at: moment(at),
+            first_rtp_at: timestamp(at),
         });
     }
 
@@ -238,8 +238,8 @@ impl Run {
     pub(super) fn away(&mut self, party: &str, from: i64, until: Option<i64>) {
         self.entries.outages.push(Outage {
             party: party.to_owned(),
-            from: moment(from),
-            until: until.map(moment),
+            from: timestamp(from),
+            until: until.map(timestamp),
         });
     }
 

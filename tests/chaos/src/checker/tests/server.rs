@@ -6,7 +6,7 @@ use async_nats::jetstream;
 use async_nats::jetstream::stream::Config;
 
 use crate::checker::{check, stream};
-use crate::journal::Journal;
+use crate::records::run_log::RunLog;
 use crate::report::Check;
 use callpulse_tests::nats_server::{NatsServer, Sync};
 
@@ -57,9 +57,7 @@ async fn a_stored_history_is_read_back_whole() {
         .await
         .unwrap();
     parked.await.unwrap();
-    let report = check(client, &Journal::default(), Duration::from_secs(2))
-        .await
-        .unwrap();
+    let report = check(client, &RunLog::default(), Duration::from_secs(2)).await.unwrap();
     assert_eq!((report.facts, report.count(Check::Unreadable)), (MESSAGES, MESSAGES));
     assert_eq!((report.count(Check::Parked), report.count(Check::Nothing)), (1, 1));
 }
@@ -69,6 +67,6 @@ async fn a_stream_that_is_not_there_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let server = NatsServer::start(folder.path(), Sync::Lazy).await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
-    let outcome = check(client, &Journal::default(), Duration::from_secs(2)).await;
+    let outcome = check(client, &RunLog::default(), Duration::from_secs(2)).await;
     assert!(format!("{:#}", outcome.unwrap_err()).starts_with("reading CALLS"));
 }

@@ -1,13 +1,13 @@
 //! Whether what parties were told is so, and was stored before they were told.
 
 use super::CLOCK_MS;
-use super::heard::{Ended, Heard, Listener, Media, Response, Standing, Tick, Word};
 use super::history::{self, Call, Calls, Fact};
-use super::moment::Moment;
+use super::received::{CallSnapshot, Ended, Media, Message, PartyMessages, Received, Response, Tick};
+use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
 /// Judges all that one party heard.
-pub(super) fn judge(party: &str, listener: &Listener, calls: &Calls, report: &mut Report) {
+pub(super) fn judge(party: &str, listener: &PartyMessages, calls: &Calls, report: &mut Report) {
     for heard in &listener.heard {
         let Some(id) = heard.word.call_id() else { continue };
         let Some(call) = calls.get(id) else {
@@ -34,35 +34,35 @@ pub(super) fn judge(party: &str, listener: &Listener, calls: &Calls, report: &mu
 }
 
 /// A stored fact: its sequence, and when it was stored.
-type Behind = (u64, Moment);
+type Behind = (u64, Timestamp);
 
 /// The latest of the stored facts that make the message true, if it is true.
-fn behind(heard: &Heard, call: &Call) -> Option<Behind> {
+fn behind(heard: &Received, call: &Call) -> Option<Behind> {
     match &heard.word {
-        Word::Incoming(incoming) if incoming.user_id == call.user_id => call.requested.first().map(place),
-        Word::Incoming(_) => None,
-        Word::Accepted(accepted) => {
+        Message::Incoming(incoming) if incoming.user_id == call.user_id => call.requested.first().map(place),
+        Message::Incoming(_) => None,
+        Message::Accepted(accepted) => {
             let same = |fact: &&Fact<history::Accepted>| fact.said.accepted_at == accepted.accepted_at;
             let parties = (&accepted.user_id, &accepted.otomo_id) == (&call.user_id, &call.otomo_id);
             call.accepted.iter().find(same).filter(|_| parties).map(place)
         }
-        Word::Connected(connected) => {
+        Message::Connected(connected) => {
             let parties = (&connected.user_id, &connected.otomo_id) == (&call.user_id, &call.otomo_id);
             let is_so = parties && connected.method == "sfu_rtp_detected";
             call.connected(connected.connected_at).filter(|_| is_so)
         }
-        Word::Tick(Tick {
+        Message::Tick(Tick {
             minute,
             at,
             connected_at,
             ..
         }) => call.tick(*minute, *at, Some(*connected_at)),
-        Word::MediaLost(media) => last_of(&call.lost, media, heard.at),
-        Word::MediaResumed(media) => last_of(&call.resumed, media, heard.at),
-        Word::Ended(ended) => call.settled_so(ended).or_else(|| call.ended_so(ended)),
-        Word::Standing(Some(standing)) => call.stands_so(standing),
-        Word::Standing(None) => None,
-        Word::Response(response) => call.answers_so(response),
+        Message::MediaLost(media) => last_of(&call.lost, media, heard.at),
+        Message::MediaResumed(media) => last_of(&call.resumed, media, heard.at),
+        Message::Ended(ended) => call.settled_so(ended).or_else(|| call.ended_so(ended)),
+        Message::CallSnapshot(Some(standing)) => call.stands_so(standing),
+        Message::CallSnapshot(None) => None,
+        Message::Response(response) => call.answers_so(response),
     }
 }
 
@@ -71,19 +71,19 @@ fn place<T>(fact: &Fact<T>) -> Behind {
 }
 
 /// There is no more to tell them apart by than whose media it is.
-fn last_of(facts: &[Fact<history::Media>], media: &Media, told_at: Moment) -> Option<Behind> {
+fn last_of(facts: &[Fact<history::Media>], media: &Media, told_at: Timestamp) -> Option<Behind> {
     let mut of_party = facts.iter().filter(|fact| fact.said.party == media.party).map(place);
     let before = of_party.clone().rfind(|(_, stored_at)| *stored_at <= told_at);
     before.or_else(|| of_party.next())
 }
 
 impl Call {
-    fn connected(&self, at: Moment) -> Option<Behind> {
+    fn connected(&self, at: Timestamp) -> Option<Behind> {
         let mut detected = self.detected.iter();
         detected.find(|fact| fact.said.connected_at == at).map(place)
     }
 
-    fn tick(&self, minute: u64, at: Moment, connected_at: Option<Moment>) -> Option<Behind> {
+    fn tick(&self, minute: u64, at: Timestamp, connected_at: Option<Timestamp>) -> Option<Behind> {
         let same = |fact: &&Fact<history::Tick>| {
             let tick = &fact.said;
             (tick.minute, tick.at) == (minute, at) && connected_at.is_none_or(|known| known == tick.connected_at)
@@ -113,7 +113,7 @@ impl Call {
         self.ended.iter().find(same).map(place)
     }
 
-    fn stands_so(&self, told: &Standing) -> Option<Behind> {
+    fn stands_so(&self, told: &CallSnapshot) -> Option<Behind> {
         let parties = (&told.user_id, &told.otomo_id) == (&self.user_id, &self.otomo_id);
         let state = match (told.accepted_at, told.connected_at) {
             (_, Some(_)) => "connected",

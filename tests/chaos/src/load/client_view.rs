@@ -20,7 +20,7 @@ pub enum Stage {
 
 /// One party's belief.
 #[derive(Debug, Clone, Default)]
-pub struct View {
+pub struct ClientView {
     /// There is a connection, and it was welcomed.
     pub online: bool,
     /// Welcomes so far, which also names the connection.
@@ -29,7 +29,7 @@ pub struct View {
     over: VecDeque<String>,
 }
 
-impl View {
+impl ClientView {
     /// The call that it is in.
     #[must_use]
     pub fn call(&self) -> Option<(&str, Stage)> {
@@ -112,17 +112,17 @@ mod tests {
 
     use super::*;
 
-    fn told(view: &mut View, kind: &str, call: &str) {
+    fn told(view: &mut ClientView, kind: &str, call: &str) {
         view.hear(&json!({ "type": kind, "payload": { "callId": call } }));
     }
 
-    fn standing(view: &mut View, kind: &str, call: Value) {
+    fn standing(view: &mut ClientView, kind: &str, call: Value) {
         view.hear(&json!({ "type": kind, "payload": { "activeCall": call } }));
     }
 
     #[test]
     fn follows_a_call_from_ringing_to_its_end() {
-        let mut view = View::default();
+        let mut view = ClientView::default();
         standing(&mut view, "welcome", Value::Null);
         assert!(view.online && view.call().is_none());
         for (kind, stage) in [
@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_snapshot_has_the_last_word_but_never_goes_back() {
-        let mut view = View::default();
+        let mut view = ClientView::default();
         view.requested("c1");
         told(&mut view, "call_connected", "c1");
         standing(&mut view, "snapshot", json!({ "callId": "c1", "state": "accepted" }));

@@ -15,18 +15,18 @@ use contract::jetstream::storage;
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use super::journal::Journal;
+use crate::records::run_log::RunLog;
 
 /// Facts fetched at once.
 const BATCH: usize = 1_000;
 /// How long the server may keep quiet about facts that it has.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Writes the stored facts and the journal below `folder`.
+/// Writes the stored facts and the run_log below `folder`.
 ///
 /// # Errors
 /// When the stream cannot be read or the files not written.
-pub async fn keep(client: &async_nats::Client, journal: &Journal, folder: &Path) -> Result<()> {
+pub async fn save(client: &async_nats::Client, run_log: &RunLog, folder: &Path) -> Result<()> {
     let mut facts = writer(folder, "facts.jsonl")?;
     let stream = jetstream::new(client.clone()).get_stream(storage::CALLS).await?;
     let config = pull::Config {
@@ -53,14 +53,14 @@ pub async fn keep(client: &async_nats::Client, journal: &Journal, folder: &Path)
         anyhow::ensure!(left < before, "{left} facts were not given");
     }
     facts.flush()?;
-    keep_journal(journal, folder)
+    save_run_log(run_log, folder)
 }
 
-fn keep_journal(journal: &Journal, folder: &Path) -> Result<()> {
-    let mut file = writer(folder, "journal.jsonl")?;
+fn save_run_log(run_log: &RunLog, folder: &Path) -> Result<()> {
+    let mut file = writer(folder, "run_log.jsonl")?;
     let mut lines: Vec<(SystemTime, Value)> = Vec::new();
     let at = |time: SystemTime| text(time.into());
-    journal.read(|entries| {
+    run_log.read(|entries| {
         lines.extend(
             entries
                 .told

@@ -7,12 +7,12 @@ const MOST_SECONDS: usize = 100_000;
 
 /// The numbers.
 #[derive(Debug, Clone, Default)]
-pub struct Sustained {
+pub struct ConnectedCalls {
     target: usize,
     seconds: Vec<usize>,
 }
 
-impl Sustained {
+impl ConnectedCalls {
     /// Nothing yet; so many were wanted.
     #[must_use]
     pub fn new(target: usize) -> Self {
@@ -37,7 +37,7 @@ impl Sustained {
     }
 }
 
-impl fmt::Display for Sustained {
+impl fmt::Display for ConnectedCalls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let count = self.seconds.len().max(1);
         let mean = self.seconds.iter().sum::<usize>() / count;
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn tells_what_was_sustained() {
-        let mut sustained = Sustained::new(3);
+        let mut sustained = ConnectedCalls::new(3);
         (1..=4).for_each(|connected| sustained.note(connected));
         assert_eq!(
             sustained.to_string(),

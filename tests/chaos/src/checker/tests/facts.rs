@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::run::{Run, moment, text};
+use super::run::{Run, text, timestamp};
 use super::{Case, assert_found};
 use crate::report::Check::{Beginning, Evidence, Hole, Nothing, Order, Overflow, Parked, Repeated};
 use crate::report::Check::{NotEnded, NotRequested, NotSettled, ToldUntrue, Unreadable};
@@ -98,7 +98,7 @@ const EVIDENCE: &[Case] = &[
         run.entries.sent[0].party = "u2".to_owned()
     }),
     ("the first packet left later", &[Evidence], |run| {
-        run.entries.sent[0].first_rtp_at = moment(1_006)
+        run.entries.sent[0].first_rtp_at = timestamp(1_006)
     }),
     ("no producer", &[Evidence], |run| detected(run, "producerId", json!(""))),
     ("another worker", &[Evidence], |run| {

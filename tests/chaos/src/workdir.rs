@@ -18,7 +18,7 @@ const PROGRAMS: [&str; 3] = ["media-worker", "ws-edge", "billing-timer"];
 ///
 /// # Errors
 /// When a program is not built, or the disk is full.
-pub fn settle(folder: &Path) -> Result<()> {
+pub fn prepare(folder: &Path) -> Result<()> {
     let own = std::env::current_exe()?;
     let bin = folder.join("bin");
     if own.parent() == Some(bin.as_path()) {

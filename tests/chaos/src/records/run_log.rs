@@ -11,14 +11,14 @@ use serde_json::Value;
 
 use callpulse_tests::token::Role;
 
-/// Entries of one kind. Beyond them the journal says that it overflowed, and the run has failed.
+/// Entries of one kind. Beyond them the run_log says that it overflowed, and the run has failed.
 pub const MOST_ENTRIES: usize = 1_000_000;
 
 /// One message of the server to a party, as read from the socket.
 ///
 /// Notices, `welcome`, `snapshot`, and the response to `call_request`; the rest of the signalling says nothing about a call.
 #[derive(Debug, Clone)]
-pub struct Told {
+pub struct ReceivedMessage {
     /// When it was read.
     pub at: SystemTime,
     /// Who the party is.
@@ -34,7 +34,7 @@ pub struct Told {
 pub struct Outage {
     /// Who was without one.
     pub party: String,
-    /// From when on: the last moment at which it was known to work, rather than when the loss was noticed.
+    /// From when on: the last timestamp at which it was known to work, rather than when the loss was noticed.
     pub from: SystemTime,
     /// When there was a `welcome` again. None: never.
     pub until: Option<SystemTime>,
@@ -88,7 +88,7 @@ pub struct Sent {
     pub party: String,
     /// Its SSRC.
     pub ssrc: u32,
-    /// When its first packet with a payload left: a moment before it was handed to the system.
+    /// When its first packet with a payload left: a timestamp before it was handed to the system.
     pub first_rtp_at: SystemTime,
 }
 
@@ -96,15 +96,15 @@ pub struct Sent {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaultId(Option<usize>);
 
-/// The journal. Clones write the same one.
+/// The run_log. Clones write the same one.
 #[derive(Debug, Clone, Default)]
-pub struct Journal(Arc<Mutex<Entries>>);
+pub struct RunLog(Arc<Mutex<Entries>>);
 
-/// Everything in a journal.
+/// Everything in a run_log.
 #[derive(Debug, Clone, Default)]
 pub struct Entries {
     /// In the order of reading.
-    pub told: Vec<Told>,
+    pub told: Vec<ReceivedMessage>,
     /// In the order of loss.
     pub outages: Vec<Outage>,
     /// Outages that parties chose, by their place in `outages`: there is nothing to recover from.
@@ -113,7 +113,7 @@ pub struct Entries {
     pub attempts: Vec<Attempt>,
     /// In the order of striking.
     pub faults: Vec<Fault>,
-    /// When the machine gave its processors to others: from one moment to another, apart from each other, in order.
+    /// When the machine gave its processors to others: from one timestamp to another, apart from each other, in order.
     pub starved: Vec<(SystemTime, SystemTime)>,
     /// In the order of writing.
     pub sent: Vec<Sent>,
@@ -124,15 +124,15 @@ pub struct Entries {
     open: HashMap<String, usize>,
 }
 
-impl Journal {
+impl RunLog {
     /// A party read a message.
-    pub fn told(&self, told: Told) {
+    pub fn told(&self, told: ReceivedMessage) {
         let mut entries = self.entries();
         let entries = &mut *entries;
         push(&mut entries.told, told, &mut entries.lost);
     }
 
-    /// A party has no connection from that moment on. Said twice, the first counts.
+    /// A party has no connection from that timestamp on. Said twice, the first counts.
     pub fn disconnected(&self, party: &str, from: SystemTime) {
         self.outage(party, from, false);
     }
@@ -248,15 +248,15 @@ mod tests {
 
     #[test]
     fn an_outage_lasts_from_the_first_loss_to_the_next_welcome() {
-        let journal = Journal::default();
+        let run_log = RunLog::default();
         for (from, until) in [(1, 3), (7, 9)] {
-            journal.disconnected("u1", at(from));
-            journal.disconnected("u1", at(from + 1));
-            journal.connected("u1", at(until));
+            run_log.disconnected("u1", at(from));
+            run_log.disconnected("u1", at(from + 1));
+            run_log.connected("u1", at(until));
         }
-        journal.connected("u1", at(11));
-        journal.clone().disconnected("u1", at(12));
-        let times = journal.read(|entries| {
+        run_log.connected("u1", at(11));
+        run_log.clone().disconnected("u1", at(12));
+        let times = run_log.read(|entries| {
             let times = entries.outages.iter().map(|outage| (outage.from, outage.until));
             times.collect::<Vec<_>>()
         });
@@ -265,11 +265,11 @@ mod tests {
 
     #[test]
     fn starved_times_that_overlap_are_one() {
-        let journal = Journal::default();
+        let run_log = RunLog::default();
         for (from, until) in [(1, 4), (2, 5), (5, 8), (9, 12)] {
-            journal.starved(at(from), at(until));
+            run_log.starved(at(from), at(until));
         }
-        let starved = journal.read(|entries| entries.starved.clone());
+        let starved = run_log.read(|entries| entries.starved.clone());
         assert_eq!(starved, [(at(1), at(8)), (at(9), at(12))]);
     }
 

@@ -12,8 +12,8 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::journal::{Attempt, Journal, Told};
-use super::view::View;
+use crate::load::client_view::ClientView;
+use crate::records::run_log::{Attempt, ReceivedMessage, RunLog};
 use callpulse_tests::party::{Answer, Ear, Party};
 use callpulse_tests::token::Role;
 
@@ -34,27 +34,27 @@ const AWAY: &str = "not connected";
 /// A connection lives no longer than the run.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
-/// Where the edges are at this moment: a restarted one has another port.
+/// Where the edges are at this timestamp: a restarted one has another port.
 #[derive(Debug, Clone, Default)]
-pub struct Doors(Arc<RwLock<Vec<SocketAddr>>>);
+pub struct EdgeAddresses(Arc<RwLock<Vec<SocketAddr>>>);
 
-impl Doors {
+impl EdgeAddresses {
     /// They are here from now on.
-    pub fn set(&self, doors: Vec<SocketAddr>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = doors;
+    pub fn set(&self, edge_addresses: Vec<SocketAddr>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = edge_addresses;
     }
 
     fn any(&self) -> Result<SocketAddr> {
-        let doors = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let choice = rand::random::<u32>() as usize % doors.len().max(1);
-        doors.get(choice).copied().context("there is no edge")
+        let edge_addresses = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let choice = rand::random::<u32>() as usize % edge_addresses.len().max(1);
+        edge_addresses.get(choice).copied().context("there is no edge")
     }
 }
 
 /// To drop the connection: for a while of its own choice, or because it seems to be dead.
 type Order = Option<Duration>;
 
-/// A party and its connection of the moment. Dropping it drops the connection.
+/// A party and its connection of the timestamp. Dropping it drops the connection.
 #[derive(Debug)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -66,9 +66,9 @@ pub struct Client {
 struct Shared {
     role: Role,
     name: String,
-    doors: Doors,
-    journal: Journal,
-    view: watch::Sender<View>,
+    edge_addresses: EdgeAddresses,
+    run_log: RunLog,
+    view: watch::Sender<ClientView>,
     party: Mutex<Option<Arc<Party>>>,
     last_heard: Mutex<SystemTime>,
     /// Steps whose last attempt failed.
@@ -79,7 +79,7 @@ struct Shared {
 
 /// What one connection hears.
 #[derive(Debug)]
-struct OneEar {
+struct MessageHandler {
     shared: Arc<Shared>,
     generation: u64,
 }
@@ -87,13 +87,13 @@ struct OneEar {
 impl Client {
     /// Begins to connect, and stays connected until it is dropped.
     #[must_use]
-    pub fn new(role: Role, name: String, doors: Doors, journal: Journal) -> Self {
+    pub fn new(role: Role, name: String, edge_addresses: EdgeAddresses, run_log: RunLog) -> Self {
         let shared = Arc::new(Shared {
             role,
             name,
-            doors,
-            journal,
-            view: watch::Sender::new(View::default()),
+            edge_addresses,
+            run_log,
+            view: watch::Sender::new(ClientView::default()),
             party: Mutex::default(),
             last_heard: Mutex::new(SystemTime::now()),
             failed: Mutex::default(),
@@ -123,12 +123,12 @@ impl Client {
 
     /// What it believes now.
     #[must_use]
-    pub fn view(&self) -> View {
+    pub fn view(&self) -> ClientView {
         self.shared.view.borrow().clone()
     }
 
     /// Waits until it believes that; false if it does not in time.
-    pub async fn until(&self, within: Duration, believes: impl Fn(&View) -> bool) -> bool {
+    pub async fn until(&self, within: Duration, believes: impl Fn(&ClientView) -> bool) -> bool {
         let mut view = self.shared.view.subscribe();
         timeout(within, view.wait_for(|view| believes(view))).await.is_ok()
     }
@@ -143,7 +143,7 @@ impl Client {
         let _ = self.orders.try_send(None);
     }
 
-    /// Asks for something over the connection of the moment.
+    /// Asks for something over the connection of the timestamp.
     ///
     /// # Errors
     /// When it is refused, the connection ends before the answer, or there is none in time: then the client takes the
@@ -159,7 +159,7 @@ impl Client {
         // That the call stands otherwise than it thought is an answer.
         self.note(step, began, asked.as_ref().err().filter(|error| !is_of_state(error)));
         if let (Ok(payload), "call_request") = (&asked, step) {
-            self.shared.journal.told(Told {
+            self.shared.run_log.told(ReceivedMessage {
                 at: SystemTime::now(),
                 role: self.shared.role,
                 party: self.shared.name.clone(),
@@ -171,7 +171,7 @@ impl Client {
         asked
     }
 
-    /// Does something with the connection of the moment, for as long as it stands.
+    /// Does something with the connection of the timestamp, for as long as it stands.
     ///
     /// # Errors
     /// What `work` fails with; that the connection has ended; that it took too long.
@@ -252,7 +252,7 @@ impl Shared {
             let text = error.to_string();
             text.contains(LOST) || text.contains("can no longer come")
         });
-        self.journal.attempt(Attempt {
+        self.run_log.attempt(Attempt {
             began: if broken { now } else { began },
             at: now,
             party: self.name.clone(),
@@ -264,11 +264,11 @@ impl Shared {
     /// Returns when the edge has said welcome.
     async fn connect(self: &Arc<Self>) -> Result<Arc<Party>> {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let ear = Arc::new(OneEar {
+        let ear = Arc::new(MessageHandler {
             shared: Arc::clone(self),
             generation,
         });
-        let party = Party::connect_heard(self.doors.any()?, self.role, &self.name, ear).await?;
+        let party = Party::connect_heard(self.edge_addresses.any()?, self.role, &self.name, ear).await?;
         let party = Arc::new(party);
         *self.party() = Some(Arc::clone(&party));
         let mut view = self.view.subscribe();
@@ -284,18 +284,18 @@ impl Shared {
         self.party().take();
         if self.view.borrow().online {
             if by_choice {
-                self.journal.left(&self.name, SystemTime::now());
+                self.run_log.left(&self.name, SystemTime::now());
             } else {
                 // A connection that breaks says so at once; one that is only silent was taken for dead after a while.
                 let earliest = SystemTime::now() - if broke { NOTICED_WITHIN } else { ANSWERED_WITHIN };
-                self.journal.disconnected(&self.name, earliest.max(*self.last_heard()));
+                self.run_log.disconnected(&self.name, earliest.max(*self.last_heard()));
             }
             self.view.send_modify(|view| view.online = false);
         }
     }
 }
 
-impl Ear for OneEar {
+impl Ear for MessageHandler {
     fn hear(&self, at: SystemTime, message: &Value) {
         let shared = &self.shared;
         if shared.generation.load(Ordering::Relaxed) != self.generation {
@@ -306,14 +306,14 @@ impl Ear for OneEar {
         if matches!(kind, "response" | "error") {
             return;
         }
-        shared.journal.told(Told {
+        shared.run_log.told(ReceivedMessage {
             at,
             role: shared.role,
             party: shared.name.clone(),
             message: message.clone(),
         });
         if kind == "welcome" {
-            shared.journal.connected(&shared.name, at);
+            shared.run_log.connected(&shared.name, at);
         }
         shared.view.send_modify(|view| view.hear(message));
     }
@@ -380,12 +380,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_step_without_a_connection_is_no_failure_beside_the_outage() {
-        let journal = Journal::default();
-        let client = Client::new(Role::User, "u".to_owned(), Doors::default(), journal.clone());
+        let run_log = RunLog::default();
+        let client = Client::new(Role::User, "u".to_owned(), EdgeAddresses::default(), run_log.clone());
         let error = client.ask("call_hangup", about("c")).await.unwrap_err();
         assert_eq!(error.to_string(), AWAY);
         client.note("join", SystemTime::now(), Some(&anyhow!("no room")));
-        let steps = journal.read(|entries| entries.attempts.iter().map(|it| it.step).collect::<BTreeSet<_>>());
+        let steps = run_log.read(|entries| entries.attempts.iter().map(|it| it.step).collect::<BTreeSet<_>>());
         assert!(steps.contains("join") && !steps.contains("call_hangup"), "{steps:?}");
     }
 }

@@ -1,8 +1,8 @@
 //! Which fault it was.
 
 use super::{Disturbance, P99_SECONDS};
-use crate::checker::moment::Moment;
-use crate::journal::Fault;
+use crate::records::run_log::Fault;
+use crate::records::timestamp::Timestamp;
 
 /// A loss may be noticed with hindsight: its last sign of life was this long before the strike.
 const HINDSIGHT_MS: i64 = 3_000;
@@ -17,11 +17,11 @@ const NO_REST_MS: i64 = 3_000;
 pub(super) fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize> {
     let (since, until) = (disturbance.since, disturbance.until);
     let spans = faults.iter().enumerate().map(|(place, fault)| {
-        let struck = Moment::from(fault.struck_at);
-        (struck, fault.mended_at.map(Moment::from), place)
+        let struck = Timestamp::from(fault.struck_at);
+        (struck, fault.mended_at.map(Timestamp::from), place)
     });
     let hindsight = since.plus_ms(HINDSIGHT_MS).max(disturbance.failed_at.unwrap_or(since));
-    let is_to_blame = |(_, _, place): &(Moment, Option<Moment>, usize)| {
+    let is_to_blame = |(_, _, place): &(Timestamp, Option<Timestamp>, usize)| {
         let target = faults.get(*place).map(|fault| &fault.target);
         disturbance.target.is_some() && target == disturbance.target.as_ref()
     };
@@ -51,8 +51,8 @@ pub(super) fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize
 /// Whether another fault was on at the same time, or as good as. Of two, it cannot be told whose recovery the other one holds up.
 pub(super) fn is_together(faults: &[Fault], place: usize) -> bool {
     let span = |fault: &Fault| {
-        let rested = fault.mended_at.map(|at| Moment::from(at).plus_ms(NO_REST_MS));
-        (Moment::from(fault.struck_at), rested)
+        let rested = fault.mended_at.map(|at| Timestamp::from(at).plus_ms(NO_REST_MS));
+        (Timestamp::from(fault.struck_at), rested)
     };
     let Some((struck, rested)) = faults.get(place).map(span) else {
         return false;

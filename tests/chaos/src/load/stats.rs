@@ -1,4 +1,4 @@
-//! Where every slot stands, for whoever prints it; and what was found on the way.
+//! Where every pair stands, for whoever prints it; and what was found on the way.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Findings that are kept; more are counted.
 const MOST_FINDINGS: usize = 200;
 
-/// What a slot does at this moment.
+/// What a pair does at this timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub enum Activity {
     /// Waiting for connections, or between two calls.
     Idle,
     /// Requested, not accepted.
@@ -24,7 +24,7 @@ pub enum Doing {
     Done,
 }
 
-impl Doing {
+impl Activity {
     /// In the order of a call.
     pub const ALL: [Self; 6] = [
         Self::Idle,
@@ -36,29 +36,29 @@ impl Doing {
     ];
 }
 
-/// The board. Clones share it.
+/// The stats. Clones share it.
 #[derive(Debug, Clone)]
-pub struct Board(Arc<Inner>);
+pub struct Stats(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    slots: Vec<AtomicU8>,
+    pairs: Vec<AtomicU8>,
     requested: AtomicU64,
     connected: AtomicU64,
     faults: AtomicU64,
     findings: Mutex<(Vec<String>, usize)>,
 }
 
-/// How many slots do what.
+/// How many pairs do what.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Count([usize; Doing::ALL.len()]);
+pub struct Count([usize; Activity::ALL.len()]);
 
-impl Board {
-    /// For so many slots.
+impl Stats {
+    /// For so many pairs.
     #[must_use]
-    pub fn new(slots: usize) -> Self {
+    pub fn new(pairs: usize) -> Self {
         Self(Arc::new(Inner {
-            slots: (0..slots).map(|_| AtomicU8::default()).collect(),
+            pairs: (0..pairs).map(|_| AtomicU8::default()).collect(),
             requested: AtomicU64::default(),
             connected: AtomicU64::default(),
             faults: AtomicU64::default(),
@@ -66,17 +66,17 @@ impl Board {
         }))
     }
 
-    /// A slot does something else now.
-    pub fn set(&self, slot: usize, doing: Doing) {
+    /// A pair does something else now.
+    pub fn set(&self, pair: usize, doing: Activity) {
         let counter = match doing {
-            Doing::Ringing => Some(&self.0.requested),
-            Doing::Talking => Some(&self.0.connected),
+            Activity::Ringing => Some(&self.0.requested),
+            Activity::Talking => Some(&self.0.connected),
             _ => None,
         };
         if let Some(counter) = counter {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-        if let Some(place) = self.0.slots.get(slot) {
+        if let Some(place) = self.0.pairs.get(pair) {
             place.store(doing as u8, Ordering::Relaxed);
         }
     }
@@ -85,8 +85,8 @@ impl Board {
     #[must_use]
     pub fn count(&self) -> Count {
         let mut count = Count::default();
-        for slot in &self.0.slots {
-            if let Some(place) = count.0.get_mut(usize::from(slot.load(Ordering::Relaxed))) {
+        for pair in &self.0.pairs {
+            if let Some(place) = count.0.get_mut(usize::from(pair.load(Ordering::Relaxed))) {
                 *place += 1;
             }
         }
@@ -135,7 +135,7 @@ impl Board {
 impl Count {
     /// How many do that.
     #[must_use]
-    pub fn of(self, doing: Doing) -> usize {
+    pub fn of(self, doing: Activity) -> usize {
         self.0.get(usize::from(doing as u8)).copied().unwrap_or_default()
     }
 }
@@ -145,11 +145,11 @@ impl fmt::Display for Count {
         write!(
             f,
             "{:>3} connected, {:>3} ringing, {:>3} joining, {:>3} ending, {:>3} idle",
-            self.of(Doing::Talking),
-            self.of(Doing::Ringing),
-            self.of(Doing::Joining),
-            self.of(Doing::Ending),
-            self.of(Doing::Idle) + self.of(Doing::Done),
+            self.of(Activity::Talking),
+            self.of(Activity::Ringing),
+            self.of(Activity::Joining),
+            self.of(Activity::Ending),
+            self.of(Activity::Idle) + self.of(Activity::Done),
         )
     }
 }
@@ -160,23 +160,23 @@ mod tests {
 
     #[test]
     fn counts_who_does_what() {
-        let board = Board::new(3);
-        for slot in [0, 1, 7] {
-            board.set(slot, Doing::Ringing);
+        let stats = Stats::new(3);
+        for pair in [0, 1, 7] {
+            stats.set(pair, Activity::Ringing);
         }
-        board.set(1, Doing::Talking);
-        let count = board.count();
-        let of = [Doing::Idle, Doing::Ringing, Doing::Talking].map(|doing| count.of(doing));
-        assert_eq!((of, board.calls()), ([1, 1, 1], (3, 1)));
+        stats.set(1, Activity::Talking);
+        let count = stats.count();
+        let of = [Activity::Idle, Activity::Ringing, Activity::Talking].map(|doing| count.of(doing));
+        assert_eq!((of, stats.calls()), ([1, 1, 1], (3, 1)));
     }
 
     #[test]
     fn findings_are_bounded_and_none_goes_uncounted() {
-        let board = Board::new(0);
+        let stats = Stats::new(0);
         for number in 0..MOST_FINDINGS + 2 {
-            board.clone().finding(number.to_string());
+            stats.clone().finding(number.to_string());
         }
-        let (kept, more) = board.found();
+        let (kept, more) = stats.found();
         assert_eq!((kept.len(), more), (MOST_FINDINGS, 2));
     }
 }

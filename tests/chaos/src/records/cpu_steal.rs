@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::time::sleep;
 
-use super::journal::Journal;
+use crate::records::run_log::RunLog;
 
 /// From one look to the next.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
@@ -26,8 +26,8 @@ struct Processors {
     all: u64,
 }
 
-/// Notes in the journal when too much is taken away, until it is dropped.
-pub async fn watch(journal: Journal) {
+/// Notes in the run_log when too much is taken away, until it is dropped.
+pub async fn watch(run_log: RunLog) {
     let mut looks: VecDeque<(SystemTime, Processors)> = VecDeque::with_capacity(LOOKS);
     loop {
         let Some(now) = fs::read_to_string("/proc/stat").ok().as_deref().and_then(read) else {
@@ -40,7 +40,7 @@ pub async fn watch(journal: Journal) {
         if let (Some((from, first)), Some((until, last))) = (looks.front(), looks.back())
             && is_starved(*first, *last)
         {
-            journal.starved(*from, *until);
+            run_log.starved(*from, *until);
         }
         sleep(LOOK_EVERY).await;
     }

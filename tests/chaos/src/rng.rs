@@ -4,13 +4,13 @@ use std::time::Duration;
 
 /// SplitMix64 (Steele, Lea and Flood 2014): small, and more than good enough to choose who is killed next.
 #[derive(Debug, Clone)]
-pub struct Dice(u64);
+pub struct Rng(u64);
 
-impl Dice {
-    /// Dice of their own for one purpose, so that no purpose's throws shift another's.
+impl Rng {
+    /// Rng of their own for one purpose, so that no purpose's throws shift another's.
     #[must_use]
     pub fn new(seed: u64, purpose: &[u64]) -> Self {
-        let mix = |dice: Self, number: &u64| Self(dice.clone().throw() ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93));
+        let mix = |rng: Self, number: &u64| Self(rng.clone().throw() ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93));
         purpose.iter().fold(Self(seed), mix)
     }
 
@@ -59,8 +59,8 @@ mod tests {
     #[test]
     fn a_seed_gives_the_same_throws_for_ever() {
         let throws = |seed, purpose: &[u64]| {
-            let mut dice = Dice::new(seed, purpose);
-            [dice.throw(), dice.throw()]
+            let mut rng = Rng::new(seed, purpose);
+            [rng.throw(), rng.throw()]
         };
         // The generator's published test vector for seed 0.
         assert_eq!(throws(0, &[]), [0xE220_A839_7B1D_CDAF, 0x6E78_9E6A_A1B9_65F4]);
@@ -72,22 +72,22 @@ mod tests {
 
     #[test]
     fn throws_stay_within_their_bounds_and_reach_them() {
-        let mut dice = Dice::new(1, &[]);
-        let throws: Vec<u64> = (0..200).map(|_| dice.below(6)).collect();
+        let mut rng = Rng::new(1, &[]);
+        let throws: Vec<u64> = (0..200).map(|_| rng.below(6)).collect();
         for side in 0..6 {
             assert!(throws.contains(&side));
         }
         assert!(throws.iter().all(|throw| *throw < 6));
         let (least, most) = (Duration::from_millis(5), Duration::from_millis(7));
-        assert!((0..50).all(|_| (least..=most).contains(&dice.between(least, most))));
-        assert!(!dice.chance(0) && dice.chance(100));
-        assert_eq!((dice.below(0), dice.pick::<u8>(&[])), (0, None));
+        assert!((0..50).all(|_| (least..=most).contains(&rng.between(least, most))));
+        assert!(!rng.chance(0) && rng.chance(100));
+        assert_eq!((rng.below(0), rng.pick::<u8>(&[])), (0, None));
     }
 
     #[test]
     fn shuffling_loses_nothing() {
         let mut items: Vec<u32> = (0..30).collect();
-        Dice::new(3, &[]).shuffle(&mut items);
+        Rng::new(3, &[]).shuffle(&mut items);
         assert_ne!(items, (0..30).collect::<Vec<_>>());
         items.sort_unstable();
         assert_eq!(items, (0..30).collect::<Vec<_>>());

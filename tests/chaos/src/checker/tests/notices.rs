@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::run::{Run, fault, moment, standing, text};
+use super::run::{Run, fault, standing, text, timestamp};
 use super::{Case, assert_found};
-use crate::journal::Attempt;
+use crate::records::run_log::Attempt;
 use crate::report::Check::{NotTold, Recovery, Slow, ToldEarly, ToldLate, ToldStranger, ToldUntrue};
 use crate::report::Check::{Undecided, Unreadable};
 use crate::report::Telling;
@@ -141,7 +141,7 @@ const UNTOLD: &[Case] = &[
     }),
     ("the end, in a run that was over at once", &[Undecided], |run| {
         run.silence("u1", "call_ended");
-        run.entries.over_at = Some(moment(15_000));
+        run.entries.over_at = Some(timestamp(15_000));
     }),
     ("the beginning, before the end came", &[Recovery, ToldLate], |run| {
         run.silence("u1", "call_connected")
@@ -167,8 +167,8 @@ const SLOW: &[Case] = &[
     ("a step that never succeeds again", &[Recovery], |run| {
         run.entries.faults.push(fault("cut", 38_000, 39_000));
         run.entries.attempts.push(Attempt {
-            began: moment(38_500),
-            at: moment(38_500),
+            began: timestamp(38_500),
+            at: timestamp(38_500),
             party: "u2".to_owned(),
             step: "call_request",
             failed: Some("unavailable".to_owned()),

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-use super::dice::Dice;
+use crate::rng::Rng;
 
 /// Keeps the throws of faults apart from those of calls.
 const PURPOSE: u64 = 2;
@@ -33,7 +33,7 @@ pub enum Part {
 
 /// What is done to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Harm {
+pub enum FaultAction {
     /// SIGKILL, and another start.
     Kill,
     /// SIGTERM, and another start.
@@ -48,20 +48,20 @@ pub enum Harm {
 
 /// A kind of fault, such as `timer-kill`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Kind {
+pub struct FaultKind {
     /// To whom.
     pub part: Part,
     /// What.
-    pub harm: Harm,
+    pub action: FaultAction,
 }
 
 /// A fault of the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Planned {
+pub struct PlannedFault {
     /// From the beginning of the run.
     pub at: Duration,
     /// What, and to which part.
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// Which process of that part; 0 is the first.
     pub index: usize,
     /// Until it is undone.
@@ -70,9 +70,9 @@ pub struct Planned {
 
 /// What a schedule is thrown from.
 #[derive(Debug, Clone)]
-pub struct Terms {
+pub struct ScheduleOptions {
     /// The kinds to choose from.
-    pub kinds: Vec<Kind>,
+    pub kinds: Vec<FaultKind>,
     /// Processes of a part.
     pub edges: usize,
     /// Processes of a part.
@@ -98,23 +98,25 @@ pub struct Terms {
     pub nats_rest: Duration,
 }
 
-impl Kind {
+impl FaultKind {
     /// Every kind.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        use Harm::{Cut, Freeze, Kill, Stall, Term};
+        use FaultAction::{Cut, Freeze, Kill, Stall, Term};
         let services = [Part::Edge, Part::Worker, Part::Timer].into_iter();
-        let services = services.flat_map(|part| [Kill, Term, Freeze, Cut, Stall].map(|harm| Self { part, harm }));
+        let services = services.flat_map(|part| [Kill, Term, Freeze, Cut, Stall].map(|action| Self { part, action }));
         let nodes = [
             (Part::Node, Kill),
             (Part::Node, Freeze),
             (Part::Leader, Kill),
             (Part::Nats, Kill),
         ];
-        services.chain(nodes.map(|(part, harm)| Self { part, harm })).collect()
+        services
+            .chain(nodes.map(|(part, action)| Self { part, action }))
+            .collect()
     }
 
-    /// The kinds that a text names: one of them (`timer-kill`), all of a part (`timer`), or all of a harm (`kill`).
+    /// The kinds that a text names: one of them (`timer-kill`), all of a part (`timer`), or all of a action (`kill`).
     #[must_use]
     pub fn named(text: &str) -> Vec<Self> {
         let named = |kind: &Self| {
@@ -132,18 +134,18 @@ impl Kind {
     }
 }
 
-impl Terms {
+impl ScheduleOptions {
     /// The schedule of a seed. Each kind comes once before any comes again.
     #[must_use]
-    pub fn schedule(&self, seed: u64) -> Vec<Planned> {
-        let mut dice = Dice::new(seed, &[PURPOSE]);
-        let mut planned: Vec<Planned> = Vec::new();
+    pub fn schedule(&self, seed: u64) -> Vec<PlannedFault> {
+        let mut rng = Rng::new(seed, &[PURPOSE]);
+        let mut planned: Vec<PlannedFault> = Vec::new();
         let mut busy: BTreeMap<Part, Duration> = BTreeMap::new();
         let (mut deck, mut at) = (Vec::new(), self.first);
         while planned.len() < MOST_FAULTS && !self.kinds.is_empty() {
             if deck.is_empty() {
                 deck.clone_from(&self.kinds);
-                dice.shuffle(&mut deck);
+                rng.shuffle(&mut deck);
             }
             let Some(kind) = deck.pop() else { break };
             let free_at = |part| busy.get(&part).copied().unwrap_or_default();
@@ -154,35 +156,35 @@ impl Terms {
             } else {
                 free_at(kind.group())
             });
-            let lasts = self.lasts(kind, &mut dice);
+            let lasts = self.lasts(kind, &mut rng);
             let mended = at + lasts;
             if mended > self.last {
                 break;
             }
-            let index = dice.below(self.count(kind.part) as u64) as usize;
-            planned.push(Planned { at, kind, index, lasts });
+            let index = rng.below(self.count(kind.part) as u64) as usize;
+            planned.push(PlannedFault { at, kind, index, lasts });
             let is_node = kind.group() == Part::Node;
             let (own_rest, rest) = match is_node {
                 true => (self.nats_rest, self.rest * 2),
                 false => (self.rest, self.rest),
             };
             busy.insert(kind.group(), mended + own_rest);
-            let pause = dice.between(self.gap.mul_f64(0.8), self.gap.mul_f64(1.2));
-            at = match dice.chance(TOGETHER_PER_CENT) {
+            let pause = rng.between(self.gap.mul_f64(0.8), self.gap.mul_f64(1.2));
+            at = match rng.chance(TOGETHER_PER_CENT) {
                 _ if total => mended + own_rest,
-                true => at + dice.between(Duration::ZERO, self.gap / 4),
+                true => at + rng.between(Duration::ZERO, self.gap / 4),
                 false => (at + pause).max(mended + rest),
             };
         }
         planned
     }
 
-    fn lasts(&self, kind: Kind, dice: &mut Dice) -> Duration {
+    fn lasts(&self, kind: FaultKind, rng: &mut Rng) -> Duration {
         let second = Duration::from_secs(1);
-        match (kind.part, kind.harm) {
-            (Part::Nats, _) => dice.between((5 * second).min(self.longest_outage), self.longest_outage),
-            (_, Harm::Kill | Harm::Term) => dice.between(second, (5 * second).min(self.longest)),
-            _ => dice.between(second, self.longest),
+        match (kind.part, kind.action) {
+            (Part::Nats, _) => rng.between((5 * second).min(self.longest_outage), self.longest_outage),
+            (_, FaultAction::Kill | FaultAction::Term) => rng.between(second, (5 * second).min(self.longest)),
+            _ => rng.between(second, self.longest),
         }
     }
 
@@ -196,7 +198,7 @@ impl Terms {
     }
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let part = match self.part {
             Part::Edge => "edge",
@@ -206,28 +208,28 @@ impl fmt::Display for Kind {
             Part::Leader => "leader",
             Part::Nats => "nats",
         };
-        let harm = match self.harm {
-            Harm::Kill => "kill",
-            Harm::Term => "term",
-            Harm::Freeze => "freeze",
-            Harm::Cut => "cut",
-            Harm::Stall => "stall",
+        let action = match self.action {
+            FaultAction::Kill => "kill",
+            FaultAction::Term => "term",
+            FaultAction::Freeze => "freeze",
+            FaultAction::Cut => "cut",
+            FaultAction::Stall => "stall",
         };
-        write!(f, "{part}-{harm}")
+        write!(f, "{part}-{action}")
     }
 }
 
 /// What stands on the command line between two commas.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Kinds(pub Vec<Kind>);
+pub struct FaultKinds(pub Vec<FaultKind>);
 
-impl FromStr for Kinds {
+impl FromStr for FaultKinds {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let kinds = Kind::named(text);
+        let kinds = FaultKind::named(text);
         if kinds.is_empty() {
-            let all: Vec<String> = Kind::all().iter().map(Kind::to_string).collect();
+            let all: Vec<String> = FaultKind::all().iter().map(FaultKind::to_string).collect();
             return Err(format!("none of {}, nor a word of these", all.join(" ")));
         }
         Ok(Self(kinds))
@@ -238,9 +240,9 @@ impl FromStr for Kinds {
 mod tests {
     use super::*;
 
-    fn terms(kinds: Vec<Kind>) -> Terms {
+    fn terms(kinds: Vec<FaultKind>) -> ScheduleOptions {
         let seconds = Duration::from_secs;
-        Terms {
+        ScheduleOptions {
             kinds,
             edges: 2,
             workers: 2,
@@ -258,24 +260,24 @@ mod tests {
 
     #[test]
     fn a_seed_gives_the_same_schedule() {
-        let terms = terms(Kind::all());
+        let terms = terms(FaultKind::all());
         assert_eq!(terms.schedule(4), terms.schedule(4));
         assert_ne!(terms.schedule(4), terms.schedule(5));
     }
 
     #[test]
     fn words_name_kinds() {
-        assert_eq!(Kind::named("timer-kill").len(), 1);
-        assert_eq!(Kind::named("timer").len(), 5);
-        assert_eq!(Kind::named("kill").len(), 6);
-        assert_eq!(Kind::named("nats").len(), 1);
-        assert!("earthquake".parse::<Kinds>().is_err());
+        assert_eq!(FaultKind::named("timer-kill").len(), 1);
+        assert_eq!(FaultKind::named("timer").len(), 5);
+        assert_eq!(FaultKind::named("kill").len(), 6);
+        assert_eq!(FaultKind::named("nats").len(), 1);
+        assert!("earthquake".parse::<FaultKinds>().is_err());
     }
 
     #[test]
     fn never_two_of_one_part_at_once_and_nothing_beside_the_end_of_all_nats() {
         for seed in 0..50 {
-            let schedule = terms(Kind::all()).schedule(seed);
+            let schedule = terms(FaultKind::all()).schedule(seed);
             assert!(schedule.len() > 150, "{} in an hour", schedule.len());
             let mut together = 0;
             for (number, fault) in schedule.iter().enumerate() {
@@ -285,7 +287,7 @@ mod tests {
                     }
                     together += 1;
                     assert_ne!(fault.kind.group(), other.kind.group(), "{fault:?} {other:?}");
-                    let nats = |fault: &Planned| fault.kind.part == Part::Nats;
+                    let nats = |fault: &PlannedFault| fault.kind.part == Part::Nats;
                     assert!(!nats(fault) && !nats(other), "{fault:?} {other:?}");
                 }
             }
@@ -296,18 +298,18 @@ mod tests {
     #[test]
     fn short_pauses_fit_every_kind_into_a_hundred_seconds() {
         let seconds = Duration::from_secs;
-        let hurried = Terms {
+        let hurried = ScheduleOptions {
             gap: seconds(1),
             longest: seconds(2),
             longest_outage: seconds(5),
             rest: seconds(0),
             nats_rest: seconds(8),
             last: seconds(100),
-            ..terms(Kind::all())
+            ..terms(FaultKind::all())
         };
         for seed in 0..50 {
             let schedule = hurried.schedule(seed);
-            for kind in Kind::all() {
+            for kind in FaultKind::all() {
                 assert!(
                     schedule.iter().any(|fault| fault.kind == kind),
                     "seed {seed}: no {kind}"
@@ -318,12 +320,12 @@ mod tests {
 
     #[test]
     fn every_kind_comes_and_every_process_is_struck() {
-        let schedule = terms(Kind::all()).schedule(1);
-        for kind in Kind::all() {
+        let schedule = terms(FaultKind::all()).schedule(1);
+        for kind in FaultKind::all() {
             assert!(schedule.iter().any(|fault| fault.kind == kind), "{kind}");
         }
         for index in 0..3 {
-            let struck = |fault: &&Planned| fault.kind.part == Part::Timer && fault.index == index;
+            let struck = |fault: &&PlannedFault| fault.kind.part == Part::Timer && fault.index == index;
             assert!(schedule.iter().any(|fault| struck(&fault)));
         }
         assert!(terms(Vec::new()).schedule(1).is_empty());

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use contract::jetstream::storage;
 use tokio::time::{Instant, sleep_until};
 
-use super::board::Board;
-use super::client::Doors;
-use super::journal::{Fault, FaultId, Journal, Since};
-use super::schedule::{Harm, Kind, Part, Planned};
-use super::usage::Usage;
+use crate::faults::cpu_usage::CpuUsage;
+use crate::faults::fault_schedule::{FaultAction, FaultKind, Part, PlannedFault};
+use crate::load::client::EdgeAddresses;
+use crate::load::stats::Stats;
+use crate::records::run_log::{Fault, FaultId, RunLog, Since};
 use callpulse_tests::demo::screen::{Screen, Tone};
 use callpulse_tests::process::Service;
 use callpulse_tests::stack::Stack;
@@ -28,45 +28,51 @@ const ALL_NODES: &str = "all nats-servers";
 
 /// Owns the stack while it is broken.
 #[derive(Debug)]
-pub struct Breaker {
+pub struct FaultInjector {
     stack: Stack,
-    doors: Doors,
-    journal: Journal,
-    board: Board,
+    edge_addresses: EdgeAddresses,
+    run_log: RunLog,
+    stats: Stats,
     screen: Screen,
-    usage: Usage,
+    usage: CpuUsage,
     /// Processes that are down because we wanted it.
     down: BTreeSet<String>,
 }
 
 /// A fault that is to be undone.
 #[derive(Debug)]
-struct Open {
-    planned: Planned,
+struct ActiveFault {
+    planned: PlannedFault,
     /// The server that it really was, where the plan said "the leader".
     index: usize,
     id: FaultId,
     mend_at: Instant,
 }
 
-impl Breaker {
+impl FaultInjector {
     /// Takes the stack over.
     ///
     /// # Errors
     /// When an edge has no address.
-    pub fn new(stack: Stack, doors: Doors, journal: Journal, board: Board, screen: Screen) -> Result<Self> {
-        let mut breaker = Self {
+    pub fn new(
+        stack: Stack,
+        edge_addresses: EdgeAddresses,
+        run_log: RunLog,
+        stats: Stats,
+        screen: Screen,
+    ) -> Result<Self> {
+        let mut injector = Self {
             stack,
-            doors,
-            journal,
-            board,
+            edge_addresses,
+            run_log,
+            stats,
             screen,
-            usage: Usage::new(),
+            usage: CpuUsage::new(),
             down: BTreeSet::new(),
         };
-        breaker.open_doors()?;
-        breaker.look_after()?;
-        Ok(breaker)
+        injector.open_doors()?;
+        injector.look_after()?;
+        Ok(injector)
     }
 
     /// The stack, whole again.
@@ -77,7 +83,7 @@ impl Breaker {
 
     /// Processor time so far.
     #[must_use]
-    pub fn usage(&self) -> &Usage {
+    pub fn usage(&self) -> &CpuUsage {
         &self.usage
     }
 
@@ -85,12 +91,12 @@ impl Breaker {
     ///
     /// # Errors
     /// When something cannot be broken or mended, which is a fault of the harness or of a service that does not start.
-    pub async fn run(&mut self, schedule: &[Planned], until: Duration) -> Result<()> {
+    pub async fn run(&mut self, schedule: &[PlannedFault], until: Duration) -> Result<()> {
         let started = Instant::now();
         // What a mending took longer than planned, as an election does: the pauses after it shall stay as long.
         let mut delay = Duration::ZERO;
         let mut ahead = schedule.iter().copied().peekable();
-        let mut open: Vec<Open> = Vec::new();
+        let mut open: Vec<ActiveFault> = Vec::new();
         let mut next_look = started;
         loop {
             let next_mend = open.iter().map(|open| open.mend_at).min();
@@ -135,46 +141,46 @@ impl Breaker {
         }
     }
 
-    async fn strike(&mut self, planned: Planned) -> Result<Open> {
-        let Kind { part, harm } = planned.kind;
+    async fn strike(&mut self, planned: PlannedFault) -> Result<ActiveFault> {
+        let FaultKind { part, action } = planned.kind;
         let index = match part {
             Part::Leader => self.stack.nats.stream_leader(storage::CALLS).await?,
             _ => planned.index,
         };
         let target = self.name(part, index)?;
-        let number = self.board.fault();
+        let number = self.stats.fault();
         let seconds = planned.lasts.as_secs_f64();
         self.screen.line(
             Tone::Bad,
             &format!("#{number} {}: {target}, for {seconds:.1} s", planned.kind),
         );
-        if matches!(harm, Harm::Kill | Harm::Term) {
+        if matches!(action, FaultAction::Kill | FaultAction::Term) {
             self.down.insert(target.clone());
         }
-        let id = self.journal.struck(Fault {
+        let id = self.run_log.struck(Fault {
             what: planned.kind.to_string(),
             target: target.clone(),
             struck_at: SystemTime::now(),
             mended_at: None,
             total: part == Part::Nats,
-            since: match (part, harm) {
+            since: match (part, action) {
                 // Its calls go on until its deadline: only then is there anything to recover from.
-                (Part::Worker, Harm::Term) => Since::Mending,
-                (_, Harm::Kill | Harm::Term) => Since::Strike,
-                (_, Harm::Freeze | Harm::Cut | Harm::Stall) => Since::Mending,
+                (Part::Worker, FaultAction::Term) => Since::Mending,
+                (_, FaultAction::Kill | FaultAction::Term) => Since::Strike,
+                (_, FaultAction::Freeze | FaultAction::Cut | FaultAction::Stall) => Since::Mending,
             },
         });
-        match (part, harm) {
+        match (part, action) {
             (Part::Nats, _) => self.stack.nats.kill()?,
-            (Part::Node | Part::Leader, Harm::Freeze) => self.stack.nats.freeze_node(index)?,
+            (Part::Node | Part::Leader, FaultAction::Freeze) => self.stack.nats.freeze_node(index)?,
             (Part::Node | Part::Leader, _) => self.stack.nats.kill_node(index)?,
-            (_, Harm::Kill) => drop(self.service(part, index)?.kill()?),
-            (_, Harm::Term) => self.service(part, index)?.child_mut().ask_to_end()?,
-            (_, Harm::Freeze) => self.service(part, index)?.freeze()?,
-            (_, Harm::Cut) => self.stack.links(&target)?.cut(),
-            (_, Harm::Stall) => self.stack.links(&target)?.stall(),
+            (_, FaultAction::Kill) => drop(self.service(part, index)?.kill()?),
+            (_, FaultAction::Term) => self.service(part, index)?.child_mut().ask_to_end()?,
+            (_, FaultAction::Freeze) => self.service(part, index)?.freeze()?,
+            (_, FaultAction::Cut) => self.stack.links(&target)?.cut(),
+            (_, FaultAction::Stall) => self.stack.links(&target)?.stall(),
         }
-        Ok(Open {
+        Ok(ActiveFault {
             planned,
             index,
             id,
@@ -182,10 +188,10 @@ impl Breaker {
         })
     }
 
-    async fn mend(&mut self, open: &Open) -> Result<()> {
-        let (Kind { part, harm }, index) = (open.planned.kind, open.index);
+    async fn mend(&mut self, open: &ActiveFault) -> Result<()> {
+        let (FaultKind { part, action }, index) = (open.planned.kind, open.index);
         let target = self.name(part, index)?;
-        match (part, harm) {
+        match (part, action) {
             (Part::Nats, _) => {
                 self.stack.nats.restart().await?;
                 // Until they have elected who leads, there is nothing that the services could come back to.
@@ -193,20 +199,20 @@ impl Breaker {
                     self.stack.nats.stream_leader(storage::CALLS).await?;
                 }
             }
-            (Part::Node | Part::Leader, Harm::Freeze) => self.stack.nats.thaw_node(index)?,
+            (Part::Node | Part::Leader, FaultAction::Freeze) => self.stack.nats.thaw_node(index)?,
             (Part::Node | Part::Leader, _) => self.stack.nats.restart_node(index).await?,
-            (_, Harm::Kill | Harm::Term) => {
-                if harm == Harm::Term {
+            (_, FaultAction::Kill | FaultAction::Term) => {
+                if action == FaultAction::Term {
                     self.await_end(part, index).await?;
                 }
                 self.service(part, index)?.restart().await?;
                 self.open_doors()?;
             }
-            (_, Harm::Freeze) => self.service(part, index)?.thaw()?,
-            (_, Harm::Cut | Harm::Stall) => self.stack.links(&target)?.mend(),
+            (_, FaultAction::Freeze) => self.service(part, index)?.thaw()?,
+            (_, FaultAction::Cut | FaultAction::Stall) => self.stack.links(&target)?.mend(),
         }
         self.down.remove(&target);
-        self.journal.mended(open.id, SystemTime::now());
+        self.run_log.mended(open.id, SystemTime::now());
         self.screen.line(Tone::Quiet, &format!("   {target} is back"));
         Ok(())
     }
@@ -220,7 +226,7 @@ impl Breaker {
             Ok(status) => format!("{name} stopped with {status} after SIGTERM"),
             Err(error) => format!("{error:#}"),
         };
-        self.board.finding(finding);
+        self.stats.finding(finding);
         Ok(())
     }
 
@@ -230,7 +236,7 @@ impl Breaker {
             stack,
             usage,
             down,
-            board,
+            stats,
             ..
         } = self;
         let services = stack
@@ -244,7 +250,7 @@ impl Breaker {
             let expected = down.contains(child.name()) || (all_nodes_down && child.name().starts_with("nats"));
             if let (Some(status), false) = (child.ended()?, expected) {
                 let name = child.name().to_owned();
-                board.finding(format!(
+                stats.finding(format!(
                     "{name} ended by itself ({status}): {}",
                     last_line(&child.log_tail())
                 ));
@@ -256,13 +262,13 @@ impl Breaker {
     }
 
     fn open_doors(&self) -> Result<()> {
-        let doors = self
+        let edge_addresses = self
             .stack
             .edges
             .iter()
             .map(|edge| edge.address("ws"))
             .collect::<Result<_>>()?;
-        self.doors.set(doors);
+        self.edge_addresses.set(edge_addresses);
         Ok(())
     }
 

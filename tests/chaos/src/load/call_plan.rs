@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::dice::Dice;
+use crate::rng::Rng;
 use callpulse_tests::opus::Pace;
 use callpulse_tests::token::Role;
 
@@ -37,12 +37,12 @@ pub enum Ending {
 
 /// A client's own trouble in the middle of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stumble {
+pub struct ClientFault {
     /// Whose.
     pub role: Role,
     /// Media is cut, or else the WebSocket.
     pub media: bool,
-    /// From the moment that the call is connected.
+    /// From the timestamp that the call is connected.
     pub after: Duration,
     /// Until it is mended.
     pub lasts: Duration,
@@ -50,7 +50,7 @@ pub struct Stumble {
 
 /// One call.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct CallPlan {
     /// How long it rings until somebody acts.
     pub ring: Duration,
     /// How they act.
@@ -64,52 +64,52 @@ pub struct Plan {
     /// How often they send.
     pub pace: Pace,
     /// At most one.
-    pub stumble: Option<Stumble>,
+    pub client_fault: Option<ClientFault>,
     /// From its end to the next call.
     pub pause: Duration,
 }
 
-impl Plan {
-    /// The plan of a slot's call with that number.
+impl CallPlan {
+    /// The plan of a pair's call with that number.
     #[must_use]
-    pub fn draw(seed: u64, slot: usize, number: u64, mean_talk: Duration) -> Self {
-        let mut dice = Dice::new(seed, &[PURPOSE, slot as u64, number]);
-        let dice = &mut dice;
+    pub fn draw(seed: u64, pair: usize, number: u64, mean_talk: Duration) -> Self {
+        let mut rng = Rng::new(seed, &[PURPOSE, pair as u64, number]);
+        let rng = &mut rng;
         let ms = Duration::from_millis;
-        let talk = dice.between(mean_talk.mul_f64(0.3), mean_talk.mul_f64(1.7));
+        let talk = rng.between(mean_talk.mul_f64(0.3), mean_talk.mul_f64(1.7));
         Self {
-            ring: dice.between(ms(100), ms(1_500)),
-            answer: match dice.below(100) {
+            ring: rng.between(ms(100), ms(1_500)),
+            answer: match rng.below(100) {
                 0..90 => Answer::Accept,
                 90..94 => Answer::Reject,
                 94..98 => Answer::Cancel,
                 _ => Answer::Nobody,
             },
             talk,
-            ending: match dice.below(100) {
+            ending: match rng.below(100) {
                 0..42 => Ending::HangUp(Role::User),
                 42..84 => Ending::HangUp(Role::Otomo),
                 84..94 => Ending::Silence,
                 _ => Ending::NetworkLoss,
             },
-            listener: dice.chance(30).then(|| role(dice)),
+            listener: rng.chance(30).then(|| role(rng)),
             pace: Pace {
                 lively: LIVELY,
-                pause: dice.between(ms(200), ms(400)),
+                pause: rng.between(ms(200), ms(400)),
             },
-            stumble: dice.chance(25).then(|| Stumble {
-                role: role(dice),
-                media: dice.chance(50),
-                after: dice.between(Duration::ZERO, talk.mul_f64(0.7)),
-                lasts: dice.between(ms(500), ms(8_000)),
+            client_fault: rng.chance(25).then(|| ClientFault {
+                role: role(rng),
+                media: rng.chance(50),
+                after: rng.between(Duration::ZERO, talk.mul_f64(0.7)),
+                lasts: rng.between(ms(500), ms(8_000)),
             }),
-            pause: dice.between(ms(100), ms(800)),
+            pause: rng.between(ms(100), ms(800)),
         }
     }
 }
 
-fn role(dice: &mut Dice) -> Role {
-    if dice.chance(50) { Role::User } else { Role::Otomo }
+fn role(rng: &mut Rng) -> Role {
+    if rng.chance(50) { Role::User } else { Role::Otomo }
 }
 
 #[cfg(test)]
@@ -120,13 +120,13 @@ mod tests {
 
     #[test]
     fn a_seed_plans_the_same_calls() {
-        assert_eq!(Plan::draw(1, 2, 3, MEAN), Plan::draw(1, 2, 3, MEAN));
-        assert_ne!(Plan::draw(1, 2, 3, MEAN), Plan::draw(1, 3, 2, MEAN));
+        assert_eq!(CallPlan::draw(1, 2, 3, MEAN), CallPlan::draw(1, 2, 3, MEAN));
+        assert_ne!(CallPlan::draw(1, 2, 3, MEAN), CallPlan::draw(1, 3, 2, MEAN));
     }
 
     #[test]
     fn everything_happens_and_most_calls_connect() {
-        let plans: Vec<Plan> = (0..500).map(|number| Plan::draw(9, 0, number, MEAN)).collect();
+        let plans: Vec<CallPlan> = (0..500).map(|number| CallPlan::draw(9, 0, number, MEAN)).collect();
         for answer in [Answer::Accept, Answer::Reject, Answer::Cancel, Answer::Nobody] {
             assert!(plans.iter().any(|plan| plan.answer == answer), "{answer:?}");
         }
@@ -134,10 +134,14 @@ mod tests {
             assert!(plans.iter().any(|plan| plan.ending == ending), "{ending:?}");
         }
         assert!(plans.iter().filter(|plan| plan.answer == Answer::Accept).count() > 400);
-        let stumbles = plans
+        let client_faults = plans
             .iter()
-            .filter_map(|plan| plan.stumble.map(|stumble| (plan, stumble)));
-        assert!(stumbles.clone().any(|(_, stumble)| stumble.media));
-        assert!(stumbles.clone().all(|(plan, stumble)| stumble.after < plan.talk));
+            .filter_map(|plan| plan.client_fault.map(|client_fault| (plan, client_fault)));
+        assert!(client_faults.clone().any(|(_, client_fault)| client_fault.media));
+        assert!(
+            client_faults
+                .clone()
+                .all(|(plan, client_fault)| client_fault.after < plan.talk)
+        );
     }
 }

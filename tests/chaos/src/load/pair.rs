@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::board::{Board, Doing};
-use super::client::{Client, Doors, about, came, is_of_state};
-use super::journal::{Journal, Sent};
-use super::plan::{Answer, Ending, Plan, Stumble};
-use super::view::{Stage, View};
+use crate::load::call_plan::{Answer, CallPlan, ClientFault, Ending};
+use crate::load::client::{Client, EdgeAddresses, about, came, is_of_state};
+use crate::load::client_view::{ClientView, Stage};
+use crate::load::stats::{Activity, Stats};
+use crate::records::run_log::{RunLog, Sent};
 use callpulse_tests::caller::Caller;
 use callpulse_tests::party::Party;
 use callpulse_tests::token::Role;
@@ -36,12 +36,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(700);
 
 /// One pair.
 #[derive(Debug)]
-pub struct Slot {
+pub struct Pair {
     number: usize,
     user: Client,
     otomo: Client,
-    journal: Journal,
-    board: Board,
+    run_log: RunLog,
+    stats: Stats,
 }
 
 /// What both have in a call's media, by role.
@@ -51,40 +51,40 @@ struct Media {
     otomo: Option<Caller>,
 }
 
-impl Slot {
+impl Pair {
     /// Both begin to connect.
     #[must_use]
-    pub fn new(number: usize, doors: &Doors, journal: &Journal, board: &Board) -> Self {
-        let client = |role: Role, name| Client::new(role, name, doors.clone(), journal.clone());
+    pub fn new(number: usize, edge_addresses: &EdgeAddresses, run_log: &RunLog, stats: &Stats) -> Self {
+        let client = |role: Role, name| Client::new(role, name, edge_addresses.clone(), run_log.clone());
         Self {
             number,
             user: client(Role::User, format!("user_{number:03}")),
             otomo: client(Role::Otomo, format!("otomo_{number:03}")),
-            journal: journal.clone(),
-            board: board.clone(),
+            run_log: run_log.clone(),
+            stats: stats.clone(),
         }
     }
 
-    /// Calls until `stop`, then brings the last call to its end. Both stay connected until the slot is dropped.
+    /// Calls until `stop`, then brings the last call to its end. Both stay connected until the pair is dropped.
     pub async fn run(&self, seed: u64, mean_talk: Duration, first: Duration, stop: &CancellationToken) {
         let _ = timeout(first, stop.cancelled()).await; // not all at once
         let mut number = 0;
         while !stop.is_cancelled() {
-            let plan = Plan::draw(seed, self.number, number, mean_talk);
+            let plan = CallPlan::draw(seed, self.number, number, mean_talk);
             number += 1;
             let pause = match self.play(&plan, stop).await {
                 Ok(()) => plan.pause,
                 Err(_) => RETRY_PAUSE.mul_f64(0.5 + f64::from(rand::random::<u8>()) / 256.0), // noted where it failed
             };
-            self.board.set(self.number, Doing::Idle);
+            self.stats.set(self.number, Activity::Idle);
             let _ = timeout(pause, stop.cancelled()).await;
         }
         self.clear().await;
         self.both().into_iter().for_each(Client::give_up);
-        self.board.set(self.number, Doing::Done);
+        self.stats.set(self.number, Activity::Done);
     }
 
-    async fn play(&self, plan: &Plan, stop: &CancellationToken) -> Result<()> {
+    async fn play(&self, plan: &CallPlan, stop: &CancellationToken) -> Result<()> {
         self.clear().await;
         for client in self.both() {
             client.forget_steps();
@@ -101,7 +101,7 @@ impl Slot {
             .and_then(Value::as_str)
             .unwrap_or_default()
             .to_owned();
-        self.board.set(self.number, Doing::Ringing);
+        self.stats.set(self.number, Activity::Ringing);
         self.step(&self.otomo, "incoming_call", RING_TIMEOUT + STEP_WITHIN, |view| {
             view.stage(&call).is_some() || self.user.view().stage(&call).is_none()
         })
@@ -109,15 +109,15 @@ impl Slot {
         if !self.answer(plan, &call).await? {
             return self.until_over(&call).await;
         }
-        self.board.set(self.number, Doing::Joining);
+        self.stats.set(self.number, Activity::Joining);
         let media = self.connect(plan, &call).await;
         if media.is_ok() && self.both().iter().all(|client| client.view().stage(&call).is_some()) {
-            self.board.set(self.number, Doing::Talking);
+            self.stats.set(self.number, Activity::Talking);
         }
         if let Ok(media) = &media {
             self.talk(plan, &call, media, stop).await;
         }
-        self.board.set(self.number, Doing::Ending);
+        self.stats.set(self.number, Activity::Ending);
         if let (Ok(media), false) = (&media, stop.is_cancelled()) {
             self.end(plan.ending, &call, media).await;
         } else {
@@ -127,7 +127,7 @@ impl Slot {
     }
 
     /// False: the call is not taken.
-    async fn answer(&self, plan: &Plan, call: &str) -> Result<bool> {
+    async fn answer(&self, plan: &CallPlan, call: &str) -> Result<bool> {
         sleep(plan.ring).await;
         let (client, request) = match plan.answer {
             Answer::Accept => (&self.otomo, "call_accept"),
@@ -147,7 +147,7 @@ impl Slot {
         }
         let accepted = async |client: &Client| {
             let told = |stage: Option<Stage>| stage != Some(Stage::Ringing);
-            let told = |view: &View| view.online && told(view.stage(call));
+            let told = |view: &ClientView| view.online && told(view.stage(call));
             self.step(client, "call_accepted", STEP_WITHIN, told).await?;
             anyhow::Ok(client.view().stage(call).is_some())
         };
@@ -156,7 +156,7 @@ impl Slot {
     }
 
     /// Both in the media, and both told that they are connected.
-    async fn connect(&self, plan: &Plan, call: &str) -> Result<Media> {
+    async fn connect(&self, plan: &CallPlan, call: &str) -> Result<Media> {
         let join = async |client: &Client| {
             let caller = self.join(client, call).await?;
             caller.start_talking_at(plan.pace).await?;
@@ -170,7 +170,7 @@ impl Slot {
         };
         for client in self.both() {
             let told = |stage: Option<Stage>| stage.is_none_or(|stage| stage == Stage::Connected);
-            let told = |view: &View| view.online && told(view.stage(call));
+            let told = |view: &ClientView| view.online && told(view.stage(call));
             self.step(client, "call_connected", MEDIA_TIMEOUT, told).await?;
         }
         if let Some(role) = plan.listener
@@ -214,10 +214,10 @@ impl Slot {
     }
 
     /// Until the time is up, the call is over for one of them, or the run ends.
-    async fn talk(&self, plan: &Plan, call: &str, media: &Media, stop: &CancellationToken) {
+    async fn talk(&self, plan: &CallPlan, call: &str, media: &Media, stop: &CancellationToken) {
         let trouble = async {
-            if let Some(stumble) = plan.stumble {
-                self.stumble(stumble, media).await;
+            if let Some(client_fault) = plan.client_fault {
+                self.client_fault(client_fault, media).await;
             }
             std::future::pending::<()>().await;
         };
@@ -231,22 +231,22 @@ impl Slot {
     }
 
     /// Beside the talk: it may be left halfway.
-    async fn stumble(&self, stumble: Stumble, media: &Media) {
-        sleep(stumble.after).await;
-        match media.of(stumble.role) {
-            Some(caller) if stumble.media => {
+    async fn client_fault(&self, client_fault: ClientFault, media: &Media) {
+        sleep(client_fault.after).await;
+        match media.of(client_fault.role) {
+            Some(caller) if client_fault.media => {
                 let _ = caller.cut().await; // a transport that is over is cut off already
-                sleep(stumble.lasts).await;
+                sleep(client_fault.lasts).await;
                 let _ = caller.mend().await;
             }
-            _ => self.client(stumble.role).drop_out(stumble.lasts),
+            _ => self.client(client_fault.role).drop_out(client_fault.lasts),
         }
     }
 
     /// When the first packet of a caller left, as evidence.
     fn witness(&self, client: &Client, caller: &Caller) {
         if let Some(first) = caller.first_datagram_sent_at() {
-            self.journal.sent(Sent {
+            self.run_log.sent(Sent {
                 party: client.name().to_owned(),
                 ssrc: caller.ssrc(),
                 first_rtp_at: first.wall,
@@ -333,7 +333,7 @@ impl Slot {
     }
 
     fn stuck(&self, what: &str) {
-        self.board.finding(format!("stuck: {what} after {STUCK_AFTER:?}"));
+        self.stats.finding(format!("stuck: {what} after {STUCK_AFTER:?}"));
     }
 
     /// Waits for what a client must come to believe.
@@ -342,7 +342,7 @@ impl Slot {
         client: &Client,
         step: &'static str,
         within: Duration,
-        believes: impl Fn(&View) -> bool,
+        believes: impl Fn(&ClientView) -> bool,
     ) -> Result<()> {
         let began = SystemTime::now();
         let outcome = came(client.until(within, believes).await, step);

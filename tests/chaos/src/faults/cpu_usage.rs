@@ -10,13 +10,13 @@ const TICK: Duration = Duration::from_millis(10);
 
 /// Processor time by name.
 #[derive(Debug)]
-pub struct Usage {
+pub struct CpuUsage {
     since: Instant,
     /// By name: the process looked at last, what it had taken by then, what those before it had taken.
     taken: BTreeMap<String, (u32, Duration, Duration)>,
 }
 
-impl Usage {
+impl CpuUsage {
     /// From now on.
     #[must_use]
     pub fn new() -> Self {
@@ -49,13 +49,13 @@ impl Usage {
     }
 }
 
-impl Default for Usage {
+impl Default for CpuUsage {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl fmt::Display for Usage {
+impl fmt::Display for CpuUsage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let shares = self.per_cent();
         let sum: f64 = shares.iter().map(|(_, share)| share).sum();
@@ -82,7 +82,7 @@ mod tests {
 
     #[test]
     fn counts_what_a_process_takes() {
-        let mut usage = Usage::new();
+        let mut usage = CpuUsage::new();
         usage.look("self", std::process::id());
         let until = Instant::now() + Duration::from_millis(60);
         while Instant::now() < until {

@@ -4,8 +4,8 @@
 //! with the strike where others must take over (a kill), and with the mending where what is held up comes back by itself.
 //! A fault that disturbed nothing took no time.
 
-mod blame;
-mod figures;
+mod attribution;
+mod statistics;
 #[cfg(test)]
 mod tests;
 
@@ -14,9 +14,9 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
-use super::checker::moment::Moment;
-use super::journal::{Fault, Since};
-pub use figures::Percentiles;
+use crate::records::run_log::{Fault, Since};
+use crate::records::timestamp::Timestamp;
+pub use statistics::Percentiles;
 
 /// 99 of 100 faults must be over after this many seconds.
 pub const P99_SECONDS: f64 = 10.0;
@@ -33,11 +33,11 @@ pub struct Disturbance {
     /// The process that is to blame, where that is known.
     pub target: Option<String>,
     /// Since when it should have been.
-    pub since: Moment,
+    pub since: Timestamp,
     /// When it failed, if it was an attempt: all that struck until then may have been the cause.
-    pub failed_at: Option<Moment>,
+    pub failed_at: Option<Timestamp>,
     /// When it was. None: not until the end.
-    pub until: Option<Moment>,
+    pub until: Option<Timestamp>,
 }
 
 /// How long one fault was felt.
@@ -103,12 +103,12 @@ pub fn measure(
     faults: &[Fault],
     disturbances: &[Disturbance],
     starved: &[(SystemTime, SystemTime)],
-    over_at: Moment,
+    over_at: Timestamp,
 ) -> Recovery {
     let mut felt: Vec<Vec<&Disturbance>> = faults.iter().map(|_| Vec::new()).collect();
     let mut without_fault = Vec::new();
     for disturbance in disturbances {
-        match blame::cause(faults, disturbance).and_then(|cause| felt.get_mut(cause)) {
+        match attribution::cause(faults, disturbance).and_then(|cause| felt.get_mut(cause)) {
             Some(felt) => felt.push(disturbance),
             None => without_fault.push(Unexplained {
                 what: disturbance.what.clone(),
@@ -119,7 +119,7 @@ pub fn measure(
     }
     let recovered = faults.iter().zip(&felt).enumerate();
     let faults: Vec<FaultRecovery> = recovered
-        .map(|(place, (fault, felt))| recovery(fault, blame::is_together(faults, place), felt, starved, over_at))
+        .map(|(place, (fault, felt))| recovery(fault, attribution::is_together(faults, place), felt, starved, over_at))
         .collect();
     Recovery::over(faults, without_fault)
 }
@@ -185,12 +185,12 @@ fn recovery(
     together: bool,
     felt: &[&Disturbance],
     starved: &[(SystemTime, SystemTime)],
-    over_at: Moment,
+    over_at: Timestamp,
 ) -> FaultRecovery {
     let end = |disturbance: &&&Disturbance| disturbance.until.unwrap_or(over_at);
     let last = felt.iter().max_by_key(end);
-    let struck_at = Moment::from(fault.struck_at);
-    let mended_at = fault.mended_at.map_or(over_at, Moment::from);
+    let struck_at = Timestamp::from(fault.struck_at);
+    let mended_at = fault.mended_at.map_or(over_at, Timestamp::from);
     let base = match fault.since {
         Since::Strike if !fault.total => struck_at,
         Since::Strike | Since::Mending => mended_at,
@@ -205,7 +205,7 @@ fn recovery(
         together,
         starved: starved
             .iter()
-            .any(|(from, until)| Moment::from(*from) <= over && struck_at <= Moment::from(*until)),
+            .any(|(from, until)| Timestamp::from(*from) <= over && struck_at <= Timestamp::from(*until)),
         seconds: seconds_from(base),
         from_strike: seconds_from(struck_at),
         disturbances: felt.len(),

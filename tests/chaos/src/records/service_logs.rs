@@ -7,7 +7,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-/// Kinds of complaints that are told; beyond them it is a flood, and the logs must be read.
+/// FaultKinds of complaints that are told; beyond them it is a flood, and the logs must be read.
 const MOST_KINDS: usize = 50;
 /// How much of a line is told, in characters.
 const TOLD_CHARS: usize = 300;
