@@ -15,9 +15,9 @@ use tokio::sync::watch;
 
 use crate::detection::ConnectPolicy;
 use crate::fact_publisher::{self, CallEnd, FactQueue};
-use crate::liveness::Limits;
+use crate::liveness::MediaTimeouts;
 use crate::metrics;
-use crate::sfu::{HostId, Observer, Sfu};
+use crate::sfu::{Observer, SfuWorkerId, WorkerPool};
 
 use admission::Admission;
 pub use call::Call;
@@ -34,14 +34,14 @@ pub struct CallSettings {
     /// Whose first packet connects a call.
     pub connect_policy: ConnectPolicy,
     /// When its media counts as lost, and when that ends it.
-    pub limits: Limits,
+    pub timeouts: MediaTimeouts,
 }
 
 /// The table of calls.
 pub struct Calls {
     settings: CallSettings,
     admission: Admission,
-    sfu: Arc<Sfu>,
+    pool: Arc<WorkerPool>,
     publisher: Arc<fact_publisher::Deps>,
     table: Mutex<HashMap<CallId, Arc<Call>>>,
     count: watch::Sender<usize>,
@@ -50,11 +50,11 @@ pub struct Calls {
 
 impl Calls {
     /// An empty table.
-    pub fn new(settings: CallSettings, sfu: Arc<Sfu>, publisher: Arc<fact_publisher::Deps>) -> Arc<Self> {
+    pub fn new(settings: CallSettings, pool: Arc<WorkerPool>, publisher: Arc<fact_publisher::Deps>) -> Arc<Self> {
         Arc::new_cyclic(|weak| Self {
             admission: Admission::new(settings.capacity, Arc::clone(&publisher.backlog)),
             settings,
-            sfu,
+            pool,
             publisher,
             table: Mutex::default(),
             count: watch::Sender::new(0),
@@ -89,11 +89,11 @@ impl Calls {
             MediaState::Closed => return Err(Refusal::new(RefusalCode::WrongState, "the call is over")),
             MediaState::Opening => {
                 let observer: Weak<dyn Observer> = Arc::downgrade(&(Arc::clone(&call) as Arc<dyn Observer>));
-                match self.sfu.room(observer).await {
-                    Ok(room) => {
-                        call.set_host(room.host());
-                        tracing::info!(call_id = %call.parties.call_id, host = room.host(), "call opened");
-                        *media = MediaState::Open(Box::new(room));
+                match self.pool.create_router(observer).await {
+                    Ok(router) => {
+                        call.set_sfu_worker(router.worker_id());
+                        tracing::info!(call_id = %call.parties.call_id, sfu_worker = router.worker_id(), "call opened");
+                        *media = MediaState::Open(Box::new(router));
                     }
                     Err(refusal) => {
                         *media = MediaState::Closed;
@@ -172,9 +172,9 @@ impl Calls {
     }
 
     /// The calls on one mediasoup worker.
-    pub fn on_host(&self, host: HostId) -> Vec<Arc<Call>> {
+    pub fn on_sfu_worker(&self, worker: SfuWorkerId) -> Vec<Arc<Call>> {
         let mut calls = self.all();
-        calls.retain(|call| call.host() == Some(host));
+        calls.retain(|call| call.sfu_worker() == Some(worker));
         calls
     }
 }

@@ -1,4 +1,4 @@
-//! When a call is connected: a pure decision on the first packet of each party.
+//! When a call is connected: a pure decision from the first packet of each party.
 
 use contract::Role;
 use schemars::JsonSchema;
@@ -17,10 +17,10 @@ pub enum ConnectPolicy {
     BothRtp,
 }
 
-/// The first packet with a payload that a party sent, as the SFU saw it.
+/// A party's first packet with a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstPacket {
-    /// Whose.
+    /// The party.
     pub role: Role,
     /// When the SFU saw it.
     pub at: ClockReading,
@@ -30,7 +30,7 @@ pub struct FirstPacket {
     pub ssrc: u32,
 }
 
-/// What has been seen of a call so far.
+/// The first packets of a call so far.
 #[derive(Debug)]
 pub struct Detection {
     policy: ConnectPolicy,
@@ -40,7 +40,7 @@ pub struct Detection {
 }
 
 impl Detection {
-    /// Nothing seen yet.
+    /// No packet yet.
     pub fn new(policy: ConnectPolicy) -> Self {
         Self {
             policy,
@@ -50,12 +50,12 @@ impl Detection {
         }
     }
 
-    /// Whether this party's next packet could still matter.
+    /// Whether this party's first packet can still connect the call.
     pub fn awaits(&self, role: Role) -> bool {
         !self.connected && !self.seen(role)
     }
 
-    /// A party's first packet came. True exactly once in a call: this packet connects it.
+    /// Takes a party's first packet, and returns whether it connects the call. That is so for one packet of a call.
     pub fn connects(&mut self, role: Role) -> bool {
         match role {
             Role::User => self.user_seen = true,
@@ -85,26 +85,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn either_party_connects_by_default() {
+    fn the_first_packet_of_either_party_connects_by_default() {
         let mut detection = Detection::new(ConnectPolicy::FirstRtp);
         assert!(detection.awaits(Role::User) && detection.awaits(Role::Otomo));
         assert!(detection.connects(Role::Otomo));
-        assert!(!detection.awaits(Role::User), "the trace stays off for who comes later");
+        assert!(!detection.awaits(Role::User), "the second party needs no trace");
         assert!(!detection.connects(Role::User));
     }
 
     #[test]
-    fn both_are_needed_where_both_are_asked_for() {
+    fn both_parties_are_needed_if_configured() {
         let mut detection = Detection::new(ConnectPolicy::BothRtp);
         assert!(!detection.connects(Role::User));
-        assert!(!detection.connects(Role::User), "the same party twice is not both");
+        assert!(
+            !detection.connects(Role::User),
+            "the same party twice does not count as both"
+        );
         assert!(!detection.awaits(Role::User) && detection.awaits(Role::Otomo));
         assert!(detection.connects(Role::Otomo));
     }
 
     proptest! {
         #[test]
-        fn connects_at_most_once(both in any::<bool>(), packets in proptest::collection::vec(any::<bool>(), 0..20)) {
+        fn a_call_is_connected_at_most_once(both in any::<bool>(), packets in proptest::collection::vec(any::<bool>(), 0..20)) {
             let policy = if both { ConnectPolicy::BothRtp } else { ConnectPolicy::FirstRtp };
             let mut detection = Detection::new(policy);
             let parties: Vec<Role> = packets.iter().map(|user| if *user { Role::User } else { Role::Otomo }).collect();

@@ -40,7 +40,7 @@ use calls::{CallSettings, Calls};
 use commands::Commands;
 use fact_publisher::Backlog;
 use heartbeat::Heartbeat;
-use sfu::{Sfu, SfuSettings};
+use sfu::{ListenSettings, SfuSettings, WorkerPool};
 
 pub use settings::Settings;
 
@@ -56,12 +56,12 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let (link_up, streams_open) = (context.health.condition("nats"), context.health.condition("streams"));
     let sfu_complete = context.health.condition("sfu");
 
-    let (sfu, deaths) = Sfu::start(sfu_settings(&settings)).await?;
-    let sfu = Arc::new(sfu);
+    let (pool, deaths) = WorkerPool::start(sfu_settings(&settings)).await?;
+    let pool = Arc::new(pool);
     sfu_complete.set(true);
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {worker_id}")).await?;
-    let rtc = sfu.addresses();
+    let rtc = pool.addresses();
     tracing::info!(%worker_id, ?rtc, "receiving media");
     let rtc = rtc.first().map(ToString::to_string).unwrap_or_default();
     context.announce([("worker_id", worker_id.to_string()), ("rtc", rtc)]);
@@ -91,9 +91,9 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         worker_id: worker_id.clone(),
         capacity: settings.capacity,
         connect_policy: settings.connect_policy,
-        limits: settings.limits(),
+        timeouts: settings.media_timeouts(),
     };
-    let calls = Calls::new(call_settings, Arc::clone(&sfu), Arc::new(publisher));
+    let calls = Calls::new(call_settings, Arc::clone(&pool), Arc::new(publisher));
     let commands = Commands::register(nats.clone(), Arc::clone(&calls)).await?;
     // Before readiness: an edge may send a command as soon as the worker is ready.
     if let Some(Err(error)) = context.stop.run_until_cancelled(nats.client.flush()).await {
@@ -117,7 +117,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     tasks.spawn("sampling", sampling::run(Arc::clone(&calls), drained.clone()));
     tasks.spawn(
         "worker_supervisor",
-        worker_supervisor::run(sfu, Arc::clone(&calls), deaths, sfu_complete, drained.clone()),
+        worker_supervisor::run(pool, Arc::clone(&calls), deaths, sfu_complete, drained.clone()),
     );
     tasks.spawn("draining", draining::run(calls, drain_timeout, stop, drained));
     let outcome = tasks.join().await;
@@ -142,9 +142,11 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
 fn sfu_settings(settings: &Settings) -> SfuSettings {
     SfuSettings {
         workers: settings.mediasoup_workers,
-        listen_ip: settings.listen_ip,
-        announced_address: settings.announced_address.clone(),
-        rtc_port: settings.rtc_port,
+        listen: ListenSettings {
+            ip: settings.listen_ip,
+            announced_address: settings.announced_address.clone(),
+            first_port: settings.rtc_port,
+        },
         ice_consent_timeout_s: settings.ice_consent_timeout_s,
     }
 }

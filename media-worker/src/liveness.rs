@@ -1,6 +1,7 @@
-//! Whether a call's media is alive: a pure state machine. Samples and `now` go in, verdicts come out.
+//! Whether a call's media is alive: a pure state machine. Samples and `now` go in, events come out.
 //!
-//! mediasoup never reports silence of a single audio stream, so its packet counters are compared from sample to sample.
+//! mediasoup does not report the silence of a single audio stream, so each sample of a packet counter is compared with the
+//! one before.
 
 use std::time::{Duration, Instant};
 
@@ -9,78 +10,78 @@ use contract::{Role, Timestamp};
 
 use crate::clock_reading::ClockReading;
 
-/// A gap between two looks of more than so many sample intervals is our own absence, not the caller's silence.
-const ABSENCE_INTERVALS: u32 = 3;
+/// More sample intervals than this between two ticks mean that this process paused, not that the parties were silent.
+const PAUSE_INTERVALS: u32 = 3;
 
-/// The times that decide.
+/// The timeouts of a call's media.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Limits {
-    /// From opening to connection.
+pub struct MediaTimeouts {
+    /// From the opening of a call to its connection.
     pub media_timeout: Duration,
-    /// Silence that makes a stream lost.
+    /// Silence after which a party's RTP counts as lost.
     pub lost_after: Duration,
-    /// Silence of every stream that ends the call.
+    /// Silence of all parties that have sent RTP, after which the call ends.
     pub rtp_timeout: Duration,
-    /// Silence of one stream that ends the call, if that is wanted.
+    /// Silence of one party after which the call ends; `None`: never.
     pub one_sided_timeout: Option<Duration>,
-    /// How often [`Liveness::tick`] is to be expected.
+    /// The interval of [`Liveness::tick`].
     pub sample_interval: Duration,
 }
 
-/// What has become of a call's media.
+/// A change of a call's media.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
+pub enum LivenessEvent {
     /// A party's RTP stopped.
     Lost {
-        /// Whose.
+        /// The party.
         party: Role,
         /// When its last packet was counted.
         last_rtp_at: Timestamp,
         /// Silence so far.
         gap: Duration,
     },
-    /// A party's RTP came back.
+    /// A party's RTP resumed.
     Resumed {
-        /// Whose.
+        /// The party.
         party: Role,
-        /// When it was counted again.
+        /// When packets were counted again.
         at: Timestamp,
-        /// Silence in all.
+        /// The whole silence.
         gap: Duration,
     },
-    /// The call is over since its last packet.
-    Dead {
-        /// When that was counted.
+    /// All RTP, or one party's, was silent for too long.
+    RtpTimeout {
+        /// When the last packet was counted.
         ended_at: Timestamp,
     },
-    /// The call was opened and never connected.
+    /// The call was not connected in time.
     MediaTimeout,
 }
 
-/// Which producer a count belongs to; a later producer of the same party has a greater one.
-pub type Source = u64;
+/// Numbers the producers of a call, from 1, in the order of their creation.
+pub type ProducerNumber = u64;
 
 #[derive(Debug)]
-struct Stream {
-    source: Source,
+struct RtpStream {
+    producer: ProducerNumber,
     packets: u64,
     last: ClockReading,
-    // `last`, without the time in which nobody looked.
+    // `last`, moved on by the pauses of this process.
     silent_since: Instant,
     lost: bool,
-    // Its transport went since the last look: packets that the next one finds came before that.
-    gone_at: Option<ClockReading>,
+    // When its transport was lost, if that was after the last sample: packets in the next sample came before the loss.
+    transport_lost_at: Option<ClockReading>,
 }
 
-impl Stream {
-    fn new(source: Source, packets: u64, now: ClockReading) -> Self {
+impl RtpStream {
+    fn new(producer: ProducerNumber, packets: u64, now: ClockReading) -> Self {
         Self {
-            source,
+            producer,
             packets,
             last: now,
             silent_since: now.instant,
             lost: false,
-            gone_at: None,
+            transport_lost_at: None,
         }
     }
 
@@ -88,9 +89,9 @@ impl Stream {
         now.instant.saturating_duration_since(self.silent_since)
     }
 
-    fn lose(&mut self, party: Role, now: ClockReading) -> Option<Verdict> {
+    fn mark_lost(&mut self, party: Role, now: ClockReading) -> Option<LivenessEvent> {
         let was_lost = std::mem::replace(&mut self.lost, true);
-        (!was_lost).then(|| Verdict::Lost {
+        (!was_lost).then(|| LivenessEvent::Lost {
             party,
             last_rtp_at: self.last.wall,
             gap: now.since(self.last),
@@ -98,25 +99,25 @@ impl Stream {
     }
 }
 
-/// A call's media as it was last seen.
+/// The state of a call's media at the last sample.
 #[derive(Debug)]
 pub struct Liveness {
-    limits: Limits,
+    timeouts: MediaTimeouts,
     opened: ClockReading,
-    looked: Instant,
+    last_tick: Instant,
     connected: bool,
     over: bool,
-    user: Option<Stream>,
-    otomo: Option<Stream>,
+    user: Option<RtpStream>,
+    otomo: Option<RtpStream>,
 }
 
 impl Liveness {
-    /// A call that was opened just now.
-    pub fn new(limits: Limits, now: ClockReading) -> Self {
+    /// A call that is opened `now`.
+    pub fn new(timeouts: MediaTimeouts, now: ClockReading) -> Self {
         Self {
-            limits,
+            timeouts,
             opened: now,
-            looked: now.instant,
+            last_tick: now.instant,
             connected: false,
             over: false,
             user: None,
@@ -124,7 +125,7 @@ impl Liveness {
         }
     }
 
-    /// When the last packet of anybody was counted.
+    /// When the last packet of either party was counted.
     pub fn last_rtp(&self) -> Option<ClockReading> {
         [&self.user, &self.otomo]
             .into_iter()
@@ -133,8 +134,8 @@ impl Liveness {
             .max_by_key(|last| last.instant)
     }
 
-    /// What was last seen of a party's RTP; none if there never was any.
-    pub fn seen(&self, party: Role) -> Option<PartyMedia> {
+    /// The state of a party's RTP; `None` if it never sent any.
+    pub fn party_media(&self, party: Role) -> Option<PartyMedia> {
         let stream = match party {
             Role::User => &self.user,
             Role::Otomo => &self.otomo,
@@ -146,121 +147,135 @@ impl Liveness {
         })
     }
 
-    /// The call is connected: from now on silence counts.
+    /// Marks the call as connected: silence counts from now on.
     pub fn connected(&mut self) {
         self.connected = true;
     }
 
-    /// A producer's first packet was seen, before any sample.
-    pub fn first_packet(&mut self, party: Role, source: Source, now: ClockReading) {
+    /// Takes a producer's first packet, which mediasoup reports before any sample.
+    pub fn first_packet(&mut self, party: Role, producer: ProducerNumber, now: ClockReading) {
         let stream = self.stream(party);
         if stream.is_none() {
-            *stream = Some(Stream::new(source, 0, now));
+            *stream = Some(RtpStream::new(producer, 0, now));
         }
     }
 
-    /// How many packets a producer has received in all.
-    pub fn sample(&mut self, party: Role, source: Source, packets: u64, now: ClockReading) -> Option<Verdict> {
-        let tell = self.connected && !self.over;
+    /// Takes a sample: the packets that a producer has received in all.
+    pub fn sample(
+        &mut self,
+        party: Role,
+        producer: ProducerNumber,
+        packets: u64,
+        now: ClockReading,
+    ) -> Option<LivenessEvent> {
+        let reporting = self.connected && !self.over;
         let Some(stream) = self.stream(party) else {
             if packets > 0 {
-                *self.stream(party) = Some(Stream::new(source, packets, now));
+                *self.stream(party) = Some(RtpStream::new(producer, packets, now));
             }
             return None;
         };
-        // A reading of a producer that has been replaced meanwhile.
-        if source < stream.source {
+        // The producer has been replaced since its counter was read.
+        if producer < stream.producer {
             return None;
         }
-        let newer = source > stream.source;
+        let newer = producer > stream.producer;
         let before = if newer { 0 } else { stream.packets };
-        (stream.source, stream.packets) = (source, packets.max(before));
-        let gone_at = stream.gone_at.take().filter(|_| !newer);
+        (stream.producer, stream.packets) = (producer, packets.max(before));
+        let transport_lost_at = stream.transport_lost_at.take().filter(|_| !newer);
         if packets <= before {
             return None;
         }
-        if let Some(gone_at) = gone_at {
-            (stream.last, stream.silent_since) = (gone_at, gone_at.instant);
+        if let Some(transport_lost_at) = transport_lost_at {
+            (stream.last, stream.silent_since) = (transport_lost_at, transport_lost_at.instant);
             return None;
         }
         let gap = now.since(stream.last);
         (stream.last, stream.silent_since) = (now, now.instant);
         let was_lost = std::mem::replace(&mut stream.lost, false);
-        (was_lost && tell).then_some(Verdict::Resumed {
+        (was_lost && reporting).then_some(LivenessEvent::Resumed {
             party,
             at: now.wall,
             gap,
         })
     }
 
-    /// A producer's transport is gone: a loss at once.
-    pub fn gone(&mut self, party: Role, source: Source, now: ClockReading) -> Option<Verdict> {
+    /// Takes the loss of a producer's transport: its RTP is lost at once.
+    pub fn transport_lost(
+        &mut self,
+        party: Role,
+        producer: ProducerNumber,
+        now: ClockReading,
+    ) -> Option<LivenessEvent> {
         if !self.connected || self.over {
             return None;
         }
-        let stream = self.stream(party).as_mut().filter(|stream| stream.source <= source)?;
-        stream.gone_at = Some(now);
-        stream.lose(party, now)
+        let stream = self
+            .stream(party)
+            .as_mut()
+            .filter(|stream| stream.producer <= producer)?;
+        stream.transport_lost_at = Some(now);
+        stream.mark_lost(party, now)
     }
 
-    /// To be called every sample interval, after the samples.
-    pub fn tick(&mut self, now: ClockReading) -> Vec<Verdict> {
-        self.excuse_absence(now);
+    /// Applies the timeouts. Called once per sample interval, after the samples.
+    pub fn tick(&mut self, now: ClockReading) -> Vec<LivenessEvent> {
+        self.discount_pause(now);
         if self.over {
             return Vec::new();
         }
         if !self.connected {
-            self.over = now.since(self.opened) >= self.limits.media_timeout;
+            self.over = now.since(self.opened) >= self.timeouts.media_timeout;
             return if self.over {
-                vec![Verdict::MediaTimeout]
+                vec![LivenessEvent::MediaTimeout]
             } else {
                 Vec::new()
             };
         }
-        let mut verdicts = Vec::new();
+        let mut events = Vec::new();
         for party in Role::BOTH {
-            let lost_after = self.limits.lost_after;
+            let lost_after = self.timeouts.lost_after;
             if let Some(stream) = self
                 .stream(party)
                 .as_mut()
                 .filter(|stream| stream.silence(now) >= lost_after)
             {
-                verdicts.extend(stream.lose(party, now));
+                events.extend(stream.mark_lost(party, now));
             }
         }
-        if let Some(ended_at) = self.dead_since(now) {
+        if let Some(ended_at) = self.rtp_timeout_at(now) {
             self.over = true;
-            verdicts.push(Verdict::Dead { ended_at });
+            events.push(LivenessEvent::RtpTimeout { ended_at });
         }
-        verdicts
+        events
     }
 
-    fn dead_since(&self, now: ClockReading) -> Option<Timestamp> {
-        let lost_for = |stream: &Stream, limit: Duration| stream.lost && stream.silence(now) >= limit;
+    fn rtp_timeout_at(&self, now: ClockReading) -> Option<Timestamp> {
+        let lost_for = |stream: &RtpStream, limit: Duration| stream.lost && stream.silence(now) >= limit;
         let streams = || [&self.user, &self.otomo].into_iter().flatten();
-        if streams().all(|stream| lost_for(stream, self.limits.rtp_timeout)) {
+        if streams().all(|stream| lost_for(stream, self.timeouts.rtp_timeout)) {
             return self.last_rtp().map(|last| last.wall);
         }
-        let limit = self.limits.one_sided_timeout?;
+        let limit = self.timeouts.one_sided_timeout?;
         streams()
             .filter(|stream| lost_for(stream, limit))
             .map(|stream| stream.last.wall)
             .min()
     }
 
-    fn excuse_absence(&mut self, now: ClockReading) {
-        let interval = self.limits.sample_interval;
-        let absence = now.instant.saturating_duration_since(self.looked);
-        if absence > interval * ABSENCE_INTERVALS {
+    fn discount_pause(&mut self, now: ClockReading) {
+        let interval = self.timeouts.sample_interval;
+        let elapsed = now.instant.saturating_duration_since(self.last_tick);
+        if elapsed > interval * PAUSE_INTERVALS {
             for stream in [&mut self.user, &mut self.otomo].into_iter().flatten() {
-                let excused = stream.silent_since.checked_add(absence - interval);
-                stream.silent_since = excused.unwrap_or(now.instant).min(now.instant);
+                let moved = stream.silent_since.checked_add(elapsed - interval);
+                stream.silent_since = moved.unwrap_or(now.instant).min(now.instant);
             }
         }
-        self.looked = now.instant;
+        self.last_tick = now.instant;
     }
 
-    fn stream(&mut self, party: Role) -> &mut Option<Stream> {
+    fn stream(&mut self, party: Role) -> &mut Option<RtpStream> {
         match party {
             Role::User => &mut self.user,
             Role::Otomo => &mut self.otomo,

@@ -22,7 +22,7 @@ const COUNTER_TIMEOUT_MIN: Duration = Duration::from_millis(250);
 /// # Errors
 /// None.
 pub async fn run(calls: Arc<Calls>, drained: CancellationToken) -> Result<(), BoxError> {
-    let interval = calls.settings().limits.sample_interval;
+    let interval = calls.settings().timeouts.sample_interval;
     let timeout = (interval / 4).max(COUNTER_TIMEOUT_MIN);
     let mut ticks = tokio::time::interval(interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

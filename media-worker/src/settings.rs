@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use service::{CommonSettings, Secret, ServiceSettings, Validate};
 
 use crate::detection::ConnectPolicy;
-use crate::liveness::Limits;
+use crate::liveness::MediaTimeouts;
 
 /// The most mediasoup workers in one process; a crash takes all of them, so small processes are better.
 const MEDIASOUP_WORKERS_MAX: u16 = 64;
@@ -162,9 +162,9 @@ impl ServiceSettings for Settings {
 }
 
 impl Settings {
-    /// The times that decide whether media is there.
-    pub fn limits(&self) -> Limits {
-        Limits {
+    /// The timeouts of a call's media.
+    pub fn media_timeouts(&self) -> MediaTimeouts {
+        MediaTimeouts {
             media_timeout: Duration::from_millis(self.media_timeout_ms),
             lost_after: Duration::from_millis(self.rtp_lost_after_ms),
             rtp_timeout: Duration::from_millis(self.rtp_timeout_ms),

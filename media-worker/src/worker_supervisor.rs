@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::calls::{self, Calls};
 use crate::metrics;
-use crate::sfu::{Death, Sfu};
+use crate::sfu::{DeadWorker, WorkerPool};
 
 /// Attempts to start a replacement; after the last one the process exits, and its own supervisor starts another.
 const ATTEMPTS_MAX: u32 = 8;
@@ -25,41 +25,41 @@ const ENDED_CALLS_MAX: usize = 32;
 /// # Errors
 /// No replacement could be started.
 pub async fn run(
-    sfu: Arc<Sfu>,
+    pool: Arc<WorkerPool>,
     calls: Arc<Calls>,
-    mut deaths: mpsc::Receiver<Death>,
+    mut deaths: mpsc::Receiver<DeadWorker>,
     all_alive: Condition,
     drained: CancellationToken,
 ) -> Result<(), BoxError> {
-    metrics::set_sfu_workers(sfu.alive());
-    while let Some(Some(death)) = drained.run_until_cancelled(deaths.recv()).await {
+    metrics::set_sfu_workers(pool.alive());
+    while let Some(Some(dead)) = drained.run_until_cancelled(deaths.recv()).await {
         all_alive.set(false);
         metrics::sfu_worker_died();
-        sfu.bury(&death);
-        metrics::set_sfu_workers(sfu.alive());
+        pool.remove(&dead);
+        metrics::set_sfu_workers(pool.alive());
         tracing::error!(
-            host = death.host,
-            reason = death.reason,
+            sfu_worker = dead.id,
+            reason = dead.reason,
             "mediasoup worker died: ending its calls and starting another"
         );
-        futures::stream::iter(calls.on_host(death.host))
+        futures::stream::iter(calls.on_sfu_worker(dead.id))
             .for_each_concurrent(ENDED_CALLS_MAX, |call| async move {
                 let ended_at = call.last_rtp_at().unwrap_or_else(Timestamp::now);
                 let end = call.end_by_worker(EndReason::WorkerLost, ended_at);
                 calls::end(&call, Some(end)).await;
             })
             .await;
-        replace(&sfu, death.slot).await?;
-        metrics::set_sfu_workers(sfu.alive());
-        all_alive.set(sfu.is_whole());
+        replace(&pool, dead.slot).await?;
+        metrics::set_sfu_workers(pool.alive());
+        all_alive.set(pool.is_complete());
     }
     Ok(())
 }
 
-async fn replace(sfu: &Sfu, slot: u16) -> Result<(), BoxError> {
+async fn replace(pool: &WorkerPool, slot: u16) -> Result<(), BoxError> {
     let mut pause = FIRST_PAUSE;
     for attempt in 1.. {
-        match sfu.revive(slot).await {
+        match pool.start_worker(slot).await {
             Ok(()) => break,
             Err(error) if attempt < ATTEMPTS_MAX => {
                 tracing::warn!(%error, attempt, "mediasoup worker does not start: trying again");

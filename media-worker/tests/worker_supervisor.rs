@@ -18,8 +18,8 @@ use contract::{CallId, FactStore, Nats, NatsSettings, Parties, Source, TracePare
 use media_worker::calls::{CallSettings, Calls};
 use media_worker::detection::ConnectPolicy;
 use media_worker::fact_publisher::{Backlog, Deps};
-use media_worker::liveness::Limits;
-use media_worker::sfu::{Death, Sfu, SfuSettings};
+use media_worker::liveness::MediaTimeouts;
+use media_worker::sfu::{DeadWorker, ListenSettings, SfuSettings, WorkerPool};
 use media_worker::worker_supervisor;
 use service::Health;
 use tokio::sync::mpsc;
@@ -35,10 +35,10 @@ fn parties(call: &str) -> Parties {
     }
 }
 
-async fn calls_on(nats: &Nats, sfu: &Arc<Sfu>) -> Arc<Calls> {
+async fn calls_on(nats: &Nats, pool: &Arc<WorkerPool>) -> Arc<Calls> {
     let storage = Storage::open_when_available(nats).await.unwrap();
     let facts = FactStore::new(nats, &storage, Source::new("media-worker", "mw_1"));
-    let limits = Limits {
+    let timeouts = MediaTimeouts {
         media_timeout: Duration::from_secs(60),
         lost_after: Duration::from_secs(5),
         rtp_timeout: Duration::from_secs(15),
@@ -49,7 +49,7 @@ async fn calls_on(nats: &Nats, sfu: &Arc<Sfu>) -> Arc<Calls> {
         worker_id: "mw_1".parse().unwrap(),
         capacity: 100,
         connect_policy: ConnectPolicy::FirstRtp,
-        limits,
+        timeouts,
     };
     let publisher = Deps {
         nats: nats.clone(),
@@ -58,7 +58,7 @@ async fn calls_on(nats: &Nats, sfu: &Arc<Sfu>) -> Arc<Calls> {
         worker_id: settings.worker_id.clone(),
         backlog: Arc::new(Backlog::new(1_000)),
     };
-    Calls::new(settings, Arc::clone(sfu), Arc::new(publisher))
+    Calls::new(settings, Arc::clone(pool), Arc::new(publisher))
 }
 
 #[tokio::test]
@@ -70,30 +70,38 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
         ..NatsSettings::default()
     };
     let nats = Nats::connect(&settings, "", "test").await.unwrap();
-    let (sfu, _deaths) = Sfu::start(SfuSettings {
+    let (pool, _deaths) = WorkerPool::start(SfuSettings {
         workers: 2,
-        listen_ip: Ipv4Addr::LOCALHOST.into(),
-        announced_address: None,
-        rtc_port: 0,
+        listen: ListenSettings {
+            ip: Ipv4Addr::LOCALHOST.into(),
+            announced_address: None,
+            first_port: 0,
+        },
         ice_consent_timeout_s: 30,
     })
     .await
     .unwrap();
-    let sfu = Arc::new(sfu);
-    let calls = calls_on(&nats, &sfu).await;
+    let pool = Arc::new(pool);
+    let calls = calls_on(&nats, &pool).await;
     let names = ["call_1", "call_2", "call_3", "call_4"];
     for name in names {
         calls.open(parties(name), TraceParent::generate()).await.unwrap();
     }
-    let host_of = |name: &str| calls.find(&name.parse::<CallId>().unwrap()).unwrap().host().unwrap();
-    let dead = host_of("call_1");
-    let (lost, kept): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| host_of(name) == dead);
+    let worker_of = |name: &str| {
+        calls
+            .find(&name.parse::<CallId>().unwrap())
+            .unwrap()
+            .sfu_worker()
+            .unwrap()
+    };
+    let dead = worker_of("call_1");
+    let (lost, kept): (Vec<&str>, Vec<&str>) = names.into_iter().partition(|name| worker_of(name) == dead);
     assert_eq!((lost.len(), kept.len()), (2, 2), "calls go where the fewest are");
 
     let (deaths, received) = mpsc::channel(1);
     let (all_alive, drained) = (Health::default().condition("sfu"), CancellationToken::new());
     let supervisor = tokio::spawn(worker_supervisor::run(
-        Arc::clone(&sfu),
+        Arc::clone(&pool),
         Arc::clone(&calls),
         received,
         all_alive,
@@ -101,14 +109,7 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
     ));
     let reason = "an assertion failed".to_owned();
     let slot = u16::try_from(dead - 1).unwrap(); // identifiers start at 1, in the order of the slots
-    deaths
-        .send(Death {
-            host: dead,
-            slot,
-            reason,
-        })
-        .await
-        .unwrap();
+    deaths.send(DeadWorker { id: dead, slot, reason }).await.unwrap();
 
     let facts = Facts::connect(&server.url()).await.unwrap();
     for name in &lost {
@@ -116,18 +117,18 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
         assert_eq!(ended.text("reason").unwrap(), "worker_lost");
     }
     eventually("the calls are removed and the worker is replaced", SOON, async || {
-        anyhow::ensure!(calls.all().len() == kept.len() && sfu.is_whole());
+        anyhow::ensure!(calls.all().len() == kept.len() && pool.is_complete());
         Ok(())
     })
     .await
     .unwrap();
     for name in &kept {
-        assert_ne!(host_of(name), dead);
+        assert_ne!(worker_of(name), dead);
         assert!(facts.of_call(name).await.unwrap().is_empty(), "{name} goes on");
     }
     // The replacement has the fewest calls, so the next call goes there.
     calls.open(parties("call_5"), TraceParent::generate()).await.unwrap();
-    assert!(host_of("call_5") > 2, "the replacement has an identifier of its own");
+    assert!(worker_of("call_5") > 2, "the replacement has an identifier of its own");
 
     drained.cancel();
     supervisor.await.unwrap().unwrap();

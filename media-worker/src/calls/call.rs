@@ -13,8 +13,8 @@ use super::CallSettings;
 use crate::clock_reading::ClockReading;
 use crate::detection::{Detection, FirstPacket};
 use crate::fact_publisher::{CallEnd, EndOutcome, FactQueue};
-use crate::liveness::{Liveness, Source, Verdict};
-use crate::sfu::{HostId, Observer, Probe, Room};
+use crate::liveness::{Liveness, LivenessEvent, ProducerNumber};
+use crate::sfu::{CallRouter, Observer, PacketCounter, SfuWorkerId};
 
 /// The most commands of one call that run or wait.
 const COMMANDS_MAX: usize = 16;
@@ -29,10 +29,10 @@ pub struct Call {
     pub(super) command_permits: Arc<Semaphore>,
     pub(super) facts: FactQueue,
     worker_id: WorkerId,
-    host: OnceLock<HostId>,
+    sfu_worker: OnceLock<SfuWorkerId>,
     detection: Mutex<Detection>,
     liveness: Mutex<Liveness>,
-    packet_counters: Mutex<[Option<Probe>; 2]>,
+    packet_counters: Mutex<[Option<PacketCounter>; 2]>,
 }
 
 /// The state of a call's media.
@@ -40,7 +40,7 @@ pub(super) enum MediaState {
     /// The call has no router yet.
     Opening,
     /// Media may flow.
-    Open(Box<Room>),
+    Open(Box<CallRouter>),
     /// The call is over, and its router is closed.
     Closed,
 }
@@ -50,25 +50,25 @@ impl Call {
         let now = ClockReading::now();
         Self {
             parties,
-            media_deadline: now.wall.plus(settings.limits.media_timeout),
+            media_deadline: now.wall.plus(settings.timeouts.media_timeout),
             media: Arc::new(tokio::sync::Mutex::new(MediaState::Opening)),
             command_permits: Arc::new(Semaphore::new(COMMANDS_MAX)),
             facts,
             worker_id: settings.worker_id.clone(),
-            host: OnceLock::new(),
+            sfu_worker: OnceLock::new(),
             detection: Mutex::new(Detection::new(settings.connect_policy)),
-            liveness: Mutex::new(Liveness::new(settings.limits.clone(), now)),
+            liveness: Mutex::new(Liveness::new(settings.timeouts.clone(), now)),
             packet_counters: Mutex::default(),
         }
     }
 
-    pub(super) fn set_host(&self, host: HostId) {
-        let _ = self.host.set(host);
+    pub(super) fn set_sfu_worker(&self, worker: SfuWorkerId) {
+        let _ = self.sfu_worker.set(worker);
     }
 
     /// The mediasoup worker that runs the call's router.
-    pub fn host(&self) -> Option<HostId> {
-        self.host.get().copied()
+    pub fn sfu_worker(&self) -> Option<SfuWorkerId> {
+        self.sfu_worker.get().copied()
     }
 
     /// Waits until the call's end is stored.
@@ -89,8 +89,8 @@ impl Call {
         let liveness = self.liveness.lock();
         CallMedia {
             call_id: self.parties.call_id.clone(),
-            user: liveness.seen(Role::User),
-            otomo: liveness.seen(Role::Otomo),
+            user: liveness.party_media(Role::User),
+            otomo: liveness.party_media(Role::Otomo),
         }
     }
 
@@ -100,7 +100,7 @@ impl Call {
     }
 
     /// Sets the counter of this party's packets; it replaces the counter of an earlier producer.
-    pub fn set_packet_counter(&self, role: Role, counter: Probe) {
+    pub fn set_packet_counter(&self, role: Role, counter: PacketCounter) {
         let [user, otomo] = &mut *self.packet_counters.lock();
         *(if role == Role::User { user } else { otomo }) = Some(counter);
     }
@@ -113,21 +113,24 @@ impl Call {
             .into_iter()
             .zip(counters)
             .filter_map(|(role, counter)| Some((role, counter?)))
-            .map(async |(role, counter)| Some((role, counter.source, counter.packets(timeout).await?)));
+            .map(async |(role, counter)| Some((role, counter.producer_number, counter.read(timeout).await?)));
         let samples: Vec<_> = futures::future::join_all(samples).await;
-        for (role, source, packets) in samples.into_iter().flatten() {
-            let verdict = self.liveness.lock().sample(role, source, packets, ClockReading::now());
-            verdict.and_then(|verdict| self.apply(verdict));
+        for (role, producer, packets) in samples.into_iter().flatten() {
+            let event = self
+                .liveness
+                .lock()
+                .sample(role, producer, packets, ClockReading::now());
+            event.and_then(|event| self.apply(event));
         }
-        let verdicts = self.liveness.lock().tick(ClockReading::now());
-        verdicts.into_iter().filter_map(|verdict| self.apply(verdict)).last()
+        let events = self.liveness.lock().tick(ClockReading::now());
+        events.into_iter().filter_map(|event| self.apply(event)).last()
     }
 
-    fn apply(&self, verdict: Verdict) -> Option<CallEnd> {
+    fn apply(&self, event: LivenessEvent) -> Option<CallEnd> {
         let millis = |gap: Duration| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         let parties = self.parties.clone();
-        match verdict {
-            Verdict::Lost {
+        match event {
+            LivenessEvent::Lost {
                 party,
                 last_rtp_at,
                 gap,
@@ -140,7 +143,7 @@ impl Call {
                 });
                 None
             }
-            Verdict::Resumed { party, at, gap } => {
+            LivenessEvent::Resumed { party, at, gap } => {
                 self.facts.rtp_resumed(RtpResumed {
                     parties,
                     party,
@@ -149,8 +152,8 @@ impl Call {
                 });
                 None
             }
-            Verdict::Dead { ended_at } => Some(self.end_by_worker(EndReason::RtpTimeout, ended_at)),
-            Verdict::MediaTimeout => Some(self.end_by_worker(EndReason::MediaTimeout, Timestamp::now())),
+            LivenessEvent::RtpTimeout { ended_at } => Some(self.end_by_worker(EndReason::RtpTimeout, ended_at)),
+            LivenessEvent::MediaTimeout => Some(self.end_by_worker(EndReason::MediaTimeout, Timestamp::now())),
         }
     }
 
@@ -165,14 +168,14 @@ impl Call {
 }
 
 impl Observer for Call {
-    fn first_packet(&self, source: Source, packet: FirstPacket) {
+    fn first_packet(&self, producer: ProducerNumber, packet: FirstPacket) {
         let FirstPacket {
             role,
             at,
             producer_id,
             ssrc,
         } = packet;
-        self.liveness.lock().first_packet(role, source, at);
+        self.liveness.lock().first_packet(role, producer, at);
         if self.detection.lock().connects(role) {
             let fact = RtpDetected {
                 parties: self.parties.clone(),
@@ -189,8 +192,8 @@ impl Observer for Call {
         }
     }
 
-    fn transport_gone(&self, role: Role, source: Source) {
-        let verdict = self.liveness.lock().gone(role, source, ClockReading::now());
-        verdict.and_then(|verdict| self.apply(verdict));
+    fn transport_lost(&self, role: Role, producer: ProducerNumber) {
+        let event = self.liveness.lock().transport_lost(role, producer, ClockReading::now());
+        event.and_then(|event| self.apply(event));
     }
 }

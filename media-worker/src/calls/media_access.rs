@@ -7,7 +7,7 @@ use contract::jetstream::request::{Refusal, RefusalCode};
 use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 
 use super::call::{Call, MediaState};
-use crate::sfu::Room;
+use crate::sfu::CallRouter;
 
 /// One party's exclusive access to its call's media. The next command of the call waits until this is dropped.
 pub struct MediaAccess {
@@ -37,7 +37,7 @@ impl MediaAccess {
     ///
     /// # Errors
     /// `unknown_call` if the call is over.
-    pub fn router(&mut self) -> Result<&mut Room, Refusal> {
+    pub fn router(&mut self) -> Result<&mut CallRouter, Refusal> {
         match &mut *self.media {
             MediaState::Open(router) => Ok(router),
             MediaState::Opening | MediaState::Closed => Err(Refusal::new(

@@ -15,7 +15,7 @@ impl Handle for Produce {
         let producer = router
             .produce(role, &self.transport_id, &self.kind, self.rtp_parameters, detect)
             .await?;
-        call.set_packet_counter(role, producer.probe);
+        call.set_packet_counter(role, producer.packet_counter);
         drop(access);
         let notice = Notice::RtcNewProducer {
             call_id: call.parties.call_id.clone(),

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-const LIMITS: Limits = Limits {
+const TIMEOUTS: MediaTimeouts = MediaTimeouts {
     media_timeout: Duration::from_secs(30),
     lost_after: Duration::from_secs(5),
     rtp_timeout: Duration::from_secs(15),
@@ -10,49 +10,49 @@ const LIMITS: Limits = Limits {
     sample_interval: Duration::from_secs(1),
 };
 
-/// A call that is looked at once a second.
-struct Watched {
+/// A call that is sampled once a second.
+struct SampledCall {
     start: ClockReading,
     now: ClockReading,
     liveness: Liveness,
     packets: [u64; 2],
-    source: Source,
+    producer: ProducerNumber,
 }
 
-impl Watched {
-    fn new(limits: Limits) -> Self {
+impl SampledCall {
+    fn new(timeouts: MediaTimeouts) -> Self {
         let start = ClockReading::now();
         Self {
             start,
             now: start,
-            liveness: Liveness::new(limits, start),
+            liveness: Liveness::new(timeouts, start),
             packets: [0; 2],
-            source: 0,
+            producer: 0,
         }
     }
 
-    fn connected(limits: Limits) -> Self {
-        let mut watched = Self::new(limits);
-        watched.liveness.first_packet(Role::User, 0, watched.now);
-        watched.liveness.connected();
-        watched
+    fn connected(timeouts: MediaTimeouts) -> Self {
+        let mut call = Self::new(timeouts);
+        call.liveness.first_packet(Role::User, 0, call.now);
+        call.liveness.connected();
+        call
     }
 
-    /// One second later; `talking` are the parties whose packets went on coming.
-    fn second(&mut self, talking: &[Role]) -> Vec<Verdict> {
+    /// Lets one second pass; the parties in `talking` send packets in it.
+    fn second(&mut self, talking: &[Role]) -> Vec<LivenessEvent> {
         self.now = self.now.plus(Duration::from_secs(1));
-        let mut verdicts = Vec::new();
+        let mut events = Vec::new();
         for role in Role::BOTH {
             let packets = &mut self.packets[usize::from(role == Role::Otomo)];
             *packets += if talking.contains(&role) { 50 } else { 0 };
             let packets = *packets;
-            verdicts.extend(self.liveness.sample(role, self.source, packets, self.now));
+            events.extend(self.liveness.sample(role, self.producer, packets, self.now));
         }
-        verdicts.extend(self.liveness.tick(self.now));
-        verdicts
+        events.extend(self.liveness.tick(self.now));
+        events
     }
 
-    fn seconds(&mut self, count: usize, talking: &[Role]) -> Vec<Verdict> {
+    fn seconds(&mut self, count: usize, talking: &[Role]) -> Vec<LivenessEvent> {
         (0..count).flat_map(|_| self.second(talking)).collect()
     }
 
@@ -63,176 +63,179 @@ impl Watched {
 
 #[test]
 fn a_call_without_rtp_times_out_once() {
-    let mut call = Watched::new(LIMITS);
+    let mut call = SampledCall::new(TIMEOUTS);
     assert_eq!(call.seconds(29, &[]), []);
-    assert_eq!(call.second(&[]), [Verdict::MediaTimeout]);
+    assert_eq!(call.second(&[]), [LivenessEvent::MediaTimeout]);
     assert_eq!(call.seconds(60, &[]), []);
 }
 
 #[test]
-fn silence_is_told_after_five_seconds_and_ends_the_call_after_fifteen() {
-    let mut call = Watched::connected(LIMITS);
+fn silence_is_reported_after_five_seconds_and_ends_the_call_after_fifteen() {
+    let mut call = SampledCall::connected(TIMEOUTS);
     assert_eq!(call.seconds(10, &Role::BOTH), []);
     assert_eq!(call.seconds(4, &[]), [], "Opus DTX may pause that long");
-    let (last_rtp_at, gap) = (call.at(10), LIMITS.lost_after);
-    let lost = |party| Verdict::Lost {
+    let (last_rtp_at, gap) = (call.at(10), TIMEOUTS.lost_after);
+    let lost = |party| LivenessEvent::Lost {
         party,
         last_rtp_at,
         gap,
     };
     assert_eq!(call.second(&[]), [lost(Role::User), lost(Role::Otomo)]);
     assert_eq!(call.seconds(9, &[]), []);
-    assert_eq!(call.second(&[]), [Verdict::Dead { ended_at: last_rtp_at }]);
-    assert_eq!(call.seconds(60, &Role::BOTH), [], "what is over stays over");
+    assert_eq!(call.second(&[]), [LivenessEvent::RtpTimeout { ended_at: last_rtp_at }]);
+    assert_eq!(call.seconds(60, &Role::BOTH), [], "a call that is over stays over");
 }
 
 #[test]
-fn onlookers_are_shown_the_last_look_at_each_side() {
-    let mut call = Watched::connected(LIMITS);
-    assert_eq!(call.liveness.seen(Role::Otomo), None);
+fn the_media_of_each_party_is_reported_as_of_the_last_sample() {
+    let mut call = SampledCall::connected(TIMEOUTS);
+    assert_eq!(call.liveness.party_media(Role::Otomo), None);
     call.seconds(3, &Role::BOTH);
     call.seconds(6, &[Role::User]);
-    let (user, otomo) = (call.liveness.seen(Role::User), call.liveness.seen(Role::Otomo));
-    let seen = |second, lost, packets| PartyMedia {
+    let (user, otomo) = (
+        call.liveness.party_media(Role::User),
+        call.liveness.party_media(Role::Otomo),
+    );
+    let media = |second, lost, packets| PartyMedia {
         last_rtp_at: call.at(second),
         lost,
         packets,
     };
-    assert_eq!((user, otomo), (Some(seen(9, false, 450)), Some(seen(3, true, 150))));
+    assert_eq!((user, otomo), (Some(media(9, false, 450)), Some(media(3, true, 150))));
 }
 
 #[test]
-fn one_side_lost_is_told_and_the_call_goes_on() {
-    let mut call = Watched::connected(LIMITS);
+fn the_loss_of_one_party_is_reported_and_the_call_goes_on() {
+    let mut call = SampledCall::connected(TIMEOUTS);
     call.seconds(3, &Role::BOTH);
-    let verdicts = call.seconds(600, &[Role::User]);
+    let events = call.seconds(600, &[Role::User]);
     assert!(
-        matches!(verdicts[..], [Verdict::Lost { party: Role::Otomo, .. }]),
-        "{verdicts:?}"
+        matches!(events[..], [LivenessEvent::Lost { party: Role::Otomo, .. }]),
+        "{events:?}"
     );
-    let verdicts = call.second(&Role::BOTH);
-    let resumed = Verdict::Resumed {
+    let events = call.second(&Role::BOTH);
+    let resumed = LivenessEvent::Resumed {
         party: Role::Otomo,
         at: call.at(604),
         gap: Duration::from_secs(601),
     };
-    assert_eq!(verdicts, [resumed]);
+    assert_eq!(events, [resumed]);
 }
 
 #[test]
-fn one_side_lost_ends_the_call_where_configured() {
-    let mut call = Watched::connected(Limits {
+fn the_loss_of_one_party_ends_the_call_if_configured() {
+    let mut call = SampledCall::connected(MediaTimeouts {
         one_sided_timeout: Some(Duration::from_secs(20)),
-        ..LIMITS
+        ..TIMEOUTS
     });
     call.seconds(3, &Role::BOTH);
-    let verdicts = call.seconds(20, &[Role::User]);
-    assert_eq!(verdicts[1..], [Verdict::Dead { ended_at: call.at(3) }]);
+    let events = call.seconds(20, &[Role::User]);
+    assert_eq!(events[1..], [LivenessEvent::RtpTimeout { ended_at: call.at(3) }]);
 }
 
 #[test]
-fn who_never_produced_is_not_waited_for() {
-    let mut call = Watched::connected(LIMITS);
+fn a_party_that_never_produced_does_not_keep_the_call_alive() {
+    let mut call = SampledCall::connected(TIMEOUTS);
     call.seconds(2, &[Role::User]);
-    let verdicts = call.seconds(15, &[]);
-    assert_eq!(verdicts[1..], [Verdict::Dead { ended_at: call.at(2) }]);
+    let events = call.seconds(15, &[]);
+    assert_eq!(events[1..], [LivenessEvent::RtpTimeout { ended_at: call.at(2) }]);
 }
 
 #[test]
-fn a_closed_transport_is_a_loss_at_once_and_only_once() {
-    let mut call = Watched::connected(LIMITS);
+fn a_lost_transport_is_reported_at_once_and_only_once() {
+    let mut call = SampledCall::connected(TIMEOUTS);
     call.seconds(2, &Role::BOTH);
     let now = call.now.plus(Duration::from_millis(300));
-    let lost = Verdict::Lost {
+    let lost = LivenessEvent::Lost {
         party: Role::User,
         last_rtp_at: call.at(2),
         gap: Duration::from_millis(300),
     };
-    assert_eq!(call.liveness.gone(Role::User, 0, now), Some(lost));
-    assert_eq!(call.liveness.gone(Role::User, 0, now), None);
-    assert_eq!(call.seconds(10, &[Role::Otomo]), [], "it is not told again");
+    assert_eq!(call.liveness.transport_lost(Role::User, 0, now), Some(lost));
+    assert_eq!(call.liveness.transport_lost(Role::User, 0, now), None);
+    assert_eq!(call.seconds(10, &[Role::Otomo]), [], "it is not reported again");
 }
 
 #[test]
-fn packets_from_before_a_close_are_no_return() {
-    let mut call = Watched::connected(LIMITS);
+fn packets_from_before_the_loss_of_a_transport_do_not_resume_rtp() {
+    let mut call = SampledCall::connected(TIMEOUTS);
     call.seconds(2, &Role::BOTH);
-    let closed = call.now.plus(Duration::from_millis(300));
-    assert!(call.liveness.gone(Role::User, 0, closed).is_some());
+    let lost_at = call.now.plus(Duration::from_millis(300));
+    assert!(call.liveness.transport_lost(Role::User, 0, lost_at).is_some());
     assert_eq!(
         call.second(&Role::BOTH),
         [],
-        "counted since the last look, sent before the close"
+        "counted since the last sample, sent before the loss"
     );
     assert_eq!(call.seconds(5, &[Role::Otomo]), []);
-    // Had nothing come between the last look and the close, it would be no different.
+    // `last` is the time of the loss, whether or not packets came between the last sample and the loss.
     assert_eq!(
         call.liveness.stream(Role::User).as_ref().unwrap().last.wall,
-        closed.wall
+        lost_at.wall
     );
 }
 
 #[test]
-fn a_transport_that_comes_back_by_itself_is_told_one_look_later() {
-    let mut call = Watched::connected(LIMITS);
+fn rtp_of_a_transport_that_reconnects_resumes_one_sample_later() {
+    let mut call = SampledCall::connected(TIMEOUTS);
     call.seconds(2, &Role::BOTH);
-    assert!(call.liveness.gone(Role::User, 0, call.now).is_some());
+    assert!(call.liveness.transport_lost(Role::User, 0, call.now).is_some());
     assert_eq!(call.second(&Role::BOTH), []);
     let back = call.second(&Role::BOTH);
     assert!(
-        matches!(back[..], [Verdict::Resumed { party: Role::User, .. }]),
+        matches!(back[..], [LivenessEvent::Resumed { party: Role::User, .. }]),
         "{back:?}"
     );
 }
 
 #[test]
-fn a_new_producer_is_back_at_its_first_packets() {
-    let mut call = Watched::connected(LIMITS);
+fn a_new_producer_resumes_rtp_with_its_first_packets() {
+    let mut call = SampledCall::connected(TIMEOUTS);
     call.seconds(2, &Role::BOTH);
-    assert!(call.liveness.gone(Role::User, 0, call.now).is_some());
-    (call.source, call.packets) = (1, [0; 2]);
+    assert!(call.liveness.transport_lost(Role::User, 0, call.now).is_some());
+    (call.producer, call.packets) = (1, [0; 2]);
     let back = call.second(&Role::BOTH);
     assert!(
-        matches!(back[..], [Verdict::Resumed { party: Role::User, .. }]),
+        matches!(back[..], [LivenessEvent::Resumed { party: Role::User, .. }]),
         "{back:?}"
     );
 }
 
 #[test]
-fn a_new_producer_counts_from_nothing() {
-    let mut call = Watched::connected(LIMITS);
+fn a_new_producer_counts_from_zero() {
+    let mut call = SampledCall::connected(TIMEOUTS);
     call.seconds(20, &Role::BOTH);
-    (call.source, call.packets) = (1, [0; 2]);
+    (call.producer, call.packets) = (1, [0; 2]);
     assert_eq!(call.seconds(20, &Role::BOTH), []);
     let stale = call.liveness.sample(Role::User, 0, 1_000_000, call.now);
     assert_eq!(stale, None);
     assert_eq!(
         call.seconds(20, &Role::BOTH),
         [],
-        "a late reading of the old one must not raise the bar"
+        "a late sample of the old producer does not count for the new one"
     );
     assert_eq!(
-        call.liveness.gone(Role::User, 0, call.now),
+        call.liveness.transport_lost(Role::User, 0, call.now),
         None,
-        "nor is its end a loss of the new one"
+        "nor does the loss of its transport"
     );
 }
 
 #[test]
-fn our_own_absence_is_not_silence() {
-    let mut call = Watched::connected(LIMITS);
+fn a_pause_of_this_process_is_not_silence() {
+    let mut call = SampledCall::connected(TIMEOUTS);
     call.seconds(5, &Role::BOTH);
     call.now = call.now.plus(Duration::from_secs(60));
-    assert_eq!(call.second(&[]), [], "stopped and continued, packets not counted yet");
+    assert_eq!(call.second(&[]), [], "resumed after the pause, packets not counted yet");
     assert_eq!(call.seconds(10, &Role::BOTH), []);
 }
 
 #[test]
-fn before_the_connection_nothing_is_lost() {
-    let mut call = Watched::new(LIMITS);
+fn nothing_is_lost_before_the_call_is_connected() {
+    let mut call = SampledCall::new(TIMEOUTS);
     call.seconds(2, &[Role::User]);
     assert_eq!(call.seconds(27, &[]), []);
-    assert_eq!(call.second(&[]), [Verdict::MediaTimeout]);
+    assert_eq!(call.second(&[]), [LivenessEvent::MediaTimeout]);
 }
 
 fn talkers() -> impl Strategy<Value = Vec<Vec<Role>>> {
@@ -242,7 +245,7 @@ fn talkers() -> impl Strategy<Value = Vec<Vec<Role>>> {
         Just(vec![Role::Otomo]),
         Just(Role::BOTH.to_vec()),
     ];
-    // Runs of the same second, or silence would never be long enough.
+    // Runs of the same second: silence is never long enough otherwise.
     proptest::collection::vec((second, 1..25usize), 1..12).prop_map(|runs| {
         runs.into_iter()
             .flat_map(|(second, count)| std::iter::repeat_n(second, count))
@@ -252,36 +255,36 @@ fn talkers() -> impl Strategy<Value = Vec<Vec<Role>>> {
 
 proptest! {
     #[test]
-    fn losses_and_returns_alternate_and_the_end_is_the_last_packet(seconds in talkers()) {
-        let mut call = Watched::connected(LIMITS);
+    fn losses_and_resumptions_alternate_and_the_call_ends_at_the_last_packet(seconds in talkers()) {
+        let mut call = SampledCall::connected(TIMEOUTS);
         let mut lost = [false; 2];
         let mut last_packet = call.start.wall;
-        let mut dead = false;
+        let mut timed_out = false;
         for talking in seconds {
-            let verdicts = call.second(&talking);
-            if !talking.is_empty() && !dead {
+            let events = call.second(&talking);
+            if !talking.is_empty() && !timed_out {
                 last_packet = call.now.wall;
             }
-            for verdict in verdicts {
-                prop_assert!(!dead, "{verdict:?} after the end");
+            for verdict in events {
+                prop_assert!(!timed_out, "{verdict:?} after the end");
                 match verdict {
-                    Verdict::Lost { party, gap, .. } => {
+                    LivenessEvent::Lost { party, gap, .. } => {
                         prop_assert!(!std::mem::replace(&mut lost[usize::from(party == Role::Otomo)], true));
-                        prop_assert!(gap >= LIMITS.lost_after);
+                        prop_assert!(gap >= TIMEOUTS.lost_after);
                     }
-                    Verdict::Resumed { party, gap, .. } => {
+                    LivenessEvent::Resumed { party, gap, .. } => {
                         prop_assert!(std::mem::replace(&mut lost[usize::from(party == Role::Otomo)], false));
-                        prop_assert!(talking.contains(&party) && gap > LIMITS.lost_after);
+                        prop_assert!(talking.contains(&party) && gap > TIMEOUTS.lost_after);
                     }
-                    Verdict::Dead { ended_at } => {
+                    LivenessEvent::RtpTimeout { ended_at } => {
                         prop_assert_eq!(ended_at, last_packet);
                         prop_assert!(call.now.wall.millis_since(last_packet) >= 15_000);
-                        dead = true;
+                        timed_out = true;
                     }
-                    Verdict::MediaTimeout => prop_assert!(false, "it was connected"),
+                    LivenessEvent::MediaTimeout => prop_assert!(false, "it was connected"),
                 }
             }
         }
-        prop_assert!(dead || call.now.wall.millis_since(last_packet) < 15_000);
+        prop_assert!(timed_out || call.now.wall.millis_since(last_packet) < 15_000);
     }
 }

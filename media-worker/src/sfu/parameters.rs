@@ -1,8 +1,7 @@
-//! WebRTC parameters from clients: lenient in what may be left out, strict in what reaches mediasoup.
+//! WebRTC parameters from clients: optional members may be absent, and everything that reaches mediasoup is checked.
 //!
-//! mediasoup's own reader of DTLS fingerprints panics on text that is not ASCII, and its C++ side aborts on some
-//! combinations that its Rust side lets through. So everything is checked here, and what one audio stream does not need
-//! is left away.
+//! mediasoup's parser of DTLS fingerprints panics on text that is not ASCII, and its C++ side aborts on some combinations
+//! that its Rust side accepts. Members that one audio stream does not need are dropped.
 
 use std::collections::HashSet;
 
@@ -11,21 +10,19 @@ use mediasoup::prelude::*;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::invalid;
-use super::room::{OPUS_CHANNELS, OPUS_CLOCK_RATE};
+use super::opus;
+use super::refusals::invalid_parameters;
 
 /// A certificate has one fingerprint for each hash function, of which there are five (RFC 8122).
 const FINGERPRINTS_MAX: usize = 8;
 /// One audio stream uses four or five.
 const EXTENSIONS_MAX: usize = 32;
-/// What a browser can decode, all kinds together.
+/// The most codecs that a browser can decode, audio and video.
 const CODECS_MAX: usize = 256;
-/// Format parameters of a codec (RFC 7587 section 6.1 has eight).
-const CODEC_PARAMETERS_MAX: usize = 32;
 /// MID (RFC 9143) and CNAME (RFC 3550), in bytes.
 const NAME_BYTES_MAX: usize = 255;
 
-/// RTC-03.
+/// Reads the `dtlsParameters` of `rtc_connect_transport`.
 pub(super) fn dtls(mut value: Value) -> Result<DtlsParameters, Refusal> {
     strip_nulls(&mut value);
     default(&mut value, "role", || "auto".into());
@@ -34,7 +31,7 @@ pub(super) fn dtls(mut value: Value) -> Result<DtlsParameters, Refusal> {
         .and_then(Value::as_array)
         .map_or(&[][..], Vec::as_slice);
     if !(1..=FINGERPRINTS_MAX).contains(&fingerprints.len()) {
-        return Err(invalid(&format!(
+        return Err(invalid_parameters(&format!(
             "dtlsParameters: between 1 and {FINGERPRINTS_MAX} fingerprints are needed"
         )));
     }
@@ -45,36 +42,40 @@ pub(super) fn dtls(mut value: Value) -> Result<DtlsParameters, Refusal> {
             .is_none_or(str::is_ascii)
     };
     if !fingerprints.iter().all(is_ascii) {
-        return Err(invalid(
+        return Err(invalid_parameters(
             "dtlsParameters: a fingerprint is written in hexadecimal digits",
         ));
     }
     read("dtlsParameters", value)
 }
 
-/// RTC-04: one Opus stream.
+/// Reads the `rtpParameters` of `rtc_produce`: one Opus stream.
 pub(super) fn rtp(mut value: Value) -> Result<RtpParameters, Refusal> {
-    let what = "rtpParameters";
+    let member = "rtpParameters";
     strip_nulls(&mut value);
-    let mid = value.get("mid").map(|mid| name(what, mid)).transpose()?;
+    let mid = value.get("mid").map(|mid| name(member, mid)).transpose()?;
     let cname = value
         .pointer("/rtcp/cname")
-        .map(|cname| name(what, cname))
+        .map(|cname| name(member, cname))
         .transpose()?;
     let codec = match array(&value, "codecs", CODECS_MAX).as_slice() {
-        [codec] => opus(codec.clone())?,
-        _ => return Err(invalid("rtpParameters: exactly one codec, Opus, can be sent")),
+        [codec] => opus::producer_codec(codec.clone())?,
+        _ => {
+            return Err(invalid_parameters(
+                "rtpParameters: exactly one codec, Opus, can be sent",
+            ));
+        }
     };
     let encoding = match array(&value, "encodings", 2).as_slice() {
         [encoding] => encoding.clone(),
-        _ => return Err(invalid("rtpParameters: exactly one encoding can be sent")),
+        _ => return Err(invalid_parameters("rtpParameters: exactly one encoding can be sent")),
     };
     let ssrc = match encoding.get("ssrc") {
         None => None,
-        Some(ssrc) => Some(read::<u32>(what, ssrc.clone())?),
+        Some(ssrc) => Some(read::<u32>(member, ssrc.clone())?),
     };
     if ssrc.is_none() && mid.is_none() {
-        return Err(invalid(
+        return Err(invalid_parameters(
             "rtpParameters: without an ssrc or a mid no packet could be recognised",
         ));
     }
@@ -96,17 +97,17 @@ pub(super) fn rtp(mut value: Value) -> Result<RtpParameters, Refusal> {
     })
 }
 
-/// RTC-05. Codecs and extensions that nobody here sends are left away, known or not.
+/// Reads the `rtpCapabilities` of `rtc_consume`. Only Opus and header extensions that mediasoup knows are kept.
 pub(super) fn capabilities(mut value: Value) -> Result<RtpCapabilities, Refusal> {
     strip_nulls(&mut value);
     if value.get("codecs").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-        return Err(invalid("rtpCapabilities: there are no codecs"));
+        return Err(invalid_parameters("rtpCapabilities: there are no codecs"));
     }
     let codecs = array(&value, "codecs", CODECS_MAX)
         .into_iter()
-        .filter(is_opus)
+        .filter(opus::is_opus)
         .filter_map(|mut codec| {
-            canonical_codec(&mut codec);
+            opus::canonicalize(&mut codec);
             default(&mut codec, "kind", || "audio".into());
             serde_json::from_value(codec).ok()
         });
@@ -123,7 +124,7 @@ pub(super) fn capabilities(mut value: Value) -> Result<RtpCapabilities, Refusal>
     })
 }
 
-/// Older clients read a candidate's `ip`, newer ones its `address`.
+/// Adds `ip`, which older clients read, to each candidate's `address`.
 pub(super) fn with_ip(mut candidates: Value) -> Value {
     for candidate in candidates
         .as_array_mut()
@@ -138,44 +139,7 @@ pub(super) fn with_ip(mut candidates: Value) -> Value {
     candidates
 }
 
-fn opus(mut codec: Value) -> Result<RtpCodecParameters, Refusal> {
-    if !is_opus(&codec) {
-        return Err(invalid("rtpParameters: the codec must be audio/opus"));
-    }
-    canonical_codec(&mut codec);
-    let codec: RtpCodecParameters = read("rtpParameters: the codec", codec)?;
-    match &codec {
-        RtpCodecParameters::Audio {
-            clock_rate,
-            channels,
-            payload_type: 0..=127,
-            ..
-        } if *clock_rate == OPUS_CLOCK_RATE && *channels == OPUS_CHANNELS => Ok(codec),
-        _ => Err(invalid(
-            "rtpParameters: Opus has clock rate 48000, 2 channels and a payload type below 128",
-        )),
-    }
-}
-
-fn is_opus(codec: &Value) -> bool {
-    codec
-        .get("mimeType")
-        .and_then(Value::as_str)
-        .is_some_and(|mime| mime.eq_ignore_ascii_case("audio/opus"))
-}
-
-fn canonical_codec(codec: &mut Value) {
-    let Some(codec) = codec.as_object_mut() else { return };
-    codec.insert("mimeType".to_owned(), "audio/opus".into());
-    if let Some(parameters) = codec.get_mut("parameters").and_then(Value::as_object_mut) {
-        let known = std::mem::take(parameters).into_iter().filter(|(_, value)| {
-            value.is_string() || value.as_u64().is_some_and(|number| u32::try_from(number).is_ok())
-        });
-        *parameters = known.take(CODEC_PARAMETERS_MAX).collect();
-    }
-}
-
-/// Extensions that mediasoup does not know are left away: the client sends them, nobody reads them.
+/// Header extensions that mediasoup does not know are dropped: clients may send them, and nothing reads them.
 fn extensions(value: &Value) -> Result<Vec<RtpHeaderExtensionParameters>, Refusal> {
     let mut ids = HashSet::new();
     let mut known = Vec::new();
@@ -186,7 +150,7 @@ fn extensions(value: &Value) -> Result<Vec<RtpHeaderExtensionParameters>, Refusa
         };
         // RFC 8285 section 4.3.
         if !(1..=255).contains(&extension.id) || !ids.insert(extension.id) {
-            return Err(invalid(
+            return Err(invalid_parameters(
                 "rtpParameters: header extensions have different ids from 1 to 255",
             ));
         }
@@ -195,24 +159,24 @@ fn extensions(value: &Value) -> Result<Vec<RtpHeaderExtensionParameters>, Refusa
     Ok(known)
 }
 
-fn name(what: &str, value: &Value) -> Result<String, Refusal> {
+fn name(member: &str, value: &Value) -> Result<String, Refusal> {
     match value.as_str() {
         Some(name) if (1..=NAME_BYTES_MAX).contains(&name.len()) && !name.contains(char::is_control) => {
             Ok(name.to_owned())
         }
-        _ => Err(invalid(&format!(
-            "{what}: mid and cname are texts of 1 to {NAME_BYTES_MAX} bytes"
+        _ => Err(invalid_parameters(&format!(
+            "{member}: mid and cname are texts of 1 to {NAME_BYTES_MAX} bytes"
         ))),
     }
 }
 
-fn array(value: &Value, key: &str, most: usize) -> Vec<Value> {
+fn array(value: &Value, key: &str, length_max: usize) -> Vec<Value> {
     let all = value.get(key).and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-    all.iter().take(most).cloned().collect()
+    all.iter().take(length_max).cloned().collect()
 }
 
-fn read<T: DeserializeOwned>(what: &str, value: Value) -> Result<T, Refusal> {
-    serde_json::from_value(value).map_err(|error| invalid(&format!("{what}: {error}")))
+fn read<T: DeserializeOwned>(member: &str, value: Value) -> Result<T, Refusal> {
+    serde_json::from_value(value).map_err(|error| invalid_parameters(&format!("{member}: {error}")))
 }
 
 fn default(value: &mut Value, key: &str, default: impl FnOnce() -> Value) {
@@ -221,7 +185,7 @@ fn default(value: &mut Value, key: &str, default: impl FnOnce() -> Value) {
     }
 }
 
-/// Some clients write `null` for what they leave out. The depth is bounded by the reader of the JSON.
+/// Removes members that are `null`: some clients write it for absent members. serde_json bounds the recursion.
 fn strip_nulls(value: &mut Value) {
     match value {
         Value::Object(object) => {

@@ -1,49 +1,55 @@
 use std::net::{Ipv4Addr, UdpSocket};
+use std::sync::Weak;
 use std::time::Instant;
+
+use contract::jetstream::request::RefusalCode;
+use contract::wire::command::Direction;
 
 use super::*;
 
-struct Nobody;
+struct NoObserver;
 
-impl Observer for Nobody {
-    fn first_packet(&self, _: Source, _: FirstPacket) {}
-    fn transport_gone(&self, _: Role, _: Source) {}
+impl Observer for NoObserver {
+    fn first_packet(&self, _: ProducerNumber, _: FirstPacket) {}
+    fn transport_lost(&self, _: Role, _: ProducerNumber) {}
 }
 
-fn nobody() -> Weak<dyn Observer> {
-    let observer: Weak<Nobody> = Weak::new();
+fn no_observer() -> Weak<dyn Observer> {
+    let observer: Weak<NoObserver> = Weak::new();
     observer
 }
 
-fn settings(workers: u16, rtc_port: u16) -> SfuSettings {
-    let listen_ip = Ipv4Addr::LOCALHOST.into();
+fn settings(workers: u16, first_port: u16) -> SfuSettings {
+    let listen = ListenSettings {
+        ip: Ipv4Addr::LOCALHOST.into(),
+        announced_address: None,
+        first_port,
+    };
     SfuSettings {
         workers,
-        listen_ip,
-        announced_address: None,
-        rtc_port,
+        listen,
         ice_consent_timeout_s: 30,
     }
 }
 
-fn dead(host: HostId, slot: u16) -> Death {
-    Death {
-        host,
-        slot,
-        reason: "a test says so".to_owned(),
+fn dead(id: SfuWorkerId) -> DeadWorker {
+    DeadWorker {
+        id,
+        slot: 0,
+        reason: "simulated".to_owned(),
     }
 }
 
 #[tokio::test]
-async fn calls_go_where_the_fewest_are_and_leave_their_place() {
-    let (sfu, _deaths) = Sfu::start(settings(2, 0)).await.unwrap();
-    let first = sfu.room(nobody()).await.unwrap();
-    let second = sfu.room(nobody()).await.unwrap();
-    assert_ne!(first.host(), second.host());
-    let freed = first.host();
+async fn a_router_is_created_on_the_worker_with_the_fewest() {
+    let (pool, _deaths) = WorkerPool::start(settings(2, 0)).await.unwrap();
+    let first = pool.create_router(no_observer()).await.unwrap();
+    let second = pool.create_router(no_observer()).await.unwrap();
+    assert_ne!(first.worker_id(), second.worker_id());
+    let freed = first.worker_id();
     drop(first);
-    assert_eq!(sfu.room(nobody()).await.unwrap().host(), freed);
-    let [one, two] = sfu.addresses()[..] else {
+    assert_eq!(pool.create_router(no_observer()).await.unwrap().worker_id(), freed);
+    let [one, two] = pool.addresses()[..] else {
         panic!("two workers, two ports")
     };
     assert_ne!(one, two);
@@ -56,46 +62,47 @@ async fn a_dead_worker_is_replaced_on_its_port() {
         .local_addr()
         .unwrap()
         .port();
-    let (sfu, _deaths) = Sfu::start(settings(1, free)).await.unwrap();
-    let room = sfu.room(nobody()).await.unwrap();
-    assert!(sfu.revive(0).await.is_err(), "its port is taken while it lives");
-    sfu.bury(&dead(room.host() + 100, 0));
-    assert!(sfu.is_whole(), "that was another one");
-    sfu.bury(&dead(room.host(), 0));
-    assert!(!sfu.is_whole());
-    let refusal = sfu.room(nobody()).await.err().unwrap();
+    let (pool, _deaths) = WorkerPool::start(settings(1, free)).await.unwrap();
+    let router = pool.create_router(no_observer()).await.unwrap();
+    assert!(pool.start_worker(0).await.is_err(), "its port is taken while it lives");
+    pool.remove(&dead(router.worker_id() + 100));
+    assert!(pool.is_complete(), "the dead worker was another one");
+    pool.remove(&dead(router.worker_id()));
+    assert!(!pool.is_complete());
+    let refusal = pool.create_router(no_observer()).await.err().unwrap();
     assert_eq!(refusal.code, RefusalCode::Internal);
 
-    let before = room.host();
-    drop(room);
-    let deadline = Instant::now() + PATIENCE;
-    // Its thread lets go of the port in its own time.
-    while let Err(error) = sfu.revive(0).await {
+    let before = router.worker_id();
+    drop(router);
+    let deadline = Instant::now() + refusals::REQUEST_TIMEOUT;
+    // The thread of the old worker closes the port after the router is dropped.
+    while let Err(error) = pool.start_worker(0).await {
         assert!(Instant::now() < deadline, "{error}");
         tokio::task::yield_now().await;
     }
-    assert!(sfu.is_whole());
-    assert_eq!(sfu.addresses()[0].port(), free);
-    assert_ne!(sfu.room(nobody()).await.unwrap().host(), before);
+    assert!(pool.is_complete());
+    assert_eq!(pool.addresses()[0].port(), free);
+    assert_ne!(pool.create_router(no_observer()).await.unwrap().worker_id(), before);
 }
 
 #[tokio::test]
-async fn a_room_answers_for_its_own_party_only() {
-    let (sfu, _deaths) = Sfu::start(settings(1, 0)).await.unwrap();
-    let mut room = sfu.room(nobody()).await.unwrap();
-    let created = room
-        .create_transport(Role::User, contract::wire::command::Direction::Send)
-        .await
-        .unwrap();
+async fn a_party_has_access_to_its_own_transports_only() {
+    let (pool, _deaths) = WorkerPool::start(settings(1, 0)).await.unwrap();
+    let mut router = pool.create_router(no_observer()).await.unwrap();
+    let created = router.create_transport(Role::User, Direction::Send).await.unwrap();
     let dtls = created.dtls_parameters;
-    let refusal = room
+    let refusal = router
         .connect_transport(Role::Otomo, &created.id, dtls.clone())
         .await
         .unwrap_err();
     assert_eq!(refusal.code, RefusalCode::UnknownTransport);
-    room.connect_transport(Role::User, &created.id, dtls.clone())
+    router
+        .connect_transport(Role::User, &created.id, dtls.clone())
         .await
         .unwrap();
-    let refusal = room.connect_transport(Role::User, &created.id, dtls).await.unwrap_err();
+    let refusal = router
+        .connect_transport(Role::User, &created.id, dtls)
+        .await
+        .unwrap_err();
     assert_eq!(refusal.code, RefusalCode::WrongState);
 }

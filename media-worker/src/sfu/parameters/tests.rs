@@ -37,19 +37,19 @@ fn with(pointer: &str, value: Value) -> Value {
 }
 
 #[test]
-fn reads_what_browsers_send() {
+fn the_parameters_of_browsers_are_accepted() {
     let rtp = rtp(stream()).unwrap();
     assert_eq!((rtp.mid.as_deref(), rtp.encodings[0].ssrc), (Some("0"), Some(1234)));
-    assert_eq!(rtp.header_extensions.len(), 1, "the unknown one is left away");
+    assert_eq!(rtp.header_extensions.len(), 1, "the unknown one is dropped");
     assert_eq!(
         rtp.codecs[0].parameters().iter().count(),
         2,
-        "so is a parameter of an unknown kind"
+        "a parameter of an unknown kind is dropped"
     );
 }
 
 #[test]
-fn reads_what_leaves_out_or_nulls_what_is_optional() {
+fn optional_members_may_be_absent_or_null() {
     let minimal = json!({
         "mid": null,
         "codecs": [{ "mimeType": "audio/OPUS", "payloadType": 100, "clockRate": 48000, "channels": 2 }],
@@ -60,7 +60,7 @@ fn reads_what_leaves_out_or_nulls_what_is_optional() {
 }
 
 #[test]
-fn refuses_what_is_not_one_opus_stream() {
+fn anything_but_one_opus_stream_is_refused() {
     let codec = stream()["codecs"][0].clone();
     let encoding = stream()["encodings"][0].clone();
     let extension = stream()["headerExtensions"][0].clone();
@@ -105,7 +105,7 @@ fn without(object: &Map<String, Value>, key: &str) -> Value {
 }
 
 #[test]
-fn refuses_bad_fingerprints_without_a_panic() {
+fn bad_fingerprints_are_refused_without_a_panic() {
     let of = |value: &str| json!({ "role": "client", "fingerprints": [{ "algorithm": "sha-256", "value": value }] });
     assert!(dtls(of(&hex())).is_ok());
     for wrong in [
@@ -129,13 +129,13 @@ fn refuses_bad_fingerprints_without_a_panic() {
 }
 
 #[test]
-fn a_refusal_does_not_repeat_a_flood() {
+fn the_message_of_a_refusal_is_bounded() {
     let refusal = dtls(json!({ "role": "x".repeat(50_000), "fingerprints": [fingerprint()] })).unwrap_err();
-    assert!(refusal.message.len() <= super::super::MESSAGE_CHARS);
+    assert!(refusal.message.len() <= crate::sfu::refusals::MESSAGE_CHARS);
 }
 
 #[test]
-fn capabilities_keep_opus_only() {
+fn capabilities_keep_only_opus() {
     let value = json!({
         "codecs": [
             { "kind": "audio", "mimeType": "audio/red", "clockRate": 48000, "channels": 2 },
@@ -186,12 +186,12 @@ fn any_json() -> impl Strategy<Value = Value> {
 
 proptest! {
     #[test]
-    fn no_json_is_a_panic(value in any_json()) {
+    fn no_json_causes_a_panic(value in any_json()) {
         let _ = (dtls(value.clone()), rtp(value.clone()), capabilities(value.clone()), with_ip(value));
     }
 
     #[test]
-    fn no_fingerprint_is_a_panic(value in "[0-9A-Fa-f:音é]{95}", algorithm in "sha-(1|224|256|384|512)") {
+    fn no_fingerprint_causes_a_panic(value in "[0-9A-Fa-f:音é]{95}", algorithm in "sha-(1|224|256|384|512)") {
         let _ = dtls(json!({ "fingerprints": [{ "algorithm": algorithm, "value": value }] }));
     }
 }

@@ -1,0 +1,105 @@
+//! One party's side of a call: a transport in each direction, its producer, and its consumer of the peer.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+
+use contract::Role;
+use contract::wire::command::Direction;
+use mediasoup::prelude::*;
+use mediasoup::types::data_structures::{DtlsState, IceState};
+
+use super::Observer;
+use crate::liveness::ProducerNumber;
+
+/// One party's media. Dropping a part closes it.
+#[derive(Debug, Default)]
+pub(super) struct Participant {
+    // In this order: consumers and producers close before their transports.
+    pub(super) consumer: Option<Consumer>,
+    pub(super) producer: Option<Producer>,
+    pub(super) send_transport: Option<ParticipantTransport>,
+    pub(super) recv_transport: Option<ParticipantTransport>,
+}
+
+/// A transport, and whether the client has connected it.
+#[derive(Debug)]
+pub(super) struct ParticipantTransport {
+    pub(super) transport: WebRtcTransport,
+    pub(super) connected: bool,
+    /// The number of the producer on it; 0 for none.
+    producer: Arc<AtomicU64>,
+}
+
+impl Participant {
+    /// Replaces the transport of a direction; its producer or consumer closes with it.
+    pub(super) fn replace_transport(&mut self, direction: Direction, transport: ParticipantTransport) {
+        match direction {
+            Direction::Send => {
+                self.producer = None;
+                self.send_transport = Some(transport);
+            }
+            Direction::Recv => {
+                self.consumer = None;
+                self.recv_transport = Some(transport);
+            }
+        }
+    }
+
+    /// The producer, unless it is closed.
+    pub(super) fn open_producer(&self) -> Option<&Producer> {
+        self.producer.as_ref().filter(|producer| !producer.closed())
+    }
+
+    /// The transport of either direction with this identifier.
+    pub(super) fn transport_mut(&mut self, id: &str) -> Option<&mut ParticipantTransport> {
+        [&mut self.send_transport, &mut self.recv_transport]
+            .into_iter()
+            .flatten()
+            .find(|transport| transport.has_id(id))
+    }
+}
+
+impl ParticipantTransport {
+    pub(super) fn new(transport: WebRtcTransport) -> Self {
+        Self {
+            transport,
+            connected: false,
+            producer: Arc::default(),
+        }
+    }
+
+    pub(super) fn has_id(&self, id: &str) -> bool {
+        self.transport.id().to_string() == id
+    }
+
+    /// Sets the producer whose loss [`Self::observe`] reports.
+    pub(super) fn set_producer(&self, number: ProducerNumber) {
+        self.producer.store(number, Ordering::Relaxed);
+    }
+
+    /// Reports to `observer` when ICE disconnects or DTLS ends, if there is a producer.
+    pub(super) fn observe(&self, role: Role, observer: &Weak<dyn Observer>) {
+        let report = {
+            let (producer, observer) = (Arc::clone(&self.producer), observer.clone());
+            move || {
+                let number = producer.load(Ordering::Relaxed);
+                if let (1.., Some(observer)) = (number, observer.upgrade()) {
+                    observer.transport_lost(role, number);
+                }
+            }
+        };
+        let report_ice = report.clone();
+        let on_ice = move |state| {
+            if state == IceState::Disconnected {
+                report_ice();
+            }
+        };
+        let on_dtls = move |state| {
+            if matches!(state, DtlsState::Failed | DtlsState::Closed) {
+                report();
+            }
+        };
+        self.transport.on_ice_state_change(on_ice).detach();
+        self.transport.on_dtls_state_change(on_dtls).detach();
+    }
+}

@@ -1,0 +1,88 @@
+//! One mediasoup worker: a C++ thread with one UDP and one TCP port.
+
+use std::fmt::Display;
+use std::net::SocketAddr;
+
+use mediasoup::prelude::*;
+use mediasoup::worker::WorkerLogLevel;
+use tokio::sync::mpsc;
+
+use super::listen::ListenSettings;
+
+/// Identifies a mediasoup worker in this process; its replacement has another identifier.
+pub type SfuWorkerId = u64;
+
+/// A mediasoup worker that died, and with it every call on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadWorker {
+    /// The worker.
+    pub id: SfuWorkerId,
+    /// Its slot in the pool, for the replacement.
+    pub slot: u16,
+    /// The reason that mediasoup gives.
+    pub reason: String,
+}
+
+/// The reason why a mediasoup worker did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum WorkerStartError {
+    /// The C++ thread did not start.
+    #[error("a mediasoup worker does not start: {0}")]
+    Worker(#[from] std::io::Error),
+    /// Its port cannot be opened.
+    #[error("a mediasoup worker cannot listen for media: {0}")]
+    Listen(String),
+}
+
+/// A mediasoup worker and its WebRTC server, through which all its transports share the ports.
+#[derive(Debug)]
+pub(super) struct SfuWorker {
+    pub(super) id: SfuWorkerId,
+    pub(super) worker: Worker,
+    pub(super) server: WebRtcServer,
+    pub(super) address: SocketAddr,
+}
+
+impl SfuWorker {
+    /// Starts a worker; `deaths` receives its death.
+    pub(super) async fn start(
+        manager: &WorkerManager,
+        listen: &ListenSettings,
+        slot: u16,
+        id: SfuWorkerId,
+        deaths: mpsc::Sender<DeadWorker>,
+    ) -> Result<Self, WorkerStartError> {
+        let mut settings = WorkerSettings::default();
+        // Anyone who can reach the port can cause warnings.
+        settings.log_level = WorkerLogLevel::Error;
+        let worker = manager.create_worker(settings).await?;
+        let failed = |error: &dyn Display| WorkerStartError::Listen(error.to_string());
+        let options = WebRtcServerOptions::new(listen.listen_infos(slot));
+        let server = worker.create_webrtc_server(options).await;
+        let server = server.map_err(|error| failed(&error))?;
+        let dump = server.dump().await.map_err(|error| failed(&error))?;
+        let socket = dump.udp_sockets.first();
+        let socket = socket.ok_or_else(|| failed(&"it has no UDP socket"))?;
+        let address = SocketAddr::new(socket.ip, socket.port);
+        worker
+            .on_dead(move |status| {
+                let reason = status
+                    .err()
+                    .map_or_else(|| "the thread ended".to_owned(), |error| error.to_string());
+                // The channel has a place for the one death of each worker.
+                let _ = deaths.try_send(DeadWorker { id, slot, reason });
+            })
+            .detach();
+        tracing::info!(sfu_worker = id, %address, "mediasoup worker started");
+        Ok(Self {
+            id,
+            worker,
+            server,
+            address,
+        })
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.worker.closed()
+    }
+}
