@@ -8,7 +8,7 @@ use std::sync::Arc;
 use contract::buckets::billing_index::ActiveBilling;
 use contract::buckets::leases::Leases;
 use contract::jetstream::clock::{Clock, SystemClock};
-use contract::jetstream::connection::Link;
+use contract::jetstream::connection_state::ConnectionState;
 use contract::jetstream::storage::Storage;
 use contract::{FactStore, Nats, NodeId, Source};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ pub struct Deps {
     /// Wall clock, monotonic clock, timers.
     pub clock: Arc<dyn Clock>,
     /// Whether NATS is connected, and how often messages may have been missed.
-    pub link: watch::Receiver<Link>,
+    pub link: watch::Receiver<ConnectionState>,
     /// The stream `CALLS`.
     pub facts: FactStore,
     /// The bucket `billing_active`.
@@ -43,7 +43,7 @@ impl Deps {
     pub fn new(nats: &Nats, storage: &Storage, instance: &NodeId) -> Self {
         Self {
             clock: Arc::new(SystemClock),
-            link: nats.link(),
+            link: nats.state(),
             facts: FactStore::new(nats, storage, Source::new(crate::NAME, instance)),
             active_billing: ActiveBilling::new(storage),
             leases: Leases::new(nats, storage),
@@ -58,6 +58,6 @@ impl Deps {
 
     /// Whether NATS is connected at this moment.
     pub(crate) fn is_up(&self) -> bool {
-        self.link.borrow().up
+        self.link.borrow().connected
     }
 }

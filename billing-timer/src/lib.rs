@@ -88,7 +88,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let mut tasks = context.tasks();
     let (link, stop) = (nats.clone(), context.stop.clone());
     tasks.spawn("link", async move {
-        let following = link.follow_link(|up| connected.set(up));
+        let following = link.report_connected(|up| connected.set(up));
         stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
     });
     context.announce([("instance_id", instance.to_string())]);
@@ -109,7 +109,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     }
     let outcome = tasks.join().await;
 
-    if nats.link().borrow().up {
+    if nats.state().borrow().connected {
         let flushed = context.drain("nats", nats.client.flush()).await;
         if let Some(Err(error)) = flushed {
             tracing::warn!(%error, "flush failed at shutdown; the last notices may not have been sent");

@@ -2,19 +2,19 @@
 
 use std::fmt::Debug;
 
-use contract::wire::notice::{self, Notice};
+use contract::wire::notice::Notice;
 use contract::{Nats, Parties};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
 /// Sends notices.
 pub trait Notices: Debug + Send + Sync {
-    /// Sends a notice to both parties; see [`notice::tell_both`].
+    /// Sends a notice to both parties; see [`NoticePublisher::publish`](contract::jetstream::notice_publisher::NoticePublisher::publish).
     fn send_to_both<'a>(&'a self, parties: &'a Parties, notice: &'a Notice) -> BoxFuture<'a, ()>;
 }
 
 impl Notices for Nats {
     fn send_to_both<'a>(&'a self, parties: &'a Parties, notice: &'a Notice) -> BoxFuture<'a, ()> {
-        notice::tell_both(&self.notice_publisher, parties, notice).boxed()
+        self.notice_publisher.publish_to_both(parties, notice).boxed()
     }
 }

@@ -15,7 +15,6 @@ use contract::Timestamp;
 use contract::jetstream::batch::MAX_BATCH;
 use contract::jetstream::clock::Clock;
 use contract::jetstream::fact_store::{FactError, MAX_CALLS_PER_READ};
-use contract::wire::notice::Notice;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
@@ -226,11 +225,10 @@ impl Ticker {
         match stored {
             Ok(stored) => {
                 let result = scheduler.read_done(token, stored, now);
-                if let Some(tick) = result.confirmed {
-                    self.deps
-                        .notices
-                        .send_to_both(&tick.parties, &Notice::tick(&tick))
-                        .await;
+                if let Some(tick) = result.confirmed
+                    && let Some(notice) = tick.notice()
+                {
+                    self.deps.notices.send_to_both(&tick.parties, &notice).await;
                 }
                 if let Some(contradiction) = result.contradiction {
                     metrics::call_stuck("contradiction");

@@ -132,11 +132,8 @@ fn media(view: &CallView) -> String {
 }
 
 fn parse_state(text: &str) -> Result<CallState, String> {
-    let state = CallState::ALL.into_iter().find(|state| state.as_str() == text);
-    state.ok_or_else(|| {
-        format!(
-            "{text:?} is none of {}",
-            CallState::ALL.map(CallState::as_str).join(", ")
-        )
+    text.parse().map_err(|_| {
+        let states: Vec<_> = CallState::ALL.iter().map(|state| state.as_str()).collect();
+        format!("{text:?} is none of {}", states.join(", "))
     })
 }

@@ -13,7 +13,7 @@ use contract::jetstream::fact_store::{FactError, StoredFact};
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::CallClosed;
 use contract::wire::fact::{Ended, RtpDetected};
-use contract::wire::notice::{self, Notice};
+use contract::wire::notice::Notice;
 use contract::{
     EndReason, Fact, FactKind, FactStore, Nats, Outcome, Parties, PublishCondition, Timestamp, TraceParent, WorkerId,
 };
@@ -79,22 +79,17 @@ impl FactPublisher {
     /// Publishes until the call has ended.
     async fn run(mut self, mut queue: mpsc::Receiver<QueuedFact>) -> EndOutcome {
         while let Some(fact) = queue.recv().await {
-            let call_id = self.parties.call_id.clone();
             let end = match fact {
                 QueuedFact::RtpDetected { fact, packet_seen } => {
                     self.publish_rtp_detected(fact, packet_seen).await;
                     None
                 }
                 QueuedFact::RtpLost(fact) => {
-                    let party = fact.party;
-                    self.publish_rtp_change(fact.into(), Notice::MediaLost { call_id, party }, "lost")
-                        .await;
+                    self.publish_rtp_change(fact.into(), "lost").await;
                     None
                 }
                 QueuedFact::RtpResumed(fact) => {
-                    let party = fact.party;
-                    self.publish_rtp_change(fact.into(), Notice::MediaResumed { call_id, party }, "resumed")
-                        .await;
+                    self.publish_rtp_change(fact.into(), "resumed").await;
                     None
                 }
                 QueuedFact::End(Some(end)) => Some(self.publish_end(end).await),
@@ -135,7 +130,7 @@ impl FactPublisher {
             }
             Err(error) => return self.fact_lost(FactKind::RtpDetected, &error.to_string()),
         };
-        self.notify(&Notice::connected(&stored)).await;
+        self.notify(stored.notice()).await;
         tracing::info!(
             %call_id,
             connected_at = %stored.connected_at,
@@ -145,7 +140,7 @@ impl FactPublisher {
         );
     }
 
-    async fn publish_rtp_change(&self, fact: Fact, notice: Notice, event: &'static str) {
+    async fn publish_rtp_change(&self, fact: Fact, event: &'static str) {
         let (call_id, kind) = (&self.parties.call_id, fact.kind());
         match self.store(&fact, PublishCondition::WhileOpen).await {
             Ok(Outcome::Superseded(_) | Outcome::Refused) => {
@@ -154,7 +149,7 @@ impl FactPublisher {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
                 metrics::rtp_changed(event);
                 tracing::info!(%call_id, fact = %kind, "RTP {event}");
-                self.notify(&notice).await;
+                self.notify(fact.notice()).await;
             }
             Err(error) => self.fact_lost(kind, &error.to_string()),
         }
@@ -175,9 +170,7 @@ impl FactPublisher {
             Ok(Some(Outcome::Stored(_) | Outcome::AlreadyStored(_))) => {
                 metrics::call_ended(reason);
                 tracing::info!(%call_id, ?reason, by = fact.by, %ended_at, "call ended");
-                if let Some(notice) = Notice::ended_unconnected(&fact) {
-                    self.notify(&notice).await;
-                }
+                self.notify(fact.notice()).await;
                 if let Err(error) = self.deps.active_calls.release(&self.parties).await {
                     tracing::warn!(%call_id, %error, "locks of the parties not released: the next call takes them over");
                 }
@@ -264,8 +257,11 @@ impl FactPublisher {
         self.deps.facts.publish(fact, condition, self.trace.child()).await
     }
 
-    async fn notify(&self, notice: &Notice) {
-        notice::tell_both(&self.deps.nats.notice_publisher, &self.parties, notice).await;
+    async fn notify(&self, notice: Option<Notice>) {
+        if let Some(notice) = notice {
+            let publisher = &self.deps.nats.notice_publisher;
+            publisher.publish_to_both(&self.parties, &notice).await;
+        }
     }
 
     fn end_lost(&self, reason: &str) -> EndOutcome {

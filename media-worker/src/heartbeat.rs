@@ -53,7 +53,7 @@ impl Heartbeat {
                 }
                 _ = ticks.tick() => {}
             }
-            if !self.nats.link().borrow().up {
+            if !self.nats.state().borrow().connected {
                 continue;
             }
             let sent_at = Instant::now();

@@ -69,7 +69,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let mut tasks = context.tasks();
     let (link, stop) = (nats.clone(), context.stop.clone());
     tasks.spawn("link", async move {
-        let following = link.follow_link(|up| link_up.set(up));
+        let following = link.report_connected(|up| link_up.set(up));
         stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
     });
     let opening = Storage::open_when_available(&nats);

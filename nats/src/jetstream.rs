@@ -1,19 +1,25 @@
 //! Access to NATS and JetStream: one connection, the streams and buckets, and what is published and requested over them.
 
 pub mod clock;
+pub mod connection_state;
+pub mod notice_publisher;
+
 pub mod connection;
 pub mod storage;
 
-pub mod notice_publisher;
 pub mod request;
 
+pub mod publish_condition;
+
 pub mod batch;
-pub mod fact_store;
 pub mod fact_stream;
+
+pub mod fact_store;
 pub mod parking;
 
-pub mod bucket;
 pub mod key_value;
+
+pub mod bucket;
 
 pub(crate) mod direct_reader;
 pub(crate) mod last_message;

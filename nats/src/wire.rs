@@ -2,12 +2,15 @@
 
 pub mod id;
 pub mod party;
+pub mod reason;
+pub mod service;
 pub mod time;
-
-pub mod subject;
 
 pub mod fact;
 pub mod notice;
+pub mod subject;
+
+pub mod rights;
 
 pub mod command;
 

@@ -202,7 +202,7 @@ impl Calls {
 
     /// Whether this node is connected to NATS.
     pub(crate) fn connected(&self) -> bool {
-        self.nats.link().borrow().up
+        self.nats.state().borrow().connected
     }
 
     /// Waits for the storage for at most the storage timeout.

@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let deadlines = Deadlines::new(calls, &storage, grace, watching);
     tasks.spawn("deadlines", deadlines.run(stop.clone()));
     let outcome = tasks.join().await;
-    if nats.link().borrow().up {
+    if nats.state().borrow().connected {
         // The last answers and notices are still in the client's buffer.
         context.drain("nats", nats.client.flush()).await.transpose()?;
     }

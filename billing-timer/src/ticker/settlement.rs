@@ -7,7 +7,6 @@ use contract::buckets::billing_index::BillingEntry;
 use contract::jetstream::bucket::{BucketError, Revised};
 use contract::jetstream::fact_store::{FactError, Outcome, PublishCondition};
 use contract::wire::fact::Settled;
-use contract::wire::notice::Notice;
 use contract::{CallId, Fact};
 
 use super::last_stored::{self, SettlementFacts};
@@ -39,7 +38,7 @@ pub(crate) async fn settle(deps: Deps, due: DueSettlement) -> (WorkToken, Settle
             Err(outcome) => return (due.token, outcome),
         }
     };
-    if let Some(notice) = Notice::settled(&settled) {
+    if let Some(notice) = settled.notice() {
         deps.notices.send_to_both(&settled.parties, &notice).await;
     }
     let outcome = remove(&deps, &settled, due.revision).await;

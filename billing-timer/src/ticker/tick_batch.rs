@@ -2,7 +2,6 @@
 
 use contract::Fact;
 use contract::jetstream::batch::{BatchError, Entry};
-use contract::wire::notice::Notice;
 
 use crate::deps::Deps;
 use crate::domain::work::{DueTick, TickFailure, WorkToken};
@@ -31,7 +30,7 @@ pub(crate) async fn publish(deps: Deps, batch: Vec<DueTick>) -> Published {
         tokens.push(token);
         entries.push(Entry {
             fact: Fact::Tick(tick),
-            guard: condition,
+            condition,
             trace: trace.child(),
         });
     }
@@ -39,8 +38,8 @@ pub(crate) async fn publish(deps: Deps, batch: Vec<DueTick>) -> Published {
         Ok(sequences) => {
             metrics::batch_stored(entries.iter().map(|entry| entry.fact.occurred_at()), deps.clock.now());
             for entry in &entries {
-                if let Fact::Tick(tick) = &entry.fact {
-                    deps.notices.send_to_both(&tick.parties, &Notice::tick(tick)).await;
+                if let Some(notice) = entry.fact.notice() {
+                    deps.notices.send_to_both(entry.fact.parties(), &notice).await;
                 }
             }
             Ok(sequences)

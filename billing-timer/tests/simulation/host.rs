@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use contract::Timestamp;
 use contract::jetstream::clock::Clock;
-use contract::jetstream::connection::Link;
+use contract::jetstream::connection_state::ConnectionState;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
@@ -19,7 +19,7 @@ use crate::core::{Core, Event, EventKey, Shared, micros, moment};
 pub(crate) struct Host {
     /// The number of the current or last instance.
     pub(crate) epoch: u32,
-    pub(crate) link: watch::Sender<Link>,
+    pub(crate) link: watch::Sender<ConnectionState>,
     /// The instance is not polled until this time.
     pub(crate) frozen_until: u64,
     /// By how much the wall clock is ahead, in milliseconds.
@@ -36,8 +36,8 @@ impl Host {
     pub(crate) fn new() -> Self {
         Self {
             epoch: 0,
-            link: watch::Sender::new(Link {
-                up: true,
+            link: watch::Sender::new(ConnectionState {
+                connected: true,
                 gaps: 1,
                 overflows: 0,
             }),
@@ -49,7 +49,7 @@ impl Host {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.link.borrow().up
+        self.link.borrow().connected
     }
 }
 
@@ -64,7 +64,7 @@ impl Core {
 
     pub(crate) fn disconnect(&mut self, host: usize) {
         self.note("disconnected", host as u64, || format!("host {host}: the link is down"));
-        self.hosts[host].link.send_modify(|link| link.up = false);
+        self.hosts[host].link.send_modify(|link| link.connected = false);
         self.server.mark_gap(host);
     }
 
@@ -78,7 +78,7 @@ impl Core {
             self.run_after(delay, effect);
         }
         self.hosts[host].link.send_modify(|link| {
-            link.up = true;
+            link.connected = true;
             link.gaps += 1;
         });
     }

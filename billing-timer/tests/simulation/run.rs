@@ -11,7 +11,7 @@ use billing_timer::deps::Deps;
 use billing_timer::domain::terms::Charge;
 use contract::buckets::billing_index::ActiveBilling;
 use contract::buckets::leases::Leases;
-use contract::jetstream::connection::Link;
+use contract::jetstream::connection_state::ConnectionState;
 use contract::{FactStore, NodeId, Source};
 use futures::future::BoxFuture;
 use service::{BoxError, Health};
@@ -338,8 +338,8 @@ impl Run {
         let here = &mut core.hosts[host];
         here.epoch += 1;
         let (epoch, up) = (here.epoch, here.is_up());
-        here.link = watch::Sender::new(Link {
-            up,
+        here.link = watch::Sender::new(ConnectionState {
+            connected: up,
             gaps: 1,
             overflows: 0,
         });

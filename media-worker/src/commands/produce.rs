@@ -2,7 +2,7 @@
 
 use contract::jetstream::request::Refusal;
 use contract::wire::command::{Produce, Produced};
-use contract::wire::notice::{self, Notice};
+use contract::wire::notice::Notice;
 
 use super::{Context, Handle};
 use crate::calls::Calls;
@@ -21,7 +21,8 @@ impl Handle for Produce {
             call_id: call.parties.call_id.clone(),
             producer_id: producer.id.clone(),
         };
-        notice::tell(&context.nats.notice_publisher, &call.parties, &[role.peer()], &notice).await;
+        let publisher = &context.nats.notice_publisher;
+        publisher.publish(&call.parties, &[role.peer()], &notice).await;
         Ok(Produced {
             producer_id: producer.id,
         })

@@ -3,59 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::jetstream::key_value::{JetStreamKeys, KeyValue};
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use thiserror::Error;
 
-use crate::jetstream::key_value::{JetStreamKeys, KeyValue};
-
-/// Why a bucket did not do as asked.
-#[derive(Debug, Error)]
-pub enum BucketError {
-    /// Somebody else was faster; read again.
-    #[error("{key} has changed meanwhile")]
-    Conflict {
-        /// Which key.
-        key: String,
-    },
-    /// NATS does not answer, or refuses; trying again may help.
-    #[error("{key}: {reason}")]
-    Unavailable {
-        /// Which key.
-        key: String,
-        /// What NATS says.
-        reason: String,
-    },
-    /// What is stored there is not what this version writes.
-    #[error("{key} holds what cannot be read: {error}")]
-    Unreadable {
-        /// Which key.
-        key: String,
-        /// What is wrong with it.
-        error: serde_json::Error,
-    },
-}
-
-/// A value and the revision that a later change must name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Revised<T> {
-    /// What is stored.
-    pub value: T,
-    /// For compare-and-set.
-    pub revision: u64,
-}
-
-/// A change seen by a watcher.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change<T> {
-    /// There now.
-    Put(Revised<T>),
-    /// Deleted by somebody, or expired.
-    Gone,
-}
+pub use crate::jetstream::key_value::{BucketError, Change, Revised};
 
 #[derive(Debug, Clone)]
 pub(crate) struct Bucket {

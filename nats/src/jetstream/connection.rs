@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::jetstream::connection_state::ConnectionState;
 use crate::jetstream::notice_publisher::NoticePublisher;
 
 /// Where NATS is and who we are there. The password comes from the service's own secret handling.
@@ -73,23 +74,11 @@ pub struct Nats {
     pub notice_publisher: NoticePublisher,
     /// Copies of each stream and bucket.
     pub(crate) replicas: usize,
-    state: watch::Receiver<Link>,
-}
-
-/// What a service needs to know of the link: whether it is up, and whether something may have been missed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Link {
-    /// Connected at this moment.
-    pub up: bool,
-    /// The number of connections so far. Every subscription may have missed messages before the last one.
-    pub gaps: u64,
-    /// The number of messages dropped by full subscriptions. Consumers and watches of JetStream detect such a gap themselves;
-    /// for plain subscriptions it is known only here.
-    pub overflows: u64,
+    state: watch::Receiver<ConnectionState>,
 }
 
 impl Nats {
-    /// Starts connecting, and goes on trying in the background for as long as it takes; see [`Nats::link`].
+    /// Starts connecting, and goes on trying in the background for as long as it takes; see [`Nats::state`].
     ///
     /// `name` is shown by the server's monitoring. Without a user in the settings the password is not sent.
     ///
@@ -105,7 +94,7 @@ impl Nats {
                     .map_err(|error| ConnectError::Url(url.to_owned(), error))
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let (sender, state) = watch::channel(Link::default());
+        let (sender, state) = watch::channel(ConnectionState::default());
         let mut options = ConnectOptions::new()
             .name(name)
             .retry_on_initial_connect()
@@ -144,19 +133,19 @@ impl Nats {
         })
     }
 
-    /// The link's state, to be watched.
-    pub fn link(&self) -> watch::Receiver<Link> {
+    /// The state of the connection, to be watched.
+    pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.clone()
     }
 
-    /// Tells whether the link is up: now, and at every change from now on.
+    /// Reports whether the connection is up: now, and at every change from now on.
     ///
     /// # Errors
     /// When the client is gone, which it is not before `self` is dropped.
-    pub async fn follow_link(&self, tell: impl Fn(bool)) -> Result<(), watch::error::RecvError> {
+    pub async fn report_connected(&self, report: impl Fn(bool)) -> Result<(), watch::error::RecvError> {
         let mut state = self.state.clone();
         loop {
-            tell(state.borrow_and_update().up);
+            report(state.borrow_and_update().connected);
             state.changed().await?;
         }
     }
@@ -165,26 +154,26 @@ impl Nats {
     pub async fn connected(&self) {
         let mut state = self.state.clone();
         // The sender lives in the client, so this ends early only when the client is gone.
-        let _ = state.wait_for(|link| link.up).await;
+        let _ = state.wait_for(|state| state.connected).await;
     }
 }
 
-fn note(state: &watch::Sender<Link>, event: &Event) {
+fn note(state: &watch::Sender<ConnectionState>, event: &Event) {
     match event {
         Event::Connected => {
             tracing::info!("connected to NATS");
-            state.send_modify(|link| {
-                link.up = true;
-                link.gaps += 1;
+            state.send_modify(|state| {
+                state.connected = true;
+                state.gaps += 1;
             });
         }
         Event::Disconnected | Event::Closed => {
             tracing::warn!("disconnected from NATS, reconnecting");
-            state.send_modify(|link| link.up = false);
+            state.send_modify(|state| state.connected = false);
         }
         Event::SlowConsumer(subscription) => {
             tracing::warn!(subscription, "a subscription was full and a message dropped");
-            state.send_modify(|link| link.overflows += 1);
+            state.send_modify(|state| state.overflows += 1);
         }
         // This process stood still, or its network did: the server took it for gone. It connects anew.
         Event::ServerError(error) if error.to_string().contains(STALE) => {

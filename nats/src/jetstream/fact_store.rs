@@ -11,10 +11,12 @@ use std::time::Duration;
 use async_nats::header;
 use thiserror::Error;
 
+use crate::jetstream::batch::{BatchError, Entry, MAX_BATCH};
 use crate::jetstream::clock::{Clock, SystemClock};
 use crate::jetstream::connection::Nats;
 use crate::jetstream::direct_reader::{self, DirectReader};
 use crate::jetstream::fact_stream::{FactStream, JetStreamFactStream, NotAcknowledged, Publication, StoredMessage};
+use crate::jetstream::publish_condition::ExpectedSequence;
 use crate::jetstream::storage::{CALLS, Storage};
 use crate::wire::envelope::{self, Source, TraceParent};
 use crate::wire::fact::{DecodeError, Fact, FactKind};
@@ -31,43 +33,6 @@ const READ_ATTEMPTS: u32 = 5;
 pub const MAX_CALLS_PER_READ: usize = direct_reader::MAX_ANSWER / 16;
 /// Header that widens the expected sequence to a filter of subjects (nats-server 2.12).
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
-
-/// What the server must find for a fact to be let in.
-///
-/// The leader of a cluster's stream compares with what it has stored, and refuses besides whatever demands the same of the same
-/// subjects as a message that is under way. It does not see that a message under way is *among* the subjects of another's
-/// demand. So whatever excludes each other must demand the same: all of these but [`PublishCondition::First`] come down to the call's last
-/// fact of any kind.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PublishCondition {
-    /// The call has no such fact yet. For what begins a call: nothing of it can be under way.
-    First,
-    /// The call's last fact of *any* kind has this sequence: nothing happened in between.
-    CallUnchangedSince(u64),
-    /// The call has no such fact yet, and no end; and no connection, if it is an end that knows of none.
-    OnceWhileOpen,
-    /// The call has no end yet. May come any number of times; a retry is recognised by its event ID within the duplicate
-    /// window.
-    WhileOpen,
-}
-
-impl PublishCondition {
-    /// What it demands of the stream, if it says that by itself.
-    pub(crate) fn expected(self) -> Option<ExpectedSequence> {
-        match self {
-            Self::First => Some(ExpectedSequence::NoneOfItsKind),
-            Self::CallUnchangedSince(sequence) => Some(ExpectedSequence::LastOfCall(sequence)),
-            Self::OnceWhileOpen | Self::WhileOpen => None,
-        }
-    }
-}
-
-/// A guard as the server knows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum ExpectedSequence {
-    NoneOfItsKind,
-    LastOfCall(u64),
-}
 
 /// A fact as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,10 +95,12 @@ pub enum FactError {
     },
 }
 
+pub use crate::jetstream::publish_condition::PublishCondition;
+
 /// The stream of facts, as one service sees it.
 #[derive(Debug, Clone)]
 pub struct FactStore {
-    log: Arc<dyn FactStream>,
+    stream: Arc<dyn FactStream>,
     clock: Arc<dyn Clock>,
     source: Source,
 }
@@ -141,17 +108,17 @@ pub struct FactStore {
 impl FactStore {
     /// `source` is what the facts of this process bear as their CloudEvents source.
     pub fn new(nats: &Nats, storage: &Storage, source: Source) -> Self {
-        let log = JetStreamFactStream {
+        let stream = JetStreamFactStream {
             jetstream: nats.jetstream.clone(),
             calls: storage.calls.clone(),
             reader: DirectReader::new(nats.client.clone(), direct_reader::API_PREFIX, CALLS),
         };
-        Self::over(Arc::new(log), Arc::new(SystemClock), source)
+        Self::over(Arc::new(stream), Arc::new(SystemClock), source)
     }
 
     /// Over another stream, by another clock: a simulation's.
-    pub fn over(log: Arc<dyn FactStream>, clock: Arc<dyn Clock>, source: Source) -> Self {
-        Self { log, clock, source }
+    pub fn over(stream: Arc<dyn FactStream>, clock: Arc<dyn Clock>, source: Source) -> Self {
+        Self { stream, clock, source }
     }
 
     /// Stores a fact under its guard, trying again with growing delays until the server acknowledges or refuses.
@@ -226,7 +193,7 @@ impl FactStore {
         if guard == PublishCondition::WhileOpen {
             publication.headers.insert(header::NATS_MESSAGE_ID, fact.event_id());
         }
-        match self.log.publish(publication).await {
+        match self.stream.publish(publication).await {
             Ok(ack) if ack.duplicate => Ok(Ok(Outcome::AlreadyStored(ack.sequence))),
             Ok(ack) => Ok(Ok(Outcome::Stored(ack.sequence))),
             Err(NotAcknowledged::WrongLastSequence) if guard.expected().is_none() => {
@@ -285,17 +252,31 @@ impl FactStore {
         }
     }
 
-    pub(crate) fn log(&self) -> &dyn FactStream {
-        self.log.as_ref()
+    /// Stores all entries or none, and returns their sequences. This is a single attempt: the caller handles a rejection.
+    ///
+    /// # Errors
+    /// [`BatchError`]
+    pub async fn publish_batch(&self, entries: &[Entry]) -> Result<Vec<u64>, BatchError> {
+        if entries.is_empty() || entries.len() > MAX_BATCH {
+            return Err(BatchError::Size(entries.len()));
+        }
+        let mut publications = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let Some(expected) = entry.condition.expected() else {
+                return Err(BatchError::NoSequence(entry.fact.subject()));
+            };
+            publications.push(self.publication(&entry.fact, expected, entry.trace)?);
+        }
+        self.stream.publish_batch(publications).await
     }
 
     /// What [`FactStore::publish`] sends for a fact.
-    pub(crate) fn publication(
+    fn publication(
         &self,
         fact: &Fact,
         expected: ExpectedSequence,
         trace: TraceParent,
-    ) -> Result<Publication, FactError> {
+    ) -> serde_json::Result<Publication> {
         let mut headers = envelope::headers(fact, &self.source, trace);
         headers.insert(header::NATS_EXPECTED_STREAM, CALLS);
         let sequence = match expected {
@@ -344,7 +325,7 @@ impl FactStore {
     /// [`FactError::Read`] if NATS does not answer, or if too many messages match.
     pub async fn last_of_each_kind(&self, calls: &[CallId]) -> Result<Vec<StoredMessage>, FactError> {
         let filters = calls.iter().map(subject::facts_of).collect();
-        let messages = self.log.last_of_each(filters).await;
+        let messages = self.stream.last_of_each(filters).await;
         messages.map_err(|reason| FactError::Read {
             subject: subject::ALL_FACTS.to_owned(),
             reason,
@@ -372,7 +353,7 @@ impl FactStore {
                 let delay = RETRY_DELAY_MIN * 2u32.saturating_pow(attempt);
                 self.clock.sleep(self.clock.jittered(delay)).await;
             }
-            match self.log.last(subject.clone()).await {
+            match self.stream.last(subject.clone()).await {
                 Ok(message) => return Ok(message),
                 Err(reason) => failure = reason,
             }
@@ -389,7 +370,7 @@ impl FactStore {
     /// As [`FactStore::last`].
     pub async fn next_of_call(&self, call: &CallId, sequence: u64) -> Result<Option<StoredFact>, FactError> {
         let subject = subject::facts_of(call);
-        match self.log.next(subject.clone(), sequence).await {
+        match self.stream.next(subject.clone(), sequence).await {
             Ok(Some(message)) => Ok(Some(stored(&message)?)),
             Ok(None) => Ok(None),
             Err(reason) => Err(FactError::Read { subject, reason }),

@@ -12,8 +12,8 @@ use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
+use thiserror::Error;
 
-use crate::jetstream::bucket::{BucketError, Change, Revised};
 use crate::jetstream::last_message::last_message;
 use crate::jetstream::storage::MARKER_TTL;
 
@@ -21,6 +21,51 @@ mod watch;
 
 /// Header of a message that takes a key away.
 const OPERATION: &str = "KV-Operation";
+
+/// Why an operation on a bucket failed.
+#[derive(Debug, Error)]
+pub enum BucketError {
+    /// The key has changed: read it again.
+    #[error("{key} has changed meanwhile")]
+    Conflict {
+        /// The key.
+        key: String,
+    },
+    /// NATS does not answer, or rejects the request. Trying again may help.
+    #[error("{key}: {reason}")]
+    Unavailable {
+        /// The key.
+        key: String,
+        /// The error of NATS.
+        reason: String,
+    },
+    /// The stored value does not have the form that this version writes.
+    #[error("the value of {key} cannot be read: {error}")]
+    Unreadable {
+        /// The key.
+        key: String,
+        /// The mismatch.
+        error: serde_json::Error,
+    },
+}
+
+/// A value and its revision.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Revised<T> {
+    /// The stored value.
+    pub value: T,
+    /// For compare-and-set.
+    pub revision: u64,
+}
+
+/// A change seen by a watcher.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change<T> {
+    /// Written.
+    Put(Revised<T>),
+    /// Deleted or expired.
+    Gone,
+}
 
 /// What comes of an attempt.
 pub type Attempt<'a, T> = BoxFuture<'a, Result<T, BucketError>>;

@@ -1,122 +1,143 @@
-//! Says notices, and says again what may have been lost with a connection.
+//! Publishes notices, and repeats those that may have been lost with a connection.
 //!
-//! No server acknowledges a notice. What was written into a connection that was dead already, or to a server that died with
-//! it, is gone; and whoever should have heard it, on a connection that is fine, does not know of any hole. So what was said
-//! shortly before a connection was lost is said again over the next one, in the same order: a party may be told twice,
-//! never not at all.
+//! No server acknowledges a notice. A notice written to a dead connection, or to a server that died with it, is gone, and
+//! its receivers, whose own connections are fine, see no gap. Notices published shortly before a connection was lost are
+//! therefore published once more over the next one, in the same order. Delivery is at least once.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Client, PublishError};
+use async_nats::Client;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::jetstream::connection::Link;
+use crate::jetstream::connection_state::ConnectionState;
+use crate::wire::notice::Notice;
+use crate::wire::party::{Parties, Role};
+use crate::wire::subject;
 
-/// As long as a dead connection may go unnoticed, and a bit: see the interval of pings.
-const SUSPECT: Duration = Duration::from_secs(6);
-/// Notices that are remembered; of more than that in [`SUSPECT`] the oldest are forgotten.
-const MOST_REMEMBERED: usize = 32 * 1024;
+/// Longest time for which a dead connection goes unnoticed, with a margin; see the interval of pings.
+const UNNOTICED_MAX: Duration = Duration::from_secs(6);
+/// The most recent notices that are kept. Of more than that within [`UNNOTICED_MAX`] the oldest are dropped.
+const MAX_RECENT: usize = 32 * 1024;
 
-/// Says what parties are told. Clones share its memory.
+/// Publishes notices. Clones share the recent ones.
 #[derive(Debug, Clone)]
 pub struct NoticePublisher {
     client: Client,
-    said: Arc<Mutex<Memory>>,
+    recent: Arc<Mutex<Recent>>,
     _repeating: Arc<JoinSet<()>>,
 }
 
 #[derive(Debug, Default)]
-struct Memory(VecDeque<Said>);
+struct Recent(VecDeque<Published>);
 
 #[derive(Debug, Clone)]
-struct Said {
+struct Published {
     at: Instant,
     subject: String,
     payload: Bytes,
 }
 
 impl NoticePublisher {
-    /// Follows the link for as long as there is a notice_publisher.
-    pub(crate) fn new(client: Client, link: watch::Receiver<Link>) -> Self {
-        let said = Arc::default();
+    /// Watches the connection until the last clone is dropped.
+    pub(crate) fn new(client: Client, state: watch::Receiver<ConnectionState>) -> Self {
+        let recent = Arc::default();
         let mut repeating = JoinSet::new();
-        repeating.spawn(repeat(client.clone(), Arc::clone(&said), link));
+        repeating.spawn(repeat(client.clone(), Arc::clone(&recent), state));
         Self {
             client,
-            said,
+            recent,
             _repeating: Arc::new(repeating),
         }
     }
 
-    /// Says a notice.
+    /// Publishes a notice to some of a call's parties.
     ///
-    /// # Errors
-    /// When the client refuses it; one that is not connected does not.
-    pub async fn say(&self, subject: String, payload: Bytes) -> Result<(), PublishError> {
-        let said = Said {
-            at: Instant::now(),
-            subject: subject.clone(),
-            payload: payload.clone(),
+    /// A notice that cannot be sent is logged and not tried again: its receiver gets a snapshot on reconnecting, and the
+    /// fact is in the stream.
+    pub async fn publish(&self, parties: &Parties, roles: &[Role], notice: &Notice) {
+        let payload = match notice.encode() {
+            Ok(payload) => payload,
+            Err(error) => {
+                tracing::error!(call_id = %parties.call_id, notice = notice.name(), %error, "notice not encoded: report this as a bug");
+                return;
+            }
         };
-        self.said.lock().unwrap_or_else(PoisonError::into_inner).remember(said);
-        self.client.publish(subject, payload).await
+        for role in roles {
+            let published = Published {
+                at: Instant::now(),
+                subject: subject::notice(&parties.party(*role), notice.name()),
+                payload: payload.clone(),
+            };
+            self.recent.lock().push(published.clone());
+            if let Err(error) = self.client.publish(published.subject, published.payload).await {
+                tracing::warn!(call_id = %parties.call_id, notice = notice.name(), %role, %error, "notice not sent");
+            }
+        }
+        // The client writes from a task of its own: let it run before the caller continues.
+        tokio::task::yield_now().await;
+    }
+
+    /// Publishes a notice to both parties; see [`NoticePublisher::publish`].
+    pub async fn publish_to_both(&self, parties: &Parties, notice: &Notice) {
+        self.publish(parties, &Role::BOTH, notice).await;
     }
 }
 
-impl Memory {
-    fn remember(&mut self, said: Said) {
-        let old = |first: &Said| said.at.duration_since(first.at) > SUSPECT;
-        while self.0.len() >= MOST_REMEMBERED || self.0.front().is_some_and(old) {
+impl Recent {
+    fn push(&mut self, published: Published) {
+        let is_old = |first: &Published| published.at.duration_since(first.at) > UNNOTICED_MAX;
+        while self.0.len() >= MAX_RECENT || self.0.front().is_some_and(is_old) {
             self.0.pop_front();
         }
-        self.0.push_back(said);
+        self.0.push_back(published);
     }
 
-    /// What was said from then on.
-    fn since(&self, from: Instant) -> Vec<Said> {
-        self.0.iter().filter(|said| said.at >= from).cloned().collect()
+    fn since(&self, from: Instant) -> Vec<Published> {
+        let recent = self.0.iter().filter(|published| published.at >= from);
+        recent.cloned().collect()
     }
 }
 
-async fn repeat(client: Client, said: Arc<Mutex<Memory>>, mut link: watch::Receiver<Link>) {
-    // The first connection ends no gap: nothing could be said before it.
-    let mut seen = match link.wait_for(|link| link.up).await {
-        Ok(link) => link.gaps,
+async fn repeat(client: Client, recent: Arc<Mutex<Recent>>, mut state: watch::Receiver<ConnectionState>) {
+    // The first connection ends no gap: nothing could be published before it.
+    let mut seen = match state.wait_for(|state| state.connected).await {
+        Ok(state) => state.gaps,
         Err(_) => return,
     };
     loop {
-        let Ok(lost) = link
-            .wait_for(|link| !link.up || link.gaps != seen)
+        let Ok(lost) = state
+            .wait_for(|state| !state.connected || state.gaps != seen)
             .await
-            .map(|link| *link)
+            .map(|state| *state)
         else {
             return;
         };
         let lost_at = Instant::now();
-        let back = if lost.up {
+        let restored = if lost.connected {
             Ok(lost)
         } else {
-            link.wait_for(|link| link.up).await.map(|link| *link)
+            state.wait_for(|state| state.connected).await.map(|state| *state)
         };
-        let Ok(back) = back else { return };
-        seen = back.gaps;
-        let from = lost_at.checked_sub(SUSPECT).unwrap_or(lost_at);
-        let again = said.lock().unwrap_or_else(PoisonError::into_inner).since(from);
-        if again.is_empty() {
+        let Ok(restored) = restored else { return };
+        seen = restored.gaps;
+        let from = lost_at.checked_sub(UNNOTICED_MAX).unwrap_or(lost_at);
+        let notices = recent.lock().since(from);
+        if notices.is_empty() {
             continue;
         }
         tracing::info!(
-            notices = again.len(),
-            "telling again what may have been lost with the connection"
+            notices = notices.len(),
+            "repeating notices that may have been lost with the connection"
         );
-        for Said { subject, payload, .. } in again {
+        for Published { subject, payload, .. } in notices {
             if let Err(error) = client.publish(subject, payload).await {
-                tracing::warn!(%error, "a notice was not repeated");
+                tracing::warn!(%error, "notice not repeated");
             }
         }
     }
@@ -127,34 +148,31 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn remembers_what_may_be_lost_in_order_and_no_more() {
-        let mut memory = Memory::default();
-        let said = |subject: &str| Said {
+    async fn recent_notices_are_kept_in_order_and_within_their_limits() {
+        let mut recent = Recent::default();
+        let published = |subject: &str| Published {
             at: Instant::now(),
             subject: subject.to_owned(),
             payload: Bytes::new(),
         };
-        memory.remember(said("long ago"));
-        tokio::time::advance(SUSPECT + Duration::from_secs(1)).await;
+        recent.push(published("long ago"));
+        tokio::time::advance(UNNOTICED_MAX + Duration::from_secs(1)).await;
         let from = Instant::now();
         for subject in ["a", "b"] {
-            memory.remember(said(subject));
+            recent.push(published(subject));
         }
-        let subjects = |memory: &Memory| {
-            memory
-                .since(from)
-                .into_iter()
-                .map(|said| said.subject)
-                .collect::<Vec<_>>()
+        let subjects = |recent: &Recent| {
+            let since = recent.since(from).into_iter();
+            since.map(|published| published.subject).collect::<Vec<_>>()
         };
         assert_eq!(
-            (memory.0.len(), subjects(&memory)),
+            (recent.0.len(), subjects(&recent)),
             (2, vec!["a".to_owned(), "b".to_owned()])
         );
-        for _ in 0..MOST_REMEMBERED {
-            memory.remember(said("c"));
+        for _ in 0..MAX_RECENT {
+            recent.push(published("c"));
         }
-        assert_eq!(memory.0.len(), MOST_REMEMBERED);
-        assert!(!subjects(&memory).contains(&"a".to_owned()));
+        assert_eq!(recent.0.len(), MAX_RECENT);
+        assert!(!subjects(&recent).contains(&"a".to_owned()));
     }
 }

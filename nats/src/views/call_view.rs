@@ -6,6 +6,7 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
+use strum::{EnumString, IntoStaticStr, VariantArray};
 
 use crate::views::history::Recorded;
 use crate::wire::envelope::TraceParent;
@@ -15,8 +16,23 @@ use crate::wire::party::{Parties, Role};
 use crate::wire::time::Timestamp;
 
 /// How far a call is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, JsonSchema)]
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    JsonSchema,
+    EnumString,
+    IntoStaticStr,
+    VariantArray,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum CallState {
     /// Requested.
     Ringing,
@@ -31,24 +47,12 @@ pub enum CallState {
 }
 
 impl CallState {
-    /// All of them, in order.
-    pub const ALL: [Self; 5] = [
-        Self::Ringing,
-        Self::Accepted,
-        Self::Connected,
-        Self::Ended,
-        Self::Settled,
-    ];
+    /// All states, in order.
+    pub const ALL: &[Self] = Self::VARIANTS;
 
-    /// As it is serialised.
+    /// The state as it is serialised.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ringing => "ringing",
-            Self::Accepted => "accepted",
-            Self::Connected => "connected",
-            Self::Ended => "ended",
-            Self::Settled => "settled",
-        }
+        self.into()
     }
 
     /// Whether the call goes on.

@@ -4,12 +4,16 @@ use std::fmt;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use strum::IntoStaticStr;
 
 use crate::wire::id::{CallId, InvalidId, OtomoId, UserId};
 
 /// Which side of a call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema, IntoStaticStr,
+)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Role {
     /// Who calls and pays.
     User,
@@ -31,10 +35,7 @@ impl Role {
 
     /// As it is written in subjects and tokens.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Otomo => "otomo",
-        }
+        self.into()
     }
 }
 

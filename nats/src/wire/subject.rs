@@ -2,7 +2,8 @@
 
 use crate::wire::fact::FactKind;
 use crate::wire::id::{CallId, WorkerId};
-use crate::wire::party::Party;
+use crate::wire::notice::NoticeKind;
+use crate::wire::party::{Party, Role};
 
 /// All facts of all calls; what the stream `CALLS` listens to.
 pub const ALL_FACTS: &str = "call.*.*";
@@ -45,6 +46,11 @@ pub fn parse_fact(subject: &str) -> Option<(CallId, FactKind)> {
 /// `user.<userId>.<notice>` or `otomo.<otomoId>.<notice>`
 pub fn notice(to: &Party, notice: &str) -> String {
     format!("{}.{}.{notice}", to.role(), to.id())
+}
+
+/// `user.*.<notice>` or `otomo.*.<notice>`: one kind of notice to every party of a role.
+pub fn notices_of_kind(role: Role, kind: NoticeKind) -> String {
+    format!("{role}.*.{kind}")
 }
 
 /// `user.<userId>.*` or `otomo.<otomoId>.*`: every notice to one party.

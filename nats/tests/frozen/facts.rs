@@ -2,6 +2,7 @@
 
 use contract::wire::fact::*;
 use contract::{FactKind, Role};
+use strum::VariantArray;
 
 use crate::golden::Golden;
 use crate::values::{connected_at, ended_at, parties, time, worker};
@@ -132,18 +133,9 @@ fn facts() {
 #[test]
 fn reasons_of_an_end() {
     let mut golden = Golden::default();
-    let all = [
-        EndReason::Hangup,
-        EndReason::Rejected,
-        EndReason::Cancelled,
-        EndReason::NoAnswer,
-        EndReason::MediaTimeout,
-        EndReason::RtpTimeout,
-        EndReason::WorkerLost,
-        EndReason::WorkerShutdown,
-        EndReason::MaxDuration,
-        EndReason::Terminated,
-    ];
-    golden.value("reasons", &all.to_vec());
+    golden.value("reasons", &EndReason::VARIANTS.to_vec());
+    for reason in EndReason::VARIANTS {
+        assert_eq!(serde_json::to_value(reason).unwrap(), reason.as_str());
+    }
     golden.complete("reasons");
 }

@@ -9,7 +9,7 @@ use contract::{Fact, FactKind};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-const REWRITE: &str = "CALLPULSE_REWRITE_GOLDEN";
+pub(crate) const REWRITE: &str = "CALLPULSE_REWRITE_GOLDEN";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -52,6 +52,14 @@ impl Golden {
 
     pub(crate) fn fact(&mut self, name: &str, fact: impl Into<Fact>) -> FactKind {
         let fact = fact.into();
+        if let Some(notice) = fact.notice() {
+            let declared = fact.kind().declaration().notices;
+            assert!(
+                declared.contains(&(&notice).into()),
+                "{name}: {} is not declared",
+                notice.name()
+            );
+        }
         self.compare(&format!("fact.{name}"), &fact.encode().unwrap(), |file| {
             assert_eq!(
                 Fact::decode(&fact.subject(), file).unwrap(),

@@ -9,6 +9,7 @@ mod golden;
 mod values;
 
 mod commands;
+mod declarations;
 mod facts;
 mod notices;
 mod reading;

@@ -112,7 +112,7 @@ async fn publish(fixture: &Fixture, facts: impl Iterator<Item = Fact>) -> Result
     let entries: Vec<Entry> = facts
         .map(|fact| Entry {
             fact,
-            guard: PublishCondition::First,
+            condition: PublishCondition::First,
             trace: TraceParent::generate(),
         })
         .collect();

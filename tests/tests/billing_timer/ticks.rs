@@ -188,7 +188,7 @@ async fn ticks_due_together_are_batched_and_each_is_stored_once() -> Result<()> 
         .iter()
         .map(|call| Entry {
             fact: rtp_detected(call, connected_at).into(),
-            guard: PublishCondition::First,
+            condition: PublishCondition::First,
             trace: TraceParent::generate(),
         })
         .collect();

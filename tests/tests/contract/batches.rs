@@ -11,7 +11,7 @@ use crate::rig::Rig;
 fn entry(call: &str, minute: u32, guard: PublishCondition) -> Entry {
     Entry {
         fact: tick(call, minute, at(0), 60_000).into(),
-        guard,
+        condition: guard,
         trace: TraceParent::generate(),
     }
 }

@@ -266,8 +266,8 @@ async fn a_fact_published_while_the_server_is_dead_is_stored_when_it_is_back() -
                 .await
         }
     });
-    let mut link = rig.nats.link();
-    tokio::time::timeout(crate::rig::SOON, link.wait_for(|link| !link.up)).await??;
+    let mut link = rig.nats.state();
+    tokio::time::timeout(crate::rig::SOON, link.wait_for(|link| !link.connected)).await??;
     ensure!(!publication.is_finished(), "nobody could have stored it");
     rig.server.restart().await?;
     let outcome = tokio::time::timeout(crate::rig::SOON, publication).await???;

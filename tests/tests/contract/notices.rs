@@ -6,7 +6,6 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::builders::{at, parties, rtp_detected};
 use callpulse_tests::proxy::Proxy;
 use callpulse_tests::wait::eventually;
-use contract::wire::notice::{self, Notice};
 use contract::{Nats, NatsSettings};
 use futures::StreamExt;
 use tokio::time::timeout;
@@ -28,16 +27,12 @@ async fn what_was_lost_with_a_connection_is_told_over_the_next() -> Result<()> {
     rig.nats.client.flush().await?;
 
     proxy.stall();
-    notice::tell_both(
-        &teller.notice_publisher,
-        &parties("c"),
-        &Notice::connected(&rtp_detected("c", at(1))),
-    )
-    .await;
+    let notice = rtp_detected("c", at(1)).notice().context("no notice")?;
+    teller.notice_publisher.publish_to_both(&parties("c"), &notice).await;
     teller.client.flush().await?;
     proxy.cut(); // and with it what it held back
     eventually("the loss of the connection", SOON, async || {
-        ensure!(!teller.link().borrow().up);
+        ensure!(!teller.state().borrow().connected);
         Ok(())
     })
     .await?;

@@ -28,7 +28,7 @@ use tokio::time::timeout;
 
 mod table;
 
-use table::{ADMIN, EDGE, MAY_PUBLISH, MAY_SUBSCRIBE, OBSERVER, TIMER, WALLET, WORKER};
+use table::{ADMIN, EDGE, MAY_PUBLISH, MAY_SUBSCRIBE, OBSERVER, TIMER, WALLET, WORKER, declared};
 
 const SOON: Duration = Duration::from_secs(20);
 /// Longer than the client waits for an acknowledgement before it tries again.
@@ -94,9 +94,15 @@ async fn each_user_says_and_hears_what_is_its_own_and_nothing_else() -> Result<(
     let mut wrong = Vec::new();
     for user in USERS {
         let mut client = client_of(&server, user).await?;
-        for (subject, allowed) in MAY_PUBLISH {
-            let refusal = client.publish(subject).await?;
-            let expected = (user != ADMIN && !allowed.contains(&user))
+        let declared = declared().into_iter().map(|(subject, services)| {
+            let allowed = services.iter().any(|service| service.as_str() == user);
+            (subject, allowed)
+        });
+        let listed = MAY_PUBLISH.iter();
+        let listed = listed.map(|(subject, allowed)| ((*subject).to_owned(), allowed.contains(&user)));
+        for (subject, allowed) in declared.chain(listed) {
+            let refusal = client.publish(&subject).await?;
+            let expected = (user != ADMIN && !allowed)
                 .then(|| format!("-ERR 'Permissions Violation for Publish to \"{subject}\"'"));
             if refusal != expected {
                 wrong.push(format!("{user} publishing on {subject}: {refusal:?}"));

@@ -1,4 +1,12 @@
-//! Who may publish and hear what, as the configuration should have it.
+//! The publish and subscribe rights that the configuration should grant.
+
+use std::collections::BTreeSet;
+
+use contract::wire::notice::NoticeKind;
+use contract::wire::rights;
+use contract::wire::service::Service;
+use contract::wire::subject;
+use contract::{FactKind, Party, Role};
 
 pub(crate) const ADMIN: &str = "admin";
 pub(crate) const WORKER: &str = "media-worker";
@@ -7,25 +15,26 @@ pub(crate) const TIMER: &str = "billing-timer";
 pub(crate) const OBSERVER: &str = "observer";
 pub(crate) const WALLET: &str = "wallet";
 
-/// Subjects, and who may publish on them besides the admin.
+/// Subjects of facts and notices, and the services that may publish on them by their declarations.
+pub(crate) fn declared() -> Vec<(String, BTreeSet<Service>)> {
+    let (call, parties) = ("c".parse().unwrap(), [(Role::User, "u"), (Role::Otomo, "o")]);
+    let facts = FactKind::ALL.iter().map(|kind| {
+        let publishers = kind.declaration().publishers.iter().copied();
+        (subject::fact(&call, *kind), publishers.collect())
+    });
+    let notices = NoticeKind::ALL.iter().flat_map(|kind| {
+        parties.map(|(role, id)| {
+            let subject = subject::notice(&Party::new(role, id).unwrap(), &kind.to_string());
+            (subject, rights::publishers_of(*kind))
+        })
+    });
+    facts.chain(notices).collect()
+}
+
+/// All other subjects, and who may publish on them besides the admin.
 pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
-    ("call.c.requested", &[EDGE]),
-    ("call.c.accepted", &[EDGE]),
-    ("call.c.rtp_detected", &[WORKER]),
-    ("call.c.rtp_lost", &[WORKER]),
-    ("call.c.rtp_resumed", &[WORKER]),
-    ("call.c.tick", &[TIMER]),
-    ("call.c.ended", &[WORKER, EDGE]),
-    ("call.c.settled", &[TIMER]),
     ("call.c.unheard_of", &[]),
-    ("user.u.incoming_call", &[EDGE]),
-    ("otomo.o.call_accepted", &[EDGE]),
-    ("user.u.call_connected", &[WORKER]),
-    ("otomo.o.call_connected", &[WORKER]),
-    ("otomo.o.rtc_new_producer", &[WORKER]),
-    ("user.u.media_lost", &[WORKER]),
-    ("user.u.tick", &[TIMER]),
-    ("otomo.o.call_ended", &[WORKER, EDGE, TIMER]),
+    ("user.u.unheard_of", &[]),
     ("media.w.open_call", &[EDGE]),
     ("media.w.report_calls", &[EDGE]),
     ("cmd.call.c.terminate", &[TIMER, WALLET]),

@@ -4,7 +4,6 @@ use contract::buckets::active_calls::{Acceptance, BucketError};
 use contract::jetstream::request::{self, CommandError};
 use contract::wire::command::{CallOpened, CloseCall, OpenCall};
 use contract::wire::fact::Accepted;
-use contract::wire::notice::{self, Notice};
 use contract::{CallId, Fact, Outcome, Parties, Party, PublishCondition, Role, Timestamp, TraceParent, WorkerId};
 use serde_json::Value;
 
@@ -60,7 +59,9 @@ impl Calls {
             media_deadline: opened.media_deadline,
         };
         self.write_acceptance(call, acceptance).await;
-        notice::tell_both(&self.nats.notice_publisher, &parties, &Notice::accepted(&accepted)).await;
+        if let Some(notice) = accepted.notice() {
+            self.nats.notice_publisher.publish_to_both(&parties, &notice).await;
+        }
         tracing::info!(call_id = %call, worker_id = %accepted.worker_id, "accepted");
         Ok(payload(CallTaken {
             call_id: call,

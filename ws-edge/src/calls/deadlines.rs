@@ -10,7 +10,7 @@ use async_nats::Subscriber;
 use contract::buckets::active_calls::CallChange;
 use contract::buckets::fleet::{Fleet, FleetChange};
 use contract::jetstream::bucket::BucketError;
-use contract::jetstream::connection::Link;
+use contract::jetstream::connection_state::ConnectionState;
 use contract::jetstream::storage::Storage;
 use contract::wire::subject;
 use contract::{CallId, FactKind, Timestamp};
@@ -84,7 +84,7 @@ impl Deadlines {
     /// Until a watch ends, or the link was lost and is back: then everything is scheduled again, from its present state.
     async fn watch(&mut self) -> Result<(), BoxError> {
         self.calls.nats.connected().await;
-        let mut link = self.calls.nats.link();
+        let mut link = self.calls.nats.state();
         let since = *link.borrow_and_update();
         let mut calls = Box::pin(self.calls.active.watch().await?);
         let mut workers = Box::pin(self.fleet.watch().await?);
@@ -119,13 +119,13 @@ impl Deadlines {
                     changed?;
                     let now = *link.borrow();
                     // `ends` is a plain subscription, so overflows count too.
-                    if now.up && (now.gaps, now.overflows) != (since.gaps, since.overflows) {
+                    if now.connected && (now.gaps, now.overflows) != (since.gaps, since.overflows) {
                         return Ok(());
                     }
                 }
                 () = tokio::time::sleep(pause) => {
                     // While NATS is disconnected no heartbeat arrives, and nothing can be stored.
-                    if link.borrow().up {
+                    if link.borrow().connected {
                         self.act();
                     }
                 }
@@ -144,9 +144,9 @@ impl Deadlines {
             .await?)
     }
 
-    fn pause(&self, link: Link) -> Duration {
+    fn pause(&self, link: ConnectionState) -> Duration {
         match self.list.next() {
-            Some(next) if link.up && self.running.len() < MAX_CONCURRENT => {
+            Some(next) if link.connected && self.running.len() < MAX_CONCURRENT => {
                 next.until(Timestamp::now()).min(LONGEST_SLEEP)
             }
             _ => LONGEST_SLEEP,

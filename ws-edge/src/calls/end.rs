@@ -7,7 +7,6 @@ use contract::jetstream::request::{self, CommandError, RefusalCode};
 use contract::wire::command;
 use contract::wire::command::{CloseCall, GetCapabilities, Requester};
 use contract::wire::fact::Ended;
-use contract::wire::notice::{self, Notice};
 use contract::{
     CallId, EndReason, Fact, FactKind, Outcome, Parties, PublishCondition, Role, Timestamp, TraceParent, WorkerId,
 };
@@ -259,8 +258,9 @@ impl Calls {
     /// This node has stored `ended`: notifies the parties, unless the settlement will.
     async fn ended_here(&self, ended: &Ended) -> End {
         tracing::info!(call_id = %ended.parties.call_id, reason = ?ended.reason, by = ended.by, "ended");
-        if let Some(notice) = Notice::ended_unconnected(ended) {
-            notice::tell_both(&self.nats.notice_publisher, &ended.parties, &notice).await;
+        if let Some(notice) = ended.notice() {
+            let publisher = &self.nats.notice_publisher;
+            publisher.publish_to_both(&ended.parties, &notice).await;
         }
         self.ended(ended).await
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use contract::buckets::active_calls::{ActiveCall, ClaimError};
 use contract::wire::fact::Requested;
-use contract::wire::notice::{self, Notice};
+use contract::wire::notice::Notice;
 use contract::{CallId, EndReason, OtomoId, Parties, Party, PublishCondition, Role, Timestamp, TraceParent};
 use serde_json::Value;
 
@@ -51,7 +51,8 @@ impl Calls {
             user_id: parties.user_id.clone(),
             expires_at: call.ring_deadline,
         };
-        notice::tell(&self.nats.notice_publisher, &parties, &[Role::Otomo], &incoming).await;
+        let publisher = &self.nats.notice_publisher;
+        publisher.publish(&parties, &[Role::Otomo], &incoming).await;
         tracing::info!(call_id = %parties.call_id, user_id = %parties.user_id, otomo_id = %parties.otomo_id, "requested");
         Ok(payload(CallRequested {
             call_id: &parties.call_id,

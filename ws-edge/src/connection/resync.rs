@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::jetstream::connection::Link;
+use contract::jetstream::connection_state::ConnectionState;
 use contract::{Nats, Party};
 use futures::StreamExt;
 use futures::stream;
@@ -29,19 +29,24 @@ const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 /// # Errors
 /// If the NATS client is dropped, which does not happen before the service ends.
 pub(crate) async fn run(deps: Arc<Deps>, nats: Nats, up: Condition, stop: CancellationToken) -> Result<(), BoxError> {
-    let following = async { tokio::try_join!(nats.follow_link(|is_up| up.set(is_up)), fill_gaps(&deps, nats.link())) };
+    let following = async {
+        tokio::try_join!(
+            nats.report_connected(|is_up| up.set(is_up)),
+            fill_gaps(&deps, nats.state())
+        )
+    };
     match stop.run_until_cancelled(following).await {
         Some(Err(error)) => Err(error.into()),
         Some(Ok(_)) | None => Ok(()),
     }
 }
 
-async fn fill_gaps(deps: &Deps, mut link: watch::Receiver<Link>) -> Result<(), watch::error::RecvError> {
+async fn fill_gaps(deps: &Deps, mut link: watch::Receiver<ConnectionState>) -> Result<(), watch::error::RecvError> {
     // Notices are delivered by plain subscriptions, so overflows count too.
-    let gaps = |link: &Link| (link.gaps, link.overflows);
+    let gaps = |link: &ConnectionState| (link.gaps, link.overflows);
     let mut seen = gaps(&link.borrow_and_update());
     loop {
-        seen = gaps(&*link.wait_for(|link| link.up && gaps(link) != seen).await?);
+        seen = gaps(&*link.wait_for(|link| link.connected && gaps(link) != seen).await?);
         // After another gap the snapshots sent so far may be out of date: start over at once.
         tokio::select! {
             () = resync_all(deps) => {}

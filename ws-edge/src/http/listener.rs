@@ -225,7 +225,7 @@ fn answer(deps: &Deps, pending: &PendingUpgrade, request: Request<Incoming>) -> 
 
 fn authenticate(deps: &Deps, pending: &PendingUpgrade, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
     let admission = deps.authenticator.authenticate(&request).and_then(|admission| {
-        if deps.nats.link().borrow().up {
+        if deps.nats.state().borrow().connected {
             Ok(admission)
         } else {
             Err(Rejection::unavailable("NATS is away; try again"))

@@ -60,7 +60,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// Runs until the connection is, or was, interrupted: the read model must then be rebuilt from what is stored.
 async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
-    let mut link = shared.nats.link();
+    let mut link = shared.nats.state();
     let since = *link.borrow_and_update();
     // The tail of facts starts before the last facts are read: no fact falls in between.
     let mut tails = Tails::new(&shared.nats, replicated_sequence(shared).await?);
@@ -86,7 +86,7 @@ async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
             biased;
             changed = link.changed() => {
                 let now = *link.borrow_and_update();
-                if changed.is_err() || !now.up || now.gaps != since.gaps {
+                if changed.is_err() || !now.connected || now.gaps != since.gaps {
                     return Ok(());
                 }
             }

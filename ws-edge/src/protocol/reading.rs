@@ -1,6 +1,7 @@
 //! Text messages read into requests, or into what is wrong with them.
 
 use contract::wire::command::Direction;
+use contract::wire::rights::is_self_report;
 use serde_json::{Map, Value};
 
 use super::field::Fields;
@@ -19,30 +20,6 @@ pub struct Unread {
     pub id: Option<RequestId>,
     /// What is wrong.
     pub problem: Problem,
-}
-
-/// What a client would say if it claimed to know better than the SFU, besides anything with "connected" in it: every
-/// notice of the server, and every fact.
-const SELF_REPORTS: [&str; 15] = [
-    "accepted",
-    "call_accepted",
-    "call_ended",
-    "ended",
-    "incoming_call",
-    "media_lost",
-    "media_resumed",
-    "requested",
-    "rtc_new_producer",
-    "rtp_detected",
-    "rtp_lost",
-    "rtp_resumed",
-    "settled",
-    "tick",
-    "welcome",
-];
-
-fn is_self_report(kind: &str) -> bool {
-    SELF_REPORTS.contains(&kind) || kind.contains("connected")
 }
 
 /// Reads a text message.

@@ -14,8 +14,7 @@ use bytes::Bytes;
 use futures::StreamExt;
 use futures::stream;
 
-use super::{Changes, is_value, unavailable};
-use crate::jetstream::bucket::{BucketError, Change, Revised};
+use super::{BucketError, Change, Changes, Revised, is_value, unavailable};
 
 /// The idle heartbeat; after two missed heartbeats the watch is lost. A server that waits for a slow disk must not seem dead,
 /// because another watch costs it a read of the bucket.

@@ -121,6 +121,12 @@ async fn whole_calls(facts: &FactStore, names: &[String], began: Timestamp, minu
 
 async fn batch(facts: &FactStore, entries: impl Iterator<Item = (PublishCondition, Fact)>) -> Result<Vec<u64>> {
     let trace = TraceParent::generate();
-    let entries: Vec<Entry> = entries.map(|(guard, fact)| Entry { fact, guard, trace }).collect();
+    let entries: Vec<Entry> = entries
+        .map(|(guard, fact)| Entry {
+            fact,
+            condition: guard,
+            trace,
+        })
+        .collect();
     Ok(facts.publish_batch(&entries).await?)
 }

@@ -1,0 +1,128 @@
+//! The macro that turns the table of facts into [`Fact`](super::Fact), [`FactKind`](super::FactKind) and their
+//! [`Declaration`]s.
+
+use serde::Serialize;
+
+use crate::wire::notice::NoticeKind;
+use crate::wire::service::Service;
+
+/// How often a call may have a fact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Occurrence {
+    /// At most once per call.
+    Once,
+    /// At most once per call and value of this field.
+    OncePer(&'static str),
+    /// Any number of times. Occurrences with the same value of this field differ in their time.
+    ManyPer(&'static str),
+}
+
+/// Who publishes a fact, how often, and which notice follows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Declaration {
+    /// The services that may publish it.
+    pub publishers: &'static [Service],
+    /// How often.
+    pub occurrence: Occurrence,
+    /// The notices that its publisher sends once it is stored.
+    pub notices: &'static [NoticeKind],
+}
+
+macro_rules! occurrence {
+    (once) => {
+        Occurrence::Once
+    };
+    (once per $key:ident) => {
+        Occurrence::OncePer(stringify!($key))
+    };
+    (many per $key:ident) => {
+        Occurrence::ManyPer(stringify!($key))
+    };
+}
+
+macro_rules! facts {
+    ($($(#[$doc:meta])* $fact:ident: $often:ident $(per $key:ident)?, by [$($by:ident),+], at $at:ident, notices [$($notice:ident),*];)*) => {
+        /// The kinds of facts; the last token of the subject.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString, IntoStaticStr, VariantArray)]
+        #[strum(serialize_all = "snake_case")]
+        pub enum FactKind {
+            $($(#[$doc])* $fact,)*
+        }
+
+        impl FactKind {
+            /// Every kind, in the order in which a call goes through them.
+            pub const ALL: &[Self] = Self::VARIANTS;
+
+            /// The kind as it is written in subjects.
+            pub fn as_str(self) -> &'static str {
+                self.into()
+            }
+
+            /// Who publishes it, how often, and which notice follows.
+            pub fn declaration(self) -> Declaration {
+                match self {
+                    $(Self::$fact => Declaration {
+                        publishers: &[$(Service::$by),+],
+                        occurrence: occurrence!($often $(per $key)?),
+                        notices: &[$(NoticeKind::$notice),*],
+                    },)*
+                }
+            }
+
+            /// The JSON schema of its payload.
+            pub fn schema(self, generator: &mut SchemaGenerator) -> Schema {
+                match self { $(Self::$fact => generator.subschema_for::<$fact>(),)* }
+            }
+        }
+
+        /// A fact of any kind.
+        #[derive(Debug, Clone, PartialEq, Eq)]
+        pub enum Fact {
+            $($(#[$doc])* $fact($fact),)*
+        }
+
+        $(impl From<$fact> for Fact {
+            fn from(fact: $fact) -> Self {
+                Self::$fact(fact)
+            }
+        })*
+
+        impl Fact {
+            /// Which kind.
+            pub fn kind(&self) -> FactKind {
+                match self { $(Self::$fact(_) => FactKind::$fact,)* }
+            }
+
+            /// The call and its parties.
+            pub fn parties(&self) -> &Parties {
+                match self { $(Self::$fact(fact) => &fact.parties,)* }
+            }
+
+            /// When it happened, which may be long before it was stored.
+            pub fn occurred_at(&self) -> Timestamp {
+                match self { $(Self::$fact(fact) => fact.$at,)* }
+            }
+
+            /// The notice that its publisher sends once it is stored, if the fact alone determines it.
+            pub fn notice(&self) -> Option<Notice> {
+                match self { $(Self::$fact(fact) => fact.notice(),)* }
+            }
+
+            /// The value of the field that distinguishes occurrences within a call.
+            fn key(&self) -> Option<String> {
+                match self { $(Self::$fact(_fact) => None::<String>$(.or(Some(_fact.$key.to_string())))?,)* }
+            }
+
+            fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+                match self { $(Self::$fact(fact) => serde_json::to_vec(fact),)* }
+            }
+
+            fn from_json(kind: FactKind, payload: &[u8]) -> serde_json::Result<Self> {
+                match kind { $(FactKind::$fact => serde_json::from_slice(payload).map(Self::$fact),)* }
+            }
+        }
+    };
+}
+
+pub(super) use {facts, occurrence};
