@@ -6,7 +6,7 @@ use std::time::Duration;
 use contract::jetstream::request;
 use contract::wire::command::Terminate;
 use contract::wire::fact::EndReason;
-use contract::{CallId, Nats};
+use contract::{CallId, Nats, TraceParent};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -27,7 +27,7 @@ pub trait Terminations: Debug + Send + Sync {
 impl Terminations for Nats {
     fn request<'a>(&'a self, call: &'a CallId, terminate: &'a Terminate) -> BoxFuture<'a, Result<(), String>> {
         async move {
-            let answer = request::terminate(&self.client, call, terminate, TIMEOUT).await;
+            let answer = request::ask(&self.client, call, terminate, TraceParent::generate(), TIMEOUT).await;
             answer.map(|_| ()).map_err(|error| error.to_string())
         }
         .boxed()

@@ -1,14 +1,9 @@
 //! Commands from the edges: registered with the NATS service API, each handled in a task of its own.
 
 mod close_call;
-mod connect_transport;
-mod consume;
-mod create_transport;
-mod get_capabilities;
 mod open_call;
-mod produce;
 mod report_calls;
-mod resume_consumer;
+mod rtc;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -18,9 +13,15 @@ use async_nats::service::{Request, Service, ServiceExt};
 use bytes::Bytes;
 use contract::jetstream::parking;
 use contract::jetstream::request::{Refusal, RefusalCode};
-use contract::wire::command::{self, MAX_COMMAND_BYTES, MEDIA_OPERATIONS, MEDIA_SERVICE, MediaOperation};
+use contract::wire::command::{
+    CloseCall, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, Relayed, ReportCalls,
+};
+use contract::wire::request::{
+    RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce, RtcResume,
+};
 use contract::wire::subject;
 use contract::{Nats, TraceParent};
+use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, select_all};
 use futures::{FutureExt, StreamExt};
 use service::BoxError;
@@ -38,7 +39,39 @@ const CLOSING_SIDE_BY_SIDE: usize = 1024;
 /// How long the parking of an unreadable command may take.
 const PARKING_PATIENCE: Duration = Duration::from_secs(10);
 
-/// What a command does.
+/// Every operation of the worker.
+const OPERATIONS: [Operation; 9] = [
+    Operation::of::<OpenCall>(),
+    Operation::of::<Relayed<RtcCapabilities>>(),
+    Operation::of::<Relayed<RtcCreateTransport>>(),
+    Operation::of::<Relayed<RtcConnectTransport>>(),
+    Operation::of::<Relayed<RtcProduce>>(),
+    Operation::of::<Relayed<RtcConsume>>(),
+    Operation::of::<Relayed<RtcResume>>(),
+    Operation::of::<CloseCall>(),
+    Operation::of::<ReportCalls>(),
+];
+
+/// The reply, encoded.
+type Reply<'a> = BoxFuture<'a, Result<Bytes, Refusal>>;
+
+/// An operation: its name in the subject, and the function that decodes and handles a command.
+#[derive(Clone, Copy)]
+struct Operation {
+    name: &'static str,
+    run: for<'a> fn(&'a Calls, &'a [u8], Context) -> Reply<'a>,
+}
+
+impl Operation {
+    const fn of<C: Handle>() -> Self {
+        Self {
+            name: C::NAME,
+            run: |calls, payload, context| run::<C>(calls, payload, context).boxed(),
+        }
+    }
+}
+
+/// The handler of a command.
 trait Handle: MediaOperation + Send + 'static {
     fn handle(self, calls: &Calls, context: Context) -> impl Future<Output = Result<Self::Reply, Refusal>> + Send;
 }
@@ -56,7 +89,7 @@ struct Context {
 pub struct Commands {
     nats: Nats,
     calls: Arc<Calls>,
-    requests: SelectAll<BoxStream<'static, (&'static str, Request)>>,
+    requests: SelectAll<BoxStream<'static, (Operation, Request)>>,
     // Dropping it would take the worker off the list of services.
     _service: Service,
 }
@@ -71,8 +104,12 @@ impl Commands {
         let service = builder.start(MEDIA_SERVICE, env!("CARGO_PKG_VERSION")).await?;
         let group = service.group(subject::media_group(&calls.settings().worker_id));
         let mut endpoints = Vec::new();
-        for operation in MEDIA_OPERATIONS.iter().copied() {
-            let endpoint = group.endpoint_builder().name(operation).add(operation).await?;
+        for operation in OPERATIONS {
+            let endpoint = group
+                .endpoint_builder()
+                .name(operation.name)
+                .add(operation.name)
+                .await?;
             endpoints.push(endpoint.map(move |request| (operation, request)).boxed());
         }
         Ok(Self {
@@ -122,12 +159,11 @@ impl Commands {
     }
 }
 
-async fn answer(nats: Nats, calls: Arc<Calls>, operation: &'static str, request: Request, context: Context) {
+async fn answer(nats: Nats, calls: Arc<Calls>, operation: Operation, request: Request, context: Context) {
+    let Operation { name: operation, run } = operation;
     let started = Instant::now();
     let payload = request.message.payload.clone();
-    let handled = AssertUnwindSafe(handle(&calls, operation, &payload, context))
-        .catch_unwind()
-        .await;
+    let handled = AssertUnwindSafe(run(&calls, &payload, context)).catch_unwind().await;
     let outcome = handled.unwrap_or_else(|_| {
         tracing::error!(operation, "a command panicked: this is a bug");
         Err(Refusal::new(RefusalCode::Internal, "the worker failed"))
@@ -149,21 +185,6 @@ async fn answer(nats: Nats, calls: Arc<Calls>, operation: &'static str, request:
     }
 }
 
-async fn handle(calls: &Calls, operation: &str, payload: &[u8], context: Context) -> Result<Bytes, Refusal> {
-    match operation {
-        command::OpenCall::NAME => run::<command::OpenCall>(calls, payload, context).await,
-        command::GetCapabilities::NAME => run::<command::GetCapabilities>(calls, payload, context).await,
-        command::CreateTransport::NAME => run::<command::CreateTransport>(calls, payload, context).await,
-        command::ConnectTransport::NAME => run::<command::ConnectTransport>(calls, payload, context).await,
-        command::Produce::NAME => run::<command::Produce>(calls, payload, context).await,
-        command::Consume::NAME => run::<command::Consume>(calls, payload, context).await,
-        command::ResumeConsumer::NAME => run::<command::ResumeConsumer>(calls, payload, context).await,
-        command::CloseCall::NAME => run::<command::CloseCall>(calls, payload, context).await,
-        command::ReportCalls::NAME => run::<command::ReportCalls>(calls, payload, context).await,
-        _ => Err(Refusal::new(RefusalCode::Internal, "this operation has no handler")),
-    }
-}
-
 async fn run<C: Handle>(calls: &Calls, payload: &[u8], context: Context) -> Result<Bytes, Refusal> {
     let bad = |what: String| Refusal::new(RefusalCode::BadRequest, what);
     if payload.len() > MAX_COMMAND_BYTES {
@@ -173,7 +194,7 @@ async fn run<C: Handle>(calls: &Calls, payload: &[u8], context: Context) -> Resu
         )));
     }
     let command: C = serde_json::from_slice(payload).map_err(|error| bad(unquoted(&error)))?;
-    let reply = Box::pin(command.handle(calls, context)).await?;
+    let reply = command.handle(calls, context).await?;
     let reply = serde_json::to_vec(&reply);
     reply
         .map(Bytes::from)

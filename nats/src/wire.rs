@@ -12,6 +12,8 @@ pub mod subject;
 
 pub mod rights;
 
+pub mod request;
+
 pub mod command;
 
 pub mod envelope;

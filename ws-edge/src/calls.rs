@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, Revised};
 use contract::wire::fact::{Accepted, Ended, Requested};
+use contract::wire::request::{Request, SignallingRequest};
 use contract::{
     CallId, Fact, FactKind, FactStore, Nats, NodeId, Outcome, Parties, Party, PublishCondition, Role, TraceParent,
     WorkerId,
@@ -27,7 +28,7 @@ use serde_json::Value;
 use tokio_util::task::TaskTracker;
 
 use crate::calls::placement::Workers;
-use crate::protocol::{CallAction, Code, Problem, Request};
+use crate::protocol::{Code, Problem};
 
 pub use end::{End, EndError, Only};
 
@@ -99,14 +100,14 @@ impl Calls {
 
     async fn carry_out(&self, party: &Party, request: Request) -> Result<Value, Problem> {
         match request {
-            Request::CallRequest { otomo_id } => self.call(party, otomo_id).await,
-            Request::Call(request) => match request.action {
-                CallAction::Accept => self.accept(party, &request.call_id).await,
-                CallAction::Reject => self.reject(party, &request.call_id).await,
-                CallAction::Cancel => self.cancel(party, &request.call_id).await,
-                CallAction::Hangup => self.hangup(party, &request.call_id).await,
+            Request::Signalling(request) => match request {
+                SignallingRequest::CallRequest(request) => self.call(party, request.otomo_id).await,
+                SignallingRequest::CallAccept(of) => self.accept(party, &of.call_id).await,
+                SignallingRequest::CallReject(of) => self.reject(party, &of.call_id).await,
+                SignallingRequest::CallCancel(of) => self.cancel(party, &of.call_id).await,
+                SignallingRequest::CallHangup(of) => self.hangup(party, &of.call_id).await,
             },
-            Request::Media(request) => self.relay(party, request).await,
+            Request::Rtc(request) => self.relay(party, request).await,
         }
     }
 

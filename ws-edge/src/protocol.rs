@@ -1,17 +1,12 @@
-//! The WebSocket protocol: envelopes read into typed requests, and answers written.
+//! The WebSocket protocol: text messages parsed into requests, and what the server sends.
 
-mod answer;
-mod field;
+mod envelope;
+mod parse;
 mod problem;
-mod reading;
-mod request;
-mod writing;
 
-pub use answer::{CallOver, CallRequested, CallTaken, payload};
+pub use envelope::{RequestId, error, message, payload, response};
+pub use parse::{Unread, parse};
 pub use problem::{Code, Problem};
-pub use reading::{Unread, parse};
-pub use request::{CallAction, CallRequest, MediaOperation, MediaRequest, Request, RequestId};
-pub use writing::{error, message, response};
 
 #[cfg(test)]
 mod schema;

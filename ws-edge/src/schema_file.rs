@@ -25,6 +25,6 @@ pub(crate) fn assert_matches<T: JsonSchema>(file: &str) {
     assert!(
         stored == text,
         "ws-edge/{file} differs from the Rust types. To change it, run this test with {REWRITE}=1, then \
-         `npm run types` in ws-edge/web."
+         `ws-edge/web/run.sh types`."
     );
 }

@@ -3,6 +3,7 @@
 #   run.sh build   builds the client library, and the pages into dist/, if anything has changed
 #   run.sh check   checks types, and that generated types match their schemas
 #   run.sh test    runs the tests
+#   run.sh types   generates the types from their schemas
 set -eu
 cd "$(dirname -- "$0")"
 PATH="$(pwd)/../../.tools/bin:$PATH"
@@ -55,5 +56,6 @@ case ${1:-} in
 build) build ;;
 check) build && npm run --silent check ;;
 test) build && npm run --silent test ;;
-*) fail "usage: run.sh build|check|test" ;;
+types) npm run --silent types ;;
+*) fail "usage: run.sh build|check|test|types" ;;
 esac

@@ -36,7 +36,7 @@ for (const [folder, name, root] of SCHEMAS) {
   const schema = JSON.parse(await readFile(join(import.meta.dirname, source), 'utf8'), prepare) as JSONSchema;
   const types = await compile(schema, root, {
     additionalProperties: false,
-    bannerComment: `/** Generated from schema/${name}.schema.json by \`npm run types\` in ws-edge/web; do not edit. */`,
+    bannerComment: `/** Generated from schema/${name}.schema.json by \`ws-edge/web/run.sh types\`; do not edit. */`,
     format: true,
     style: { singleQuote: true, printWidth: 120 },
   });
@@ -44,7 +44,7 @@ for (const [folder, name, root] of SCHEMAS) {
   if (!process.argv.includes('--check')) {
     await writeFile(file, types);
   } else if ((await readFile(file, 'utf8').catch(() => '')) !== types) {
-    console.error(`${target} does not match its schema: run \`npm run types\` in ws-edge/web and commit the result.`);
+    console.error(`${target} does not match its schema: run \`ws-edge/web/run.sh types\` and commit the result.`);
     process.exitCode = 1;
   }
 }

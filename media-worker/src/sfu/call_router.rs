@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use contract::Role;
 use contract::jetstream::request::{Refusal, RefusalCode};
-use contract::wire::command::{Consumed, Direction, TransportCreated};
+use contract::wire::request::{Consumed, Direction, TransportCreated};
 use mediasoup::prelude::*;
 use serde::Serialize;
 use serde_json::Value;

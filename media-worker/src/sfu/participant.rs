@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use contract::Role;
-use contract::wire::command::Direction;
+use contract::wire::request::Direction;
 use mediasoup::prelude::*;
 use mediasoup::types::data_structures::{DtlsState, IceState};
 

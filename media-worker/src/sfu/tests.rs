@@ -3,7 +3,7 @@ use std::sync::Weak;
 use std::time::Instant;
 
 use contract::jetstream::request::RefusalCode;
-use contract::wire::command::Direction;
+use contract::wire::request::Direction;
 
 use super::*;
 

@@ -4,22 +4,20 @@ use std::time::Duration;
 
 use async_nats::{Client, HeaderMap};
 use schemars::JsonSchema;
-use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use strum::{EnumString, IntoStaticStr};
 use thiserror::Error;
 
-use crate::wire::command::{CallClosed, MediaOperation, Terminate};
+use crate::wire::command::Command;
 use crate::wire::envelope::{TRACEPARENT, TraceParent};
-use crate::wire::id::{CallId, WorkerId};
-use crate::wire::subject;
 
 const ERROR_HEADER: &str = "Nats-Service-Error";
 const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 
 /// Why a command was refused. Codes travel to WebSocket clients unchanged.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, EnumString, IntoStaticStr)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum RefusalCode {
     /// The payload cannot be read.
     BadRequest,
@@ -54,22 +52,7 @@ pub enum RefusalCode {
 impl RefusalCode {
     /// As it is written on the wire.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadRequest => "bad_request",
-            Self::InvalidParameters => "invalid_parameters",
-            Self::AudioOnly => "audio_only",
-            Self::NotAParty => "not_a_party",
-            Self::UnknownCall => "unknown_call",
-            Self::UnknownTransport => "unknown_transport",
-            Self::UnknownConsumer => "unknown_consumer",
-            Self::NoProducer => "no_producer",
-            Self::AlreadyProducing => "already_producing",
-            Self::CannotConsume => "cannot_consume",
-            Self::WrongState => "wrong_state",
-            Self::AtCapacity => "at_capacity",
-            Self::Draining => "draining",
-            Self::Internal => "internal",
-        }
+        self.into()
     }
 
     /// As an HTTP status, which is what the service API's error code is.
@@ -112,7 +95,7 @@ impl Refusal {
 
     fn from_header(text: &str) -> Self {
         let (code, message) = text.split_once(": ").unwrap_or(("internal", text));
-        let code = serde_json::from_value(Value::from(code)).unwrap_or(RefusalCode::Internal);
+        let code = code.parse().unwrap_or(RefusalCode::Internal);
         Self::new(code, message)
     }
 }
@@ -141,51 +124,22 @@ pub enum CommandError {
     },
 }
 
-/// Asks a media-worker, and waits at most `patience` for its answer.
+/// Sends a command to `recipient`, and waits at most `timeout` for the reply.
 ///
 /// # Errors
 /// [`CommandError`]
-pub async fn ask<O: MediaOperation>(
+pub async fn ask<C: Command>(
     client: &Client,
-    worker: &WorkerId,
-    request: &O,
+    recipient: &C::Recipient,
+    command: &C,
     trace: TraceParent,
-    patience: Duration,
-) -> Result<O::Reply, CommandError> {
-    send(client, subject::media(worker, O::NAME), request, trace, patience).await
-}
-
-/// Asks whichever ws-edge is free to end a call, and waits at most `patience`.
-///
-/// # Errors
-/// [`CommandError`]
-pub async fn terminate(
-    client: &Client,
-    call: &CallId,
-    request: &Terminate,
-    patience: Duration,
-) -> Result<CallClosed, CommandError> {
-    send(
-        client,
-        subject::terminate(call),
-        request,
-        TraceParent::generate(),
-        patience,
-    )
-    .await
-}
-
-async fn send<Q: Serialize, A: DeserializeOwned>(
-    client: &Client,
-    subject: String,
-    request: &Q,
-    trace: TraceParent,
-    patience: Duration,
-) -> Result<A, CommandError> {
-    let payload = serde_json::to_vec(request).map_err(|error| {
+    timeout: Duration,
+) -> Result<C::Reply, CommandError> {
+    let subject = command.subject(recipient);
+    let payload = serde_json::to_vec(command).map_err(|error| {
         Refusal::new(
             RefusalCode::BadRequest,
-            format!("the request has no JSON form: {error}"),
+            format!("the command has no JSON form: {error}"),
         )
     })?;
     let mut headers = HeaderMap::new();
@@ -193,7 +147,7 @@ async fn send<Q: Serialize, A: DeserializeOwned>(
     let request = async_nats::Request::new()
         .headers(headers)
         .payload(payload.into())
-        .timeout(Some(patience));
+        .timeout(Some(timeout));
     let answer = match client.send_request(subject.clone(), request).await {
         Ok(answer) => answer,
         Err(error) => {
@@ -246,13 +200,9 @@ mod tests {
 
     #[test]
     fn codes_are_written_as_they_are_serialised() {
-        for code in [
-            RefusalCode::BadRequest,
-            RefusalCode::NotAParty,
-            RefusalCode::AtCapacity,
-            RefusalCode::CannotConsume,
-        ] {
+        for code in [RefusalCode::BadRequest, RefusalCode::NotAParty, RefusalCode::AtCapacity] {
             assert_eq!(serde_json::to_value(code).unwrap(), code.as_str());
+            assert_eq!(code.as_str().parse(), Ok(code));
         }
     }
 }

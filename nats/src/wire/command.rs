@@ -3,8 +3,6 @@
 //!
 //! Operations are registered with the NATS service API (ADR-32), so `$SRV.INFO` lists the fleet. An error comes back in its
 //! headers `Nats-Service-Error` (`<code>: <message>`) and `Nats-Service-Error-Code` (as HTTP: 4xx the sender's, 5xx ours).
-//!
-//! WebRTC parameters pass through as JSON: only media-worker knows mediasoup, and it checks them.
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -12,8 +10,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::wire::fact::EndReason;
-use crate::wire::id::{CallId, NodeId};
+use crate::wire::id::{CallId, NodeId, WorkerId};
 use crate::wire::party::{Parties, Role};
+use crate::wire::request::{MediaRequest, RtcRequest};
+use crate::wire::subject;
 use crate::wire::time::Timestamp;
 
 /// The name under which media-workers register with the service API.
@@ -21,36 +21,94 @@ pub const MEDIA_SERVICE: &str = "media-worker";
 /// The longest command a worker reads, in bytes: RTP and DTLS parameters of one audio stream are a few kilobytes.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
 
-/// What can be asked of a media-worker: the request's type is the operation.
+/// A command: where it is sent, and what comes back.
+pub trait Command: Serialize {
+    /// What the subject is made from.
+    type Recipient;
+    /// The payload of the reply.
+    type Reply: DeserializeOwned;
+
+    /// The subject on which `recipient` receives it.
+    fn subject(&self, recipient: &Self::Recipient) -> String;
+}
+
+/// A command to one media-worker.
 pub trait MediaOperation: Serialize + DeserializeOwned {
     /// The last token of the subject.
     const NAME: &'static str;
-    /// What comes back.
+    /// The payload of the reply.
     type Reply: Serialize + DeserializeOwned;
 }
 
+impl<O: MediaOperation> Command for O {
+    type Recipient = WorkerId;
+    type Reply = O::Reply;
+
+    fn subject(&self, worker: &WorkerId) -> String {
+        subject::media(worker, O::NAME)
+    }
+}
+
 macro_rules! operations {
-    ($($(#[$doc:meta])* $request:ident = $name:literal -> $reply:ident;)*) => {
-        $(impl MediaOperation for $request {
+    ($($command:ident = $name:literal -> $reply:ident;)*) => {
+        $(impl MediaOperation for $command {
             const NAME: &'static str = $name;
             type Reply = $reply;
         })*
 
-        /// The names of all operations.
-        pub const MEDIA_OPERATIONS: &[&str] = &[$($name,)*];
+        /// The names of all operations: those of ws-edge itself, and those that it relays.
+        pub fn media_operations() -> impl Iterator<Item = &'static str> {
+            [$($name,)*].into_iter().chain(RtcRequest::OPERATIONS.iter().copied())
+        }
     };
 }
 
 operations! {
     OpenCall = "open_call" -> CallOpened;
-    GetCapabilities = "get_capabilities" -> Capabilities;
-    CreateTransport = "create_transport" -> TransportCreated;
-    ConnectTransport = "connect_transport" -> Done;
-    Produce = "produce" -> Produced;
-    Consume = "consume" -> Consumed;
-    ResumeConsumer = "resume_consumer" -> Done;
     CloseCall = "close_call" -> CallClosed;
     ReportCalls = "report_calls" -> CallsReported;
+}
+
+/// A party's request, with the requester added.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relayed<R> {
+    /// The party, and its call.
+    #[serde(flatten)]
+    pub requester: Requester,
+    /// The request.
+    #[serde(flatten)]
+    pub request: R,
+}
+
+impl<R> MediaOperation for Relayed<R>
+where
+    R: MediaRequest<Reply: Serialize + DeserializeOwned> + Serialize + DeserializeOwned,
+{
+    const NAME: &'static str = R::OPERATION;
+    type Reply = R::Reply;
+}
+
+/// Any of them, for ws-edge: its reply goes to the client as it is.
+impl Command for Relayed<RtcRequest> {
+    type Recipient = WorkerId;
+    type Reply = Value;
+
+    fn subject(&self, worker: &WorkerId) -> String {
+        subject::media(worker, self.request.operation())
+    }
+}
+
+/// The party that requests something, and its call. The edge knows the role from the token; the worker checks it against the
+/// call's parties.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Requester {
+    /// The call.
+    pub call_id: CallId,
+    /// The party's side.
+    pub role: Role,
+    /// The party's identifier.
+    pub party_id: String,
 }
 
 /// Reserves room for an accepted call. Asking twice is harmless.
@@ -68,144 +126,6 @@ pub struct OpenCall {
 pub struct CallOpened {
     /// When the worker gives up if no RTP has come (`media_timeout`).
     pub media_deadline: Timestamp,
-}
-
-/// Who asks, in which call. The edge knows the role from the token; the worker checks it against the call's parties.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Requester {
-    /// The call.
-    pub call_id: CallId,
-    /// The asker's side.
-    pub role: Role,
-    /// The asker's identifier.
-    pub party_id: String,
-}
-
-/// RTC-01.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct GetCapabilities {
-    /// Who asks.
-    #[serde(flatten)]
-    pub asker: Requester,
-}
-
-/// Answer to [`GetCapabilities`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Capabilities {
-    /// mediasoup `RtpCapabilities` of the call's router.
-    pub rtp_capabilities: Value,
-}
-
-/// Which way media flows, as the client sees it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Direction {
-    /// From the client.
-    Send,
-    /// To the client.
-    Recv,
-}
-
-/// RTC-02. A second transport of the same direction replaces the first: that is how a client comes back.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct CreateTransport {
-    /// Who asks.
-    #[serde(flatten)]
-    pub asker: Requester,
-    /// Which way.
-    pub direction: Direction,
-}
-
-/// Answer to [`CreateTransport`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct TransportCreated {
-    /// The transport.
-    pub id: String,
-    /// mediasoup `IceParameters`.
-    pub ice_parameters: Value,
-    /// mediasoup `IceCandidate`s; each has both `address` and `ip`, which older clients read.
-    pub ice_candidates: Value,
-    /// mediasoup `DtlsParameters`.
-    pub dtls_parameters: Value,
-}
-
-/// RTC-03.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ConnectTransport {
-    /// Who asks.
-    #[serde(flatten)]
-    pub asker: Requester,
-    /// Which transport.
-    pub transport_id: String,
-    /// mediasoup `DtlsParameters` of the client.
-    pub dtls_parameters: Value,
-}
-
-/// RTC-04. A second producer of a party is refused while the first one lives.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Produce {
-    /// Who asks.
-    #[serde(flatten)]
-    pub asker: Requester,
-    /// Which transport.
-    pub transport_id: String,
-    /// Must be `audio`.
-    pub kind: String,
-    /// mediasoup `RtpParameters` of what the client sends.
-    pub rtp_parameters: Value,
-}
-
-/// Answer to [`Produce`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Produced {
-    /// The producer.
-    pub producer_id: String,
-}
-
-/// RTC-05.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Consume {
-    /// Who asks.
-    #[serde(flatten)]
-    pub asker: Requester,
-    /// Which transport.
-    pub transport_id: String,
-    /// mediasoup `RtpCapabilities` of the client.
-    pub rtp_capabilities: Value,
-}
-
-/// Answer to [`Consume`]: a consumer of the peer's producer, paused until [`ResumeConsumer`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Consumed {
-    /// The consumer.
-    pub consumer_id: String,
-    /// What it consumes.
-    pub producer_id: String,
-    /// `audio`.
-    pub kind: String,
-    /// mediasoup `RtpParameters` of what the client will receive.
-    pub rtp_parameters: Value,
-}
-
-/// RTC-06.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct ResumeConsumer {
-    /// Who asks.
-    #[serde(flatten)]
-    pub asker: Requester,
-    /// Which consumer.
-    pub consumer_id: String,
 }
 
 /// Ends a call at its worker. Media stops first, then `ended` is stored, then the answer goes out.
@@ -305,10 +225,6 @@ pub struct EdgeReported {
     pub started_at: Timestamp,
 }
 
-/// An answer with nothing to say.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Done {}
-
 /// `cmd.call.<id>.terminate`: another team ends a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -318,6 +234,15 @@ pub struct Terminate {
     pub reason: EndReason,
     /// Who asks, for the record: letters, digits and `_-:.@`, at most 128.
     pub by: String,
+}
+
+impl Command for Terminate {
+    type Recipient = CallId;
+    type Reply = CallClosed;
+
+    fn subject(&self, call: &CallId) -> String {
+        subject::terminate(call)
+    }
 }
 
 fn terminated() -> EndReason {

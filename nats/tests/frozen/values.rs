@@ -1,6 +1,6 @@
 //! The call that all forms are about.
 
-use contract::wire::command::Requester;
+use contract::wire::command::{Relayed, Requester};
 use contract::{CallId, OtomoId, Parties, Role, Timestamp, TraceParent, UserId, WorkerId};
 use serde_json::json;
 
@@ -40,12 +40,13 @@ pub(crate) fn parties() -> Parties {
     }
 }
 
-pub(crate) fn asker() -> Requester {
-    Requester {
+pub(crate) fn relayed<R>(request: R) -> Relayed<R> {
+    let requester = Requester {
         call_id: call(),
         role: Role::User,
         party_id: "user_001".to_owned(),
-    }
+    };
+    Relayed { requester, request }
 }
 
 pub(crate) fn trace() -> TraceParent {

@@ -5,7 +5,8 @@ use callpulse_tests::wait::eventually;
 use contract::Role;
 use contract::jetstream::request::RefusalCode;
 use contract::jetstream::storage::CALLS;
-use contract::wire::command::{Direction, OpenCall};
+use contract::wire::command::OpenCall;
+use contract::wire::request::Direction;
 use futures::StreamExt;
 
 use crate::rig::{Rig, SOON, asker, code, metric, rtp_parameters};

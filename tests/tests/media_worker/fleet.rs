@@ -11,7 +11,7 @@ use contract::jetstream::request::RefusalCode;
 use contract::wire::command::OpenCall;
 use futures::StreamExt;
 
-use crate::rig::{Rig, SOON, asker, code};
+use crate::rig::{Rig, SOON, asker, code, relayed};
 
 /// Nothing is stored for about that long when a cluster loses a leader.
 const ELECTION: Duration = Duration::from_secs(8);
@@ -165,9 +165,7 @@ async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released(
     client.publish(ended, PublishCondition::First).await.unwrap();
     rig.worker.thaw().unwrap();
     eventually("the lost call is released", SOON, async || {
-        let ask = contract::wire::command::GetCapabilities {
-            asker: asker(&lost, Role::User),
-        };
+        let ask = relayed(&asker(&lost, Role::User), contract::wire::request::RtcCapabilities {});
         let answer = contract::jetstream::request::ask(
             rig.client(),
             &rig.worker_id,

@@ -3,12 +3,13 @@ use callpulse_tests::wait::eventually;
 use contract::jetstream::parking;
 use contract::jetstream::request::RefusalCode;
 use contract::jetstream::storage::PARKED;
-use contract::wire::command::{Direction, MEDIA_OPERATIONS, Produce, Requester, ResumeConsumer};
+use contract::wire::command::{Requester, media_operations};
+use contract::wire::request::{Direction, RtcCapabilities, RtcCreateTransport, RtcProduce, RtcResume};
 use contract::{CallId, Role};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, SOON, asker, code, refusal, rtp_parameters};
+use crate::rig::{Rig, SOON, asker, code, refusal, relayed, rtp_parameters};
 
 fn hex() -> String {
     ["AB"; 32].join(":")
@@ -42,10 +43,12 @@ async fn nobody_but_the_two_parties_touches_a_calls_media() {
         },
     ] {
         let answer = rig
-            .ask(&contract::wire::command::CreateTransport {
-                asker: third.clone(),
-                direction: Direction::Send,
-            })
+            .ask(&relayed(
+                &third,
+                RtcCreateTransport {
+                    direction: Direction::Send,
+                },
+            ))
             .await;
         assert_eq!(code(answer), RefusalCode::NotAParty, "{third:?}");
     }
@@ -53,9 +56,7 @@ async fn nobody_but_the_two_parties_touches_a_calls_media() {
         call_id: CallId::generate(),
         ..asker(&parties, Role::User)
     };
-    let answer = rig
-        .ask(&contract::wire::command::GetCapabilities { asker: nowhere })
-        .await;
+    let answer = rig.ask(&relayed(&nowhere, RtcCapabilities {})).await;
     assert_eq!(code(answer), RefusalCode::UnknownCall);
 
     // The peer's transport is as foreign as a third party's.
@@ -81,13 +82,16 @@ async fn a_party_sends_one_audio_stream_and_no_other() {
         .await;
     assert_eq!(code(again), RefusalCode::AlreadyProducing);
     for kind in ["video", "", "Audio"] {
-        let video = Produce {
-            asker: user.clone(),
+        let video = RtcProduce {
             transport_id: speaker.transport_id.clone(),
             kind: kind.to_owned(),
             rtp_parameters: rtp_parameters(payload_type, 99),
         };
-        assert_eq!(code(rig.ask(&video).await), RefusalCode::AudioOnly, "{kind}");
+        assert_eq!(
+            code(rig.ask(&relayed(&user, video)).await),
+            RefusalCode::AudioOnly,
+            "{kind}"
+        );
     }
     let receiving = rig.create(&user, Direction::Recv).await;
     let answer = rig
@@ -118,20 +122,21 @@ async fn hearing_needs_somebody_who_speaks_and_what_fits() {
     let consumed = rig.consume(&otomo, &receiving.id, capabilities.clone()).await.unwrap();
     let again = rig.consume(&otomo, &receiving.id, capabilities).await.unwrap();
     assert_ne!(consumed.consumer_id, again.consumer_id);
-    let stale = ResumeConsumer {
-        asker: otomo.clone(),
+    let stale = RtcResume {
         consumer_id: consumed.consumer_id,
     };
     assert_eq!(
-        code(rig.ask(&stale).await),
+        code(rig.ask(&relayed(&otomo, stale)).await),
         RefusalCode::UnknownConsumer,
         "the newer one took its place"
     );
-    let theirs = ResumeConsumer {
-        asker: user,
+    let theirs = RtcResume {
         consumer_id: again.consumer_id,
     };
-    assert_eq!(code(rig.ask(&theirs).await), RefusalCode::UnknownConsumer);
+    assert_eq!(
+        code(rig.ask(&relayed(&user, theirs)).await),
+        RefusalCode::UnknownConsumer
+    );
 }
 
 #[tokio::test]
@@ -205,7 +210,7 @@ async fn what_cannot_be_read_is_refused_and_parked_and_the_next_is_answered() {
     let jetstream = async_nats::jetstream::new(rig.client().clone());
     let parked = jetstream.get_stream(PARKED).await.unwrap();
     let mut sent = 0;
-    for operation in MEDIA_OPERATIONS {
+    for operation in media_operations() {
         for payload in [&b""[..], b"{", b"\xff\xfe", b"[]", br#"{"callId":"a.b"}"#] {
             let answer = rig.ask_raw(operation, payload.to_vec()).await;
             let headers = answer.headers.unwrap();
@@ -257,6 +262,6 @@ async fn the_fleet_is_listed_by_the_service_api() {
         .iter()
         .map(|it| it["subject"].as_str().unwrap())
         .collect();
-    assert_eq!(subjects.len(), MEDIA_OPERATIONS.len());
+    assert_eq!(subjects.len(), media_operations().count());
     assert!(subjects.contains(&"media.mw-1.close_call"), "{subjects:?}");
 }

@@ -12,9 +12,10 @@ use callpulse_tests::nats_server::{NatsServer, Sync};
 use callpulse_tests::process::Service;
 use callpulse_tests::transport::{Prepared, Transport};
 use contract::jetstream::request::{self, CommandError, Refusal, RefusalCode};
-use contract::wire::command::{
-    CloseCall, ConnectTransport, Consume, Consumed, CreateTransport, Direction, End, GetCapabilities, MediaOperation,
-    OpenCall, Produce, Produced, Requester, ResumeConsumer, TransportCreated,
+use contract::wire::command::{CloseCall, End, MediaOperation, OpenCall, Relayed, Requester};
+use contract::wire::request::{
+    Consumed, Direction, Produced, RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce,
+    RtcResume, TransportCreated,
 };
 use contract::wire::subject;
 use contract::{EndReason, Parties, Party, Role, TraceParent, WorkerId};
@@ -117,12 +118,9 @@ impl Rig {
     }
 
     pub(crate) async fn create(&self, asker: &Requester, direction: Direction) -> TransportCreated {
-        self.ask(&CreateTransport {
-            asker: asker.clone(),
-            direction,
-        })
-        .await
-        .unwrap()
+        self.ask(&relayed(asker, RtcCreateTransport { direction }))
+            .await
+            .unwrap()
     }
 
     pub(crate) async fn payload_type(&self, asker: &Requester) -> u8 {
@@ -132,7 +130,7 @@ impl Rig {
     }
 
     pub(crate) async fn capabilities(&self, asker: &Requester) -> Value {
-        self.ask(&GetCapabilities { asker: asker.clone() })
+        self.ask(&relayed(asker, RtcCapabilities {}))
             .await
             .unwrap()
             .rtp_capabilities
@@ -171,14 +169,11 @@ impl Rig {
         transport_id: &str,
         dtls_parameters: Value,
     ) -> Result<(), CommandError> {
-        let (asker, transport_id) = (asker.clone(), transport_id.to_owned());
-        self.ask(&ConnectTransport {
-            asker,
-            transport_id,
+        let request = RtcConnectTransport {
+            transport_id: transport_id.to_owned(),
             dtls_parameters,
-        })
-        .await
-        .map(drop)
+        };
+        self.ask(&relayed(asker, request)).await.map(drop)
     }
 
     pub(crate) async fn produce(
@@ -187,14 +182,12 @@ impl Rig {
         transport_id: &str,
         rtp: Value,
     ) -> Result<Produced, CommandError> {
-        let (asker, transport_id) = (asker.clone(), transport_id.to_owned());
-        self.ask(&Produce {
-            asker,
-            transport_id,
+        let request = RtcProduce {
+            transport_id: transport_id.to_owned(),
             kind: "audio".to_owned(),
             rtp_parameters: rtp,
-        })
-        .await
+        };
+        self.ask(&relayed(asker, request)).await
     }
 
     /// Hears the peer, who must produce already.
@@ -212,11 +205,8 @@ impl Rig {
         let ssrc = consumed.rtp_parameters["encodings"][0]["ssrc"].as_u64().unwrap();
         receive.expect(ssrc.try_into().unwrap()).await.unwrap();
         receive.connected().await.unwrap();
-        let resume = ResumeConsumer {
-            asker: asker.clone(),
-            consumer_id: consumed.consumer_id,
-        };
-        self.ask(&resume).await.unwrap();
+        let consumer_id = consumed.consumer_id;
+        self.ask(&relayed(asker, RtcResume { consumer_id })).await.unwrap();
         receive
     }
 
@@ -226,13 +216,11 @@ impl Rig {
         transport_id: &str,
         rtp_capabilities: Value,
     ) -> Result<Consumed, CommandError> {
-        let (asker, transport_id) = (asker.clone(), transport_id.to_owned());
-        self.ask(&Consume {
-            asker,
-            transport_id,
+        let request = RtcConsume {
+            transport_id: transport_id.to_owned(),
             rtp_capabilities,
-        })
-        .await
+        };
+        self.ask(&relayed(asker, request)).await
     }
 
     pub(crate) async fn hang_up(&self, parties: &Parties) -> Result<contract::wire::command::CallClosed, CommandError> {
@@ -291,6 +279,13 @@ pub(crate) fn asker(parties: &Parties, role: Role) -> Requester {
         call_id: parties.call_id.clone(),
         role,
         party_id: parties.party(role).id().to_owned(),
+    }
+}
+
+pub(crate) fn relayed<R>(requester: &Requester, request: R) -> Relayed<R> {
+    Relayed {
+        requester: requester.clone(),
+        request,
     }
 }
 

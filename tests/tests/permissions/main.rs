@@ -190,7 +190,14 @@ async fn the_wallet_ends_a_call_and_the_observer_reads_all_of_it() -> Result<()>
         by: WALLET.to_owned(),
     };
     let wallet = client(&stack.nats, WALLET).await?;
-    let closed = request::terminate(&wallet, &call.call_id.parse()?, &terminate, SOON).await?;
+    let closed = request::ask(
+        &wallet,
+        &call.call_id.parse()?,
+        &terminate,
+        TraceParent::generate(),
+        SOON,
+    )
+    .await?;
     ensure!(closed.ended_at.is_some(), "{closed:?}");
     facts.expect(&call.call_id, "ended", SOON).await?;
 

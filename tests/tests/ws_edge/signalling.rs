@@ -6,10 +6,10 @@ use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::facts::{Facts, time};
 use callpulse_tests::party::Party;
 use callpulse_tests::token::Role;
-use contract::EndReason;
 use contract::jetstream::request;
 use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::wire::command::Terminate;
+use contract::{EndReason, TraceParent};
 use serde_json::{Value, json};
 
 use crate::common::{edges, ended, names, pair, welcomed};
@@ -253,7 +253,7 @@ async fn another_team_terminates_calls_in_any_state() {
         by: "wallet:no-balance".to_owned(),
     };
     let (nobodys, terminated) = ("call_none".parse().unwrap(), command(EndReason::Terminated));
-    match request::terminate(facts.client(), &nobodys, &terminated, SOON).await {
+    match request::ask(facts.client(), &nobodys, &terminated, TraceParent::generate(), SOON).await {
         Err(CommandError::Refused(refusal)) => assert_eq!(refusal.code, RefusalCode::UnknownCall),
         other => panic!("{other:?}"),
     }
@@ -274,9 +274,15 @@ async fn another_team_terminates_calls_in_any_state() {
     .unwrap();
     for call in [&ringing, &accepted] {
         let id = call.call_id.parse().unwrap();
-        let closed = request::terminate(facts.client(), &id, &command(EndReason::Terminated), SOON)
-            .await
-            .unwrap();
+        let closed = request::ask(
+            facts.client(),
+            &id,
+            &command(EndReason::Terminated),
+            TraceParent::generate(),
+            SOON,
+        )
+        .await
+        .unwrap();
         assert_eq!(closed.connected_at, None);
         for party in call.parties() {
             ended(party, &call.call_id, "terminated").await;
@@ -284,9 +290,15 @@ async fn another_team_terminates_calls_in_any_state() {
         let stored = facts.expect(&call.call_id, "ended", SOON).await.unwrap();
         assert_eq!(stored.text("by").unwrap(), "wallet:no-balance");
         // Once more is harmless, and says what is stored.
-        let again = request::terminate(facts.client(), &id, &command(EndReason::MaxDuration), SOON)
-            .await
-            .unwrap();
+        let again = request::ask(
+            facts.client(),
+            &id,
+            &command(EndReason::MaxDuration),
+            TraceParent::generate(),
+            SOON,
+        )
+        .await
+        .unwrap();
         assert_eq!(again, closed);
     }
 }

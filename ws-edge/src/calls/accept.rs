@@ -4,11 +4,12 @@ use contract::buckets::active_calls::{Acceptance, BucketError};
 use contract::jetstream::request::{self, CommandError};
 use contract::wire::command::{CallOpened, CloseCall, OpenCall};
 use contract::wire::fact::Accepted;
+use contract::wire::request::CallTaken;
 use contract::{CallId, Fact, Outcome, Parties, Party, PublishCondition, Role, Timestamp, TraceParent, WorkerId};
 use serde_json::Value;
 
 use super::{Calls, require};
-use crate::protocol::{CallTaken, Code, Problem, payload};
+use crate::protocol::{Code, Problem, payload};
 
 /// Workers that are asked before the otomo gets `no_worker`.
 const MAX_WORKERS_ASKED: usize = 3;

@@ -5,8 +5,9 @@
 
 use contract::jetstream::request::{self, CommandError, RefusalCode};
 use contract::wire::command;
-use contract::wire::command::{CloseCall, GetCapabilities, Requester};
+use contract::wire::command::{CloseCall, Relayed, Requester};
 use contract::wire::fact::Ended;
+use contract::wire::request::RtcCapabilities;
 use contract::{
     CallId, EndReason, Fact, FactKind, Outcome, Parties, PublishCondition, Role, Timestamp, TraceParent, WorkerId,
 };
@@ -192,12 +193,15 @@ impl Calls {
 
     /// Whether the worker answers and has the call.
     async fn answers(&self, parties: &Parties, worker: &WorkerId, trace: TraceParent) -> Result<bool, EndError> {
-        let asker = Requester {
+        let requester = Requester {
             call_id: parties.call_id.clone(),
             role: Role::User,
             party_id: parties.user_id.as_str().to_owned(),
         };
-        let question = GetCapabilities { asker };
+        let question = Relayed {
+            requester,
+            request: RtcCapabilities {},
+        };
         match request::ask(
             &self.nats.client,
             worker,

@@ -1,10 +1,11 @@
 //! WS-C02 `call_hangup`: either party ends a call that was accepted.
 
+use contract::wire::request::CallOver;
 use contract::{CallId, EndReason, Party, Role};
 use serde_json::Value;
 
 use super::{Calls, Only};
-use crate::protocol::{CallOver, Code, Problem, payload};
+use crate::protocol::{Code, Problem, payload};
 
 impl Calls {
     pub(super) async fn hangup(&self, party: &Party, call: &CallId) -> Result<Value, Problem> {

@@ -1,107 +1,42 @@
-//! RTC-01 to RTC-06: relayed to the worker that hosts the call, which judges the WebRTC parameters.
+//! RTC requests: relayed to the worker that hosts the call, which judges the WebRTC parameters.
 
+use contract::Party;
 use contract::jetstream::request::{self, CommandError, RefusalCode};
-use contract::wire::command::{
-    ConnectTransport, Consume, CreateTransport, GetCapabilities, MediaOperation as Command, Produce, Requester,
-    ResumeConsumer,
-};
-use contract::{Party, TraceParent, WorkerId};
+use contract::wire::command::{Relayed, Requester};
+use contract::wire::request::{InCall, RtcRequest};
 use serde_json::Value;
 
 use crate::calls::Calls;
-use crate::protocol::{Code, MediaOperation, MediaRequest, Problem};
+use crate::protocol::{Code, Problem};
 
 impl Calls {
-    pub(crate) async fn relay(&self, party: &Party, request: MediaRequest) -> Result<Value, Problem> {
-        let (parties, worker, trace) = self.host(party, request.call_id.as_ref()).await?;
-        let asker = Requester {
+    pub(crate) async fn relay(&self, party: &Party, request: InCall<RtcRequest>) -> Result<Value, Problem> {
+        let InCall { call_id, request } = request;
+        let (parties, worker, trace) = self.host(party, call_id.as_ref()).await?;
+        let requester = Requester {
             call_id: parties.call_id,
             role: party.role(),
             party_id: party.id().to_owned(),
         };
-        let worker = Route {
-            calls: self,
-            worker,
-            trace,
-        };
-        match request.operation {
-            MediaOperation::Capabilities => worker.ask(&GetCapabilities { asker }).await,
-            MediaOperation::CreateTransport(direction) => worker.ask(&CreateTransport { asker, direction }).await,
-            MediaOperation::ConnectTransport {
-                transport_id,
-                dtls_parameters,
-            } => {
-                worker
-                    .ask(&ConnectTransport {
-                        asker,
-                        transport_id,
-                        dtls_parameters,
-                    })
-                    .await
-            }
-            MediaOperation::Produce {
-                transport_id,
-                kind,
-                rtp_parameters,
-            } => {
-                worker
-                    .ask(&Produce {
-                        asker,
-                        transport_id,
-                        kind,
-                        rtp_parameters,
-                    })
-                    .await
-            }
-            MediaOperation::Consume {
-                transport_id,
-                rtp_capabilities,
-            } => {
-                worker
-                    .ask(&Consume {
-                        asker,
-                        transport_id,
-                        rtp_capabilities,
-                    })
-                    .await
-            }
-            MediaOperation::Resume { consumer_id } => worker.ask(&ResumeConsumer { asker, consumer_id }).await,
-        }
-    }
-}
-
-struct Route<'a> {
-    calls: &'a Calls,
-    worker: WorkerId,
-    trace: TraceParent,
-}
-
-impl Route<'_> {
-    async fn ask<C: Command>(&self, command: &C) -> Result<Value, Problem> {
-        let Self { calls, worker, trace } = self;
-        let patience = calls.settings.command_timeout;
-        let asked = request::ask(&calls.nats.client, worker, command, trace.child(), patience);
-        let reply = asked.await.map_err(|error| match error {
+        let command = Relayed { requester, request };
+        let timeout = self.settings.command_timeout;
+        let reply = request::ask(&self.nats.client, &worker, &command, trace.child(), timeout).await;
+        reply.map_err(|error| match error {
             CommandError::Refused(refusal) => refusal.into(),
-            CommandError::Unreachable { .. } if !calls.connected() => {
+            CommandError::Unreachable { .. } if !self.connected() => {
                 Problem::new(Code::Unavailable, "NATS is away; try again")
             }
             CommandError::Unreachable { .. } => {
-                tracing::warn!(worker_id = %worker, %error, "a call's worker does not answer");
+                tracing::warn!(worker_id = %worker, %error, "a call's media-worker does not reply");
                 Problem::new(Code::WorkerUnreachable, "the call's media-worker does not answer")
             }
             CommandError::Answer { .. } => {
-                tracing::error!(worker_id = %worker, %error, "a worker of another version");
-                internal()
+                tracing::error!(worker_id = %worker, %error, "a media-worker's reply cannot be read: check its version");
+                Problem::new(
+                    Code::Worker(RefusalCode::Internal),
+                    "the media-worker's answer cannot be read",
+                )
             }
-        })?;
-        serde_json::to_value(reply).map_err(|_| internal())
+        })
     }
-}
-
-fn internal() -> Problem {
-    Problem::new(
-        Code::Worker(RefusalCode::Internal),
-        "the media-worker's answer cannot be read",
-    )
 }

@@ -1,10 +1,11 @@
 //! WS-C02 `call_reject` and `call_cancel`: a call ends before anybody took it.
 
+use contract::wire::request::CallOver;
 use contract::{CallId, EndReason, Party, Role};
 use serde_json::Value;
 
 use super::{Calls, EndError, Only, require};
-use crate::protocol::{CallOver, Code, Problem, payload};
+use crate::protocol::{Code, Problem, payload};
 
 impl Calls {
     pub(super) async fn reject(&self, party: &Party, call: &CallId) -> Result<Value, Problem> {

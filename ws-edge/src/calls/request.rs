@@ -5,11 +5,12 @@ use std::time::Duration;
 use contract::buckets::active_calls::{ActiveCall, ClaimError};
 use contract::wire::fact::Requested;
 use contract::wire::notice::Notice;
+use contract::wire::request::CallRequested;
 use contract::{CallId, EndReason, OtomoId, Parties, Party, PublishCondition, Role, Timestamp, TraceParent};
 use serde_json::Value;
 
 use super::{Calls, EndError, Only, require, unavailable};
-use crate::protocol::{CallRequested, Code, Problem, payload};
+use crate::protocol::{Code, Problem, payload};
 
 /// Attempts to release a claim, over a minute.
 const MAX_RELEASE_ATTEMPTS: usize = 240;

@@ -6,6 +6,7 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use contract::Party;
+use contract::wire::request::Request;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use metrics::Counter;
 use tokio::task::JoinHandle;
@@ -13,7 +14,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::Deps;
 use super::send_queue::{CloseReason, SendQueue};
-use crate::protocol::{self, Code, Problem, Request, RequestId, Unread};
+use crate::protocol::{self, Code, Problem, RequestId, Unread};
 use crate::settings::Limits;
 
 /// What the socket does about a message at once.
@@ -133,7 +134,7 @@ impl Intake {
     fn start_next(&mut self) {
         self.running = self.waiting.pop_front().map(|(id, request)| {
             let (deps, party, queue) = (Arc::clone(&self.deps), self.party.clone(), self.queue.clone());
-            let is_about_the_call = !matches!(request, Request::Media(_));
+            let is_about_the_call = !matches!(request, Request::Rtc(_));
             self.deps.tracker.spawn(async move {
                 let answer = match deps.calls.handle(&party, request).await {
                     Ok(payload) => {

@@ -2,10 +2,13 @@
 
 use contract::jetstream::request::{Refusal, RefusalCode};
 use schemars::JsonSchema;
+use serde::Serialize;
+use strum::IntoStaticStr;
 
 /// What is wrong, for programs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, JsonSchema)]
-#[schemars(rename = "ErrorCode", rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, IntoStaticStr)]
+#[serde(rename = "ErrorCode", rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 #[allow(missing_docs, reason = "each is explained by its text on the wire")]
 pub enum Code {
     BadJson,
@@ -24,31 +27,15 @@ pub enum Code {
     WorkerUnreachable,
     Unavailable,
     /// The media-worker's own, passed on.
-    #[schemars(untagged)]
+    #[serde(untagged)]
+    #[strum(transparent)]
     Worker(RefusalCode),
 }
 
 impl Code {
     /// As it is written on the wire.
     pub fn as_str(self) -> &'static str {
-        match self {
-            Self::BadJson => "bad_json",
-            Self::BadMessage => "bad_message",
-            Self::UnknownType => "unknown_type",
-            Self::InvalidId => "invalid_id",
-            Self::BinaryUnsupported => "binary_unsupported",
-            Self::SelfReportForbidden => "self_report_forbidden",
-            Self::RateLimited => "rate_limited",
-            Self::RoleForbidden => "role_forbidden",
-            Self::Busy => "busy",
-            Self::UnknownCall => "unknown_call",
-            Self::NotAParty => "not_a_party",
-            Self::WrongState => "wrong_state",
-            Self::NoWorker => "no_worker",
-            Self::WorkerUnreachable => "worker_unreachable",
-            Self::Unavailable => "unavailable",
-            Self::Worker(code) => code.as_str(),
-        }
+        self.into()
     }
 }
 

@@ -1,4 +1,4 @@
-/** Generated from schema/protocol.schema.json by `npm run types` in ws-edge/web; do not edit. */
+/** Generated from schema/protocol.schema.json by `ws-edge/web/run.sh types`; do not edit. */
 
 export type CallId = string;
 export type Timestamp = string;
@@ -34,7 +34,7 @@ export type OwnMessage =
       type: 'error';
     };
 /**
- * How the SFU knew; there is one way.
+ * How the SFU detected the connection. There is one way.
  */
 export type Method = 'sfu_rtp_detected';
 export type UserId = string;
@@ -83,7 +83,7 @@ export type RefusalCode =
   | 'draining'
   | 'internal';
 /**
- * A message from the server to a party, as it stands on the wire.
+ * A message from the server to a party, in its serialised form.
  */
 export type Notice =
   | {
@@ -170,7 +170,7 @@ export type Notice =
  */
 export type Role = 'user' | 'otomo';
 /**
- * Why a call is over.
+ * Why a call ended.
  */
 export type EndReason =
   | 'hangup'
@@ -192,7 +192,7 @@ export interface Protocol {
   serverMessage: ServerMessage;
 }
 /**
- * By the type of the request: what it bears, and what its answer bears.
+ * By the type of the request: its payload, and the payload of its response.
  */
 export interface Exchanges {
   call_accept: {
@@ -247,14 +247,14 @@ export interface OfCall {
   callId: CallId;
 }
 /**
- * To `call_accept`: the call is the otomo's, media may be set up.
+ * Response to `call_accept`: the call is accepted, and its media can be set up.
  */
 export interface CallTaken {
   acceptedAt: Timestamp;
   callId: CallId;
 }
 /**
- * To `call_reject`, `call_cancel` and `call_hangup`: the call is over.
+ * Response to `call_reject`, `call_cancel` and `call_hangup`: the call is over.
  */
 export interface CallOver {
   callId: CallId;
@@ -267,7 +267,7 @@ export interface CallRequest {
   otomoId: OtomoId;
 }
 /**
- * To `call_request`: it rings.
+ * Response to `call_request`: the call rings.
  */
 export interface CallRequested {
   callId: CallId;
@@ -278,12 +278,12 @@ export interface CallRequested {
  */
 export interface RtcCapabilities {
   /**
-   * The call; the party's only one if left out.
+   * The call. A party that leaves it out means the only call it is in.
    */
   callId?: CallId | null;
 }
 /**
- * Answer to [`GetCapabilities`].
+ * Response to `rtc_capabilities`.
  */
 export interface Capabilities {
   /**
@@ -296,7 +296,7 @@ export interface Capabilities {
  */
 export interface RtcConnectTransport {
   /**
-   * The call; the party's only one if left out.
+   * The call. A party that leaves it out means the only call it is in.
    */
   callId?: CallId | null;
   /**
@@ -304,20 +304,20 @@ export interface RtcConnectTransport {
    */
   dtlsParameters: unknown;
   /**
-   * Which.
+   * The transport to connect.
    */
   transportId: string;
 }
 /**
- * An answer with nothing to say.
+ * An empty response.
  */
 export interface Done {}
 /**
- * RTC-05
+ * RTC-05. A second consumer of a party replaces the first.
  */
 export interface RtcConsume {
   /**
-   * The call; the party's only one if left out.
+   * The call. A party that leaves it out means the only call it is in.
    */
   callId?: CallId | null;
   /**
@@ -325,12 +325,12 @@ export interface RtcConsume {
    */
   rtpCapabilities: unknown;
   /**
-   * On which transport.
+   * The party's receive transport.
    */
   transportId: string;
 }
 /**
- * Answer to [`Consume`]: a consumer of the peer's producer, paused until [`ResumeConsumer`].
+ * Response to `rtc_consume`: a consumer of the peer's producer, paused until `rtc_resume`.
  */
 export interface Consumed {
   /**
@@ -342,7 +342,7 @@ export interface Consumed {
    */
   kind: string;
   /**
-   * What it consumes.
+   * The peer's producer.
    */
   producerId: string;
   /**
@@ -351,17 +351,17 @@ export interface Consumed {
   rtpParameters: unknown;
 }
 /**
- * RTC-02
+ * RTC-02. A second transport of the same direction replaces the first, for example after a reconnect.
  */
 export interface RtcCreateTransport {
   /**
-   * The call; the party's only one if left out.
+   * The call. A party that leaves it out means the only call it is in.
    */
   callId?: CallId | null;
   direction: Direction;
 }
 /**
- * Answer to [`CreateTransport`].
+ * Response to `rtc_create_transport`.
  */
 export interface TransportCreated {
   /**
@@ -382,11 +382,11 @@ export interface TransportCreated {
   id: string;
 }
 /**
- * RTC-04
+ * RTC-04. A second producer of a party is refused while the first one lives.
  */
 export interface RtcProduce {
   /**
-   * The call; the party's only one if left out.
+   * The call. A party that leaves it out means the only call it is in.
    */
   callId?: CallId | null;
   /**
@@ -398,12 +398,12 @@ export interface RtcProduce {
    */
   rtpParameters: unknown;
   /**
-   * On which transport.
+   * The party's send transport.
    */
   transportId: string;
 }
 /**
- * Answer to [`Produce`].
+ * Response to `rtc_produce`.
  */
 export interface Produced {
   /**
@@ -416,11 +416,11 @@ export interface Produced {
  */
 export interface RtcResume {
   /**
-   * The call; the party's only one if left out.
+   * The call. A party that leaves it out means the only call it is in.
    */
   callId?: CallId | null;
   /**
-   * Which.
+   * The consumer to resume.
    */
   consumerId: string;
 }

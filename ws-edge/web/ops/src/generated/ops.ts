@@ -1,4 +1,4 @@
-/** Generated from schema/ops.schema.json by `npm run types` in ws-edge/web; do not edit. */
+/** Generated from schema/ops.schema.json by `ws-edge/web/run.sh types`; do not edit. */
 
 /**
  * Every message on `/ops/live` from the node to a viewer.

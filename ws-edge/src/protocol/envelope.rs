@@ -1,12 +1,21 @@
-//! Answers and messages of the server, written.
+//! What the server sends: responses, errors and messages of its own.
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Number, Value};
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::problem::{Code, Problem};
-use super::request::RequestId;
+
+/// What a client calls its request; its answer bears the same.
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
+#[serde(untagged)]
+pub enum RequestId {
+    /// A text of at most 64 characters.
+    Text(String),
+    /// A number.
+    Number(Number),
+}
 
 #[derive(Serialize)]
 struct Answer<'a, P> {
@@ -18,8 +27,7 @@ struct Answer<'a, P> {
 
 #[derive(Serialize, JsonSchema)]
 pub(super) struct ErrorPayload<'a> {
-    #[schemars(with = "Code")]
-    code: &'a str,
+    code: Code,
     message: &'a str,
 }
 
@@ -28,6 +36,12 @@ struct Message<'a, P> {
     #[serde(rename = "type")]
     kind: &'a str,
     payload: P,
+}
+
+/// The payload of a response.
+pub fn payload(response: impl Serialize) -> Value {
+    // Every response has a JSON form.
+    serde_json::to_value(response).unwrap_or_default()
 }
 
 /// The answer to a request.
@@ -42,7 +56,7 @@ pub fn response(id: &RequestId, payload: &Value) -> Utf8Bytes {
 /// The answer to what went wrong.
 pub fn error(id: Option<&RequestId>, problem: &Problem) -> Utf8Bytes {
     let payload = ErrorPayload {
-        code: problem.code.as_str(),
+        code: problem.code,
         message: &problem.message,
     };
     write(&Answer {

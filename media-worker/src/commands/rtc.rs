@@ -1,0 +1,93 @@
+//! RTC-01 to RTC-06: requests of the parties about their media, as ws-edge relays them.
+
+use contract::Role;
+use contract::jetstream::request::Refusal;
+use contract::wire::command::{MediaOperation, Relayed};
+use contract::wire::notice::Notice;
+use contract::wire::request::{
+    Capabilities, Consumed, Done, MediaRequest, Produced, RtcCapabilities, RtcConnectTransport, RtcConsume,
+    RtcCreateTransport, RtcProduce, RtcResume, TransportCreated,
+};
+
+use super::{Context, Handle};
+use crate::calls::Calls;
+use crate::sfu::CallRouter;
+
+/// The handler of a request that concerns the router of the call alone.
+trait HandleOnRouter: MediaRequest {
+    fn handle(self, router: &mut CallRouter, role: Role) -> impl Future<Output = Result<Self::Reply, Refusal>> + Send;
+}
+
+impl<R: HandleOnRouter + Send + 'static> Handle for Relayed<R>
+where
+    Self: MediaOperation<Reply = R::Reply>,
+{
+    async fn handle(self, calls: &Calls, _: Context) -> Result<R::Reply, Refusal> {
+        let mut access = calls.media_access(&self.requester).await?;
+        let role = access.role;
+        self.request.handle(access.router()?, role).await
+    }
+}
+
+impl HandleOnRouter for RtcCapabilities {
+    async fn handle(self, router: &mut CallRouter, _: Role) -> Result<Capabilities, Refusal> {
+        let rtp_capabilities = router.capabilities()?;
+        Ok(Capabilities { rtp_capabilities })
+    }
+}
+
+impl HandleOnRouter for RtcCreateTransport {
+    async fn handle(self, router: &mut CallRouter, role: Role) -> Result<TransportCreated, Refusal> {
+        router.create_transport(role, self.direction).await
+    }
+}
+
+impl HandleOnRouter for RtcConnectTransport {
+    async fn handle(self, router: &mut CallRouter, role: Role) -> Result<Done, Refusal> {
+        router
+            .connect_transport(role, &self.transport_id, self.dtls_parameters)
+            .await?;
+        Ok(Done {})
+    }
+}
+
+impl HandleOnRouter for RtcConsume {
+    async fn handle(self, router: &mut CallRouter, role: Role) -> Result<Consumed, Refusal> {
+        router.consume(role, &self.transport_id, self.rtp_capabilities).await
+    }
+}
+
+impl HandleOnRouter for RtcResume {
+    async fn handle(self, router: &mut CallRouter, role: Role) -> Result<Done, Refusal> {
+        router.resume_consumer(role, &self.consumer_id).await?;
+        Ok(Done {})
+    }
+}
+
+/// Its first packet may connect the call, and its peer receives a notice.
+impl Handle for Relayed<RtcProduce> {
+    async fn handle(self, calls: &Calls, context: Context) -> Result<Produced, Refusal> {
+        let RtcProduce {
+            transport_id,
+            kind,
+            rtp_parameters,
+        } = self.request;
+        let mut access = calls.media_access(&self.requester).await?;
+        let (role, call) = (access.role, access.call.clone());
+        let (router, detect) = (access.router()?, call.awaits_first_packet(role));
+        let producer = router
+            .produce(role, &transport_id, &kind, rtp_parameters, detect)
+            .await?;
+        call.set_packet_counter(role, producer.packet_counter);
+        drop(access);
+        let notice = Notice::RtcNewProducer {
+            call_id: call.parties.call_id.clone(),
+            producer_id: producer.id.clone(),
+        };
+        let publisher = &context.nats.notice_publisher;
+        publisher.publish(&call.parties, &[role.peer()], &notice).await;
+        Ok(Produced {
+            producer_id: producer.id,
+        })
+    }
+}

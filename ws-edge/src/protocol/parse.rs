@@ -1,0 +1,140 @@
+//! Parses text messages into requests.
+
+use contract::CallId;
+use contract::wire::request::{InCall, Request, RtcRequest, SignallingRequest};
+use contract::wire::rights::is_self_report;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use serde_path_to_error::Segment;
+use strum::VariantNames;
+
+use super::envelope::RequestId;
+use super::problem::{Code, Problem};
+
+/// The longest `id` of a request, in characters.
+const MAX_REQUEST_ID_CHARS: usize = 64;
+/// How much of an unknown type is quoted back, in characters.
+const QUOTED_CHARS: usize = 40;
+/// The longest description of a field that cannot be read, in characters: serde quotes what was sent.
+const MAX_REASON_CHARS: usize = 200;
+
+/// A message that is no request, and the `id` of its error if it has a usable one.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unread {
+    /// To be answered with.
+    pub id: Option<RequestId>,
+    /// What is wrong.
+    pub problem: Problem,
+}
+
+/// Reads a text message.
+///
+/// # Errors
+/// [`Unread`]: what to answer instead.
+pub fn parse(text: &str) -> Result<(RequestId, Request), Unread> {
+    let without_id = |code, message: String| Unread {
+        id: None,
+        problem: Problem::new(code, message),
+    };
+    let value: Value =
+        serde_json::from_str(text).map_err(|error| without_id(Code::BadJson, format!("not JSON: {error}")))?;
+    let Value::Object(mut envelope) = value else {
+        return Err(without_id(Code::BadMessage, "a message is an object".to_owned()));
+    };
+    let id = request_id(envelope.remove("id"));
+    let request = match envelope.get("type") {
+        Some(Value::String(kind)) if is_self_report(kind) => Err(Problem::new(
+            Code::SelfReportForbidden,
+            format!("{kind} is for the server to say: a call is connected when RTP has reached it"),
+        )),
+        // A message without a usable id could not be answered, so nothing is done for it.
+        Some(Value::String(kind)) => id.clone().and_then(|_| request(kind, envelope.get("payload"))),
+        Some(_) => Err(Problem::new(Code::BadMessage, "type: expected a string")),
+        None => Err(Problem::new(Code::BadMessage, "type: is missing")),
+    };
+    match (id, request) {
+        (Ok(id), Ok(request)) => Ok((id, request)),
+        (id, Err(problem)) => Err(Unread { id: id.ok(), problem }),
+        (Err(problem), Ok(_)) => Err(Unread { id: None, problem }),
+    }
+}
+
+fn request_id(id: Option<Value>) -> Result<RequestId, Problem> {
+    match id {
+        Some(Value::String(text)) if text.chars().count() <= MAX_REQUEST_ID_CHARS => Ok(RequestId::Text(text)),
+        Some(Value::Number(number)) => Ok(RequestId::Number(number)),
+        None => Err(Problem::new(Code::BadMessage, "id: is missing")),
+        Some(_) => Err(Problem::new(
+            Code::BadMessage,
+            format!("id: expected a number or a string of at most {MAX_REQUEST_ID_CHARS} characters"),
+        )),
+    }
+}
+
+fn request(kind: &str, payload: Option<&Value>) -> Result<Request, Problem> {
+    let is_signalling = SignallingRequest::VARIANTS.contains(&kind);
+    if !is_signalling && !RtcRequest::VARIANTS.contains(&kind) {
+        let quoted: String = kind.chars().take(QUOTED_CHARS).collect();
+        return Err(Problem::new(
+            Code::UnknownType,
+            format!("there is no request {quoted:?}"),
+        ));
+    }
+    let payload = match payload {
+        Some(Value::Object(payload)) => payload.clone(),
+        None | Some(Value::Null) => Map::new(),
+        Some(_) => return Err(Problem::new(Code::BadMessage, "payload: expected an object")),
+    };
+    let payload = Value::Object(payload);
+    // As serde represents a variant.
+    let variant = Value::from_iter([(kind, payload.clone())]);
+    if is_signalling {
+        return read(&variant).map(Request::Signalling);
+    }
+    let request: RtcRequest = read(&variant)?;
+    if let Some((name, parameters)) = request.parameters()
+        && !parameters.is_object()
+    {
+        return Err(Problem::new(
+            Code::BadMessage,
+            format!("payload.{name}: expected an object"),
+        ));
+    }
+    let OptionalCall { call_id } = read(&payload)?;
+    Ok(Request::Rtc(InCall { call_id, request }))
+}
+
+/// The call of an RTC request.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OptionalCall {
+    call_id: Option<CallId>,
+}
+
+/// Reads a payload. The error names the field.
+fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
+    serde_path_to_error::deserialize(value).map_err(|error| {
+        let mut field = "payload".to_owned();
+        let mut found = Some(value);
+        for segment in error.path() {
+            let key = segment.to_string();
+            found = found.and_then(|value| value.get(&key));
+            // The variant is the request's type.
+            if !matches!(segment, Segment::Enum { .. }) {
+                field = format!("{field}.{key}");
+            }
+        }
+        let reason = error.inner().to_string();
+        // A string that is no identifier has a code of its own. Whose identifier it would be makes no difference.
+        let invalid_id = found
+            .and_then(Value::as_str)
+            .and_then(|text| text.parse::<CallId>().err());
+        let code = match invalid_id {
+            Some(invalid) if invalid.to_string() == reason => Code::InvalidId,
+            _ => Code::BadMessage,
+        };
+        let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
+        Problem::new(code, format!("{field}: {reason}"))
+    })
+}
