@@ -59,7 +59,7 @@ export type RowUpdate =
     });
 export type CallId = string;
 /**
- * Why a call is over.
+ * Why a call ended.
  */
 export type EndReason =
   | 'hangup'
