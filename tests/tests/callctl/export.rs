@@ -106,12 +106,12 @@ async fn csv_has_a_head_and_a_file_is_never_written_over() -> Result<()> {
     );
     ensure!(
         rows[1].starts_with(
-            "call_0,user_001,otomo_777,2023-11-14T22:13:20.000Z,2023-11-14T22:14:50.000Z,90000,1,0,1,hangup,"
+            "call_0,u_call_0,o_call_0,2023-11-14T22:13:20.000Z,2023-11-14T22:14:50.000Z,90000,1,0,1,hangup,"
         ),
         "{written}"
     );
     ensure!(
-        rows[2].starts_with("call_1,user_001,otomo_777,,2023-11-14T22:14:50.000Z,"),
+        rows[2].starts_with("call_1,u_call_1,o_call_1,,2023-11-14T22:14:50.000Z,"),
         "{written}"
     );
     let again = complaint(&ledger.server, &arguments, 1).await?;
