@@ -1,9 +1,11 @@
 //! The schema of the protocol, from which the browser library's types are generated (`web/client`): every message both ways.
 
+use contract::jetstream::request::RefusalCode;
 use contract::wire::notice::Notice;
 use contract::wire::request::Exchanges;
 use schemars::JsonSchema;
 use serde_json::{Value, json};
+use strum::VariantNames;
 
 use super::envelope::{ErrorPayload, RequestId};
 use super::{Code, Problem, parse};
@@ -59,65 +61,45 @@ fn the_schema_file_matches_the_protocol() {
     schema_file::assert_matches::<Protocol>(FILE);
 }
 
-/// Every request, with a payload that has all fields.
-fn requests() -> Vec<(&'static str, Value)> {
-    let call = json!({ "callId": "call_1" });
-    let in_call = |more: Value| {
-        let mut payload = call.clone();
-        payload
-            .as_object_mut()
-            .unwrap()
-            .append(&mut more.as_object().unwrap().clone());
-        payload
-    };
-    vec![
-        ("call_accept", call.clone()),
-        ("call_cancel", call.clone()),
-        ("call_hangup", call.clone()),
-        ("call_reject", call.clone()),
-        ("call_request", json!({ "otomoId": "otomo_1" })),
-        ("rtc_capabilities", call.clone()),
-        (
-            "rtc_connect_transport",
-            in_call(json!({ "transportId": "t", "dtlsParameters": {} })),
-        ),
-        (
-            "rtc_consume",
-            in_call(json!({ "transportId": "t", "rtpCapabilities": {} })),
-        ),
-        ("rtc_create_transport", in_call(json!({ "direction": "recv" }))),
-        (
-            "rtc_produce",
-            in_call(json!({ "transportId": "t", "kind": "audio", "rtpParameters": {} })),
-        ),
-        ("rtc_resume", in_call(json!({ "consumerId": "c" }))),
-    ]
+/// A value that `part` of the schema accepts, with all fields.
+fn sample(schema: &Value, part: &Value) -> Value {
+    if let Some(reference) = part["$ref"].as_str() {
+        return sample(schema, &schema["$defs"][reference.trim_start_matches("#/$defs/")]);
+    }
+    if let Some(first) = part["anyOf"].get(0).or(part["oneOf"].get(0)) {
+        return sample(schema, first);
+    }
+    if let Some(constant) = part.get("const") {
+        return constant.clone();
+    }
+    if part["type"] == "string" {
+        return "id_1".into();
+    }
+    let fields = part["properties"].as_object().into_iter().flatten();
+    fields
+        .map(|(name, field)| (name.clone(), sample(schema, field)))
+        .collect()
 }
 
 #[test]
 fn requests_are_accepted_with_exactly_the_required_fields_of_the_schema() {
     let schema = schema();
     let exchanges = schema["$defs"]["Exchanges"]["properties"].as_object().unwrap();
-    let requests = requests();
-    let names: Vec<&str> = requests.iter().map(|(name, _)| *name).collect();
-    assert_eq!(exchanges.keys().collect::<Vec<_>>(), names);
-    for (name, payload) in requests {
+    assert!(!exchanges.is_empty());
+    for (name, exchange) in exchanges {
+        let reference = &exchange["properties"]["request"];
+        let payload = sample(&schema, reference);
         let read = |payload: &Value| parse(&json!({ "type": name, "id": 1, "payload": payload }).to_string());
         assert_eq!(read(&payload).unwrap().1.name(), name);
-        let reference = exchanges[name]["properties"]["request"]["$ref"].as_str().unwrap();
+        let reference = reference["$ref"].as_str().unwrap();
         let request = &schema["$defs"][reference.trim_start_matches("#/$defs/")];
-        let fields = request["properties"].as_object().unwrap();
-        assert_eq!(
-            fields.keys().collect::<Vec<_>>(),
-            payload.as_object().unwrap().keys().collect::<Vec<_>>()
-        );
         let required: Vec<&str> = request["required"]
             .as_array()
             .into_iter()
             .flatten()
             .filter_map(Value::as_str)
             .collect();
-        for field in fields.keys() {
+        for field in payload.as_object().unwrap().keys() {
             let mut without = payload.clone();
             without.as_object_mut().unwrap().remove(field).unwrap();
             assert_eq!(
@@ -127,6 +109,23 @@ fn requests_are_accepted_with_exactly_the_required_fields_of_the_schema() {
             );
         }
     }
+}
+
+/// Metrics and logs name the codes by strum, messages by serde.
+#[test]
+fn error_codes_have_one_name_each() {
+    let schema = schema();
+    let (worker, own) = Code::VARIANTS.split_last().unwrap();
+    assert_eq!(*worker, "worker");
+    assert_eq!(schema["$defs"]["ErrorCode"]["anyOf"][0]["enum"], json!(own));
+    let refusals = schema["$defs"]["RefusalCode"]["oneOf"].as_array().unwrap();
+    let refusals: Vec<&Value> = refusals.iter().map(|code| &code["const"]).collect();
+    assert_eq!(json!(refusals), json!(RefusalCode::VARIANTS));
+    let relayed = Code::Worker(RefusalCode::AtCapacity);
+    assert_eq!(
+        (relayed.as_str(), json!(relayed)),
+        ("at_capacity", json!("at_capacity"))
+    );
 }
 
 /// The envelopes are written by hand as well.
