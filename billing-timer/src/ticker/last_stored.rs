@@ -40,14 +40,14 @@ pub(crate) async fn read_many(
         Ok(messages) => messages,
         Err(error) => return Err((tokens, error)),
     };
-    let mut by_call: HashMap<String, Vec<StoredMessage>> = HashMap::new();
+    let mut by_call: HashMap<CallId, Vec<StoredMessage>> = HashMap::new();
     for message in messages {
-        if let Some(call) = message.subject.split('.').nth(1) {
-            by_call.entry(call.to_owned()).or_default().push(message);
+        if let Some(call) = subject::call_of_fact(&message.subject) {
+            by_call.entry(call).or_default().push(message);
         }
     }
     let read = tokens.into_iter().map(|token| {
-        let messages = by_call.remove(token.call.as_str()).unwrap_or_default();
+        let messages = by_call.remove(&token.call).unwrap_or_default();
         let stored = collect(&messages);
         (token, stored)
     });

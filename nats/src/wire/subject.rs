@@ -31,16 +31,18 @@ pub fn facts_of_kind(kind: FactKind) -> String {
 
 /// Takes `call.<callId>.<fact>` apart; `None` if it is no such subject.
 pub fn parse_fact(subject: &str) -> Option<(CallId, FactKind)> {
-    let mut tokens = subject.split('.');
-    let parsed = match (
-        tokens.next()?,
-        tokens.next()?.parse().ok()?,
-        tokens.next()?.parse().ok()?,
-    ) {
-        ("call", call, kind) => (call, kind),
-        _ => return None,
-    };
-    tokens.next().is_none().then_some(parsed)
+    let (call, kind) = split_fact(subject)?;
+    Some((call, kind.parse().ok()?))
+}
+
+/// The call in `call.<callId>.<fact>`, also of a fact whose kind is not known here; `None` if it is no such subject.
+pub fn call_of_fact(subject: &str) -> Option<CallId> {
+    split_fact(subject).map(|(call, _)| call)
+}
+
+fn split_fact(subject: &str) -> Option<(CallId, &str)> {
+    let (call, kind) = subject.strip_prefix("call.")?.split_once('.')?;
+    Some((call.parse().ok()?, kind))
 }
 
 /// `user.<userId>.<notice>` or `otomo.<otomoId>.<notice>`
@@ -105,6 +107,10 @@ mod tests {
             "",
         ] {
             assert_eq!(parse_fact(other), None, "{other}");
+        }
+        assert_eq!(call_of_fact("call.c.unheard"), Some("c".parse().unwrap()));
+        for other in ["call.c", "call.c*.tick", "user.c.tick", ""] {
+            assert_eq!(call_of_fact(other), None, "{other}");
         }
     }
 
