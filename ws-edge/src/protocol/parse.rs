@@ -43,13 +43,13 @@ pub fn parse(text: &str) -> Result<(RequestId, Request), Unread> {
         return Err(without_id(Code::BadMessage, "a message is an object".to_owned()));
     };
     let id = request_id(envelope.remove("id"));
-    let request = match envelope.get("type") {
-        Some(Value::String(kind)) if is_self_report(kind) => Err(Problem::new(
+    let request = match envelope.remove("type") {
+        Some(Value::String(kind)) if is_self_report(&kind) => Err(Problem::new(
             Code::SelfReportForbidden,
             format!("{kind} is for the server to say: a call is connected when RTP has reached it"),
         )),
         // A message without a usable id could not be answered, so nothing is done for it.
-        Some(Value::String(kind)) => id.clone().and_then(|_| request(kind, envelope.get("payload"))),
+        Some(Value::String(kind)) => id.clone().and_then(|_| request(&kind, envelope.remove("payload"))),
         Some(_) => Err(Problem::new(Code::BadMessage, "type: expected a string")),
         None => Err(Problem::new(Code::BadMessage, "type: is missing")),
     };
@@ -72,7 +72,7 @@ fn request_id(id: Option<Value>) -> Result<RequestId, Problem> {
     }
 }
 
-fn request(kind: &str, payload: Option<&Value>) -> Result<Request, Problem> {
+fn request(kind: &str, payload: Option<Value>) -> Result<Request, Problem> {
     let is_signalling = SignallingRequest::VARIANTS.contains(&kind);
     if !is_signalling && !RtcRequest::VARIANTS.contains(&kind) {
         let quoted: String = kind.chars().take(QUOTED_CHARS).collect();
@@ -82,13 +82,12 @@ fn request(kind: &str, payload: Option<&Value>) -> Result<Request, Problem> {
         ));
     }
     let payload = match payload {
-        Some(Value::Object(payload)) => payload.clone(),
-        None | Some(Value::Null) => Map::new(),
+        Some(payload @ Value::Object(_)) => payload,
+        None | Some(Value::Null) => Value::Object(Map::new()),
         Some(_) => return Err(Problem::new(Code::BadMessage, "payload: expected an object")),
     };
-    let payload = Value::Object(payload);
     // As serde represents a variant.
-    let variant = Value::from_iter([(kind, payload.clone())]);
+    let variant = Value::from_iter([(kind, payload)]);
     if is_signalling {
         return read(&variant).map(Request::Signalling);
     }
@@ -101,7 +100,7 @@ fn request(kind: &str, payload: Option<&Value>) -> Result<Request, Problem> {
             format!("payload.{name}: expected an object"),
         ));
     }
-    let OptionalCall { call_id } = read(&payload)?;
+    let OptionalCall { call_id } = read(variant.get(kind).unwrap_or(&Value::Null))?;
     Ok(Request::Rtc(InCall { call_id, request }))
 }
 
