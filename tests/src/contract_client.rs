@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use bytes::Bytes;
 use contract::jetstream::storage::Storage;
 use contract::{Fact, FactStore, Nats, NatsSettings, PublishCondition, Source, TraceParent};
 use tokio::time::timeout;
@@ -84,6 +85,15 @@ impl ContractClient {
         let fact = fact.into();
         let sequence = self.facts.sequence_of_call(fact.call_id()).await?;
         self.publish(fact, PublishCondition::CallUnchangedSince(sequence)).await
+    }
+
+    /// Stores a payload without a publish condition, as a faulty publisher or an operator could.
+    ///
+    /// # Errors
+    /// When no stream has the subject, or it does not answer.
+    pub async fn publish_unconditionally(&self, subject: String, payload: Bytes) -> Result<()> {
+        self.nats.jetstream.publish(subject, payload).await?.await?;
+        Ok(())
     }
 }
 

@@ -124,10 +124,7 @@ async fn an_undecodable_fact_is_parked_and_the_next_call_is_ticked() -> Result<(
     ] {
         fixture
             .contract
-            .nats
-            .jetstream
-            .publish(subject, payload.into())
-            .await?
+            .publish_unconditionally(subject, payload.into())
             .await?;
     }
     let connected_at = Timestamp::now();

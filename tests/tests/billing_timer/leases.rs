@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use async_nats::jetstream::kv::Operation;
+use async_nats::jetstream::kv::{self, Operation};
 use callpulse_tests::process::Service;
 use callpulse_tests::stack::StackBuilder;
 use callpulse_tests::wait::eventually;
@@ -26,14 +26,15 @@ async fn fleet(timers: usize) -> Result<Fixture> {
     Fixture::with(200, StackBuilder::default().timers(timers)).await
 }
 
+/// The bucket of the leases.
+async fn leases(fixture: &Fixture) -> Result<kv::Store> {
+    let bucket = fixture.contract.nats.jetstream.get_key_value(storage::BILLING_LEASES);
+    Ok(bucket.await?)
+}
+
 /// The number of partitions of each announced instance, read from the bucket.
 async fn shares(fixture: &Fixture) -> Result<BTreeMap<String, usize>> {
-    let bucket = fixture
-        .contract
-        .nats
-        .jetstream
-        .get_key_value(storage::BILLING_LEASES)
-        .await?;
+    let bucket = leases(fixture).await?;
     let mut shares = BTreeMap::new();
     for number in 1..=9 {
         let name = format!("billing-timer-{number}");
@@ -170,12 +171,7 @@ async fn a_joining_timer_gets_its_share_and_then_no_lease_moves() -> Result<()> 
     await_shares(&fixture, &[21, 21, 22]).await?;
     println!("shares are even {:?} after the start", joined_at.elapsed());
     all_ticked(&fixture, &calls, Timestamp::now()).await?;
-    let bucket = fixture
-        .contract
-        .nats
-        .jetstream
-        .get_key_value(storage::BILLING_LEASES)
-        .await?;
+    let bucket = leases(&fixture).await?;
     let revisions = async || {
         let mut revisions = Vec::new();
         for partition in Partition::all() {

@@ -79,10 +79,7 @@ async fn facts_of_the_services_are_clean_and_manipulations_are_reported() -> Res
     let subject = subject::fact(&bad, FactKind::Tick);
     fixture
         .contract
-        .nats
-        .jetstream
-        .publish(subject, "rubbish".into())
-        .await?
+        .publish_unconditionally(subject, "rubbish".into())
         .await?;
     let manipulated = reconcile(&fixture, &[]).await?;
     ensure!(manipulated.code == 1, "{}: {}", manipulated.code, manipulated.log);
@@ -120,10 +117,7 @@ async fn a_parked_message_is_reported() -> Result<()> {
     let subject = subject::fact(&bad, FactKind::RtpDetected);
     fixture
         .contract
-        .nats
-        .jetstream
-        .publish(subject, "rubbish".into())
-        .await?
+        .publish_unconditionally(subject, "rubbish".into())
         .await?;
     eventually("the message being parked", SOON, async || {
         let parked = fixture.metric("callpulse_billing_parked_total", "").await?;
@@ -199,12 +193,6 @@ async fn an_unreachable_server_and_invalid_options_have_their_own_exit_codes() -
 /// Stores a fact without a publish condition, as a faulty service or an operator could.
 async fn store(fixture: &Fixture, fact: impl Into<Fact>) -> Result<()> {
     let fact = fact.into();
-    let stored = fixture
-        .contract
-        .nats
-        .jetstream
-        .publish(fact.subject(), fact.encode()?)
-        .await?
-        .await;
-    Ok(stored.map(drop)?)
+    let payload = fact.encode()?;
+    fixture.contract.publish_unconditionally(fact.subject(), payload).await
 }

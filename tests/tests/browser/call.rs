@@ -74,9 +74,7 @@ async fn both_sides_show_and_hear_a_call_as_it_is_stored() {
     };
     let mut script = fixture.run_script("call").await.unwrap();
 
-    let connected = script.expect("connected").await.unwrap();
-    let detected = fixture.expect_shown_time(&connected, &["user", "otomo"]).await.unwrap();
-    let call_id = detected.call_id.clone();
+    let call_id = fixture.expect_connected(&mut script).await.unwrap();
     let minutes = script.expect("minute").await.unwrap();
     assert_minutes_are_stored(&fixture, &call_id, &minutes, 1).await;
     let muted = script.expect("muted").await.unwrap();

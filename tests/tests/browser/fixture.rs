@@ -96,6 +96,13 @@ impl Fixture {
         Ok(first.call_id)
     }
 
+    /// Waits until a script has connected a call of both sides and checks the time that they show; returns the call.
+    pub(crate) async fn expect_connected(&self, script: &mut Script) -> Result<String> {
+        let connected = script.expect("connected").await?;
+        let detected = self.expect_shown_time(&connected, &["user", "otomo"]).await?;
+        Ok(detected.call_id)
+    }
+
     /// Checks that these sides show exactly the stored time of the connection, and returns that fact.
     pub(crate) async fn expect_shown_time(&self, seen: &Value, sides: &[&str]) -> Result<Fact> {
         let detected = self.facts.expect(&self.call_id().await?, "rtp_detected", SOON).await?;

@@ -14,12 +14,7 @@ async fn an_interrupted_page_shows_it_and_catches_up_after_reconnecting() {
     let cable = Proxy::to(fixture.stack.edge(0).unwrap()).await.unwrap();
     let addresses = fixture.addresses(&cable.address().to_string()).unwrap();
     let mut script = fixture.run_script_at("network", addresses).await.unwrap();
-    let connected = script.expect("connected").await.unwrap();
-    let call_id = fixture
-        .expect_shown_time(&connected, &["user", "otomo"])
-        .await
-        .unwrap()
-        .call_id;
+    let call_id = fixture.expect_connected(&mut script).await.unwrap();
 
     script.expect("cut").await.unwrap();
     cable.cut();

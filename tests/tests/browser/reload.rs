@@ -9,12 +9,7 @@ async fn a_reloaded_page_returns_to_its_call_with_the_original_time_and_audio() 
         return;
     };
     let mut script = fixture.run_script("reload").await.unwrap();
-    let connected = script.expect("connected").await.unwrap();
-    let call_id = fixture
-        .expect_shown_time(&connected, &["user", "otomo"])
-        .await
-        .unwrap()
-        .call_id;
+    let call_id = fixture.expect_connected(&mut script).await.unwrap();
 
     let resumed = script.expect("resumed").await.unwrap();
     fixture.expect_shown_time(&resumed, &["user", "otomo"]).await.unwrap();

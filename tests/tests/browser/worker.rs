@@ -16,12 +16,7 @@ async fn a_killed_media_worker_ends_the_call_on_both_sides_with_its_reason() {
         return;
     };
     let mut script = fixture.run_script("worker").await.unwrap();
-    let connected = script.expect("connected").await.unwrap();
-    let call_id = fixture
-        .expect_shown_time(&connected, &["user", "otomo"])
-        .await
-        .unwrap()
-        .call_id;
+    let call_id = fixture.expect_connected(&mut script).await.unwrap();
 
     script.expect("kill_worker").await.unwrap();
     let killed_at = Utc::now();

@@ -127,7 +127,7 @@ async fn a_record_that_cannot_be_read_is_told_and_stops_nothing() -> Result<()> 
     let ledger = Ledger::start().await?;
     ledger.settle(0..1).await?;
     let broken = subject::fact(&"call_broken".parse()?, FactKind::Settled);
-    ledger.client.nats.jetstream.publish(broken, "{}".into()).await?.await?;
+    ledger.client.publish_unconditionally(broken, "{}".into()).await?;
     ledger.settle(1..2).await?;
     let told = complaint(&ledger.server, &["export", "--from", "2020-01-01", "--json"], 1).await?;
     ensure!(
