@@ -14,11 +14,12 @@ mod timeline;
 mod watch;
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use contract::views::history::History;
 use contract::{Nats, Timestamp};
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -128,8 +129,7 @@ impl OpsFeed {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        // No update under this lock can be left half-done, so a poisoned one is still consistent.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Puts a rebuilt read model in place of the old one.

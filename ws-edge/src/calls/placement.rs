@@ -1,10 +1,11 @@
 //! Which media-worker hosts a call: the less loaded of two random ones that have room (the power of two choices).
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use contract::buckets::fleet::{FleetChange, WorkerStatus};
 use contract::{Timestamp, WorkerId};
+use parking_lot::{Mutex, MutexGuard};
 use rand::seq::IndexedRandom;
 
 /// The fleet as it was last heard of. Clones share it.
@@ -52,7 +53,7 @@ impl Workers {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkerId, WorkerStatus>> {
-        self.statuses.lock().unwrap_or_else(PoisonError::into_inner)
+        self.statuses.lock()
     }
 }
 

@@ -2,8 +2,8 @@
 //! sockets.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_nats::{Client, Message, Subscriber};
@@ -11,6 +11,7 @@ use contract::Party;
 use contract::wire::subject;
 use futures::StreamExt;
 use metrics::Counter;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::task::AbortOnDropHandle;
@@ -70,8 +71,7 @@ impl Sockets {
     }
 
     fn lock(&self) -> MutexGuard<'_, SocketList> {
-        // No update under this lock can stop halfway, so the data behind a poisoned lock is valid.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 
     fn set_version(&self, version: u64) {
@@ -211,7 +211,7 @@ impl ConnectionRegistry {
     }
 
     fn subscriptions(&self) -> MutexGuard<'_, HashMap<Party, Subscription>> {
-        self.shared.subscriptions.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.subscriptions.lock()
     }
 }
 

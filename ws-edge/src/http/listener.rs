@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use contract::{Nats, NodeId};
@@ -16,6 +16,7 @@ use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use parking_lot::Mutex;
 use service::BoxError;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -177,7 +178,7 @@ where
         move |request| answer(&pending, request)
     };
     serve_http(stream, answer).await.ok()?;
-    let (outcome, upgrade) = pending.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+    let (outcome, upgrade) = pending.lock().take()?;
     let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
     let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
     let config = Some(websocket_config(limits));
@@ -255,7 +256,7 @@ fn reject(pending: &PendingUpgrade, request: &mut Request<Incoming>, rejection: 
 
 fn upgrade(pending: &PendingUpgrade, request: &mut Request<Incoming>, outcome: Handshaken) {
     let upgrade = hyper::upgrade::on(request);
-    *pending.lock().unwrap_or_else(PoisonError::into_inner) = Some((outcome, upgrade));
+    *pending.lock() = Some((outcome, upgrade));
 }
 
 fn refuse_full(deps: &Deps, stream: TcpStream, refusals: &Arc<Semaphore>) {

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
@@ -41,11 +42,11 @@ pub struct EdgeAddresses(Arc<RwLock<Vec<SocketAddr>>>);
 impl EdgeAddresses {
     /// They are here from now on.
     pub fn set(&self, edge_addresses: Vec<SocketAddr>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = edge_addresses;
+        *self.0.write() = edge_addresses;
     }
 
     fn any(&self) -> Result<SocketAddr> {
-        let edge_addresses = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let edge_addresses = self.0.read();
         let choice = rand::random::<u32>() as usize % edge_addresses.len().max(1);
         edge_addresses.get(choice).copied().context("there is no edge")
     }
@@ -225,15 +226,15 @@ impl Drop for Client {
 
 impl Shared {
     fn party(&self) -> MutexGuard<'_, Option<Arc<Party>>> {
-        self.party.lock().unwrap_or_else(PoisonError::into_inner)
+        self.party.lock()
     }
 
     fn last_heard(&self) -> MutexGuard<'_, SystemTime> {
-        self.last_heard.lock().unwrap_or_else(PoisonError::into_inner)
+        self.last_heard.lock()
     }
 
     fn failed(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+        self.failed.lock()
     }
 
     fn note(&self, step: &'static str, began: SystemTime, failed: Option<&anyhow::Error>) {

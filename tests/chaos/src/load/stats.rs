@@ -1,8 +1,10 @@
 //! Where every pair stands, for whoever prints it; and what was found on the way.
 
 use std::fmt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use parking_lot::{Mutex, MutexGuard};
 
 /// Findings that are kept; more are counted.
 const MOST_FINDINGS: usize = 200;
@@ -128,7 +130,7 @@ impl Stats {
     }
 
     fn findings(&self) -> MutexGuard<'_, (Vec<String>, usize)> {
-        self.0.findings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.findings.lock()
     }
 }
 

@@ -4,9 +4,10 @@
 //! and the server's times are too.
 
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::Value;
 
 use callpulse_tests::token::Role;
@@ -222,7 +223,7 @@ impl RunLog {
 
     /// No writer leaves an entry half written, even if it panics.
     fn entries(&self) -> MutexGuard<'_, Entries> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock()
     }
 }
 
