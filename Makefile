@@ -9,10 +9,10 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip` leaves out the pages, for machines that cannot reach an npm registry.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos simulate screenshots docs ci fmt deny clean
+.PHONY: help setup web build test demo up chaos simulate screenshots docs ci fmt deny deploy-check clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: ## Install what is missing: Debian packages, and .tools with meson, nats-server and others
 	@deploy/setup/setup.sh
@@ -66,6 +66,9 @@ ci: setup ## What CI runs: format, licences, documents, lints, tests, demo
 
 deny: setup ## Check the dependencies' licences and sources (deny.toml)
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo-deny --locked check licenses bans sources
+
+deploy-check: setup ## Check units, containers, manifests, alerts and dashboard with the tools of their formats
+	@deploy/check/check.sh
 
 fmt: ## Format the code
 	$(CARGO) fmt --all
