@@ -195,6 +195,10 @@ mod tests {
 
     #[test]
     fn the_configuration_reference_is_up_to_date() {
-        assert_eq!(service::settings::reference::check::<Settings>("billing-timer"), Ok(()));
+        let page = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../docs/src/configuration/billing-timer.md"
+        );
+        expect_test::expect_file![page].assert_eq(&service::settings::reference::markdown::<Settings>());
     }
 }

@@ -31,7 +31,7 @@ pub struct CallSettings {
     pub worker_id: WorkerId,
     /// The most calls at the same time.
     pub capacity: u32,
-    /// Whose first packet connects a call.
+    /// The parties whose first packet connects a call.
     pub connect_policy: ConnectPolicy,
     /// When its media counts as lost, and when that ends it.
     pub timeouts: MediaTimeouts,

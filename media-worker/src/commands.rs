@@ -32,12 +32,12 @@ use tokio_util::task::TaskTracker;
 use crate::calls::Calls;
 use crate::metrics;
 
-/// Commands handled side by side; more wait in the subscription.
-const SIDE_BY_SIDE: usize = 128;
+/// Commands handled concurrently; more wait in the subscription.
+const CONCURRENCY: usize = 128;
 /// Commands that wait for NATS to store the end of their call, which may take long.
-const CLOSING_SIDE_BY_SIDE: usize = 1024;
-/// How long the parking of an unreadable command may take.
-const PARKING_PATIENCE: Duration = Duration::from_secs(10);
+const CLOSING_CONCURRENCY: usize = 1024;
+/// Timeout for parking an undecodable command.
+const PARKING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Every operation of the worker.
 const OPERATIONS: [Operation; 9] = [
@@ -76,11 +76,11 @@ trait Handle: MediaOperation + Send + 'static {
     fn handle(self, calls: &Calls, context: Context) -> impl Future<Output = Result<Self::Reply, Refusal>> + Send;
 }
 
-/// What comes with a command.
+/// The context of a command.
 struct Context {
     nats: Nats,
     trace: TraceParent,
-    /// Held while the command works; one that only waits gives it back.
+    /// Held while the command works; one that only waits releases it.
     permit: OwnedSemaphorePermit,
     closing: Arc<Semaphore>,
 }
@@ -90,7 +90,7 @@ pub struct Commands {
     nats: Nats,
     calls: Arc<Calls>,
     requests: SelectAll<BoxStream<'static, (Operation, Request)>>,
-    // Dropping it would take the worker off the list of services.
+    // Dropping it would deregister the worker.
     _service: Service,
 }
 
@@ -120,15 +120,15 @@ impl Commands {
         })
     }
 
-    /// Answers until `over`, and finishes what it has begun.
+    /// Handles commands until `over`, and finishes those in progress.
     ///
     /// # Errors
     /// The subscriptions end by themselves, which they must not.
     pub async fn run(mut self, over: CancellationToken) -> Result<(), BoxError> {
         let tasks = TaskTracker::new();
         let (slots, closing) = (
-            Arc::new(Semaphore::new(SIDE_BY_SIDE)),
-            Arc::new(Semaphore::new(CLOSING_SIDE_BY_SIDE)),
+            Arc::new(Semaphore::new(CONCURRENCY)),
+            Arc::new(Semaphore::new(CLOSING_CONCURRENCY)),
         );
         let next = async |requests: &mut SelectAll<_>| {
             let permit = Arc::clone(&slots).acquire_owned().await.ok()?;
@@ -175,7 +175,7 @@ async fn answer(nats: Nats, calls: Arc<Calls>, operation: Operation, request: Re
         .respond(outcome.map_err(|refusal| refusal.to_service_error()))
         .await
     {
-        tracing::warn!(operation, %error, "an answer was not sent");
+        tracing::warn!(operation, %error, "a reply was not sent");
     }
     if let Some(refusal) = refusal {
         tracing::debug!(operation, %refusal, "refused");
@@ -208,7 +208,7 @@ fn unquoted(error: &serde_json::Error) -> String {
 
 async fn park(nats: &Nats, operation: &str, request: &Request, reason: &str) {
     let parked = parking::park(nats, MEDIA_SERVICE, &request.message, reason);
-    match tokio::time::timeout(PARKING_PATIENCE, parked).await {
+    match tokio::time::timeout(PARKING_TIMEOUT, parked).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(operation, %error, "an unreadable command is lost"),
         Err(_) => tracing::error!(operation, "an unreadable command is lost: NATS does not answer"),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock_reading::ClockReading;
 
-/// Whose first packet connects the call.
+/// The parties whose first packet connects the call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ConnectPolicy {

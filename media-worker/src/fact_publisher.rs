@@ -23,7 +23,7 @@ use crate::metrics;
 use queue::QueuedFact;
 pub use queue::{Backlog, FactQueue};
 
-/// What all publishers share.
+/// Dependencies shared by all publishers.
 #[derive(Debug)]
 pub struct Deps {
     /// The connection: publishers wait for it, and send notices through it.

@@ -19,7 +19,7 @@ const LOOKUPS_MAX: usize = 16;
 /// The pause before a failed lookup is repeated.
 const LOOKUP_RETRY: Duration = Duration::from_secs(1);
 
-/// What heartbeats need.
+/// The dependencies of the heartbeat.
 pub struct Heartbeat {
     /// The connection; without it no heartbeat is attempted.
     pub nats: Nats,

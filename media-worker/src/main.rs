@@ -1,4 +1,4 @@
-//! The media-worker process; see the library for what it does.
+//! The media-worker process.
 
 use std::process::ExitCode;
 

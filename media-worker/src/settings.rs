@@ -14,7 +14,7 @@ use crate::liveness::MediaTimeouts;
 
 /// The most mediasoup workers in one process; a crash takes all of them, so small processes are better.
 const MEDIASOUP_WORKERS_MAX: u16 = 64;
-/// What mediasoup takes as an ICE consent timeout, in seconds (RFC 7675 asks for 30).
+/// The range of ICE consent timeouts that mediasoup accepts, in seconds (RFC 7675: 30).
 const ICE_CONSENT_TIMEOUT_S: std::ops::RangeInclusive<u8> = 10..=60;
 /// So many heartbeats fit into the time after which a worker counts as dead: one may be late, one may be lost.
 const HEARTBEATS_PER_TTL: u32 = 2;
@@ -241,6 +241,7 @@ mod tests {
 
     #[test]
     fn the_configuration_reference_is_up_to_date() {
-        assert_eq!(service::settings::reference::check::<Settings>("media-worker"), Ok(()));
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/configuration/media-worker.md");
+        expect_test::expect_file![page].assert_eq(&service::settings::reference::markdown::<Settings>());
     }
 }

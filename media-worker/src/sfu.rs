@@ -1,4 +1,4 @@
-//! The only module that knows mediasoup: its workers, a router for each call, and what the two parties do with it.
+//! The only module that knows mediasoup: its workers, a router for each call and the media of its two parties.
 
 mod worker_pool;
 

@@ -2,15 +2,14 @@
 //!
 //! In reading order:
 //!
-//! | folder | what is in it |
+//! | folder | content |
 //! | --- | --- |
-//! | [`wire`] | what is sent: identifiers, subjects, facts, notices, commands and their envelope |
-//! | [`jetstream`] | how it is sent and stored: the connection, streams and buckets, guarded publication, requests |
+//! | [`wire`] | messages: identifiers, subjects, facts, notices, requests, commands and their envelope |
+//! | [`jetstream`] | access to NATS: the connection, streams and buckets, conditional publication, requests |
 //! | [`buckets`] | shared state derived from facts: active calls, billed calls, leases, media-workers |
 //! | [`views`] | read models: a call folded from its facts, its timeline, readers of stored messages |
 //!
-//! No service writes a subject, a stream name or a payload of its own. Services depend on this crate; this crate depends on
-//! no service.
+//! No service has a subject, a stream name or a payload of its own. Services depend on this crate; this crate depends on no service.
 
 pub mod wire;
 

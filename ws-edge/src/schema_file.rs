@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
+use expect_test::expect_file;
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::Value;
-
-const REWRITE: &str = "CALLPULSE_REWRITE_GOLDEN";
 
 /// The schema of `T` as it is serialised: optional fields are present, as null.
 pub(crate) fn schema<T: JsonSchema>() -> Value {
@@ -14,17 +13,8 @@ pub(crate) fn schema<T: JsonSchema>() -> Value {
     generator.into_root_schema_for::<T>().to_value()
 }
 
-/// Compares the file with the schema of `T`, or rewrites it.
+/// Compares the file with the schema of `T`. `UPDATE_EXPECT=1` rewrites it; then run `ws-edge/web/run.sh types`.
 pub(crate) fn assert_matches<T: JsonSchema>(file: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
-    let text = format!("{:#}\n", schema::<T>());
-    if std::env::var_os(REWRITE).is_some() {
-        std::fs::write(&path, &text).unwrap();
-    }
-    let stored = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        stored == text,
-        "ws-edge/{file} differs from the Rust types. To change it, run this test with {REWRITE}=1, then \
-         `ws-edge/web/run.sh types`."
-    );
+    expect_file![path].assert_eq(&format!("{:#}\n", schema::<T>()));
 }

@@ -292,6 +292,7 @@ mod tests {
 
     #[test]
     fn the_configuration_reference_is_up_to_date() {
-        assert_eq!(service::settings::reference::check::<Settings>("ws-edge"), Ok(()));
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/src/configuration/ws-edge.md");
+        expect_test::expect_file![page].assert_eq(&service::settings::reference::markdown::<Settings>());
     }
 }

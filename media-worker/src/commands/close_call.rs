@@ -1,4 +1,4 @@
-//! Ends a call, or gives its room back, and answers when that is stored.
+//! Ends a call, or releases its capacity, and replies when the end is stored.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use super::{Context, Handle};
 use crate::calls::{self, Calls};
 use crate::fact_publisher::CallEnd;
 
-/// Who asked has given up by then.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// The longest name of who ends a call, in bytes. A fact that is too long could never be stored.
+/// After this time the requester has given up.
+const STORE_TIMEOUT: Duration = Duration::from_secs(10);
+/// The longest name of an originator, in bytes. A fact that is too long could never be stored.
 const BY_BYTES_MAX: usize = 128;
 
 impl Handle for CloseCall {
@@ -38,7 +38,7 @@ impl Handle for CloseCall {
         .await;
         let busy = |_| Refusal::new(RefusalCode::Internal, "too many calls wait for their end to be stored");
         let _waiting = context.closing.try_acquire_owned().map_err(busy)?;
-        // What only waits for NATS must not keep others from working.
+        // A command that only waits for NATS must not block others.
         drop(context.permit);
         let late = |_| {
             Refusal::new(
@@ -46,6 +46,6 @@ impl Handle for CloseCall {
                 "the call is over, but NATS does not store it yet",
             )
         };
-        tokio::time::timeout(PATIENCE, call.ended()).await.map_err(late)?
+        tokio::time::timeout(STORE_TIMEOUT, call.ended()).await.map_err(late)?
     }
 }

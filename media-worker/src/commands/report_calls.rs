@@ -1,4 +1,4 @@
-//! What the last look at each call's packet counters showed. Nothing is measured for it.
+//! Reports the last sample of each call's packet counters. It takes no new sample.
 
 use contract::jetstream::request::Refusal;
 use contract::wire::command::{CallsReported, MAX_CALLS_REPORTED, ReportCalls};

@@ -65,7 +65,7 @@ pub struct FactQueue {
     backlog: Arc<Backlog>,
 }
 
-/// What the publisher stores next.
+/// The next item to store.
 #[derive(Debug)]
 pub(super) enum QueuedFact {
     RtpDetected {

@@ -1,10 +1,10 @@
-//! Bucket `active_calls`: which calls are not over, and who is in one.
+//! Bucket `active_calls`: the calls that are not over, and their parties.
 //!
-//! Three keys a call: `call.<callId>` says where it stands, `user.<userId>` and `otomo.<otomoId>` hold it as a lock, which is
-//! what makes a second call `busy`. They are written in an order that leaves no lock behind: the call's own key comes first
-//! and goes last, so whoever dies in between leaves an entry with a deadline that any ws-edge clears up.
+//! Three keys per call: `call.<callId>` has the state of the call, `user.<userId>` and `otomo.<otomoId>` are locks, which make a
+//! second call `busy`. The call's own key is written first and removed last, so a crash in between leaves an entry with a
+//! deadline, which any ws-edge cleans up.
 //!
-//! The bucket is derived state. What happened is in the stream: a lock whose call has a stored `ended` is stale.
+//! The bucket is derived state, the stream is the record: a lock whose call has a stored `ended` is stale.
 
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -20,37 +20,37 @@ use crate::wire::time::Timestamp;
 
 pub use crate::jetstream::bucket::{BucketError, Revised};
 
-/// Every call's own key.
+/// The keys of the calls themselves.
 pub(crate) const CALL_KEYS: &str = "call.*";
 
 /// A call that is not over.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ActiveCall {
-    /// The call and who is in it.
+    /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// The ws-edge node that took the request; it ends the ringing, others do so only if it is gone.
+    /// The ws-edge node that accepted the request. It ends the ringing; other nodes do so only if it is gone.
     pub node_id: NodeId,
-    /// When it was requested.
+    /// Time of the request.
     pub requested_at: Timestamp,
-    /// When it stops ringing.
+    /// End of the ringing.
     pub ring_deadline: Timestamp,
-    /// Set once the otomo took it.
+    /// Set when the otomo accepts.
     pub accepted: Option<Acceptance>,
     /// The call's trace.
     pub traceparent: TraceParent,
 }
 
-/// What is known of an accepted call.
+/// The acceptance of a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Acceptance {
-    /// When.
+    /// Time of the acceptance.
     pub accepted_at: Timestamp,
-    /// The worker that hosts it.
+    /// The worker that hosts the call.
     pub worker_id: WorkerId,
-    /// When RTP must have come; the worker itself sees to it while it lives.
+    /// The first RTP packet must arrive before this time. The worker enforces it while it lives.
     pub media_deadline: Timestamp,
 }
 
@@ -63,23 +63,23 @@ struct Lock {
 /// Why a call cannot be claimed.
 #[derive(Debug, thiserror::Error)]
 pub enum ClaimError {
-    /// That side is in a call.
+    /// This party is in another call.
     #[error("the {0} is in another call")]
     Busy(Role),
-    /// The bucket.
+    /// The bucket failed.
     #[error(transparent)]
     Bucket(#[from] BucketError),
-    /// The stream, asked whether a lock is stale.
+    /// The stream failed while a lock was checked.
     #[error(transparent)]
     Facts(#[from] FactError),
 }
 
-/// A call's entry has changed.
+/// A change of a call's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CallChange {
-    /// There now.
+    /// The call is active.
     Active(Revised<ActiveCall>),
-    /// Over.
+    /// The call is over.
     Gone(CallId),
 }
 
@@ -91,7 +91,7 @@ pub struct ActiveCalls {
 }
 
 impl ActiveCalls {
-    /// From the opened storage; `facts` tells whether a lock is stale.
+    /// Opens the bucket. `facts` is used to check whether a lock is stale.
     pub fn new(storage: &Storage, facts: FactStore) -> Self {
         Self {
             bucket: Bucket::new(storage.active_calls.clone()),
@@ -99,7 +99,7 @@ impl ActiveCalls {
         }
     }
 
-    /// Enters a call and locks both parties. On an error nothing of it stays.
+    /// Adds a call and locks both parties. On an error it removes what it wrote.
     ///
     /// # Errors
     /// [`ClaimError::Busy`] if a party is in a call that has not ended.
@@ -132,19 +132,19 @@ impl ActiveCalls {
             Some(_) => return Err(ClaimError::Busy(role)),
         };
         match outcome {
-            // Somebody else took it first, so it is theirs.
+            // Another call was faster.
             Err(BucketError::Conflict { .. }) => Err(ClaimError::Busy(role)),
             outcome => Ok(outcome.map(drop)?),
         }
     }
 
-    /// Whether a lock of this call holds nobody any more. The entry is written before its locks and taken away after them: a
-    /// lock without one was written late, when its claim had been given up and cleared away.
+    /// Whether the locks of this call are stale. The entry is written before its locks and removed after them: a lock without an
+    /// entry was written late, after its claim had been cancelled and cleaned up.
     async fn is_stale(&self, call: &CallId) -> Result<bool, ClaimError> {
         Ok(self.get(call).await?.is_none() || self.facts.last(call, FactKind::Ended).await?.is_some())
     }
 
-    /// Writes where a call stands, if it stands where `revision` saw it.
+    /// Updates the state of a call if its entry still has this revision.
     ///
     /// # Errors
     /// [`BucketError::Conflict`] if it has changed.
@@ -154,10 +154,10 @@ impl ActiveCalls {
             .await
     }
 
-    /// Removes a call and both its locks. To be called once `ended` is stored; harmless when repeated.
+    /// Removes a call and both its locks. Call it when `ended` is stored; it is idempotent.
     ///
     /// # Errors
-    /// [`BucketError::Unavailable`]; what was left is cleared up by whoever meets it.
+    /// [`BucketError::Unavailable`]; stale locks and overdue calls are cleaned up later.
     pub async fn release(&self, parties: &Parties) -> Result<(), BucketError> {
         for role in Role::BOTH {
             let key = party_key(&parties.party(role));
@@ -176,13 +176,13 @@ impl ActiveCalls {
 
     async fn remove(&self, key: &str, revision: u64) -> Result<(), BucketError> {
         match self.bucket.remove(key, revision).await {
-            // Taken over, or removed by somebody else who saw the same end.
+            // Taken over, or already removed.
             Err(BucketError::Conflict { .. }) => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// A call that is not over.
+    /// Reads the entry of a call.
     ///
     /// # Errors
     /// [`BucketError`]
@@ -190,7 +190,7 @@ impl ActiveCalls {
         self.bucket.get(&call_key(call)).await
     }
 
-    /// The call that a party is in.
+    /// Reads the entry of the call that a party is in.
     ///
     /// # Errors
     /// [`BucketError`]
@@ -201,7 +201,7 @@ impl ActiveCalls {
         }
     }
 
-    /// All calls, then every change. Ends when the watcher is lost: watch again.
+    /// All calls, then every change. Ends when the watch is lost: watch again.
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
@@ -214,7 +214,7 @@ impl ActiveCalls {
     }
 }
 
-/// Nothing for a key that is no call's.
+/// `None` for a key of another kind.
 pub(crate) fn read(key: &str, change: Change<ActiveCall>) -> Option<CallChange> {
     match change {
         Change::Put(call) => Some(CallChange::Active(call)),

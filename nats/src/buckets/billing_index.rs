@@ -14,28 +14,28 @@ use crate::wire::id::CallId;
 use crate::wire::party::Parties;
 use crate::wire::time::Timestamp;
 
-/// What is known of a call that is not settled.
+/// A call that is not settled.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BillingEntry {
-    /// The call and who is in it.
+    /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// From `rtp_detected`; null until it is known.
+    /// From `rtp_detected`; null until that fact is processed.
     pub connected_at: Option<Timestamp>,
-    /// From `ended`; null until it is known.
+    /// From `ended`; null until that fact is processed.
     pub end: Option<BillingEnd>,
     /// The call's trace.
     pub traceparent: TraceParent,
 }
 
-/// What billing needs of `ended`.
+/// The part of `ended` that billing needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct BillingEnd {
-    /// When.
+    /// End of the call.
     pub ended_at: Timestamp,
-    /// Why.
+    /// Reason of the end.
     pub reason: EndReason,
 }
 
@@ -48,10 +48,10 @@ impl From<&Ended> for BillingEnd {
     }
 }
 
-/// An entry has changed.
+/// A change of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum BillingChange {
-    /// There now, with the revision that [`ActiveBilling::remove`] needs.
+    /// Written; with the revision that [`ActiveBilling::remove`] needs.
     Open(Revised<BillingEntry>),
     /// Settled and removed.
     Closed(CallId),
@@ -63,18 +63,18 @@ pub struct ActiveBilling {
     bucket: Bucket,
 }
 
-/// How often a change is tried when others write the same entry.
+/// Attempts to change an entry that others write concurrently.
 const UPSERT_ATTEMPTS: u32 = 16;
 
 impl ActiveBilling {
-    /// From the opened storage.
+    /// Opens the bucket.
     pub fn new(storage: &Storage) -> Self {
         Self {
             bucket: Bucket::new(storage.billing_active.clone()),
         }
     }
 
-    /// In another bucket: a simulation's.
+    /// Uses another implementation of a bucket, such as a simulated one.
     pub fn over(keys: Arc<dyn KeyValue>) -> Self {
         Self {
             bucket: Bucket::over(keys),
@@ -89,8 +89,7 @@ impl ActiveBilling {
         self.bucket.get(call.as_str()).await
     }
 
-    /// Changes the entry of a call, creating it if need be; `change` gets what is there and says what shall be,
-    /// and is asked again if somebody else was faster.
+    /// Changes the entry of a call, or creates it. `change` maps the stored entry to the new one; it runs again after a conflict.
     ///
     /// # Errors
     /// [`BucketError`]
@@ -120,7 +119,7 @@ impl ActiveBilling {
         Err(failure)
     }
 
-    /// Takes a settled call off the book, if it has not changed since `revision`.
+    /// Removes the entry of a settled call if it still has this revision.
     ///
     /// # Errors
     /// [`BucketError`]
@@ -128,7 +127,7 @@ impl ActiveBilling {
         self.bucket.remove(call.as_str(), revision).await
     }
 
-    /// All entries, then every change. Ends when the watcher is lost: watch again.
+    /// All entries, then every change. Ends when the watch is lost: watch again.
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]

@@ -1,4 +1,4 @@
-//! Bucket `media_workers`: who could host a call. One key a worker, expiring when the worker dies.
+//! Bucket `media_workers`: the workers that can host calls. One key per worker, which expires when the worker dies.
 
 use futures::{Stream, StreamExt};
 use schemars::JsonSchema;
@@ -9,30 +9,30 @@ use crate::jetstream::storage::Storage;
 use crate::wire::id::WorkerId;
 use crate::wire::time::Timestamp;
 
-/// What a worker says of itself every few seconds.
+/// The heartbeat of a worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerStatus {
-    /// Who.
+    /// The worker.
     pub worker_id: WorkerId,
-    /// Calls it hosts.
+    /// Number of calls that it hosts.
     pub calls: u32,
-    /// Calls it may host.
+    /// Number of calls that it can host.
     pub capacity: u32,
     /// Takes no new calls: it is being shut down, or its buffer of facts is full.
     pub draining: bool,
-    /// When it said so, by its own clock: its last sign of life.
+    /// Time of the heartbeat, by the worker's clock.
     pub at: Timestamp,
-    /// Since when it runs.
+    /// Start of the process.
     pub started_at: Timestamp,
 }
 
-/// A worker's entry has changed.
+/// A change of a worker's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FleetChange {
-    /// A sign of life.
+    /// A heartbeat.
     Alive(WorkerStatus),
-    /// Its entry expired or was withdrawn: it hosts nothing any more.
+    /// The entry expired or was withdrawn: the worker hosts no calls.
     Gone(WorkerId),
 }
 
@@ -43,14 +43,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// From the opened storage.
+    /// Opens the bucket.
     pub fn new(storage: &Storage) -> Self {
         Self {
             bucket: Bucket::new(storage.media_workers.clone()),
         }
     }
 
-    /// A worker's sign of life.
+    /// Stores a heartbeat.
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
@@ -58,7 +58,7 @@ impl Fleet {
         self.bucket.put(status.worker_id.as_str(), status).await.map(drop)
     }
 
-    /// A worker that stops takes itself off the list.
+    /// Removes the entry of a worker that stops.
     ///
     /// # Errors
     /// [`BucketError`]
@@ -69,7 +69,7 @@ impl Fleet {
         }
     }
 
-    /// Everybody, then every change; see [`BucketError`]. Ends when the watcher is lost: watch again.
+    /// All workers, then every change. Ends when the watch is lost: watch again.
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
@@ -82,7 +82,7 @@ impl Fleet {
     }
 }
 
-/// Nothing for a key that is no worker's.
+/// `None` for a key that is not a worker ID.
 pub(crate) fn read(key: &str, change: Change<WorkerStatus>) -> Option<FleetChange> {
     match change {
         Change::Put(status) => Some(FleetChange::Alive(status.value)),

@@ -1,11 +1,11 @@
-//! Bucket `billing_leases`: which billing-timers live, and who ticks which calls.
+//! Bucket `billing_leases`: the live billing-timers, and the partitions that each ticks.
 //!
-//! Calls fall into [`PARTITIONS`] by a hash of their ID. A partition's key names the instance that ticks its calls, and that
-//! holds for as long as this instance has a key of its own. The latter expires if it is not put again, so one small write
-//! renews all leases of an instance, and its death ends them all at once.
+//! Calls fall into [`PARTITIONS`] by a hash of their ID. The key of a partition names the instance that ticks its calls. The lease
+//! is valid while the instance has a key of its own, which expires unless it is renewed. One small write therefore renews all
+//! leases of an instance, and its death releases them all.
 //!
-//! Two instances that both take a partition for theirs are harmless: the chain of ticks lets one through. So nothing here
-//! is a lock, and changes need no handshake.
+//! Two instances that both believe to hold a partition are harmless: expected sequences let one tick through. A lease is
+//! therefore not a lock, and changes need no handshake.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +22,15 @@ use crate::jetstream::storage::Storage;
 use crate::wire::id::{CallId, NodeId};
 use crate::wire::time::Timestamp;
 
-/// Into how many shares calls fall.
+/// Number of partitions.
 pub const PARTITIONS: u8 = 64;
 
-/// A share of the calls.
+/// A group of calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition(u8);
 
 impl Partition {
-    /// Where a call belongs, for all versions and times: FNV-1a (64 bits), its halves folded.
+    /// The partition of a call, the same in all versions: FNV-1a (64 bits), its halves folded.
     pub fn of(call: &CallId) -> Self {
         let hash = fnv_1a(call.as_str().as_bytes());
         let folded = (hash >> 32) ^ hash;
@@ -60,36 +60,36 @@ fn fnv_1a(bytes: &[u8]) -> u64 {
     })
 }
 
-/// What an instance says of itself, several times within the life of its key.
+/// The heartbeat of an instance.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Instance {
-    /// Who.
+    /// The instance.
     pub instance_id: NodeId,
-    /// When it said so, by its own clock.
+    /// Time of the heartbeat, by the instance's clock.
     pub at: Timestamp,
 }
 
-/// Who ticks a partition.
+/// The holder of a partition.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lease {
-    /// Who.
+    /// The instance.
     pub instance_id: NodeId,
-    /// Since when, by the clock of who wrote it.
+    /// Start of the lease, by the clock of its writer.
     pub since: Timestamp,
 }
 
-/// What a watcher sees.
+/// A change of the leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseChange {
-    /// An instance lives; with the revision of its announcement.
+    /// A heartbeat of an instance, with its revision.
     Alive(NodeId, u64),
-    /// It stopped, or its announcement expired.
+    /// The instance stopped, or its key expired.
     Gone(NodeId),
-    /// Somebody has the partition.
+    /// The partition has a holder.
     Held(Partition, Revised<Lease>),
-    /// Nobody ever had it, or the key was removed.
+    /// The partition has no holder.
     Vacant(Partition),
 }
 
@@ -104,7 +104,7 @@ const INSTANCE: &str = "instance.";
 const PARTITION: &str = "partition.";
 
 impl Leases {
-    /// From the opened storage.
+    /// Opens the bucket.
     pub fn new(nats: &Nats, storage: &Storage) -> Self {
         Self {
             bucket: Bucket::expiring(nats.jetstream.clone(), storage.billing_leases.clone()),
@@ -112,7 +112,7 @@ impl Leases {
         }
     }
 
-    /// In another bucket, by another clock: a simulation's.
+    /// Uses another implementation of bucket and clock, such as simulated ones.
     pub fn over(keys: Arc<dyn KeyValue>, clock: Arc<dyn Clock>) -> Self {
         Self {
             bucket: Bucket::over(keys),
@@ -120,7 +120,7 @@ impl Leases {
         }
     }
 
-    /// An instance lives, for `ttl` from now on. The server counts whole seconds: a part of one is as good as all of it.
+    /// Stores a heartbeat, valid for `ttl`. The server counts whole seconds, so `ttl` is rounded up.
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
@@ -134,7 +134,7 @@ impl Leases {
         self.bucket.put_for(&key, &value, ttl).await
     }
 
-    /// An instance that stops says so, and its partitions are free at once.
+    /// Removes the key of an instance that stops, which releases its partitions immediately.
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
@@ -142,10 +142,10 @@ impl Leases {
         self.bucket.clear(&format!("{INSTANCE}{instance}")).await
     }
 
-    /// Gives a partition to an instance, if its key still is as it was at `revision` (none: if it has no value).
+    /// Gives a partition to an instance if its key still has this revision (`None`: no value).
     ///
     /// # Errors
-    /// [`BucketError::Conflict`] if somebody was faster.
+    /// [`BucketError::Conflict`] if another instance was faster.
     pub async fn give(
         &self,
         partition: Partition,
@@ -164,7 +164,7 @@ impl Leases {
         Ok(Revised { value, revision })
     }
 
-    /// Everything that is known, then every change. Ends when the watcher is lost: watch again.
+    /// All instances and leases, then every change. Ends when the watch is lost: watch again.
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
@@ -177,7 +177,7 @@ impl Leases {
     }
 }
 
-/// Nothing for a key that this version does not know.
+/// `None` for a key that this version does not know.
 pub(crate) fn read(key: &str, change: Change<Value>) -> Option<Result<LeaseChange, BucketError>> {
     if let Some(instance) = key.strip_prefix(INSTANCE) {
         let instance = instance.parse().ok()?;
@@ -205,7 +205,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_hash_is_the_published_one() {
+    fn the_hash_matches_the_published_test_vectors() {
         // draft-eastlake-fnv, its test vectors.
         for (text, hash) in [
             ("", 0xcbf2_9ce4_8422_2325),
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_of_other_versions_are_passed_over() {
+    fn unknown_keys_are_ignored() {
         let put = || {
             Change::Put(Revised {
                 value: Value::Null,

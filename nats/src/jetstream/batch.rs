@@ -22,20 +22,19 @@ pub struct Entry {
     pub trace: TraceParent,
 }
 
-/// Why none of a batch is known to be stored.
+/// Why a batch is not known to be stored.
 #[derive(Debug, Error)]
 pub enum BatchError {
-    /// Empty, or more than [`MAX_BATCH`]: the caller's mistake.
+    /// Empty, or more than [`MAX_BATCH`]: a bug of the caller.
     #[error("a batch has 1 to {MAX_BATCH} facts, not {0}")]
     Size(usize),
-    /// An entry whose condition names no sequence: the caller's mistake. A stored message ID would fail the whole batch
-    /// (10201).
+    /// The condition of an entry names no sequence: a bug of the caller. A stored message ID would fail the whole batch (10201).
     #[error("the condition of {0} names no sequence")]
     NoSequence(String),
-    /// A condition does not hold, or the server rejects the batch otherwise: nothing is stored. Read back, trim, send again.
+    /// A condition failed, or the server rejected the batch for another reason: nothing is stored. Read back, trim, send again.
     #[error("the batch was refused: {0}")]
     Refused(String),
-    /// No answer: all or nothing is stored. Read back to find out.
+    /// No reply: all or nothing is stored. Read back to find out.
     #[error("the batch was not acknowledged: {0}")]
     Unacknowledged(String),
     /// A fact cannot be encoded.

@@ -1,4 +1,4 @@
-//! A key-value bucket with JSON values: what the typed buckets share.
+//! A key-value bucket with JSON values, on which the typed buckets are built.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,12 +48,12 @@ impl Bucket {
         self.keys.put(key, encode(key, value)?).await
     }
 
-    /// Expires if it is not put again within `ttl`, of which the server counts whole seconds.
+    /// The key expires unless it is put again within `ttl`; the server counts whole seconds.
     pub(crate) async fn put_for<T: Serialize>(&self, key: &str, value: &T, ttl: Duration) -> Result<u64, BucketError> {
         self.keys.put_for(key, encode(key, value)?, ttl).await
     }
 
-    /// Whatever is there. Leaves nothing behind but a marker, which expires.
+    /// Purges the key, leaving a tombstone, which expires.
     pub(crate) async fn clear(&self, key: &str) -> Result<(), BucketError> {
         self.keys.clear(key).await
     }
@@ -62,12 +62,12 @@ impl Bucket {
         self.keys.update(key, encode(key, value)?, revision).await
     }
 
-    /// Leaves nothing behind but a marker, which expires.
+    /// Purges the key if its revision matches, leaving a tombstone, which expires.
     pub(crate) async fn remove(&self, key: &str, revision: u64) -> Result<(), BucketError> {
         self.keys.remove(key, revision).await
     }
 
-    /// All keys that match `pattern` as they are, then every change. The stream ends when the watcher is lost: watch again.
+    /// All keys that match `pattern`, then every change. The stream ends when the watch is lost: watch again.
     pub(crate) async fn watch<T: DeserializeOwned>(
         &self,
         pattern: &str,

@@ -1,4 +1,4 @@
-//! Time, as what waits and decides by it sees it: so that a simulation may be the one to tell it.
+//! The port to clocks and waits, which a simulation implements with simulated time.
 
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
@@ -8,18 +8,18 @@ use futures::future::BoxFuture;
 
 use crate::wire::time::Timestamp;
 
-/// A process's clocks, and its dice for waits.
+/// The clocks of a process, and random waits.
 pub trait Clock: Debug + Send + Sync {
-    /// The wall clock, which may be set.
+    /// The wall clock, which may step.
     fn now(&self) -> Timestamp;
 
     /// The monotonic clock.
     fn instant(&self) -> Instant;
 
-    /// Waits by the monotonic clock.
+    /// Waits, measured by the monotonic clock.
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()>;
 
-    /// Between half and all of `delay`, so that publishers that were cut off together do not come back together.
+    /// A random wait between half of `delay` and `delay`, so that publishers that failed together do not retry together.
     fn jittered(&self, delay: Duration) -> Duration;
 }
 
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_jittered_wait_is_half_of_it_at_least() {
+    fn a_jittered_wait_is_between_half_of_the_delay_and_the_delay() {
         let second = Duration::from_secs(1);
         let waits: Vec<Duration> = (0..100).map(|_| SystemClock.jittered(second)).collect();
         assert!(

@@ -1,4 +1,4 @@
-//! The connection: retried from the start, reconnecting by itself, never dropping silently.
+//! The connection to NATS: it retries from the start, reconnects by itself, and never drops messages silently.
 
 use std::time::Duration;
 
@@ -33,57 +33,57 @@ impl Default for NatsSettings {
     }
 }
 
-/// Why there is no connection to be had, ever. A server that is merely away is waited for.
+/// Errors that a retry does not help. An unreachable server is not an error: the client keeps trying.
 #[derive(Debug, Error)]
 pub enum ConnectError {
-    /// The URL is none.
+    /// Invalid URL.
     #[error("nats.url: {0:?} is not a NATS server address: {1}")]
     Url(String, std::io::Error),
-    /// The client gave up.
+    /// The client cannot connect.
     #[error("cannot connect to NATS: {0}")]
     Connect(#[from] async_nats::ConnectError),
 }
 
-/// How long one attempt to connect may take.
+/// Timeout of one connection attempt.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
-/// Longest wait between two attempts to connect.
+/// Longest wait between two connection attempts.
 const RECONNECT_DELAY_MAX: Duration = Duration::from_secs(1);
-/// Messages a subscription may hold before the client drops some (and says so as a slow-consumer event).
+/// Messages that a subscription buffers before the client drops some (and emits a slow-consumer event).
 const SUBSCRIPTION_CAPACITY: usize = 16 * 1024;
-/// A server that is silent (frozen, or behind a network that drops packets) is left after three of these: the client gives
-/// up when the third ping would be unanswered. With [`CONNECT_TIMEOUT`] for one more try of the same server, a service is
-/// at work on another one within 7 s. An idle link costs a few bytes a second.
+/// The client leaves a silent server (frozen, or behind a network that drops packets) after three of these. With
+/// [`CONNECT_TIMEOUT`] for another attempt at the same server, a service works with another server within 7 s. An idle
+/// connection costs a few bytes a second.
 const PING_INTERVAL: Duration = Duration::from_millis(1500);
-/// What a server says to a client that left its pings unanswered.
+/// The server's error for a client that did not answer its pings.
 const STALE: &str = "Stale Connection";
-/// What a server says of an answer to a question that came over another connection.
-const LATE_ANSWER: &str = "Permissions Violation for Publish to \"_INBOX.";
-/// How long JetStream may take to answer one request before it is tried again.
+/// The server's error for a reply to a request that arrived over an earlier connection.
+const LATE_REPLY: &str = "Permissions Violation for Publish to \"_INBOX.";
+/// Timeout of one JetStream request, after which it is repeated.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
-/// Publications awaiting their acknowledgement; more wait their turn.
+/// Publications that await their acknowledgement at a time.
 const MAX_ACKS_IN_FLIGHT: usize = 4096;
 
-/// A connection to NATS and what the rest of the crate needs of it.
+/// A connection to NATS.
 #[derive(Debug, Clone)]
 pub struct Nats {
     /// Plain NATS: commands and notices.
     pub client: Client,
     /// JetStream: facts and buckets.
     pub jetstream: jetstream::Context,
-    /// What parties are told.
+    /// Publishes notices to parties.
     pub notice_publisher: NoticePublisher,
-    /// Copies of each stream and bucket.
+    /// Replicas of each stream and bucket.
     pub(crate) replicas: usize,
     state: watch::Receiver<ConnectionState>,
 }
 
 impl Nats {
-    /// Starts connecting, and goes on trying in the background for as long as it takes; see [`Nats::state`].
+    /// Connects in the background and retries without limit; see [`Nats::state`].
     ///
-    /// `name` is shown by the server's monitoring. Without a user in the settings the password is not sent.
+    /// The server's monitoring shows `name`. Without a user in the settings the password is not sent.
     ///
     /// # Errors
-    /// [`ConnectError`] if trying again would not help.
+    /// [`ConnectError`] if a retry would not help.
     pub async fn connect(settings: &NatsSettings, password: &str, name: &str) -> Result<Self, ConnectError> {
         let servers = settings
             .url
@@ -102,9 +102,9 @@ impl Nats {
             .connection_timeout(CONNECT_TIMEOUT)
             .ping_interval(PING_INTERVAL)
             .subscription_capacity(SUBSCRIPTION_CAPACITY)
-            // `nats.url` says where the servers are, and nobody else: the addresses that a cluster tells of its members are
-            // its own view of itself (behind a NAT or in containers not ours), and remain with the client when a member
-            // has moved, each costing a connection timeout when every second counts. A name is resolved at every attempt.
+            // Only the servers in `nats.url` are used. The addresses that a cluster advertises are its own view (not ours behind a
+            // NAT or in containers). The client keeps them after a member has moved, and each then costs a connection timeout.
+            // A host name is resolved at every attempt.
             .ignore_discovered_servers()
             .reconnect_delay_callback(|attempts| {
                 let shift = u32::try_from(attempts.min(6)).unwrap_or(6);
@@ -133,15 +133,15 @@ impl Nats {
         })
     }
 
-    /// The state of the connection, to be watched.
+    /// Watches the state of the connection.
     pub fn state(&self) -> watch::Receiver<ConnectionState> {
         self.state.clone()
     }
 
-    /// Reports whether the connection is up: now, and at every change from now on.
+    /// Calls `report` with the state of the connection now and at every change.
     ///
     /// # Errors
-    /// When the client is gone, which it is not before `self` is dropped.
+    /// When the client has been dropped, which cannot happen before `self` is.
     pub async fn report_connected(&self, report: impl Fn(bool)) -> Result<(), watch::error::RecvError> {
         let mut state = self.state.clone();
         loop {
@@ -150,10 +150,10 @@ impl Nats {
         }
     }
 
-    /// Waits until connected. Waits forever if the server stays away, so race it against the stop signal.
+    /// Waits until connected, without limit: race it against the stop signal.
     pub async fn connected(&self) {
         let mut state = self.state.clone();
-        // The sender lives in the client, so this ends early only when the client is gone.
+        // The sender belongs to the client, so this fails only when the client has been dropped.
         let _ = state.wait_for(|state| state.connected).await;
     }
 }
@@ -172,18 +172,18 @@ fn note(state: &watch::Sender<ConnectionState>, event: &Event) {
             state.send_modify(|state| state.connected = false);
         }
         Event::SlowConsumer(subscription) => {
-            tracing::warn!(subscription, "a subscription was full and a message dropped");
+            tracing::warn!(subscription, "a subscription was full, a message was dropped");
             state.send_modify(|state| state.overflows += 1);
         }
-        // This process stood still, or its network did: the server took it for gone. It connects anew.
+        // This process or its network paused. The client reconnects.
         Event::ServerError(error) if error.to_string().contains(STALE) => {
-            tracing::warn!(%error, "NATS gave this client up")
+            tracing::warn!(%error, "NATS closed the connection of this client as stale")
         }
-        // The right to answer a question goes with the connection over which it came. Whoever asked has given up, too.
-        Event::ServerError(error) if error.to_string().contains(LATE_ANSWER) => {
-            tracing::warn!(%error, "an answer came too late")
+        // The permission to reply ends with the connection over which the request came. The requester has timed out, too.
+        Event::ServerError(error) if error.to_string().contains(LATE_REPLY) => {
+            tracing::warn!(%error, "a reply came too late")
         }
-        Event::ServerError(error) => tracing::error!(%error, "NATS refuses"),
+        Event::ServerError(error) => tracing::error!(%error, "rejected by NATS: check accounts.conf"),
         Event::ClientError(error) => tracing::warn!(%error, "NATS client error"),
         other => tracing::info!(event = %other, "NATS event"),
     }

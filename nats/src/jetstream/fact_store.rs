@@ -1,9 +1,9 @@
 //! Storing a fact once, and reading facts back.
 //!
-//! "Once" is the server's doing: a publication names the sequence that the subject (or the call) must end with, and is
-//! refused with error 10071 otherwise. `Nats-Msg-Id` forgets after its window, an expected sequence does not. A refusal is
-//! answered by reading back what is stored: the same content means that an earlier attempt had come through.
-//! Source: NATS documentation, JetStream headers; measured facts in the project's design notes.
+//! The server enforces "once": a publication names the last sequence of its subject or call, and the server rejects it with
+//! error 10071 if that sequence differs. Unlike `Nats-Msg-Id`, which is forgotten after the duplicate window, this holds without
+//! limit. After a rejection the publisher reads the stored fact: the same content means that an earlier attempt succeeded.
+//! Source: NATS documentation, JetStream headers.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,19 +25,19 @@ use crate::wire::subject;
 
 /// First wait after a publication that was not acknowledged.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
-/// Longest such wait.
+/// Longest wait between attempts.
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
-/// Reads are answered by the leader and soon; afterwards they are an error to the caller.
+/// Attempts of a read before it fails.
 const READ_ATTEMPTS: u32 = 5;
 /// Calls of one [`FactStore::last_of_each_kind`]: the server's limit of matched subjects leaves room for 16 kinds of facts.
 pub const MAX_CALLS_PER_READ: usize = direct_reader::MAX_ANSWER / 16;
 /// Header that widens the expected sequence to a filter of subjects (nats-server 2.12).
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 
-/// A fact as it is stored.
+/// A stored fact.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredFact {
-    /// What it says.
+    /// The fact.
     pub fact: Fact,
     /// Its sequence in the stream.
     pub sequence: u64,
@@ -45,21 +45,21 @@ pub struct StoredFact {
     pub trace: TraceParent,
 }
 
-/// How a publication ended.
+/// The outcome of a publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// It is stored now.
+    /// Stored.
     Stored(u64),
-    /// It was stored already, by an earlier attempt.
+    /// Stored by an earlier attempt.
     AlreadyStored(u64),
-    /// The server let another one through; this is what stands there.
+    /// Another fact of this kind is stored.
     Superseded(Box<StoredFact>),
-    /// The guard does not hold, and there is no fact of this kind: the call has moved on otherwise.
+    /// The condition failed, and no fact of this kind is stored: the call has progressed in another way.
     Refused,
 }
 
 impl Outcome {
-    /// The sequence, if what is stored is what was to be stored.
+    /// The sequence, if this fact is the stored one.
     pub fn sequence(&self) -> Option<u64> {
         match self {
             Self::Stored(sequence) | Self::AlreadyStored(sequence) => Some(*sequence),
@@ -68,36 +68,37 @@ impl Outcome {
     }
 }
 
-/// Why a fact could not be stored or read, and never will be in this form. A server that is away is waited for.
+/// Why a fact could not be stored or read. A retry does not help, except for [`FactError::Read`]: publications wait for a server
+/// that is unreachable.
 #[derive(Debug, Error)]
 pub enum FactError {
-    /// It has no JSON form.
+    /// The fact has no JSON form.
     #[error("the fact cannot be encoded: {0}")]
     Encode(#[from] serde_json::Error),
-    /// The server will not have it.
+    /// The server rejects it permanently.
     #[error("{subject} is refused for good: {reason}")]
     Refused {
-        /// Where it should go.
+        /// The subject.
         subject: String,
-        /// What the server says.
+        /// The error of the server.
         reason: String,
     },
-    /// What is stored there is not a fact.
+    /// The stored message is not a fact.
     #[error("a stored message cannot be read: {0}")]
     Stored(#[from] DecodeError),
-    /// The stream could not be read; trying again may help.
+    /// The stream could not be read; a retry may help.
     #[error("{subject} could not be read: {reason}")]
     Read {
-        /// What was asked for.
+        /// The requested subject.
         subject: String,
-        /// What NATS says.
+        /// The error of NATS.
         reason: String,
     },
 }
 
 pub use crate::jetstream::publish_condition::PublishCondition;
 
-/// The stream of facts, as one service sees it.
+/// Access of a service to the stream of facts.
 #[derive(Debug, Clone)]
 pub struct FactStore {
     stream: Arc<dyn FactStream>,
@@ -106,7 +107,7 @@ pub struct FactStore {
 }
 
 impl FactStore {
-    /// `source` is what the facts of this process bear as their CloudEvents source.
+    /// `source` is the CloudEvents source of this process's facts.
     pub fn new(nats: &Nats, storage: &Storage, source: Source) -> Self {
         let stream = JetStreamFactStream {
             jetstream: nats.jetstream.clone(),
@@ -116,73 +117,72 @@ impl FactStore {
         Self::over(Arc::new(stream), Arc::new(SystemClock), source)
     }
 
-    /// Over another stream, by another clock: a simulation's.
+    /// Uses another implementation of stream and clock, such as simulated ones.
     pub fn over(stream: Arc<dyn FactStream>, clock: Arc<dyn Clock>, source: Source) -> Self {
         Self { stream, clock, source }
     }
 
-    /// Stores a fact under its guard, trying again with growing delays until the server acknowledges or refuses.
+    /// Stores a fact under a condition, and retries with growing delays until the server acknowledges or rejects it.
     ///
-    /// Waits for as long as the server is away: callers that must not wait race it against a deadline and may drop it
-    /// at any point, since a second attempt of the same fact is recognised.
+    /// It waits without limit for an unreachable server. Callers that must not wait race it against a deadline; they can drop it at
+    /// any point, because another attempt of the same fact is recognised.
     ///
     /// # Errors
-    /// [`FactError`] if trying again cannot help.
+    /// [`FactError`] if a retry cannot help.
     pub async fn publish(
         &self,
         fact: &Fact,
-        guard: PublishCondition,
+        condition: PublishCondition,
         trace: TraceParent,
     ) -> Result<Outcome, FactError> {
-        self.store(fact, guard, trace, |stored| stored.fact == *fact).await
+        self.store(fact, condition, trace, |stored| stored.fact == *fact).await
     }
 
-    /// As [`FactStore::publish`], for one who goes on only as the first: two who say the same within one millisecond say it
-    /// in the same words, and here the other one's supersede too. `trace` tells whose are stored, so it must be of this
-    /// publication alone, and the guard must name a sequence.
+    /// Like [`FactStore::publish`], but an identical fact from another publisher counts as superseding. `trace` identifies ours, so
+    /// it must belong to this publication alone, and the condition must name a sequence.
     ///
     /// # Errors
-    /// As [`FactStore::publish`].
+    /// See [`FactStore::publish`].
     pub async fn publish_as_first(
         &self,
         fact: &Fact,
-        guard: PublishCondition,
+        condition: PublishCondition,
         trace: TraceParent,
     ) -> Result<Outcome, FactError> {
         let is_own = |stored: &StoredFact| stored.fact == *fact && stored.trace == trace;
-        self.store(fact, guard, trace, is_own).await
+        self.store(fact, condition, trace, is_own).await
     }
 
     async fn store(
         &self,
         fact: &Fact,
-        guard: PublishCondition,
+        condition: PublishCondition,
         trace: TraceParent,
         is_own: impl Fn(&StoredFact) -> bool,
     ) -> Result<Outcome, FactError> {
         let subject = fact.subject();
         let mut delay = RETRY_DELAY_MIN;
         loop {
-            match self.attempt(fact, guard, trace, &is_own).await? {
+            match self.attempt(fact, condition, trace, &is_own).await? {
                 Ok(outcome) => return Ok(outcome),
-                Err(reason) => tracing::warn!(%subject, reason, "a fact is not stored yet, trying again"),
+                Err(reason) => tracing::warn!(%subject, reason, "a fact is not stored yet, retrying"),
             }
             self.clock.sleep(self.clock.jittered(delay)).await;
             delay = (delay * 2).min(RETRY_DELAY_MAX);
         }
     }
 
-    /// What comes of one attempt, or why another one may help.
+    /// One attempt: its outcome, or the reason for another attempt.
     async fn attempt(
         &self,
         fact: &Fact,
-        guard: PublishCondition,
+        condition: PublishCondition,
         trace: TraceParent,
         is_own: impl Fn(&StoredFact) -> bool,
     ) -> Result<Result<Outcome, String>, FactError> {
-        let expected = match guard.expected() {
+        let expected = match condition.expected() {
             Some(expected) => expected,
-            None => match self.standing(fact, guard, &is_own).await {
+            None => match self.check_condition(fact, condition, &is_own).await {
                 Ok(Ok(sequence)) => ExpectedSequence::LastOfCall(sequence),
                 Ok(Err(outcome)) => return Ok(Ok(outcome)),
                 Err(FactError::Read { reason, .. }) => return Ok(Err(reason)),
@@ -190,21 +190,21 @@ impl FactStore {
             },
         };
         let mut publication = self.publication(fact, expected, trace)?;
-        if guard == PublishCondition::WhileOpen {
+        if condition == PublishCondition::WhileOpen {
             publication.headers.insert(header::NATS_MESSAGE_ID, fact.event_id());
         }
         match self.stream.publish(publication).await {
             Ok(ack) if ack.duplicate => Ok(Ok(Outcome::AlreadyStored(ack.sequence))),
             Ok(ack) => Ok(Ok(Outcome::Stored(ack.sequence))),
-            Err(NotAcknowledged::WrongLastSequence) if guard.expected().is_none() => {
+            Err(NotAcknowledged::WrongLastSequence) if condition.expected().is_none() => {
                 Ok(Err("the call has changed meanwhile".to_owned()))
             }
             Err(NotAcknowledged::WrongLastSequence) => match self.refused(fact, is_own).await {
                 Err(FactError::Read { reason, .. }) => Ok(Err(format!("refused, and not read back: {reason}"))),
-                // What stands in the way of a first fact can be read, unless an earlier attempt of it is still on its way
-                // through the cluster, or a leader answered that is none any more.
-                Ok(Outcome::Refused) if guard == PublishCondition::First => {
-                    Ok(Err("refused for nothing that is stored".to_owned()))
+                // The fact that precludes a first fact can be read, unless an earlier attempt is still in flight in the cluster,
+                // or a deposed leader replied.
+                Ok(Outcome::Refused) if condition == PublishCondition::First => {
+                    Ok(Err("refused, although no such fact is stored".to_owned()))
                 }
                 outcome => outcome.map(Ok),
             },
@@ -216,11 +216,11 @@ impl FactStore {
         }
     }
 
-    /// The sequence of the call's last fact, if the guard holds at that; or what comes of storing what it does not let in.
-    async fn standing(
+    /// The sequence of the call's last fact if the condition holds there, otherwise the outcome of the publication.
+    async fn check_condition(
         &self,
         fact: &Fact,
-        guard: PublishCondition,
+        condition: PublishCondition,
         is_own: impl Fn(&StoredFact) -> bool,
     ) -> Result<Result<u64, Outcome>, FactError> {
         let call = fact.call_id();
@@ -228,7 +228,7 @@ impl FactStore {
             return Ok(Ok(0));
         };
         let kind = subject::parse_fact(&last.subject).map(|(_, kind)| kind);
-        // All that there is before a connection and an end.
+        // No other fact precedes a connection or an end.
         if matches!(kind, Some(FactKind::Requested | FactKind::Accepted)) {
             return Ok(Ok(last.sequence));
         }
@@ -240,12 +240,12 @@ impl FactStore {
             return self.refused(fact, is_own).await.map(Err);
         }
         match fact {
-            // It would deny the connection that is stored.
+            // An end without a connection would contradict the stored connection.
             Fact::Ended(ended) if ended.connected_at.is_none() && is_there(FactKind::RtpDetected).await? => {
                 Ok(Err(Outcome::Refused))
             }
             Fact::Ended(_) => Ok(Ok(last.sequence)),
-            _ if guard == PublishCondition::OnceWhileOpen && is_there(fact.kind()).await? => {
+            _ if condition == PublishCondition::OnceWhileOpen && is_there(fact.kind()).await? => {
                 self.refused(fact, is_own).await.map(Err)
             }
             _ => Ok(Ok(last.sequence)),
@@ -270,7 +270,7 @@ impl FactStore {
         self.stream.publish_batch(publications).await
     }
 
-    /// What [`FactStore::publish`] sends for a fact.
+    /// The message of a fact.
     fn publication(
         &self,
         fact: &Fact,
@@ -302,10 +302,10 @@ impl FactStore {
         })
     }
 
-    /// The call's last fact of a kind, read from the stream's leader: what was acknowledged is seen.
+    /// The call's last fact of a kind, read from the stream's leader, which has every acknowledged fact.
     ///
     /// # Errors
-    /// [`FactError::Read`] if NATS does not answer, [`FactError::Stored`] if what is stored is no fact.
+    /// [`FactError::Read`] if NATS does not reply, [`FactError::Stored`] if the stored message is not a fact.
     pub async fn last(&self, call: &CallId, kind: FactKind) -> Result<Option<StoredFact>, FactError> {
         self.last_on(subject::fact(call, kind)).await
     }
@@ -313,16 +313,16 @@ impl FactStore {
     /// The call's last fact of any kind, see [`FactStore::last`].
     ///
     /// # Errors
-    /// As [`FactStore::last`].
+    /// See [`FactStore::last`].
     pub async fn last_of_call(&self, call: &CallId) -> Result<Option<StoredFact>, FactError> {
         self.last_on(subject::facts_of(call)).await
     }
 
-    /// The last stored message of each kind of these calls, from any replica: it may lag, but what it returns of one call is
-    /// what it had at one moment. At most [`MAX_CALLS_PER_READ`] calls.
+    /// The last stored message of each kind of these calls, from any replica. The replica may lag, but the messages of a call are
+    /// consistent with each other. At most [`MAX_CALLS_PER_READ`] calls.
     ///
     /// # Errors
-    /// [`FactError::Read`] if NATS does not answer, or if too many messages match.
+    /// [`FactError::Read`] if NATS does not reply, or if too many messages match.
     pub async fn last_of_each_kind(&self, calls: &[CallId]) -> Result<Vec<StoredMessage>, FactError> {
         let filters = calls.iter().map(subject::facts_of).collect();
         let messages = self.stream.last_of_each(filters).await;
@@ -332,10 +332,10 @@ impl FactStore {
         })
     }
 
-    /// The sequence of the call's last fact of any kind, readable or not; 0 if it has none: for [`PublishCondition::CallUnchangedSince`].
+    /// The sequence of the call's last message, decodable or not; 0 if it has none. For [`PublishCondition::CallUnchangedSince`].
     ///
     /// # Errors
-    /// [`FactError::Read`] if NATS does not answer.
+    /// [`FactError::Read`] if NATS does not reply.
     pub async fn sequence_of_call(&self, call: &CallId) -> Result<u64, FactError> {
         let last = self.last_message(subject::facts_of(call)).await?;
         Ok(last.map_or(0, |message| message.sequence))
@@ -364,10 +364,10 @@ impl FactStore {
         })
     }
 
-    /// The first fact of a call at or after a sequence; iterate with `sequence + 1` for all of them, in order.
+    /// The first fact of a call at or after a sequence. Iterate with `sequence + 1` to read all of them in order.
     ///
     /// # Errors
-    /// As [`FactStore::last`].
+    /// See [`FactStore::last`].
     pub async fn next_of_call(&self, call: &CallId, sequence: u64) -> Result<Option<StoredFact>, FactError> {
         let subject = subject::facts_of(call);
         match self.stream.next(subject.clone(), sequence).await {

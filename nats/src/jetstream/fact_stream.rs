@@ -1,7 +1,7 @@
-//! The stream `CALLS` as a server offers it: single attempts, in the server's words.
+//! The port to the stream `CALLS`. Each operation is a single attempt.
 //!
-//! What to do about an answer that says no, or does not come, is [`crate::jetstream::fact_store`]' to decide. A simulation puts a server of
-//! its own here, so that these decisions run under faults that a real one shows once a year.
+//! [`crate::jetstream::fact_store`] decides about retries and rejections. A simulation implements the port with a simulated server,
+//! so that these decisions are tested under faults that are rare on a real one.
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -20,78 +20,78 @@ use crate::jetstream::batch::BatchError;
 use crate::jetstream::direct_reader::{DirectReader, Query, Stored};
 use crate::jetstream::last_message::last_message;
 
-/// How long the answer to a batch may take: a leader that dies with it answers nothing, and the next one may be there soon.
-/// A batch that is stored later than that is found by reading back.
+/// Timeout of a batch's reply: a leader that dies does not reply, and its successor is elected soon. A batch that is stored after
+/// this timeout is found by reading back.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 const BATCH_ID: &str = "Nats-Batch-Id";
 const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
 const BATCH_COMMIT: &str = "Nats-Batch-Commit";
 
-/// A message to be stored, with its guard among the headers.
+/// A message to be stored. Its condition is a header.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// Where it goes.
+    /// The subject.
     pub subject: String,
-    /// Its envelope and its guard.
+    /// Envelope and condition.
     pub headers: HeaderMap,
-    /// What it says.
+    /// The payload.
     pub payload: Bytes,
 }
 
-/// A message as it is stored.
+/// A stored message.
 #[derive(Debug, Clone)]
 pub struct StoredMessage {
-    /// Where it stands.
+    /// The subject.
     pub subject: String,
     /// Its sequence in the stream.
     pub sequence: u64,
     /// Its envelope.
     pub headers: HeaderMap,
-    /// What it says.
+    /// The payload.
     pub payload: Bytes,
 }
 
-/// The server's word for a stored message.
+/// The acknowledgement of a stored message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Acknowledged {
     /// Its sequence in the stream.
     pub sequence: u64,
-    /// Its message ID was known: it was stored before.
+    /// Its message ID is known: it was stored before.
     pub duplicate: bool,
 }
 
 /// Why a message is not known to be stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NotAcknowledged {
-    /// Its guard does not hold (10071).
+    /// The condition failed (10071).
     WrongLastSequence,
-    /// It never will be, in this form.
+    /// The message is rejected permanently.
     Unacceptable(String),
-    /// No answer, or another refusal: trying again may help.
+    /// No reply, or another rejection: a retry may help.
     Unanswered(String),
 }
 
 /// The stream.
 pub trait FactStream: Debug + Send + Sync {
-    /// Stores a message if its guard holds.
+    /// Stores a message if its condition holds.
     fn publish(&self, publication: Publication) -> BoxFuture<'_, Result<Acknowledged, NotAcknowledged>>;
 
-    /// Stores all of these or none, and gives the sequence of each.
+    /// Stores all of these or none, and returns the sequence of each.
     fn publish_batch(&self, publications: Vec<Publication>) -> BoxFuture<'_, Result<Vec<u64>, BatchError>>;
 
     /// The last message on a subject, which may have wildcards, from the stream's leader.
     fn last(&self, subject: String) -> BoxFuture<'_, Result<Option<StoredMessage>, String>>;
 
-    /// The last message on each subject that matches one of the filters, as one replica has them at one moment. The replica may
-    /// lag behind the leader. At most [`MAX_ANSWER`](crate::jetstream::direct_reader::MAX_ANSWER) subjects may match.
+    /// The last message on each subject that matches one of the filters, from one replica at one time. The replica may lag behind
+    /// the leader. At most [`MAX_ANSWER`](crate::jetstream::direct_reader::MAX_ANSWER) subjects may match.
     fn last_of_each(&self, filters: Vec<String>) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>>;
 
     /// The first message on a subject at or after a sequence.
     fn next(&self, subject: String, sequence: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>>;
 }
 
-/// The real one.
+/// The implementation on JetStream.
 #[derive(Debug, Clone)]
 pub(crate) struct JetStreamFactStream {
     pub(crate) jetstream: jetstream::Context,
@@ -211,7 +211,7 @@ impl JetStreamFactStream {
                 let sent = client.publish_with_headers(subject, headers, payload).await;
                 sent.map_err(|error| unacknowledged(&error))?;
             } else {
-                // The server answers once, at the commit: also if it threw the batch away at an earlier entry.
+                // The server replies once, at the commit, even if it discarded the batch at an earlier entry.
                 headers.insert(BATCH_COMMIT, "1");
                 let commit = async_nats::Request::new()
                     .headers(headers)

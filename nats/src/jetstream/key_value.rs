@@ -1,6 +1,6 @@
-//! A key-value bucket as a server offers it: bytes under keys, changed by single attempts.
+//! The port to a key-value bucket: bytes under keys. Each operation is a single attempt.
 //!
-//! A simulation puts a server of its own here, see [`crate::jetstream::fact_stream`].
+//! A simulation implements the port with a simulated server, see [`crate::jetstream::fact_stream`].
 
 use std::fmt::Debug;
 use std::time::Duration;
@@ -19,19 +19,19 @@ use crate::jetstream::storage::MARKER_TTL;
 
 mod watch;
 
-/// Header of a message that takes a key away.
+/// Header of a message that removes a key.
 const OPERATION: &str = "KV-Operation";
 
 /// Why an operation on a bucket failed.
 #[derive(Debug, Error)]
 pub enum BucketError {
-    /// The key has changed: read it again.
+    /// The revision of the key differs: read it again.
     #[error("{key} has changed meanwhile")]
     Conflict {
         /// The key.
         key: String,
     },
-    /// NATS does not answer, or rejects the request. Trying again may help.
+    /// NATS does not reply, or rejects the request. A retry may help.
     #[error("{key}: {reason}")]
     Unavailable {
         /// The key.
@@ -67,43 +67,43 @@ pub enum Change<T> {
     Gone,
 }
 
-/// What comes of an attempt.
+/// The result of an operation.
 pub type Attempt<'a, T> = BoxFuture<'a, Result<T, BucketError>>;
-/// What a watcher sees, by key.
+/// The changes of a watch, by key.
 pub type Changes = BoxStream<'static, Result<(String, Change<Bytes>), BucketError>>;
 
-/// The bucket. Where something is written, the new revision is what comes of it.
+/// The bucket. Writes return the new revision.
 pub trait KeyValue: Debug + Send + Sync {
-    /// What stands there, by the bucket's leader: what was acknowledged is seen.
+    /// Reads the value from the bucket's leader, which has every acknowledged write.
     fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>>;
 
-    /// Writes if nothing stands there.
+    /// Writes if the key has no value.
     fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64>;
 
-    /// Writes, whatever stands there.
+    /// Writes unconditionally.
     fn put<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64>;
 
-    /// Writes, whatever stands there; expires if it is not put again within `ttl`, in whole seconds.
+    /// Writes unconditionally. The key expires unless it is put again within `ttl`, in whole seconds.
     fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64>;
 
-    /// Writes if what stands there has this revision.
+    /// Writes if the revision matches.
     fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64>;
 
-    /// Takes away what has this revision. A marker of it stays for [`MARKER_TTL`].
+    /// Purges the key if its revision matches, leaving a tombstone for [`MARKER_TTL`].
     fn remove<'a>(&'a self, key: &'a str, revision: u64) -> Attempt<'a, ()>;
 
-    /// Takes away whatever stands there. A marker of it stays for [`MARKER_TTL`].
+    /// Purges the key, leaving a tombstone for [`MARKER_TTL`].
     fn clear<'a>(&'a self, key: &'a str) -> Attempt<'a, ()>;
 
-    /// All keys that match, markers too, then every change, in order.
+    /// All keys that match, tombstones included, then every change, in order.
     fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes>;
 }
 
-/// The real one.
+/// The implementation on JetStream.
 #[derive(Debug, Clone)]
 pub(crate) struct JetStreamKeys {
     pub(crate) store: kv::Store,
-    /// Where keys are to expire one by one: the client's bucket knows that only of new keys.
+    /// Needed by buckets whose keys expire: the client's `Store` sets a TTL only on creation.
     pub(crate) jetstream: Option<jetstream::Context>,
 }
 
@@ -127,7 +127,7 @@ impl KeyValue for JetStreamKeys {
                 Err(BucketError::Conflict { .. }) => {}
                 outcome => return outcome,
             }
-            // It may be a marker of what is gone that stands there, or stood there a moment ago.
+            // The conflict may be with a tombstone, or with a key that has gone since.
             match self.last(key).await? {
                 Some(last) if is_value(Some(&last.headers), &last.payload) => {
                     Err(BucketError::Conflict { key: key.to_owned() })
@@ -199,7 +199,7 @@ impl KeyValue for JetStreamKeys {
 }
 
 impl JetStreamKeys {
-    /// The client's bucket would ask any copy of it, and take a lock that was just given back for held.
+    /// Reads from the leader. The client's `Store` reads from any replica, which may still hold a lock that was just released.
     async fn last(&self, key: &str) -> Result<Option<StreamMessage>, BucketError> {
         let subject = format!("{}{key}", self.store.prefix);
         let last = last_message(&self.store.stream, &subject).await;
@@ -207,16 +207,14 @@ impl JetStreamKeys {
     }
 }
 
-/// Whether a message puts something there. The marker that the server writes for an expired key names no operation, and
-/// has no content.
+/// Whether a message is a value. The tombstone that the server writes for an expired key has neither operation nor content.
 fn is_value(headers: Option<&HeaderMap>, payload: &Bytes) -> bool {
     !payload.is_empty() && headers.is_none_or(|headers| headers.get(OPERATION).is_none())
 }
 
-/// Why a change under a condition did not come about.
+/// The error of a conditional write.
 ///
-/// Servers of a cluster refuse what contradicts a change that is under way with a code of its own, which the client does not
-/// count among the conflicts.
+/// A cluster rejects a write that conflicts with one in progress by a code of its own, which the client does not treat as a conflict.
 fn not_changed(key: &str, error: &(dyn std::error::Error + 'static)) -> BucketError {
     let mut causes = std::iter::successors(Some(error), |error| error.source());
     let codes = [

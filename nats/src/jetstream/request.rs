@@ -1,4 +1,4 @@
-//! How a [`crate::wire::command`] is asked and answered, and how it is refused.
+//! Requests, replies and refusals of a [`crate::wire::command`].
 
 use std::time::Duration;
 
@@ -14,50 +14,50 @@ use crate::wire::envelope::{TRACEPARENT, TraceParent};
 const ERROR_HEADER: &str = "Nats-Service-Error";
 const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 
-/// Why a command was refused. Codes travel to WebSocket clients unchanged.
+/// Why a command was refused. WebSocket clients receive the same codes.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, EnumString, IntoStaticStr, VariantNames,
 )]
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum RefusalCode {
-    /// The payload cannot be read.
+    /// The payload cannot be decoded.
     BadRequest,
-    /// WebRTC parameters that mediasoup refuses.
+    /// WebRTC parameters that mediasoup rejects.
     InvalidParameters,
     /// Not audio.
     AudioOnly,
-    /// Neither of the call's two parties.
+    /// The requester is not a party of the call.
     NotAParty,
-    /// No such call here, or no longer.
+    /// The worker has no such call.
     UnknownCall,
     /// No such transport of this party.
     UnknownTransport,
     /// No such consumer of this party.
     UnknownConsumer,
-    /// The peer sends nothing yet; `rtc_new_producer` will tell.
+    /// The peer has no producer yet; `rtc_new_producer` announces it.
     NoProducer,
-    /// This party sends already.
+    /// This party already has a producer.
     AlreadyProducing,
     /// The client's capabilities do not fit the peer's producer.
     CannotConsume,
-    /// The call is in a state in which this cannot be done.
+    /// The state of the call does not allow this.
     WrongState,
-    /// The worker hosts as many calls as it may.
+    /// The worker has reached its capacity.
     AtCapacity,
-    /// The worker is being shut down.
+    /// The worker shuts down.
     Draining,
-    /// Not our sender's fault.
+    /// A failure of the service, not of the requester.
     Internal,
 }
 
 impl RefusalCode {
-    /// As it is written on the wire.
+    /// The code on the wire.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// As an HTTP status, which is what the service API's error code is.
+    /// The error code of the service API: an HTTP status.
     fn status(self) -> usize {
         match self {
             Self::BadRequest | Self::InvalidParameters | Self::AudioOnly => 400,
@@ -70,7 +70,7 @@ impl RefusalCode {
     }
 }
 
-/// A command that was understood and refused, or not understood.
+/// The refusal of a command.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct Refusal {
@@ -81,13 +81,13 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// A refusal with words for people. Control characters become blanks: the message travels in a header.
+    /// Control characters of the message become blanks, because it is sent in a header.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         let message = message.into().replace(|c: char| c.is_control(), " ");
         Self { code, message }
     }
 
-    /// As the service API answers it.
+    /// The refusal in the form of the service API.
     pub fn to_service_error(&self) -> async_nats::service::error::Error {
         async_nats::service::error::Error {
             status: self.to_string(),
@@ -102,26 +102,26 @@ impl Refusal {
     }
 }
 
-/// Why a command has no answer to give.
+/// Why a command has no reply.
 #[derive(Debug, Error)]
 pub enum CommandError {
-    /// The other side refused; trying again changes nothing unless its state does.
+    /// The service refused. A retry helps only after its state has changed.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// Nobody is there: the worker is dead, or cut off.
-    #[error("nobody answers on {subject}: {reason}")]
+    /// The service is dead or cut off.
+    #[error("no reply on {subject}: {reason}")]
     Unreachable {
-        /// Where it was asked.
+        /// The subject of the request.
         subject: String,
-        /// What NATS says.
+        /// The error of NATS.
         reason: String,
     },
-    /// The answer cannot be read: two versions that do not fit.
-    #[error("the answer on {subject} cannot be read: {error}")]
-    Answer {
-        /// Where it was asked.
+    /// The reply cannot be decoded: the versions are incompatible.
+    #[error("the reply on {subject} cannot be decoded: {error}")]
+    Undecodable {
+        /// The subject of the request.
         subject: String,
-        /// What is wrong with it.
+        /// The error of the decoder.
         error: serde_json::Error,
     },
 }
@@ -162,10 +162,10 @@ pub async fn ask<C: Command>(
     if let Some(error) = answer.headers.as_ref().and_then(|headers| headers.get(ERROR_HEADER)) {
         return Err(Refusal::from_header(error.as_str()).into());
     }
-    serde_json::from_slice(&answer.payload).map_err(|error| CommandError::Answer { subject, error })
+    serde_json::from_slice(&answer.payload).map_err(|error| CommandError::Undecodable { subject, error })
 }
 
-/// Answers a request that did not come through the service API; see [`Refusal::to_service_error`] for those that did.
+/// Replies to a request that did not come through the service API; see [`Refusal::to_service_error`] for those that did.
 pub async fn answer<A: Serialize>(client: &Client, message: &async_nats::Message, answer: &Result<A, Refusal>) {
     let Some(reply) = message.reply.clone() else {
         return;
@@ -180,7 +180,7 @@ pub async fn answer<A: Serialize>(client: &Client, message: &async_nats::Message
         }
     };
     if let Err(error) = client.publish_with_headers(reply, headers, payload.into()).await {
-        tracing::warn!(subject = %message.subject, %error, "an answer was not sent");
+        tracing::warn!(subject = %message.subject, %error, "a reply was not sent");
     }
 }
 

@@ -10,46 +10,46 @@ use crate::wire::subject;
 
 /// The stream of all facts.
 pub const CALLS: &str = "CALLS";
-/// The stream of messages that could not be read.
+/// The stream of messages that could not be decoded.
 pub const PARKED: &str = "PARKED";
-/// Bucket: one key a media-worker.
+/// Bucket: one key per media-worker.
 pub const MEDIA_WORKERS: &str = "media_workers";
-/// Bucket: calls that are not over, and who is in one.
+/// Bucket: the calls that are not over, and their parties.
 pub const ACTIVE_CALLS: &str = "active_calls";
 /// Bucket: calls being billed.
 pub const BILLING_ACTIVE: &str = "billing_active";
-/// Bucket: which billing-timers live, and who ticks which calls.
+/// Bucket: the live billing-timers, and the partitions that each ticks.
 pub const BILLING_LEASES: &str = "billing_leases";
 
-/// A worker that has not been heard of for this long is lost. Several heartbeats long.
+/// A worker without a heartbeat for this long is lost. Several heartbeat intervals.
 pub const WORKER_TTL: Duration = Duration::from_secs(6);
-/// How long a bucket remembers that a key is gone, for watchers that were away. Then nothing is left of it.
+/// Life of a tombstone. A watch that was interrupted for a shorter time sees every removal.
 pub const MARKER_TTL: Duration = Duration::from_secs(600);
-/// Facts are kept for longer than any replay or dispute: ten years, as commercial records are.
+/// Retention of facts: ten years, as for commercial records.
 const FACTS_MAX_AGE: Duration = Duration::from_secs(3_653 * 24 * 3600);
-/// Unreadable messages are kept long enough for somebody to look.
+/// Retention of messages that could not be decoded.
 const PARKED_MAX_AGE: Duration = Duration::from_secs(90 * 24 * 3600);
-/// And no more than this many bytes of them: a flood of rubbish must not fill the disk that the facts are on.
+/// Limit of these messages in bytes, so that a flood of them does not fill the disk of the facts.
 const PARKED_MAX_BYTES: i64 = 256 * 1024 * 1024;
-/// The longest fact, in bytes; real ones have a few hundred.
+/// The longest fact, in bytes. Typical facts have a few hundred.
 const FACT_MAX_BYTES: i32 = 16 * 1024;
 /// The longest value in a bucket, in bytes.
 const VALUE_MAX_BYTES: i32 = 16 * 1024;
-/// For retries without an expected sequence (`rtp_lost`, `rtp_resumed`); "once" does not rest on it.
+/// The duplicate window. Expected sequences guarantee "once"; this window only saves repeated work.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
-/// Why the storage is not as the code needs it.
+/// Why the storage could not be opened.
 #[derive(Debug, Error)]
 pub enum StorageError {
-    /// JetStream does not answer, or refuses; trying again may help.
+    /// JetStream does not reply, or rejects the request; a retry may help.
     #[error("{name}: {reason}")]
     Unavailable {
         /// Stream or bucket.
         name: &'static str,
-        /// What JetStream says.
+        /// The error of JetStream.
         reason: String,
     },
-    /// It is there, and differs: a person must decide. It is never deleted to make it fit.
+    /// It exists with another configuration: an operator must decide. It is never deleted.
     #[error(
         "{name} exists with another configuration: {differences}. Change it on purpose, or deploy the version that fits"
     )]
@@ -79,10 +79,10 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens all streams and buckets, creating what is missing.
+    /// Opens all streams and buckets, and creates those that are missing.
     ///
     /// # Errors
-    /// [`StorageError::Unavailable`] may pass, [`StorageError::Differs`] will not.
+    /// [`StorageError`]. A retry helps with [`StorageError::Unavailable`] only.
     pub async fn open(nats: &Nats) -> Result<Self, StorageError> {
         let (jetstream, replicas) = (&nats.jetstream, nats.replicas);
         Ok(Self {
@@ -95,7 +95,7 @@ impl Storage {
         })
     }
 
-    /// Opens all streams and buckets, waiting until JetStream answers. Race it against the stop signal.
+    /// Like [`Storage::open`], but waits until JetStream replies. Race it against the stop signal.
     ///
     /// # Errors
     /// Only [`StorageError::Differs`].
@@ -218,7 +218,7 @@ async fn open_bucket(
     let unavailable = |reason: String| StorageError::Unavailable { name, reason };
     let store = match jetstream.get_key_value(name).await {
         Ok(store) => store,
-        // Two services starting side by side both create it: the same configuration twice is no error to the server.
+        // Two services may create it concurrently: the server accepts the same configuration twice.
         Err(_) => jetstream
             .create_key_value(kv::Config {
                 bucket: name.to_owned(),

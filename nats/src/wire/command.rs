@@ -1,8 +1,8 @@
 //! Commands: request/reply, to one media-worker (`media.<workerId>.<operation>`), to any ws-edge (`cmd.call.<id>.terminate`) or
 //! to all of them (`cmd.edges.report`).
 //!
-//! Operations are registered with the NATS service API (ADR-32), so `$SRV.INFO` lists the fleet. An error comes back in its
-//! headers `Nats-Service-Error` (`<code>: <message>`) and `Nats-Service-Error-Code` (as HTTP: 4xx the sender's, 5xx ours).
+//! Operations are registered with the NATS service API (ADR-32), so `$SRV.INFO` lists the fleet. Errors have the headers
+//! `Nats-Service-Error` (`<code>: <message>`) and `Nats-Service-Error-Code` (an HTTP status).
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -18,12 +18,12 @@ use crate::wire::time::Timestamp;
 
 /// The name under which media-workers register with the service API.
 pub const MEDIA_SERVICE: &str = "media-worker";
-/// The longest command a worker reads, in bytes: RTP and DTLS parameters of one audio stream are a few kilobytes.
+/// The longest command that a worker accepts, in bytes. RTP and DTLS parameters of one audio stream are a few kilobytes.
 pub const MAX_COMMAND_BYTES: usize = 64 * 1024;
 
-/// A command: where it is sent, and what comes back.
+/// A command, its recipient and its reply.
 pub trait Command: Serialize {
-    /// What the subject is made from.
+    /// The recipient, from which the subject follows.
     type Recipient;
     /// The payload of the reply.
     type Reply: DeserializeOwned;
@@ -88,7 +88,7 @@ where
     type Reply = R::Reply;
 }
 
-/// Any of them, for ws-edge: its reply goes to the client as it is.
+/// Any of these requests. ws-edge forwards the reply to the client unchanged.
 impl Command for Relayed<RtcRequest> {
     type Recipient = WorkerId;
     type Reply = Value;
@@ -111,117 +111,117 @@ pub struct Requester {
     pub party_id: String,
 }
 
-/// Reserves room for an accepted call. Asking twice is harmless.
+/// Reserves capacity for an accepted call. It is idempotent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenCall {
-    /// The call and who is in it: nobody else may touch its media.
+    /// The call and its parties, the only ones that may use its media.
     #[serde(flatten)]
     pub parties: Parties,
 }
 
-/// Answer to [`OpenCall`].
+/// Reply to [`OpenCall`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallOpened {
-    /// When the worker gives up if no RTP has come (`media_timeout`).
+    /// The worker ends the call at this time if no RTP has arrived (`media_timeout`).
     pub media_deadline: Timestamp,
 }
 
-/// Ends a call at its worker. Media stops first, then `ended` is stored, then the answer goes out.
+/// Ends a call at its worker. The media stops first, then `ended` is stored, then the reply is sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CloseCall {
     /// The call.
     pub call_id: CallId,
-    /// Why and by whom; without it the room is given back and nothing is published (the call was never accepted).
+    /// Reason and originator. If absent, the capacity is released and nothing is published (the call was never accepted).
     pub end: Option<End>,
 }
 
-/// Why a call is ended and by whom.
+/// The reason and the originator of a call's end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct End {
-    /// Why.
+    /// The reason.
     pub reason: EndReason,
-    /// By whom.
+    /// The originator.
     pub by: String,
 }
 
-/// Answer to [`CloseCall`]; what the stored `ended` says (somebody else's, if that was first).
+/// Reply to [`CloseCall`], from the stored `ended` (which may be that of another publisher).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallClosed {
-    /// When it was over; null if nothing was published.
+    /// End of the call; null if nothing was published.
     pub ended_at: Option<Timestamp>,
-    /// When it had begun; null if it never did.
+    /// Connection of the call; null if it was never connected.
     pub connected_at: Option<Timestamp>,
 }
 
 /// The most calls of one [`CallsReported`].
 pub const MAX_CALLS_REPORTED: usize = 500;
 
-/// What a worker knows of its calls' media beyond the facts: for those who watch. It changes nothing.
+/// Requests the packet counters of a worker's calls, for observers. It changes nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportCalls {
-    /// At most so many calls; never more than [`MAX_CALLS_REPORTED`].
+    /// Maximum number of calls, at most [`MAX_CALLS_REPORTED`].
     pub limit: usize,
-    /// Only calls whose ID comes after this one: the last of the page before.
+    /// Only calls with a greater ID: the last one of the previous page.
     pub after: Option<CallId>,
 }
 
-/// Answer to [`ReportCalls`], in the order of the calls' IDs.
+/// Reply to [`ReportCalls`], sorted by call ID.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallsReported {
     /// The calls.
     pub calls: Vec<CallMedia>,
-    /// There are more: ask for those after the last one.
+    /// More calls follow: request those after the last one.
     pub more: bool,
 }
 
-/// A call's media, as it was last looked at.
+/// The last sample of a call's media.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CallMedia {
     /// The call.
     pub call_id: CallId,
-    /// What the user sends; null if no RTP of theirs was ever seen.
+    /// The user's RTP; null if none was ever received.
     pub user: Option<PartyMedia>,
-    /// What the otomo sends.
+    /// The otomo's RTP; null if none was ever received.
     pub otomo: Option<PartyMedia>,
 }
 
-/// What one party sends.
+/// The RTP of one party.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct PartyMedia {
-    /// When its last packet was counted, to the worker's sample interval.
+    /// Time of its last packet, within the worker's sample interval.
     pub last_rtp_at: Timestamp,
-    /// It counts as lost.
+    /// Whether the party is lost.
     pub lost: bool,
-    /// Packets of the party's present producer, in all.
+    /// Packets of the party's current producer.
     pub packets: u64,
 }
 
-/// `cmd.edges.report`: every ws-edge answers for itself, that whoever watches sees which there are.
+/// `cmd.edges.report`: every ws-edge replies, so that observers see the fleet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReportEdge {}
 
-/// Answer to [`ReportEdge`].
+/// Reply to [`ReportEdge`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeReported {
-    /// Which edge.
+    /// The edge.
     pub node_id: NodeId,
-    /// Sockets of parties that are open there.
+    /// Open sockets of parties.
     pub sockets: u32,
-    /// Sockets of operators that are open there.
+    /// Open sockets of operators.
     pub operators: u32,
-    /// When it said so, by its own clock.
+    /// Time of the reply, by the edge's clock.
     pub at: Timestamp,
-    /// Since when it runs.
+    /// Start of the process.
     pub started_at: Timestamp,
 }
 
@@ -229,10 +229,10 @@ pub struct EdgeReported {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Terminate {
-    /// `terminated` if left out.
+    /// Default: `terminated`.
     #[serde(default = "terminated")]
     pub reason: EndReason,
-    /// Who asks, for the record: letters, digits and `_-:.@`, at most 128.
+    /// The originator, for the record: letters, digits and `_-:.@`, at most 128.
     pub by: String,
 }
 

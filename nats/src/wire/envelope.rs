@@ -22,7 +22,7 @@ const CE_SPECVERSION: &str = "ce-specversion";
 /// Header that carries a [`TraceParent`], on facts and on commands.
 pub const TRACEPARENT: &str = "traceparent";
 
-/// Who publishes: the CloudEvents `source`, e.g. `/media-worker/mw_1`.
+/// The publisher: the CloudEvents `source`, e.g. `/media-worker/mw_1`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Source(String);
 
@@ -39,7 +39,7 @@ impl fmt::Display for Source {
     }
 }
 
-/// One trace a call, from its request to its settlement: `00-<trace id>-<span id>-01`.
+/// The trace of a call, from its request to its settlement: `00-<trace id>-<span id>-01`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct TraceParent {
@@ -56,12 +56,12 @@ impl TraceParent {
         }
     }
 
-    /// What all steps of the trace have in common, as tracing tools spell it: 32 hexadecimal digits.
+    /// The trace ID as tracing tools write it: 32 hexadecimal digits.
     pub fn trace_id(self) -> String {
         format!("{:032x}", self.trace_id)
     }
 
-    /// A step within the same trace.
+    /// A new span of the same trace.
     #[must_use]
     pub fn child(self) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl TraceParent {
         }
     }
 
-    /// From a message's headers; a new trace if there is none, or one that cannot be read, as the W3C text asks.
+    /// From a message's headers. A missing or invalid header starts a new trace (W3C Trace Context section 4.3).
     pub fn of(headers: Option<&HeaderMap>) -> Self {
         headers
             .and_then(|headers| headers.get(TRACEPARENT))
@@ -85,7 +85,7 @@ impl fmt::Display for TraceParent {
     }
 }
 
-/// The text is no `traceparent`.
+/// The text is not a `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a traceparent (W3C Trace Context, version 00)")]
 pub struct InvalidTraceParent;

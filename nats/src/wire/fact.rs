@@ -110,7 +110,7 @@ pub struct Tick {
     pub parties: Parties,
     /// 1, 2, …
     pub minute: u32,
-    /// When it was due: `connectedAt` + minute × interval.
+    /// Time at which it was due: `connectedAt` + minute × interval.
     pub at: Timestamp,
     /// When the call was connected.
     pub connected_at: Timestamp,

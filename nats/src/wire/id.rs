@@ -1,4 +1,4 @@
-//! Identifiers as checked newtypes: whatever holds one can be put into a subject or a key.
+//! Identifiers as validated newtypes, safe in a subject or a key.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -16,7 +16,7 @@ pub const MAX_ID_LEN: usize = 64;
 /// A `.`, `*`, `>` or blank in an identifier would be a subject injection, so nothing but `[A-Za-z0-9_-]{1,64}` passes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum InvalidId {
-    /// Nothing there.
+    /// Empty.
     #[error("an ID must not be empty")]
     Empty,
     /// More than [`MAX_ID_LEN`] bytes.
@@ -100,11 +100,11 @@ id!(
     CallId
 );
 id!(
-    /// The party who calls and pays.
+    /// The party that calls and pays.
     UserId
 );
 id!(
-    /// The party who is called and paid: a companion.
+    /// The paid companion who is called.
     OtomoId
 );
 id!(
@@ -117,7 +117,7 @@ id!(
 );
 
 impl CallId {
-    /// A new identifier. UUID version 7 (RFC 9562), so calls sort by the time they were requested.
+    /// A new identifier: UUID version 7 (RFC 9562), so calls sort by the time of their request.
     pub fn generate() -> Self {
         Self(format!("call_{}", uuid::Uuid::now_v7().simple()))
     }
@@ -131,10 +131,10 @@ impl WorkerId {
 }
 
 impl NodeId {
-    /// A new identifier for a process that was not given one; `prefix` says of which service.
+    /// A new identifier for a process that was not given one. `prefix` names the service.
     ///
     /// # Errors
-    /// [`InvalidId`] if `prefix` has a character that no identifier has, or is too long.
+    /// [`InvalidId`] if `prefix` contains an invalid character or is too long.
     pub fn generate(prefix: &str) -> Result<Self, InvalidId> {
         format!("{prefix}_{}", random_suffix()).try_into()
     }

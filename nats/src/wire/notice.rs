@@ -29,27 +29,27 @@ use crate::wire::time::Timestamp;
     rename_all_fields = "camelCase"
 )]
 pub enum Notice {
-    /// WS-S01, to the otomo: it rings.
+    /// WS-S01, to the otomo: a call rings.
     IncomingCall {
         /// The call.
         call_id: CallId,
-        /// Who calls.
+        /// The caller.
         user_id: UserId,
-        /// When it stops ringing.
+        /// End of the ringing.
         expires_at: Timestamp,
     },
-    /// WS-S02, to both: the otomo took the call, media may be set up.
+    /// WS-S02, to both: the otomo accepted the call, clients can set up their media.
     CallAccepted {
         /// The call.
         call_id: CallId,
-        /// Who calls.
+        /// The caller.
         user_id: UserId,
-        /// Who is called.
+        /// The called party.
         otomo_id: OtomoId,
-        /// When it was taken.
+        /// Time of the acceptance.
         accepted_at: Timestamp,
     },
-    /// RTC-05, to the peer: there is something to consume.
+    /// RTC-05, to the peer: a producer can be consumed.
     RtcNewProducer {
         /// The call.
         call_id: CallId,
@@ -60,51 +60,51 @@ pub enum Notice {
     CallConnected {
         /// The call.
         call_id: CallId,
-        /// Who calls.
+        /// The caller.
         user_id: UserId,
-        /// Who is called.
+        /// The called party.
         otomo_id: OtomoId,
-        /// When the SFU saw that packet.
+        /// Time at which the SFU received that packet.
         connected_at: Timestamp,
         /// Always `sfu_rtp_detected`.
         method: Method,
     },
-    /// WS-S05, to both: a minute is full.
+    /// WS-S05, to both: a minute is complete.
     Tick {
         /// The call.
         call_id: CallId,
         /// 1, 2, …
         minute: u32,
-        /// When it was due.
+        /// Time at which it was due.
         at: Timestamp,
-        /// When the call had begun.
+        /// Time at which the call was connected.
         connected_at: Timestamp,
     },
     /// WS-S07, to both: a party's RTP stopped.
     MediaLost {
         /// The call.
         call_id: CallId,
-        /// Whose RTP.
+        /// The party.
         party: Role,
     },
-    /// WS-S07, to both: a party's RTP came back.
+    /// WS-S07, to both: a party's RTP resumed.
     MediaResumed {
         /// The call.
         call_id: CallId,
-        /// Whose RTP.
+        /// The party.
         party: Role,
     },
     /// WS-S06, to both: the call is over.
     CallEnded {
         /// The call.
         call_id: CallId,
-        /// When it was over.
+        /// End of the call.
         ended_at: Timestamp,
-        /// Why.
+        /// The reason.
         reason: EndReason,
-        /// How long it was connected, in milliseconds.
+        /// Duration of the connection, in milliseconds.
         duration_ms: u64,
-        /// What the user pays for.
+        /// Minutes that the user pays for.
         billed_minutes: u32,
     },
 }

@@ -1,4 +1,4 @@
-//! Who is in a call: two sides, one person on each.
+//! The parties of a call.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ use crate::wire::id::{CallId, InvalidId, OtomoId, UserId};
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum Role {
-    /// Who calls and pays.
+    /// The party that calls and pays.
     User,
-    /// Who is called.
+    /// The party that is called.
     Otomo,
 }
 
@@ -33,7 +33,7 @@ impl Role {
         }
     }
 
-    /// As it is written in subjects and tokens.
+    /// The form in subjects and tokens.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
@@ -45,20 +45,20 @@ impl fmt::Display for Role {
     }
 }
 
-/// A call and who is in it: what every fact says first.
+/// A call and its parties, part of every fact.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Parties {
     /// The call.
     pub call_id: CallId,
-    /// Who calls.
+    /// The caller.
     pub user_id: UserId,
-    /// Who is called.
+    /// The called party.
     pub otomo_id: OtomoId,
 }
 
 impl Parties {
-    /// Who is on that side.
+    /// The party on a side.
     pub fn party(&self, role: Role) -> Party {
         match role {
             Role::User => Party::User(self.user_id.clone()),
@@ -66,15 +66,13 @@ impl Parties {
         }
     }
 
-    /// On which side `party` is; `None` for a third party.
+    /// The side of `party`; `None` for a third party.
     pub fn role_of(&self, party: &Party) -> Option<Role> {
         Role::BOTH.into_iter().find(|role| self.party(*role) == *party)
     }
 }
 
-/// One person as the system knows them: by side and identifier.
-///
-/// A user and an otomo may bear the same identifier, and are two people all the same.
+/// A party: a side and an identifier. A user and an otomo with the same identifier are different parties.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Party {
     /// A user.
@@ -84,10 +82,10 @@ pub enum Party {
 }
 
 impl Party {
-    /// From a side and an identifier.
+    /// A party of a side and an identifier.
     ///
     /// # Errors
-    /// [`InvalidId`] if `id` is no identifier.
+    /// [`InvalidId`]
     pub fn new(role: Role, id: &str) -> Result<Self, InvalidId> {
         Ok(match role {
             Role::User => Self::User(id.parse()?),
@@ -95,7 +93,7 @@ impl Party {
         })
     }
 
-    /// Which side.
+    /// The side.
     pub fn role(&self) -> Role {
         match self {
             Self::User(_) => Role::User,

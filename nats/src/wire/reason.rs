@@ -11,19 +11,19 @@ use strum::{IntoStaticStr, VariantArray};
 pub enum EndReason {
     /// A party hung up.
     Hangup,
-    /// The otomo refused.
+    /// The otomo rejected the call.
     Rejected,
-    /// The user gave up while it rang.
+    /// The user cancelled the call while it rang.
     Cancelled,
-    /// Nobody answered in time.
+    /// The otomo did not answer in time.
     NoAnswer,
-    /// Accepted, but no RTP came.
+    /// Accepted, but no RTP arrived.
     MediaTimeout,
-    /// RTP died.
+    /// RTP stopped.
     RtpTimeout,
     /// The media-worker disappeared.
     WorkerLost,
-    /// The media-worker was shut down.
+    /// The media-worker shut down.
     WorkerShutdown,
     /// The longest allowed duration was reached.
     MaxDuration,

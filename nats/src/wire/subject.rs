@@ -1,17 +1,17 @@
-//! Every subject there is. A subject literal anywhere else is a mistake.
+//! All subjects. No subject literal exists elsewhere.
 
 use crate::wire::fact::FactKind;
 use crate::wire::id::{CallId, WorkerId};
 use crate::wire::notice::NoticeKind;
 use crate::wire::party::{Party, Role};
 
-/// All facts of all calls; what the stream `CALLS` listens to.
+/// All facts of all calls: the subjects of the stream `CALLS`.
 pub const ALL_FACTS: &str = "call.*.*";
-/// Everything set aside because it could not be read; what the stream `PARKED` listens to.
+/// Messages that could not be decoded: the subjects of the stream `PARKED`.
 pub const ALL_PARKED: &str = "parked.>";
-/// Everybody's request to end a call; ws-edge nodes answer as one queue group.
+/// Requests to end a call. The ws-edge nodes reply as one queue group.
 pub const ALL_TERMINATE: &str = "cmd.call.*.terminate";
-/// The question that every ws-edge answers for itself.
+/// The request to which every ws-edge replies.
 pub const REPORT_EDGES: &str = "cmd.edges.report";
 
 /// `call.<callId>.<fact>`
@@ -29,13 +29,13 @@ pub fn facts_of_kind(kind: FactKind) -> String {
     format!("call.*.{kind}")
 }
 
-/// Takes `call.<callId>.<fact>` apart; `None` if it is no such subject.
+/// Parses `call.<callId>.<fact>`; `None` for another subject.
 pub fn parse_fact(subject: &str) -> Option<(CallId, FactKind)> {
     let (call, kind) = split_fact(subject)?;
     Some((call, kind.parse().ok()?))
 }
 
-/// The call in `call.<callId>.<fact>`, also of a fact whose kind is not known here; `None` if it is no such subject.
+/// The call in `call.<callId>.<fact>`, also if the kind of fact is unknown; `None` for another subject.
 pub fn call_of_fact(subject: &str) -> Option<CallId> {
     split_fact(subject).map(|(call, _)| call)
 }
@@ -75,7 +75,7 @@ pub fn terminate(call: &CallId) -> String {
     format!("cmd.call.{call}.terminate")
 }
 
-/// Takes `cmd.call.<callId>.terminate` apart; `None` if it is no such subject.
+/// Parses `cmd.call.<callId>.terminate`; `None` for another subject.
 pub fn parse_terminate(subject: &str) -> Option<CallId> {
     let call = subject.strip_prefix("cmd.call.")?.strip_suffix(".terminate")?;
     call.parse().ok()

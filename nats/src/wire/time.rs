@@ -8,9 +8,9 @@ use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A moment of wall-clock time, in whole milliseconds.
+/// Wall-clock time in whole milliseconds.
 ///
-/// Precision stops at what is written down, so a moment that was stored and read back equals the one that was stored.
+/// The precision is that of the serialised form, so a stored time equals the original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
 
@@ -25,7 +25,7 @@ impl Timestamp {
         self.0.timestamp_millis()
     }
 
-    /// From milliseconds since the Unix epoch; `None` outside of what a calendar can write.
+    /// From milliseconds since the Unix epoch; `None` outside of the calendar.
     pub fn from_millis(millis: i64) -> Option<Self> {
         DateTime::from_timestamp_millis(millis).map(Self)
     }
@@ -35,7 +35,7 @@ impl Timestamp {
         u64::try_from(self.as_millis() - earlier.as_millis()).unwrap_or(0)
     }
 
-    /// This moment plus `millis`, stopping at the end of the calendar.
+    /// This time plus `millis`, limited to the end of the calendar.
     pub fn plus_millis(self, millis: u64) -> Self {
         let delta = i64::try_from(millis)
             .ok()
@@ -44,12 +44,12 @@ impl Timestamp {
         Self(self.0.checked_add_signed(delta).unwrap_or(DateTime::<Utc>::MAX_UTC))
     }
 
-    /// This moment plus `duration`, see [`Timestamp::plus_millis`].
+    /// This time plus `duration`, see [`Timestamp::plus_millis`].
     pub fn plus(self, duration: Duration) -> Self {
         self.plus_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
 
-    /// How long from now until this moment by the wall clock; zero if it has passed.
+    /// The time from now until this time, by the wall clock; zero if it has passed.
     pub fn until(self, now: Self) -> Duration {
         Duration::from_millis(self.millis_since(now))
     }

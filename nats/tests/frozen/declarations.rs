@@ -1,4 +1,4 @@
-//! What follows from the declarations of facts: the schema, the publish rights and the table of users.
+//! The schema, the publish rights and the table of users follow from the declarations of facts.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -9,11 +9,10 @@ use contract::wire::fact::Occurrence;
 use contract::wire::rights;
 use contract::wire::service::Service;
 use contract::wire::subject;
+use expect_test::expect_file;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 use strum::VariantArray;
-
-use crate::golden::REWRITE;
 
 const SCHEMA: &str = "docs/schema/facts.json";
 /// The page that has the table of users and their publish rights.
@@ -62,14 +61,7 @@ fn schema() -> Value {
 
 #[test]
 fn the_schema_of_facts_follows_from_their_types() {
-    let text = format!("{:#}\n", schema());
-    if std::env::var_os(REWRITE).is_some() {
-        fs::write(in_repository(SCHEMA), &text).unwrap();
-    }
-    assert!(
-        read(SCHEMA) == text,
-        "{SCHEMA} differs from the facts. If they were meant to change, run this test with {REWRITE}=1."
-    );
+    expect_file![in_repository(SCHEMA)].assert_eq(&format!("{:#}\n", schema()));
 }
 
 /// The subjects of facts and notices in the publish allow-list of a user.

@@ -1,4 +1,4 @@
-//! A golden file for each form, and none left over.
+//! One golden file per serialised form, and none without a test.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 
 use contract::wire::command::MediaOperation;
 use contract::{Fact, FactKind};
+use expect_test::expect_file;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-pub(crate) const REWRITE: &str = "CALLPULSE_REWRITE_GOLDEN";
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -22,22 +21,13 @@ pub(crate) struct Golden {
 }
 
 impl Golden {
-    /// `bytes` must be what the file has (which ends in a newline more), and `back` must read the file as what was written.
-    fn compare(&mut self, name: &str, bytes: &[u8], back: impl Fn(&[u8])) {
+    /// Compares `bytes` with the file, which has a line end in addition. `decode` must accept the file.
+    fn compare(&mut self, name: &str, bytes: &[u8], decode: impl Fn(&[u8])) {
         assert!(self.seen.insert(format!("{name}.json")), "{name} twice");
         let path = folder().join(format!("{name}.json"));
-        if std::env::var_os(REWRITE).is_some() {
-            std::fs::write(&path, [bytes, b"\n"].concat()).unwrap();
-        }
-        let file =
-            std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}; set {REWRITE}=1 once", path.display()));
-        let file = file.strip_suffix(b"\n").expect("a golden file ends in a newline");
-        assert_eq!(
-            String::from_utf8_lossy(bytes),
-            String::from_utf8_lossy(file),
-            "{name} is written otherwise"
-        );
-        back(file);
+        let text = String::from_utf8(bytes.to_vec()).unwrap();
+        expect_file![&path].assert_eq(&format!("{text}\n"));
+        decode(&std::fs::read(&path).unwrap());
     }
 
     pub(crate) fn value<T: Serialize + DeserializeOwned + PartialEq + Debug>(&mut self, name: &str, value: &T) {
@@ -45,7 +35,7 @@ impl Golden {
             assert_eq!(
                 serde_json::from_slice::<T>(file).unwrap(),
                 *value,
-                "{name} is read otherwise"
+                "{name} is decoded differently"
             );
         });
     }
@@ -64,7 +54,7 @@ impl Golden {
             assert_eq!(
                 Fact::decode(&fact.subject(), file).unwrap(),
                 fact,
-                "{name} is read otherwise"
+                "{name} is decoded differently"
             );
         });
         fact.kind()
@@ -80,7 +70,7 @@ impl Golden {
         O::NAME
     }
 
-    /// No file of this kind is left that nothing is compared with.
+    /// Asserts that a test has compared every file with this prefix.
     pub(crate) fn complete(self, prefix: &str) {
         let files = std::fs::read_dir(folder())
             .unwrap()

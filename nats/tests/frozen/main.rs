@@ -1,7 +1,8 @@
-//! What is on the wire, frozen: every fact, notice, command, reply and stored value against a file in `golden/`, both ways.
+//! Serialised forms are frozen: every fact, notice, command, reply and stored value is compared with a file in `golden/`, and the
+//! file is decoded.
 //!
-//! A change here changes what other versions and other teams read. Where it is meant, run the tests with
-//! `CALLPULSE_REWRITE_GOLDEN=1` and look at the difference before committing it.
+//! A change here affects other versions and other teams. To make one on purpose, run the tests with `UPDATE_EXPECT=1` and review
+//! the difference.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests may")]
 

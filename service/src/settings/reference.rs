@@ -1,9 +1,7 @@
 //! The configuration reference: a table of all keys, from the settings' type and their defaults.
 //!
-//! The doc comment of a field is the meaning of its key, and the end of a key's name is its unit.
-
-use std::fs;
-use std::path::Path;
+//! The doc comment of a field is the meaning of its key, and the end of a key's name is its unit. A test of each service compares
+//! the table with its page in `docs/src/configuration`.
 
 use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
@@ -12,30 +10,6 @@ use serde_json::Value;
 
 /// Units, by the end of a key's name.
 const UNITS: [(&str, &str); 4] = [("_ms", "ms"), ("_s", "s"), ("_bytes", "bytes"), ("_per_second", "1/s")];
-
-/// Set this variable to rewrite the tables in `docs/src/configuration` instead of comparing them.
-const REWRITE: &str = "CALLPULSE_REWRITE_REFERENCE";
-
-/// Compares the table of `service` in `docs/src/configuration` with its settings. For the service's tests.
-///
-/// # Errors
-/// The table differs, or cannot be read or written.
-pub fn check<S: JsonSchema + Serialize + Default>(service: &str) -> Result<(), String> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/configuration");
-    let file = folder.join(format!("{service}.md"));
-    let table = markdown::<S>();
-    if std::env::var_os(REWRITE).is_some() {
-        fs::write(&file, &table).map_err(|error| format!("{}: {error}", file.display()))?;
-    }
-    match fs::read_to_string(&file) {
-        Ok(stored) if stored == table => Ok(()),
-        Ok(_) => Err(format!(
-            "{} is out of date; run this test with {REWRITE}=1",
-            file.display()
-        )),
-        Err(error) => Err(format!("{}: {error}; run this test with {REWRITE}=1", file.display())),
-    }
-}
 
 /// The table, in Markdown: key, type, default, unit and meaning, in alphabetical order.
 pub fn markdown<S: JsonSchema + Serialize + Default>() -> String {

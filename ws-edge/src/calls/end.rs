@@ -140,7 +140,7 @@ impl Calls {
             Err(CommandError::Refused(refusal)) if refusal.code != RefusalCode::UnknownCall => {
                 Err(Problem::from(refusal).into())
             }
-            Err(error @ CommandError::Answer { .. }) => {
+            Err(error @ CommandError::Undecodable { .. }) => {
                 tracing::error!(call_id = %parties.call_id, %error, "the worker's reply cannot be read: check its version");
                 Err(Problem::new(
                     Code::Worker(RefusalCode::Internal),
@@ -212,7 +212,7 @@ impl Calls {
         .await
         {
             Err(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall => Ok(false),
-            Ok(_) | Err(CommandError::Refused(_) | CommandError::Answer { .. }) => Ok(true),
+            Ok(_) | Err(CommandError::Refused(_) | CommandError::Undecodable { .. }) => Ok(true),
             Err(CommandError::Unreachable { .. }) if self.connected() => Ok(false),
             Err(CommandError::Unreachable { .. }) => Err(Problem::new(Code::Unavailable, "NATS is away").into()),
         }

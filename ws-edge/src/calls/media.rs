@@ -30,7 +30,7 @@ impl Calls {
                 tracing::warn!(worker_id = %worker, %error, "a call's media-worker does not reply");
                 Problem::new(Code::WorkerUnreachable, "the call's media-worker does not answer")
             }
-            CommandError::Answer { .. } => {
+            CommandError::Undecodable { .. } => {
                 tracing::error!(worker_id = %worker, %error, "a media-worker's reply cannot be read: check its version");
                 Problem::new(
                     Code::Worker(RefusalCode::Internal),

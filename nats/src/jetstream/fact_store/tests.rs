@@ -107,12 +107,12 @@ fn some_fact() -> Fact {
 
 #[tokio::test]
 async fn a_first_fact_is_not_given_up_for_nothing_that_is_stored() {
-    for (guard, expected) in [
+    for (condition, expected) in [
         (PublishCondition::First, Outcome::Stored(7)),
         (PublishCondition::CallUnchangedSince(3), Outcome::Refused),
     ] {
         let facts = over(Undecided::default());
-        let outcome = facts.publish(&some_fact(), guard, TraceParent::generate()).await;
+        let outcome = facts.publish(&some_fact(), condition, TraceParent::generate()).await;
         assert_eq!(outcome.unwrap(), expected);
     }
 }
@@ -121,15 +121,15 @@ async fn a_first_fact_is_not_given_up_for_nothing_that_is_stored() {
 async fn who_was_first_is_learnt_however_long_reading_fails_and_however_alike_the_words() {
     let facts = over(Silent::default());
     let (fact, first, second) = (some_fact(), TraceParent::generate(), TraceParent::generate());
-    let guard = PublishCondition::CallUnchangedSince(4);
-    let own = facts.publish_as_first(&fact, guard, first).await.unwrap();
+    let condition = PublishCondition::CallUnchangedSince(4);
+    let own = facts.publish_as_first(&fact, condition, first).await.unwrap();
     assert_eq!(own, Outcome::AlreadyStored(5));
-    match facts.publish_as_first(&fact, guard, second).await.unwrap() {
+    match facts.publish_as_first(&fact, condition, second).await.unwrap() {
         Outcome::Superseded(stored) => assert_eq!((&stored.fact, stored.trace), (&fact, first)),
         outcome => panic!("{outcome:?}"),
     }
     assert_eq!(
-        facts.publish(&fact, guard, second).await.unwrap(),
+        facts.publish(&fact, condition, second).await.unwrap(),
         Outcome::AlreadyStored(5)
     );
 }

@@ -1,10 +1,10 @@
 //! A watch of a bucket: all keys, then every change, until the watch is lost.
 //!
-//! A pull consumer delivers no faster than its changes are taken: however many keys the first read has, no buffer overflows.
-//! A deleted consumer, missed heartbeats or a gap in the sequence end this watch alone; its user opens another one.
+//! A pull consumer delivers no faster than its changes are processed, so no number of keys overflows a buffer. A deleted
+//! consumer, missed heartbeats or a gap in the sequence end this watch alone; its user opens another one.
 //!
-//! The client's own watcher resumes by itself, but needs ten seconds to notice a dead or frozen server. A call that begins
-//! meanwhile would not be ticked.
+//! The client's own watcher resumes by itself, but needs ten seconds to detect a dead or frozen server. Calls that begin in this
+//! time would not be ticked.
 
 use std::time::Duration;
 
@@ -23,8 +23,7 @@ const HEARTBEAT: Duration = Duration::from_millis(1500);
 const BATCH: usize = 256;
 /// Expiry of one pull request.
 const PULL_EXPIRES: Duration = Duration::from_secs(30);
-/// After this time without a pull request the server removes the consumer. A user of the watch that is busy for a moment must
-/// not lose it.
+/// After this time without a pull request the server removes the consumer. It exceeds any pause of a busy user of the watch.
 const INACTIVE_THRESHOLD: Duration = Duration::from_secs(30);
 
 struct Watcher {
@@ -94,7 +93,7 @@ impl Watcher {
             )));
         }
         let Some(key) = message.subject.strip_prefix(&self.prefix) else {
-            return Err(lost(format!("{} is no key", message.subject)));
+            return Err(lost(format!("{} is not a key", message.subject)));
         };
         let key = key.to_owned();
         self.delivered += 1;

@@ -18,12 +18,12 @@ pub enum Occurrence {
     ManyPer(&'static str),
 }
 
-/// Who publishes a fact, how often, and which notice follows.
+/// The publishers of a fact, its occurrence and the notices that follow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Declaration {
     /// The services that may publish it.
     pub publishers: &'static [Service],
-    /// How often.
+    /// The number of occurrences.
     pub occurrence: Occurrence,
     /// The notices that its publisher sends once it is stored.
     pub notices: &'static [NoticeKind],
@@ -59,7 +59,7 @@ macro_rules! facts {
                 self.into()
             }
 
-            /// Who publishes it, how often, and which notice follows.
+            /// Its publishers, occurrence and notices.
             pub fn declaration(self) -> Declaration {
                 match self {
                     $(Self::$fact => Declaration {
@@ -89,7 +89,7 @@ macro_rules! facts {
         })*
 
         impl Fact {
-            /// Which kind.
+            /// The kind.
             pub fn kind(&self) -> FactKind {
                 match self { $(Self::$fact(_) => FactKind::$fact,)* }
             }
@@ -99,7 +99,7 @@ macro_rules! facts {
                 match self { $(Self::$fact(fact) => &fact.parties,)* }
             }
 
-            /// When it happened, which may be long before it was stored.
+            /// The time of the event, which may be long before it was stored.
             pub fn occurred_at(&self) -> Timestamp {
                 match self { $(Self::$fact(fact) => fact.$at,)* }
             }

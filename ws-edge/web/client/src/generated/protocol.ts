@@ -65,7 +65,7 @@ export type ErrorCode =
     )
   | RefusalCode;
 /**
- * Why a command was refused. Codes travel to WebSocket clients unchanged.
+ * Why a command was refused. WebSocket clients receive the same codes.
  */
 export type RefusalCode =
   | 'bad_request'
@@ -152,12 +152,12 @@ export type Notice =
   | {
       payload: {
         /**
-         * What the user pays for.
+         * Minutes that the user pays for.
          */
         billedMinutes: number;
         callId: CallId;
         /**
-         * How long it was connected, in milliseconds.
+         * Duration of the connection, in milliseconds.
          */
         durationMs: number;
         endedAt: Timestamp;

@@ -89,7 +89,7 @@ export type RequestId = string | number;
  */
 export type Role = 'user' | 'otomo';
 /**
- * One trace a call, from its request to its settlement: `00-<trace id>-<span id>-01`.
+ * The trace of a call, from its request to its settlement: `00-<trace id>-<span id>-01`.
  */
 export type TraceParent = string;
 
@@ -205,11 +205,11 @@ export interface MediaColumns {
 export interface WorkerRow {
   at: Timestamp;
   /**
-   * Calls it hosts.
+   * Number of calls that it hosts.
    */
   calls: number;
   /**
-   * Calls it may host.
+   * Number of calls that it can host.
    */
   capacity: number;
   /**
@@ -224,17 +224,17 @@ export interface WorkerRow {
   workerId: WorkerId;
 }
 /**
- * Answer to [`ReportEdge`].
+ * Reply to [`ReportEdge`].
  */
 export interface EdgeReported {
   at: Timestamp;
   nodeId: NodeId;
   /**
-   * Sockets of operators that are open there.
+   * Open sockets of operators.
    */
   operators: number;
   /**
-   * Sockets of parties that are open there.
+   * Open sockets of parties.
    */
   sockets: number;
   startedAt: Timestamp;
