@@ -55,10 +55,11 @@ docs: setup ## Build the book: docs/book/index.html
 	@deploy/setup/mdbook.sh
 	.tools/bin/mdbook build docs
 
-ci: setup ## What CI runs: format, licences, documents, lints, tests, demo
+ci: setup ## What CI runs: format, licences, documents, deployment, lints, tests, demo
 	$(CARGO) fmt --all --check
 	$(MAKE) deny
 	$(MAKE) docs
+	$(MAKE) deploy-check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	@ws-edge/web/run.sh check
 	@if [ "$(WEB)" != skip ] && command -v chromium >/dev/null; then export CI_REQUIRE_BROWSER=1; fi; $(MAKE) test

@@ -19,13 +19,42 @@ install_python_tools() {
     printf '%s\n' "$wanted" >"$tools/stamp"
 }
 
+# promtool is in Debian's package of the server, which would be started where it is installed: only unpack it.
+unpack_promtool() {
+    ! command -v promtool >/dev/null || return 0
+    echo "deploy-check: unpacking promtool from Debian's package prometheus"
+    folder=$(mktemp -d)
+    (
+        cd "$folder"
+        fetch() { apt-get -qq -o APT::Sandbox::User=root download prometheus; }
+        fetch 2>/dev/null || { apt-get -qq update && fetch; }
+        dpkg-deb --extract prometheus_*.deb .
+    ) || fail "no promtool; install Debian's package prometheus"
+    cp "$folder/usr/bin/promtool" "$tools/bin/"
+    rm -rf "$folder"
+}
+
+install_systemd_analyze() {
+    ! command -v systemd-analyze >/dev/null || return 0
+    [ "$(id -u)" = 0 ] || fail "no systemd-analyze; run: sudo apt-get install systemd"
+    echo "deploy-check: installing systemd for systemd-analyze"
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends systemd >/dev/null
+}
+
+skipped() {
+    case ",${SKIP:-}," in *",$1,"*) return 0 ;; esac
+    return 1
+}
+
 failed=
 run() {
-    case ",${SKIP:-}," in *",$1,"*) echo "deploy-check: $1 skipped"; return ;; esac
+    ! skipped "$1" || { echo "deploy-check: $1 skipped"; return; }
     if "deploy/check/$1.sh"; then echo "deploy-check: $1 ok"; else failed="$failed $1"; fi
 }
 
 install_python_tools
+skipped prometheus || unpack_promtool
+skipped systemd || install_systemd_analyze
 for check in deploy/check/*.sh; do
     name=$(basename "$check" .sh)
     [ "$name" = check ] || run "$name"
