@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip` leaves out the pages, for machines that cannot reach an npm registry.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos simulate screenshots docs ci fmt deny deploy-check clean
+.PHONY: help setup web build test demo up chaos simulate screenshots docs ci fmt deny deploy-check release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ ci: setup ## What CI runs: format, licences, documents, deployment, lints, tests
 
 deny: setup ## Check the dependencies' licences and sources (deny.toml)
 	PATH="$(CURDIR)/.tools/bin:$$PATH" cargo-deny --locked check licenses bans sources
+
+release: deploy-check web ## Build the release: target/dist/*.tar.gz, in about 11 minutes
+	@deploy/release/release.sh
 
 deploy-check: setup ## Check units, containers, manifests, alerts and dashboard with the tools of their formats
 	@deploy/check/check.sh
