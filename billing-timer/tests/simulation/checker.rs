@@ -18,8 +18,9 @@ use contract::Timestamp;
 use serde_json::Value;
 
 use crate::core::Core;
+use crate::core::server::stream::Stored;
 use crate::report::Report;
-use crate::server::stream::Stored;
+use crate::time::timestamp;
 
 /// The longest delay of a tick after the last fault.
 pub(crate) const MAX_TICK_DELAY: Duration = Duration::from_secs(40);
@@ -183,7 +184,7 @@ fn is_early(stored: &Stored, at: Timestamp) -> bool {
 fn lateness(core: &Core, record: &Record<'_>, stored: &Stored, at: Timestamp) -> Duration {
     let known = [&record.detected, &record.ended].into_iter().flatten();
     let known = known.map(|(_, stored, _)| stored.at).min().unwrap_or(at);
-    let faults_end = crate::core::moment(i64::try_from(core.plan.faults_end_at / 1_000).unwrap());
+    let faults_end = timestamp(i64::try_from(core.plan.faults_end_at / 1_000).unwrap());
     stored.at.until(at.max(known).max(faults_end))
 }
 

@@ -1,4 +1,11 @@
-//! The shared state of a run: time, scheduled events, random numbers, the server, the hosts.
+//! The shared state of a run: time, scheduled events, random numbers, the server, the hosts. The events act on all of it, so what
+//! they act on are its child modules.
+
+pub(crate) mod host;
+
+pub(crate) mod network;
+
+pub(crate) mod server;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -7,13 +14,11 @@ use std::time::Duration;
 
 use contract::Timestamp;
 
-use crate::host::Host;
+use self::host::Host;
+use self::server::Server;
 use crate::plan::Plan;
 use crate::rng::{Rng, mix};
-use crate::server::Server;
-
-/// The wall clock at the start of a run, in milliseconds.
-const EPOCH_MS: i64 = 1_700_000_000_000;
+use crate::time::{micros, timestamp};
 
 /// The state of a run. A run has one thread, so the lock is never contended.
 #[derive(Debug, Clone)]
@@ -118,7 +123,7 @@ impl Core {
 
     /// The true time as an accurate wall clock shows it.
     pub(crate) fn true_time(&self) -> Timestamp {
-        moment(i64::try_from(self.now / 1_000).unwrap())
+        timestamp(i64::try_from(self.now / 1_000).unwrap())
     }
 
     /// Adds an occurrence to the hash of the run, and to the trace if there is one.
@@ -143,13 +148,4 @@ impl Core {
     pub(crate) fn lines(&self) -> &[String] {
         self.lines.as_deref().unwrap_or_default()
     }
-}
-
-/// The time this many milliseconds after the start of the run.
-pub(crate) fn moment(millis: i64) -> Timestamp {
-    Timestamp::from_millis(EPOCH_MS + millis).unwrap()
-}
-
-pub(crate) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap()
 }

@@ -13,10 +13,12 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use serde_json::{Value, json};
 
-use crate::core::{Core, Order, micros, moment};
-use crate::network::{NetworkConditions, Sender};
-use crate::plan::{Call, Fault};
-use crate::server::BucketName;
+use crate::core::host::yield_at_random;
+use crate::core::network::Sender;
+use crate::core::server::BucketName;
+use crate::core::{Core, Order};
+use crate::plan::{Call, Fault, NetworkConditions};
+use crate::time::{micros, timestamp};
 
 const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
 
@@ -131,13 +133,13 @@ impl Core {
 
 fn detected(connected: i64) -> Value {
     json!({
-        "connectedAt": moment(connected), "method": "sfu_rtp_detected", "detectedFrom": "user",
+        "connectedAt": timestamp(connected), "method": "sfu_rtp_detected", "detectedFrom": "user",
         "workerId": "mw1", "producerId": "p1", "ssrc": 1,
     })
 }
 
 fn ended(ended: i64, reason: &str, by: &str, connected: Option<i64>) -> Value {
-    json!({ "endedAt": moment(ended), "reason": reason, "by": by, "connectedAt": connected.map(moment) })
+    json!({ "endedAt": timestamp(ended), "reason": reason, "by": by, "connectedAt": connected.map(timestamp) })
 }
 
 /// Notices, which are only traced, and requests to end a call.
@@ -147,7 +149,7 @@ pub(crate) struct SimulatedNotices(pub(crate) Sender);
 impl Notices for SimulatedNotices {
     fn send_to_both<'a>(&'a self, parties: &'a Parties, notice: &'a Notice) -> BoxFuture<'a, ()> {
         async move {
-            crate::host::yield_at_random(&self.0.shared).await;
+            yield_at_random(&self.0.shared).await;
             let mut core = self.0.shared.lock();
             core.note("notice", self.0.host as u64, || {
                 format!("{} {notice:?}", parties.call_id)

@@ -6,7 +6,7 @@
 //! (SIGSTOP). Requests are lost before or after they take effect, delayed or reordered; deliveries are repeated; watchers miss
 //! changes; clocks step. After the last fault the checker verifies what is stored.
 //!
-//! Deliberate bugs prove that the checker works. Bugs of the server are part of the test (see [`server::ServerBug`]). These bugs of
+//! Deliberate bugs prove that the checker works. Bugs of the server are part of the test (see [`ServerBug`]). These bugs of
 //! the service were tried by hand, with the first seed from 0 that detects each:
 //!
 //! | bug | detected by |
@@ -33,17 +33,14 @@
     reason = "a test, and a program that prints"
 )]
 
-mod core;
 mod rng;
+mod time;
 
 mod plan;
 
 mod run;
 
-mod host;
-
-mod network;
-mod server;
+mod core;
 
 mod faults;
 
@@ -56,8 +53,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
+use crate::core::server::ServerBug;
 use crate::report::Report;
-use crate::server::ServerBug;
 
 /// The number of seeds in the test, and the time limit.
 const TEST_SEEDS: u64 = 2_000;

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use crate::core::micros;
-use crate::network::NetworkConditions;
 use crate::rng::Rng;
+use crate::time::micros;
 
 /// One run, apart from the random choices during the run.
 #[derive(Debug, Clone)]
@@ -57,6 +56,21 @@ pub(crate) enum Fault {
     /// The consumer is lost; true if it is also deleted.
     LoseConsumer(bool),
     EndWatchers(usize),
+}
+
+/// The probabilities of failures, in thousandths.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct NetworkConditions {
+    /// The request is lost.
+    pub(crate) lost: u64,
+    /// The request takes effect and its reply is lost.
+    pub(crate) reply_lost: u64,
+    /// The request takes effect late, mostly after its timeout.
+    pub(crate) late: u64,
+    /// The server refuses the request without a reason in the request.
+    pub(crate) refused: u64,
+    /// Deliveries are lost, repeated or delayed.
+    pub(crate) disturbed: u64,
 }
 
 impl Plan {

@@ -19,17 +19,18 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use crate::checker;
-use crate::core::{Core, Event, Order, Shared, micros};
+use crate::core::host::{Host, clock};
+use crate::core::network::Sender;
+use crate::core::server::bucket::SimulatedKeys;
+use crate::core::server::consumer::SimulatedFactSource;
+use crate::core::server::stream::SimulatedFactStream;
+use crate::core::server::{BucketName, Server, ServerBug};
+use crate::core::{Core, Event, Order, Shared};
 use crate::faults::SimulatedNotices;
-use crate::host::{Host, clock};
-use crate::network::Sender;
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::rng::Rng;
-use crate::server::bucket::SimulatedKeys;
-use crate::server::consumer::SimulatedFactSource;
-use crate::server::stream::SimulatedFactStream;
-use crate::server::{BucketName, Server, ServerBug};
+use crate::time::{micros, timestamp};
 
 /// The drain deadline of an instance.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -344,7 +345,7 @@ impl Run {
             overflows: 0,
         });
         let link = here.link.subscribe();
-        here.latest_shown = crate::core::moment(i64::MIN / 4_000_000);
+        here.latest_shown = timestamp(i64::MIN / 4_000_000);
         let name = if plan.keeps_name {
             format!("billing_{host}")
         } else {

@@ -6,12 +6,14 @@
 //! | --- | --- |
 //! | [`options`] | the command line, and what follows from it |
 //! | [`rng`] | seeded random numbers |
+//! | [`edge_addresses`] | the addresses that clients connect to |
 //! | [`load`] | pairs of clients that call each other by plans drawn from the seed |
 //! | [`faults`] | the fault schedule drawn from the seed, and the injector |
 //! | [`records`] | the run log, CPU steal, errors in service logs, and the artifacts of a failed run |
 //! | [`checker`] | the invariants, checked against the stored stream and the run log |
 //! | [`report`] | findings, counts, and the recovery time of each fault |
 
+pub mod edge_addresses;
 pub mod options;
 pub mod rng;
 pub mod workdir;
@@ -45,14 +47,14 @@ use callpulse_tests::interrupt::interrupted;
 use callpulse_tests::process;
 use callpulse_tests::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::eventually;
+use edge_addresses::EdgeAddresses;
 use faults::fault_injector::{DRAIN, FaultInjector};
-use load::client::EdgeAddresses;
 use load::connected_calls::ConnectedCalls;
 use load::pair::{MEDIA_TIMEOUT, RING_TIMEOUT, RTP_LOST_AFTER, RTP_TIMEOUT};
 use load::pairs::{self, Load};
-use load::stats::Stats;
 use options::Options;
 use records::run_log::RunLog;
+use records::stats::Stats;
 use report::Report;
 use report::recovery::Recovery;
 

@@ -7,6 +7,5 @@ pub mod client;
 pub mod pair;
 
 pub mod connected_calls;
-pub mod stats;
 
 pub mod pairs;

@@ -3,6 +3,7 @@
 pub mod timestamp;
 
 pub mod run_log;
+pub mod stats;
 
 pub mod cpu_steal;
 pub mod service_logs;

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use contract::jetstream::storage;
 use tokio::time::{Instant, sleep_until};
 
+use crate::edge_addresses::EdgeAddresses;
 use crate::faults::cpu_usage::CpuUsage;
 use crate::faults::fault_schedule::{FaultAction, FaultKind, Part, PlannedFault};
-use crate::load::client::EdgeAddresses;
-use crate::load::stats::Stats;
 use crate::records::run_log::{Fault, FaultId, RunLog, Since};
+use crate::records::stats::Stats;
 use callpulse_tests::demo::screen::{Screen, Tone};
 use callpulse_tests::process::Service;
 use callpulse_tests::stack::Stack;

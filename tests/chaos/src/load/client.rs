@@ -1,18 +1,18 @@
 //! A party that stays connected as a real client does: to any edge, again and again, going on from what it is told.
 
 use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
-use parking_lot::{Mutex, MutexGuard, RwLock};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use crate::edge_addresses::EdgeAddresses;
 use crate::load::client_view::ClientView;
 use crate::records::run_log::{Attempt, ReceivedMessage, RunLog};
 use callpulse_tests::party::{Answer, Ear, Party};
@@ -34,23 +34,6 @@ const LOST: &str = "the connection was lost";
 const AWAY: &str = "not connected";
 /// A connection lives no longer than the run.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
-
-/// Where the edges are at this timestamp: a restarted one has another port.
-#[derive(Debug, Clone, Default)]
-pub struct EdgeAddresses(Arc<RwLock<Vec<SocketAddr>>>);
-
-impl EdgeAddresses {
-    /// They are here from now on.
-    pub fn set(&self, edge_addresses: Vec<SocketAddr>) {
-        *self.0.write() = edge_addresses;
-    }
-
-    fn any(&self) -> Result<SocketAddr> {
-        let edge_addresses = self.0.read();
-        let choice = rand::random::<u32>() as usize % edge_addresses.len().max(1);
-        edge_addresses.get(choice).copied().context("there is no edge")
-    }
-}
 
 /// To drop the connection: for a while of its own choice, or because it seems to be dead.
 type Order = Option<Duration>;

@@ -7,11 +7,12 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
+use crate::edge_addresses::EdgeAddresses;
 use crate::load::call_plan::{Answer, CallPlan, ClientFault, Ending};
-use crate::load::client::{Client, EdgeAddresses, about, came, is_of_state};
+use crate::load::client::{Client, about, came, is_of_state};
 use crate::load::client_view::{ClientView, Stage};
-use crate::load::stats::{Activity, Stats};
 use crate::records::run_log::{RunLog, Sent};
+use crate::records::stats::{Activity, Stats};
 use callpulse_tests::caller::Caller;
 use callpulse_tests::party::Party;
 use callpulse_tests::token::Role;

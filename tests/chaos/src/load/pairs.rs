@@ -9,12 +9,12 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::load::client::EdgeAddresses;
+use crate::edge_addresses::EdgeAddresses;
 use crate::load::connected_calls::ConnectedCalls;
 use crate::load::pair::Pair;
-use crate::load::stats::{Activity, Stats};
 use crate::options::Options;
 use crate::records::run_log::RunLog;
+use crate::records::stats::{Activity, Stats};
 use callpulse_tests::demo::screen::{Screen, Tone};
 
 /// How often the screen tells how it goes.

@@ -14,8 +14,9 @@ use service::BoxError;
 
 use super::ServerBug;
 use super::stream::Stored;
-use crate::core::{Core, micros};
-use crate::network::{Inbox, Sender};
+use crate::core::Core;
+use crate::core::network::{Inbox, Sender};
+use crate::time::micros;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Expiry of a pull request. Shorter than the real one, because runs are short.

@@ -13,7 +13,8 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use tokio::sync::watch;
 
-use crate::core::{Core, Event, EventKey, Shared, micros, moment};
+use crate::core::{Core, Event, EventKey, Shared};
+use crate::time::{micros, timestamp};
 
 /// A host. When its instance ends, the next one starts on it.
 pub(crate) struct Host {
@@ -43,7 +44,7 @@ impl Host {
             }),
             frozen_until: 0,
             ahead_ms: 0,
-            latest_shown: moment(0),
+            latest_shown: timestamp(0),
             unsent: Vec::new(),
         }
     }
@@ -57,7 +58,7 @@ impl Core {
     pub(crate) fn wall(&mut self, host: usize) -> Timestamp {
         let millis = i64::try_from(self.now / 1_000).unwrap();
         let host = &mut self.hosts[host];
-        let shown = moment(millis + host.ahead_ms);
+        let shown = timestamp(millis + host.ahead_ms);
         host.latest_shown = host.latest_shown.max(shown);
         shown
     }

@@ -9,23 +9,9 @@ use std::time::Duration;
 
 use futures::Stream;
 
+use crate::core::host::{Effect, yield_at_random};
 use crate::core::{Core, Shared};
-use crate::host::{Effect, yield_at_random};
-
-/// The probabilities of failures, in thousandths.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct NetworkConditions {
-    /// The request is lost.
-    pub(crate) lost: u64,
-    /// The request takes effect and its reply is lost.
-    pub(crate) reply_lost: u64,
-    /// The request takes effect late, mostly after its timeout.
-    pub(crate) late: u64,
-    /// The server refuses the request without a reason in the request.
-    pub(crate) refused: u64,
-    /// Deliveries are lost, repeated or delayed.
-    pub(crate) disturbed: u64,
-}
+use crate::time::micros;
 
 /// The longest delay of a message.
 pub(crate) const LATEST: Duration = Duration::from_secs(8);
@@ -49,12 +35,11 @@ pub(crate) enum NoAnswer {
 impl Core {
     /// The latency of one direction.
     pub(crate) fn latency(&mut self) -> Duration {
-        let micros = match self.rng.below(20) {
+        Duration::from_micros(match self.rng.below(20) {
             0 => self.rng.between(2_000, 60_000),
             1..4 => self.rng.between(500, 5_000),
             _ => self.rng.between(50, 800),
-        };
-        Duration::from_micros(micros)
+        })
     }
 }
 
@@ -139,8 +124,8 @@ impl Sender {
         } else {
             there
         };
-        let arrives = core.now + crate::core::micros(delay);
-        let arrives = arrives.max(core.server.stalled_until + crate::core::micros(there));
+        let arrives = core.now + micros(delay);
+        let arrives = arrives.max(core.server.stalled_until + micros(there));
         core.run_at(arrives, answered);
     }
 

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 
 use super::ServerBug;
 use crate::core::Core;
-use crate::network::{NoAnswer, Sender};
+use crate::core::network::{NoAnswer, Sender};
 
 /// Timeouts of the client: for an acknowledgement, and for another request such as the commit of a batch.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);

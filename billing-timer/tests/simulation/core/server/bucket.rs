@@ -10,8 +10,9 @@ use contract::jetstream::storage::MARKER_TTL;
 use futures::{FutureExt, StreamExt};
 
 use super::{BucketName, ServerBug};
-use crate::core::{Core, micros};
-use crate::network::{Inbox, NoAnswer, Sender};
+use crate::core::Core;
+use crate::core::network::{Inbox, LATEST, NoAnswer, Sender};
+use crate::time::micros;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// The most by which a replica lags.
@@ -124,7 +125,7 @@ impl Core {
     fn notify(&mut self, which: BucketName, index: usize, key: String, change: Change<Bytes>) {
         let mut latency = self.latency();
         if self.rng.per_mille(self.plan.network_conditions.disturbed) {
-            latency = self.rng.span(Duration::from_millis(10), crate::network::LATEST);
+            latency = self.rng.span(Duration::from_millis(10), LATEST);
         }
         let arrives = self.now + micros(latency);
         let watcher = &mut self.server.bucket(which).watchers[index];
