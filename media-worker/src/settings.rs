@@ -186,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_good() {
+    fn the_defaults_are_valid() {
         assert_eq!(load(&[]).unwrap(), Settings::default());
     }
 
     #[test]
-    fn everything_can_be_set() {
+    fn every_key_can_be_set() {
         let settings = load(&[
             ("WORKER_ID", "mw-1"),
             ("LISTEN_IP", "0.0.0.0"),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn every_contradiction_is_told_at_once() {
+    fn all_contradictions_are_reported_together() {
         let told = load(&[
             ("RTP_LOST_AFTER_MS", "1000"),
             ("RTP_TIMEOUT_MS", "1000"),

@@ -72,7 +72,7 @@ fn rtp_agrees_across_a_rollover_of_the_sequence_number() {
 }
 
 #[test]
-fn rtp_agrees_whatever_the_packet_looks_like() {
+fn rtp_agrees_for_packets_of_every_form() {
     for profile in Profile::ALL {
         let mut sender = session(profile, Direction::Outbound);
         let mut receiver = session(profile, Direction::Inbound);

@@ -53,7 +53,7 @@ fn rtcp_with_any_one_bit_changed_is_refused() {
 }
 
 #[test]
-fn a_change_of_payload_or_tag_is_told_as_a_failed_authentication() {
+fn a_changed_payload_or_tag_fails_the_authentication() {
     for profile in Profile::ALL {
         let packet = srtp(profile, 7);
         let mut receiver = session(profile, Direction::Inbound);
@@ -140,7 +140,7 @@ fn a_replay_is_refused_inside_the_window_and_behind_it() {
 }
 
 #[test]
-fn sending_a_packet_again_is_allowed_as_mediasoup_wants_it() {
+fn a_packet_may_be_sent_again_as_mediasoup_requires() {
     for profile in Profile::ALL {
         let mut sender = session(profile, Direction::Outbound);
         let first = sender.protect_rtp(&rtp(7, 40)).unwrap();
@@ -150,7 +150,7 @@ fn sending_a_packet_again_is_allowed_as_mediasoup_wants_it() {
 }
 
 #[test]
-fn a_buffer_without_enough_room_is_refused_untouched() {
+fn a_buffer_that_is_too_small_is_refused_unchanged() {
     let profile = Profile::Gcm128;
     let packet = rtp(7, 40);
     let mut sender = session(profile, Direction::Outbound);

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_trace_survives_being_written() {
+    fn a_traceparent_survives_serialisation() {
         let trace = TraceParent::generate();
         assert_eq!(trace.to_string().parse(), Ok(trace));
         let child = trace.child();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_the_example_of_the_specification_and_refuses_its_corruptions() {
+    fn the_traceparent_of_the_specification_is_parsed_and_corruptions_are_rejected() {
         let example = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         assert_eq!(example.parse::<TraceParent>().unwrap().to_string(), example);
         for bad in [

@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn refuses_what_would_be_a_subject_injection() {
+    fn ids_with_subject_characters_are_rejected() {
         for (text, error) in [
             ("", InvalidId::Empty),
             ("a.b", InvalidId::Character('.')),
@@ -165,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn accepts_the_whole_alphabet_up_to_64_characters() {
+    fn ids_of_up_to_64_allowed_characters_are_accepted() {
         let id = format!("AZaz09_-{}", "x".repeat(56));
         assert_eq!(id.parse::<OtomoId>().unwrap().as_str(), id);
     }
 
     #[test]
-    fn checks_on_the_way_in_from_json() {
+    fn ids_in_json_are_checked() {
         assert!(serde_json::from_str::<CallId>("\"call_1\"").is_ok());
         assert!(serde_json::from_str::<CallId>("\"call.1\"").is_err());
         assert!(serde_json::from_str::<CallId>("7").is_err());

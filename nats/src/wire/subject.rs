@@ -91,7 +91,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_are_named_and_recognised() {
+    fn subjects_of_facts_are_built_and_parsed() {
         let call: CallId = "call_1".parse().unwrap();
         assert_eq!(fact(&call, FactKind::RtpDetected), "call.call_1.rtp_detected");
         assert_eq!(
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn terminate_is_named_and_recognised() {
+    fn the_subject_of_terminate_is_built_and_parsed() {
         let call: CallId = "c-1".parse().unwrap();
         assert_eq!(parse_terminate(&terminate(&call)), Some(call));
         assert_eq!(parse_terminate("cmd.call.a.b.terminate"), None);

@@ -97,20 +97,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_written_in_utc_with_milliseconds() {
+    fn times_are_written_in_utc_with_milliseconds() {
         let time: Timestamp = serde_json::from_str("\"2025-01-15T21:02:15.123987+09:00\"").unwrap();
         assert_eq!(serde_json::to_string(&time).unwrap(), "\"2025-01-15T12:02:15.123Z\"");
     }
 
     #[test]
-    fn survives_being_stored() {
+    fn a_time_survives_serialisation() {
         let now = Timestamp::now();
         let back: Timestamp = serde_json::from_str(&serde_json::to_string(&now).unwrap()).unwrap();
         assert_eq!(now, back);
     }
 
     #[test]
-    fn counts_from_earlier_to_later_only() {
+    fn a_duration_is_never_negative() {
         let start = Timestamp::from_millis(1_000).unwrap();
         assert_eq!(start.plus_millis(250).millis_since(start), 250);
         assert_eq!(start.millis_since(start.plus_millis(250)), 0);
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_what_is_not_a_time() {
+    fn invalid_times_are_rejected() {
         assert!(serde_json::from_str::<Timestamp>("\"yesterday\"").is_err());
         assert!(serde_json::from_str::<Timestamp>("1736942535123").is_err());
     }

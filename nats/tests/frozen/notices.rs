@@ -68,7 +68,7 @@ fn notices() {
 
 /// WS-S04, from the specification that callpulse grew from: exactly these fields, in this order.
 #[test]
-fn call_connected_is_what_the_specification_says() {
+fn call_connected_has_the_fields_of_the_specification() {
     let fact = RtpDetected {
         parties: parties(),
         connected_at: connected_at(),

@@ -4,7 +4,7 @@ use contract::Fact;
 use contract::wire::fact::DecodeError;
 
 #[test]
-fn readers_ignore_what_they_do_not_know_and_refuse_what_contradicts_itself() {
+fn readers_ignore_unknown_fields_and_reject_contradictions() {
     let later =
         r#"{"callId":"c","userId":"u","otomoId":"o","requestedAt":"2025-01-15T12:02:00.000Z","addedLater":{"x":1}}"#;
     assert!(Fact::decode("call.c.requested", later.as_bytes()).is_ok());

@@ -124,7 +124,7 @@ async fn a_client_with_a_slow_header_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_silent_client_is_dropped_and_a_full_house_waits_for_it() {
+async fn a_silent_client_is_dropped_and_frees_its_connection_slot() {
     let limit = Duration::from_millis(300);
     let port = Port::open(Limits {
         connections: 1,
