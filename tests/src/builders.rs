@@ -1,4 +1,4 @@
-//! Facts for tests, one builder each. A test that needs another value writes it over: `Ended { reason, ..ended(…) }`.
+//! Facts for tests, one builder each. A test replaces values with struct update syntax: `Ended { reason, ..ended(…) }`.
 
 use contract::wire::fact::{Accepted, EndReason, Ended, Method, Requested, RtpDetected, RtpLost, Settled, Tick};
 use contract::{CallId, Parties, Role, Timestamp, WorkerId};
@@ -19,7 +19,7 @@ pub fn ago(millis: u64) -> Timestamp {
     parsed(Timestamp::from_millis(now.saturating_sub_unsigned(millis)))
 }
 
-/// A call between a user and an otomo who are in no other call: `u_<call>` and `o_<call>`.
+/// A call between the user `u_<call>` and the otomo `o_<call>`, who are in no other call.
 #[must_use]
 pub fn parties(call: &str) -> Parties {
     Parties {
@@ -29,7 +29,7 @@ pub fn parties(call: &str) -> Parties {
     }
 }
 
-/// The parties of a call that exists nowhere yet.
+/// The parties of a new call.
 #[must_use]
 pub fn new_parties() -> Parties {
     parties(CallId::generate().as_str())
@@ -54,7 +54,7 @@ pub fn accepted(call: &str, accepted_at: Timestamp) -> Accepted {
     }
 }
 
-/// The call's connection, by the user's first packet.
+/// The user's first packet.
 #[must_use]
 pub fn rtp_detected(call: &str, connected_at: Timestamp) -> RtpDetected {
     RtpDetected {
@@ -121,10 +121,7 @@ fn worker_id() -> WorkerId {
     parsed(WORKER.parse().ok())
 }
 
-#[allow(
-    clippy::expect_used,
-    reason = "a test that names a call in forbidden characters is wrong"
-)]
+#[allow(clippy::expect_used, reason = "a test with an invalid ID is wrong")]
 fn parsed<T>(value: Option<T>) -> T {
     value.expect("a valid ID or time")
 }

@@ -1,13 +1,13 @@
-//! A caller without a screen: signals through its party's WebSocket, talks and hears through two WebRTC transports.
+//! A headless WebRTC client: signals through its party's WebSocket, sends and receives on two WebRTC transports.
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::opus::Pace;
 use crate::party::Party;
-use crate::transport::{Moment, Prepared, Transport};
+use crate::transport::{ClockReading, PendingTransport, Transport};
 
-/// A party in a call's media. Dropping it is as if its machine were gone.
+/// A party in a call's media. Dropping it looks like a dead machine.
 #[derive(Debug)]
 pub struct Caller {
     capabilities: Value,
@@ -19,10 +19,10 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Joins an accepted call: capabilities, a sending transport, a producer. Returns silent and connected.
+    /// Joins an accepted call: capabilities, a sending transport, a producer. Returns connected, before the first RTP packet.
     ///
     /// # Errors
-    /// When a step is refused, or ICE and DTLS do not come about.
+    /// When a step is refused, or ICE or DTLS fails.
     pub async fn join(party: &Party) -> Result<Self> {
         let answer = party.request("rtc_capabilities", json!({})).await?;
         let capabilities = answer.get("rtpCapabilities").unwrap_or(&answer).clone();
@@ -30,7 +30,7 @@ impl Caller {
         let ssrc = rand::random::<u32>() | 1; // never 0, which means "none"
 
         let (id, mut prepared) = create(party, "send", payload_type).await?;
-        prepared.will_send(ssrc);
+        prepared.declare_stream(ssrc);
         let send = connect(party, &id, prepared).await?;
         let parameters = rtp_parameters(payload_type, ssrc, party.name());
         let produce = json!({ "transportId": id, "kind": "audio", "rtpParameters": parameters });
@@ -52,7 +52,7 @@ impl Caller {
     /// Consumes what the peer produces. The peer must have joined.
     ///
     /// # Errors
-    /// When a step is refused, or ICE and DTLS do not come about.
+    /// When a step is refused, or ICE or DTLS fails.
     pub async fn listen(&mut self, party: &Party) -> Result<()> {
         let (id, prepared) = create(party, "recv", self.payload_type).await?;
         let receive = connect(party, &id, prepared).await?;
@@ -75,42 +75,42 @@ impl Caller {
         Ok(())
     }
 
-    /// Sends an Opus packet every 20 ms from now on. Returns when the first one has left.
+    /// Sends an Opus packet every 20 ms from now on. Returns when the first one is sent.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn start_talking(&self) -> Result<()> {
         self.start_talking_at(Pace::STEADY).await
     }
 
-    /// The same at another pace.
+    /// Like [`start_talking`](Self::start_talking), at another pace.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn start_talking_at(&self, pace: Pace) -> Result<()> {
         self.send.start_talking_at(self.ssrc, pace).await
     }
 
-    /// Sends no more RTP; ICE stays.
+    /// Stops sending RTP. ICE continues.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn stop_talking(&self) -> Result<()> {
         self.send.stop_talking(self.ssrc).await
     }
 
-    /// Sends RTP packets that have nothing but padding.
+    /// Sends RTP packets that consist of padding.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn send_padding_only(&self, packets: u32) -> Result<()> {
         self.send.send_padding_only(self.ssrc, packets).await
     }
 
-    /// No datagram in or out any more, as a dead network.
+    /// Drops every datagram in both directions, as a dead network does.
     ///
     /// # Errors
-    /// When a transport is over.
+    /// When a transport has ended.
     pub async fn cut(&self) -> Result<()> {
         self.send.cut().await?;
         match &self.receive {
@@ -119,10 +119,10 @@ impl Caller {
         }
     }
 
-    /// The network is back.
+    /// Restores the network.
     ///
     /// # Errors
-    /// When a transport is over.
+    /// When a transport has ended.
     pub async fn mend(&self) -> Result<()> {
         self.send.mend().await?;
         match &self.receive {
@@ -133,7 +133,7 @@ impl Caller {
 
     /// When the first RTP packet with a payload was handed to the socket.
     #[must_use]
-    pub fn first_datagram_sent_at(&self) -> Option<Moment> {
+    pub fn first_datagram_sent_at(&self) -> Option<ClockReading> {
         self.send.first_datagram_sent_at()
     }
 
@@ -143,15 +143,15 @@ impl Caller {
         self.send.sent()
     }
 
-    /// RTP packets of nothing but padding that were sent.
+    /// Padding-only RTP packets that were sent.
     #[must_use]
     pub fn padding_sent(&self) -> u64 {
         self.send.padding_sent()
     }
 
-    /// RTP packets heard from the peer.
+    /// RTP packets received from the peer.
     #[must_use]
-    pub fn heard(&self) -> u64 {
+    pub fn received(&self) -> u64 {
         self.receive.as_ref().map_or(0, Transport::received)
     }
 
@@ -168,14 +168,17 @@ impl Caller {
     }
 }
 
-async fn create(party: &Party, direction: &str, payload_type: u8) -> Result<(String, Prepared)> {
+async fn create(party: &Party, direction: &str, payload_type: u8) -> Result<(String, PendingTransport)> {
     let created = party
         .request("rtc_create_transport", json!({ "direction": direction }))
         .await?;
-    Ok((text(&created, "id")?, Prepared::new(&created, payload_type).await?))
+    Ok((
+        text(&created, "id")?,
+        PendingTransport::new(&created, payload_type).await?,
+    ))
 }
 
-async fn connect(party: &Party, id: &str, mut prepared: Prepared) -> Result<Transport> {
+async fn connect(party: &Party, id: &str, mut prepared: PendingTransport) -> Result<Transport> {
     let parameters = json!({ "transportId": id, "dtlsParameters": prepared.dtls_parameters() });
     party.request("rtc_connect_transport", parameters).await?;
     Ok(prepared.start())

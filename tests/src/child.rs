@@ -1,4 +1,4 @@
-//! A child process that dies with whoever started it, and whose log is shown when a test fails.
+//! A child process that ends with its parent, and whose log is printed when a test fails.
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
@@ -16,7 +16,7 @@ use tokio::net::unix::pipe;
 
 use crate::wait::eventually;
 
-/// How much of a log a failing test prints, in lines.
+/// The lines of a log that a failing test prints.
 const SHOWN_LOG_LINES: usize = 60;
 
 /// A running process with its log. Dropping it kills it and waits for its end.
@@ -31,7 +31,7 @@ impl Child {
     /// Starts `command` with its standard error appended to `log`.
     ///
     /// The child gets SIGKILL from the kernel when the *thread* that started it ends, so start it from a test's own
-    /// thread or a runtime's worker, never from a thread that is soon given back.
+    /// thread or a runtime's worker, never from a short-lived thread.
     ///
     /// # Errors
     /// When the log cannot be written or the program cannot be started.
@@ -40,11 +40,11 @@ impl Child {
         Self::spawn(name, command, log)
     }
 
-    /// As [`start`](Self::start), with a standard input to write to: see [`take_stdin`](Self::take_stdin).
+    /// Like [`start`](Self::start), with a standard input: see [`take_stdin`](Self::take_stdin).
     ///
     /// # Errors
     /// As [`start`](Self::start).
-    pub fn start_listening(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
+    pub fn start_with_stdin(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         command.stdin(Stdio::piped());
         Self::spawn(name, command, log)
     }
@@ -53,7 +53,7 @@ impl Child {
         let stderr = File::options().create(true).append(true).open(log);
         let stderr = stderr.with_context(|| format!("opening {}", log.display()))?;
         command.stdout(Stdio::piped()).stderr(stderr);
-        command.process_group(0); // a Ctrl-C in the terminal is ours alone: we stop them in order
+        command.process_group(0); // Ctrl-C in the terminal reaches only this process, which stops its children in order
         die_with_parent(command);
         let inner = command
             .spawn()
@@ -83,62 +83,62 @@ impl Child {
         &self.log
     }
 
-    /// Its standard output, once.
+    /// Its standard output.
     ///
     /// # Errors
-    /// When it was taken before.
+    /// On the second call.
     pub fn take_stdout(&mut self) -> Result<pipe::Receiver> {
         let stdout = self.inner.stdout.take().context("standard output was taken before")?;
         Ok(pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?)
     }
 
-    /// Its standard input, once.
+    /// Its standard input.
     ///
     /// # Errors
-    /// When it was taken before, or there is none.
+    /// On the second call, or after [`start`](Self::start).
     pub fn take_stdin(&mut self) -> Result<pipe::Sender> {
         let stdin = self.inner.stdin.take().context("no standard input, or taken before")?;
         Ok(pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?)
     }
 
-    /// How it ended, if it has.
+    /// Its exit status, if it has ended.
     ///
     /// # Errors
-    /// When the system cannot say.
+    /// When the system call fails.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.inner.try_wait()?)
     }
 
-    /// SIGKILL, as a crash, and waits for the end. Fine on a process that ended already.
+    /// Sends SIGKILL and waits for the end. No error if the process has already ended.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.inner.kill()?;
         Ok(self.inner.wait()?)
     }
 
-    /// SIGTERM, as an orderly stop, and waits for the end.
+    /// Sends SIGTERM and waits for the end.
     ///
     /// # Errors
     /// When it still runs after `within`.
     pub async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
-        self.ask_to_end()?;
+        self.send_sigterm()?;
         self.until_ended(within).await
     }
 
-    /// SIGTERM, and does not wait.
+    /// Sends SIGTERM without waiting.
     ///
     /// # Errors
-    /// When the system refuses.
-    pub fn ask_to_end(&mut self) -> Result<()> {
+    /// When the system call fails.
+    pub fn send_sigterm(&mut self) -> Result<()> {
         match self.ended()? {
             None => self.signal(Signal::SIGTERM),
             Some(_) => Ok(()),
         }
     }
 
-    /// Waits for the end, after [`ask_to_end`](Self::ask_to_end).
+    /// Waits for the end, after [`send_sigterm`](Self::send_sigterm).
     ///
     /// # Errors
     /// When it still runs after `within`.
@@ -147,13 +147,13 @@ impl Child {
         eventually(&what, within, async || self.ended()?.context("still running")).await
     }
 
-    /// SIGSTOP: it keeps its sockets and does nothing. Returns when it stands still.
+    /// Sends SIGSTOP: the process keeps its sockets and does nothing. Returns when it is stopped.
     ///
     /// # Errors
     /// When it has ended.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
-        // A signal sent before it stands still might be served first.
+        // A signal sent before the process is stopped may be handled first.
         let stopped_or_ended = WaitPidFlag::WSTOPPED | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         match waitid(Id::Pid(self.raw_pid()?), stopped_or_ended)? {
             WaitStatus::Stopped(..) => Ok(()),
@@ -161,11 +161,11 @@ impl Child {
         }
     }
 
-    /// SIGCONT, after [`freeze`](Self::freeze).
+    /// Sends SIGCONT, after [`freeze`](Self::freeze).
     ///
     /// # Errors
     /// When it has ended.
-    pub fn thaw(&self) -> Result<()> {
+    pub fn resume(&self) -> Result<()> {
         self.signal(Signal::SIGCONT)
     }
 
@@ -193,10 +193,7 @@ impl Child {
 }
 
 impl Drop for Child {
-    #[allow(
-        clippy::print_stderr,
-        reason = "the log of a failing test belongs beside its failure"
-    )]
+    #[allow(clippy::print_stderr, reason = "prints the log of a failing test")]
     fn drop(&mut self) {
         let _ = self.inner.kill();
         let _ = self.inner.wait();
@@ -208,11 +205,11 @@ impl Drop for Child {
 
 #[allow(
     unsafe_code,
-    reason = "asking for the parent's death signal is only possible between fork and exec"
+    reason = "the parent's death signal can only be set between fork and exec"
 )]
 fn die_with_parent(command: &mut Command) {
     let parent = getpid();
-    // SAFETY: the closure makes two system calls and allocates nothing, as a forked child must.
+    // SAFETY: the closure only makes two system calls, and does not allocate.
     unsafe {
         command.pre_exec(move || {
             prctl::set_pdeathsig(Signal::SIGKILL)?;
@@ -239,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn ends_by_signal_within_the_time() {
+    async fn a_process_ends_by_signal_before_the_deadline() {
         let folder = tempfile::tempdir().unwrap();
         let mut child = sleeper(folder.path());
         child.freeze().unwrap();
@@ -247,13 +244,13 @@ mod tests {
             child.terminate(Duration::from_millis(100)).await.is_err(),
             "a frozen process cannot stop"
         );
-        child.thaw().unwrap();
+        child.resume().unwrap();
         assert!(!child.terminate(Duration::from_secs(5)).await.unwrap().success());
-        assert!(!child.kill().unwrap().success(), "killing the dead is no error");
+        assert!(!child.kill().unwrap().success(), "killing an ended process is no error");
     }
 
     #[test]
-    fn never_outlives_its_owner() {
+    fn a_dropped_process_is_dead() {
         let folder = tempfile::tempdir().unwrap();
         let child = sleeper(folder.path());
         let pid = child.pid();
@@ -263,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn dies_with_the_thread_that_started_it() {
+    fn a_process_dies_with_the_thread_that_started_it() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().to_owned();
         let mut child = std::thread::spawn(move || sleeper(&path)).join().unwrap();

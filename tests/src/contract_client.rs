@@ -1,4 +1,4 @@
-//! A test's own connection to NATS through the contract crate, as a service has it.
+//! A connection to NATS through the contract crate, as a service has.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use crate::nats_server::NatsServer;
 
-/// How long opening the streams and buckets may take; a cluster elects a leader for each.
+/// The deadline for opening the streams and buckets; a cluster elects a leader for each.
 const OPENED_WITHIN: Duration = Duration::from_secs(30);
 /// The connection's name, and the source of the facts that it stores.
 const NAME: &str = "test";
@@ -35,7 +35,7 @@ impl ContractClient {
         Self::connect(settings(server, server.url()), "").await
     }
 
-    /// Like [`open`](Self::open), connected to one server of a cluster and to no other.
+    /// Like [`open`](Self::open), connected to one server of a cluster only.
     ///
     /// # Errors
     /// When there is no such server or it does not answer in time.
@@ -44,7 +44,7 @@ impl ContractClient {
         Self::connect(settings(server, url), "").await
     }
 
-    /// Like [`open`](Self::open), with the rights of one NATS user of `accounts.conf`.
+    /// Like [`open`](Self::open), as one NATS user of `accounts.conf`.
     ///
     /// # Errors
     /// When there is no such user or the server does not answer in time.
@@ -77,7 +77,7 @@ impl ContractClient {
         outcome.sequence().with_context(|| format!("not stored: {outcome:?}"))
     }
 
-    /// Stores a fact after whatever is stored of its call, and returns its sequence.
+    /// Stores a fact after the last stored fact of its call, and returns its sequence.
     ///
     /// # Errors
     /// When the stream rejects it, because another fact came in between, or does not answer.

@@ -1,4 +1,4 @@
-//! Two parties in one call, brought to where a test begins.
+//! Two parties in one call, up to the state in which a test begins.
 
 use std::net::SocketAddr;
 
@@ -15,13 +15,13 @@ use crate::token::Role;
 pub struct Conversation {
     /// The call.
     pub call_id: String,
-    /// Who calls.
+    /// The caller.
     pub user: Party,
-    /// Who is called.
+    /// The callee.
     pub otomo: Party,
 }
 
-/// Where the two parties connect, and their names.
+/// The edges of the two parties, and their names.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair<'a> {
     /// The user's edge.
@@ -50,10 +50,10 @@ impl Pair<'static> {
 }
 
 impl Conversation {
-    /// Both connected, and the otomo's screen ringing.
+    /// Both connected, and the call ringing.
     ///
     /// # Errors
-    /// When a step is refused or does not come in time.
+    /// When a step is refused or times out.
     pub async fn ringing(pair: Pair<'_>) -> Result<Self> {
         let otomo = Party::connect(pair.otomo_edge, Role::Otomo, pair.otomo).await?;
         let user = Party::connect(pair.user_edge, Role::User, pair.user).await?;
@@ -74,7 +74,7 @@ impl Conversation {
         Ok(Self { call_id, user, otomo })
     }
 
-    /// The otomo has taken the call, and both know.
+    /// The otomo has accepted the call, and both have the notice.
     ///
     /// # Errors
     /// As [`ringing`](Self::ringing).
@@ -87,7 +87,7 @@ impl Conversation {
         Ok(conversation)
     }
 
-    /// Both have joined the media and hear each other; the user spoke first.
+    /// Both have joined the media and receive each other; the user sent first.
     ///
     /// # Errors
     /// As [`ringing`](Self::ringing).
@@ -105,7 +105,7 @@ impl Conversation {
         Ok((conversation, user, otomo))
     }
 
-    /// What requests about this call have as their payload.
+    /// The payload of requests about this call.
     #[must_use]
     pub fn id(&self) -> Value {
         json!({ "callId": self.call_id })

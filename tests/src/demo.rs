@@ -1,7 +1,7 @@
-//! The demo: one call from ringing to its bill, then fifty more for their latency, each expectation checked.
+//! The demo: one call from ringing to its bill, then fifty more to measure latency. It checks each expectation.
 //!
-//! [`story`] is the call, [`latency`] the measurement, [`onlooker`] prints what passes by, [`checklist`] is what must
-//! have been seen at the end, [`screen`] is where all of it goes.
+//! [`scenario`] is the call, [`latency`] the measurement beside its [`baseline`], [`event_printer`] prints messages and facts,
+//! [`checklist`] has the expectations, and [`screen`] is the output.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -14,37 +14,38 @@ use crate::interrupt::interrupted;
 use crate::process;
 use crate::stack::{Stack, StackBuilder};
 use checklist::{Checklist, Expectation};
-use screen::{Screen, Tone};
+use screen::{LineKind, Screen};
 
+pub mod baseline;
 pub mod checklist;
+pub mod event_printer;
 pub mod latency;
-pub mod onlooker;
+pub mod scenario;
 pub mod screen;
-pub mod story;
 
-/// A minute of the demo.
+/// The length of a minute in the demo.
 pub const INTERVAL: Duration = Duration::from_secs(2);
 
-/// Whatever hangs, the demo does not.
-const OVER_WITHIN: Duration = Duration::from_secs(90);
-/// As shells report an end by Ctrl-C.
+/// The deadline of the whole demo.
+const DEADLINE: Duration = Duration::from_secs(90);
+/// The exit code of shells for Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Runs the demo: 0 if everything expected was seen, 1 if not, 130 if interrupted.
+/// Runs the demo: 0 if all expectations were met, 1 if not, 130 if interrupted.
 pub async fn main() -> ExitCode {
     let screen = Screen::new();
     let mut checklist = Checklist::default();
-    // Kept when something goes wrong, to be looked into.
+    // Kept after a failure.
     let folder = process::run_folder("demo");
     let outcome = tokio::select! {
-        outcome = timeout(OVER_WITHIN, play(&screen, &mut checklist, &folder)) => {
+        outcome = timeout(DEADLINE, play(&screen, &mut checklist, &folder)) => {
             outcome.unwrap_or_else(|_| bail_late()).map(Some)
         }
         outcome = interrupted() => outcome.map(|()| None),
     };
     match outcome {
         Ok(None) => {
-            screen.line(Tone::Bad, "interrupted; everything is stopped");
+            screen.line(LineKind::Bad, "interrupted; all processes are stopped");
             let _ = std::fs::remove_dir_all(&folder);
             return ExitCode::from(INTERRUPTED);
         }
@@ -60,14 +61,14 @@ pub async fn main() -> ExitCode {
     if checklist.complete() {
         let _ = std::fs::remove_dir_all(&folder);
         screen.line(
-            Tone::Good,
-            &format!("all of it happened, in {:.1} s", screen.elapsed().as_secs_f64()),
+            LineKind::Good,
+            &format!("all expectations were met, in {:.1} s", screen.elapsed().as_secs_f64()),
         );
         return ExitCode::SUCCESS;
     }
     screen.line(
-        Tone::Bad,
-        &format!("not all of it happened; the logs are in {}", folder.display()),
+        LineKind::Bad,
+        &format!("not all expectations were met; the logs are in {}", folder.display()),
     );
     ExitCode::FAILURE
 }
@@ -76,13 +77,13 @@ async fn play(screen: &Screen, checklist: &mut Checklist, folder: &Path) -> Resu
     screen.heading("Starting nats-server, media-worker, two ws-edge nodes, billing-timer");
     let stack = start(folder).await.context("starting the stack")?;
     for (name, address) in addresses(&stack)? {
-        screen.line(Tone::Quiet, &format!("{name:<16} {address}"));
+        screen.line(LineKind::Quiet, &format!("{name:<16} {address}"));
     }
     checklist.seen(
         Expectation::Started,
         &format!("ready after {:.1} s", screen.elapsed().as_secs_f64()),
     );
-    story::play(screen, checklist, &stack).await?;
+    scenario::play(screen, checklist, &stack).await?;
     let figures = latency::measure(screen, &stack).await.context("measuring latency")?;
     checklist.seen(Expectation::Measured, &format!("{} calls", figures.calls()));
     screen.heading("Stopping");
@@ -120,5 +121,5 @@ fn addresses(stack: &Stack) -> Result<Vec<(String, String)>> {
 }
 
 fn bail_late() -> Result<latency::Figures> {
-    bail!("it was not over within {OVER_WITHIN:?}")
+    bail!("the demo exceeded {DEADLINE:?}")
 }

@@ -1,4 +1,4 @@
-//! Reads the stored facts as another team would: from the stream, as JSON.
+//! Reads the stored facts as another team does: from the stream, as JSON.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,9 +18,9 @@ use tokio::time::timeout;
 use crate::inbox::Inbox;
 use crate::wait::eventually;
 
-/// How long the server may take to answer.
+/// The deadline for an answer of the server.
 const READ_WITHIN: Duration = Duration::from_secs(10);
-/// How long the services may take to create the stream.
+/// The deadline for the services to create the stream.
 const STREAM_WITHIN: Duration = Duration::from_secs(20);
 /// Facts fetched at once.
 const BATCH: usize = 256;
@@ -30,17 +30,17 @@ const BATCH: usize = 256;
 pub struct Fact {
     /// The call, from the subject.
     pub call_id: String,
-    /// Which fact, from the subject: `rtp_detected`, `tick`, …
+    /// The name of the fact, from the subject: `rtp_detected`, `tick`, …
     pub name: String,
-    /// What it says.
+    /// The payload.
     pub payload: Value,
-    /// CloudEvents attributes and the trace.
+    /// The CloudEvents attributes and the trace.
     pub headers: HeaderMap,
-    /// Its place in the stream.
+    /// Its sequence in the stream.
     pub sequence: u64,
-    /// When the server took it in (its wall clock), before it was on the disk.
-    pub taken_in_at: DateTime<Utc>,
-    /// When this reader had it in hand, which is after it was stored.
+    /// The server's time stamp, from before the fact is on the disk.
+    pub server_time: DateTime<Utc>,
+    /// When this reader received it, which is after it was stored.
     pub seen_at: Instant,
 }
 
@@ -51,7 +51,7 @@ pub struct Facts {
     calls: Stream,
 }
 
-/// Facts as they come, from the moment of watching on. Dropping it ends the watch.
+/// Facts as they are stored, from now on. Dropping it ends the watch.
 #[derive(Debug)]
 pub struct FactWatch {
     inbox: Arc<Inbox<Fact>>,
@@ -62,7 +62,7 @@ impl Facts {
     /// Connects and waits for the services to create the stream.
     ///
     /// # Errors
-    /// When there is no server or, in time, no stream.
+    /// When there is no server, or no stream before the deadline.
     pub async fn connect(url: &str) -> Result<Self> {
         let client = timeout(READ_WITHIN, async_nats::connect(url))
             .await
@@ -75,7 +75,7 @@ impl Facts {
         Ok(Self { client, calls })
     }
 
-    /// Its connection, for a test that wants to say something on NATS itself.
+    /// Its connection to NATS.
     #[must_use]
     pub fn client(&self) -> &async_nats::Client {
         &self.client
@@ -87,7 +87,7 @@ impl Facts {
         &self.calls
     }
 
-    /// Every fact of a call that is stored at this moment, in order.
+    /// All facts of a call that are stored now, in order.
     ///
     /// # Errors
     /// When the server does not answer in time, or a fact is not JSON.
@@ -95,7 +95,7 @@ impl Facts {
         self.on(&subject::facts_of(&call_id.parse()?)).await
     }
 
-    /// Every fact of all calls that is stored at this moment, in order.
+    /// All stored facts, in order.
     ///
     /// # Errors
     /// When the server does not answer in time, or a fact is not JSON.
@@ -104,7 +104,7 @@ impl Facts {
     }
 
     async fn on(&self, filter: &str) -> Result<Vec<Fact>> {
-        // A consumer that was made this moment may not answer yet, on a cluster.
+        // In a cluster, a consumer may not answer immediately after its creation.
         eventually(&format!("reading {filter}"), READ_WITHIN, async || {
             self.fetch(filter).await
         })
@@ -135,7 +135,7 @@ impl Facts {
     /// Waits until a fact of a call is stored.
     ///
     /// # Errors
-    /// When it is not in time. The error lists what is.
+    /// When it is not stored before the deadline. The error lists the stored facts.
     pub async fn expect(&self, call_id: &str, name: &str, within: Duration) -> Result<Fact> {
         let what = format!("{name} of {call_id}");
         eventually(&what, within, async || {
@@ -149,7 +149,7 @@ impl Facts {
         .await
     }
 
-    /// Starts watching every fact that is stored from now on.
+    /// Watches the facts that are stored from now on.
     ///
     /// # Errors
     /// When the server refuses.
@@ -180,7 +180,7 @@ impl Facts {
 }
 
 impl FactWatch {
-    /// What was seen so far, for looking back or waiting.
+    /// The facts received so far.
     #[must_use]
     pub fn inbox(&self) -> &Arc<Inbox<Fact>> {
         &self.inbox
@@ -189,7 +189,7 @@ impl FactWatch {
     /// Takes the next fact of that name of a call.
     ///
     /// # Errors
-    /// When none is seen in time. The error lists what was.
+    /// When none arrives before the deadline. The error lists the received facts.
     pub async fn expect(&self, call_id: &str, name: &str, within: Duration) -> Result<Arc<Fact>> {
         let what = format!("{name} of {call_id}");
         self.inbox
@@ -199,10 +199,10 @@ impl FactWatch {
 }
 
 impl Fact {
-    /// A text of the payload.
+    /// A string of the payload.
     ///
     /// # Errors
-    /// When there is none under that key.
+    /// When the key is missing or another type.
     pub fn text(&self, key: &str) -> Result<&str> {
         let text = self.payload.get(key).and_then(Value::as_str);
         text.with_context(|| format!("no text {key} in {} {}", self.name, self.payload))
@@ -211,13 +211,13 @@ impl Fact {
     /// A time of the payload: RFC 3339, UTC, milliseconds.
     ///
     /// # Errors
-    /// When there is none under that key.
+    /// When the key is missing or no such time.
     pub fn time(&self, key: &str) -> Result<DateTime<Utc>> {
         time(self.text(key)?)
     }
 }
 
-/// Reads a time as the contract writes it: RFC 3339, UTC as `Z`, exactly three decimals.
+/// Parses a time as the contract writes it: RFC 3339, UTC as `Z`, exactly three decimals.
 ///
 /// # Errors
 /// When it is written in any other way.
@@ -239,14 +239,14 @@ fn read(message: &jetstream::Message) -> Result<Fact> {
     let (call_id, name) = subject
         .strip_prefix("call.")
         .and_then(|rest| rest.split_once('.'))
-        .context("no fact")?;
+        .context("not the subject of a fact")?;
     Ok(Fact {
         call_id: call_id.to_owned(),
         name: name.to_owned(),
         payload: serde_json::from_slice(&message.payload).with_context(|| format!("{subject} is not JSON"))?,
         headers: message.headers.clone().unwrap_or_default(),
         sequence: info.stream_sequence,
-        taken_in_at: info.published,
+        server_time: info.published,
         seen_at,
     })
 }
@@ -256,7 +256,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_utc_with_milliseconds_or_refused() {
+    fn only_utc_times_with_milliseconds_are_accepted() {
         assert_eq!(
             time("2025-01-15T12:02:15.123Z").unwrap().timestamp_millis(),
             1_736_942_535_123

@@ -1,4 +1,4 @@
-//! What arrived, in order, kept for good: a test can take the next thing that fits, or look back at everything.
+//! Arrivals in order, never removed: a test takes the next match, or reads all of them.
 
 use std::fmt::Debug;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use anyhow::{Result, anyhow, bail};
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-/// Beyond this many entries an inbox closes itself: a test that receives more has lost its bounds.
+/// The limit after which an inbox closes itself.
 pub const MOST_ENTRIES: usize = 200_000;
 
-/// How many of the latest entries a failed wait prints.
+/// The latest entries that a failed wait prints.
 const PRINTED_ENTRIES: usize = 40;
 
 /// A bounded record of arrivals that one task fills and any number await.
@@ -43,7 +43,7 @@ impl<T> Default for Inbox<T> {
 }
 
 impl<T: Debug> Inbox<T> {
-    /// Adds what arrived last and wakes who waits for it.
+    /// Adds an arrival and wakes the waiters.
     pub fn push(&self, item: T) {
         self.record.send_modify(|record| {
             if record.entries.len() < MOST_ENTRIES {
@@ -59,20 +59,20 @@ impl<T: Debug> Inbox<T> {
         });
     }
 
-    /// Says that nothing more will arrive, and why. Only the first reason is kept.
+    /// Ends the arrivals. Only the first reason is kept.
     pub fn close(&self, reason: impl Into<String>) {
         self.record.send_modify(|record| {
             record.closed.get_or_insert_with(|| reason.into());
         });
     }
 
-    /// Why nothing more will arrive, if that is so.
+    /// The reason of the end, if arrivals have ended.
     #[must_use]
     pub fn closed(&self) -> Option<String> {
         self.record.borrow().closed.clone()
     }
 
-    /// Everything that arrived, taken or not, in order.
+    /// All arrivals, taken or not, in order.
     #[must_use]
     pub fn all(&self) -> Vec<Arc<T>> {
         self.record
@@ -83,7 +83,7 @@ impl<T: Debug> Inbox<T> {
             .collect()
     }
 
-    /// Takes the earliest entry that fits and was not taken before, if there is one already.
+    /// Takes the earliest match that was not taken before, if there is one.
     pub fn try_take(&self, fits: impl Fn(&T) -> bool) -> Option<Arc<T>> {
         let mut found = None;
         self.record.send_if_modified(|record| {
@@ -95,20 +95,20 @@ impl<T: Debug> Inbox<T> {
                 entry.taken = true;
                 found = Some(Arc::clone(&entry.item));
             }
-            false // taking is no arrival: nobody needs to wake up
+            false // no arrival, so no wake-up
         });
         found
     }
 
-    /// Takes the earliest entry that fits and was not taken before, waiting for it if need be.
+    /// Takes the earliest match that was not taken before, and waits for it if there is none.
     ///
     /// # Errors
-    /// When nothing fitting came `within` the time, or nothing more can come. The error lists what did come.
+    /// At the deadline, or when the inbox is closed. The error lists the arrivals.
     pub async fn take(&self, what: &str, within: Duration, fits: impl Fn(&T) -> bool) -> Result<Arc<T>> {
         let deadline = Instant::now() + within;
         let mut arrivals = self.record.subscribe();
         loop {
-            arrivals.mark_unchanged(); // before looking: what arrives while we look wakes us
+            arrivals.mark_unchanged(); // first, so that an arrival during the search wakes this task
             if let Some(item) = self.try_take(&fits) {
                 return Ok(item);
             }
@@ -123,7 +123,7 @@ impl<T: Debug> Inbox<T> {
         }
     }
 
-    /// Waits until nothing more can arrive, and returns the reason.
+    /// Waits until the inbox is closed, and returns the reason.
     ///
     /// # Errors
     /// When it is still open after `within`.
@@ -158,7 +158,7 @@ mod tests {
     const SOON: Duration = Duration::from_millis(100);
 
     #[tokio::test(start_paused = true)]
-    async fn takes_in_order_and_once() {
+    async fn each_entry_is_taken_once_in_order() {
         let inbox = Inbox::default();
         for number in [1, 2, 4] {
             inbox.push(number);
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn wakes_who_waits() {
+    async fn an_arrival_wakes_the_waiter() {
         let inbox = Arc::new(Inbox::default());
         let waiting = tokio::spawn({
             let inbox = Arc::clone(&inbox);
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_closed_inbox_still_gives_what_came_before() {
+    async fn a_closed_inbox_still_has_its_entries() {
         let inbox = Inbox::default();
         inbox.push('a');
         inbox.close("hung up");

@@ -1,4 +1,4 @@
-//! Ctrl-C, or a polite request to stop.
+//! Ctrl-C and SIGTERM.
 
 use anyhow::Result;
 use tokio::signal::unix::{SignalKind, signal};
@@ -6,7 +6,7 @@ use tokio::signal::unix::{SignalKind, signal};
 /// Returns on SIGINT or SIGTERM.
 ///
 /// # Errors
-/// When the signals cannot be listened to.
+/// When the signal handlers cannot be installed.
 pub async fn interrupted() -> Result<()> {
     let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
     tokio::select! {

@@ -1,14 +1,10 @@
-//! The harness behind callpulse's end-to-end tests and its demo: real processes, real NATS, real sockets, real RTP.
+//! The harness of callpulse's end-to-end tests and its demo: real processes, real NATS, real sockets, real RTP.
 //!
-//! From the ground up: bounded waiting ([`wait`], [`inbox`]), processes that never outlive a test ([`child`]), a
-//! server or a cluster of its own for each test ([`nats_server`]) and cables to it that can be cut ([`proxy`], [`links`]), the
-//! services beside it ([`process`], [`stack`]), and who uses them: a [`party`] on a WebSocket with a [`token`], a [`caller`]
-//! on WebRTC ([`transport`], [`opus`], [`padding`]), and a reader of the stored [`facts`] and of a call's whole [`record`].
-//! [`conversation`] brings two of them into a call.
+//! Bounded waits: [`wait`], [`inbox`]. Processes: [`child`], [`nats_server`], [`process`], [`stack`], and proxies between them: [`proxy`],
+//! [`links`]. Clients: [`party`] with a [`token`], [`caller`] on WebRTC ([`transport`], [`opus`], [`padding`]), [`conversation`] of two.
+//! Facts: [`builders`], [`contract_client`], [`facts`], [`record`]. Programs: [`demo`], [`up`].
 //!
-//! [`demo`] plays a whole call on it beside its [`floor`], [`up`] keeps it running for a developer.
-//!
-//! It reads the wire as an outsider would: JSON values on the WebSocket, never the services' own types.
+//! It reads the wire as an outsider does: JSON values on the WebSocket, never the services' own types.
 
 pub mod inbox;
 pub mod wait;
@@ -36,7 +32,6 @@ pub mod facts;
 pub mod record;
 pub mod stack;
 
-pub mod floor;
 pub mod interrupt;
 
 pub mod demo;

@@ -1,4 +1,4 @@
-//! One process's way to NATS: a proxy to each server, so that this process alone can be cut off.
+//! The links of one process to NATS: a proxy to each server, so that this process alone can be disconnected.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -8,17 +8,17 @@ use futures::future::try_join_all;
 use crate::nats_server::NatsServer;
 use crate::proxy::Proxy;
 
-/// The proxies of one process, one a server. Processes and servers may restart beside it.
+/// The proxies of one process, one per server. Processes and servers may restart.
 #[derive(Debug)]
 pub struct Links {
     proxies: Vec<Proxy>,
 }
 
 impl Links {
-    /// To every server, running or not.
+    /// Creates a proxy to every server, running or not.
     ///
     /// # Errors
-    /// When there is no port to be had.
+    /// When there is no free port.
     pub async fn to(nats: &NatsServer) -> Result<Self> {
         let proxies = nats
             .ports()
@@ -34,7 +34,7 @@ impl Links {
         urls.collect::<Vec<_>>().join(",")
     }
 
-    /// The way to one server.
+    /// The proxy to one server.
     ///
     /// # Errors
     /// When there is no such server.

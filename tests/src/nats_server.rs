@@ -1,4 +1,4 @@
-//! A real nats-server with a port, a store and a configuration of its own; or three of them that are one cluster.
+//! A real nats-server with its own port, store and configuration, or a cluster of three.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,24 +17,24 @@ mod cluster;
 mod configuration;
 mod node;
 
-/// Servers of a cluster: the fewest that go on when one is lost.
+/// Servers of a cluster: the smallest that survives the loss of one.
 const CLUSTER_NODES: usize = 3;
-/// Somebody may take a port of a cluster before its server does; then all are chosen anew.
+/// Another process may take a port of a cluster before its server does; then all ports are chosen again.
 const CLUSTER_ATTEMPTS: usize = 3;
 
-/// When an acknowledged write is on the disk itself.
+/// When an acknowledged write is synced to the disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Sync {
-    /// Before the acknowledgement: what production runs with.
+    /// Before the acknowledgement, as in production.
     #[default]
     Always,
-    /// Now and then: survives the server's death, not the machine's. Faster.
+    /// Every two minutes. Faster; acknowledged writes survive the death of the server, not of the machine.
     Lazy,
 }
 
 /// NATS on loopback, with the repository's configuration and its users: one server, or a cluster. Dropping it kills it.
 ///
-/// Who names no user is `admin` here: a test may look at everything, and set anything up.
+/// Connections without a user are `admin`.
 #[derive(Debug)]
 pub struct NatsServer {
     passwords: Passwords,
@@ -45,12 +45,12 @@ impl NatsServer {
     /// Starts a server that keeps everything below `folder`, on a free port.
     ///
     /// # Errors
-    /// When there is no `nats-server` to start, or it does not accept connections in time.
+    /// When there is no `nats-server`, or it does not accept connections before the deadline.
     pub async fn start(folder: &Path, sync: Sync) -> Result<Self> {
         Self::start_on(folder, sync, None).await
     }
 
-    /// The same on a port of choice; none means a free one.
+    /// Like [`start`](Self::start), on a given port.
     ///
     /// # Errors
     /// As [`start`](Self::start); and when the port is taken.
@@ -63,17 +63,17 @@ impl NatsServer {
         Ok(Self { passwords, nodes })
     }
 
-    /// Starts a cluster of three, and waits until it has elected who leads it.
+    /// Starts a cluster of three, and waits until it has elected a leader.
     ///
-    /// Those whose indices are `absent` have their places and are not started; [`restart_node`](Self::restart_node)
-    /// does. Without the majority there is nothing to wait for.
+    /// Servers with an index in `absent` are configured but not started; [`restart_node`](Self::restart_node) starts them.
+    /// Without a majority, it does not wait.
     ///
     /// # Errors
-    /// As [`start`](Self::start); and when nobody is elected in time.
+    /// As [`start`](Self::start); and when no leader is elected before the deadline.
     pub async fn start_cluster(folder: &Path, sync: Sync, absent: &[usize]) -> Result<Self> {
         let mut attempt = 1;
         loop {
-            // Each in a folder of its own: a server that came up has written to its store.
+            // A new folder for each: a server of a failed attempt may have written to its store.
             match Self::launch_cluster(&folder.join(format!("cluster-{attempt}")), sync, absent).await {
                 Err(_) if attempt < CLUSTER_ATTEMPTS => attempt += 1,
                 outcome => return outcome,
@@ -98,19 +98,19 @@ impl NatsServer {
         try_join_all(present.map(|(_, node)| node.start())).await?;
         let cluster = Self { passwords, nodes };
         if cluster.nodes.iter().filter(|node| node.is_up()).count() > CLUSTER_NODES / 2 {
-            cluster.elected().await?;
+            cluster.meta_leader_elected().await?;
         }
         Ok(cluster)
     }
 
-    /// Where clients connect: one server that runs, the first if none does.
+    /// The URL of a running server, or of the first if none is running.
     #[must_use]
     pub fn url(&self) -> String {
         let running = self.nodes.iter().find(|node| node.is_up());
         running.or(self.nodes.first()).map(Node::url).unwrap_or_default()
     }
 
-    /// Where all of its servers are, running or not.
+    /// The URLs of all servers, running or not.
     #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(Node::url).collect()
@@ -147,26 +147,26 @@ impl NatsServer {
         self.nodes.iter().map(Node::port)
     }
 
-    /// How many servers it is: one, or three.
+    /// The number of servers: one or three.
     #[must_use]
     pub fn nodes(&self) -> usize {
         self.nodes.len()
     }
 
-    /// The processes that run, to ask whether one has ended.
+    /// The running processes.
     pub fn children_mut(&mut self) -> impl Iterator<Item = &mut Child> {
         self.nodes.iter_mut().filter_map(Node::child_mut)
     }
 
-    /// SIGKILL to all, as a crash.
+    /// Sends SIGKILL to all.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     pub fn kill(&mut self) -> Result<()> {
         self.nodes.iter_mut().try_for_each(Node::kill)
     }
 
-    /// An orderly stop of all.
+    /// Stops all in an orderly way.
     ///
     /// # Errors
     /// When one still runs after 10 s, or stops without success.
@@ -174,45 +174,45 @@ impl NatsServer {
         try_join_all(self.nodes.iter_mut().map(Node::stop)).await.map(drop)
     }
 
-    /// Starts all again on the same ports and the same stores. Kills first what still runs.
+    /// Restarts all on the same ports and stores. Kills running ones first.
     ///
     /// # Errors
-    /// When one does not accept connections in time, or somebody took its port.
+    /// When one does not accept connections before the deadline, or its port is taken.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill()?;
         try_join_all(self.nodes.iter_mut().map(Node::start)).await.map(drop)
     }
 
-    /// SIGKILL to one.
+    /// Sends SIGKILL to one.
     ///
     /// # Errors
-    /// When there is no such server, or the system refuses.
+    /// When there is no such server, or the system call fails.
     pub fn kill_node(&mut self, index: usize) -> Result<()> {
         self.node_mut(index)?.kill()
     }
 
-    /// Starts one again, or for the first time, on the same port and the same store. Kills it first if it still runs.
+    /// Starts one, for the first time or again, on its port and store. Kills a running one first.
     ///
     /// # Errors
-    /// When it does not accept connections in time, or somebody took its port.
+    /// When it does not accept connections before the deadline, or its port is taken.
     pub async fn restart_node(&mut self, index: usize) -> Result<()> {
         self.node_mut(index)?.start().await
     }
 
-    /// SIGSTOP to one: it keeps its sockets and does nothing.
+    /// Sends SIGSTOP to one: it keeps its sockets and does nothing.
     ///
     /// # Errors
-    /// When it does not run.
+    /// When it is not running.
     pub fn freeze_node(&mut self, index: usize) -> Result<()> {
         self.node_mut(index)?.freeze()
     }
 
-    /// SIGCONT, after [`freeze_node`](Self::freeze_node).
+    /// Sends SIGCONT to one, after [`freeze_node`](Self::freeze_node).
     ///
     /// # Errors
-    /// When it does not run.
-    pub fn thaw_node(&mut self, index: usize) -> Result<()> {
-        self.node_mut(index)?.thaw()
+    /// When it is not running.
+    pub fn resume_node(&mut self, index: usize) -> Result<()> {
+        self.node_mut(index)?.resume()
     }
 
     fn node(&self, index: usize) -> Result<&Node> {
@@ -224,10 +224,10 @@ impl NatsServer {
     }
 }
 
-/// The server's program: `$NATS_SERVER`, or what `make setup` installed.
+/// The server's program: `$NATS_SERVER`, or the one that `make setup` installs.
 ///
 /// # Errors
-/// When it is not there.
+/// When it is not installed.
 pub fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("NATS_SERVER") {
         return Ok(path.into());

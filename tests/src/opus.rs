@@ -1,43 +1,47 @@
-//! Small Opus packets for a caller that has no microphone.
+//! Small Opus packets for a client without a microphone.
 
 use std::time::Duration;
 
-/// How much sound a packet holds.
+/// The duration of a packet.
 pub const FRAME: Duration = Duration::from_millis(20);
 /// RTP's clock rate for Opus, in hertz (RFC 7587 section 4.1).
 pub const CLOCK_RATE: u32 = 48_000;
-/// RTP time from one packet to the next.
+/// RTP clock ticks per packet.
 pub const FRAME_TICKS: u32 = 960;
 
 /// How often a caller sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pace {
-    /// For so long every frame is sent.
-    pub lively: Duration,
-    /// From then on a packet leaves only so often, as in Opus' discontinuous transmission.
+    /// The time in which every frame is sent.
+    pub every_frame_for: Duration,
+    /// The interval of packets after that, as in Opus' discontinuous transmission.
     pub pause: Duration,
 }
 
 impl Pace {
-    /// Every frame, for as long as it lasts.
+    /// Every frame, without end.
     pub const STEADY: Self = Self {
-        lively: Duration::MAX,
+        every_frame_for: Duration::MAX,
         pause: FRAME,
     };
 
-    /// How long after one packet the next leaves, `spoken` after the first.
+    /// The time to the next packet, `elapsed` after the first.
     #[must_use]
-    pub fn gap(self, spoken: Duration) -> Duration {
-        if spoken < self.lively { FRAME } else { self.pause }
+    pub fn gap(self, elapsed: Duration) -> Duration {
+        if elapsed < self.every_frame_for {
+            FRAME
+        } else {
+            self.pause
+        }
     }
 }
 
 /// Configuration 31 (CELT, fullband, 20 ms), mono, one frame (RFC 6716 section 3.1).
 const TABLE_OF_CONTENTS: u8 = 31 << 3;
-/// About 16 kbit/s, as speech is sent; well above the 2 bytes or fewer of DTX.
+/// About 16 kbit/s, like speech, and well above the 2 bytes or fewer of DTX.
 const FRAME_BYTES: u8 = 40;
 
-/// The packet with that number. Any bytes after the first are a frame to Opus' range decoder; these give a faint hiss.
+/// The packet with that number. Opus' range decoder accepts any bytes after the first.
 #[must_use]
 pub fn packet(number: u64) -> Vec<u8> {
     let mut packet = vec![TABLE_OF_CONTENTS];

@@ -1,8 +1,8 @@
-//! RTP packets of nothing but padding (RFC 3550 section 5.1), which str0m would never send on a media stream.
+//! Padding-only RTP packets (RFC 3550 section 5.1), which str0m does not send on a media stream.
 //!
-//! str0m writes the header itself, without the padding bit. So the payload is a pattern that stands for padding; where
-//! the packet is encrypted, the bit goes into the authenticated header, and where the datagram leaves, into the datagram.
-//! Both agree, so the SFU sees an honest SRTP packet. That needs an AEAD profile (RFC 7714), which mediasoup prefers.
+//! str0m writes the header without the padding bit. A payload with the pattern [`PADDING`] therefore marks the packet: the bit is
+//! set in the authenticated header before encryption, and in the datagram before sending. Both agree, so the SFU receives a valid
+//! SRTP packet. This needs an AEAD profile (RFC 7714), which mediasoup prefers.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +12,7 @@ use str0m::crypto::{
     SupportedAeadAes256Gcm, SupportedAes128CmSha1_80, from_feature_flags,
 };
 
-/// The payload that stands for padding, and is: its last byte is its length.
+/// The payload that marks padding. It is valid padding: its last byte is its length.
 pub const PADDING: [u8; 32] = *b"padding in place of a payload!!\x20";
 
 /// The padding bit in the first byte of an RTP packet.
@@ -30,8 +30,8 @@ pub fn crypto() -> Arc<CryptoProvider> {
     })
 }
 
-/// How many padding-only packets were encrypted with the padding bit authenticated. If sending one does not raise it,
-/// the profile is not an AEAD one, and the SFU throws the packet away.
+/// The number of packets that were encrypted with an authenticated padding bit. If sending one does not increase it, the profile
+/// is not an AEAD one, and the SFU drops the packet.
 #[must_use]
 pub fn encrypted() -> u64 {
     ENCRYPTED.load(Ordering::Relaxed)
@@ -48,7 +48,7 @@ fn inner() -> &'static dyn SrtpProvider {
     from_feature_flags().srtp_provider
 }
 
-/// The authenticated header as it will leave.
+/// The header to authenticate.
 fn header(header: &[u8], payload: &[u8]) -> Vec<u8> {
     let mut header = header.to_vec();
     if payload == PADDING {
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn only_padding_authenticates_the_bit() {
+    fn the_padding_bit_is_authenticated_for_padding_only() {
         let (iv, sent) = ([7; 12], [0x90; 12]);
         let mut marked = sent;
         mark(&mut marked);

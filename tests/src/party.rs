@@ -1,4 +1,4 @@
-//! One party's WebSocket: requests with their answers, notices in order, and bad input on purpose.
+//! The WebSocket of one party: requests and their answers, notices in order, and deliberately bad input.
 
 use std::fmt::Debug;
 use std::net::SocketAddr;
@@ -22,18 +22,18 @@ pub use handshake::Handshake;
 mod handshake;
 mod wire;
 
-/// How long connecting, an answer or a notice may take, unless said otherwise.
+/// The default deadline for a handshake, an answer or a notice.
 pub const ANSWERED_WITHIN: Duration = Duration::from_secs(10);
 
 /// Messages that may wait to be written.
 const QUEUED_MESSAGES: usize = 64;
 
-/// A message received, and when.
+/// A received message with its time.
 #[derive(Debug)]
 pub struct Received {
     /// When it was read from the socket.
     pub at: Instant,
-    /// The whole envelope. A binary message stands as a JSON string: no service sends any.
+    /// The envelope. A binary message, which no service sends, is a JSON string here.
     pub message: Value,
 }
 
@@ -51,45 +51,45 @@ impl Received {
     }
 }
 
-/// Which way a message went, as the party sees it.
+/// The direction of a message, from the side of the party.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way {
-    /// Sent to the edge.
-    Out,
-    /// Received from the edge.
-    In,
+pub enum Direction {
+    /// To the edge.
+    Sent,
+    /// From the edge.
+    Received,
 }
 
-/// A message as an onlooker sees it.
+/// A message as an observer receives it.
 #[derive(Debug, Clone)]
-pub struct Overheard {
+pub struct ObservedMessage {
     /// The party's name.
     pub party: String,
     /// Sent or received.
-    pub way: Way,
-    /// The whole envelope.
+    pub direction: Direction,
+    /// The envelope.
     pub message: Arc<Value>,
 }
 
-/// Whoever wants to look on while a party talks. A slow onlooker misses messages; the party never waits.
-pub type Onlookers = broadcast::Sender<Overheard>;
+/// Sends every message of a party to observers. A slow observer misses messages; the party never waits.
+pub type MessageBroadcast = broadcast::Sender<ObservedMessage>;
 
-/// Whoever has to hear every message of the server, in order, before anything else is done with it. Must not block.
+/// Handles every message of the server, in order, as it is read. Must not block.
 ///
-/// With an ear the inbox keeps answers only: a party that lives for long would fill it with notices.
-pub trait Ear: Debug + Send + Sync {
-    /// A message was read.
-    fn hear(&self, at: SystemTime, message: &Value);
+/// With a handler, the inbox keeps answers only: a long-lived party would fill it with notices.
+pub trait MessageHandler: Debug + Send + Sync {
+    /// Handles a message that was read at `at`.
+    fn handle(&self, at: SystemTime, message: &Value);
 }
 
-/// Who follows what passes by.
+/// The receivers of a party's messages.
 #[derive(Debug, Clone, Default)]
-struct Followers {
-    onlookers: Option<Onlookers>,
-    ear: Option<Arc<dyn Ear>>,
+struct Observers {
+    broadcast: Option<MessageBroadcast>,
+    handler: Option<Arc<dyn MessageHandler>>,
 }
 
-/// What an edge answered to a request.
+/// The answer of an edge to a request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer {
     /// `response`, with its payload.
@@ -109,64 +109,72 @@ pub struct Party {
     name: String,
     inbox: Arc<Inbox<Received>>,
     outgoing: mpsc::Sender<Message>,
-    followers: Followers,
+    observers: Observers,
     next_id: AtomicU64,
     _tasks: JoinSet<()>,
 }
 
 impl Party {
-    /// Connects with a good token.
+    /// Connects with a valid token.
     ///
     /// # Errors
     /// When the edge does not accept.
     pub async fn connect(edge: SocketAddr, role: Role, name: &str) -> Result<Self> {
-        Self::connect_watched(edge, role, name, None).await
+        Self::connect_observed(edge, role, name, None).await
     }
 
-    /// The same, with somebody looking on.
+    /// Like [`connect`](Self::connect), with a broadcast of all messages.
     ///
     /// # Errors
     /// When the edge does not accept.
-    pub async fn connect_watched(
+    pub async fn connect_observed(
         edge: SocketAddr,
         role: Role,
         name: &str,
-        onlookers: Option<Onlookers>,
+        broadcast: Option<MessageBroadcast>,
     ) -> Result<Self> {
-        let handshake = Handshake::bearer(token::good(role, name)?);
+        let handshake = Handshake::bearer(token::valid(role, name)?);
         let socket = open(edge, &handshake)
             .await?
             .with_context(|| format!("{name} connecting to {edge}"))?;
-        let followers = Followers { onlookers, ear: None };
-        Ok(Self::on(socket, name, followers))
+        let observers = Observers {
+            broadcast,
+            handler: None,
+        };
+        Ok(Self::on(socket, name, observers))
     }
 
-    /// Connects with a good token, and every message of the server is heard as it is read.
+    /// Like [`connect`](Self::connect), with a handler of every message of the server.
     ///
     /// # Errors
     /// When the edge does not accept.
-    pub async fn connect_heard(edge: SocketAddr, role: Role, name: &str, ear: Arc<dyn Ear>) -> Result<Self> {
-        let handshake = Handshake::bearer(token::good(role, name)?);
-        let followers = Followers {
-            onlookers: None,
-            ear: Some(ear),
+    pub async fn connect_with_handler(
+        edge: SocketAddr,
+        role: Role,
+        name: &str,
+        handler: Arc<dyn MessageHandler>,
+    ) -> Result<Self> {
+        let handshake = Handshake::bearer(token::valid(role, name)?);
+        let observers = Observers {
+            broadcast: None,
+            handler: Some(handler),
         };
-        Ok(Self::on(open(edge, &handshake).await??, name, followers))
+        Ok(Self::on(open(edge, &handshake).await??, name, observers))
     }
 
-    /// Connects in any way one likes.
+    /// Connects with any handshake.
     ///
     /// # Errors
     /// When the edge does not accept; the error names the HTTP status.
-    pub async fn connect_as(edge: SocketAddr, name: &str, handshake: &Handshake) -> Result<Self> {
-        Ok(Self::on(open(edge, handshake).await??, name, Followers::default()))
+    pub async fn connect_with(edge: SocketAddr, name: &str, handshake: &Handshake) -> Result<Self> {
+        Ok(Self::on(open(edge, handshake).await??, name, Observers::default()))
     }
 
-    /// Knocks, expecting to be turned away before the WebSocket stands: the HTTP status.
+    /// Attempts a handshake that must be rejected, and returns the HTTP status.
     ///
     /// # Errors
     /// When the edge accepts, or does not answer at all.
-    pub async fn turned_away(edge: SocketAddr, handshake: &Handshake) -> Result<u16> {
+    pub async fn rejected(edge: SocketAddr, handshake: &Handshake) -> Result<u16> {
         match open(edge, handshake).await? {
             Ok(_) => bail!("{edge} accepted {handshake:?}"),
             Err(tungstenite::Error::Http(response)) => Ok(response.status().as_u16()),
@@ -174,7 +182,7 @@ impl Party {
         }
     }
 
-    fn on(socket: Socket, name: &str, followers: Followers) -> Self {
+    fn on(socket: Socket, name: &str, observers: Observers) -> Self {
         let (outgoing, queue) = mpsc::channel(QUEUED_MESSAGES);
         let inbox = Arc::new(Inbox::default());
         let (sink, stream) = socket.split();
@@ -183,14 +191,14 @@ impl Party {
             stream,
             Arc::clone(&inbox),
             name.to_owned(),
-            followers.clone(),
+            observers.clone(),
         ));
         tasks.spawn(wire::write(sink, queue));
         Self {
             name: name.to_owned(),
             inbox,
             outgoing,
-            followers,
+            observers,
             next_id: AtomicU64::new(1),
             _tasks: tasks,
         }
@@ -202,13 +210,13 @@ impl Party {
         &self.name
     }
 
-    /// Everything received, in order.
+    /// All received messages, in order.
     #[must_use]
     pub fn received(&self) -> Vec<Arc<Received>> {
         self.inbox.all()
     }
 
-    /// Everything received of one `type`, in order.
+    /// All received messages of one `type`, in order.
     #[must_use]
     pub fn received_of(&self, kind: &str) -> Vec<Arc<Received>> {
         self.received()
@@ -220,7 +228,7 @@ impl Party {
     /// Sends a request and waits for its answer.
     ///
     /// # Errors
-    /// When no answer comes in time.
+    /// When no answer arrives before the deadline.
     pub async fn ask(&self, kind: &str, payload: Value) -> Result<Answer> {
         let id = json!(self.next_id.fetch_add(1, Ordering::Relaxed));
         self.send(json!({ "type": kind, "id": id, "payload": payload })).await?;
@@ -245,10 +253,10 @@ impl Party {
         }
     }
 
-    /// Sends a request that must be granted: the response's payload.
+    /// Sends a request that must succeed, and returns the payload of the response.
     ///
     /// # Errors
-    /// When it is refused, or no answer comes in time.
+    /// When it is refused, or no answer arrives before the deadline.
     pub async fn request(&self, kind: &str, payload: Value) -> Result<Value> {
         match self.ask(kind, payload).await? {
             Answer::Response(payload) => Ok(payload),
@@ -256,10 +264,10 @@ impl Party {
         }
     }
 
-    /// Sends a request that must be refused: the error's code.
+    /// Sends a request that must be refused, and returns the code of the error.
     ///
     /// # Errors
-    /// When it is granted, or no answer comes in time.
+    /// When it succeeds, or no answer arrives before the deadline.
     pub async fn refused(&self, kind: &str, payload: Value) -> Result<String> {
         match self.ask(kind, payload).await? {
             Answer::Refusal { code, .. } => Ok(code),
@@ -270,59 +278,59 @@ impl Party {
     /// Takes the next notice of one `type`.
     ///
     /// # Errors
-    /// When none comes in time. The error lists what did come.
+    /// When none arrives before the deadline. The error lists the received messages.
     pub async fn expect_notice(&self, kind: &str) -> Result<Arc<Received>> {
         self.expect_notice_within(kind, ANSWERED_WITHIN).await
     }
 
-    /// Takes the next notice of one `type`, waiting no longer than told.
+    /// Like [`expect_notice`](Self::expect_notice), with a deadline.
     ///
     /// # Errors
-    /// When none comes in time. The error lists what did come.
+    /// When none arrives before the deadline. The error lists the received messages.
     pub async fn expect_notice_within(&self, kind: &str, within: Duration) -> Result<Arc<Received>> {
         let what = format!("{kind} to {}", self.name);
         self.inbox.take(&what, within, |received| received.kind() == kind).await
     }
 
-    /// Sends an envelope as it is.
+    /// Sends an envelope unchanged.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// When the connection has ended.
     pub async fn send(&self, message: Value) -> Result<()> {
         self.send_raw(Message::text(message.to_string())).await?;
-        if let Some(onlookers) = &self.followers.onlookers {
-            let overheard = Overheard {
+        if let Some(broadcast) = &self.observers.broadcast {
+            let observed = ObservedMessage {
                 party: self.name.clone(),
-                way: Way::Out,
+                direction: Direction::Sent,
                 message: Arc::new(message),
             };
-            let _ = onlookers.send(overheard); // nobody may be looking
+            let _ = broadcast.send(observed); // an error means no receiver
         }
         Ok(())
     }
 
-    /// Sends anything: text that is no JSON, binary, ping.
+    /// Sends any WebSocket message.
     ///
     /// # Errors
-    /// When the connection is gone.
+    /// When the connection has ended.
     pub async fn send_raw(&self, message: Message) -> Result<()> {
         let sent = self.outgoing.send(message).await;
         sent.with_context(|| format!("{} is not connected ({:?})", self.name, self.inbox.closed()))
     }
 
-    /// Closes in good manners and waits for the other side to do the same.
+    /// Closes with a closing handshake.
     ///
     /// # Errors
-    /// When the other side does not in time.
+    /// When the edge does not complete it before the deadline.
     pub async fn close(&self) -> Result<()> {
         self.send_raw(Message::Close(None)).await?;
         self.until_closed(ANSWERED_WITHIN).await.map(drop)
     }
 
-    /// Waits until the connection is over, and returns why: for a close frame, its code and reason.
+    /// Waits until the connection has ended, and returns the reason: for a close frame, its code and reason.
     ///
     /// # Errors
-    /// When it still stands after `within`.
+    /// When it is still open after `within`.
     pub async fn until_closed(&self, within: Duration) -> Result<String> {
         self.inbox
             .until_closed(within)
@@ -330,7 +338,7 @@ impl Party {
             .with_context(|| format!("the end of {}'s connection", self.name))
     }
 
-    /// Why the connection is over, if it is.
+    /// The reason of the end, if the connection has ended.
     #[must_use]
     pub fn closed(&self) -> Option<String> {
         self.inbox.closed()
@@ -367,7 +375,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tells_answers_from_notices() {
+    async fn answers_and_notices_are_told_apart() {
         let party = Party::connect(stub().await, Role::User, "user_001").await.unwrap();
         assert_eq!(
             party.request("good", json!({ "a": 1 })).await.unwrap(),
@@ -381,7 +389,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn says_why_nothing_more_comes() {
+    async fn a_wait_on_a_closed_connection_fails_with_the_reason() {
         let party = Party::connect(stub().await, Role::User, "user_001").await.unwrap();
         party.close().await.unwrap();
         let error = party.expect_notice("tick").await.unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! A callpulse service as its own process: the built program, settings by environment alone, addresses as it announces them.
+//! A callpulse service as a process: the built program, settings from the environment only, addresses from its announcement.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,18 +14,18 @@ use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
 use crate::child::Child;
-use crate::wait::{Hopeless, eventually};
+use crate::wait::{PermanentError, eventually};
 
-/// How long a service may take until it announces its addresses.
+/// The deadline for a service to announce its addresses.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(20);
-/// How long a service may take until it is ready.
+/// The deadline for a service to be ready.
 const READY_WITHIN: Duration = Duration::from_secs(20);
-/// How long an answer of the operations port may take.
+/// The deadline for an answer of the operations port.
 const OPS_WITHIN: Duration = Duration::from_secs(5);
 /// The longest answer of the operations port that is read, in bytes.
 const LONGEST_OPS_ANSWER: u64 = 4 << 20;
 
-/// Settings by key (`ops.listen`), as the service's own files spell them.
+/// Settings by key, such as `ops.listen`.
 pub type Settings = BTreeMap<String, String>;
 
 /// A service process. Dropping it kills it.
@@ -38,13 +38,13 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts `program` (such as `ws-edge`) and waits for the line that tells its addresses.
+    /// Starts `program` (such as `ws-edge`) and waits for the line with its addresses.
     ///
     /// # Errors
-    /// When the program is not built, ends, or says nothing in time.
+    /// When the program is not built, ends, or announces nothing before the deadline.
     pub async fn start(program: &str, name: &str, settings: Settings, logs: &Path) -> Result<Self> {
         let mut command = Command::new(built(program)?);
-        // Nothing but these: what the developer exports must not change what a test means.
+        // Variables of the developer must not change a test.
         command
             .env_clear()
             .envs(settings.iter().map(|(key, value)| (variable(program, key), value)));
@@ -77,7 +77,7 @@ impl Service {
         &self.child
     }
 
-    /// Its process, to ask whether it has ended.
+    /// Its process, mutable.
     pub fn child_mut(&mut self) -> &mut Child {
         &mut self.child
     }
@@ -85,7 +85,7 @@ impl Service {
     /// An address from its announcement, such as `ws` or `ops`.
     ///
     /// # Errors
-    /// When it announced none under that name.
+    /// When it announced no such address.
     pub fn address(&self, name: &str) -> Result<SocketAddr> {
         let address = self.announced.get(name).and_then(Value::as_str);
         let address =
@@ -93,21 +93,21 @@ impl Service {
         Ok(address.parse()?)
     }
 
-    /// One setting it was started with.
+    /// A setting that it was started with.
     #[must_use]
     pub fn setting(&self, key: &str) -> Option<&str> {
         self.settings.get(key).map(String::as_str)
     }
 
-    /// SIGKILL, as a crash.
+    /// Sends SIGKILL and waits for the end.
     ///
     /// # Errors
-    /// When the system refuses.
+    /// When the system call fails.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.child.kill()
     }
 
-    /// SIGTERM, as a deployment does, and waits for the end.
+    /// Sends SIGTERM and waits for the end.
     ///
     /// # Errors
     /// When it still runs after `within`.
@@ -115,7 +115,7 @@ impl Service {
         self.child.terminate(within).await
     }
 
-    /// SIGSTOP: it keeps its sockets and does nothing.
+    /// Sends SIGSTOP: it keeps its sockets and does nothing.
     ///
     /// # Errors
     /// When it has ended.
@@ -123,15 +123,15 @@ impl Service {
         self.child.freeze()
     }
 
-    /// SIGCONT, after [`freeze`](Self::freeze).
+    /// Sends SIGCONT, after [`freeze`](Self::freeze).
     ///
     /// # Errors
     /// When it has ended.
-    pub fn thaw(&self) -> Result<()> {
-        self.child.thaw()
+    pub fn resume(&self) -> Result<()> {
+        self.child.resume()
     }
 
-    /// Starts it again with the same settings. Kills it first if it still runs. Ports of choice 0 change.
+    /// Restarts it with the same settings. Kills a running process first. Free ports change.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -142,16 +142,19 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until `/readyz` says yes.
+    /// Waits until `/readyz` answers 200.
     ///
     /// # Errors
-    /// When it does not in time, or the process ended. The error has the last answer.
+    /// At the deadline, or when the process has ended. The error has the last answer.
     pub async fn ready(&mut self) -> Result<()> {
         let ops = self.address("ops")?;
         let what = format!("{} being ready", self.child.name());
         eventually(&what, READY_WITHIN, async || {
             if let Some(status) = self.child.ended()? {
-                bail!(Hopeless(format!("it ended ({status}): {}", self.child.log_tail())));
+                bail!(PermanentError(format!(
+                    "it ended ({status}): {}",
+                    self.child.log_tail()
+                )));
             }
             let (status, body) = get(ops, "/readyz").await?;
             ensure!(status == 200, "/readyz answers {status}: {body}");
@@ -160,10 +163,10 @@ impl Service {
         .await
     }
 
-    /// What its operations port answers: status and body.
+    /// The answer of its operations port: status and body.
     ///
     /// # Errors
-    /// When it does not answer HTTP in time.
+    /// When there is no HTTP answer before the deadline.
     pub async fn ops(&self, path: &str) -> Result<(u16, String)> {
         get(self.address("ops")?, path).await
     }
@@ -185,7 +188,7 @@ pub fn built(program: &str) -> Result<PathBuf> {
     })
 }
 
-/// A folder of this run's own below `.run`, for logs and stores that may be looked at afterwards.
+/// A new folder below `.run`, for the logs and stores of this run.
 #[must_use]
 pub fn run_folder(name: &str) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -208,12 +211,12 @@ async fn announcement(stdout: pipe::Receiver) -> Result<Value> {
     let length = read.with_context(|| format!("no line within {ANNOUNCED_WITHIN:?}"))??;
     ensure!(length > 0, "standard output was closed");
     let announced = serde_json::from_str(&line).with_context(|| format!("{line:?} is not JSON"))?;
-    // Read on for as long as it lives: a full pipe would stop it.
+    // A full pipe would block the process.
     tokio::spawn(async move { tokio::io::copy(&mut lines, &mut tokio::io::sink()).await });
     Ok(announced)
 }
 
-/// A bare HTTP/1.1 GET on loopback: nothing shared with what it tests.
+/// A minimal HTTP/1.1 GET, which shares no code with the services.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> Result<(u16, String)> {
     let answer = timeout(OPS_WITHIN, async {
         let mut stream = TcpStream::connect(address).await?;
@@ -247,13 +250,13 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_program_tells_how_to_build_it() {
+    fn the_error_for_a_missing_program_has_the_build_command() {
         let error = built("no-such-service").unwrap_err().to_string();
         assert!(error.contains("cargo build --workspace --bins"), "{error}");
     }
 
     #[tokio::test]
-    async fn reads_status_and_body() {
+    async fn a_response_has_status_and_body() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move {

@@ -1,4 +1,4 @@
-//! A TCP proxy of our own: the cable between one process and one server, to be cut, blocked and mended.
+//! A TCP proxy between one process and one server, which can reset or stall its connections.
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -11,9 +11,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-/// Connections at a time, those that are held silently included; more are reset.
+/// The limit of simultaneous connections, stalled ones included. Further ones are reset.
 const MAX_CONNECTIONS: usize = 256;
-/// What is held of each direction of a connection, in bytes; the rest waits in the sender's own socket.
+/// The buffer for each direction of a connection, in bytes. The rest waits in the sender's socket.
 const HELD_BYTES: usize = 16 * 1024;
 
 const ACCEPT_AGAIN: Duration = Duration::from_millis(20);
@@ -25,7 +25,7 @@ enum Mode {
     Cut,
 }
 
-/// Passes bytes between who connects to [`address`](Self::address) and the target, for as long as it lives.
+/// Forwards bytes between clients of [`address`](Self::address) and the target.
 #[derive(Debug)]
 pub struct Proxy {
     address: SocketAddr,
@@ -34,10 +34,10 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// Listens on a free port of loopback. The target need not be there yet.
+    /// Listens on a free port of loopback. The target may be down.
     ///
     /// # Errors
-    /// When there is no port to be had.
+    /// When there is no free port.
     pub async fn to(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;
@@ -51,23 +51,23 @@ impl Proxy {
         })
     }
 
-    /// Where to connect instead of at the target.
+    /// The address to connect to instead of the target.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Every connection is reset, and new ones are at once: as when the other machine is gone and its network says so.
+    /// Resets all connections, and new ones immediately, as after the death of a machine.
     pub fn cut(&self) {
         self.mode.send_replace(Mode::Cut);
     }
 
-    /// Not a byte passes and nothing is closed, new connections are accepted and silent: as when packets are dropped.
+    /// Forwards nothing and closes nothing; accepts new connections without forwarding. As if packets are dropped.
     pub fn stall(&self) {
         self.mode.send_replace(Mode::Stalled);
     }
 
-    /// As before. What a stall held back arrives, late and in order, as TCP would send it again.
+    /// Forwards again. Bytes of a stall arrive late and in order, as TCP retransmits them.
     pub fn mend(&self) {
         self.mode.send_replace(Mode::Open);
     }
@@ -77,7 +77,7 @@ async fn serve(listener: TcpListener, target: SocketAddr, mode: watch::Receiver<
     let mut connections = JoinSet::new();
     loop {
         let Ok((client, _)) = listener.accept().await else {
-            // No descriptors left: some may be in a moment.
+            // Out of file descriptors. Some may be free after the pause.
             tokio::time::sleep(ACCEPT_AGAIN).await;
             continue;
         };
@@ -90,7 +90,7 @@ async fn serve(listener: TcpListener, target: SocketAddr, mode: watch::Receiver<
     }
 }
 
-/// One connection to its end. An end that is not orderly on one side is a reset on the other.
+/// Forwards one connection. A disorderly end of one side is a reset of the other.
 async fn carry(mut client: TcpStream, target: SocketAddr, mode: watch::Receiver<Mode>) {
     let mut watched = mode.clone();
     let mut server = None;
@@ -144,7 +144,7 @@ async fn pump(mut from: ReadHalf<'_>, mut to: WriteHalf<'_>, mut mode: watch::Re
             read = from.read(&mut buffer) => read?,
         };
         if read == 0 {
-            // Its end passes like a byte: not through a stall that began meanwhile.
+            // The end waits for the end of a stall too.
             opened(&mut mode).await?;
             return to.shutdown().await;
         }
@@ -167,7 +167,7 @@ mod tests {
     const SOON: Duration = Duration::from_secs(5);
     const SILENCE: Duration = Duration::from_millis(200);
 
-    /// Gives back what it gets, and whether its connections ended orderly.
+    /// An echo server, and the results of its connections.
     async fn echo() -> (SocketAddr, tokio::sync::mpsc::UnboundedReceiver<io::Result<u64>>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -184,23 +184,23 @@ mod tests {
         (address, ended)
     }
 
-    async fn said_back(stream: &mut TcpStream, said: &[u8]) {
-        stream.write_all(said).await.unwrap();
-        heard(stream, said).await;
+    async fn echoes(stream: &mut TcpStream, bytes: &[u8]) {
+        stream.write_all(bytes).await.unwrap();
+        receives(stream, bytes).await;
     }
 
-    async fn heard(stream: &mut TcpStream, said: &[u8]) {
-        let mut answer = vec![0; said.len()];
+    async fn receives(stream: &mut TcpStream, bytes: &[u8]) {
+        let mut answer = vec![0; bytes.len()];
         timeout(SOON, stream.read_exact(&mut answer)).await.unwrap().unwrap();
-        assert_eq!(answer, said);
+        assert_eq!(answer, bytes);
     }
 
     #[tokio::test]
-    async fn passes_bytes_and_their_end() {
+    async fn bytes_and_the_end_of_a_stream_are_forwarded() {
         let (target, mut ended) = echo().await;
         let proxy = Proxy::to(target).await.unwrap();
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
-        said_back(&mut stream, &vec![7; 3 * HELD_BYTES]).await;
+        echoes(&mut stream, &vec![7; 3 * HELD_BYTES]).await;
         stream.shutdown().await.unwrap();
         assert_eq!(
             timeout(SOON, ended.recv()).await.unwrap().unwrap().unwrap(),
@@ -210,11 +210,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cut_resets_what_is_there_and_what_comes() {
+    async fn a_cut_resets_open_and_new_connections() {
         let (target, mut ended) = echo().await;
         let proxy = Proxy::to(target).await.unwrap();
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
-        said_back(&mut stream, b"before").await;
+        echoes(&mut stream, b"before").await;
         proxy.cut();
         let error = timeout(SOON, stream.read(&mut [0; 8])).await.unwrap().unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
@@ -223,15 +223,15 @@ mod tests {
         timeout(SOON, next.read(&mut [0; 8])).await.unwrap().unwrap_err();
         proxy.mend();
         let mut next = TcpStream::connect(proxy.address()).await.unwrap();
-        said_back(&mut next, b"after").await;
+        echoes(&mut next, b"after").await;
     }
 
     #[tokio::test]
-    async fn a_stall_holds_everything_back_until_it_is_mended() {
+    async fn a_stall_delays_all_bytes_until_it_ends() {
         let (target, mut ended) = echo().await;
         let proxy = Proxy::to(target).await.unwrap();
         let mut old = TcpStream::connect(proxy.address()).await.unwrap();
-        said_back(&mut old, b"before").await;
+        echoes(&mut old, b"before").await;
         proxy.stall();
         let mut new = TcpStream::connect(proxy.address()).await.unwrap();
         let mut gone = TcpStream::connect(proxy.address()).await.unwrap();
@@ -247,17 +247,17 @@ mod tests {
             .unwrap();
         proxy.mend();
         for stream in [&mut old, &mut new, &mut gone] {
-            heard(stream, b"late").await;
+            receives(stream, b"late").await;
         }
         assert_eq!(timeout(SOON, ended.recv()).await.unwrap().unwrap().unwrap(), 4);
     }
 
     #[tokio::test]
-    async fn a_stall_that_ends_in_a_cut_loses_what_it_held() {
+    async fn a_cut_drops_the_bytes_of_a_stall() {
         let (target, mut ended) = echo().await;
         let proxy = Proxy::to(target).await.unwrap();
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
-        said_back(&mut stream, b"before").await;
+        echoes(&mut stream, b"before").await;
         proxy.stall();
         stream.write_all(b"lost").await.unwrap();
         proxy.cut();
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_behind_it_is_a_reset() {
+    async fn a_connection_to_an_absent_target_is_reset() {
         let unused = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
         let proxy = Proxy::to(unused).await.unwrap();
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
@@ -274,14 +274,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn its_connections_end_with_it() {
+    async fn connections_end_with_the_proxy() {
         let (target, mut ended) = echo().await;
         let proxy = Proxy::to(target).await.unwrap();
         let mut stream = TcpStream::connect(proxy.address()).await.unwrap();
-        said_back(&mut stream, b"before").await;
+        echoes(&mut stream, b"before").await;
         let address = proxy.address();
         drop(proxy);
-        // In good manners or by a reset, as the tasks happen to be dropped.
+        // By a close or a reset, depending on the order in which the tasks are dropped.
         let end = timeout(SOON, stream.read(&mut [0; 8])).await.unwrap();
         assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
         assert!(timeout(SOON, ended.recv()).await.unwrap().is_some());

@@ -1,4 +1,4 @@
-//! A settled call's record, checked: every minute is there once, when it was due, and none beyond the end.
+//! The stored facts of a settled call, checked: every minute is stored once, at its due time, and none beyond the end.
 
 use std::time::Duration;
 
@@ -8,25 +8,25 @@ use serde_json::{Value, json};
 
 use crate::facts::{Fact, Facts};
 
-/// What is stored of a call that is over.
+/// The stored facts of a settled call.
 #[derive(Debug)]
 pub struct Record {
-    /// When it began.
+    /// `connectedAt`.
     pub connected_at: DateTime<Utc>,
-    /// How it ended.
+    /// The fact `ended`.
     pub ended: Fact,
-    /// Its minutes, in order.
+    /// The ticks, in order.
     pub ticks: Vec<Fact>,
-    /// What is billed.
+    /// The fact `settled`.
     pub settled: Fact,
 }
 
 impl Record {
-    /// Waits until a call that had begun is settled, and checks its record. `interval_ms` is the length of a minute.
+    /// Waits until a connected call is settled, and checks its facts. `interval_ms` is the length of a minute.
     ///
     /// # Errors
-    /// When it is not settled in time, or anything of it is missing, doubled, or not as it should be.
-    pub async fn whole(facts: &Facts, call_id: &str, interval_ms: i64, within: Duration) -> Result<Self> {
+    /// At the deadline, or when a fact is missing, doubled or wrong.
+    pub async fn checked(facts: &Facts, call_id: &str, interval_ms: i64, within: Duration) -> Result<Self> {
         facts.expect(call_id, "settled", within).await?;
         let stored = facts.of_call(call_id).await?;
         let connected_at = only(&stored, "rtp_detected")?.time("connectedAt")?;
@@ -67,12 +67,12 @@ impl Record {
         })
     }
 
-    /// How late the latest of its minutes was taken in: what an outage cost.
+    /// The longest delay from the due time of a tick to its storage.
     ///
     /// # Errors
     /// When a tick has no time.
     pub fn longest_delay(&self) -> Result<TimeDelta> {
-        let delays = self.ticks.iter().map(|tick| Ok(tick.taken_in_at - tick.time("at")?));
+        let delays = self.ticks.iter().map(|tick| Ok(tick.server_time - tick.time("at")?));
         let delays = delays.collect::<Result<Vec<_>>>()?;
         Ok(delays.into_iter().max().unwrap_or_default())
     }

@@ -1,4 +1,4 @@
-//! The whole system on loopback: nats-server, media-workers, edges, billing-timers, each its own process.
+//! The whole system on loopback: nats-servers, media-workers, edges and billing-timers, each a process.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -18,12 +18,12 @@ const MEDIA_WORKER: &str = "media-worker";
 const WS_EDGE: &str = "ws-edge";
 const BILLING_TIMER: &str = "billing-timer";
 
-/// How long media-workers drain: who ends a stack does not want to wait for its calls.
+/// The drain timeout of media-workers: stopping a stack does not wait long for its calls.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long a service may take to drain and stop.
+/// The deadline for a service to drain and stop.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
-/// What to start, and with which settings.
+/// The processes to start, and their settings.
 #[derive(Debug, Clone)]
 pub struct StackBuilder {
     workers: usize,
@@ -39,7 +39,7 @@ pub struct StackBuilder {
     overrides: Vec<(String, String, String)>,
 }
 
-/// Running processes. Dropping it kills them, the server last, and removes what they stored.
+/// Running processes. Dropping it kills them, the server last, and removes the temporary folder.
 #[derive(Debug)]
 pub struct Stack {
     /// One process each.
@@ -74,64 +74,64 @@ impl Default for StackBuilder {
 }
 
 impl StackBuilder {
-    /// How many media-workers.
+    /// The number of media-workers.
     #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
     }
 
-    /// How many ws-edge nodes.
+    /// The number of ws-edge nodes.
     #[must_use]
     pub fn edges(mut self, edges: usize) -> Self {
         self.edges = edges;
         self
     }
 
-    /// How many billing-timers.
+    /// The number of billing-timers.
     #[must_use]
     pub fn timers(mut self, timers: usize) -> Self {
         self.timers = timers;
         self
     }
 
-    /// When the server's writes are on the disk.
+    /// When the server syncs its writes to the disk.
     #[must_use]
     pub fn sync(mut self, sync: Sync) -> Self {
         self.sync = sync;
         self
     }
 
-    /// Where logs and the server's store go, to be found afterwards. Otherwise they are temporary.
+    /// The folder for logs and the server's store. Without it, they are temporary.
     #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
-    /// The server's port. Otherwise a free one.
+    /// The server's port. Without it, a free one.
     #[must_use]
     pub fn nats_port(mut self, port: u16) -> Self {
         self.nats_port = Some(port);
         self
     }
 
-    /// Three servers, and three copies of everything.
+    /// Three servers, and three replicas of every stream.
     #[must_use]
     pub fn cluster(mut self) -> Self {
         self.cluster = true;
         self
     }
 
-    /// Servers of the [`cluster`](Self::cluster) that are not started: [`NatsServer::restart_node`] does, later. Nothing is
-    /// waited for until then: see [`Stack::ready`].
+    /// Servers of the [`cluster`](Self::cluster) that are not started: [`NatsServer::restart_node`] starts them later.
+    /// [`start`](Self::start) then does not wait for readiness: see [`Stack::ready`].
     #[must_use]
     pub fn absent(mut self, nodes: &[usize]) -> Self {
         self.absent = nodes.to_vec();
         self
     }
 
-    /// Every service process reaches each server through a proxy of its own: see [`Stack::links`].
+    /// Every service connects to each server through its own proxy: see [`Stack::links`].
     #[must_use]
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
@@ -146,10 +146,10 @@ impl StackBuilder {
         self
     }
 
-    /// Starts everything and waits until it is ready.
+    /// Starts all processes and waits until they are ready.
     ///
     /// # Errors
-    /// When anything does not start; the error says what, and what it logged.
+    /// When a process does not start; the error has the end of its log.
     pub async fn start(self) -> Result<Stack> {
         let temporary = match &self.folder {
             Some(_) => None,
@@ -185,7 +185,7 @@ impl StackBuilder {
 
     async fn servers(&self, folder: &Path) -> Result<NatsServer> {
         if self.cluster {
-            ensure!(self.nats_port.is_none(), "a cluster has free ports only");
+            ensure!(self.nats_port.is_none(), "a cluster takes free ports");
             NatsServer::start_cluster(folder, self.sync, &self.absent).await
         } else {
             NatsServer::start_on(folder, self.sync, self.nats_port).await
@@ -228,7 +228,7 @@ impl StackBuilder {
     fn settings(&self, program: &str, name: &str, nats: &NatsServer, links: Option<&Links>) -> Result<Settings> {
         let any_port = "127.0.0.1:0";
         let mut settings = nats.settings_of(program)?.to_vec();
-        // Of two settings with one key, the later counts.
+        // The later of two settings with the same key wins.
         settings.extend(links.map(|links| ("nats.url", links.url())));
         settings.push(("nats.replicas", nats.nodes().to_string()));
         settings.push(("ops.listen", any_port.to_owned()));
@@ -255,7 +255,7 @@ impl StackBuilder {
 }
 
 impl Stack {
-    /// One of each.
+    /// Starts one of each.
     ///
     /// # Errors
     /// As [`StackBuilder::start`].
@@ -263,7 +263,7 @@ impl Stack {
         StackBuilder::default().start().await
     }
 
-    /// Where the WebSocket of an edge is: 0 is the first.
+    /// The WebSocket address of an edge; 0 is the first.
     ///
     /// # Errors
     /// When there are fewer edges.
@@ -275,7 +275,7 @@ impl Stack {
         edge.address("ws")
     }
 
-    /// The way of one process (`ws-edge-2` is the second edge) to NATS.
+    /// The links of one process (`ws-edge-2` is the second edge) to NATS.
     ///
     /// # Errors
     /// When there is no such process, or the stack is not [`proxied`](StackBuilder::proxied).
@@ -284,7 +284,7 @@ impl Stack {
         links.with_context(|| format!("{process} has no proxies, only {:?}", self.links.keys()))
     }
 
-    /// Where the logs are.
+    /// The folder of the logs.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
@@ -293,7 +293,7 @@ impl Stack {
     /// Stops everything in order: edges first, the server last.
     ///
     /// # Errors
-    /// When a process does not stop in time, or not with success. The others are stopped all the same.
+    /// When a process overruns its deadline or fails. The others are stopped too.
     pub async fn stop(mut self) -> Result<()> {
         let services = self.edges.iter_mut().chain(&mut self.timers).chain(&mut self.workers);
         let mut failures = Vec::new();
@@ -313,7 +313,7 @@ impl Stack {
     /// Waits until every process is ready.
     ///
     /// # Errors
-    /// When one is not in time.
+    /// At the deadline of a process.
     pub async fn ready(&mut self) -> Result<()> {
         let all = self.workers.iter_mut().chain(&mut self.edges).chain(&mut self.timers);
         try_join_all(all.map(Service::ready)).await.map(drop)
@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn what_is_set_for_one_process_stays_with_it() {
+    async fn a_setting_of_one_process_does_not_affect_the_others() {
         let folder = tempfile::tempdir().unwrap();
         let nats = NatsServer::start(folder.path(), Sync::Lazy).await.unwrap();
         let stack = StackBuilder::default()

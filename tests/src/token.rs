@@ -1,4 +1,4 @@
-//! JSON Web Tokens, the good and the wicked.
+//! JSON Web Tokens, valid and invalid.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ pub const AUDIENCE: &str = "callpulse";
 
 const LIFETIME: Duration = Duration::from_secs(3600);
 
-/// Who a token says its bearer is.
+/// The claim `role`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The paying caller.
@@ -36,18 +36,18 @@ impl Role {
     }
 }
 
-/// What is wrong with a token.
+/// A defect of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wickedness {
-    /// Expired an hour ago: beyond any leeway.
+pub enum TokenDefect {
+    /// Expired an hour ago, beyond any leeway.
     Expired,
     /// Valid from an hour from now on (`nbf`).
     NotYetValid,
-    /// Never expires: no `exp` at all.
+    /// No `exp`.
     WithoutExpiry,
-    /// For somebody else (`aud`).
+    /// Another `aud`.
     WrongAudience,
-    /// No `aud` at all.
+    /// No `aud`.
     WithoutAudience,
     /// Signed with another secret.
     WrongKey,
@@ -55,16 +55,16 @@ pub enum Wickedness {
     WrongAlgorithm,
     /// `alg: none` and no signature.
     Unsigned,
-    /// `role: admin`, of which there is none.
+    /// `role: admin`, which does not exist.
     UnknownRole,
-    /// A subject that would be another NATS subject: `user.>`.
+    /// A subject with NATS wildcards: `user.>`.
     SubjectInjection,
     /// Not a token.
     Garbage,
 }
 
-impl Wickedness {
-    /// Every kind, to try them all.
+impl TokenDefect {
+    /// All defects.
     pub const ALL: [Self; 11] = [
         Self::Expired,
         Self::NotYetValid,
@@ -83,23 +83,23 @@ impl Wickedness {
 /// A token that ws-edge must accept.
 ///
 /// # Errors
-/// When it cannot be signed, which would be a fault of the harness.
-pub fn good(role: Role, subject: &str) -> Result<String> {
-    good_for(role, subject, LIFETIME)
+/// When signing fails.
+pub fn valid(role: Role, subject: &str) -> Result<String> {
+    valid_for(role, subject, LIFETIME)
 }
 
-/// The same for as long as one likes.
+/// Like [`valid`], with a lifetime.
 ///
 /// # Errors
-/// When it cannot be signed, which would be a fault of the harness.
-pub fn good_for(role: Role, subject: &str, lifetime: Duration) -> Result<String> {
+/// When signing fails.
+pub fn valid_for(role: Role, subject: &str, lifetime: Duration) -> Result<String> {
     sign(&claims(role, subject, lifetime), Algorithm::HS256, SECRET)
 }
 
-/// A token of somebody who watches, and is no party.
+/// A token of an operator.
 ///
 /// # Errors
-/// When it cannot be signed, which would be a fault of the harness.
+/// When signing fails.
 pub fn operator(name: &str, lifetime: Duration) -> Result<String> {
     let claims = with(claims(Role::User, name, lifetime), "role", json!("ops"));
     sign(&claims, Algorithm::HS256, SECRET)
@@ -108,22 +108,22 @@ pub fn operator(name: &str, lifetime: Duration) -> Result<String> {
 /// A token that ws-edge must refuse.
 ///
 /// # Errors
-/// When it cannot be signed, which would be a fault of the harness.
-pub fn wicked(role: Role, subject: &str, how: Wickedness) -> Result<String> {
+/// When signing fails.
+pub fn invalid(role: Role, subject: &str, defect: TokenDefect) -> Result<String> {
     let mut claims = claims(role, subject, LIFETIME);
     let hour = |hours: i64| json!(Utc::now().timestamp() + hours * 3600);
-    match how {
-        Wickedness::Expired => claims = with(claims, "exp", hour(-1)),
-        Wickedness::NotYetValid => claims = with(claims, "nbf", hour(1)),
-        Wickedness::WithoutExpiry => claims = without(claims, "exp"),
-        Wickedness::WrongAudience => claims = with(claims, "aud", json!("somebody-else")),
-        Wickedness::WithoutAudience => claims = without(claims, "aud"),
-        Wickedness::UnknownRole => claims = with(claims, "role", json!("admin")),
-        Wickedness::SubjectInjection => claims = with(claims, "sub", json!("user.>")),
-        Wickedness::WrongKey => return sign(&claims, Algorithm::HS256, "another secret of the same great length"),
-        Wickedness::WrongAlgorithm => return sign(&claims, Algorithm::HS512, SECRET),
-        Wickedness::Unsigned => return Ok(unsigned(&claims)),
-        Wickedness::Garbage => return Ok("not.a.token".to_owned()),
+    match defect {
+        TokenDefect::Expired => claims = with(claims, "exp", hour(-1)),
+        TokenDefect::NotYetValid => claims = with(claims, "nbf", hour(1)),
+        TokenDefect::WithoutExpiry => claims = without(claims, "exp"),
+        TokenDefect::WrongAudience => claims = with(claims, "aud", json!("another")),
+        TokenDefect::WithoutAudience => claims = without(claims, "aud"),
+        TokenDefect::UnknownRole => claims = with(claims, "role", json!("admin")),
+        TokenDefect::SubjectInjection => claims = with(claims, "sub", json!("user.>")),
+        TokenDefect::WrongKey => return sign(&claims, Algorithm::HS256, "another secret of the same great length"),
+        TokenDefect::WrongAlgorithm => return sign(&claims, Algorithm::HS512, SECRET),
+        TokenDefect::Unsigned => return Ok(unsigned(&claims)),
+        TokenDefect::Garbage => return Ok("not.a.token".to_owned()),
     }
     sign(&claims, Algorithm::HS256, SECRET)
 }
@@ -187,8 +187,8 @@ mod tests {
     }
 
     #[test]
-    fn good_is_accepted() {
-        let claims = verify(&good(Role::Otomo, "otomo_777").unwrap()).unwrap();
+    fn a_valid_token_is_accepted() {
+        let claims = verify(&valid(Role::Otomo, "otomo_777").unwrap()).unwrap();
         assert_eq!(
             (&claims["sub"], &claims["role"]),
             (&json!("otomo_777"), &json!("otomo"))
@@ -196,13 +196,13 @@ mod tests {
     }
 
     #[test]
-    fn wicked_is_refused_or_says_what_no_token_may_say() {
-        for how in Wickedness::ALL {
-            let claims = verify(&wicked(Role::User, "user_001", how).unwrap());
-            match how {
-                Wickedness::UnknownRole => assert_eq!(claims.unwrap()["role"], "admin"),
-                Wickedness::SubjectInjection => assert_eq!(claims.unwrap()["sub"], "user.>"),
-                _ => assert!(claims.is_none(), "{how:?}"),
+    fn an_invalid_token_is_refused_or_has_an_invalid_claim() {
+        for defect in TokenDefect::ALL {
+            let claims = verify(&invalid(Role::User, "user_001", defect).unwrap());
+            match defect {
+                TokenDefect::UnknownRole => assert_eq!(claims.unwrap()["role"], "admin"),
+                TokenDefect::SubjectInjection => assert_eq!(claims.unwrap()["sub"], "user.>"),
+                _ => assert!(claims.is_none(), "{defect:?}"),
             }
         }
     }

@@ -1,6 +1,6 @@
-//! One WebRTC transport towards the SFU: str0m behind a UDP socket of its own, driven by one task.
+//! One WebRTC transport to the SFU: str0m on its own UDP socket, driven by one task.
 //!
-//! No SDP: the SFU's mediasoup parameters go straight into str0m's direct API. mediasoup is ICE-lite and the DTLS server,
+//! Without SDP: the mediasoup parameters of the SFU are passed to str0m's direct API. mediasoup is ICE-lite and the DTLS server,
 //! so this side is ICE-controlling and the DTLS client.
 
 use std::net::Ipv4Addr;
@@ -28,28 +28,28 @@ use driver::Driver;
 mod driver;
 mod parameters;
 
-/// How long ICE and DTLS may take.
+/// The deadline for ICE and DTLS.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(10);
 /// Commands that may wait.
 const QUEUED_COMMANDS: usize = 16;
-/// The one media section there is.
+/// The only media section.
 const MID: &str = "0";
 
-/// A moment on both clocks.
+/// A reading of both clocks.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    /// For durations within this process.
+pub struct ClockReading {
+    /// Monotonic time, for durations within this process.
     pub at: Instant,
-    /// For comparing with what other processes wrote.
+    /// Wall-clock time, to compare with other processes.
     pub wall: SystemTime,
 }
 
-/// Where a transport stands.
+/// The state of a transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
     Connecting,
     Connected,
-    Over(String),
+    Ended(String),
 }
 
 #[derive(Debug)]
@@ -61,24 +61,24 @@ enum Command {
     Cut(bool),
 }
 
-/// What the task counts for its owner.
+/// Counters of the task.
 #[derive(Debug, Default)]
 struct Counters {
-    first_sent: OnceLock<Moment>,
+    first_sent: OnceLock<ClockReading>,
     sent: AtomicU64,
     padding_sent: AtomicU64,
     received: AtomicU64,
 }
 
-/// Built and bound, not yet sending: its fingerprint must reach the SFU first.
+/// Built and bound, but not started: the SFU needs its fingerprint first.
 #[derive(Debug)]
-pub struct Prepared {
+pub struct PendingTransport {
     rtc: Rtc,
     socket: UdpSocket,
     payload_type: Pt,
 }
 
-/// A running transport. Dropping it stops it as if the network were gone.
+/// A running transport. Dropping it looks like a dead network.
 #[derive(Debug)]
 pub struct Transport {
     commands: mpsc::Sender<(Command, oneshot::Sender<()>)>,
@@ -87,18 +87,18 @@ pub struct Transport {
     _task: JoinSet<()>,
 }
 
-/// One for all callers of this process: hundreds of them would spend their time on making keys.
+/// One certificate for all clients of this process, because generating keys for hundreds is slow.
 fn certificate() -> Result<DtlsCert> {
     static CERTIFICATE: OnceLock<Option<DtlsCert>> = OnceLock::new();
     let made = CERTIFICATE.get_or_init(|| padding::crypto().dtls_provider.generate_certificate());
-    made.clone().context("no DTLS certificate could be made")
+    made.clone().context("generating a DTLS certificate")
 }
 
-impl Prepared {
-    /// Takes what the SFU answered to `rtc_create_transport`, and the payload type of Opus on it.
+impl PendingTransport {
+    /// From the answer of the SFU to `rtc_create_transport`, and the payload type of Opus.
     ///
     /// # Errors
-    /// When the answer lacks what mediasoup's clients need.
+    /// When the answer lacks a field that mediasoup's clients need.
     pub async fn new(created: &Value, payload_type: u8) -> Result<Self> {
         let payload_type = Pt::new_with_value(payload_type);
         let mut codecs = CodecConfig::empty();
@@ -151,7 +151,7 @@ impl Prepared {
         })
     }
 
-    /// What `rtc_connect_transport` asks for.
+    /// The `dtlsParameters` of `rtc_connect_transport`.
     pub fn dtls_parameters(&mut self) -> Value {
         let direct = self.rtc.direct_api();
         let fingerprint = direct.local_dtls_fingerprint();
@@ -162,8 +162,8 @@ impl Prepared {
         })
     }
 
-    /// Declares the stream that this side will send, before anything is sent.
-    pub fn will_send(&mut self, ssrc: u32) {
+    /// Declares the stream to send, before anything is sent.
+    pub fn declare_stream(&mut self, ssrc: u32) {
         self.rtc
             .direct_api()
             .declare_stream_tx(Ssrc::from(ssrc), None, Mid::from(MID), None);
@@ -173,13 +173,13 @@ impl Prepared {
     #[must_use]
     pub fn start(self) -> Transport {
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
-        let (tell, state) = watch::channel(State::Connecting);
+        let (sender, state) = watch::channel(State::Connecting);
         let counters = Arc::new(Counters::default());
         let mut task = JoinSet::new();
-        let driver = Driver::new(self, tell.clone(), Arc::clone(&counters));
+        let driver = Driver::new(self, sender.clone(), Arc::clone(&counters));
         task.spawn(async move {
             let end = driver.run(queue).await;
-            tell.send_replace(State::Over(
+            sender.send_replace(State::Ended(
                 end.err()
                     .map_or_else(|| "dropped".to_owned(), |error| format!("{error:#}")),
             ));
@@ -197,21 +197,21 @@ impl Transport {
     /// Waits for ICE and DTLS.
     ///
     /// # Errors
-    /// When they do not come about in time.
+    /// When they fail or exceed the deadline.
     pub async fn connected(&self) -> Result<()> {
         let mut state = self.state.clone();
         let reached = timeout(CONNECTED_WITHIN, state.wait_for(|state| *state != State::Connecting)).await;
         let reached = reached.with_context(|| format!("no ICE and DTLS within {CONNECTED_WITHIN:?}"))??;
         match &*reached {
-            State::Over(reason) => bail!("the transport is over: {reason}"),
+            State::Ended(reason) => bail!("the transport has ended: {reason}"),
             _ => Ok(()),
         }
     }
 
-    /// Expects to receive a stream; other streams are ignored.
+    /// Accepts a stream. Other streams are ignored.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn expect(&self, ssrc: u32) -> Result<()> {
         self.command(Command::Expect(ssrc.into())).await
     }
@@ -219,7 +219,7 @@ impl Transport {
     /// Sends an Opus packet every 20 ms from now on.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn start_talking(&self, ssrc: u32) -> Result<()> {
         self.start_talking_at(ssrc, Pace::STEADY).await
     }
@@ -227,23 +227,23 @@ impl Transport {
     /// Sends Opus packets from now on, as often as `pace` says.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn start_talking_at(&self, ssrc: u32, pace: Pace) -> Result<()> {
         self.command(Command::Talk(ssrc.into(), pace)).await
     }
 
-    /// Sends no more RTP. ICE and DTLS stay as they are.
+    /// Stops sending RTP. ICE and DTLS continue.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn stop_talking(&self, ssrc: u32) -> Result<()> {
         self.command(Command::Silence(ssrc.into())).await
     }
 
-    /// Sends packets that have nothing but padding.
+    /// Sends padding-only packets.
     ///
     /// # Errors
-    /// When the transport is over, or its SRTP profile does not allow for it.
+    /// When the transport has ended, or its SRTP profile is not an AEAD one.
     pub async fn send_padding_only(&self, ssrc: u32, packets: u32) -> Result<()> {
         let before = padding::encrypted();
         self.command(Command::Padding(ssrc.into(), packets)).await?;
@@ -257,22 +257,22 @@ impl Transport {
     /// Drops every datagram in both directions from now on, as a dead network does.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn cut(&self) -> Result<()> {
         self.command(Command::Cut(true)).await
     }
 
-    /// Lets datagrams through again.
+    /// Restores the network.
     ///
     /// # Errors
-    /// When the transport is over.
+    /// When the transport has ended.
     pub async fn mend(&self) -> Result<()> {
         self.command(Command::Cut(false)).await
     }
 
     /// When the first RTP packet with a payload was handed to the socket.
     #[must_use]
-    pub fn first_datagram_sent_at(&self) -> Option<Moment> {
+    pub fn first_datagram_sent_at(&self) -> Option<ClockReading> {
         self.counters.first_sent.get().copied()
     }
 
@@ -282,21 +282,21 @@ impl Transport {
         self.counters.sent.load(Ordering::Relaxed)
     }
 
-    /// RTP packets without one that were sent.
+    /// Padding-only RTP packets that were sent.
     #[must_use]
     pub fn padding_sent(&self) -> u64 {
         self.counters.padding_sent.load(Ordering::Relaxed)
     }
 
-    /// RTP packets that were received, decrypted and authenticated.
+    /// RTP packets that were received and authenticated.
     #[must_use]
     pub fn received(&self) -> u64 {
         self.counters.received.load(Ordering::Relaxed)
     }
 
-    /// Returns when the task has done it.
+    /// Returns when the task has executed it.
     async fn command(&self, command: Command) -> Result<()> {
-        let over = || anyhow!("the transport is over: {:?}", *self.state.borrow());
+        let over = || anyhow!("the transport has ended: {:?}", *self.state.borrow());
         let (done, waiting) = oneshot::channel();
         self.commands.send((command, done)).await.map_err(|_| over())?;
         waiting.await.map_err(|_| over())

@@ -1,4 +1,4 @@
-//! The stack for a developer to play with: friendly ports, tokens to copy, every fact as it is stored.
+//! The stack for development: known ports, tokens to copy, and every fact as it is stored.
 
 use std::net::{Ipv4Addr, TcpListener, UdpSocket};
 use std::path::Path;
@@ -9,16 +9,16 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use tokio::time::interval;
 
-use crate::demo::onlooker::Onlooker;
-use crate::demo::screen::{Screen, Tone};
-use crate::demo::story::{OTOMO, USER};
+use crate::demo::event_printer::EventPrinter;
+use crate::demo::scenario::{OTOMO, USER};
+use crate::demo::screen::{LineKind, Screen};
 use crate::facts::Facts;
 use crate::interrupt::interrupted;
 use crate::process::{self, Service};
 use crate::stack::{Stack, StackBuilder};
 use crate::token::{self, Role};
 
-/// Ports as the services' own defaults have them; a taken one is replaced by a free one.
+/// The default ports of the services. A taken port is replaced by a free one.
 const NATS_PORT: u16 = 4222;
 const EDGE_PORTS: [u16; 2] = [4001, 4003];
 const RTC_PORT: u16 = 40_000;
@@ -30,14 +30,14 @@ const OPS_PORTS: [(&str, u16); 4] = [
     ("billing-timer-1", 4022),
 ];
 
-/// How often the processes are looked after.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
-/// Who watches.
+/// How often the processes are checked.
+const CHECK_INTERVAL: Duration = Duration::from_millis(500);
+/// The operator of the printed token.
 const OPERATOR: &str = "operator_1";
-/// How long the printed tokens are good for.
+/// The lifetime of the printed tokens.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
-/// What can be chosen.
+/// The command line.
 #[derive(Debug, Clone, Parser)]
 #[command(about = "Runs nats-server, a media-worker, two ws-edge nodes and a billing-timer until Ctrl-C")]
 pub struct Options {
@@ -59,8 +59,8 @@ pub async fn main(options: Options) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            screen.line(Tone::Bad, &format!("{error:#}"));
-            screen.line(Tone::Bad, &format!("the logs are in {}", folder.display()));
+            screen.line(LineKind::Bad, &format!("{error:#}"));
+            screen.line(LineKind::Bad, &format!("the logs are in {}", folder.display()));
             ExitCode::FAILURE
         }
     }
@@ -72,12 +72,12 @@ async fn run(screen: &Screen, folder: &Path, options: &Options) -> Result<()> {
         outcome = interrupted() => return outcome,
     };
     let facts = Facts::connect(&stack.nats.url()).await?;
-    let _onlooker = Onlooker::new(*screen, &facts).await?;
-    introduce(screen, &stack)?;
-    invite(screen, &stack)?;
+    let _printer = EventPrinter::new(*screen, &facts).await?;
+    print_addresses(screen, &stack)?;
+    print_links(screen, &stack)?;
     tokio::select! {
         outcome = interrupted() => outcome?,
-        outcome = look_after(&mut stack) => outcome?,
+        outcome = until_a_process_ends(&mut stack) => outcome?,
     }
     screen.heading("Stopping");
     stack.stop().await
@@ -109,82 +109,85 @@ async fn start(folder: &Path, options: &Options) -> Result<Stack> {
     builder.start().await
 }
 
-/// Free a moment ago; if somebody takes it first, the service says so.
+/// Whether a port is free now. If another process takes it first, the service fails to start.
 fn is_free(port: u16) -> bool {
     let address = (Ipv4Addr::LOCALHOST, port);
     TcpListener::bind(address).is_ok() && UdpSocket::bind(address).is_ok()
 }
 
-fn introduce(screen: &Screen, stack: &Stack) -> Result<()> {
-    let say = |text: &str| screen.plain(Tone::Quiet, text);
+fn print_addresses(screen: &Screen, stack: &Stack) -> Result<()> {
+    let print = |text: &str| screen.plain(LineKind::Quiet, text);
     screen.heading("Up, until Ctrl-C");
-    say(&format!("  nats-server        {}", stack.nats.url()));
+    print(&format!("  nats-server        {}", stack.nats.url()));
     for edge in &stack.edges {
         let (ws, ops) = (edge.address("ws")?, edge.address("ops")?);
-        say(&format!(
+        print(&format!(
             "  {:<18} ws://{ws}/ws   http://{ops}/metrics",
             edge.child().name()
         ));
     }
     for service in stack.workers.iter().chain(&stack.timers) {
-        say(&format!(
+        print(&format!(
             "  {:<18} http://{}/metrics",
             service.child().name(),
             service.address("ops")?
         ));
     }
-    say(&format!("  logs and store     {}", stack.folder().display()));
+    print(&format!("  logs and store     {}", stack.folder().display()));
     screen.heading("Tokens for 12 hours: Authorization: Bearer …, or subprotocols callpulse.v1 and bearer.…");
-    for (role, name, tone) in [(Role::User, USER, Tone::User), (Role::Otomo, OTOMO, Tone::Otomo)] {
+    for (role, name, kind) in [
+        (Role::User, USER, LineKind::User),
+        (Role::Otomo, OTOMO, LineKind::Otomo),
+    ] {
         screen.plain(
-            tone,
-            &format!("  {name}: {}", token::good_for(role, name, TOKEN_LIFETIME)?),
+            kind,
+            &format!("  {name}: {}", token::valid_for(role, name, TOKEN_LIFETIME)?),
         );
     }
-    say(&format!(
+    print(&format!(
         "  more: WS_EDGE__JWT__SECRET={} target/debug/ws-edge token --role user --sub user_002",
         token::SECRET
     ));
     Ok(())
 }
 
-/// Addresses to click on: nodes and tokens are in them, behind the `#`, which no browser sends.
-fn invite(screen: &Screen, stack: &Stack) -> Result<()> {
+/// Links to the pages. The tokens are in the URL fragment, which browsers do not send.
+fn print_links(screen: &Screen, stack: &Stack) -> Result<()> {
     let (first, last) = (stack.edge(0)?, stack.edge(EDGE_PORTS.len() - 1)?);
-    let user = token::good_for(Role::User, USER, TOKEN_LIFETIME)?;
-    let otomo = token::good_for(Role::Otomo, OTOMO, TOKEN_LIFETIME)?;
-    screen.heading("To call from: open one of these in a browser");
-    for (what, tone, url) in [
+    let user = token::valid_for(Role::User, USER, TOKEN_LIFETIME)?;
+    let otomo = token::valid_for(Role::Otomo, OTOMO, TOKEN_LIFETIME)?;
+    screen.heading("To call: open one of these in a browser");
+    for (what, kind, url) in [
         (
             "both sides",
-            Tone::Good,
+            LineKind::Good,
             format!("http://{first}/#user={user}&otomo={otomo}"),
         ),
         (
             "the user's window",
-            Tone::User,
+            LineKind::User,
             format!("http://{first}/?role=user&call={OTOMO}#token={user}"),
         ),
         (
             "the otomo's window",
-            Tone::Otomo,
+            LineKind::Otomo,
             format!("http://{last}/?role=otomo#token={otomo}"),
         ),
     ] {
-        screen.plain(tone, &format!("  {what:<18} {url}"));
+        screen.plain(kind, &format!("  {what:<18} {url}"));
     }
-    let watching = token::operator(OPERATOR, TOKEN_LIFETIME)?;
+    let operator = token::operator(OPERATOR, TOKEN_LIFETIME)?;
     screen.plain(
-        Tone::Quiet,
-        &format!("  {:<18} http://{last}/ops#token={watching}", "to watch it all"),
+        LineKind::Quiet,
+        &format!("  {:<18} http://{last}/ops#token={operator}", "operations"),
     );
     screen.heading("Every fact, as it is stored");
     Ok(())
 }
 
-/// Returns, with an error, when a process has ended by itself.
-async fn look_after(stack: &mut Stack) -> Result<()> {
-    let mut ticks = interval(LOOK_INTERVAL);
+/// Returns an error when a process has ended by itself.
+async fn until_a_process_ends(stack: &mut Stack) -> Result<()> {
+    let mut ticks = interval(CHECK_INTERVAL);
     loop {
         ticks.tick().await;
         let services = stack
@@ -193,7 +196,7 @@ async fn look_after(stack: &mut Stack) -> Result<()> {
             .chain(&mut stack.workers)
             .chain(&mut stack.timers);
         for child in services.map(Service::child_mut).chain(stack.nats.children_mut()) {
-            if let Some(status) = child.ended().context("looking after the processes")? {
+            if let Some(status) = child.ended().context("checking the processes")? {
                 bail!("{} ended by itself ({status}):\n{}", child.name(), child.log_tail());
             }
         }

@@ -1,5 +1,5 @@
-//! All waiting of the tests: [`eventually`] something holds, it [`stays`] so, or time has to pass. Each is bounded and states its
-//! reason, so no test sleeps in the hope that something has happened meanwhile.
+//! The waits of the tests: until a condition holds ([`eventually`]), while it must hold ([`stays`]), or for a given time
+//! ([`let_time_pass`], which names the reason). Each is bounded.
 
 use std::fmt;
 use std::time::Duration;
@@ -10,30 +10,32 @@ use tokio::time::{Instant, sleep, timeout, timeout_at};
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// An error after which trying again is pointless: [`eventually`] gives up at once.
+/// An error after which [`eventually`] does not try again.
 #[derive(Debug)]
-pub struct Hopeless(pub String);
+pub struct PermanentError(pub String);
 
-impl fmt::Display for Hopeless {
+impl fmt::Display for PermanentError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-impl std::error::Error for Hopeless {}
+impl std::error::Error for PermanentError {}
 
-/// Repeats `attempt` until it succeeds and returns what it gave.
+/// Repeats `attempt` until it succeeds, and returns its value.
 ///
 /// # Errors
-/// After `within`, the last attempt's error with `what` was awaited; at once if it is [`Hopeless`]. An attempt still running then is abandoned.
+/// The last attempt's error after `within`, when a running attempt is dropped; a [`PermanentError`] immediately.
 pub async fn eventually<T>(what: &str, within: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + within;
     let mut pause = FIRST_PAUSE;
-    let mut last_error = anyhow!("not a single attempt came to its end");
+    let mut last_error = anyhow!("no attempt was completed");
     loop {
         match timeout_at(deadline, attempt()).await {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) if error.is::<Hopeless>() => return Err(error.context(format!("{what} cannot happen"))),
+            Ok(Err(error)) if error.is::<PermanentError>() => {
+                return Err(error.context(format!("{what} cannot happen")));
+            }
             Ok(Err(error)) => last_error = error,
             Err(_) => return Err(last_error).with_context(|| expired(what, within)),
         }
@@ -45,10 +47,10 @@ pub async fn eventually<T>(what: &str, within: Duration, mut attempt: impl Async
     }
 }
 
-/// Asserts that a condition holds now and for `duration`: that something does *not* happen in a time in which it could.
+/// Asserts that a condition holds now and for `duration`: that something does *not* happen.
 ///
 /// # Errors
-/// At the first check that fails, with its error and `what` should have stayed so.
+/// The error of the first check that fails.
 pub async fn stays(what: &str, duration: Duration, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -62,10 +64,10 @@ pub async fn stays(what: &str, duration: Duration, mut check: impl AsyncFnMut() 
     }
 }
 
-/// Asserts that a future stays pending for `duration`; like [`stays`], for what cannot be asked twice.
+/// Asserts that a future stays pending for `duration`.
 ///
 /// # Errors
-/// When it completes, with what it gave.
+/// When it completes, with its value.
 pub async fn stays_pending<T: fmt::Debug>(
     what: &str,
     duration: Duration,
@@ -77,7 +79,7 @@ pub async fn stays_pending<T: fmt::Debug>(
     }
 }
 
-/// Waits for time alone to pass, where no event marks the moment. `why` says what needs the time.
+/// Waits for a given time, where no event marks the end. `why` names the reason.
 pub async fn let_time_pass(why: &str, duration: Duration) {
     debug_assert!(!why.is_empty());
     sleep(duration).await;
@@ -96,7 +98,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn returns_what_the_first_success_gave() {
+    async fn the_value_of_the_first_success_is_returned() {
         let mut attempts = 0;
         let value = eventually("the third attempt", Duration::from_secs(1), async || {
             attempts += 1;
@@ -109,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn gives_up_in_time_and_tells_the_last_error() {
+    async fn the_last_error_is_returned_at_the_deadline() {
         let started = Instant::now();
         let error = eventually("rain", Duration::from_secs(1), async || -> Result<()> {
             Err(anyhow!("dry"))
@@ -121,16 +123,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn gives_up_at_once_when_it_is_hopeless() {
+    async fn a_permanent_error_is_returned_immediately() {
         let within = Duration::from_secs(600);
         let error = eventually("rain", within, async || -> Result<()> {
-            Err(Hopeless("no sky".to_owned()).into())
+            Err(PermanentError("no sky".to_owned()).into())
         });
         assert_eq!(format!("{:#}", error.await.unwrap_err()), "rain cannot happen: no sky");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn checks_for_the_whole_duration_and_fails_at_the_first_change() {
+    async fn a_condition_is_checked_for_the_whole_duration() {
         let started = Instant::now();
         let mut checks = 0;
         let dry = async || {
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_future_that_completes_has_not_stayed_pending() {
+    async fn a_future_that_completes_did_not_stay_pending() {
         let within = Duration::from_secs(1);
         stays_pending("silence", within, pending::<()>()).await.unwrap();
         let error = stays_pending("silence", within, async { "noise" }).await.unwrap_err();
@@ -160,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn abandons_an_attempt_that_hangs() {
+    async fn an_attempt_that_hangs_is_dropped() {
         let error = eventually("an answer", Duration::from_secs(1), async || {
             pending::<Result<()>>().await
         })

@@ -82,10 +82,10 @@ async fn goes_from_the_first_packet_to_both_screens_the_minutes_and_the_record()
     otomo.listen(&call.otomo).await.unwrap();
     eventually("each hearing the other", SOON, async || {
         anyhow::ensure!(
-            user.heard() > 5 && otomo.heard() > 5,
+            user.received() > 5 && otomo.received() > 5,
             "{} and {}",
-            user.heard(),
-            otomo.heard()
+            user.received(),
+            otomo.received()
         );
         Ok(())
     })

@@ -1,4 +1,4 @@
-//! The harness itself, against a real nats-server: what the other tests rest on.
+//! The harness itself, on which the other tests depend.
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
@@ -44,7 +44,7 @@ async fn a_killed_server_comes_back_on_its_port_with_its_store() {
     let url = server.url();
     store(&jetstream, "c1", "requested", 1).await;
     server.kill().unwrap();
-    assert!(async_nats::connect(&url).await.is_err(), "nobody listens any more");
+    assert!(async_nats::connect(&url).await.is_err(), "the server is down");
     server.restart().await.unwrap();
     assert_eq!(server.url(), url);
     let again = Facts::connect(&url).await.unwrap();
@@ -76,7 +76,7 @@ async fn facts_of_a_call_are_read_complete_and_in_order() {
         .map(|fact| fact.payload["number"].as_u64().unwrap())
         .collect();
     assert_eq!(numbers, (0..600).step_by(2).collect::<Vec<_>>());
-    assert!(facts.of_call("nobody").await.unwrap().is_empty());
+    assert!(facts.of_call("unknown").await.unwrap().is_empty());
     assert!(facts.of_call("a.b").await.is_err(), "no ID");
 }
 

@@ -21,7 +21,7 @@ async fn stack() -> Stack {
 }
 
 async fn assert_minutes_are_whole(facts: &Facts, call_id: &str) {
-    Record::whole(facts, call_id, INTERVAL_MS, SOON).await.unwrap();
+    Record::checked(facts, call_id, INTERVAL_MS, SOON).await.unwrap();
 }
 
 async fn stored_ticks(facts: &Facts, call_id: &str, at_least: usize) {
@@ -68,9 +68,9 @@ async fn a_call_outlives_a_killed_nats_server() {
     stored_ticks(&Facts::connect(&url).await.unwrap(), &call.call_id, 2).await;
     for _ in 0..2 {
         stack.nats.kill().unwrap();
-        let (user_heard, otomo_heard) = (user.heard(), otomo.heard());
+        let (user_heard, otomo_heard) = (user.received(), otomo.received());
         eventually("media flowing without NATS", SOON, async || {
-            anyhow::ensure!(user.heard() > user_heard + 20 && otomo.heard() > otomo_heard + 20);
+            anyhow::ensure!(user.received() > user_heard + 20 && otomo.received() > otomo_heard + 20);
             Ok(())
         })
         .await

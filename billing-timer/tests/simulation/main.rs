@@ -65,12 +65,12 @@ const PROGRESS_EVERY: Duration = Duration::from_secs(10);
 
 fn main() -> ExitCode {
     // The test runner may pass a name filter or `--list`.
-    let asked: Vec<String> = std::env::args().skip(1).collect();
-    if asked.iter().any(|argument| argument == "--list") {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if arguments.iter().any(|argument| argument == "--list") {
         println!("simulation: test");
         return ExitCode::SUCCESS;
     }
-    let filters: Vec<&String> = asked.iter().filter(|argument| !argument.starts_with('-')).collect();
+    let filters: Vec<&String> = arguments.iter().filter(|argument| !argument.starts_with('-')).collect();
     if !filters.is_empty() && !filters.iter().any(|filter| "simulation".contains(filter.as_str())) {
         return ExitCode::SUCCESS;
     }
@@ -182,8 +182,8 @@ fn print_failure(seed: u64, violations: &[String]) {
             .and_then(|first| first.split([':', ' ']).next())
             .unwrap_or("");
         let is_relevant = |line: &&String| {
-            let of_all = ["fault", "vacant", "start", "faults_end", "reconnected", "disconnected"];
-            line.contains(about) || of_all.iter().any(|what| line.contains(&format!("  {what}")))
+            let of_all_calls = ["fault", "vacant", "start", "faults_end", "reconnected", "disconnected"];
+            line.contains(about) || of_all_calls.iter().any(|what| line.contains(&format!("  {what}")))
         };
         let lines: Vec<&String> = lines.iter().filter(is_relevant).collect();
         for line in lines.iter().skip(lines.len().saturating_sub(LINES_SHOWN)) {

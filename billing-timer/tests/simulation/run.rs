@@ -118,7 +118,7 @@ impl Run {
             let from = core.plan.faults_end_at.max(core.plan.last_fact_at());
             (from + micros(QUIET_WITHIN), None)
         };
-        let mut next_look = self.shared.lock().plan.faults_end_at;
+        let mut next_check = self.shared.lock().plan.faults_end_at;
         loop {
             self.run_orders();
             if self.poll_one() {
@@ -131,10 +131,10 @@ impl Run {
                 None => return,
             }
             let now = self.shared.lock().now;
-            if now < next_look {
+            if now < next_check {
                 continue;
             }
-            next_look = now + 100_000;
+            next_check = now + 100_000;
             let unfinished = checker::unfinished(&self.shared.lock());
             match (unfinished.is_empty(), quiet_since) {
                 (true, None) => quiet_since = Some(now),
@@ -151,7 +151,7 @@ impl Run {
             if !unfinished.is_empty() && now > deadline {
                 unfinished
                     .into_iter()
-                    .for_each(|what| self.shared.lock().violation(what));
+                    .for_each(|violation| self.shared.lock().violation(violation));
                 return;
             }
             if !self.shared.lock().violations.is_empty() {
@@ -174,7 +174,7 @@ impl Run {
     fn poll_one(&mut self) -> bool {
         let index = {
             let (mut ready, mut core) = (self.ready.lock().unwrap(), self.shared.lock());
-            let thawed: Vec<usize> = ready
+            let runnable: Vec<usize> = ready
                 .iter()
                 .copied()
                 .filter(|index| {
@@ -182,10 +182,10 @@ impl Run {
                     task.is_none_or(|task| core.hosts[task.host].frozen_until <= core.now)
                 })
                 .collect();
-            if thawed.is_empty() {
+            if runnable.is_empty() {
                 return false;
             }
-            let index = thawed[core.rng.index(thawed.len())];
+            let index = runnable[core.rng.index(runnable.len())];
             ready.remove(&index);
             index
         };
@@ -196,7 +196,7 @@ impl Run {
         let (host, name, waker) = (task.host, task.name, Waker::from(Arc::clone(&task.waker)));
         let outcome = task.future.as_mut().poll(&mut Context::from_waker(&waker));
         self.polls += 1;
-        self.guard_against_spinning(host, name);
+        self.check_progress(host, name);
         if let Poll::Ready(outcome) = outcome {
             self.ended(index, host, name, outcome);
         }
@@ -210,7 +210,7 @@ impl Run {
         true
     }
 
-    fn guard_against_spinning(&mut self, host: usize, name: &'static str) {
+    fn check_progress(&mut self, host: usize, name: &'static str) {
         let mut core = self.shared.lock();
         if self.polls_without_progress.0 != core.now {
             self.polls_without_progress = (core.now, 0);
@@ -228,13 +228,13 @@ impl Run {
         let Some(instance) = &mut self.instances[host] else {
             return;
         };
-        let asked = instance.stop.is_cancelled();
+        let stop_requested = instance.stop.is_cancelled();
         instance.tasks.retain(|task| *task != index);
         let over = instance.tasks.is_empty();
-        if !asked || outcome.is_err() {
+        if !stop_requested || outcome.is_err() {
             let mut core = self.shared.lock();
             core.violation(format!(
-                "{name} of host {host} ended, stop requested: {asked}: {outcome:?}"
+                "{name} of host {host} ended, stop requested: {stop_requested}: {outcome:?}"
             ));
         }
         if over {

@@ -4,12 +4,12 @@
 //!
 //! | module | what is in it |
 //! | --- | --- |
-//! | [`options`] | the command line, and what follows from it |
+//! | [`options`] | the command line, and derived values |
 //! | [`rng`] | seeded random numbers |
 //! | [`edge_addresses`] | the addresses that clients connect to |
 //! | [`load`] | pairs of clients that call each other by plans drawn from the seed |
 //! | [`faults`] | the fault schedule drawn from the seed, and the injector |
-//! | [`records`] | the run log, CPU steal, errors in service logs, and the artifacts of a failed run |
+//! | [`records`] | the run log, statistics, CPU steal, errors in service logs, and the artifacts of a failed run |
 //! | [`checker`] | the invariants, checked against the stored stream and the run log |
 //! | [`report`] | findings, counts, and the recovery time of each fault |
 
@@ -42,7 +42,7 @@ use futures::TryStreamExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use callpulse_tests::demo::screen::{Screen, Tone};
+use callpulse_tests::demo::screen::{LineKind, Screen};
 use callpulse_tests::interrupt::interrupted;
 use callpulse_tests::process;
 use callpulse_tests::stack::{Stack, StackBuilder};
@@ -58,37 +58,37 @@ use records::stats::Stats;
 use report::Report;
 use report::recovery::Recovery;
 
-/// How long the last calls may take to end. A pair that waits longer is stuck.
+/// The deadline for the last calls to end. A pair that exceeds it is stuck.
 const HUNG_UP_WITHIN: Duration = Duration::from_secs(120);
-/// How long the last settlements may take, once all is whole.
+/// The deadline for the last settlements, once all processes are ready.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
-/// What the checker needs to see after that, and a bit: nothing broken, everybody connected.
+/// The calm that the checker needs at the end of the run, with a reserve.
 const CALM: Duration = Duration::from_millis(checker::CALM_MS as u64 + 1_000);
-/// As shells report an end by Ctrl-C.
+/// The exit code of shells for Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// What a run came to.
+/// The outcome of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    /// The checker's.
+    /// The report of the checker.
     pub report: Report,
-    /// The harness's own: stuck pairs, processes that ended by themselves, errors in logs.
+    /// The findings of the harness: stuck pairs, processes that ended by themselves, errors in logs.
     pub findings: Vec<String>,
-    /// Calls requested, and calls that both parties saw connected.
+    /// Requested calls, and calls that both parties saw connected.
     pub calls: (u64, u64),
-    sustained: ConnectedCalls,
+    connected_calls: ConnectedCalls,
     usage: String,
     faults: usize,
 }
 
-/// Runs as the command line says: 0 if all runs are clean, 1 if not, 130 if interrupted.
+/// Executes the command line: 0 if all runs are clean, 1 if not, 130 if interrupted.
 pub async fn main(options: Options) -> ExitCode {
     let (screen, folder) = (Screen::new(), process::run_folder("chaos"));
     let clean = tokio::select! {
         clean = run_all(&options, screen, &folder) => clean,
         interrupted = interrupted() => {
             let _ = interrupted;
-            screen.line(Tone::Bad, "interrupted; everything is stopped");
+            screen.line(LineKind::Bad, "interrupted; all processes are stopped");
             return ExitCode::from(INTERRUPTED);
         }
     };
@@ -101,14 +101,14 @@ pub async fn main(options: Options) -> ExitCode {
         }
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
-            let left = format!("{error:#}; logs and stores are in {}", folder.display());
-            screen.line(Tone::Bad, &left);
+            let error = format!("{error:#}; logs and stores are in {}", folder.display());
+            screen.line(LineKind::Bad, &error);
             ExitCode::FAILURE
         }
     }
 }
 
-/// One run after another, and whether they are clean.
+/// Executes the runs, and returns whether they are clean.
 async fn run_all(options: &Options, screen: Screen, folder: &Path) -> Result<bool> {
     let first = options.seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
     let (mut clean, mut recoveries) = (true, Vec::new());
@@ -117,11 +117,11 @@ async fn run_all(options: &Options, screen: Screen, folder: &Path) -> Result<boo
         let folder = folder.join(format!("seed-{seed}"));
         let outcome = run(options, seed, screen, &folder).await?;
         screen.heading("Report");
-        screen.plain(Tone::Narrator, &outcome.to_string());
+        screen.plain(LineKind::Info, &outcome.to_string());
         if outcome.is_clean() && !options.keep {
             let _ = std::fs::remove_dir_all(&folder);
         } else {
-            screen.line(Tone::Quiet, &format!("logs and stores are in {}", folder.display()));
+            screen.line(LineKind::Quiet, &format!("logs and stores are in {}", folder.display()));
         }
         clean &= outcome.is_at_most_slow();
         recoveries.push(outcome.report.recovery);
@@ -131,26 +131,26 @@ async fn run_all(options: &Options, screen: Screen, folder: &Path) -> Result<boo
     clean &= complaints.is_empty();
     if options.runs > 1 {
         screen.heading(&format!("All {} runs", options.runs));
-        screen.plain(Tone::Narrator, recovery.to_string().trim_end());
+        screen.plain(LineKind::Info, recovery.to_string().trim_end());
         for complaint in complaints {
-            screen.line(Tone::Bad, &complaint);
+            screen.line(LineKind::Bad, &complaint);
         }
         let verdict = if clean {
             "the runs are clean"
         } else {
             "the runs are NOT clean"
         };
-        screen.plain(Tone::Narrator, verdict);
+        screen.plain(LineKind::Info, verdict);
     }
     Ok(clean)
 }
 
-/// One run of `seed`, with its logs and stores below `folder`.
+/// Executes one run of `seed`, with its logs and stores below `folder`.
 ///
 /// # Errors
-/// When the run itself did not come about. What it found is in the outcome.
+/// When the run itself fails. Violations are in the outcome.
 pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) -> Result<Outcome> {
-    let schedule = options.terms().schedule(seed);
+    let schedule = options.schedule_options().schedule(seed);
     screen.heading(&format!(
         "Seed {seed}: {} calls at once for {} s, {} faults",
         options.calls,
@@ -166,23 +166,23 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
     let mut watching = JoinSet::new();
     watching.spawn(records::cpu_steal::watch(run_log.clone()));
     let mut load = Load::start(options, seed, &edge_addresses, &run_log, &stats);
-    let (started, mut sustained) = (Instant::now(), ConnectedCalls::new(options.calls));
+    let (started, mut connected_calls) = (Instant::now(), ConnectedCalls::new(options.calls));
     tokio::select! {
-        broken = injector.run(&schedule, options.duration()) => broken.context("breaking and mending")?,
-        () = pairs::follow(screen, &stats, &client, started, options.full_after(), &mut sustained) => {}
+        outcome = injector.run(&schedule, options.duration()) => outcome.context("injecting and repairing faults")?,
+        () = pairs::follow(screen, &stats, &client, started, options.full_after(), &mut connected_calls) => {}
     }
     screen.heading("Hanging up");
     let usage = injector.usage().to_string();
-    let left = injector.beside(load.finish(HUNG_UP_WITHIN)).await?;
+    let left = injector.run_with(load.finish(HUNG_UP_WITHIN)).await?;
     if left > 0 {
         stats.finding(format!(
-            "stuck: {left} of {} slots have not ended within {HUNG_UP_WITHIN:?}",
+            "stuck: {left} of {} pairs have not ended within {HUNG_UP_WITHIN:?}",
             load.pairs()
         ));
     }
     let mut stack = injector.into_stack();
-    for unwell in [stack.ready().await, stack.nats.settled().await, settled(&client).await] {
-        if let Err(error) = unwell {
+    for outcome in [stack.ready().await, stack.nats.synced().await, settled(&client).await] {
+        if let Err(error) = outcome {
             stats.finding(format!("{error:#}"));
         }
     }
@@ -196,7 +196,7 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
     if !report.is_clean() || !stats.found().0.is_empty() {
         records::artifacts::save(&client, &run_log, folder)
             .await
-            .context("keeping the evidence")?;
+            .context("saving the artifacts")?;
     }
     if let Err(error) = stack.stop().await {
         stats.finding(format!("{error:#}"));
@@ -208,7 +208,7 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
         report,
         findings,
         calls: stats.calls(),
-        sustained,
+        connected_calls,
         usage,
         faults: stats.faults() as usize,
     })
@@ -233,7 +233,7 @@ async fn start(options: &Options, folder: &Path) -> Result<Stack> {
     builder.start().await
 }
 
-/// Every call that was requested is settled.
+/// Waits until every requested call is settled.
 async fn settled(client: &async_nats::Client) -> Result<()> {
     let jetstream = jetstream::new(client.clone());
     let calls_with = async |kind: FactKind| -> Result<usize> {
@@ -253,13 +253,13 @@ async fn settled(client: &async_nats::Client) -> Result<()> {
 }
 
 impl Outcome {
-    /// Nothing was found fault with, by the checker or by the harness.
+    /// Whether neither the checker nor the harness has a finding.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.report.is_clean() && self.findings.is_empty()
     }
 
-    /// The same, but for how long recovery took.
+    /// Whether slow recovery is the only finding.
     #[must_use]
     pub fn is_at_most_slow(&self) -> bool {
         self.report.is_at_most_slow() && self.findings.is_empty()
@@ -272,17 +272,17 @@ impl fmt::Display for Outcome {
         writeln!(f, "{}", self.report)?;
         writeln!(
             f,
-            "calls made     {requested} requested, {connected} connected as both parties saw it; {} faults",
+            "calls made     {requested} requested, {connected} connected for both parties; {} faults",
             self.faults
         )?;
-        writeln!(f, "connected      {}", self.sustained)?;
+        writeln!(f, "connected      {}", self.connected_calls)?;
         writeln!(f, "processor      {}", self.usage)?;
         for finding in &self.findings {
             writeln!(f, "✗ {finding}")?;
         }
         f.write_str(match (self.is_clean(), self.is_at_most_slow()) {
             (true, _) => "the run is clean",
-            (_, true) => "the run is clean but for how long recovery took",
+            (_, true) => "the run is clean except recovery",
             _ => "the run is NOT clean",
         })
     }

@@ -1,4 +1,4 @@
-//! What can be chosen, and what follows from it.
+//! The command line, and derived values.
 
 use std::time::Duration;
 
@@ -6,36 +6,36 @@ use clap::Parser;
 
 use crate::faults::fault_schedule::{FaultKind, FaultKinds, ScheduleOptions};
 
-/// Callers come one after another for so long; then the first fault may strike.
+/// The pairs start over this time. Then the first fault may be injected.
 const FULL_AFTER: Duration = Duration::from_secs(12);
-/// No election of nats-servers takes longer than that, as a rule.
+/// Longer than most elections of nats-servers.
 const NATS_REST: Duration = Duration::from_secs(8);
-/// More pairs than calls: at any timestamp some ring, some end.
+/// The additional pairs, because some calls are ringing or ending.
 const SPARE_PER_CENT: usize = 20;
 
-/// What can be chosen.
+/// The command line.
 #[derive(Debug, Clone, Parser)]
 #[command(
     name = "chaos",
     about = "Many calls on the real stack while its parts are killed, frozen and cut off; then a checker reads what is stored"
 )]
 pub struct Options {
-    /// Decides which faults strike when and what becomes of each call; a random one if left out
+    /// Decides the faults and the plan of each call; random by default
     #[arg(long)]
     pub seed: Option<u64>,
-    /// Runs, one after another, each with the next seed; recovery is judged over all of them
+    /// Runs, one after another, each with the next seed; recovery is measured over all of them
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     pub runs: u32,
-    /// How long calls are made in each, in seconds; starting and settling come on top
+    /// Duration of each run in seconds, without start and settlement
     #[arg(long, default_value_t = 300)]
     pub duration: u64,
-    /// Calls that shall be connected at the same time
+    /// Target of simultaneously connected calls
     #[arg(long, default_value_t = 200)]
     pub calls: usize,
-    /// How long parties talk on average, in seconds
+    /// Mean duration of a conversation, in seconds
     #[arg(long, default_value_t = 35)]
     pub talk: u64,
-    /// From one fault to the next, about, in seconds
+    /// Approximate time between faults, in seconds
     #[arg(long, default_value_t = 10.0)]
     pub gap: f64,
     /// The longest freeze, cut or stall, in seconds
@@ -44,13 +44,13 @@ pub struct Options {
     /// The longest time without any nats-server, in seconds
     #[arg(long, default_value_t = 30.0)]
     pub longest_outage: f64,
-    /// After a fault, before the next, at least, in seconds; nats-servers get twice as much
+    /// Minimum pause after a fault, in seconds; twice as long for nats-servers
     #[arg(long, default_value_t = 6.0)]
     pub rest: f64,
-    /// Faults to choose from, as `timer-kill`, or all of a part or kind, as `edge` or `freeze`; all if left out
+    /// Kinds of faults, such as `timer-kill`, or all of a part or action, such as `edge` or `freeze`; all by default
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
     pub kinds: Vec<FaultKinds>,
-    /// No faults at all
+    /// No faults
     #[arg(long)]
     pub calm: bool,
     /// media-worker processes
@@ -68,39 +68,39 @@ pub struct Options {
     /// Length of a minute, in milliseconds
     #[arg(long, default_value_t = 2_000)]
     pub interval_ms: u64,
-    /// Keep logs and stores even if all is well
+    /// Keep logs and stores of clean runs
     #[arg(long)]
     pub keep: bool,
 }
 
 impl Options {
-    /// How long calls are made.
+    /// The duration of a run.
     #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.duration)
     }
 
-    /// A minute.
+    /// The length of a minute.
     #[must_use]
     pub fn interval(&self) -> Duration {
         Duration::from_millis(self.interval_ms)
     }
 
-    /// Over what time the pairs begin.
+    /// The time over which the pairs start.
     #[must_use]
     pub fn full_after(&self) -> Duration {
         FULL_AFTER.min(self.duration() / 4)
     }
 
-    /// Pairs that call each other.
+    /// The number of pairs.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.calls + (self.calls * SPARE_PER_CENT).div_ceil(100)
     }
 
-    /// What the schedule is thrown from.
+    /// The options of the fault schedule.
     #[must_use]
-    pub fn terms(&self) -> ScheduleOptions {
+    pub fn schedule_options(&self) -> ScheduleOptions {
         let chosen: Vec<FaultKind> = self.kinds.iter().flat_map(|kinds| kinds.0.clone()).collect();
         let mut kinds: Vec<FaultKind> = FaultKind::all();
         kinds.retain(|kind| !self.calm && (chosen.is_empty() || chosen.contains(kind)));

@@ -1,4 +1,4 @@
-//! What the judge found, for people and for machines.
+//! The report of the checker, as text and as JSON.
 
 pub mod recovery;
 
@@ -9,87 +9,87 @@ use serde::Serialize;
 
 use crate::report::recovery::Recovery;
 
-/// Findings that are kept in full; all are counted.
+/// The findings that are kept in full. All are counted.
 const MOST_FINDINGS: usize = 1_000;
-/// Findings that are printed.
+/// The findings that are printed.
 const PRINTED_FINDINGS: usize = 10;
 
-/// What was found fault with; the worst first.
+/// The kinds of findings, worst first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
-    /// A due tick is not stored: lost money.
+    /// A due tick is not stored: lost revenue.
     TickMissing,
-    /// A tick is stored twice: money taken twice.
+    /// A tick is stored twice: billed twice.
     TickDoubled,
-    /// Ticks beyond the end that the record does not tell of.
+    /// Ticks beyond the end that the settlement does not report.
     BeyondEnd,
-    /// The record differs from the facts.
+    /// The settlement differs from the facts.
     Settlement,
-    /// An ended call has no record.
+    /// An ended call has no settlement.
     NotSettled,
     /// A requested call has no end.
     NotEnded,
-    /// A connection was claimed that nobody made.
+    /// A connection without evidence.
     Evidence,
-    /// A fact that is stored once at most is stored more often.
+    /// A fact that may be stored once is stored more often.
     Repeated,
-    /// The end differs from the beginning on when the call began.
+    /// The `connectedAt` of the end differs from that of the connection.
     Beginning,
-    /// Facts in an order that cannot be.
+    /// Facts in an invalid order.
     Order,
-    /// Facts of a call that nobody requested.
+    /// Facts of a call without a request.
     NotRequested,
     /// A tick was stored before it was due.
     TickEarly,
     /// A tick's `at` is not `connectedAt` + n × interval.
     TickTime,
-    /// A tick counts from another beginning than the call's.
+    /// A tick has another `connectedAt` than the call.
     TickBeginning,
-    /// Tick n after tick n + 1.
+    /// Tick n follows tick n + 1.
     TickOrder,
-    /// A sequence is not in the stream.
+    /// A sequence is missing in the stream.
     Hole,
-    /// A message is not what the contract or the protocol says.
+    /// A message violates the contract or the protocol.
     Unreadable,
-    /// A service put a message aside as unreadable.
+    /// A service parked a message.
     Parked,
-    /// A party was told what is not so.
-    ToldUntrue,
-    /// A party was told before it was stored.
-    ToldEarly,
-    /// A party was told of a call of others.
-    ToldStranger,
-    /// A party never got to know.
-    NotTold,
-    /// A party got to know too late.
-    ToldLate,
-    /// Whether a party would have got to know cannot be said: the run was over too early.
+    /// A party received a false notice.
+    FalseNotice,
+    /// A party received a notice before its fact was stored.
+    EarlyNotice,
+    /// A party received a notice about another call.
+    MisdirectedNotice,
+    /// A party was never informed.
+    MissingNotice,
+    /// A party was informed too late.
+    LateNotice,
+    /// The run ended too early to decide whether a party would have been informed.
     Undecided,
-    /// There was no recovery, or nothing that it would have been from.
+    /// There was no recovery, or no fault that explains a disturbance.
     Recovery,
-    /// Recovery took too long, or how long cannot be said: by this run alone.
+    /// Recovery took too long, or cannot be measured, in this run alone.
     Slow,
-    /// The run_log had no room: the evidence is not whole.
+    /// The run log overflowed: the evidence is incomplete.
     Overflow,
-    /// There was nothing to judge.
+    /// There is nothing to check.
     Nothing,
 }
 
-/// One thing found fault with.
+/// A violated invariant.
 #[derive(Debug, Clone, Serialize)]
 pub struct Finding {
-    /// What kind.
+    /// Its kind.
     pub check: Check,
-    /// The call, if it is of one.
+    /// The call, or empty.
     pub call_id: String,
     /// The facts' sequences in the stream.
     pub sequences: Vec<u64>,
-    /// For people.
+    /// The description.
     pub text: String,
 }
 
-/// Calls by how many facts of a kind they have.
+/// Calls by their number of facts of a kind.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct PerCall {
     /// Calls with none.
@@ -103,13 +103,13 @@ pub struct PerCall {
 /// Ticks of all calls.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Ticks {
-    /// By connection and end.
+    /// Due by connection and end.
     pub due: u64,
-    /// In the stream.
+    /// Stored in the stream.
     pub stored: u64,
     /// Due and not stored.
     pub missing: u64,
-    /// Stored once more.
+    /// Stored again.
     pub doubled: u64,
     /// After a later one.
     pub out_of_order: u64,
@@ -117,43 +117,43 @@ pub struct Ticks {
     pub wrong: u64,
     /// Stored before it was due.
     pub early: u64,
-    /// Stored beyond the end, as the record says.
+    /// Stored beyond the end, and reported by the settlement.
     pub beyond_announced: u64,
-    /// Stored beyond the end, and the record does not say so.
+    /// Stored beyond the end, and not reported by the settlement.
     pub beyond_unannounced: u64,
 }
 
-/// How the parties got to know of beginnings and ends: one entry for each party and each of the two.
+/// How the parties were informed of connections and ends, counted per party and milestone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-pub struct Telling {
+pub struct NoticeCounts {
     /// By the notice.
-    pub told: u64,
+    pub notified: u64,
     /// By `welcome` or `snapshot`.
     pub resynchronised: u64,
-    /// Of the beginning only by its end.
+    /// Of the connection, by the end of the call.
     pub overtaken: u64,
-    /// Not at all: without a connection until the end of the run.
+    /// Not at all: disconnected until the end of the run.
     pub cut_off: u64,
-    /// In spite of calm, too late.
+    /// Too late, despite calm.
     pub late: u64,
-    /// In spite of calm, never.
-    pub not_told: u64,
-    /// Never, and there was no calm.
+    /// Never, despite calm.
+    pub missing: u64,
+    /// Never, without calm.
     pub undecided: u64,
 }
 
-/// The whole judgement.
+/// The report of a run.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Report {
     /// The minute's length, in milliseconds.
     pub interval_ms: i64,
     /// Messages in the stream.
     pub facts: u64,
-    /// Messages that services put aside.
+    /// Parked messages.
     pub parked: u64,
-    /// Messages that parties read.
+    /// Messages that parties received.
     pub messages: u64,
-    /// Calls with any fact.
+    /// Calls with at least one fact.
     pub calls: u64,
     /// Facts `rtp_detected`.
     pub detected: PerCall,
@@ -161,20 +161,20 @@ pub struct Report {
     pub ended: PerCall,
     /// Facts `settled`.
     pub settled: PerCall,
-    /// Minutes.
+    /// Ticks.
     pub ticks: Ticks,
-    /// Screens.
-    pub telling: Telling,
-    /// Faults.
+    /// Notices.
+    pub notices: NoticeCounts,
+    /// Recovery from the faults.
     pub recovery: Recovery,
-    /// How many of each kind.
+    /// The number of findings of each kind.
     pub counts: BTreeMap<Check, u64>,
-    /// In the order of looking; not more than [`MOST_FINDINGS`].
+    /// In order of discovery, at most [`MOST_FINDINGS`].
     pub findings: Vec<Finding>,
 }
 
 impl PerCall {
-    /// Counts a call with so many.
+    /// Counts a call with this number of facts.
     pub fn count(&mut self, facts: usize) {
         match facts {
             0 => self.none += 1,
@@ -185,19 +185,19 @@ impl PerCall {
 }
 
 impl Report {
-    /// Whether nothing was found fault with.
+    /// Whether there is no finding.
     #[must_use]
     pub fn is_clean(&self) -> bool {
         self.counts.is_empty()
     }
 
-    /// Whether nothing was found fault with but how long recovery took, which is judged over all runs.
+    /// Whether slow recovery, which is checked over all runs, is the only finding.
     #[must_use]
     pub fn is_at_most_slow(&self) -> bool {
         self.counts.keys().all(|check| *check == Check::Slow)
     }
 
-    /// How many findings of a kind there are.
+    /// The number of findings of a kind.
     #[must_use]
     pub fn count(&self, check: Check) -> u64 {
         self.counts.get(&check).copied().unwrap_or(0)
@@ -206,12 +206,12 @@ impl Report {
     /// One line for a log of runs.
     ///
     /// # Errors
-    /// None in practice: all of it has a JSON form.
+    /// None in practice: every field has a JSON form.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }
 
-    /// Finds fault.
+    /// Adds a finding.
     pub fn find(&mut self, check: Check, call_id: &str, sequences: &[u64], text: impl Into<String>) {
         *self.counts.entry(check).or_default() += 1;
         if self.findings.len() < MOST_FINDINGS {
@@ -224,7 +224,7 @@ impl Report {
         }
     }
 
-    /// The worst findings: the first of each kind, worst kinds first, then the second ones.
+    /// The findings to print: the first of each kind, worst kinds first, then the second of each.
     #[must_use]
     pub fn worst(&self) -> Vec<&Finding> {
         let mut seen: BTreeMap<Check, usize> = BTreeMap::new();
@@ -266,15 +266,15 @@ impl fmt::Display for Report {
             beyond_announced,
             beyond_unannounced,
         } = self.ticks;
-        let Telling {
-            told,
+        let NoticeCounts {
+            notified,
             resynchronised,
             overtaken,
             cut_off,
             late,
-            not_told,
+            missing: not_informed,
             undecided,
-        } = self.telling;
+        } = self.notices;
         let (facts, parked) = (self.facts, self.parked);
         writeln!(
             f,
@@ -304,11 +304,11 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "parties        {told} told, {resynchronised} resynchronised, {overtaken} overtaken by the end, {cut_off} cut off until the end of the run"
+            "parties        {notified} notified, {resynchronised} resynchronised, {overtaken} overtaken by the end, {cut_off} cut off until the end of the run"
         )?;
         writeln!(
             f,
-            "               {not_told} not told, {late} told late, {undecided} undecided"
+            "               {not_informed} not informed, {late} late, {undecided} undecided"
         )?;
         write!(f, "{}", self.recovery)?;
         for (check, count) in &self.counts {

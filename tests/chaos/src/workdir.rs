@@ -1,4 +1,4 @@
-//! Where a run stands: on copies of the programs, so that whoever builds meanwhile does not change what is running.
+//! Runs copies of the programs, so that a build during the run changes nothing.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -9,12 +9,12 @@ use anyhow::{Context, Result};
 
 use callpulse_tests::process;
 
-/// What the stack starts.
+/// The programs of the stack.
 const PROGRAMS: [&str; 3] = ["media-worker", "ws-edge", "billing-timer"];
 
-/// Copies this program and those it starts below `folder`, and goes on as the copy. Returns if it is the copy already.
+/// Copies this program and the services below `folder`, and executes the copy. Returns if this process is the copy.
 ///
-/// A hard link would not do: a build may write into the file that it finds.
+/// A hard link is not enough: a build may overwrite the file in place.
 ///
 /// # Errors
 /// When a program is not built, or the disk is full.
@@ -36,5 +36,5 @@ pub fn prepare(folder: &Path) -> Result<()> {
     }
     copy(&own, Path::new(name))?;
     let failed: io::Error = Command::new(bin.join(name)).args(std::env::args_os().skip(1)).exec();
-    Err(failed).context("going on as the copy")
+    Err(failed).context("executing the copy")
 }

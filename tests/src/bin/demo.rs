@@ -1,4 +1,4 @@
-//! `make demo`: a whole call through the real services, shown as it happens.
+//! `make demo`: a call through the real services, printed as it happens.
 
 use std::process::ExitCode;
 

@@ -1,39 +1,39 @@
-//! What must have been seen for the demo to succeed.
+//! The expectations of the demo.
 
-use super::screen::{Screen, Tone};
+use super::screen::{LineKind, Screen};
 
-/// Something that must happen, in this order.
+/// The expectations, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Expectation {
     /// Every process is ready.
     Started,
-    /// It rings and is taken.
+    /// The call rings and is accepted.
     Accepted,
-    /// Media stands, but nobody has said a word: no `call_connected`.
+    /// Media is connected, but nobody has sent: no `call_connected`.
     Unconnected,
-    /// A client cannot say that it is connected.
+    /// A client's claim that it is connected is refused.
     SelfReportRefused,
     /// The first RTP packet connects.
     Connected,
-    /// Sound goes both ways.
-    Heard,
+    /// Each receives the other.
+    Received,
     /// RTP stops.
     Lost,
     /// RTP comes back.
     Resumed,
-    /// Another node tells the original beginning.
+    /// Another node sends the original `connectedAt`.
     Reconnected,
     /// Minutes pass.
     Ticked,
-    /// Hang-up ends it.
+    /// Hang-up ends the call.
     Ended,
     /// The bill is right.
     Settled,
-    /// Both are told the bill.
-    Told,
-    /// Nothing happened more often than it may.
+    /// Both receive the bill.
+    Notified,
+    /// Facts that happen once are stored once.
     Once,
-    /// Many more calls.
+    /// The latency of many more calls.
     Measured,
     /// All processes stop in order.
     Stopped,
@@ -46,14 +46,14 @@ impl Expectation {
         Self::Unconnected,
         Self::SelfReportRefused,
         Self::Connected,
-        Self::Heard,
+        Self::Received,
         Self::Lost,
         Self::Resumed,
         Self::Reconnected,
         Self::Ticked,
         Self::Ended,
         Self::Settled,
-        Self::Told,
+        Self::Notified,
         Self::Once,
         Self::Measured,
         Self::Stopped,
@@ -62,26 +62,26 @@ impl Expectation {
     fn text(self) -> &'static str {
         match self {
             Self::Started => "all processes are ready",
-            Self::Accepted => "user on node 1 calls otomo on node 2, who accepts; both are told",
-            Self::Unconnected => "media stands on both sides, and without RTP nothing is connected",
-            Self::SelfReportRefused => "a client that says it is connected is refused, nothing changes",
-            Self::Connected => "the first RTP packet: one fact, then call_connected to both, the same",
-            Self::Heard => "each hears the other",
-            Self::Lost => "the user's RTP dies: rtp_lost, media_lost to both",
-            Self::Resumed => "it comes back: rtp_resumed, media_resumed to both",
+            Self::Accepted => "user on node 1 calls otomo on node 2, who accepts; both are notified",
+            Self::Unconnected => "media is connected on both sides; without RTP the call is not",
+            Self::SelfReportRefused => "a client that claims to be connected is refused",
+            Self::Connected => "the first RTP packet: one fact, then the same call_connected to both",
+            Self::Received => "each receives the other",
+            Self::Lost => "the user's RTP stops: rtp_lost, media_lost to both",
+            Self::Resumed => "it resumes: rtp_resumed, media_resumed to both",
             Self::Reconnected => "the user reconnects through node 2 and gets the original connectedAt",
-            Self::Ticked => "at least three ticks, each due at connectedAt + n × 2 s, told to both",
+            Self::Ticked => "at least three ticks, each due at connectedAt + n × 2 s, sent to both",
             Self::Ended => "hang-up: ended, by the user",
             Self::Settled => "settled: the record agrees with connectedAt, endedAt and the ticks",
-            Self::Told => "call_ended to both with that bill",
-            Self::Once => "every fact exactly once, and in order",
+            Self::Notified => "call_ended to both with that bill",
+            Self::Once => "every fact exactly once, in order",
             Self::Measured => "latency over at least 20 calls",
-            Self::Stopped => "everything stops in order",
+            Self::Stopped => "every process stops in order",
         }
     }
 }
 
-/// What was seen so far.
+/// The expectations that were met so far.
 #[derive(Debug, Default)]
 pub struct Checklist {
     seen: Vec<(Expectation, String)>,
@@ -89,17 +89,17 @@ pub struct Checklist {
 }
 
 impl Checklist {
-    /// Ticks one off, with what was seen.
+    /// Marks one as met, with a detail.
     pub fn seen(&mut self, expectation: Expectation, detail: &str) {
         self.seen.push((expectation, detail.to_owned()));
     }
 
-    /// Nothing more will be seen, and why.
+    /// Marks the first missing expectation as failed, with the reason.
     pub fn fail(&mut self, reason: &str) {
         self.failure = Some(reason.to_owned());
     }
 
-    /// Whether everything was seen.
+    /// Whether all were met.
     #[must_use]
     pub fn complete(&self) -> bool {
         self.failure.is_none() && Expectation::ALL.iter().all(|expected| self.detail(*expected).is_some())
@@ -115,15 +115,15 @@ impl Checklist {
             .max()
             .unwrap_or_default();
         for expected in Expectation::ALL {
-            let (tone, mark, detail) = match self.detail(expected) {
-                Some(detail) => (Tone::Good, "✓", detail),
-                // The first one that is missing is the one that failed.
+            let (kind, mark, detail) = match self.detail(expected) {
+                Some(detail) => (LineKind::Good, "✓", detail),
+                // The first missing one is the one that failed.
                 None => match failure.take() {
-                    Some(failure) => (Tone::Bad, "✗", failure),
-                    None => (Tone::Quiet, "·", "not reached"),
+                    Some(failure) => (LineKind::Bad, "✗", failure),
+                    None => (LineKind::Quiet, "·", "not reached"),
                 },
             };
-            screen.plain(tone, &format!("  {mark} {:<width$}  {detail}", expected.text()));
+            screen.plain(kind, &format!("  {mark} {:<width$}  {detail}", expected.text()));
         }
     }
 
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn complete_only_with_everything_and_no_failure() {
+    fn it_is_complete_with_all_expectations_and_without_a_failure() {
         let mut checklist = Checklist::default();
         for expected in Expectation::ALL {
             assert!(!checklist.complete());

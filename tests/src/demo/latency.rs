@@ -1,10 +1,9 @@
-//! How fast `call_connected` is, beside a floor: one publication with its acknowledgement and one WebSocket echo, bare.
+//! The latency of `call_connected`, beside a baseline: one publication with its acknowledgement and one WebSocket echo.
 //!
-//! Everything is measured on one monotonic clock, that of this process: it sends the RTP packet, it observes the stream,
-//! and it holds both parties' WebSockets. "Stored" is when an observer of the stream has the fact in hand, so it includes
-//! the delivery to that observer. The server's own time stamp, from before the disk, shows how much of that was the way
-//! to it. Calls are made one after the other, and one floor sample is taken before each, after the same quiet moment: a
-//! floor from a tight loop on warm caches would be another machine's.
+//! One monotonic clock measures everything: this process sends the RTP packet, observes the stream and holds the WebSockets of
+//! both parties. "Stored" is when an observer of the stream receives the fact, so it includes the delivery to that observer. The
+//! server's own time stamp, from before the disk, separates the way to the server. The calls follow each other, with one baseline
+//! sample before each: a tight loop on warm caches would measure a faster machine.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +11,10 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 
-use super::screen::{Screen, Tone};
+use super::baseline::Baseline;
+use super::screen::{LineKind, Screen};
 use crate::caller::Caller;
 use crate::facts::{FactWatch, Facts};
-use crate::floor::Floor;
 use crate::party::Party;
 use crate::stack::Stack;
 use crate::token::Role;
@@ -24,14 +23,14 @@ use crate::token::Role;
 const CALLS: usize = 50;
 /// Calls shown on one line.
 const CALLS_A_LINE: usize = 10;
-/// How long a step may take.
+/// The deadline for a step.
 const SOON: Duration = Duration::from_secs(8);
-/// What the design aims at: the median to each side.
+/// The aim of the design, for the median to each side.
 const AIM: Duration = Duration::from_millis(3);
-/// And as a multiple of the floor.
-const AIM_OF_FLOOR: f64 = 2.0;
+/// The same as a multiple of the baseline.
+const AIM_OF_BASELINE: f64 = 2.0;
 
-/// One call's, from the RTP packet.
+/// The latencies of one call, from the RTP packet.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
     arrived: Duration,
@@ -42,7 +41,7 @@ struct Sample {
     echo: Duration,
 }
 
-/// All calls'.
+/// The latencies of all calls.
 #[derive(Debug)]
 pub struct Figures {
     samples: Vec<Sample>,
@@ -51,18 +50,18 @@ pub struct Figures {
 /// Makes the calls.
 ///
 /// # Errors
-/// When a call does not go as it should.
+/// When a call fails.
 pub async fn measure(screen: &Screen, stack: &Stack) -> Result<Figures> {
     screen.heading(&format!(
-        "{CALLS} more calls, for their latency (ms from the RTP packet; floor sampled before each)"
+        "{CALLS} more calls, for their latency (ms from the RTP packet; baseline sampled before each)"
     ));
     let facts = Facts::connect(&stack.nats.url()).await?;
     let watch = facts.watch().await?;
-    let mut floor = Floor::new(facts.client()).await?;
+    let mut baseline = Baseline::new(facts.client()).await?;
     let mut samples = Vec::with_capacity(CALLS);
     for number in 1..=CALLS {
         samples.push(
-            one_call(stack, &watch, &mut floor, number)
+            one_call(stack, &watch, &mut baseline, number)
                 .await
                 .with_context(|| format!("call {number}"))?,
         );
@@ -72,7 +71,7 @@ pub async fn measure(screen: &Screen, stack: &Stack) -> Result<Figures> {
                 .map(|sample| format!("{:6.2}", millis(sample.user.max(sample.otomo))))
                 .collect();
             screen.line(
-                Tone::Quiet,
+                LineKind::Quiet,
                 &format!(
                     "calls {:>2} to {number:>2} {}",
                     number - CALLS_A_LINE + 1,
@@ -84,7 +83,7 @@ pub async fn measure(screen: &Screen, stack: &Stack) -> Result<Figures> {
     Ok(Figures { samples })
 }
 
-async fn one_call(stack: &Stack, watch: &FactWatch, floor: &mut Floor, number: usize) -> Result<Sample> {
+async fn one_call(stack: &Stack, watch: &FactWatch, baseline: &mut Baseline, number: usize) -> Result<Sample> {
     let (user_id, otomo_id) = (format!("user_{number:03}_l"), format!("otomo_{number:03}_l"));
     let user = Party::connect(stack.edge(0)?, Role::User, &user_id).await?;
     let otomo = Party::connect(stack.edge(1)?, Role::Otomo, &otomo_id).await?;
@@ -96,22 +95,22 @@ async fn one_call(stack: &Stack, watch: &FactWatch, floor: &mut Floor, number: u
     otomo.request("call_accept", json!({ "callId": call })).await?;
     user.expect_notice("call_accepted").await?;
     let caller = Caller::join(&user).await?;
-    let publish = floor.publish().await?;
-    let echo = floor.echo().await?;
+    let publish = baseline.publish().await?;
+    let echo = baseline.echo().await?;
 
     caller.start_talking().await?;
     let fact = watch.expect(call, "rtp_detected", SOON).await?;
-    let told_user = user.expect_notice("call_connected").await?;
-    let told_otomo = otomo.expect_notice("call_connected").await?;
+    let to_user = user.expect_notice("call_connected").await?;
+    let to_otomo = otomo.expect_notice("call_connected").await?;
     let sent = caller.first_datagram_sent_at().context("nothing was sent")?;
     let since = |at: Instant| at.saturating_duration_since(sent.at);
-    // The server runs on this machine's clock; set back in between, it would give nothing below zero.
-    let arrived = fact.taken_in_at - DateTime::<Utc>::from(sent.wall);
+    // The server uses this machine's wall clock, which may be set back.
+    let arrived = fact.server_time - DateTime::<Utc>::from(sent.wall);
     let sample = Sample {
         arrived: arrived.to_std().unwrap_or_default(),
         stored: since(fact.seen_at),
-        user: since(told_user.at),
-        otomo: since(told_otomo.at),
+        user: since(to_user.at),
+        otomo: since(to_otomo.at),
         publish,
         echo,
     };
@@ -133,10 +132,10 @@ impl Figures {
         screen.heading(&format!(
             "Latency over {calls} calls, in ms (with so few, p99 is the slowest)"
         ));
-        screen.plain(Tone::Heading, &format!("  {:<58} {:>8} {:>8}", "", "median", "p99"));
+        screen.plain(LineKind::Heading, &format!("  {:<58} {:>8} {:>8}", "", "median", "p99"));
         let row = |name: &str, of: fn(&Sample) -> Duration| {
             let (median, p99) = self.quantiles(of);
-            screen.plain(Tone::Narrator, &format!("  {name:<58} {median:>8.2} {p99:>8.2}"));
+            screen.plain(LineKind::Info, &format!("  {name:<58} {median:>8.2} {p99:>8.2}"));
             median
         };
         row("RTP datagram sent → fact at nats-server (its time stamp)", |sample| {
@@ -149,28 +148,30 @@ impl Figures {
         let otomo = row("RTP datagram sent → call_connected at the otomo", |sample| {
             sample.otomo
         });
-        row("floor: JetStream publish with acknowledgement", |sample| sample.publish);
-        row("floor: WebSocket echo", |sample| sample.echo);
-        let floor = row("floor: the sum of the two", |sample| sample.publish + sample.echo);
+        row("baseline: JetStream publish with acknowledgement", |sample| {
+            sample.publish
+        });
+        row("baseline: WebSocket echo", |sample| sample.echo);
+        let baseline = row("baseline: the sum of the two", |sample| sample.publish + sample.echo);
         let (slower, aim) = (user.max(otomo), millis(AIM));
         let verdict = |met: bool| {
             if met {
-                (Tone::Good, "met")
+                (LineKind::Good, "met")
             } else {
-                (Tone::Bad, "missed")
+                (LineKind::Bad, "missed")
             }
         };
-        let (tone, word) = verdict(slower < aim);
+        let (kind, result) = verdict(slower < aim);
         screen.plain(
-            tone,
-            &format!("  aim: median under {aim:.0} ms: {slower:.2} ms, {word}"),
+            kind,
+            &format!("  aim: median under {aim:.0} ms: {slower:.2} ms, {result}"),
         );
-        let (tone, word) = verdict(slower < AIM_OF_FLOOR * floor);
+        let (kind, result) = verdict(slower < AIM_OF_BASELINE * baseline);
         screen.plain(
-            tone,
+            kind,
             &format!(
-                "  aim: under {AIM_OF_FLOOR:.0}× the floor: {:.2}×, {word}",
-                slower / floor
+                "  aim: under {AIM_OF_BASELINE:.0}× the baseline: {:.2}×, {result}",
+                slower / baseline
             ),
         );
     }
@@ -198,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn median_and_slowest() {
+    fn quantiles_are_the_median_and_the_slowest() {
         let sample = |millis| {
             let user = Duration::from_millis(millis);
             Sample {

@@ -1,24 +1,24 @@
-//! Where the demo is seen: one line an event, in colour on a terminal, plain in a pipe.
+//! Output: one line per event, in colour on a terminal, plain in a pipe.
 
 use std::io::{IsTerminal, Write};
 use std::time::{Duration, Instant};
 
 use anstyle::{AnsiColor, Style};
 
-/// Whose line it is.
+/// The kind of a line, which decides its colour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tone {
+pub enum LineKind {
     /// The user's WebSocket.
     User,
     /// The otomo's WebSocket.
     Otomo,
     /// A stored fact.
     Fact,
-    /// A chapter's title.
+    /// A heading.
     Heading,
-    /// What the demo itself says.
-    Narrator,
-    /// What may be overlooked.
+    /// The program itself.
+    Info,
+    /// A detail.
     Quiet,
     /// As expected.
     Good,
@@ -26,7 +26,7 @@ pub enum Tone {
     Bad,
 }
 
-/// Standard output. Its clock starts with it.
+/// Standard output, with a clock that starts with it.
 #[derive(Debug, Clone, Copy)]
 pub struct Screen {
     colour: bool,
@@ -50,73 +50,73 @@ impl Screen {
         }
     }
 
-    /// Since the start.
+    /// The time since the start.
     #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
 
     /// One line with its time.
-    pub fn line(&self, tone: Tone, text: &str) {
+    pub fn line(&self, kind: LineKind, text: &str) {
         let seconds = self.elapsed().as_secs_f64();
         self.print(&format!(
             "{}{seconds:8.3}{} {}",
-            self.on(Tone::Quiet),
-            self.off(Tone::Quiet),
-            self.dye(tone, text)
+            self.on(LineKind::Quiet),
+            self.off(LineKind::Quiet),
+            self.styled(kind, text)
         ));
     }
 
     /// A line without a time.
-    pub fn plain(&self, tone: Tone, text: &str) {
-        self.print(&self.dye(tone, text));
+    pub fn plain(&self, kind: LineKind, text: &str) {
+        self.print(&self.styled(kind, text));
     }
 
-    /// A chapter's title.
+    /// A heading.
     pub fn heading(&self, title: &str) {
         self.print("");
-        self.line(Tone::Heading, &format!("── {title}"));
+        self.line(LineKind::Heading, &format!("── {title}"));
     }
 
-    /// The text as it will be printed in that tone.
+    /// The text with the colour codes of its kind.
     #[must_use]
-    pub fn dye(&self, tone: Tone, text: &str) -> String {
-        format!("{}{text}{}", self.on(tone), self.off(tone))
+    pub fn styled(&self, kind: LineKind, text: &str) -> String {
+        format!("{}{text}{}", self.on(kind), self.off(kind))
     }
 
-    fn on(&self, tone: Tone) -> String {
+    fn on(&self, kind: LineKind) -> String {
         if self.colour {
-            style(tone).render().to_string()
+            style(kind).render().to_string()
         } else {
             String::new()
         }
     }
 
-    fn off(&self, tone: Tone) -> String {
+    fn off(&self, kind: LineKind) -> String {
         if self.colour {
-            style(tone).render_reset().to_string()
+            style(kind).render_reset().to_string()
         } else {
             String::new()
         }
     }
 
     fn print(&self, line: &str) {
-        // Whoever reads may have closed the pipe; the demo's exit code still counts.
+        // The reader may have closed the pipe; the exit code still counts.
         let _ = writeln!(std::io::stdout().lock(), "{line}");
     }
 }
 
-fn style(tone: Tone) -> Style {
+fn style(kind: LineKind) -> Style {
     let colour = |colour: AnsiColor| Style::new().fg_color(Some(colour.into()));
-    match tone {
-        Tone::User => colour(AnsiColor::Cyan),
-        Tone::Otomo => colour(AnsiColor::Magenta),
-        Tone::Fact => colour(AnsiColor::Yellow),
-        Tone::Heading => Style::new().bold(),
-        Tone::Narrator => Style::new().italic(),
-        Tone::Quiet => Style::new().dimmed(),
-        Tone::Good => colour(AnsiColor::Green),
-        Tone::Bad => colour(AnsiColor::Red).bold(),
+    match kind {
+        LineKind::User => colour(AnsiColor::Cyan),
+        LineKind::Otomo => colour(AnsiColor::Magenta),
+        LineKind::Fact => colour(AnsiColor::Yellow),
+        LineKind::Heading => Style::new().bold(),
+        LineKind::Info => Style::new().italic(),
+        LineKind::Quiet => Style::new().dimmed(),
+        LineKind::Good => colour(AnsiColor::Green),
+        LineKind::Bad => colour(AnsiColor::Red).bold(),
     }
 }
 
@@ -125,16 +125,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_without_colour_and_reset_with_it() {
+    fn colours_are_reset_and_can_be_absent() {
         let screen = |colour| Screen {
             colour,
             started: Instant::now(),
         };
-        assert_eq!(screen(false).dye(Tone::Bad, "no"), "no");
-        let dyed = screen(true).dye(Tone::Bad, "no");
+        assert_eq!(screen(false).styled(LineKind::Bad, "no"), "no");
+        let styled = screen(true).styled(LineKind::Bad, "no");
         assert!(
-            dyed.starts_with('\u{1b}') && dyed.contains("no") && dyed.ends_with("\u{1b}[0m"),
-            "{dyed:?}"
+            styled.starts_with('\u{1b}') && styled.contains("no") && styled.ends_with("\u{1b}[0m"),
+            "{styled:?}"
         );
     }
 }

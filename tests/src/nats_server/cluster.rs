@@ -1,4 +1,4 @@
-//! What three servers know of their streams: who leads, and whether all copies are complete.
+//! The state of a cluster's streams: leaders and replicas.
 
 use std::time::Duration;
 
@@ -13,40 +13,37 @@ use crate::wait::eventually;
 
 use super::NatsServer;
 
-/// How long an election and the catching up of a server may take. Elections alone take four to nine seconds.
-const SETTLED_WITHIN: Duration = Duration::from_secs(40);
-/// How long one question may take until it is asked again: a server that was just killed answers nothing.
+/// The deadline for an election and for a server to catch up. Elections alone take four to nine seconds.
+const SYNCED_WITHIN: Duration = Duration::from_secs(40);
+/// The timeout of one request: a server that was just killed does not answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 impl NatsServer {
-    /// Which server leads a stream: an index for [`kill_node`](Self::kill_node). Waits for an election that is going on.
+    /// The leader of a stream, as an index for [`kill_node`](Self::kill_node). Waits for an election in progress.
     ///
     /// # Errors
-    /// When there is no such stream, or nobody leads it in time.
+    /// When there is no such stream, or no leader before the deadline.
     pub async fn stream_leader(&self, stream: &str) -> Result<usize> {
-        eventually(&format!("a leader of {stream}"), SETTLED_WITHIN, async || {
+        eventually(&format!("a leader of {stream}"), SYNCED_WITHIN, async || {
             let jetstream = self.jetstream().await?;
             let info = jetstream.get_stream(stream).await?.cached_info().clone();
             let leader = leader(&info)?;
             let index = self.nodes.iter().position(|node| node.name() == leader);
-            let index = index.with_context(|| format!("{leader} is none of ours"))?;
-            ensure!(
-                self.node(index)?.is_up(),
-                "{leader} still leads it by the others' account"
-            );
+            let index = index.with_context(|| format!("{leader} is not a server of this cluster"))?;
+            ensure!(self.node(index)?.is_up(), "the others still report {leader} as leader");
             Ok(index)
         })
         .await
     }
 
-    /// Waits until every server runs and has a complete copy of every stream and consumer that it should have one of.
+    /// Waits until every server is running and all replicas are current.
     ///
     /// # Errors
-    /// When that is not so in time; the error says what is missing.
-    pub async fn settled(&self) -> Result<()> {
-        eventually("all copies being complete", SETTLED_WITHIN, async || {
+    /// At the deadline; the error names a missing replica.
+    pub async fn synced(&self) -> Result<()> {
+        eventually("all replicas being current", SYNCED_WITHIN, async || {
             for node in &self.nodes {
-                ensure!(node.is_up(), "{} does not run", node.name());
+                ensure!(node.is_up(), "{} is not running", node.name());
                 if let Some(monitoring) = node.monitoring() {
                     let (status, body) = process::get(monitoring, "/healthz").await?;
                     ensure!(status == 200, "{} says {status}: {body}", node.name());
@@ -59,12 +56,12 @@ impl NatsServer {
         .await
     }
 
-    /// Waits until every stream has a leader that answers, with the servers that run.
+    /// Waits until every stream has a leader that answers.
     ///
     /// # Errors
-    /// When that is not so in time; the error says which has none.
-    pub async fn led(&self) -> Result<()> {
-        eventually("every stream having a leader", SETTLED_WITHIN, async || {
+    /// At the deadline; the error names a stream without a leader.
+    pub async fn leaders_elected(&self) -> Result<()> {
+        eventually("every stream having a leader", SYNCED_WITHIN, async || {
             let jetstream = self.jetstream().await?;
             let names: Vec<String> = jetstream.stream_names().try_collect().await?;
             for name in names {
@@ -78,9 +75,9 @@ impl NatsServer {
         .await
     }
 
-    /// Waits until there is a JetStream to ask for streams: enough servers know each other and have elected one.
-    pub(super) async fn elected(&self) -> Result<()> {
-        eventually("JetStream having a leader", SETTLED_WITHIN, async || {
+    /// Waits until JetStream has a meta leader.
+    pub(super) async fn meta_leader_elected(&self) -> Result<()> {
+        eventually("JetStream having a leader", SYNCED_WITHIN, async || {
             let jetstream = self.jetstream().await?;
             jetstream.streams().try_collect::<Vec<_>>().await.map(drop)?;
             Ok(())
@@ -95,7 +92,7 @@ impl NatsServer {
             .filter(|node| node.is_up())
             .map(|node| node.url())
             .collect();
-        ensure!(!urls.is_empty(), "no server runs");
+        ensure!(!urls.is_empty(), "no server is running");
         let options = ConnectOptions::new()
             .connection_timeout(ANSWER_WITHIN)
             .ignore_discovered_servers();
@@ -111,7 +108,7 @@ fn leader(info: &Info) -> Result<&str> {
     let cluster = info
         .cluster
         .as_ref()
-        .with_context(|| format!("{name} has one copy only"))?;
+        .with_context(|| format!("{name} is not replicated"))?;
     cluster
         .leader
         .as_deref()
@@ -130,7 +127,7 @@ fn is_complete(info: &Info) -> Result<()> {
         .count();
     ensure!(
         current + 1 == info.config.num_replicas,
-        "{name} has {current} complete copies beside its leader's"
+        "{name} has {current} current replicas beside its leader"
     );
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The repository's configuration of the server, and what only a test wants.
+//! The repository's server configuration, with the additions of the tests.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, TcpListener};
@@ -21,11 +21,11 @@ pub const USERS: [&str; 6] = [
 ];
 /// More than any test stores.
 const MAX_FILE_STORE: &str = "4GB";
-/// Below those that the system gives out: nobody gets one by chance while its server is dead.
+/// Below the ephemeral ports of the system, so that no other process gets the port of a dead server.
 const PORTS: Range<u16> = 15_000..32_000;
 const PORT_TRIES: usize = 100;
 
-/// Passwords by user, thought up for one server or cluster.
+/// Passwords by user, generated for one server or cluster.
 #[derive(Debug)]
 pub(super) struct Passwords(BTreeMap<&'static str, String>);
 
@@ -39,7 +39,7 @@ impl Passwords {
         password.map(String::as_str).with_context(|| format!("no user {user}"))
     }
 
-    /// What every server gets from its environment.
+    /// The environment variables of every server.
     pub(super) fn environment(&self) -> Environment {
         let passwords = self.0.iter().map(|(user, password)| {
             let user = user.replace('-', "_").to_uppercase();
@@ -50,9 +50,9 @@ impl Passwords {
     }
 }
 
-/// The text for a server with this folder: `base` is a file of `nats/conf`.
+/// The configuration of a server with this folder. `base` is a file of `nats/conf`.
 pub(super) fn server(folder: &Path, base: &str, sync: Sync) -> Result<String> {
-    // The server looks for an included file below the folder of the including one, even if its path is absolute.
+    // The server resolves included files below the folder of the including file, even absolute paths.
     let root = "../".repeat(folder.components().count() - 1);
     let conf = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../nats/conf")
@@ -65,7 +65,7 @@ pub(super) fn server(folder: &Path, base: &str, sync: Sync) -> Result<String> {
     Ok(format!("include \"{conf}/{base}\"\nno_auth_user: admin\n{lazy}"))
 }
 
-/// What the servers of a cluster get from their environment besides, by name and client port.
+/// The additional environment variables of a cluster's servers, each with its client port.
 pub(super) fn cluster(names: &[String]) -> Result<Vec<(u16, Environment)>> {
     let ports = free_ports(2 * names.len())?;
     let (clients, routes) = ports.split_at(names.len());
@@ -91,7 +91,7 @@ pub(super) fn cluster(names: &[String]) -> Result<Vec<(u16, Environment)>> {
         .collect())
 }
 
-/// Free a moment ago, and all different. The servers must know each other's before the first of them starts.
+/// Different ports that were just free. The servers must know each other's ports before the first one starts.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
     let held = (0..count).map(|_| free_port()).collect::<Result<Vec<_>>>()?;
     let ports = held.iter().map(|listener| Ok(listener.local_addr()?.port()));
@@ -104,7 +104,7 @@ fn free_port() -> Result<TcpListener> {
     found.with_context(|| format!("no free port in {PORTS:?}"))
 }
 
-/// A letter first: the server would read digits as a number, which is no password.
+/// Starts with a letter: the server reads digits as a number, which is not a valid password.
 fn password() -> String {
     format!("p{:032x}", rand::random::<u128>())
 }

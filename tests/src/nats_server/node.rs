@@ -1,4 +1,4 @@
-//! One nats-server process with its own folder, on the same ports after every restart.
+//! One nats-server process with its own folder, and the same ports after every restart.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,16 +12,16 @@ use serde::Deserialize;
 use tokio::net::TcpStream;
 
 use crate::child::Child;
-use crate::wait::{Hopeless, eventually};
+use crate::wait::{PermanentError, eventually};
 
 use super::program;
 
-/// How long a server may take until it accepts connections.
+/// The deadline for a server to accept connections.
 const START_WITHIN: Duration = Duration::from_secs(20);
-/// How long an orderly stop may take.
+/// The deadline for an orderly stop.
 const STOP_WITHIN: Duration = Duration::from_secs(10);
 
-/// What the process gets from its environment.
+/// The environment variables of the process.
 pub(super) type Environment = BTreeMap<String, String>;
 
 #[derive(Debug)]
@@ -36,9 +36,9 @@ pub(super) struct Node {
 }
 
 impl Node {
-    /// Not started yet. Without a port, it takes a free one when it first is.
+    /// Without a port, it takes a free one at its first start.
     pub(super) fn new(name: &str, folder: &Path, port: Option<u16>, mut environment: Environment) -> Self {
-        // Quoted: the server reads a variable as it reads its file, and a folder's name may hold what means something there.
+        // Quoted, because the server parses variables like its configuration file.
         let store = format!("\"{}\"", folder.join("store").display());
         environment.insert("NATS_STORE_DIR".to_owned(), store);
         Self {
@@ -56,7 +56,7 @@ impl Node {
         &self.name
     }
 
-    /// 0 if it was never started and has no port of choice.
+    /// 0 before the first start, unless a port was given.
     pub(super) fn port(&self) -> u16 {
         self.port.unwrap_or_default()
     }
@@ -65,12 +65,12 @@ impl Node {
         format!("nats://127.0.0.1:{}", self.port())
     }
 
-    /// Where it tells how it is, if it was configured to.
+    /// The address of its monitoring endpoint, if configured.
     pub(super) fn monitoring(&self) -> Option<SocketAddr> {
         self.monitoring
     }
 
-    /// Started and neither killed, stopped nor frozen since, by us.
+    /// Started by the harness, and not killed, stopped or frozen since.
     pub(super) fn is_up(&self) -> bool {
         self.child.is_some() && !self.frozen
     }
@@ -79,7 +79,7 @@ impl Node {
         self.child.as_mut()
     }
 
-    /// Kills it first if it still runs.
+    /// Kills a running process first.
     pub(super) async fn start(&mut self) -> Result<()> {
         self.kill()?;
         let child = self.child.insert(self.spawn()?);
@@ -96,7 +96,7 @@ impl Node {
         Ok(())
     }
 
-    /// Nothing if it does not run.
+    /// Does nothing if it is not running.
     pub(super) fn kill(&mut self) -> Result<()> {
         self.frozen = false;
         let child = self.child.take();
@@ -104,7 +104,7 @@ impl Node {
     }
 
     pub(super) async fn stop(&mut self) -> Result<()> {
-        self.thaw()?;
+        self.resume()?;
         let Some(mut child) = self.child.take() else {
             return Ok(());
         };
@@ -114,14 +114,14 @@ impl Node {
     }
 
     pub(super) fn freeze(&mut self) -> Result<()> {
-        self.child.as_ref().context("it does not run")?.freeze()?;
+        self.child.as_ref().context("it is not running")?.freeze()?;
         self.frozen = true;
         Ok(())
     }
 
-    pub(super) fn thaw(&mut self) -> Result<()> {
+    pub(super) fn resume(&mut self) -> Result<()> {
         if std::mem::take(&mut self.frozen) {
-            self.child.as_ref().context("it does not run")?.thaw()?;
+            self.child.as_ref().context("it is not running")?.resume()?;
         }
         Ok(())
     }
@@ -157,12 +157,12 @@ impl Ports {
     }
 }
 
-/// The server writes its ports to `<program>_<pid>.ports` once they are bound.
+/// The server writes its bound ports to `<program>_<pid>.ports`.
 async fn bound_ports(child: &mut Child, folder: &Path) -> Result<Ports> {
     let suffix = format!("_{}.ports", child.pid());
     eventually("nats-server accepting connections", START_WITHIN, async || {
         if let Some(status) = child.ended()? {
-            bail!(Hopeless(format!("it ended ({status}): {}", child.log_tail())));
+            bail!(PermanentError(format!("it ended ({status}): {}", child.log_tail())));
         }
         let written = fs::read_dir(folder)?.filter_map(Result::ok).map(|entry| entry.path());
         let mut written = written.filter(|path| path.to_string_lossy().ends_with(&suffix));

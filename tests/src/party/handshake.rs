@@ -1,4 +1,4 @@
-//! Knocking at an edge, politely or not.
+//! The handshake with an edge, valid or not.
 
 use std::net::SocketAddr;
 
@@ -13,12 +13,12 @@ use super::ANSWERED_WITHIN;
 
 pub(super) type Socket = WebSocketStream<MaybeTlsStream<TcpStream>>;
 
-/// How to knock at an edge.
+/// The parts of a handshake.
 #[derive(Debug, Clone, Default)]
 pub struct Handshake {
     /// `Authorization: Bearer …`.
     pub bearer: Option<String>,
-    /// `Sec-WebSocket-Protocol`, where browsers have to put their token.
+    /// `Sec-WebSocket-Protocol`, in which browsers send their token.
     pub subprotocols: Vec<String>,
     /// `Origin`.
     pub origin: Option<String>,
@@ -27,7 +27,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// With a token in the header, as a native client does.
+    /// With a token in the header, like a native client.
     #[must_use]
     pub fn bearer(token: String) -> Self {
         Self {
@@ -36,7 +36,7 @@ impl Handshake {
         }
     }
 
-    /// With a token as a subprotocol, as a browser does.
+    /// With a token as a subprotocol, like a browser.
     #[must_use]
     pub fn browser(token: &str) -> Self {
         Self {
@@ -46,7 +46,7 @@ impl Handshake {
     }
 }
 
-/// The outer error is no answer in time, the inner one a refusal.
+/// The outer error is a timeout, the inner one a rejection.
 pub(super) async fn open(edge: SocketAddr, handshake: &Handshake) -> Result<Result<Socket, tungstenite::Error>> {
     let path = if handshake.path.is_empty() {
         "/ws"

@@ -1,4 +1,4 @@
-//! The two tasks behind a party's socket.
+//! The two tasks of a party's socket.
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -10,14 +10,14 @@ use tokio::sync::mpsc;
 use tokio_tungstenite::tungstenite::Message;
 
 use super::handshake::Socket;
-use super::{Followers, Overheard, Received, Way};
+use super::{Direction, ObservedMessage, Observers, Received};
 use crate::inbox::Inbox;
 
 pub(super) async fn read(
     mut stream: SplitStream<Socket>,
     inbox: Arc<Inbox<Received>>,
     party: String,
-    followers: Followers,
+    observers: Observers,
 ) {
     while let Some(message) = stream.next().await {
         let at = Instant::now();
@@ -34,16 +34,16 @@ pub(super) async fn read(
                 continue;
             }
         };
-        if let Some(onlookers) = &followers.onlookers {
+        if let Some(broadcast) = &observers.broadcast {
             let message = Arc::new(message.clone());
-            let _ = onlookers.send(Overheard {
+            let _ = broadcast.send(ObservedMessage {
                 party: party.clone(),
-                way: Way::In,
+                direction: Direction::Received,
                 message,
             });
         }
-        if let Some(ear) = &followers.ear {
-            ear.hear(SystemTime::now(), &message);
+        if let Some(handler) = &observers.handler {
+            handler.handle(SystemTime::now(), &message);
             if message.get("id").is_none() {
                 continue;
             }
@@ -56,7 +56,7 @@ pub(super) async fn read(
 pub(super) async fn write(mut sink: SplitSink<Socket, Message>, mut queue: mpsc::Receiver<Message>) {
     while let Some(message) = queue.recv().await {
         if sink.send(message).await.is_err() {
-            return; // the reader records why
+            return; // the reader records the reason
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The task behind a transport: socket, clock and commands in, str0m's datagrams out.
+//! The task of a transport: socket, clock and commands in, str0m's datagrams out.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,16 +14,16 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
-use super::{Command, Counters, MID, Moment, Prepared, State};
+use super::{ClockReading, Command, Counters, MID, PendingTransport, State};
 use crate::opus::{self, Pace};
 use crate::padding;
 
-/// No datagram is longer.
+/// The longest datagram.
 const DATAGRAM_BYTES: usize = 2000;
-/// A caller that was held up longer than this goes on from now instead of hurrying after.
+/// After a delay longer than this, missed frames are skipped.
 const LATEST_FRAME: Duration = Duration::from_millis(200);
 
-/// What the task owns.
+/// The state of the task.
 pub(super) struct Driver {
     rtc: Rtc,
     socket: UdpSocket,
@@ -34,12 +34,12 @@ pub(super) struct Driver {
     started: Instant,
     sequence: u64,
     padding: HashSet<u16>,
-    talking: Option<Speech>,
+    outgoing: Option<OutgoingStream>,
 }
 
-/// What is being said.
+/// The stream that is being sent.
 #[derive(Clone, Copy)]
-struct Speech {
+struct OutgoingStream {
     ssrc: Ssrc,
     pace: Pace,
     since: Instant,
@@ -47,8 +47,8 @@ struct Speech {
 }
 
 impl Driver {
-    pub(super) fn new(prepared: Prepared, state: watch::Sender<State>, counters: Arc<Counters>) -> Self {
-        let Prepared {
+    pub(super) fn new(prepared: PendingTransport, state: watch::Sender<State>, counters: Arc<Counters>) -> Self {
+        let PendingTransport {
             rtc,
             socket,
             payload_type,
@@ -65,7 +65,7 @@ impl Driver {
             started: Instant::now(),
             sequence,
             padding: HashSet::new(),
-            talking: None,
+            outgoing: None,
         }
     }
 
@@ -75,21 +75,21 @@ impl Driver {
         self.rtc.handle_input(Input::Timeout(Instant::now()))?;
         while self.rtc.is_alive() {
             let mut wake = self.flush().await?;
-            if let (Some(speech), true) = (self.talking, self.is_connected()) {
-                wake = wake.min(speech.next);
+            if let (Some(stream), true) = (self.outgoing, self.is_connected()) {
+                wake = wake.min(stream.next);
             }
             tokio::select! {
                 command = queue.recv() => {
                     let Some((command, done)) = command else { return Ok(()) };
-                    self.obey(&command);
+                    self.execute(&command);
                     self.rtc.handle_input(Input::Timeout(Instant::now()))?;
                     self.flush().await?;
-                    let _ = done.send(()); // who asked may have given up
+                    let _ = done.send(()); // the caller may have been dropped
                 }
                 received = self.socket.recv_from(&mut buffer) => {
                     let (length, source) = received?;
                     if let (false, Some(datagram)) = (self.cut, buffer.get(..length)) {
-                        // What is no STUN, DTLS or RTP is not ours to complain about.
+                        // Datagrams other than STUN, DTLS and RTP are ignored.
                         if let Ok(receive) = Receive::new(Protocol::Udp, source, local, datagram) {
                             self.rtc.handle_input(Input::Receive(Instant::now(), receive))?;
                         }
@@ -97,7 +97,7 @@ impl Driver {
                 }
                 () = sleep_until(wake.into()) => {
                     let now = Instant::now();
-                    self.speak(now);
+                    self.send_due_frame(now);
                     self.rtc.handle_input(Input::Timeout(now))?;
                 }
             }
@@ -109,22 +109,22 @@ impl Driver {
         *self.state.borrow() == State::Connected
     }
 
-    fn obey(&mut self, command: &Command) {
+    fn execute(&mut self, command: &Command) {
         match *command {
             Command::Expect(ssrc) => {
                 self.rtc.direct_api().expect_stream_rx(ssrc, None, Mid::from(MID), None);
             }
             Command::Talk(ssrc, pace) => {
                 let now = Instant::now();
-                self.talking = Some(Speech {
+                self.outgoing = Some(OutgoingStream {
                     ssrc,
                     pace,
                     since: now,
                     next: now,
                 });
-                self.speak(now);
+                self.send_due_frame(now);
             }
-            Command::Silence(ssrc) => self.talking = self.talking.filter(|speech| speech.ssrc != ssrc),
+            Command::Silence(ssrc) => self.outgoing = self.outgoing.filter(|stream| stream.ssrc != ssrc),
             Command::Cut(cut) => self.cut = cut,
             Command::Padding(ssrc, packets) => {
                 for _ in 0..packets {
@@ -135,19 +135,19 @@ impl Driver {
         }
     }
 
-    fn speak(&mut self, now: Instant) {
+    fn send_due_frame(&mut self, now: Instant) {
         let connected = self.is_connected();
-        let Some(speech) = self.talking.as_mut().filter(|speech| connected && now >= speech.next) else {
+        let Some(stream) = self.outgoing.as_mut().filter(|stream| connected && now >= stream.next) else {
             return;
         };
-        let late = now > speech.next + LATEST_FRAME;
-        let from = if late { now } else { speech.next };
-        speech.next = from + speech.pace.gap(now - speech.since);
-        let ssrc = speech.ssrc;
+        let late = now > stream.next + LATEST_FRAME;
+        let from = if late { now } else { stream.next };
+        stream.next = from + stream.pace.gap(now - stream.since);
+        let ssrc = stream.ssrc;
         self.write(ssrc, now, opus::packet(self.sequence));
     }
 
-    /// Queues a packet and returns its sequence number as it will stand in the header.
+    /// Queues a packet and returns its sequence number as in the header.
     fn write(&mut self, ssrc: Ssrc, now: Instant, payload: Vec<u8>) -> u16 {
         self.sequence += 1;
         let frames = (now - self.started).as_millis() / opus::FRAME.as_millis();
@@ -159,7 +159,7 @@ impl Driver {
         self.sequence as u16
     }
 
-    /// Sends what str0m has to send, and returns when it wants to be woken.
+    /// Sends the output of str0m, and returns its next timeout.
     async fn flush(&mut self) -> Result<Instant> {
         loop {
             match self.rtc.poll_output()? {
@@ -186,7 +186,7 @@ impl Driver {
         if self.cut {
             return;
         }
-        let now = Moment {
+        let now = ClockReading {
             at: Instant::now(),
             wall: SystemTime::now(),
         };
@@ -218,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_rtp_from_what_shares_its_port() {
+    fn rtp_is_distinguished_from_rtcp_stun_and_dtls() {
         assert_eq!(rtp_sequence(&[0x80, 100, 0x12, 0x34, 0]), Some(0x1234));
         assert_eq!(
             rtp_sequence(&[0x90, 0x80 | 100, 0, 1, 0]),

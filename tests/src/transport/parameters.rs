@@ -1,4 +1,4 @@
-//! mediasoup's parameters as JSON, read with the eyes of an older client.
+//! mediasoup's parameters as JSON, read like an older client does.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -15,7 +15,7 @@ pub(super) fn remote_address(created: &Value) -> Result<SocketAddr> {
         .iter()
         .find(|candidate| candidate.get("protocol").and_then(Value::as_str) == Some("udp"));
     let udp = udp.with_context(|| format!("no UDP candidate in {created}"))?;
-    // `ip` as older clients read it; the contract promises both.
+    // Older clients read `ip`. The contract has both.
     let ip = udp
         .get("ip")
         .and_then(Value::as_str)
@@ -31,7 +31,7 @@ pub(super) fn remote_address(created: &Value) -> Result<SocketAddr> {
     Ok(SocketAddr::new(ip.parse::<IpAddr>()?, u16::try_from(port)?))
 }
 
-/// As str0m reads it: `sha-256 AB:CD:…`.
+/// In the form of str0m: `sha-256 AB:CD:…`.
 pub(super) fn remote_fingerprint(created: &Value) -> Result<String> {
     let all = created
         .pointer("/dtlsParameters/fingerprints")
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn takes_the_udp_candidate() {
+    fn the_udp_candidate_is_chosen() {
         let candidate = |protocol: &str, port: u16| json!({ "protocol": protocol, "ip": "127.0.0.1", "address": "127.0.0.1", "port": port });
         let created = json!({ "iceCandidates": [candidate("tcp", 1), candidate("udp", 2)] });
         assert_eq!(remote_address(&created).unwrap(), "127.0.0.1:2".parse().unwrap());

@@ -105,7 +105,7 @@ impl Fixture {
                 tick.payload
             );
             ensure!(tick.text("userId")? == format!("u_{call}"), "{:?}", tick.payload);
-            let taken_in = tick.taken_in_at.timestamp_millis();
+            let taken_in = tick.server_time.timestamp_millis();
             ensure!(taken_in >= due.as_millis(), "minute {minute} of {call} was early");
         }
         Ok(u64::try_from(ticks.len())?)

@@ -80,7 +80,7 @@ async fn kill_with_active_calls(calls: usize) -> Result<()> {
                 "{call}: {:?} in place of minute {minute}",
                 tick.payload
             );
-            let late = tick.taken_in_at.timestamp_millis() - due.as_millis();
+            let late = tick.server_time.timestamp_millis() - due.as_millis();
             ensure!(late >= 0, "minute {minute} of {call} is early");
             latest = latest.max(late);
             if due >= restarted_at.plus_millis(RECOVERY_MS) {

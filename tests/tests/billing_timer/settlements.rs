@@ -34,7 +34,7 @@ async fn an_unconnected_call_is_settled_with_zeros_and_without_a_notice() -> Res
         timeout(Duration::ZERO, futures::StreamExt::next(&mut notices))
             .await
             .is_err(),
-        "the notice is sent by whoever ended the call"
+        "the service that stored the end sends the notice"
     );
     Ok(())
 }

@@ -214,7 +214,7 @@ async fn ticks_due_together_are_batched_and_each_is_stored_once() -> Result<()> 
             "{:?}",
             fact.payload
         );
-        ensure!(fact.taken_in_at.timestamp_millis() >= due.as_millis(), "early");
+        ensure!(fact.server_time.timestamp_millis() >= due.as_millis(), "early");
         minutes.push(fact.call_id);
     }
     minutes.sort_unstable();

@@ -52,7 +52,9 @@ pub(crate) async fn assert_no_media_lost(fixture: &Fixture, call_id: &str) {
 /// Both sides show the stored record.
 pub(crate) async fn assert_record(fixture: &Fixture, script: &mut Script, call_id: &str, reason: &str) -> Record {
     let seen = script.expect("record").await.unwrap();
-    let record = Record::whole(&fixture.facts, call_id, INTERVAL_MS, SOON).await.unwrap();
+    let record = Record::checked(&fixture.facts, call_id, INTERVAL_MS, SOON)
+        .await
+        .unwrap();
     assert_eq!(record.settled.text("reason").unwrap(), reason);
     for side in ["user", "otomo"] {
         assert_eq!(seen[side], shown(&record, call_id), "{side}");

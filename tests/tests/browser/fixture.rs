@@ -76,8 +76,8 @@ impl Fixture {
     /// The pages by name. `first` is the address of the user's node.
     pub(crate) fn addresses(&self, first: &str) -> Result<Value> {
         let last = self.stack.edge(self.stack.edges.len() - 1)?;
-        let user = token::good_for(Role::User, "user_001", TOKEN_LIFETIME)?;
-        let otomo = token::good_for(Role::Otomo, "otomo_777", TOKEN_LIFETIME)?;
+        let user = token::valid_for(Role::User, "user_001", TOKEN_LIFETIME)?;
+        let otomo = token::valid_for(Role::Otomo, "otomo_777", TOKEN_LIFETIME)?;
         let operator = token::operator("operator_1", TOKEN_LIFETIME)?;
         Ok(json!({
             "user": format!("http://{first}/?role=user#token={user}"),

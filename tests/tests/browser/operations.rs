@@ -38,7 +38,7 @@ async fn an_operator_sees_the_live_call_the_settled_call_and_its_timeline() {
     script.done("live").await.unwrap();
 
     let over = script.expect("over").await.unwrap();
-    let record = Record::whole(&fixture.facts, &call_id, INTERVAL_MS, SOON)
+    let record = Record::checked(&fixture.facts, &call_id, INTERVAL_MS, SOON)
         .await
         .unwrap();
     assert_eq!(over["record"], shown(&record, &call_id));

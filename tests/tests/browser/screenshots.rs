@@ -22,8 +22,8 @@ async fn screenshots() {
     };
     let (first, last) = (fixture.stack.edge(0).unwrap(), fixture.stack.edge(1).unwrap());
     let lifetime = Duration::from_secs(600);
-    let user = token::good_for(Role::User, "user_002", lifetime).unwrap();
-    let otomo = token::good_for(Role::Otomo, "otomo_778", lifetime).unwrap();
+    let user = token::valid_for(Role::User, "user_002", lifetime).unwrap();
+    let otomo = token::valid_for(Role::Otomo, "otomo_778", lifetime).unwrap();
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/src/images");
     let mut addresses = fixture.addresses(&first.to_string()).unwrap();
     addresses["otherUser"] = json!(format!("http://{first}/?role=user&call=otomo_778#token={user}"));

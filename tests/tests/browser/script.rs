@@ -53,7 +53,7 @@ impl Script {
             .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
             .env("HOME", temporary.path())
             .env("TMPDIR", temporary.path());
-        let mut child = Child::start_listening(name, &mut command, &folder.join(format!("{name}.script.log")))?;
+        let mut child = Child::start_with_stdin(name, &mut command, &folder.join(format!("{name}.script.log")))?;
         let messages = BufReader::new(child.take_stdout()?).lines();
         let stdin = Some(child.take_stdin()?);
         let mut script = Self {

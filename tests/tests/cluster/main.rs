@@ -1,18 +1,18 @@
-//! The whole system on three nats-servers, with real RTP callers: what holds while servers die and cables are cut.
+//! The whole system on three nats-servers, with real RTP clients, while servers die and connections are cut.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 
-mod scene;
+mod fixture;
 
 mod servers;
-mod starts;
+mod startup;
 
+mod publications_in_flight;
 mod reads;
-mod underway;
 
-mod doubt;
-mod leaders;
+mod interrupted_requests;
+mod leader_loss;
 mod outage;
 mod takeover;
 
-mod cables;
+mod disconnected_services;

@@ -1,4 +1,4 @@
-//! All servers are away for a while, and what they kept for us is gone.
+//! All servers are down for some time, and the consumer is deleted.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use callpulse_tests::wait::{eventually, stays};
 use chrono::{DateTime, TimeDelta, Utc};
 use contract::jetstream::storage::CALLS;
 
-use crate::scene::{SOON, facts, hang_up, more_ticks, spoken, turn, two_of_each, whole};
+use crate::fixture::{SOON, cluster_permit, facts, hang_up, more_ticks, sends, settled_record, two_of_each};
 
-/// "Minutes", in packets: 50 a second.
+/// Several intervals, in packets: 50 a second.
 const LONG: u64 = 10 * 50;
 const CONSUMER: &str = "billing-timer";
-/// How long an edge waits for JetStream in one attempt to say where a party stands.
+/// The storage timeout of an edge.
 const STORAGE_TIMEOUT: Duration = Duration::from_millis(250);
-/// More than somebody who is impatient would make.
+/// Enough attempts to read a snapshot.
 const MANY_ATTEMPTS: u32 = 30;
 
 #[tokio::test]
-async fn a_call_that_connects_while_all_servers_are_dead_is_stored_as_it_was() -> Result<()> {
-    let _turn = turn().await?;
+async fn a_call_connected_while_all_servers_are_down_is_stored_with_its_time() -> Result<()> {
+    let _permit = cluster_permit().await?;
     let mut stack = two_of_each().start().await?;
     let call = Conversation::accepted(Pair::across(&stack)?).await?;
     let user = Caller::join(&call.user).await?;
     stack.nats.kill()?;
     user.start_talking().await?;
-    spoken(&user, LONG).await?;
+    sends(&user, LONG).await?;
     stack.nats.restart().await?;
 
     let facts = facts(&stack).await?;
@@ -38,26 +38,26 @@ async fn a_call_that_connects_while_all_servers_are_dead_is_stored_as_it_was() -
     let lag = (detected.time("connectedAt")? - DateTime::<Utc>::from(sent)).num_milliseconds();
     ensure!(
         (-1..500).contains(&lag),
-        "connectedAt is {lag} ms after the packet left"
+        "connectedAt is {lag} ms after the packet was sent"
     );
-    // The minutes of the outage are made up, and more follow.
+    // The ticks of the outage are stored late, and more follow.
     more_ticks(&stack, &call.call_id, 3).await?;
     stack.ready().await?;
 
     delete_consumer(&stack).await?;
     hang_up(&call).await?;
-    let record = whole(&stack, &call).await?;
+    let record = settled_record(&stack, &call).await?;
     ensure!(
         record.longest_delay()? > TimeDelta::seconds(9),
-        "not the outage that was meant"
+        "the outage was too short"
     );
     stack.ready().await?;
-    stack.nats.settled().await
+    stack.nats.synced().await
 }
 
 #[tokio::test]
-async fn parties_are_told_where_they_stand_however_long_the_servers_cannot_agree() -> Result<()> {
-    let _turn = turn().await?;
+async fn parties_receive_a_snapshot_after_any_time_without_a_quorum() -> Result<()> {
+    let _permit = cluster_permit().await?;
     let mut stack = two_of_each()
         .workers(0)
         .timers(0)
@@ -67,7 +67,7 @@ async fn parties_are_told_where_they_stand_however_long_the_servers_cannot_agree
         .await?;
     let call = Conversation::ringing(Pair::across(&stack)?).await?;
     stack.nats.kill()?;
-    // One of three can carry messages, and knows nothing for sure.
+    // One of three servers forwards messages, but has no quorum.
     stack.nats.restart_node(0).await?;
     let edge = stack.edges.first().context("no edge")?;
     eventually("the edge being connected again", SOON, async || {
@@ -102,7 +102,7 @@ async fn parties_are_told_where_they_stand_however_long_the_servers_cannot_agree
     Ok(())
 }
 
-/// Somebody deletes what the facts are delivered by. The next one must be delivered all the same.
+/// Deletes the consumer, which the service must create again.
 async fn delete_consumer(stack: &Stack) -> Result<()> {
     let calls = jetstream::new(async_nats::connect(stack.nats.url()).await?)
         .get_stream(CALLS)
@@ -112,10 +112,10 @@ async fn delete_consumer(stack: &Stack) -> Result<()> {
         Ok(())
     })
     .await?;
-    eventually("the consumer being made again", SOON, async || {
+    eventually("the consumer being created again", SOON, async || {
         let info = calls.consumer_info(CONSUMER).await?;
         let copies = info.cluster.map(|cluster| cluster.replicas.len());
-        ensure!(copies == Some(2), "{copies:?} copies beside the leader's");
+        ensure!(copies == Some(2), "{copies:?} replicas beside the leader");
         Ok(())
     })
     .await

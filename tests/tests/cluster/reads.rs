@@ -1,4 +1,4 @@
-//! What was acknowledged is read, whichever server one is connected to.
+//! Acknowledged writes are visible through every server.
 
 use std::time::Duration;
 
@@ -11,19 +11,19 @@ use contract::jetstream::storage::ACTIVE_CALLS;
 use contract::{CallId, Parties, Timestamp, TraceParent};
 use futures::future::{join_all, try_join_all};
 
-use crate::scene::turn;
+use crate::fixture::cluster_permit;
 
-/// Enough to meet a copy that is behind its leader's, if it may answer: about one in ten does.
+/// Enough to read from a lagging replica, if replicas may answer: about one read in ten.
 const ROUNDS: usize = 60;
 
 #[tokio::test]
-async fn locks_are_seen_by_who_is_connected_to_a_server_that_does_not_lead_them() -> Result<()> {
-    let _turn = turn().await?;
+async fn locks_are_visible_through_a_server_that_is_not_their_leader() -> Result<()> {
+    let _permit = cluster_permit().await?;
     let folder = tempfile::tempdir()?;
     let cluster = NatsServer::start_cluster(folder.path(), Sync::Always, &[]).await?;
     let (_, active) = connected_to(&cluster, 0).await?;
     drop(active);
-    cluster.settled().await?;
+    cluster.synced().await?;
     let leader = cluster.stream_leader(&format!("KV_{ACTIVE_CALLS}")).await?;
     let (_client, active) = connected_to(&cluster, (leader + 1) % cluster.nodes()).await?;
     for round in 0..ROUNDS {
@@ -41,7 +41,7 @@ async fn locks_are_seen_by_who_is_connected_to_a_server_that_does_not_lead_them(
             "claimed twice"
         );
         active.release(&call.parties).await?;
-        // Both are free at once: also of the claim that failed.
+        // Both parties are free immediately, also from the failed claim.
         active
             .claim(&again)
             .await
@@ -49,22 +49,22 @@ async fn locks_are_seen_by_who_is_connected_to_a_server_that_does_not_lead_them(
         active.release(&again.parties).await?;
         ensure!(
             active.get(&again.parties.call_id).await?.is_none(),
-            "released, and still there"
+            "still there after the release"
         );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn of_many_claims_at_once_one_succeeds_and_the_others_find_the_party_busy() -> Result<()> {
-    let _turn = turn().await?;
+async fn of_concurrent_claims_at_most_one_succeeds_and_the_others_are_busy() -> Result<()> {
+    let _permit = cluster_permit().await?;
     let folder = tempfile::tempdir()?;
     let cluster = NatsServer::start_cluster(folder.path(), Sync::Always, &[]).await?;
     let mut connections = Vec::new();
     for node in 0..cluster.nodes() {
         connections.push(connected_to(&cluster, node).await?);
     }
-    cluster.settled().await?;
+    cluster.synced().await?;
     for round in 0..ROUNDS {
         let first = ringing()?;
         let rivals = connections.iter().map(|(_, active)| {
@@ -84,7 +84,7 @@ async fn of_many_claims_at_once_one_succeeds_and_the_others_find_the_party_busy(
                 Err(ClaimError::Busy(_)) => {}
                 Err(error) => return Err(error).with_context(|| format!("round {round}")),
             }
-            // As both parties are released by whoever has seen the end: at the same time as others.
+            // Every edge that reads the end releases both parties, concurrently.
             try_join_all(connections.iter().map(|(_, active)| active.release(&call.parties)))
                 .await
                 .with_context(|| format!("releasing in round {round}"))?;

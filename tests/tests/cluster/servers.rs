@@ -1,18 +1,18 @@
-//! The cluster itself: what the other tests rest on.
+//! The cluster itself, on which the other tests depend.
 
 use anyhow::{Result, ensure};
 use async_nats::jetstream;
 use async_nats::jetstream::stream::Config;
 use callpulse_tests::nats_server::{NatsServer, Sync};
 
-use crate::scene::turn;
+use crate::fixture::cluster_permit;
 
 const STREAM: &str = "KEPT";
 const SUBJECT: &str = "kept.it";
 
 #[tokio::test]
-async fn a_server_that_comes_back_has_a_complete_copy_once_all_is_settled() -> Result<()> {
-    let _turn = turn().await?;
+async fn a_restarted_server_has_current_replicas_once_synced() -> Result<()> {
+    let _permit = cluster_permit().await?;
     let folder = tempfile::tempdir()?;
     let mut cluster = NatsServer::start_cluster(folder.path(), Sync::Always, &[]).await?;
     let jetstream = jetstream::new(async_nats::connect(cluster.urls()).await?);
@@ -31,16 +31,16 @@ async fn a_server_that_comes_back_has_a_complete_copy_once_all_is_settled() -> R
     ensure!(first != second);
     store(&cluster).await?;
     cluster.restart_node(first).await?;
-    cluster.settled().await?;
+    cluster.synced().await?;
 
-    // With another one gone, the first one's vote and copy are needed.
+    // Without the second server, the vote and the replica of the first are needed.
     cluster.kill_node(second)?;
     cluster.stream_leader(STREAM).await?;
     ensure!(store(&cluster).await? == 3);
     Ok(())
 }
 
-/// The sequence of one more message.
+/// Stores a message and returns its sequence.
 async fn store(cluster: &NatsServer) -> Result<u64> {
     let jetstream = jetstream::new(async_nats::connect(cluster.url()).await?);
     Ok(jetstream.publish(SUBJECT, "it".into()).await?.await?.sequence)

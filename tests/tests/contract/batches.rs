@@ -1,4 +1,4 @@
-//! Many facts by one flush.
+//! Atomic batches of facts.
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::builders::{at, settled, tick};
@@ -49,7 +49,7 @@ async fn a_full_batch_is_stored_with_contiguous_sequences() -> Result<()> {
 }
 
 #[tokio::test]
-async fn one_refused_entry_refuses_the_whole_batch_wherever_it_stands() -> Result<()> {
+async fn one_rejected_entry_rejects_the_whole_batch_at_any_position() -> Result<()> {
     let rig = Rig::start().await?;
     rig.facts
         .publish_batch(&[entry("taken", 1, PublishCondition::First)])
@@ -76,7 +76,7 @@ async fn one_refused_entry_refuses_the_whole_batch_wherever_it_stands() -> Resul
 }
 
 #[tokio::test]
-async fn a_batch_of_one_and_several_at_a_time_are_stored() -> Result<()> {
+async fn batches_of_one_and_concurrent_batches_are_stored() -> Result<()> {
     let rig = Rig::start().await?;
     let one = rig
         .facts
@@ -99,7 +99,7 @@ async fn a_batch_of_one_and_several_at_a_time_are_stored() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_batch_has_neither_none_nor_too_many() -> Result<()> {
+async fn empty_and_oversized_batches_are_rejected() -> Result<()> {
     let rig = Rig::start().await?;
     let too_many: Vec<Entry> = (0..=MAX_BATCH)
         .map(|number| entry(&format!("c{number}"), 1, PublishCondition::First))
@@ -131,9 +131,9 @@ async fn two_publishers_of_the_same_batch_store_it_once() -> Result<()> {
     Ok(())
 }
 
-/// A tick that was on its way from an owner of before, through a network that held it up.
+/// A delayed tick of a previous lease holder.
 #[tokio::test]
-async fn a_tick_that_does_not_know_of_the_settlement_is_refused() -> Result<()> {
+async fn a_tick_after_the_settlement_is_rejected() -> Result<()> {
     let rig = Rig::start().await?;
     let first = rig
         .facts

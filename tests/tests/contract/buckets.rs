@@ -46,7 +46,7 @@ async fn next<T>(changes: &mut (impl Stream<Item = Result<T, BucketError>> + Unp
 }
 
 #[tokio::test]
-async fn the_book_is_merged_watched_and_closed() -> Result<()> {
+async fn billing_active_entries_are_merged_watched_and_removed() -> Result<()> {
     let rig = Rig::start().await?;
     let book = ActiveBilling::new(&rig.storage);
     let before = billing("before", None);
@@ -71,7 +71,7 @@ async fn the_book_is_merged_watched_and_closed() -> Result<()> {
     };
     ensure!(changed.value.connected_at == Some(at(5)) && changed.revision > opened.revision);
 
-    // What changes nothing is not written.
+    // A change without effect is not written.
     book.upsert(&call, |found| found.unwrap()).await?;
     ensure!(book.get(&call).await?.context("gone")?.revision == changed.revision);
 
@@ -82,16 +82,16 @@ async fn the_book_is_merged_watched_and_closed() -> Result<()> {
     book.remove(&call, changed.revision).await?;
     ensure!(next(&mut changes).await? == BillingChange::Closed(call.clone()));
     ensure!(book.get(&call).await?.is_none());
-    // Whoever was away is told as well, by the marker.
+    // A watcher that starts later receives the marker.
     let mut later = Box::pin(book.watch().await?);
-    let told = [next(&mut later).await?, next(&mut later).await?];
-    ensure!(told.contains(&BillingChange::Closed(call.clone())), "{told:?}");
+    let received = [next(&mut later).await?, next(&mut later).await?];
+    ensure!(received.contains(&BillingChange::Closed(call.clone())), "{received:?}");
     ensure!(matches!(
         book.remove(&call, changed.revision).await,
         Err(BucketError::Conflict { .. })
     ));
 
-    // A key that was removed can be written again.
+    // A removed key can be written again.
     book.upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
         .await?;
     ensure!(matches!(next(&mut changes).await?, BillingChange::Open(entry) if entry.value.connected_at.is_none()));
@@ -99,7 +99,7 @@ async fn the_book_is_merged_watched_and_closed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn changes_of_one_entry_side_by_side_are_all_kept() -> Result<()> {
+async fn concurrent_changes_of_one_entry_are_all_kept() -> Result<()> {
     let rig = Rig::start().await?;
     let book = ActiveBilling::new(&rig.storage);
     let call: CallId = "c".parse()?;
@@ -116,7 +116,7 @@ async fn changes_of_one_entry_side_by_side_are_all_kept() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_watch_goes_on_after_the_servers_death_or_says_that_it_is_lost() -> Result<()> {
+async fn a_watch_continues_after_a_restart_of_the_server_or_reports_its_loss() -> Result<()> {
     let mut rig = Rig::start().await?;
     let book = ActiveBilling::new(&rig.storage);
     let mut changes = Box::pin(book.watch().await?);
@@ -142,7 +142,7 @@ async fn a_watch_goes_on_after_the_servers_death_or_says_that_it_is_lost() -> Re
 }
 
 #[tokio::test]
-async fn a_worker_that_is_silent_is_gone_after_its_time() -> Result<()> {
+async fn a_worker_without_heartbeats_expires() -> Result<()> {
     let rig = Rig::start().await?;
     let fleet = Fleet::new(&rig.storage);
     let status = |worker: &str, calls| WorkerStatus {
@@ -175,7 +175,7 @@ async fn a_worker_that_is_silent_is_gone_after_its_time() -> Result<()> {
         .withdraw(&"leaver".parse()?)
         .await
         .context("harmless when repeated")?;
-    // Whoever was gone may come back, and its markers do not outlive it.
+    // An expired worker may return, and its markers expire.
     fleet.beat(&status("silent", 2)).await?;
     ensure!(next(&mut changes).await? == FleetChange::Alive(status("silent", 2)));
     Ok(())
@@ -223,7 +223,7 @@ async fn a_party_in_a_call_is_busy_until_the_call_is_released() -> Result<()> {
 async fn the_lock_of_a_call_that_has_ended_is_taken_over() -> Result<()> {
     let rig = Rig::start().await?;
     let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
-    // Whoever ended it died before releasing it.
+    // The service that ended the call died before the release.
     calls.claim(&active("old", "u", "o")).await?;
     rig.facts
         .publish(
@@ -236,7 +236,7 @@ async fn the_lock_of_a_call_that_has_ended_is_taken_over() -> Result<()> {
     calls.claim(&new).await?;
     let party = Party::Otomo("o".parse()?);
     ensure!(calls.of_party(&party).await?.context("not in a call")?.value == new);
-    // The old call is released at last: the new one's locks stay.
+    // A late release of the old call keeps the locks of the new one.
     calls.release(&active("old", "u", "o").parties).await?;
     ensure!(calls.of_party(&party).await?.context("not in a call")?.value == new);
     ensure!(calls.get(&"old".parse()?).await?.is_none());
@@ -244,26 +244,26 @@ async fn the_lock_of_a_call_that_has_ended_is_taken_over() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_lock_that_was_written_after_its_claim_was_given_up_holds_nobody() -> Result<()> {
+async fn a_lock_written_after_its_claim_failed_blocks_nobody() -> Result<()> {
     let rig = Rig::start().await?;
     let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
     let late = active("late", "u1", "o1");
     calls.claim(&late).await?;
-    // What the claimer takes back while its own write is still under way.
+    // The claimer releases the call while its own write is in flight.
     let entry = format!("call.{}", late.parties.call_id);
     rig.storage.active_calls.purge(entry).await?;
     let again = active("again", "u1", "o1");
     calls.claim(&again).await?;
     ensure!(calls.get(&again.parties.call_id).await?.is_some());
-    // And the late one's release takes nothing of it.
+    // The release of the late call does not affect it.
     calls.release(&late.parties).await?;
-    let standing = calls.of_party(&again.parties.party(contract::Role::User)).await?;
-    ensure!(standing.is_some_and(|standing| standing.value.parties == again.parties));
+    let active = calls.of_party(&again.parties.party(contract::Role::User)).await?;
+    ensure!(active.is_some_and(|active| active.value.parties == again.parties));
     Ok(())
 }
 
 #[tokio::test]
-async fn of_two_claims_on_a_party_at_most_one_succeeds() -> Result<()> {
+async fn at_most_one_of_two_claims_on_a_party_succeeds() -> Result<()> {
     let rig = Rig::start().await?;
     let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
     for round in 0..20 {

@@ -1,10 +1,10 @@
-//! The contract crate against a real nats-server: what it says the server does, the server does.
+//! The contract crate against a real nats-server.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 
 mod rig;
 
-mod guards;
+mod publish_conditions;
 
 mod notices;
 

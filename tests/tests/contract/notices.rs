@@ -1,4 +1,4 @@
-//! Notices on a connection that dies.
+//! Notices on a connection that ends.
 
 use std::net::{Ipv4Addr, SocketAddr};
 
@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use crate::rig::{Rig, SOON};
 
 #[tokio::test]
-async fn what_was_lost_with_a_connection_is_told_over_the_next() -> Result<()> {
+async fn notices_lost_with_a_connection_are_sent_again_over_the_next() -> Result<()> {
     let rig = Rig::start().await?;
     let proxy = Proxy::to(SocketAddr::from((Ipv4Addr::LOCALHOST, rig.server.port()))).await?;
     let settings = NatsSettings {
@@ -22,7 +22,7 @@ async fn what_was_lost_with_a_connection_is_told_over_the_next() -> Result<()> {
     };
     let teller = Nats::connect(&settings, "", "teller").await?;
     teller.connected().await;
-    // An edge, whose own connection is fine: nothing tells it of a hole.
+    // An edge with an intact connection, which does not notice the gap.
     let mut heard = rig.nats.client.subscribe("*.*.call_connected").await?;
     rig.nats.client.flush().await?;
 
@@ -30,7 +30,7 @@ async fn what_was_lost_with_a_connection_is_told_over_the_next() -> Result<()> {
     let notice = rtp_detected("c", at(1)).notice().context("no notice")?;
     teller.notice_publisher.publish_to_both(&parties("c"), &notice).await;
     teller.client.flush().await?;
-    proxy.cut(); // and with it what it held back
+    proxy.cut(); // drops the stalled bytes
     eventually("the loss of the connection", SOON, async || {
         ensure!(!teller.state().borrow().connected);
         Ok(())

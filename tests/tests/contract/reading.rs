@@ -27,7 +27,7 @@ fn subjects<'a>(facts: impl IntoIterator<Item = &'a contract::views::history::Re
 }
 
 #[tokio::test]
-async fn a_calls_facts_come_in_order_with_who_said_them_and_when() -> Result<()> {
+async fn the_facts_of_a_call_are_read_in_order_with_source_and_time() -> Result<()> {
     let rig = Rig::start().await?;
     let history = History::new(&rig.nats);
     let call: CallId = "c1".parse()?;
@@ -71,7 +71,7 @@ async fn a_calls_facts_come_in_order_with_who_said_them_and_when() -> Result<()>
 }
 
 #[tokio::test]
-async fn a_very_long_call_is_read_up_to_a_bound() -> Result<()> {
+async fn reading_a_very_long_call_is_bounded() -> Result<()> {
     let rig = Rig::start().await?;
     let minutes = u32::try_from(MAX_OF_CALL)? + 5;
     for minute in 1..=minutes {
@@ -83,7 +83,7 @@ async fn a_very_long_call_is_read_up_to_a_bound() -> Result<()> {
 }
 
 #[tokio::test]
-async fn many_calls_last_facts_are_enough_to_know_where_they_stand() -> Result<()> {
+async fn the_last_facts_of_many_calls_give_their_states() -> Result<()> {
     let rig = Rig::start().await?;
     let names: Vec<String> = (0..300).map(|number| format!("c{number}")).collect();
     let stores = names.iter().map(async |name| {
@@ -110,7 +110,7 @@ async fn many_calls_last_facts_are_enough_to_know_where_they_stand() -> Result<(
 }
 
 #[tokio::test]
-async fn facts_are_followed_from_a_point_on_and_across_an_outage() -> Result<()> {
+async fn facts_are_followed_from_a_sequence_and_across_an_outage() -> Result<()> {
     let mut rig = Rig::start().await?;
     store(&rig, requested("before", at(0))).await?;
     let mut tail = tail::facts(&rig.nats, History::new(&rig.nats).last_sequence().await?);
@@ -132,7 +132,7 @@ async fn facts_are_followed_from_a_point_on_and_across_an_outage() -> Result<()>
 }
 
 #[tokio::test]
-async fn buckets_are_followed_with_what_goes_and_what_expires() -> Result<()> {
+async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
     let rig = Rig::start().await?;
     let (mut calls, mut workers, mut leases) = (
         tail::active_calls(&rig.nats),

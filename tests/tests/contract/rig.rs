@@ -1,4 +1,4 @@
-//! A server and the contract's handles on it.
+//! A server and a contract client.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ impl Rig {
         })
     }
 
-    /// Another process's handle on the same facts.
+    /// The fact store of another process.
     pub(crate) async fn other(&self) -> Result<FactStore> {
         Ok(ContractClient::open(&self.server).await?.facts)
     }
@@ -49,7 +49,7 @@ pub(crate) async fn connect(server: &NatsServer) -> Result<Nats> {
     Ok(Nats::connect(&settings, "", "contract").await?)
 }
 
-/// The end of a call that never connected.
+/// The end of an unconnected call.
 pub(crate) fn ended(call: &str, reason: EndReason) -> Ended {
     Ended {
         reason,

@@ -1,4 +1,4 @@
-//! Streams and buckets are created, compared, never deleted; what cannot be read is set aside.
+//! Streams and buckets are created and compared, never deleted. Undecodable messages are parked.
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::builders::{at, rtp_detected};
@@ -11,7 +11,7 @@ use tokio::time::timeout;
 use crate::rig::{Rig, SOON};
 
 #[tokio::test]
-async fn opening_again_finds_everything_as_it_is() -> Result<()> {
+async fn opening_the_storage_again_changes_nothing() -> Result<()> {
     let rig = Rig::start().await?;
     let nats = crate::rig::connect(&rig.server).await?;
     nats.connected().await;
@@ -20,7 +20,7 @@ async fn opening_again_finds_everything_as_it_is() -> Result<()> {
 }
 
 #[tokio::test]
-async fn processes_that_start_together_open_it_together() -> Result<()> {
+async fn concurrent_processes_open_the_storage() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let server =
         callpulse_tests::nats_server::NatsServer::start(folder.path(), callpulse_tests::nats_server::Sync::Lazy)
@@ -35,7 +35,7 @@ async fn processes_that_start_together_open_it_together() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_stream_that_differs_is_refused_and_left_as_it_is() -> Result<()> {
+async fn a_stream_that_differs_is_an_error_and_is_not_changed() -> Result<()> {
     let rig = Rig::start().await?;
     let fact: contract::Fact = rtp_detected("c", at(1)).into();
     rig.facts
@@ -83,7 +83,7 @@ async fn facts_cannot_be_deleted_or_purged() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_parked_message_tells_where_it_was_and_why_and_is_out_of_the_way() -> Result<()> {
+async fn a_parked_message_has_its_origin_and_reason_and_is_acknowledged() -> Result<()> {
     use async_nats::jetstream::consumer::pull;
     let rig = Rig::start().await?;
     rig.nats
@@ -99,7 +99,7 @@ async fn a_parked_message_tells_where_it_was_and_why_and_is_out_of_the_way() -> 
     let mut messages = consumer.messages().await?;
     let delivery = timeout(SOON, messages.next()).await?.context("the consumer ended")??;
     parking::park_delivery(&rig.nats, "reader", &delivery, "no JSON\r\nat all").await?;
-    // Parked again after a crash in between: once is enough.
+    // Parked again after a crash: stored once.
     parking::park_delivery(&rig.nats, "reader", &delivery, "no JSON").await?;
 
     let mut parked = rig.storage.parked.clone();
@@ -128,7 +128,7 @@ async fn a_parked_message_tells_where_it_was_and_why_and_is_out_of_the_way() -> 
     })
     .await?;
 
-    // What came by plain NATS has no sequence, and can be parked as well.
+    // A message of core NATS has no sequence, and can be parked too.
     let plain = async_nats::Message {
         subject: "cmd.call.x.terminate".into(),
         reply: None,

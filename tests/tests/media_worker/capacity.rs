@@ -9,10 +9,10 @@ use contract::wire::command::OpenCall;
 use contract::wire::request::Direction;
 use futures::StreamExt;
 
-use crate::rig::{Rig, SOON, asker, code, metric, rtp_parameters};
+use crate::rig::{Rig, SOON, code, metric, metric_becomes, requester, rtp_parameters};
 
 #[tokio::test]
-async fn opening_twice_is_harmless_and_capacity_is_kept() {
+async fn open_call_is_idempotent_and_limited_by_the_capacity() {
     let rig = Rig::start(&[("capacity", "1"), ("mediasoup_workers", "2")]).await;
     let parties = rig.call().await;
     let again = contract::wire::command::OpenCall {
@@ -32,24 +32,24 @@ async fn opening_twice_is_harmless_and_capacity_is_kept() {
     assert_eq!(code(rig.ask(&more).await), RefusalCode::AtCapacity);
     rig.hang_up(&parties).await.unwrap();
     rig.ask(&more).await.unwrap();
-    rig.create(&asker(&more.parties, Role::User), Direction::Recv).await;
+    rig.create(&requester(&more.parties, Role::User), Direction::Recv).await;
 }
 
-/// As many as a worker takes by default.
+/// The default capacity.
 const MANY: usize = 500;
 
 #[tokio::test]
-async fn a_full_worker_looks_at_all_its_calls_and_ends_them_all_when_it_stops() {
+async fn a_full_worker_samples_all_calls_and_ends_them_when_it_stops() {
     let mut rig = Rig::start(&[]).await;
     let rig_ref = &rig;
     let opened = futures::stream::iter(0..MANY).map(|number| async move {
         let parties = rig_ref.call().await;
         for role in Role::BOTH {
-            let asker = asker(&parties, role);
-            let created = rig_ref.create(&asker, Direction::Send).await;
+            let requester = requester(&parties, role);
+            let created = rig_ref.create(&requester, Direction::Send).await;
             let ssrc = u32::try_from(number + 1).unwrap();
             rig_ref
-                .produce(&asker, &created.id, rtp_parameters(100, ssrc))
+                .produce(&requester, &created.id, rtp_parameters(100, ssrc))
                 .await
                 .unwrap();
         }
@@ -79,11 +79,11 @@ async fn a_full_worker_looks_at_all_its_calls_and_ends_them_all_when_it_stops() 
 }
 
 #[tokio::test]
-async fn while_too_many_facts_wait_no_call_is_taken_and_none_is_lost() {
+async fn a_full_outbox_refuses_new_calls_and_loses_no_fact() {
     let rig = Rig::start(&[("capacity", "4"), ("outbox_capacity", "4")]).await;
     let first = rig.call().await;
     rig.hang_up(&first).await.unwrap();
-    // A stream that is full: commands are answered, facts are not acknowledged.
+    // A full stream: commands are answered, and facts are not acknowledged.
     let jetstream = jetstream::new(rig.client().clone());
     let usual = jetstream.get_stream(CALLS).await.unwrap().cached_info().config.clone();
     let discard = jetstream::stream::DiscardPolicy::New;
@@ -97,26 +97,17 @@ async fn while_too_many_facts_wait_no_call_is_taken_and_none_is_lost() {
     let mut calls = Vec::new();
     for _ in 0..3 {
         let parties = rig.call().await;
-        let speaker = rig.join(&asker(&parties, Role::User)).await;
+        let speaker = rig.join(&requester(&parties, Role::User)).await;
         speaker.talk().await;
         calls.push((parties, speaker));
     }
-    eventually("three of four places taken", SOON, async || {
-        let waiting = metric(&rig.worker, "callpulse_media_outbox_facts").await?;
-        ensure!(waiting == 3.0, "{waiting} facts wait");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    metric_becomes(&rig.worker, "callpulse_media_outbox_facts", 3.0).await;
     let one_more = OpenCall { parties: new_parties() };
     assert_eq!(code(rig.ask(&one_more).await), RefusalCode::AtCapacity);
 
     jetstream.update_stream(usual).await.unwrap();
     for (parties, _) in &calls {
-        rig.facts
-            .expect(parties.call_id.as_str(), "rtp_detected", SOON)
-            .await
-            .unwrap();
+        rig.fact(parties, "rtp_detected").await;
     }
     rig.ask(&one_more).await.unwrap();
     assert_eq!(

@@ -1,30 +1,28 @@
-use anyhow::ensure;
-use callpulse_tests::wait::eventually;
 use chrono::{DateTime, Utc};
 use contract::Role;
 use contract::jetstream::request::RefusalCode;
 use serde_json::json;
 
-use crate::rig::{Rig, SOON, asker, code, metric, rtp_parameters};
+use crate::rig::{Rig, SOON, code, metric, metric_becomes, receives, requester, rtp_parameters};
 
 #[tokio::test]
-async fn the_first_packet_with_a_payload_connects_the_call_and_both_are_told() {
+async fn the_first_packet_with_a_payload_connects_the_call_and_notifies_both_parties() {
     let rig = Rig::start(&[]).await;
     let parties = rig.call().await;
-    let (user, otomo) = (asker(&parties, Role::User), asker(&parties, Role::Otomo));
-    let user_hears = rig.notices(&parties.party(Role::User)).await;
-    let otomo_hears = rig.notices(&parties.party(Role::Otomo)).await;
+    let (user, otomo) = (requester(&parties, Role::User), requester(&parties, Role::Otomo));
+    let user_notices = rig.notices(&parties.party(Role::User)).await;
+    let otomo_notices = rig.notices(&parties.party(Role::Otomo)).await;
     let watch = rig.facts.watch().await.unwrap();
 
     let speaker = rig.join(&user).await;
-    let told = otomo_hears.expect("rtc_new_producer").await;
-    assert_eq!(told["producerId"], speaker.producer_id.as_str());
-    assert_eq!(user_hears.count("rtc_new_producer"), 0, "who produces knows");
+    let notice = otomo_notices.expect("rtc_new_producer").await;
+    assert_eq!(notice["producerId"], speaker.producer_id.as_str());
+    assert_eq!(user_notices.count("rtc_new_producer"), 0, "not to the producer itself");
 
     speaker.send.send_padding_only(speaker.ssrc, 5).await.unwrap();
-    // The SFU has the padding when a later command is answered and the counter moved; then nothing may be stored.
+    // After the reply to a later command, the SFU has received the padding.
     let listener = rig.listen(&otomo).await;
-    assert_eq!(rig.stored(&parties).await, [""; 0], "padding is no voice");
+    assert_eq!(rig.stored(&parties).await, [""; 0], "padding does not connect");
 
     speaker.talk().await;
     let fact = watch
@@ -42,19 +40,19 @@ async fn the_first_packet_with_a_payload_connects_the_call_and_both_are_told() {
     );
     let connected_at = fact.time("connectedAt").unwrap();
     let sent_at = DateTime::<Utc>::from(speaker.send.first_datagram_sent_at().unwrap().wall);
-    // The time is written in whole milliseconds, cut.
+    // The time is truncated to milliseconds.
     assert!(
         connected_at.timestamp_millis() >= sent_at.timestamp_millis(),
         "{connected_at} before {sent_at}"
     );
     assert!(
-        connected_at <= fact.taken_in_at,
+        connected_at <= fact.server_time,
         "{connected_at} after {}",
-        fact.taken_in_at
+        fact.server_time
     );
 
-    for hears in [&user_hears, &otomo_hears] {
-        let notice = hears.expect("call_connected").await;
+    for notices in [&user_notices, &otomo_notices] {
+        let notice = notices.expect("call_connected").await;
         let expected = json!({
             "callId": parties.call_id, "userId": parties.user_id, "otomoId": parties.otomo_id,
             "connectedAt": fact.payload["connectedAt"], "method": "sfu_rtp_detected",
@@ -64,26 +62,19 @@ async fn the_first_packet_with_a_payload_connects_the_call_and_both_are_told() {
 
     let second = rig.join(&otomo).await;
     second.talk().await;
-    eventually("the otomo hears the user", SOON, async || {
-        ensure!(listener.received() > 20, "{} packets", listener.received());
-        Ok(())
-    })
-    .await
-    .unwrap();
+    receives(&listener, 20).await;
     let user_listener = rig.listen(&user).await;
-    eventually("the user hears the otomo", SOON, async || {
-        ensure!(user_listener.received() > 20, "{} packets", user_listener.received());
-        Ok(())
-    })
-    .await
-    .unwrap();
+    receives(&user_listener, 20).await;
     assert_eq!(
         rig.stored(&parties).await,
         ["rtp_detected"],
         "the second party changes nothing"
     );
     assert_eq!(
-        (user_hears.count("call_connected"), otomo_hears.count("call_connected")),
+        (
+            user_notices.count("call_connected"),
+            otomo_notices.count("call_connected")
+        ),
         (1, 1)
     );
     assert_eq!(
@@ -93,26 +84,17 @@ async fn the_first_packet_with_a_payload_connects_the_call_and_both_are_told() {
 }
 
 #[tokio::test]
-async fn both_are_waited_for_where_that_is_the_policy() {
+async fn with_the_policy_both_rtp_a_call_connects_after_both_parties_have_sent() {
     let rig = Rig::start(&[("connect_policy", "both_rtp")]).await;
     let parties = rig.call().await;
-    let user = rig.join(&asker(&parties, Role::User)).await;
-    let listener = rig.join(&asker(&parties, Role::Otomo)).await;
+    let user = rig.join(&requester(&parties, Role::User)).await;
+    let listener = rig.join(&requester(&parties, Role::Otomo)).await;
     user.talk().await;
-    let hears = rig.listen(&asker(&parties, Role::Otomo)).await;
-    eventually("the otomo hears the user", SOON, async || {
-        ensure!(hears.received() > 20, "{} packets", hears.received());
-        Ok(())
-    })
-    .await
-    .unwrap();
-    assert_eq!(rig.stored(&parties).await, [""; 0], "one party is not both");
+    let hears = rig.listen(&requester(&parties, Role::Otomo)).await;
+    receives(&hears, 20).await;
+    assert_eq!(rig.stored(&parties).await, [""; 0], "one party has sent");
     listener.talk().await;
-    let fact = rig
-        .facts
-        .expect(parties.call_id.as_str(), "rtp_detected", SOON)
-        .await
-        .unwrap();
+    let fact = rig.fact(&parties, "rtp_detected").await;
     assert_eq!(
         (&fact.payload["detectedFrom"], &fact.payload["ssrc"]),
         (&json!("otomo"), &json!(listener.ssrc))
@@ -120,68 +102,53 @@ async fn both_are_waited_for_where_that_is_the_policy() {
 }
 
 #[tokio::test]
-async fn a_new_transport_replaces_the_old_one_and_the_call_goes_on() {
+async fn a_new_transport_replaces_the_old_one_and_the_call_continues() {
     let rig = Rig::start(&[("stats_interval_ms", "100"), ("rtp_lost_after_ms", "1000")]).await;
     let parties = rig.call().await;
-    let user = asker(&parties, Role::User);
-    let hears = rig.notices(&parties.party(Role::Otomo)).await;
+    let user = requester(&parties, Role::User);
+    let notices = rig.notices(&parties.party(Role::Otomo)).await;
     let first = rig.join(&user).await;
     first.talk().await;
-    rig.facts
-        .expect(parties.call_id.as_str(), "rtp_detected", SOON)
-        .await
-        .unwrap();
+    rig.fact(&parties, "rtp_detected").await;
     first.send.cut().await.unwrap();
 
     let second = rig.join(&user).await;
     let again = rig.produce(&user, &first.transport_id, rtp_parameters(100, 7)).await;
     assert_eq!(code(again), RefusalCode::UnknownTransport, "the old transport is gone");
-    hears.expect("media_lost").await;
+    notices.expect("media_lost").await;
     second.talk().await;
-    hears.expect("media_resumed").await;
+    notices.expect("media_resumed").await;
     assert_eq!(rig.stored(&parties).await, ["rtp_detected", "rtp_lost", "rtp_resumed"]);
-    assert_eq!(hears.count("rtc_new_producer"), 2, "the peer must consume the new one");
-    assert_eq!(hears.count("call_connected"), 1);
+    assert_eq!(
+        notices.count("rtc_new_producer"),
+        2,
+        "the peer must consume the new one"
+    );
+    assert_eq!(notices.count("call_connected"), 1);
 }
 
 #[tokio::test]
-async fn what_happens_while_nats_is_away_is_stored_with_its_time_when_it_is_back() {
+async fn facts_during_an_outage_of_nats_are_stored_afterwards_with_their_time() {
     let mut rig = Rig::start(&[]).await;
     let (one, two) = (rig.call().await, rig.call().await);
-    let first = rig.join(&asker(&one, Role::User)).await;
-    let second = rig.join(&asker(&two, Role::Otomo)).await;
-    let hears = rig.notices(&one.party(Role::User)).await;
+    let first = rig.join(&requester(&one, Role::User)).await;
+    let second = rig.join(&requester(&two, Role::Otomo)).await;
+    let notices = rig.notices(&one.party(Role::User)).await;
     rig.nats.kill().unwrap();
 
     first.talk().await;
     second.talk().await;
-    eventually("both facts waiting", SOON, async || {
-        let waiting = metric(&rig.worker, "callpulse_media_outbox_facts").await?;
-        ensure!(waiting == 2.0, "{waiting} facts wait");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    metric_becomes(&rig.worker, "callpulse_media_outbox_facts", 2.0).await;
     let away_until = Utc::now();
     rig.nats.restart().await.unwrap();
 
     for (parties, speaker) in [(&one, &first), (&two, &second)] {
-        let fact = rig
-            .facts
-            .expect(parties.call_id.as_str(), "rtp_detected", SOON)
-            .await
-            .unwrap();
+        let fact = rig.fact(parties, "rtp_detected").await;
         let sent_at = DateTime::<Utc>::from(speaker.send.first_datagram_sent_at().unwrap().wall);
         let connected_at = fact.time("connectedAt").unwrap();
         assert!(connected_at.timestamp_millis() >= sent_at.timestamp_millis() && connected_at < away_until);
-        assert!(fact.taken_in_at >= away_until);
+        assert!(fact.server_time >= away_until);
     }
-    hears.expect("call_connected").await;
-    eventually("an empty outbox", SOON, async || {
-        let waiting = metric(&rig.worker, "callpulse_media_outbox_facts").await?;
-        ensure!(waiting == 0.0, "{waiting} facts wait");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    notices.expect("call_connected").await;
+    metric_becomes(&rig.worker, "callpulse_media_outbox_facts", 0.0).await;
 }

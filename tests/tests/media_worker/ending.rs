@@ -7,17 +7,17 @@ use contract::wire::command::{CallClosed, CloseCall, End, OpenCall};
 use contract::wire::fact::{Accepted, Ended};
 use contract::{EndReason, PublishCondition, Role, Timestamp};
 
-use crate::rig::{Rig, SOON, asker, code};
+use crate::rig::{Rig, SOON, code, receives, requester};
 
 #[tokio::test]
-async fn hanging_up_stores_the_end_once_and_says_when() {
+async fn a_hangup_stores_the_end_once_and_returns_its_time() {
     let rig = Rig::start(&[]).await;
     let parties = rig.call().await;
-    let hears = rig.notices(&parties.party(Role::Otomo)).await;
-    let speaker = rig.join(&asker(&parties, Role::User)).await;
+    let notices = rig.notices(&parties.party(Role::Otomo)).await;
+    let speaker = rig.join(&requester(&parties, Role::User)).await;
     speaker.talk().await;
-    // No wait for the fact: the end must not overtake it.
-    hears.expect("call_connected").await;
+    // The end must not overtake the connection.
+    notices.expect("call_connected").await;
     let closed = rig.hang_up(&parties).await.unwrap();
     let facts = rig.facts.of_call(parties.call_id.as_str()).await.unwrap();
     let names: Vec<_> = facts.iter().map(|fact| fact.name.as_str()).collect();
@@ -30,20 +30,20 @@ async fn hanging_up_stores_the_end_once_and_says_when() {
     assert_eq!(closed, stored);
     assert_eq!(code(rig.hang_up(&parties).await), RefusalCode::UnknownCall);
     assert_eq!(
-        hears.count("call_ended"),
+        notices.count("call_ended"),
         0,
-        "the settlement tells, for only it knows what is billed"
+        "the settlement sends it, because only it has the bill"
     );
 }
 
 #[tokio::test]
-async fn a_call_that_never_began_is_told_to_be_over_by_the_worker() {
+async fn the_worker_sends_the_end_of_an_unconnected_call() {
     let rig = Rig::start(&[]).await;
     let parties = rig.call().await;
-    let hears = rig.notices(&parties.party(Role::User)).await;
+    let notices = rig.notices(&parties.party(Role::User)).await;
     let closed = rig.hang_up(&parties).await.unwrap();
     assert_eq!(closed.connected_at, None);
-    let notice = hears.expect("call_ended").await;
+    let notice = notices.expect("call_ended").await;
     assert_eq!(
         (&notice["billedMinutes"], &notice["reason"]),
         (&0.into(), &"hangup".into())
@@ -52,7 +52,7 @@ async fn a_call_that_never_began_is_told_to_be_over_by_the_worker() {
 }
 
 #[tokio::test]
-async fn a_room_is_given_back_without_a_fact() {
+async fn closing_a_call_without_an_end_stores_no_fact() {
     let rig = Rig::start(&[]).await;
     let parties = rig.call().await;
     let closed = rig
@@ -74,7 +74,7 @@ async fn a_room_is_given_back_without_a_fact() {
 }
 
 #[tokio::test]
-async fn who_ended_it_first_is_right() {
+async fn the_first_stored_end_is_returned() {
     let rig = Rig::start(&[]).await;
     let parties = rig.call().await;
     let client = ContractClient::open(&rig.nats).await.unwrap();
@@ -99,13 +99,13 @@ async fn who_ended_it_first_is_right() {
 }
 
 #[tokio::test]
-async fn a_call_that_somebody_has_ended_does_not_begin_after_it() {
+async fn a_call_with_a_stored_end_does_not_connect() {
     let rig = Rig::start(&[]).await;
     let parties = rig.call().await;
-    let user = rig.join(&asker(&parties, Role::User)).await;
-    let told = rig.notices(&parties.party(Role::User)).await;
+    let user = rig.join(&requester(&parties, Role::User)).await;
+    let notices = rig.notices(&parties.party(Role::User)).await;
     let client = ContractClient::open(&rig.nats).await.unwrap();
-    // As an edge does that has not heard of the worker for a while.
+    // Like an edge after the worker's entry has expired.
     let theirs = Ended {
         parties: parties.clone(),
         ended_at: Timestamp::now(),
@@ -115,25 +115,20 @@ async fn a_call_that_somebody_has_ended_does_not_begin_after_it() {
     };
     client.publish(theirs, PublishCondition::First).await.unwrap();
     user.talk().await;
-    let hears = rig.listen(&asker(&parties, Role::Otomo)).await;
-    eventually("the otomo hears the user", SOON, async || {
-        ensure!(hears.received() > 20, "{} packets", hears.received());
-        Ok(())
-    })
-    .await
-    .unwrap();
-    // The end of it here follows what there was to say of its beginning.
+    let hears = rig.listen(&requester(&parties, Role::Otomo)).await;
+    receives(&hears, 20).await;
+    // The worker publishes the end after its other facts of the call.
     let closed = rig.hang_up(&parties).await.unwrap();
     assert_eq!(closed.connected_at, None);
     assert_eq!(rig.stored(&parties).await, ["ended"]);
-    assert_eq!(told.count("call_connected"), 0);
+    assert_eq!(notices.count("call_connected"), 0);
 }
 
 #[tokio::test]
-async fn a_room_for_a_call_that_another_worker_hosts_ends_nothing() {
+async fn a_reservation_for_a_call_of_another_worker_expires_without_a_fact() {
     let rig = Rig::start(&[("media_timeout_ms", "500")]).await;
     let client = ContractClient::open(&rig.nats).await.unwrap();
-    // The edge gave up waiting for this worker, asked another one, and took the room back before it was made.
+    // The edge timed out, opened the call on another worker, and released this one before it handled `open_call`.
     let parties = new_parties();
     let accepted = Accepted {
         parties: parties.clone(),
@@ -145,7 +140,7 @@ async fn a_room_for_a_call_that_another_worker_hosts_ends_nothing() {
         parties: parties.clone(),
     };
     rig.ask(&open).await.unwrap();
-    eventually("the room being given up", SOON, async || {
+    eventually("the reservation being released", SOON, async || {
         let error = rig.hang_up(&parties).await.err();
         ensure!(matches!(&error, Some(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall));
         Ok(())
@@ -156,7 +151,7 @@ async fn a_room_for_a_call_that_another_worker_hosts_ends_nothing() {
 }
 
 #[tokio::test]
-async fn hanging_up_from_both_sides_at_once_ends_it_once() {
+async fn concurrent_hangups_store_one_end() {
     let rig = Rig::start(&[]).await;
     let parties = rig.call().await;
     let answers = futures::future::join_all((0..8).map(|_| rig.hang_up(&parties))).await;
@@ -164,7 +159,7 @@ async fn hanging_up_from_both_sides_at_once_ends_it_once() {
     for answer in answers {
         match answer {
             Ok(answer) => closed.push(answer),
-            // Came after all was over.
+            // Arrived after the end.
             refused => assert_eq!(code(refused), RefusalCode::UnknownCall),
         }
     }
@@ -174,22 +169,22 @@ async fn hanging_up_from_both_sides_at_once_ends_it_once() {
 }
 
 #[tokio::test]
-async fn a_call_without_rtp_is_given_up_in_time() {
+async fn a_call_without_rtp_ends_at_the_media_timeout() {
     let rig = Rig::start(&[("media_timeout_ms", "500"), ("stats_interval_ms", "100")]).await;
     let parties = rig.call().await;
-    let hears = rig.notices(&parties.party(Role::User)).await;
-    rig.join(&asker(&parties, Role::User)).await;
-    let fact = rig.facts.expect(parties.call_id.as_str(), "ended", SOON).await.unwrap();
+    let notices = rig.notices(&parties.party(Role::User)).await;
+    rig.join(&requester(&parties, Role::User)).await;
+    let fact = rig.fact(&parties, "ended").await;
     assert_eq!(
         (&fact.payload["reason"], &fact.payload["by"]),
         (&"media_timeout".into(), &"mw-1".into())
     );
     assert!(fact.payload["connectedAt"].is_null());
-    assert_eq!(hears.expect("call_ended").await["reason"], "media_timeout");
+    assert_eq!(notices.expect("call_ended").await["reason"], "media_timeout");
 }
 
 #[tokio::test]
-async fn who_ends_a_call_has_a_name_that_fits_into_its_record() {
+async fn an_end_by_an_empty_or_long_name_is_refused() {
     let rig = Rig::start(&[]).await;
     let parties = rig.call().await;
     for by in [String::new(), "x".repeat(20_000)] {

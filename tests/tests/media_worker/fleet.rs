@@ -11,15 +11,15 @@ use contract::jetstream::request::RefusalCode;
 use contract::wire::command::OpenCall;
 use futures::StreamExt;
 
-use crate::rig::{Rig, SOON, asker, code, relayed};
+use crate::rig::{Rig, SOON, code, relayed, requester};
 
-/// Nothing is stored for about that long when a cluster loses a leader.
+/// About the time for which a cluster stores nothing after the loss of a leader.
 const ELECTION: Duration = Duration::from_secs(8);
 
-/// The next change that fits.
+/// Waits for a change.
 async fn change(changes: &mut (impl futures::Stream<Item = FleetChange> + Unpin), fits: impl Fn(&FleetChange) -> bool) {
     let found = tokio::time::timeout(SOON, changes.by_ref().any(|change| std::future::ready(fits(&change)))).await;
-    assert_eq!(found, Ok(true), "no such change of the fleet in time");
+    assert_eq!(found, Ok(true), "no such change of the fleet");
 }
 
 async fn watch(rig: &Rig) -> impl futures::Stream<Item = FleetChange> + Unpin + use<> {
@@ -33,7 +33,7 @@ fn is_gone(change: &FleetChange) -> bool {
 }
 
 #[tokio::test]
-async fn a_worker_says_what_it_hosts_and_its_entry_dies_with_it() {
+async fn a_worker_publishes_its_load_and_its_entry_expires_after_its_death() {
     let mut rig = Rig::start(&[("capacity", "7"), ("heartbeat_interval_ms", "200")]).await;
     let mut changes = watch(&rig).await;
     let parties = rig.call().await;
@@ -53,17 +53,14 @@ async fn a_worker_says_what_it_hosts_and_its_entry_dies_with_it() {
 }
 
 #[tokio::test]
-async fn a_stopping_worker_takes_no_calls_ends_what_is_left_and_withdraws() {
+async fn a_draining_worker_refuses_calls_ends_the_rest_and_removes_its_entry() {
     let mut rig = Rig::start(&[("drain_timeout_ms", "4000")]).await;
     let mut changes = watch(&rig).await;
     let (connected, silent) = (rig.call().await, rig.call().await);
-    let speaker = rig.join(&asker(&connected, Role::User)).await;
-    let hears = rig.notices(&silent.party(Role::User)).await;
+    let speaker = rig.join(&requester(&connected, Role::User)).await;
+    let notices = rig.notices(&silent.party(Role::User)).await;
     speaker.talk().await;
-    rig.facts
-        .expect(connected.call_id.as_str(), "rtp_detected", SOON)
-        .await
-        .unwrap();
+    rig.fact(&connected, "rtp_detected").await;
 
     let client = rig.client().clone();
     let worker_id = rig.worker_id.clone();
@@ -83,21 +80,21 @@ async fn a_stopping_worker_takes_no_calls_ends_what_is_left_and_withdraws() {
     change(&mut changes, is_gone).await;
     for (parties, facts) in [(&connected, &["rtp_detected", "ended"][..]), (&silent, &["ended"])] {
         assert_eq!(rig.stored(parties).await, facts);
-        let ended = rig.facts.expect(parties.call_id.as_str(), "ended", SOON).await.unwrap();
+        let ended = rig.fact(parties, "ended").await;
         assert_eq!(
             (&ended.payload["reason"], &ended.payload["by"]),
             (&"worker_shutdown".into(), &"mw-1".into())
         );
     }
-    assert_eq!(hears.expect("call_ended").await["reason"], "worker_shutdown");
+    assert_eq!(notices.expect("call_ended").await["reason"], "worker_shutdown");
 }
 
 #[tokio::test]
-async fn a_stopping_worker_waits_for_a_storage_that_is_away_as_long_as_an_election_takes() {
+async fn a_draining_worker_waits_for_nats_as_long_as_an_election_takes() {
     let mut rig = Rig::start(&[("drain_timeout_ms", "18000")]).await;
     let parties = rig.call().await;
     rig.nats.kill().unwrap();
-    rig.worker.child_mut().ask_to_end().unwrap();
+    rig.worker.child_mut().send_sigterm().unwrap();
     eventually("the call that is left is ended", SOON, async || {
         let log = rig.worker.child().log_tail();
         ensure!(log.contains("ending the remaining calls"), "{log}");
@@ -109,12 +106,12 @@ async fn a_stopping_worker_waits_for_a_storage_that_is_away_as_long_as_an_electi
     rig.nats.restart().await.unwrap();
     let status = rig.worker.child_mut().until_ended(SOON).await.unwrap();
     assert!(status.success());
-    let ended = rig.facts.expect(parties.call_id.as_str(), "ended", SOON).await.unwrap();
+    let ended = rig.fact(&parties, "ended").await;
     assert_eq!(ended.payload["reason"], "worker_shutdown");
 }
 
 #[tokio::test]
-async fn a_stopping_worker_lets_its_calls_end_by_themselves() {
+async fn a_draining_worker_lets_its_calls_end() {
     let mut rig = Rig::start(&[("drain_timeout_ms", "60000")]).await;
     let mut changes = watch(&rig).await;
     let parties = rig.call().await;
@@ -139,13 +136,13 @@ async fn a_stopping_worker_lets_its_calls_end_by_themselves() {
             .unwrap();
     };
     let (status, ()) = tokio::join!(rig.worker.terminate(SOON), hang_up);
-    assert!(status.unwrap().success(), "and not only after a minute");
-    let ended = rig.facts.expect(parties.call_id.as_str(), "ended", SOON).await.unwrap();
+    assert!(status.unwrap().success(), "before the drain timeout");
+    let ended = rig.fact(&parties, "ended").await;
     assert_eq!(ended.payload["reason"], "hangup");
 }
 
 #[tokio::test]
-async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released() {
+async fn calls_that_others_ended_during_a_freeze_are_released() {
     use contract::wire::fact::Ended;
     use contract::{EndReason, PublishCondition, Timestamp, TraceParent};
 
@@ -163,9 +160,12 @@ async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released(
         connected_at: None,
     };
     client.publish(ended, PublishCondition::First).await.unwrap();
-    rig.worker.thaw().unwrap();
+    rig.worker.resume().unwrap();
     eventually("the lost call is released", SOON, async || {
-        let ask = relayed(&asker(&lost, Role::User), contract::wire::request::RtcCapabilities {});
+        let ask = relayed(
+            &requester(&lost, Role::User),
+            contract::wire::request::RtcCapabilities {},
+        );
         let answer = contract::jetstream::request::ask(
             rig.client(),
             &rig.worker_id,
@@ -178,15 +178,15 @@ async fn calls_that_others_ended_while_the_worker_was_thought_dead_are_released(
     })
     .await
     .unwrap();
-    rig.capabilities(&asker(&kept, Role::User)).await;
+    rig.capabilities(&requester(&kept, Role::User)).await;
 }
 
 #[tokio::test]
-async fn without_nats_it_starts_waits_and_stops() {
+async fn a_worker_without_nats_starts_unready_and_stops() {
     let folder = tempfile::tempdir().unwrap();
-    // Bound and never answering, so that nobody else's server is found there.
-    let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let url = format!("nats://{}", nobody.local_addr().unwrap());
+    // Bound, but never accepts.
+    let unresponsive = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("nats://{}", unresponsive.local_addr().unwrap());
     let settings = [("nats.url", url.as_str()), ("ops.listen", "127.0.0.1:0")];
     let settings = settings.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
     let mut worker = Service::start("media-worker", "media-worker", settings, folder.path())
@@ -204,10 +204,10 @@ async fn without_nats_it_starts_waits_and_stops() {
 }
 
 #[tokio::test]
-async fn facts_that_cannot_be_stored_do_not_hold_up_the_end_and_are_named() {
+async fn facts_that_cannot_be_stored_do_not_delay_the_stop_and_are_logged() {
     let mut rig = Rig::start(&[("drain_timeout_ms", "2000")]).await;
     let parties = rig.call().await;
-    let speaker = rig.join(&asker(&parties, Role::User)).await;
+    let speaker = rig.join(&requester(&parties, Role::User)).await;
     rig.nats.kill().unwrap();
     speaker.talk().await;
     rig.worker.terminate(SOON).await.unwrap();

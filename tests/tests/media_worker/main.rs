@@ -1,11 +1,6 @@
-//! One media-worker process, driven as an edge drives it: commands on NATS, RTP over WebRTC, facts read from the stream.
+//! One media-worker process: commands on NATS like an edge, RTP over WebRTC, facts from the stream.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    reason = "the rig is test code too: its failure is the test's"
-)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 mod rig;
 

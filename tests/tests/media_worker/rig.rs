@@ -1,16 +1,17 @@
-//! A server, a worker, and callers that speak to it without an edge.
+//! A nats-server, a media-worker, and clients that send commands to it without an edge.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use async_nats::Client;
 use callpulse_tests::builders::new_parties;
-use callpulse_tests::facts::Facts;
+use callpulse_tests::facts::{Fact, Facts};
 use callpulse_tests::inbox::Inbox;
 use callpulse_tests::nats_server::{NatsServer, Sync};
 use callpulse_tests::process::Service;
-use callpulse_tests::transport::{Prepared, Transport};
+use callpulse_tests::transport::{PendingTransport, Transport};
+use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{self, CommandError, Refusal, RefusalCode};
 use contract::wire::command::{CloseCall, End, MediaOperation, OpenCall, Relayed, Requester};
 use contract::wire::request::{
@@ -24,7 +25,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
-/// Longer than anything takes on a busy machine, but for what is meant to take longer.
+/// The deadline for a step, with a reserve for busy machines.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) struct Rig {
@@ -35,14 +36,14 @@ pub(crate) struct Rig {
     _folder: TempDir,
 }
 
-/// Everything that one party is told.
+/// The notices to one party.
 pub(crate) struct Notices {
     pub(crate) inbox: Arc<Inbox<Value>>,
     _task: JoinSet<()>,
 }
 
-/// A party that sends.
-pub(crate) struct Speaker {
+/// The sending side of a party.
+pub(crate) struct Sender {
     pub(crate) send: Transport,
     pub(crate) transport_id: String,
     pub(crate) producer_id: String,
@@ -85,14 +86,14 @@ impl Rig {
         request::ask(self.client(), &self.worker_id, operation, TraceParent::generate(), SOON).await
     }
 
-    /// What comes back from bytes of choice.
+    /// The reply to any bytes.
     pub(crate) async fn ask_raw(&self, operation: &str, payload: Vec<u8>) -> async_nats::Message {
         let subject = subject::media(&self.worker_id, operation);
         let request = async_nats::Request::new().payload(payload.into()).timeout(Some(SOON));
         self.client().send_request(subject, request).await.unwrap()
     }
 
-    /// A call with parties of its own, opened.
+    /// Opens a call with new parties.
     pub(crate) async fn call(&self) -> Parties {
         let parties = new_parties();
         self.ask(&OpenCall {
@@ -117,45 +118,45 @@ impl Rig {
         Notices { inbox, _task: task }
     }
 
-    pub(crate) async fn create(&self, asker: &Requester, direction: Direction) -> TransportCreated {
-        self.ask(&relayed(asker, RtcCreateTransport { direction }))
+    pub(crate) async fn create(&self, requester: &Requester, direction: Direction) -> TransportCreated {
+        self.ask(&relayed(requester, RtcCreateTransport { direction }))
             .await
             .unwrap()
     }
 
-    pub(crate) async fn payload_type(&self, asker: &Requester) -> u8 {
-        let capabilities = self.capabilities(asker).await;
+    pub(crate) async fn payload_type(&self, requester: &Requester) -> u8 {
+        let capabilities = self.capabilities(requester).await;
         let payload_type = capabilities["codecs"][0]["preferredPayloadType"].as_u64().unwrap();
         payload_type.try_into().unwrap()
     }
 
-    pub(crate) async fn capabilities(&self, asker: &Requester) -> Value {
-        self.ask(&relayed(asker, RtcCapabilities {}))
+    pub(crate) async fn capabilities(&self, requester: &Requester) -> Value {
+        self.ask(&relayed(requester, RtcCapabilities {}))
             .await
             .unwrap()
             .rtp_capabilities
     }
 
-    /// Up to the producer, connected and silent.
-    pub(crate) async fn join(&self, asker: &Requester) -> Speaker {
-        let payload_type = self.payload_type(asker).await;
-        let created = self.create(asker, Direction::Send).await;
+    /// Connects a producer, without RTP.
+    pub(crate) async fn join(&self, requester: &Requester) -> Sender {
+        let payload_type = self.payload_type(requester).await;
+        let created = self.create(requester, Direction::Send).await;
         let transport_id = created.id.clone();
-        let mut prepared = Prepared::new(&serde_json::to_value(&created).unwrap(), payload_type)
+        let mut prepared = PendingTransport::new(&serde_json::to_value(&created).unwrap(), payload_type)
             .await
             .unwrap();
         let ssrc = rand::random::<u32>() | 1;
-        prepared.will_send(ssrc);
-        self.connect(asker, &transport_id, prepared.dtls_parameters())
+        prepared.declare_stream(ssrc);
+        self.connect(requester, &transport_id, prepared.dtls_parameters())
             .await
             .unwrap();
         let send = prepared.start();
         let produced = self
-            .produce(asker, &transport_id, rtp_parameters(payload_type, ssrc))
+            .produce(requester, &transport_id, rtp_parameters(payload_type, ssrc))
             .await
             .unwrap();
         send.connected().await.unwrap();
-        Speaker {
+        Sender {
             send,
             transport_id,
             producer_id: produced.producer_id,
@@ -165,7 +166,7 @@ impl Rig {
 
     pub(crate) async fn connect(
         &self,
-        asker: &Requester,
+        requester: &Requester,
         transport_id: &str,
         dtls_parameters: Value,
     ) -> Result<(), CommandError> {
@@ -173,12 +174,12 @@ impl Rig {
             transport_id: transport_id.to_owned(),
             dtls_parameters,
         };
-        self.ask(&relayed(asker, request)).await.map(drop)
+        self.ask(&relayed(requester, request)).await.map(drop)
     }
 
     pub(crate) async fn produce(
         &self,
-        asker: &Requester,
+        requester: &Requester,
         transport_id: &str,
         rtp: Value,
     ) -> Result<Produced, CommandError> {
@@ -187,32 +188,32 @@ impl Rig {
             kind: "audio".to_owned(),
             rtp_parameters: rtp,
         };
-        self.ask(&relayed(asker, request)).await
+        self.ask(&relayed(requester, request)).await
     }
 
-    /// Hears the peer, who must produce already.
-    pub(crate) async fn listen(&self, asker: &Requester) -> Transport {
-        let (capabilities, payload_type) = (self.capabilities(asker).await, self.payload_type(asker).await);
-        let created = self.create(asker, Direction::Recv).await;
-        let mut prepared = Prepared::new(&serde_json::to_value(&created).unwrap(), payload_type)
+    /// Consumes the peer's media. The peer must produce.
+    pub(crate) async fn listen(&self, requester: &Requester) -> Transport {
+        let (capabilities, payload_type) = (self.capabilities(requester).await, self.payload_type(requester).await);
+        let created = self.create(requester, Direction::Recv).await;
+        let mut prepared = PendingTransport::new(&serde_json::to_value(&created).unwrap(), payload_type)
             .await
             .unwrap();
-        self.connect(asker, &created.id, prepared.dtls_parameters())
+        self.connect(requester, &created.id, prepared.dtls_parameters())
             .await
             .unwrap();
         let receive = prepared.start();
-        let consumed = self.consume(asker, &created.id, capabilities).await.unwrap();
+        let consumed = self.consume(requester, &created.id, capabilities).await.unwrap();
         let ssrc = consumed.rtp_parameters["encodings"][0]["ssrc"].as_u64().unwrap();
         receive.expect(ssrc.try_into().unwrap()).await.unwrap();
         receive.connected().await.unwrap();
         let consumer_id = consumed.consumer_id;
-        self.ask(&relayed(asker, RtcResume { consumer_id })).await.unwrap();
+        self.ask(&relayed(requester, RtcResume { consumer_id })).await.unwrap();
         receive
     }
 
     pub(crate) async fn consume(
         &self,
-        asker: &Requester,
+        requester: &Requester,
         transport_id: &str,
         rtp_capabilities: Value,
     ) -> Result<Consumed, CommandError> {
@@ -220,7 +221,7 @@ impl Rig {
             transport_id: transport_id.to_owned(),
             rtp_capabilities,
         };
-        self.ask(&relayed(asker, request)).await
+        self.ask(&relayed(requester, request)).await
     }
 
     pub(crate) async fn hang_up(&self, parties: &Parties) -> Result<contract::wire::command::CallClosed, CommandError> {
@@ -235,16 +236,21 @@ impl Rig {
         .await
     }
 
-    /// The names of the facts that are stored of a call.
+    /// Waits for a fact of a call.
+    pub(crate) async fn fact(&self, parties: &Parties, name: &str) -> Fact {
+        self.facts.expect(parties.call_id.as_str(), name, SOON).await.unwrap()
+    }
+
+    /// The names of the stored facts of a call.
     pub(crate) async fn stored(&self, parties: &Parties) -> Vec<String> {
         let facts = self.facts.of_call(parties.call_id.as_str()).await.unwrap();
         facts.into_iter().map(|fact| fact.name).collect()
     }
 
-    /// The worker answers, and has not been started anew.
+    /// The worker answers, and is ready.
     pub(crate) async fn assert_alive(&mut self) {
         let parties = self.call().await;
-        self.capabilities(&asker(&parties, Role::User)).await;
+        self.capabilities(&requester(&parties, Role::User)).await;
         self.worker.ready().await.unwrap();
     }
 }
@@ -264,17 +270,17 @@ impl Notices {
     }
 }
 
-impl Speaker {
+impl Sender {
     pub(crate) async fn talk(&self) {
         self.send.start_talking(self.ssrc).await.unwrap();
     }
 
-    pub(crate) async fn hush(&self) {
+    pub(crate) async fn stop_talking(&self) {
         self.send.stop_talking(self.ssrc).await.unwrap();
     }
 }
 
-pub(crate) fn asker(parties: &Parties, role: Role) -> Requester {
+pub(crate) fn requester(parties: &Parties, role: Role) -> Requester {
     Requester {
         call_id: parties.call_id.clone(),
         role,
@@ -289,7 +295,7 @@ pub(crate) fn relayed<R>(requester: &Requester, request: R) -> Relayed<R> {
     }
 }
 
-/// Why it was refused.
+/// The refusal of a command.
 pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, CommandError>) -> Refusal {
     match answer {
         Err(CommandError::Refused(refusal)) => refusal,
@@ -301,7 +307,26 @@ pub(crate) fn code<T: std::fmt::Debug>(answer: Result<T, CommandError>) -> Refus
     refusal(answer).code
 }
 
-/// A gauge or a counter of the worker, summed over its labels.
+/// Waits until a transport has received more than `packets` RTP packets.
+pub(crate) async fn receives(transport: &Transport, packets: u64) {
+    let outcome = eventually("media of the peer", SOON, async || {
+        ensure!(transport.received() > packets, "{} packets", transport.received());
+        Ok(())
+    });
+    outcome.await.unwrap();
+}
+
+/// Waits until a metric of the worker has a value.
+pub(crate) async fn metric_becomes(worker: &Service, name: &str, expected: f64) {
+    let outcome = eventually(name, SOON, async || {
+        let value = metric(worker, name).await?;
+        ensure!(value == expected, "{value}");
+        Ok(())
+    });
+    outcome.await.unwrap();
+}
+
+/// A metric of the worker, summed over its labels.
 pub(crate) async fn metric(worker: &Service, name: &str) -> Result<f64> {
     let (_, page) = worker.ops("/metrics").await?;
     let of = |line: &&str| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"));
@@ -324,6 +349,6 @@ pub(crate) fn rtp_parameters(payload_type: u8, ssrc: u32) -> Value {
         }],
         "headerExtensions": [],
         "encodings": [{ "ssrc": ssrc }],
-        "rtcp": { "cname": "someone", "reducedSize": true },
+        "rtcp": { "cname": "client", "reducedSize": true },
     })
 }

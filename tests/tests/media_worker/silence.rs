@@ -3,7 +3,7 @@ use callpulse_tests::wait::eventually;
 use contract::Role;
 use contract::jetstream::request::RefusalCode;
 
-use crate::rig::{Rig, SOON, asker, code, metric};
+use crate::rig::{Rig, SOON, code, metric_becomes, receives, requester};
 
 const QUICK: [(&str, &str); 3] = [
     ("stats_interval_ms", "100"),
@@ -12,26 +12,26 @@ const QUICK: [(&str, &str); 3] = [
 ];
 
 #[tokio::test]
-async fn silence_is_told_and_undone_and_in_the_end_ends_the_call() {
+async fn silence_is_reported_then_resumed_and_finally_ends_the_call() {
     let rig = Rig::start(&QUICK).await;
     let parties = rig.call().await;
     let call = parties.call_id.as_str();
-    let hears = rig.notices(&parties.party(Role::Otomo)).await;
-    let speaker = rig.join(&asker(&parties, Role::User)).await;
+    let notices = rig.notices(&parties.party(Role::Otomo)).await;
+    let speaker = rig.join(&requester(&parties, Role::User)).await;
     speaker.talk().await;
-    hears.expect("call_connected").await;
+    notices.expect("call_connected").await;
 
-    speaker.hush().await;
-    assert_eq!(hears.expect("media_lost").await["party"], "user");
+    speaker.stop_talking().await;
+    assert_eq!(notices.expect("media_lost").await["party"], "user");
     speaker.talk().await;
-    assert_eq!(hears.expect("media_resumed").await["party"], "user");
-    let lost = rig.facts.expect(call, "rtp_lost", SOON).await.unwrap();
-    let resumed = rig.facts.expect(call, "rtp_resumed", SOON).await.unwrap();
+    assert_eq!(notices.expect("media_resumed").await["party"], "user");
+    let lost = rig.fact(&parties, "rtp_lost").await;
+    let resumed = rig.fact(&parties, "rtp_resumed").await;
     assert!(lost.payload["gapMs"].as_u64().unwrap() >= 1000);
     assert!(resumed.time("at").unwrap() > lost.time("lastRtpAt").unwrap());
 
-    speaker.hush().await;
-    let ended = rig.facts.expect(call, "ended", SOON).await.unwrap();
+    speaker.stop_talking().await;
+    let ended = rig.fact(&parties, "ended").await;
     assert_eq!(ended.payload["reason"], "rtp_timeout");
     let last_lost = rig
         .facts
@@ -43,40 +43,30 @@ async fn silence_is_told_and_undone_and_in_the_end_ends_the_call() {
         .unwrap();
     assert_eq!(
         ended.payload["endedAt"], last_lost.payload["lastRtpAt"],
-        "it was over with the last packet"
+        "the call ended with the last packet"
     );
     let names = ["rtp_detected", "rtp_lost", "rtp_resumed", "rtp_lost", "ended"];
     assert_eq!(rig.stored(&parties).await, names);
     assert_eq!(code(rig.hang_up(&parties).await), RefusalCode::UnknownCall);
-    eventually("no call left", SOON, async || {
-        ensure!(metric(&rig.worker, "callpulse_media_calls").await? == 0.0);
-        Ok(())
-    })
-    .await
-    .unwrap();
+    metric_becomes(&rig.worker, "callpulse_media_calls", 0.0).await;
 }
 
 #[tokio::test]
-async fn one_silent_party_is_told_and_ends_nothing() {
+async fn the_silence_of_one_party_is_reported_and_the_call_continues() {
     let rig = Rig::start(&QUICK).await;
     let parties = rig.call().await;
-    let hears = rig.notices(&parties.party(Role::User)).await;
-    let user = rig.join(&asker(&parties, Role::User)).await;
-    let otomo = rig.join(&asker(&parties, Role::Otomo)).await;
+    let notices = rig.notices(&parties.party(Role::User)).await;
+    let user = rig.join(&requester(&parties, Role::User)).await;
+    let otomo = rig.join(&requester(&parties, Role::Otomo)).await;
     user.talk().await;
     otomo.talk().await;
-    let listener = rig.listen(&asker(&parties, Role::User)).await;
-    eventually("the user hears the otomo", SOON, async || {
-        ensure!(listener.received() > 50, "{} packets", listener.received());
-        Ok(())
-    })
-    .await
-    .unwrap();
+    let listener = rig.listen(&requester(&parties, Role::User)).await;
+    receives(&listener, 50).await;
     otomo.send.cut().await.unwrap();
-    assert_eq!(hears.expect("media_lost").await["party"], "otomo");
-    // Three times as long as everybody's silence would take.
+    assert_eq!(notices.expect("media_lost").await["party"], "otomo");
+    // Three times the RTP timeout.
     let before = user.send.sent();
-    eventually("nine seconds of talk", SOON, async || {
+    eventually("nine seconds of RTP", SOON, async || {
         ensure!(
             user.send.sent() > before + 9 * 50,
             "{} packets",
@@ -88,11 +78,11 @@ async fn one_silent_party_is_told_and_ends_nothing() {
     .unwrap();
     assert_eq!(rig.stored(&parties).await, ["rtp_detected", "rtp_lost"]);
     otomo.send.mend().await.unwrap();
-    assert_eq!(hears.expect("media_resumed").await["party"], "otomo");
+    assert_eq!(notices.expect("media_resumed").await["party"], "otomo");
 }
 
 #[tokio::test]
-async fn one_silent_party_ends_the_call_where_configured() {
+async fn the_silence_of_one_party_ends_the_call_if_configured() {
     let rig = Rig::start(&[
         ("stats_interval_ms", "100"),
         ("rtp_lost_after_ms", "1000"),
@@ -100,21 +90,15 @@ async fn one_silent_party_ends_the_call_where_configured() {
     ])
     .await;
     let parties = rig.call().await;
-    let user = rig.join(&asker(&parties, Role::User)).await;
-    let otomo = rig.join(&asker(&parties, Role::Otomo)).await;
+    let user = rig.join(&requester(&parties, Role::User)).await;
+    let otomo = rig.join(&requester(&parties, Role::Otomo)).await;
     user.talk().await;
     otomo.talk().await;
-    let listener = rig.listen(&asker(&parties, Role::User)).await;
-    eventually("the user hears the otomo", SOON, async || {
-        ensure!(listener.received() > 50, "{} packets", listener.received());
-        Ok(())
-    })
-    .await
-    .unwrap();
-    otomo.hush().await;
-    let call = parties.call_id.as_str();
-    let ended = rig.facts.expect(call, "ended", SOON).await.unwrap();
-    let lost = rig.facts.expect(call, "rtp_lost", SOON).await.unwrap();
+    let listener = rig.listen(&requester(&parties, Role::User)).await;
+    receives(&listener, 50).await;
+    otomo.stop_talking().await;
+    let ended = rig.fact(&parties, "ended").await;
+    let lost = rig.fact(&parties, "rtp_lost").await;
     assert_eq!(ended.payload["reason"], "rtp_timeout");
     assert_eq!(lost.payload["party"], "otomo");
     assert_eq!(ended.payload["endedAt"], lost.payload["lastRtpAt"]);

@@ -1,11 +1,11 @@
-//! Which sibling modules use each other, and which of these uses are part of a circle.
+//! The uses between sibling modules, and the circles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// A module's path from the crate's root, which is empty itself.
+/// A module's path from the crate's root, which is the empty path.
 pub(crate) type ModulePath = Vec<String>;
 
-/// Edges between sibling modules, each with one use that it stands for.
+/// Edges between sibling modules, each with an example.
 #[derive(Default)]
 pub(crate) struct Graph {
     edges: BTreeMap<(ModulePath, ModulePath), String>,
@@ -22,7 +22,7 @@ impl Graph {
         self.edges.entry((user.to_vec(), used.to_vec())).or_insert(example);
     }
 
-    /// Every edge from whose end its beginning can be reached.
+    /// Every edge that is part of a circle.
     pub(crate) fn circles(&self) -> Vec<String> {
         let on_circle = self.edges.iter().filter(|((from, to), _)| self.reaches(to, from));
         on_circle

@@ -1,4 +1,4 @@
-//! A crate's modules as they are written: their items, what they import, and the paths that they name.
+//! The modules of a crate as written: their items, imports, and the paths in them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,9 +14,9 @@ const ALIASES_MAX: usize = 8;
 
 #[derive(Default)]
 struct Module {
-    /// What a `use` brings in, by the name that it has here.
+    /// The paths of imports, by their names here.
     aliases: BTreeMap<String, Vec<String>>,
-    /// Every path that is named, first segment first.
+    /// Every path in the code, as segments.
     paths: Vec<Vec<String>>,
 }
 
@@ -72,7 +72,7 @@ impl Crate {
             Some((_, items)) => self.read_items(items, &inside, path),
             None => {
                 let candidates: [PathBuf; 2] = [folder.join(format!("{name}.rs")), inside.join("mod.rs")];
-                // A module of generated code is nobody's to move.
+                // A module without a file is generated code.
                 if let Some(file) = candidates.iter().find(|file| file.is_file()) {
                     self.read_file(file, &inside, path);
                 }
@@ -159,7 +159,7 @@ impl<'ast> Visit<'ast> for Module {
         visit::visit_path(self, path);
     }
 
-    /// What stands in a macro is not parsed; its paths are recognised by their colons.
+    /// The content of a macro is not parsed. Its paths are recognised by their colons.
     fn visit_macro(&mut self, it: &'ast Macro) {
         let text = it.tokens.to_string().replace(" :: ", "::");
         let words = text.split(|c: char| !(c.is_alphanumeric() || matches!(c, '_' | ':')));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::facts::Facts;
 use callpulse_tests::party::{Handshake, Party, Received};
-use callpulse_tests::token::{self, Role, Wickedness};
+use callpulse_tests::token::{self, Role, TokenDefect};
 use contract::jetstream::parking;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
@@ -217,10 +217,10 @@ async fn the_door_stays_closed_to_bad_tokens_and_foreign_pages() {
         .await
         .unwrap();
     let address = stack.edge(0).unwrap();
-    let good = || token::good(Role::User, "user_001").unwrap();
-    let knock = async |handshake: Handshake| Party::turned_away(address, &handshake).await.unwrap();
-    for how in Wickedness::ALL {
-        let token = token::wicked(Role::User, "user_001", how).unwrap();
+    let good = || token::valid(Role::User, "user_001").unwrap();
+    let knock = async |handshake: Handshake| Party::rejected(address, &handshake).await.unwrap();
+    for how in TokenDefect::ALL {
+        let token = token::invalid(Role::User, "user_001", how).unwrap();
         assert_eq!(knock(Handshake::bearer(token.clone())).await, 401, "{how:?}");
         let only_token = Handshake {
             subprotocols: vec![format!("bearer.{token}")],
@@ -245,7 +245,7 @@ async fn the_door_stays_closed_to_bad_tokens_and_foreign_pages() {
         origin: Some("https://app.example".to_owned()),
         ..Handshake::browser(&good())
     };
-    let party = Party::connect_as(address, "user_001", &browser).await.unwrap();
+    let party = Party::connect_with(address, "user_001", &browser).await.unwrap();
     party.expect_notice("welcome").await.unwrap();
 }
 
@@ -258,8 +258,8 @@ async fn a_browser_is_told_by_a_close_why_it_may_not_come_in() {
         .await
         .unwrap();
     let address = stack.edge(0).unwrap();
-    let turned_away = async |handshake: Handshake| {
-        let party = Party::connect_as(address, "user_001", &handshake).await.unwrap();
+    let rejected = async |handshake: Handshake| {
+        let party = Party::connect_with(address, "user_001", &handshake).await.unwrap();
         // What it says meanwhile is nobody's.
         let _ = party
             .send(json!({ "type": "call_request", "id": 1, "payload": { "otomoId": "otomo_777" } }))
@@ -274,15 +274,15 @@ async fn a_browser_is_told_by_a_close_why_it_may_not_come_in() {
         let line = format!("callpulse_ws_handshakes_total{{outcome=\"{outcome}\"}}");
         metric(&stack.edges[0], &line).await.unwrap_or_default()
     };
-    for how in Wickedness::ALL {
-        let token = token::wicked(Role::User, "user_001", how).unwrap();
-        let code = if matches!(how, Wickedness::Expired) {
+    for how in TokenDefect::ALL {
+        let token = token::invalid(Role::User, "user_001", how).unwrap();
+        let code = if matches!(how, TokenDefect::Expired) {
             "token_expired"
         } else {
             "token_invalid"
         };
         let before = handshakes(code).await;
-        let closed = turned_away(Handshake::browser(&token)).await;
+        let closed = rejected(Handshake::browser(&token)).await;
         assert!(closed.starts_with("close frame 4401"), "{how:?}: {closed}");
         assert!(closed.contains(code), "{how:?}: {closed}");
         assert_eq!(handshakes(code).await, before + 1.0, "{how:?}");
@@ -291,25 +291,25 @@ async fn a_browser_is_told_by_a_close_why_it_may_not_come_in() {
         subprotocols: vec!["callpulse.v1".to_owned()],
         ..Handshake::default()
     };
-    let closed = turned_away(without).await;
+    let closed = rejected(without).await;
     assert!(
         closed.starts_with("close frame 4401") && closed.contains("token_missing"),
         "{closed}"
     );
 
     let operator = token::operator("alice", SOON).unwrap();
-    let closed = turned_away(Handshake::browser(&operator)).await;
+    let closed = rejected(Handshake::browser(&operator)).await;
     assert!(
         closed.starts_with("close frame 4403") && closed.contains("role_forbidden"),
         "{closed}"
     );
     // A foreign page learns no more from a good token than from a bad one.
-    for token in [token::good(Role::User, "user_001").unwrap(), "abc".to_owned()] {
+    for token in [token::valid(Role::User, "user_001").unwrap(), "abc".to_owned()] {
         let foreign = Handshake {
             origin: Some("https://evil.example".to_owned()),
             ..Handshake::browser(&token)
         };
-        let closed = turned_away(foreign).await;
+        let closed = rejected(foreign).await;
         assert!(
             closed.starts_with("close frame 4403") && closed.contains("origin_forbidden"),
             "{closed}"

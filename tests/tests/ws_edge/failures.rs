@@ -185,7 +185,7 @@ async fn a_frozen_edge_gets_no_share_of_the_commands_for_long() {
     })
     .await
     .unwrap();
-    stack.edges[0].thaw().unwrap();
+    stack.edges[0].resume().unwrap();
 }
 
 #[tokio::test]

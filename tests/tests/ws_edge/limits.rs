@@ -90,8 +90,8 @@ async fn connections_are_capped_and_those_that_say_nothing_end() {
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut slow = None;
     eventually("the house being full", SOON, async || {
-        let token = token::good(Role::User, "user_002")?;
-        anyhow::ensure!(Party::turned_away(address, &Handshake::bearer(token)).await? == 503);
+        let token = token::valid(Role::User, "user_002")?;
+        anyhow::ensure!(Party::rejected(address, &Handshake::bearer(token)).await? == 503);
         Ok(())
     })
     .await
@@ -99,8 +99,8 @@ async fn connections_are_capped_and_those_that_say_nothing_end() {
     // A browser reads no HTTP status; the place that was promised to nobody may be free by now.
     eventually("a browser being told that the house is full", SOON, async || {
         let _silent = TcpStream::connect(address).await?;
-        let handshake = Handshake::browser(&token::good(Role::User, "user_002")?);
-        let closed = Party::connect_as(address, "user_002", &handshake)
+        let handshake = Handshake::browser(&token::valid(Role::User, "user_002")?);
+        let closed = Party::connect_with(address, "user_002", &handshake)
             .await?
             .until_closed(Duration::from_secs(1))
             .await?;
@@ -133,7 +133,7 @@ async fn deaf(address: SocketAddr, name: &str) -> WebSocketStream<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4 * 1024).unwrap();
     let stream = socket.connect(address).await.unwrap();
-    let token = token::good(Role::User, name).unwrap();
+    let token = token::valid(Role::User, name).unwrap();
     let request = ClientRequestBuilder::new(format!("ws://{address}/ws").parse().unwrap())
         .with_header("Authorization", format!("Bearer {token}"));
     let (socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();

@@ -168,24 +168,24 @@ async fn parties_cannot_use_the_feed_and_operators_cannot_call() -> Result<()> {
         ..Handshake::bearer(token)
     };
     for role in [Role::User, Role::Otomo] {
-        let status = Party::turned_away(at, &handshake("/ops/live", token::good(role, "user_001")?)).await?;
+        let status = Party::rejected(at, &handshake("/ops/live", token::valid(role, "user_001")?)).await?;
         ensure!(status == 403, "{role:?}: {status}");
     }
     let operator = token::operator("alice", SOON)?;
-    ensure!(Party::turned_away(at, &handshake("/ws", operator.clone())).await? == 403);
-    ensure!(Party::turned_away(at, &handshake("/ops/live?token=x", operator.clone())).await? == 400);
+    ensure!(Party::rejected(at, &handshake("/ws", operator.clone())).await? == 403);
+    ensure!(Party::rejected(at, &handshake("/ops/live?token=x", operator.clone())).await? == 400);
     let foreign = Handshake {
         origin: Some("https://evil.example".to_owned()),
         ..handshake("/ops/live", operator.clone())
     };
-    ensure!(Party::turned_away(at, &foreign).await? == 403);
+    ensure!(Party::rejected(at, &foreign).await? == 403);
     let missing = Handshake {
         path: "/ops/live".to_owned(),
         ..Handshake::default()
     };
-    ensure!(Party::turned_away(at, &missing).await? == 401);
+    ensure!(Party::rejected(at, &missing).await? == 401);
 
-    let viewer = Party::connect_as(at, "alice", &handshake("/ops/live", operator)).await?;
+    let viewer = Party::connect_with(at, "alice", &handshake("/ops/live", operator)).await?;
     viewer.expect_notice("welcome").await?;
     for (request, code) in [
         (("call_request", json!({ "otomoId": "otomo_777" })), "unknown_type"),

@@ -54,7 +54,7 @@ async fn a_token_that_it_minted_lets_its_bearer_in() {
     assert!(output.status.success(), "{output:?}");
     let token = String::from_utf8(output.stdout).unwrap().trim().to_owned();
     let address = stack.edge(0).unwrap();
-    let party = Party::connect_as(address, "otomo_777", &Handshake::bearer(token))
+    let party = Party::connect_with(address, "otomo_777", &Handshake::bearer(token))
         .await
         .unwrap();
     party.expect_notice("welcome").await.unwrap();

@@ -1,4 +1,4 @@
-//! What the stream says of each call, read as a stranger to the services would: by what the contract's table promises.
+//! The stored facts of each call, parsed as the documentation of the contract specifies.
 
 use std::collections::BTreeMap;
 
@@ -92,10 +92,10 @@ pub(super) struct Settled {
 pub(super) struct Fact<T> {
     pub(super) sequence: u64,
     pub(super) stored_at: Timestamp,
-    pub(super) said: T,
+    pub(super) payload: T,
 }
 
-/// All that is stored of a call, each kind in the order of the stream.
+/// The facts of a call, each kind in stream order.
 #[derive(Debug, Default)]
 pub(super) struct Call {
     pub(super) user_id: String,
@@ -122,24 +122,20 @@ struct Parties {
 }
 
 impl Call {
-    /// Both, each with its role.
+    /// Both parties with their roles.
     pub(super) fn parties(&self) -> [(&'static str, &str); 2] {
         [("user", &self.user_id), ("otomo", &self.otomo_id)]
     }
 
-    fn enter(&mut self, stored: &Stored, call_id: &str, kind: &str) -> Result<()> {
-        let body: Value = serde_json::from_slice(&stored.payload).context("no JSON")?;
+    fn add(&mut self, stored: &Stored, call_id: &str, kind: &str) -> Result<()> {
+        let body: Value = serde_json::from_slice(&stored.payload).context("not JSON")?;
         let parties: Parties = serde_json::from_value(body.clone())?;
-        ensure!(
-            parties.call_id == call_id,
-            "the payload speaks of call {}",
-            parties.call_id
-        );
+        ensure!(parties.call_id == call_id, "the payload has call {}", parties.call_id);
         if self.user_id.is_empty() {
             (self.user_id, self.otomo_id) = (parties.user_id, parties.otomo_id);
         } else {
             let same = (&self.user_id, &self.otomo_id) == (&parties.user_id, &parties.otomo_id);
-            ensure!(same, "its parties are others than before");
+            ensure!(same, "its parties have changed");
         }
         match kind {
             "requested" => {
@@ -150,7 +146,7 @@ impl Call {
                     _at: Timestamp,
                 }
                 serde_json::from_value::<Requested>(body)?;
-                self.requested.push(stored.saying(()));
+                self.requested.push(stored.with(()));
             }
             "accepted" => self.accepted.push(stored.read(body)?),
             "rtp_detected" => self.detected.push(stored.read(body)?),
@@ -159,35 +155,35 @@ impl Call {
             "tick" => self.ticks.push(stored.read(body)?),
             "ended" => {
                 let fact: Fact<Ended> = stored.read(body)?;
-                known(&fact.said.reason)?;
+                known(&fact.payload.reason)?;
                 self.ended.push(fact);
             }
             "settled" => {
                 let fact: Fact<Settled> = stored.read(body)?;
-                known(&fact.said.reason)?;
+                known(&fact.payload.reason)?;
                 self.settled.push(fact);
             }
-            _ => anyhow::bail!("no fact of that name"),
+            _ => anyhow::bail!("unknown fact"),
         }
         Ok(())
     }
 }
 
 impl Stored {
-    fn saying<T>(&self, said: T) -> Fact<T> {
+    fn with<T>(&self, payload: T) -> Fact<T> {
         Fact {
             sequence: self.sequence,
             stored_at: self.stored_at,
-            said,
+            payload,
         }
     }
 
     fn read<T: DeserializeOwned>(&self, body: Value) -> Result<Fact<T>> {
-        Ok(self.saying(serde_json::from_value(body)?))
+        Ok(self.with(serde_json::from_value(body)?))
     }
 }
 
-/// Sorts the stream by calls. What cannot be read is found fault with, and so is a hole: nothing may leave that stream.
+/// Groups the stream by call. A message that cannot be parsed is a finding, and so is a gap, because nothing may be deleted.
 pub(super) fn read(stream: &[Stored], report: &mut Report) -> Calls {
     let mut calls = Calls::new();
     let mut expected = 1;
@@ -202,9 +198,9 @@ pub(super) fn read(stream: &[Stored], report: &mut Report) -> Calls {
             ["call", call_id, kind] => calls
                 .entry(call_id.to_owned())
                 .or_default()
-                .enter(stored, call_id, kind)
+                .add(stored, call_id, kind)
                 .map_err(|error| (call_id, error)),
-            _ => Err(("", anyhow::anyhow!("no fact"))),
+            _ => Err(("", anyhow::anyhow!("not the subject of a fact"))),
         };
         if let Err((call_id, error)) = outcome {
             let text = format!("{}: {error:#}", stored.subject);
@@ -215,11 +211,11 @@ pub(super) fn read(stream: &[Stored], report: &mut Report) -> Calls {
 }
 
 fn known(reason: &str) -> Result<()> {
-    ensure!(REASONS.contains(&reason), "no such reason: {reason}");
+    ensure!(REASONS.contains(&reason), "unknown reason: {reason}");
     Ok(())
 }
 
-/// May be null, but must be there.
+/// May be null, but not absent.
 fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Timestamp>, D::Error> {
     Option::deserialize(deserializer)
 }

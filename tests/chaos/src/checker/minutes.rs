@@ -1,7 +1,7 @@
-//! The minutes of one call: which were due, which are stored, and what the record makes of them.
+//! The minutes of one call: due, stored, and settled.
 //!
-//! The arithmetic is the specification's (DESIGN section 6), done again: tick n is due at `connectedAt` + n × interval, one at
-//! `endedAt` itself still is, and by default a minute is paid once it is full.
+//! The rules are those of the specification, implemented again: tick n is due at `connectedAt` + n × interval, up to and including
+//! `endedAt`, and by default a minute is billed when it is full.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -11,23 +11,23 @@ use super::history::{Call, Detected, Ended, Fact, Settled};
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
-/// Numbers of missing ticks that are named.
+/// The missing ticks that a finding lists.
 const MOST_NAMED: usize = 8;
 
-/// Judges one call's minutes.
-pub(super) fn judge(id: &str, call: &Call, interval_ms: i64, report: &mut Report) {
+/// Checks the minutes of one call.
+pub(super) fn check(id: &str, call: &Call, interval_ms: i64, report: &mut Report) {
     report.ticks.stored += call.ticks.len() as u64;
     let detected = call.detected.first();
-    each(
+    check_ticks(
         id,
         call,
-        detected.map(|fact| fact.said.connected_at),
+        detected.map(|fact| fact.payload.connected_at),
         interval_ms,
         report,
     );
     let minutes = by_number(id, call, report);
     let Some(ended) = call.ended.first() else {
-        // Its end is missed already; what is stored must have no hole all the same.
+        // The missing end is a finding already. The stored ticks must have no gap.
         let last = minutes.last_key_value().map_or(0, |(minute, _)| *minute);
         missing(id, last, &minutes, report);
         return;
@@ -39,27 +39,27 @@ pub(super) fn judge(id: &str, call: &Call, interval_ms: i64, report: &mut Report
     let beyond = minutes.range(due + 1..).count() as u64;
     if let Some(settled) = call.settled.first() {
         let expected = Expected {
-            connected_at: known_beginning(detected, ended, settled),
+            connected_at: expected_connected_at(detected, ended, settled),
             duration_ms,
             due,
             beyond,
         };
         settlement(id, ended, settled, &expected, report);
     }
-    let announced = call.settled.first().map_or(0, |settled| settled.said.over_ticks);
+    let announced = call.settled.first().map_or(0, |settled| settled.payload.over_ticks);
     report.ticks.beyond_announced += beyond.min(announced);
     if beyond > announced {
         report.ticks.beyond_unannounced += beyond - announced;
         let sequences: Vec<u64> = minutes.range(due + 1..).map(|(_, sequence)| *sequence).collect();
-        let text = format!("{beyond} ticks beyond the end, the record says {announced}");
+        let text = format!("{beyond} ticks beyond the end, settled with {announced}");
         report.find(Check::BeyondEnd, id, &sequences, text);
     }
 }
 
-/// Whole ones from the one timestamp to the other, 0 if it never began or began after its end.
+/// The duration of a call: 0 if it was not connected, or connected after its end.
 fn duration_ms(detected: Option<&Fact<Detected>>, ended: &Fact<Ended>) -> i64 {
     detected.map_or(0, |detected| {
-        ended.said.ended_at.ms_since(detected.said.connected_at).max(0)
+        ended.payload.ended_at.ms_since(detected.payload.connected_at).max(0)
     })
 }
 
@@ -67,29 +67,29 @@ fn full_minutes(duration_ms: i64, interval_ms: i64) -> u64 {
     u64::try_from(duration_ms / interval_ms.max(1)).unwrap_or(0)
 }
 
-/// What the record must say. It cannot know a beginning that was stored only after it; that is harmless only where there is
-/// nothing to bill, as where a lost worker comes back and tells of a packet after its last sign of life.
-fn known_beginning(
+/// The `connectedAt` of the settlement. It lacks a connection that was stored after it. This is only valid if nothing is billed: a
+/// lost worker is back, and stores a packet after its last heartbeat.
+fn expected_connected_at(
     detected: Option<&Fact<Detected>>,
     ended: &Fact<Ended>,
     settled: &Fact<Settled>,
 ) -> Option<Timestamp> {
     let too_late =
-        |fact: &&Fact<Detected>| fact.sequence > settled.sequence && fact.said.connected_at > ended.said.ended_at;
+        |fact: &&Fact<Detected>| fact.sequence > settled.sequence && fact.payload.connected_at > ended.payload.ended_at;
     detected
         .filter(|fact| !too_late(fact))
-        .map(|fact| fact.said.connected_at)
+        .map(|fact| fact.payload.connected_at)
 }
 
-fn each(id: &str, call: &Call, connected_at: Option<Timestamp>, interval_ms: i64, report: &mut Report) {
+fn check_ticks(id: &str, call: &Call, connected_at: Option<Timestamp>, interval_ms: i64, report: &mut Report) {
     let mut before = 0;
     for fact in &call.ticks {
-        let (tick, at) = (&fact.said, [fact.sequence]);
+        let (tick, at) = (&fact.payload, [fact.sequence]);
         let minute = i64::try_from(tick.minute).unwrap_or(i64::MAX);
         if connected_at != Some(tick.connected_at) {
             report.ticks.wrong += 1;
             let text = format!(
-                "tick {minute} counts from {}, the call from {}",
+                "tick {minute} has connectedAt {}, the call {}",
                 tick.connected_at,
                 or_never(connected_at)
             );
@@ -98,12 +98,12 @@ fn each(id: &str, call: &Call, connected_at: Option<Timestamp>, interval_ms: i64
         let due = tick.connected_at.plus_ms(minute.saturating_mul(interval_ms));
         if minute < 1 || tick.at != due {
             report.ticks.wrong += 1;
-            let text = format!("tick {minute} is of {}, was due {due}", tick.at);
+            let text = format!("tick {minute} is at {}, due at {due}", tick.at);
             report.find(Check::TickTime, id, &at, text);
         }
         if fact.stored_at < due.plus_ms(-CLOCK_MS) {
             report.ticks.early += 1;
-            let text = format!("tick {minute} stored {}, due {due}", fact.stored_at);
+            let text = format!("tick {minute} stored at {}, due at {due}", fact.stored_at);
             report.find(Check::TickEarly, id, &at, text);
         }
         if tick.minute < before {
@@ -114,14 +114,14 @@ fn each(id: &str, call: &Call, connected_at: Option<Timestamp>, interval_ms: i64
     }
 }
 
-/// Each minute with the sequence that it was first stored under; there must be no second one.
+/// Each minute with the sequence of its first tick. A second one is a finding.
 fn by_number(id: &str, call: &Call, report: &mut Report) -> BTreeMap<u64, u64> {
     let mut minutes = BTreeMap::new();
     for fact in &call.ticks {
-        let first = *minutes.entry(fact.said.minute).or_insert(fact.sequence);
+        let first = *minutes.entry(fact.payload.minute).or_insert(fact.sequence);
         if first != fact.sequence {
             report.ticks.doubled += 1;
-            let text = format!("tick {} twice", fact.said.minute);
+            let text = format!("tick {} twice", fact.payload.minute);
             report.find(Check::TickDoubled, id, &[first, fact.sequence], text);
         }
     }
@@ -156,27 +156,27 @@ struct Expected {
 }
 
 fn settlement(id: &str, ended: &Fact<Ended>, settled: &Fact<Settled>, expected: &Expected, report: &mut Report) {
-    let (ended, said) = (&ended.said, &settled.said);
-    let mut compare = |field: &str, says: &dyn Display, should: &dyn Display| {
-        let (says, should) = (says.to_string(), should.to_string());
-        if says != should {
-            let text = format!("settled with {field} {says}, the facts say {should}");
+    let (ended, payload) = (&ended.payload, &settled.payload);
+    let mut compare = |field: &str, found: &dyn Display, expected: &dyn Display| {
+        let (found, expected) = (found.to_string(), expected.to_string());
+        if found != expected {
+            let text = format!("settled with {field} {found}, expected {expected}");
             report.find(Check::Settlement, id, &[settled.sequence], text);
         }
     };
     compare(
         "connectedAt",
-        &or_never(said.connected_at),
+        &or_never(payload.connected_at),
         &or_never(expected.connected_at),
     );
-    compare("endedAt", &said.ended_at, &ended.ended_at);
-    compare("durationMs", &said.duration_ms, &expected.duration_ms);
-    compare("ticks", &said.ticks, &expected.due);
-    compare("billedMinutes", &said.billed_minutes, &expected.due);
-    compare("reason", &said.reason, &ended.reason);
-    // More stored than said is told as ticks beyond the end.
-    if said.over_ticks > expected.beyond {
-        compare("overTicks", &said.over_ticks, &expected.beyond);
+    compare("endedAt", &payload.ended_at, &ended.ended_at);
+    compare("durationMs", &payload.duration_ms, &expected.duration_ms);
+    compare("ticks", &payload.ticks, &expected.due);
+    compare("billedMinutes", &payload.billed_minutes, &expected.due);
+    compare("reason", &payload.reason, &ended.reason);
+    // A lower value is a finding about the ticks beyond the end.
+    if payload.over_ticks > expected.beyond {
+        compare("overTicks", &payload.over_ticks, &expected.beyond);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Whether what parties were told is so, and was stored before they were told.
+//! Whether the notices are true, and follow their facts.
 
 use super::CLOCK_MS;
 use super::history::{self, Call, Calls, Fact};
@@ -6,45 +6,57 @@ use super::received::{CallSnapshot, Ended, Media, Message, PartyMessages, Receiv
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
-/// Judges all that one party heard.
-pub(super) fn judge(party: &str, listener: &PartyMessages, calls: &Calls, report: &mut Report) {
-    for heard in &listener.heard {
-        let Some(id) = heard.word.call_id() else { continue };
+/// Checks the messages of one party.
+pub(super) fn check(party: &str, messages: &PartyMessages, calls: &Calls, report: &mut Report) {
+    for received in &messages.messages {
+        let Some(id) = received.message.call_id() else { continue };
         let Some(call) = calls.get(id) else {
-            let text = format!("{party} was told of a call that is not stored: {:?}", heard.word);
-            report.find(Check::ToldUntrue, id, &[], text);
+            let text = format!(
+                "{party} received a message about a call that is not stored: {:?}",
+                received.message
+            );
+            report.find(Check::FalseNotice, id, &[], text);
             continue;
         };
-        if !call.parties().contains(&(listener.role, party)) {
-            let text = format!("{party} is told of a call of others: {:?}", heard.word);
-            report.find(Check::ToldStranger, id, &[], text);
+        if !call.parties().contains(&(messages.role, party)) {
+            let text = format!(
+                "{party} received a message about the call of others: {:?}",
+                received.message
+            );
+            report.find(Check::MisdirectedNotice, id, &[], text);
         }
-        match behind(heard, call) {
+        match supporting_fact(received, call) {
             None => {
-                let text = format!("{party} was told what is not stored: {:?}", heard.word);
-                report.find(Check::ToldUntrue, id, &[], text);
+                let text = format!(
+                    "{party} received a message that contradicts the facts: {:?}",
+                    received.message
+                );
+                report.find(Check::FalseNotice, id, &[], text);
             }
-            Some((sequence, stored_at)) if stored_at > heard.at.plus_ms(CLOCK_MS) => {
-                let text = format!("{party} was told at {}, stored {stored_at}: {:?}", heard.at, heard.word);
-                report.find(Check::ToldEarly, id, &[sequence], text);
+            Some((sequence, stored_at)) if stored_at > received.at.plus_ms(CLOCK_MS) => {
+                let text = format!(
+                    "{party} received it at {}, stored at {stored_at}: {:?}",
+                    received.at, received.message
+                );
+                report.find(Check::EarlyNotice, id, &[sequence], text);
             }
             Some(_) => {}
         }
     }
 }
 
-/// A stored fact: its sequence, and when it was stored.
-type Behind = (u64, Timestamp);
+/// The sequence and the time of a stored fact.
+type StoredFact = (u64, Timestamp);
 
-/// The latest of the stored facts that make the message true, if it is true.
-fn behind(heard: &Received, call: &Call) -> Option<Behind> {
-    match &heard.word {
-        Message::Incoming(incoming) if incoming.user_id == call.user_id => call.requested.first().map(place),
+/// The latest of the facts that a message follows from. None: it is false.
+fn supporting_fact(received: &Received, call: &Call) -> Option<StoredFact> {
+    match &received.message {
+        Message::Incoming(incoming) if incoming.user_id == call.user_id => call.requested.first().map(stored_fact),
         Message::Incoming(_) => None,
         Message::Accepted(accepted) => {
-            let same = |fact: &&Fact<history::Accepted>| fact.said.accepted_at == accepted.accepted_at;
+            let same = |fact: &&Fact<history::Accepted>| fact.payload.accepted_at == accepted.accepted_at;
             let parties = (&accepted.user_id, &accepted.otomo_id) == (&call.user_id, &call.otomo_id);
-            call.accepted.iter().find(same).filter(|_| parties).map(place)
+            call.accepted.iter().find(same).filter(|_| parties).map(stored_fact)
         }
         Message::Connected(connected) => {
             let parties = (&connected.user_id, &connected.otomo_id) == (&call.user_id, &call.otomo_id);
@@ -57,95 +69,98 @@ fn behind(heard: &Received, call: &Call) -> Option<Behind> {
             connected_at,
             ..
         }) => call.tick(*minute, *at, Some(*connected_at)),
-        Message::MediaLost(media) => last_of(&call.lost, media, heard.at),
-        Message::MediaResumed(media) => last_of(&call.resumed, media, heard.at),
-        Message::Ended(ended) => call.settled_so(ended).or_else(|| call.ended_so(ended)),
-        Message::CallSnapshot(Some(standing)) => call.stands_so(standing),
+        Message::MediaLost(media) => last_of(&call.lost, media, received.at),
+        Message::MediaResumed(media) => last_of(&call.resumed, media, received.at),
+        Message::Ended(ended) => call.matching_settlement(ended).or_else(|| call.matching_end(ended)),
+        Message::CallSnapshot(Some(snapshot)) => call.matching_snapshot(snapshot),
         Message::CallSnapshot(None) => None,
-        Message::Response(response) => call.answers_so(response),
+        Message::Response(response) => call.matching_response(response),
     }
 }
 
-fn place<T>(fact: &Fact<T>) -> Behind {
+fn stored_fact<T>(fact: &Fact<T>) -> StoredFact {
     (fact.sequence, fact.stored_at)
 }
 
-/// There is no more to tell them apart by than whose media it is.
-fn last_of(facts: &[Fact<history::Media>], media: &Media, told_at: Timestamp) -> Option<Behind> {
-    let mut of_party = facts.iter().filter(|fact| fact.said.party == media.party).map(place);
-    let before = of_party.clone().rfind(|(_, stored_at)| *stored_at <= told_at);
+/// The notice has nothing but the party to find its fact.
+fn last_of(facts: &[Fact<history::Media>], media: &Media, received_at: Timestamp) -> Option<StoredFact> {
+    let mut of_party = facts
+        .iter()
+        .filter(|fact| fact.payload.party == media.party)
+        .map(stored_fact);
+    let before = of_party.clone().rfind(|(_, stored_at)| *stored_at <= received_at);
     before.or_else(|| of_party.next())
 }
 
 impl Call {
-    fn connected(&self, at: Timestamp) -> Option<Behind> {
+    fn connected(&self, at: Timestamp) -> Option<StoredFact> {
         let mut detected = self.detected.iter();
-        detected.find(|fact| fact.said.connected_at == at).map(place)
+        detected.find(|fact| fact.payload.connected_at == at).map(stored_fact)
     }
 
-    fn tick(&self, minute: u64, at: Timestamp, connected_at: Option<Timestamp>) -> Option<Behind> {
+    fn tick(&self, minute: u64, at: Timestamp, connected_at: Option<Timestamp>) -> Option<StoredFact> {
         let same = |fact: &&Fact<history::Tick>| {
-            let tick = &fact.said;
+            let tick = &fact.payload;
             (tick.minute, tick.at) == (minute, at) && connected_at.is_none_or(|known| known == tick.connected_at)
         };
-        self.ticks.iter().find(same).map(place)
+        self.ticks.iter().find(same).map(stored_fact)
     }
 
-    /// The end of a call that began is told with its bill.
-    fn settled_so(&self, told: &Ended) -> Option<Behind> {
+    /// The end of a connected call has its bill.
+    fn matching_settlement(&self, notice: &Ended) -> Option<StoredFact> {
         let same = |fact: &&Fact<history::Settled>| {
-            let settled = &fact.said;
+            let settled = &fact.payload;
             settled.connected_at.is_some()
-                && (settled.ended_at, &settled.reason) == (told.ended_at, &told.reason)
-                && (settled.duration_ms, settled.billed_minutes) == (told.duration_ms, told.billed_minutes)
+                && (settled.ended_at, &settled.reason) == (notice.ended_at, &notice.reason)
+                && (settled.duration_ms, settled.billed_minutes) == (notice.duration_ms, notice.billed_minutes)
         };
-        self.settled.iter().find(same).map(place)
+        self.settled.iter().find(same).map(stored_fact)
     }
 
-    /// That of one that did not, with zeros.
-    fn ended_so(&self, told: &Ended) -> Option<Behind> {
+    /// The end of an unconnected call has zeros.
+    fn matching_end(&self, notice: &Ended) -> Option<StoredFact> {
         let same = |fact: &&Fact<history::Ended>| {
-            let ended = &fact.said;
+            let ended = &fact.payload;
             ended.connected_at.is_none()
-                && (ended.ended_at, &ended.reason) == (told.ended_at, &told.reason)
-                && (told.duration_ms, told.billed_minutes) == (0, 0)
+                && (ended.ended_at, &ended.reason) == (notice.ended_at, &notice.reason)
+                && (notice.duration_ms, notice.billed_minutes) == (0, 0)
         };
-        self.ended.iter().find(same).map(place)
+        self.ended.iter().find(same).map(stored_fact)
     }
 
-    fn stands_so(&self, told: &CallSnapshot) -> Option<Behind> {
-        let parties = (&told.user_id, &told.otomo_id) == (&self.user_id, &self.otomo_id);
-        let state = match (told.accepted_at, told.connected_at) {
+    fn matching_snapshot(&self, snapshot: &CallSnapshot) -> Option<StoredFact> {
+        let parties = (&snapshot.user_id, &snapshot.otomo_id) == (&self.user_id, &self.otomo_id);
+        let state = match (snapshot.accepted_at, snapshot.connected_at) {
             (_, Some(_)) => "connected",
             (Some(_), None) => "accepted",
             (None, None) => "ringing",
         };
-        if !parties || told.state != state {
+        if !parties || snapshot.state != state {
             return None;
         }
-        let mut latest = self.requested.first().map(place)?;
-        if let Some(at) = told.accepted_at {
+        let mut latest = self.requested.first().map(stored_fact)?;
+        if let Some(at) = snapshot.accepted_at {
             let mut accepted = self.accepted.iter();
-            latest = latest.max(accepted.find(|fact| fact.said.accepted_at == at).map(place)?);
+            latest = latest.max(accepted.find(|fact| fact.payload.accepted_at == at).map(stored_fact)?);
         }
-        if let Some(at) = told.connected_at {
+        if let Some(at) = snapshot.connected_at {
             latest = latest.max(self.connected(at)?);
         }
-        if let Some(tick) = &told.last_tick {
-            latest = latest.max(self.tick(tick.minute, tick.at, told.connected_at)?);
+        if let Some(tick) = &snapshot.last_tick {
+            latest = latest.max(self.tick(tick.minute, tick.at, snapshot.connected_at)?);
         }
         Some(latest)
     }
 
-    fn answers_so(&self, told: &Response) -> Option<Behind> {
-        let mut latest = self.requested.first().map(place)?;
-        if let Some(at) = told.accepted_at {
+    fn matching_response(&self, response: &Response) -> Option<StoredFact> {
+        let mut latest = self.requested.first().map(stored_fact)?;
+        if let Some(at) = response.accepted_at {
             let mut accepted = self.accepted.iter();
-            latest = latest.max(accepted.find(|fact| fact.said.accepted_at == at).map(place)?);
+            latest = latest.max(accepted.find(|fact| fact.payload.accepted_at == at).map(stored_fact)?);
         }
-        if let Some(at) = told.ended_at {
+        if let Some(at) = response.ended_at {
             let mut ended = self.ended.iter();
-            latest = latest.max(ended.find(|fact| fact.said.ended_at == at).map(place)?);
+            latest = latest.max(ended.find(|fact| fact.payload.ended_at == at).map(stored_fact)?);
         }
         Some(latest)
     }

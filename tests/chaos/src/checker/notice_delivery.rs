@@ -1,7 +1,7 @@
-//! Whether each party got to know that its call began, and that it is over.
+//! Whether each party received the connection and the end of its calls.
 //!
-//! A notice may be lost with what carried it; then the party must be told where it stands (`welcome`, `snapshot`). The services
-//! have time for that while something is broken or the party has no connection, and [`CALM_MS`] once neither is so.
+//! A connection may end with a notice in flight. The party then needs the state of its call (`welcome`, `snapshot`). The services
+//! may be late while a fault is active or the party has no connection, and for [`CALM_MS`] afterwards.
 
 use super::CALM_MS;
 use super::history::Call;
@@ -10,118 +10,120 @@ use super::times::Times;
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
-/// Who is told this much too early was told, too; that it was too early is found elsewhere.
+/// A notice this much before its fact still counts as delivered. That it is early is a finding of its own.
 const EARLY_MS: i64 = 1_000;
 
-/// How a party got to know.
+/// How a party was informed of a milestone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Delivery {
     /// By the notice.
-    ReceivedMessage(Timestamp),
+    Notice(Timestamp),
     /// By `welcome` or `snapshot`.
     Resynchronised(Timestamp),
-    /// That it began: only by hearing that it is over.
+    /// Of the connection, by the end of the call.
     Overtaken(Timestamp),
-    /// Not at all.
     Never,
 }
 
-/// What a party must get to know.
+/// A fact of which both parties must be informed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Milestone {
-    /// The call began.
     Connected,
-    /// The call is over.
     Ended,
 }
 
-/// Judges what one party got to know of one of its calls.
-pub(super) fn judge(
+impl Delivery {
+    pub(super) fn at(self) -> Option<Timestamp> {
+        match self {
+            Self::Notice(at) | Self::Resynchronised(at) | Self::Overtaken(at) => Some(at),
+            Self::Never => None,
+        }
+    }
+}
+
+/// Checks the deliveries to one party of a call.
+pub(super) fn check(
     id: &str,
     call: &Call,
     party: &str,
-    listener: Option<&PartyMessages>,
+    messages: Option<&PartyMessages>,
     times: &Times<'_>,
     report: &mut Report,
 ) {
-    for (news, stored_at, sequence) in call.news() {
-        let learnt = listener.map_or(Delivery::Never, |listener| learnt(news, id, call, stored_at, listener));
-        let by = match learnt {
-            Delivery::ReceivedMessage(at) | Delivery::Resynchronised(at) | Delivery::Overtaken(at) => Some(at),
-            Delivery::Never => None,
-        };
-        let until = by.unwrap_or(times.over_at);
-        let calm = times.calm(party, stored_at, until, CALM_MS);
-        let late = |at| format!("{party} learnt at {at} of what was stored {stored_at}, in spite of calm ({news:?})");
-        match (learnt, calm) {
+    for (milestone, stored_at, sequence) in call.milestones() {
+        let delivery = messages.map_or(Delivery::Never, |messages| {
+            delivery(milestone, id, call, stored_at, messages)
+        });
+        let calm = times.calm(party, stored_at, delivery.at().unwrap_or(times.over_at), CALM_MS);
+        match (delivery, calm) {
             (Delivery::Never, true) => {
-                report.telling.not_told += 1;
-                let text = format!("{party} never got to know ({news:?}), stored {stored_at}");
-                report.find(Check::NotTold, id, &[sequence], text);
+                report.notices.missing += 1;
+                let text = format!("{party} was never informed of {milestone:?}, stored at {stored_at}");
+                report.find(Check::MissingNotice, id, &[sequence], text);
             }
-            (Delivery::Never, false) if !times.is_connected(party, times.over_at) => report.telling.cut_off += 1,
+            (Delivery::Never, false) if !times.is_connected(party, times.over_at) => report.notices.cut_off += 1,
             (Delivery::Never, false) => {
-                report.telling.undecided += 1;
-                let text = format!("{party} did not get to know ({news:?}), and there was no calm until the end");
+                report.notices.undecided += 1;
+                let text = format!("{party} was not informed of {milestone:?}, and there was no calm until the end");
                 report.find(Check::Undecided, id, &[sequence], text);
             }
-            (Delivery::ReceivedMessage(at) | Delivery::Resynchronised(at) | Delivery::Overtaken(at), true) => {
-                report.telling.late += 1;
-                report.find(Check::ToldLate, id, &[sequence], late(at));
+            (Delivery::Notice(at) | Delivery::Resynchronised(at) | Delivery::Overtaken(at), true) => {
+                report.notices.late += 1;
+                let text =
+                    format!("{party} was informed of {milestone:?} at {at}, stored at {stored_at}, despite calm");
+                report.find(Check::LateNotice, id, &[sequence], text);
             }
-            (Delivery::ReceivedMessage(_), false) => report.telling.told += 1,
-            (Delivery::Resynchronised(_), false) => report.telling.resynchronised += 1,
-            (Delivery::Overtaken(_), false) => report.telling.overtaken += 1,
+            (Delivery::Notice(_), false) => report.notices.notified += 1,
+            (Delivery::Resynchronised(_), false) => report.notices.resynchronised += 1,
+            (Delivery::Overtaken(_), false) => report.notices.overtaken += 1,
         }
     }
 }
 
-/// How and when a party got to know: by whichever came first, and by the notice if there was one.
-pub(super) fn learnt(
-    news: Milestone,
+/// How and when a party was informed: at the earliest message, which counts as the notice if that arrived too.
+pub(super) fn delivery(
+    milestone: Milestone,
     id: &str,
     call: &Call,
     stored_at: Timestamp,
-    listener: &PartyMessages,
+    messages: &PartyMessages,
 ) -> Delivery {
-    let heard = listener.since(stored_at.plus_ms(-EARLY_MS));
-    let told = heard.iter().position(|heard| match (&heard.word, news) {
-        (Message::Connected(told), Milestone::Connected) => told.call_id == id,
-        (Message::Ended(told), Milestone::Ended) => told.call_id == id,
-        _ => false,
-    });
-    let (before, told) = heard.split_at(told.unwrap_or(heard.len()));
-    let stands = before.iter().find(|heard| match (&heard.word, news) {
-        (Message::CallSnapshot(Some(told)), Milestone::Connected) => told.call_id == id && told.connected_at.is_some(),
-        (Message::CallSnapshot(told), Milestone::Ended) => {
-            heard.at >= stored_at && told.as_ref().is_none_or(|told| told.call_id != id)
+    let received = messages.since(stored_at.plus_ms(-EARLY_MS));
+    let notice = received
+        .iter()
+        .position(|received| match (&received.message, milestone) {
+            (Message::Connected(notice), Milestone::Connected) => notice.call_id == id,
+            (Message::Ended(notice), Milestone::Ended) => notice.call_id == id,
+            _ => false,
+        });
+    let (before, notice) = received.split_at(notice.unwrap_or(received.len()));
+    let snapshot = before.iter().find(|received| match (&received.message, milestone) {
+        (Message::CallSnapshot(Some(call)), Milestone::Connected) => call.call_id == id && call.connected_at.is_some(),
+        (Message::CallSnapshot(call), Milestone::Ended) => {
+            received.at >= stored_at && call.as_ref().is_none_or(|call| call.call_id != id)
         }
         _ => false,
     });
-    match (told.first(), stands) {
-        (Some(told), stands) => return Delivery::ReceivedMessage(stands.unwrap_or(told).at),
-        (None, Some(stands)) => return Delivery::Resynchronised(stands.at),
+    match (notice.first(), snapshot) {
+        (Some(notice), snapshot) => return Delivery::Notice(snapshot.unwrap_or(notice).at),
+        (None, Some(snapshot)) => return Delivery::Resynchronised(snapshot.at),
         (None, None) => {}
     }
-    let end = match (news, call.ended.first()) {
-        (Milestone::Connected, Some(ended)) => learnt(Milestone::Ended, id, call, ended.stored_at, listener),
+    let end = match (milestone, call.ended.first()) {
+        (Milestone::Connected, Some(ended)) => delivery(Milestone::Ended, id, call, ended.stored_at, messages),
         _ => Delivery::Never,
     };
-    match end {
-        Delivery::ReceivedMessage(at) | Delivery::Resynchronised(at) => Delivery::Overtaken(at.max(stored_at)),
-        Delivery::Overtaken(_) | Delivery::Never => Delivery::Never,
-    }
+    end.at()
+        .map_or(Delivery::Never, |at| Delivery::Overtaken(at.max(stored_at)))
 }
 
 impl Call {
-    /// What its parties must get to know: since when, and the sequence of the fact.
-    pub(super) fn news(&self) -> impl Iterator<Item = (Milestone, Timestamp, u64)> {
+    /// Its milestones, each with the time and the sequence of its fact.
+    pub(super) fn milestones(&self) -> impl Iterator<Item = (Milestone, Timestamp, u64)> {
         let connected = self.detected.first();
         let connected = connected.map(|fact| (Milestone::Connected, fact.stored_at, fact.sequence));
-        let ended = self
-            .ended
-            .first()
-            .map(|fact| (Milestone::Ended, fact.stored_at, fact.sequence));
+        let ended = self.ended.first();
+        let ended = ended.map(|fact| (Milestone::Ended, fact.stored_at, fact.sequence));
         connected.into_iter().chain(ended)
     }
 }

@@ -1,7 +1,7 @@
-//! Which facts a call may have, how many of each, in which order, and on what evidence.
+//! The facts of a call: how many of each, in which order, and the evidence for its connection.
 //!
-//! A worker that was cut off is given up by others, and stores what it had seen when it is back: after `ended`, late facts of
-//! the media are right if they happened before the end, or if the call was given up as `worker_lost`.
+//! When a worker is disconnected, others end its calls. It stores its facts when it is back. After `ended`, a late fact about media
+//! is therefore valid if it happened before the end, or if the call ended as `worker_lost`.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,10 @@ use crate::records::run_log::Sent;
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
-/// When each stream of packets first left its sender: by party and SSRC.
+/// When the first packet of each stream was sent, by party and SSRC.
 pub(super) type FirstPackets<'a> = HashMap<(&'a str, u32), Timestamp>;
 
-/// Streams may be told more than once, the earliest counts.
+/// A stream may be recorded more than once. The earliest record counts.
 pub(super) fn first_packets(sent: &[Sent]) -> FirstPackets<'_> {
     let mut first = FirstPackets::new();
     for sent in sent {
@@ -25,8 +25,8 @@ pub(super) fn first_packets(sent: &[Sent]) -> FirstPackets<'_> {
     first
 }
 
-/// Judges one call, but for its minutes.
-pub(super) fn judge(id: &str, call: &Call, packets: &FirstPackets<'_>, report: &mut Report) {
+/// Checks one call, except its minutes.
+pub(super) fn check(id: &str, call: &Call, packets: &FirstPackets<'_>, report: &mut Report) {
     counts(id, call, report);
     beginning(id, call, report);
     if let Some(detected) = call.detected.first() {
@@ -59,9 +59,9 @@ fn counts(id: &str, call: &Call, report: &mut Report) {
         call.ended.is_empty(),
         call.settled.is_empty(),
     ) {
-        (true, _, _) => report.find(Check::NotRequested, id, &call.sequences(), "was never requested"),
+        (true, _, _) => report.find(Check::NotRequested, id, &call.sequences(), "was not requested"),
         (false, true, _) => report.find(Check::NotEnded, id, &first, "has no end"),
-        // Also a call that never began: its record has zeros.
+        // An unconnected call is settled too, with zeros.
         (false, false, true) => report.find(
             Check::NotSettled,
             id,
@@ -77,7 +77,7 @@ fn beginning(id: &str, call: &Call, report: &mut Report) {
     if let (Some(requested), Some(first)) = (call.requested.first(), all.first())
         && *first < requested.sequence
     {
-        let text = "something was stored before the request";
+        let text = "a fact was stored before the request";
         report.find(Check::Order, id, &[*first, requested.sequence], text);
     }
     if let (Some(accepted), Some(ended)) = (call.accepted.first(), call.ended.first())
@@ -88,17 +88,17 @@ fn beginning(id: &str, call: &Call, report: &mut Report) {
     }
 }
 
-/// "Connected" must have been seen: by the worker that hosts the call, of a packet that a party of this call did send.
+/// The connection must be evidenced: by the worker that hosts the call, with a packet that a party of this call sent.
 fn connection(id: &str, call: &Call, fact: &Fact<Detected>, packets: &FirstPackets<'_>, report: &mut Report) {
-    let detected = &fact.said;
+    let detected = &fact.payload;
     let mut wrong = |check, text: String| report.find(check, id, &[fact.sequence], text);
     match call.accepted.first() {
-        None => wrong(Check::Order, "connected, and never accepted".to_owned()),
+        None => wrong(Check::Order, "connected, but not accepted".to_owned()),
         Some(accepted) if accepted.sequence > fact.sequence => {
             wrong(Check::Order, "connected before it was accepted".to_owned());
         }
-        Some(accepted) if accepted.said.worker_id != detected.worker_id => {
-            let (host, seen_by) = (&accepted.said.worker_id, &detected.worker_id);
+        Some(accepted) if accepted.payload.worker_id != detected.worker_id => {
+            let (host, seen_by) = (&accepted.payload.worker_id, &detected.worker_id);
             wrong(Check::Evidence, format!("hosted by {host}, connected by {seen_by}"));
         }
         Some(_) => {}
@@ -107,15 +107,18 @@ fn connection(id: &str, call: &Call, fact: &Fact<Detected>, packets: &FirstPacke
         wrong(Check::Evidence, format!("no evidence: {detected:?}"));
     }
     let parties = call.parties();
-    let speaker = parties.iter().find(|(role, _)| *role == detected.detected_from);
-    let left = speaker.and_then(|(_, party)| packets.get(&(*party, detected.ssrc)));
-    match left {
+    let sender = parties.iter().find(|(role, _)| *role == detected.detected_from);
+    let sent = sender.and_then(|(_, party)| packets.get(&(*party, detected.ssrc)));
+    match sent {
         None => {
-            let text = format!("the {} never sent SSRC {}", detected.detected_from, detected.ssrc);
+            let text = format!("the {} did not send SSRC {}", detected.detected_from, detected.ssrc);
             wrong(Check::Evidence, text);
         }
-        Some(left) if detected.connected_at < left.plus_ms(-CLOCK_MS) => {
-            let text = format!("connectedAt {}, the first packet left {left}", detected.connected_at);
+        Some(sent) if detected.connected_at < sent.plus_ms(-CLOCK_MS) => {
+            let text = format!(
+                "connectedAt {}, the first packet was sent at {sent}",
+                detected.connected_at
+            );
             wrong(Check::Evidence, text);
         }
         Some(_) => {}
@@ -124,23 +127,26 @@ fn connection(id: &str, call: &Call, fact: &Fact<Detected>, packets: &FirstPacke
 
 fn end(id: &str, call: &Call, report: &mut Report) {
     let Some(fact) = call.ended.first() else { return };
-    let (ended, at) = (&fact.said, fact.sequence);
+    let (ended, at) = (&fact.payload, fact.sequence);
     let lost = ended.reason == "worker_lost";
     match (call.detected.first(), ended.connected_at) {
-        (Some(detected), _) if detected.sequence > at && detected.said.connected_at > ended.ended_at && !lost => {
+        (Some(detected), _) if detected.sequence > at && detected.payload.connected_at > ended.ended_at && !lost => {
             let text = format!("connected after its end by {}", ended.reason);
             report.find(Check::Order, id, &[at, detected.sequence], text);
         }
         (Some(detected), None) if detected.sequence < at => {
-            let text = "ended as if it had not been connected";
+            let text = "its end has no connectedAt";
             report.find(Check::Beginning, id, &[detected.sequence, at], text);
         }
-        (Some(detected), Some(known)) if known != detected.said.connected_at => {
-            let text = format!("connectedAt {known} at the end, {} before", detected.said.connected_at);
+        (Some(detected), Some(known)) if known != detected.payload.connected_at => {
+            let text = format!(
+                "connectedAt {known} at the end, {} before",
+                detected.payload.connected_at
+            );
             report.find(Check::Beginning, id, &[detected.sequence, at], text);
         }
         (None, Some(known)) => {
-            let text = format!("its end tells of a beginning at {known} that is not stored");
+            let text = format!("its end has connectedAt {known}, which is not stored");
             report.find(Check::Beginning, id, &[at], text);
         }
         _ => {}
@@ -148,12 +154,15 @@ fn end(id: &str, call: &Call, report: &mut Report) {
     if let Some(known) = ended.connected_at
         && known > ended.ended_at
     {
-        let text = format!("ended at {} before it began at {known}", ended.ended_at);
+        let text = format!("ended at {} before it was connected at {known}", ended.ended_at);
         report.find(Check::Order, id, &[at], text);
     }
     for media in call.lost.iter().chain(&call.resumed) {
-        if media.sequence > at && media.said.at > ended.ended_at && !lost {
-            let text = format!("RTP lost or back at {}, ended at {}", media.said.at, ended.ended_at);
+        if media.sequence > at && media.payload.at > ended.ended_at && !lost {
+            let text = format!(
+                "RTP lost or resumed at {}, ended at {}",
+                media.payload.at, ended.ended_at
+            );
             report.find(Check::Order, id, &[at, media.sequence], text);
         }
     }
@@ -163,7 +172,7 @@ fn end(id: &str, call: &Call, report: &mut Report) {
         }
         let late = call.ticks.iter().filter(|tick| tick.sequence > settled.sequence);
         for tick in late {
-            let text = format!("tick {} after the settlement", tick.said.minute);
+            let text = format!("tick {} after the settlement", tick.payload.minute);
             report.find(Check::Order, id, &[settled.sequence, tick.sequence], text);
         }
     }
@@ -174,7 +183,7 @@ fn sequences<T>(facts: &[Fact<T>]) -> Vec<u64> {
 }
 
 impl Call {
-    /// Of all its facts, in order.
+    /// The sequences of all its facts, in order.
     pub(super) fn sequences(&self) -> Vec<u64> {
         let mut all = [
             sequences(&self.requested),

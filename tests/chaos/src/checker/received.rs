@@ -1,4 +1,4 @@
-//! What each party heard, read by what the README says of the protocol.
+//! The messages that each party received, parsed as the protocol specifies.
 
 use std::collections::BTreeMap;
 
@@ -28,7 +28,7 @@ pub(super) struct Accepted {
     pub(super) accepted_at: Timestamp,
 }
 
-/// `call_connected`: exactly these.
+/// `call_connected`, with exactly these fields.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub(super) struct Connected {
@@ -68,7 +68,7 @@ pub(super) struct Ended {
     pub(super) billed_minutes: u64,
 }
 
-/// Where the party's call stands, in `welcome` and `snapshot`.
+/// The state of the party's call, in `welcome` and `snapshot`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct CallSnapshot {
@@ -81,14 +81,14 @@ pub(super) struct CallSnapshot {
     pub(super) last_tick: Option<LastTick>,
 }
 
-/// The last tick in it.
+/// The last tick of a snapshot.
 #[derive(Debug, Deserialize)]
 pub(super) struct LastTick {
     pub(super) minute: u64,
     pub(super) at: Timestamp,
 }
 
-/// A response that speaks of a call.
+/// A response about a call.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Response {
@@ -97,7 +97,7 @@ pub(super) struct Response {
     pub(super) ended_at: Option<Timestamp>,
 }
 
-/// What was said.
+/// A message about a call, or a snapshot without one.
 #[derive(Debug)]
 pub(super) enum Message {
     Incoming(Incoming),
@@ -111,24 +111,24 @@ pub(super) enum Message {
     Response(Response),
 }
 
-/// One message that speaks of a call, or says that there is none.
+/// A message with the time of its receipt.
 #[derive(Debug)]
 pub(super) struct Received {
     pub(super) at: Timestamp,
-    pub(super) word: Message,
+    pub(super) message: Message,
 }
 
-/// What one party heard, in the order of time.
+/// The messages of one party, in order.
 #[derive(Debug, Default)]
 pub(super) struct PartyMessages {
     pub(super) role: &'static str,
-    /// When it read anything at all for the first time.
+    /// When it received its first message.
     pub(super) since: Option<Timestamp>,
-    pub(super) heard: Vec<Received>,
+    pub(super) messages: Vec<Received>,
 }
 
-/// All of them, by party.
-pub(super) type PartyMessagesById<'a> = BTreeMap<&'a str, PartyMessages>;
+/// The messages of all parties.
+pub(super) type MessagesByParty<'a> = BTreeMap<&'a str, PartyMessages>;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -136,59 +136,59 @@ struct ActiveCall {
     active_call: Value,
 }
 
-/// Reads everything that was told. A message that is not what the protocol says is found fault with.
-pub(super) fn listen<'a>(told: &'a [ReceivedMessage], report: &mut Report) -> PartyMessagesById<'a> {
-    let mut listeners = PartyMessagesById::new();
-    for told in told {
-        let at = Timestamp::from(told.at);
-        let listener = listeners.entry(told.party.as_str()).or_default();
-        listener.role = told.role.as_str();
-        listener.since = Some(listener.since.map_or(at, |since| since.min(at)));
-        match word(&told.message) {
-            Ok(Some(word)) => listener.heard.push(Received { at, word }),
+/// Parses the messages of all parties. A message that violates the protocol is a finding.
+pub(super) fn read<'a>(all: &'a [ReceivedMessage], report: &mut Report) -> MessagesByParty<'a> {
+    let mut parties = MessagesByParty::new();
+    for received in all {
+        let at = Timestamp::from(received.at);
+        let party = parties.entry(received.party.as_str()).or_default();
+        party.role = received.role.as_str();
+        party.since = Some(party.since.map_or(at, |since| since.min(at)));
+        match parse(&received.message) {
+            Ok(Some(message)) => party.messages.push(Received { at, message }),
             Ok(None) => {}
             Err(error) => {
-                let text = format!("{} was told {}: {error}", told.party, told.message);
+                let text = format!("{} received {}: {error}", received.party, received.message);
                 report.find(Check::Unreadable, "", &[], text);
             }
         }
     }
-    for listener in listeners.values_mut() {
-        listener.heard.sort_by_key(|heard| heard.at);
+    for party in parties.values_mut() {
+        party.messages.sort_by_key(|received| received.at);
     }
-    listeners
+    parties
 }
 
-fn word(message: &Value) -> serde_json::Result<Option<Message>> {
+fn parse(message: &Value) -> serde_json::Result<Option<Message>> {
     let payload = message.get("payload").unwrap_or(&Value::Null);
     Ok(Some(match message.get("type").and_then(Value::as_str) {
-        Some("incoming_call") => Message::Incoming(read(payload)?),
-        Some("call_accepted") => Message::Accepted(read(payload)?),
-        Some("call_connected") => Message::Connected(read(payload)?),
-        Some("tick") => Message::Tick(read(payload)?),
-        Some("media_lost") => Message::MediaLost(read(payload)?),
-        Some("media_resumed") => Message::MediaResumed(read(payload)?),
-        Some("call_ended") => Message::Ended(read(payload)?),
-        Some("welcome" | "snapshot") => Message::CallSnapshot(read(&read::<ActiveCall>(payload)?.active_call)?),
-        Some("response") if payload.get("callId").is_some() => Message::Response(read(payload)?),
+        Some("incoming_call") => Message::Incoming(decode(payload)?),
+        Some("call_accepted") => Message::Accepted(decode(payload)?),
+        Some("call_connected") => Message::Connected(decode(payload)?),
+        Some("tick") => Message::Tick(decode(payload)?),
+        Some("media_lost") => Message::MediaLost(decode(payload)?),
+        Some("media_resumed") => Message::MediaResumed(decode(payload)?),
+        Some("call_ended") => Message::Ended(decode(payload)?),
+        Some("welcome" | "snapshot") => Message::CallSnapshot(decode(&decode::<ActiveCall>(payload)?.active_call)?),
+        Some("response") if payload.get("callId").is_some() => Message::Response(decode(payload)?),
         _ => return Ok(None),
     }))
 }
 
-fn read<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
+fn decode<T: DeserializeOwned>(value: &Value) -> serde_json::Result<T> {
     T::deserialize(value)
 }
 
 impl PartyMessages {
-    /// What it heard from that timestamp on.
+    /// The messages from a time on.
     pub(super) fn since(&self, timestamp: Timestamp) -> &[Received] {
-        let first = self.heard.partition_point(|heard| heard.at < timestamp);
-        self.heard.get(first..).unwrap_or_default()
+        let first = self.messages.partition_point(|received| received.at < timestamp);
+        self.messages.get(first..).unwrap_or_default()
     }
 }
 
 impl Message {
-    /// The call that it speaks of.
+    /// The call that it is about.
     pub(super) fn call_id(&self) -> Option<&str> {
         match self {
             Self::Incoming(Incoming { call_id, .. })

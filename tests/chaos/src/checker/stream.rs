@@ -1,4 +1,4 @@
-//! The streams as they are on the server, from their first message to their last, with the server's own time stamps.
+//! Reads the streams from their first message to their last, with the server's time stamps.
 
 use std::time::Duration;
 
@@ -10,28 +10,28 @@ use tokio::time::timeout;
 
 use crate::records::timestamp::Timestamp;
 
-/// How long the server may take for the next message.
+/// The deadline for the next message.
 const NEXT_WITHIN: Duration = Duration::from_secs(30);
-/// More than any run stores. Beyond it, the run is not judged.
+/// More than any run stores. A longer stream is not checked.
 const MOST_MESSAGES: u64 = 4_000_000;
 
 /// One stored message.
 #[derive(Debug, Clone)]
 pub struct Stored {
-    /// Its place in the stream.
+    /// Its sequence in the stream.
     pub sequence: u64,
-    /// When the server took it in.
+    /// The server's time stamp.
     pub stored_at: Timestamp,
-    /// Where.
+    /// Its subject.
     pub subject: String,
-    /// What.
+    /// Its payload.
     pub payload: Vec<u8>,
 }
 
-/// Everything in a stream at this timestamp.
+/// All messages of a stream.
 ///
 /// # Errors
-/// When there is no such stream, it cannot be read to its end in time, or it is too long.
+/// When there is no such stream, a message does not arrive before the deadline, or the stream is too long.
 pub(super) async fn read(client: &async_nats::Client, name: &str) -> Result<Vec<Stored>> {
     let jetstream = jetstream::new(client.clone());
     let stream = jetstream.get_stream(name).await?;
@@ -45,7 +45,7 @@ pub(super) async fn read(client: &async_nats::Client, name: &str) -> Result<Vec<
     if state.messages == 0 {
         return Ok(stored);
     }
-    // An ordered consumer makes itself anew where the stream's leader changes, and goes on where it was.
+    // After a change of leader, an ordered consumer is created again and continues.
     let config = pull::OrderedConfig {
         deliver_policy: DeliverPolicy::All,
         ..Default::default()
@@ -55,7 +55,7 @@ pub(super) async fn read(client: &async_nats::Client, name: &str) -> Result<Vec<
     while stored.last().is_none_or(|stored: &Stored| stored.sequence < last) {
         let message = timeout(NEXT_WITHIN, messages.next())
             .await
-            .with_context(|| format!("{} of {last} messages came", stored.len()))?
+            .with_context(|| format!("{} of {last} messages arrived", stored.len()))?
             .context("the consumer ended")??;
         let info = message.info().map_err(anyhow::Error::from_boxed)?;
         stored.push(Stored {

@@ -1,4 +1,4 @@
-//! A clean run, and one thing wrong in it at a time: each must be found, and nothing else.
+//! A clean run with one violation at a time, which must be the only finding.
 
 mod run;
 
@@ -13,16 +13,16 @@ mod server;
 use crate::report::Check;
 use run::Run;
 
-/// What is done to the clean run, and exactly what must be found then.
+/// A name, the expected findings, and the change to the clean run.
 type Case = (&'static str, &'static [Check], fn(&mut Run));
 
-/// Judges each case, and tells of all that are judged otherwise.
+/// Checks each case, and lists the ones with other findings.
 fn assert_found(cases: &[Case]) {
     let mut wrong = Vec::new();
-    for (name, expected, spoil) in cases {
+    for (name, expected, change) in cases {
         let mut run = Run::clean();
-        spoil(&mut run);
-        let report = run.judge();
+        change(&mut run);
+        let report = run.check();
         let found: Vec<Check> = report.counts.keys().copied().collect();
         let mut expected = expected.to_vec();
         expected.sort_unstable();

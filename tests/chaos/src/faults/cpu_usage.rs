@@ -1,23 +1,23 @@
-//! How much processor each process took, its restarts included: from /proc.
+//! CPU time of each process across restarts, from /proc.
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::fs;
 use std::time::{Duration, Instant};
 
-/// What /proc counts in: USER_HZ, which is 100 on every architecture that matters here.
+/// The unit of /proc: USER_HZ is 100 on all supported architectures.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Processor time by name.
+/// CPU time by name.
 #[derive(Debug)]
 pub struct CpuUsage {
     since: Instant,
-    /// By name: the process looked at last, what it had taken by then, what those before it had taken.
+    /// By name: the last process, its CPU time at the last sample, and the sum of all processes.
     taken: BTreeMap<String, (u32, Duration, Duration)>,
 }
 
 impl CpuUsage {
-    /// From now on.
+    /// Starts now.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -26,8 +26,8 @@ impl CpuUsage {
         }
     }
 
-    /// Looks at a process that goes by that name now.
-    pub fn look(&mut self, name: &str, pid: u32) {
+    /// Samples the process that has this name now.
+    pub fn sample(&mut self, name: &str, pid: u32) {
         let Some(now) = ticks(pid) else { return };
         let now = TICK * now;
         let (process, last, before) = self.taken.entry(name.to_owned()).or_insert((pid, now, Duration::ZERO));
@@ -38,7 +38,7 @@ impl CpuUsage {
         *last = now;
     }
 
-    /// Of one core, in per cent, by name.
+    /// Per cent of one core, by name.
     #[must_use]
     pub fn per_cent(&self) -> Vec<(String, f64)> {
         let elapsed = self.since.elapsed().as_secs_f64().max(0.001);
@@ -81,17 +81,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_what_a_process_takes() {
+    fn the_cpu_time_of_a_process_is_counted() {
         let mut usage = CpuUsage::new();
-        usage.look("self", std::process::id());
+        usage.sample("self", std::process::id());
         let until = Instant::now() + Duration::from_millis(60);
         while Instant::now() < until {
             std::hint::black_box(0);
         }
-        usage.look("self", std::process::id());
+        usage.sample("self", std::process::id());
         let shares = usage.per_cent();
         assert!(shares[0].1 > 5.0, "{shares:?}");
-        usage.look("nobody", 0);
+        usage.sample("unknown", 0);
         assert_eq!(usage.per_cent().len(), 1);
     }
 }

@@ -1,4 +1,4 @@
-//! Breaks the stack by the schedule, mends it, and looks after it meanwhile: what ends without having been told to is a finding.
+//! Injects the scheduled faults, repairs them, and checks the processes: a process that ends by itself is a finding.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
@@ -12,21 +12,21 @@ use crate::faults::cpu_usage::CpuUsage;
 use crate::faults::fault_schedule::{FaultAction, FaultKind, Part, PlannedFault};
 use crate::records::run_log::{Fault, FaultId, RunLog, Since};
 use crate::records::stats::Stats;
-use callpulse_tests::demo::screen::{Screen, Tone};
+use callpulse_tests::demo::screen::{LineKind, Screen};
 use callpulse_tests::process::Service;
 use callpulse_tests::stack::Stack;
 
-/// How long media-workers drain: their calls go on for a third of it, the rest is for storing.
+/// The drain timeout of media-workers: their calls continue for a third of it, the rest is for storing.
 pub const DRAIN: Duration = Duration::from_secs(18);
-/// How long an orderly stop may take: the services' own deadline, and some more.
+/// The deadline for an orderly stop: the drain timeout plus a reserve.
 const STOP_WITHIN: Duration = DRAIN.saturating_add(Duration::from_secs(5));
-/// How often processes are looked after.
-const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the processes are checked.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// The target of the fault that leaves no nats-server.
 const ALL_NODES: &str = "all nats-servers";
 
-/// Owns the stack while it is broken.
+/// Owns the stack during the run.
 #[derive(Debug)]
 pub struct FaultInjector {
     stack: Stack,
@@ -35,22 +35,22 @@ pub struct FaultInjector {
     stats: Stats,
     screen: Screen,
     usage: CpuUsage,
-    /// Processes that are down because we wanted it.
+    /// Processes that are down because of a fault.
     down: BTreeSet<String>,
 }
 
-/// A fault that is to be undone.
+/// A fault before its repair.
 #[derive(Debug)]
 struct ActiveFault {
     planned: PlannedFault,
-    /// The server that it really was, where the plan said "the leader".
+    /// The index of the target; for the leader, the actual server.
     index: usize,
     id: FaultId,
     mend_at: Instant,
 }
 
 impl FaultInjector {
-    /// Takes the stack over.
+    /// Takes ownership of the stack.
     ///
     /// # Errors
     /// When an edge has no address.
@@ -70,39 +70,39 @@ impl FaultInjector {
             usage: CpuUsage::new(),
             down: BTreeSet::new(),
         };
-        injector.open_doors()?;
-        injector.look_after()?;
+        injector.update_edge_addresses()?;
+        injector.check_processes()?;
         Ok(injector)
     }
 
-    /// The stack, whole again.
+    /// Returns the stack.
     #[must_use]
     pub fn into_stack(self) -> Stack {
         self.stack
     }
 
-    /// Processor time so far.
+    /// CPU time so far.
     #[must_use]
     pub fn usage(&self) -> &CpuUsage {
         &self.usage
     }
 
-    /// Strikes and mends by the schedule until `until`, and as much longer as mending took; then everything is mended.
+    /// Injects and repairs the scheduled faults until `until`, extended by the time that repairs took. Repairs all at the end.
     ///
     /// # Errors
-    /// When something cannot be broken or mended, which is a fault of the harness or of a service that does not start.
+    /// When an injection or a repair fails: an error of the harness, or a service that does not start.
     pub async fn run(&mut self, schedule: &[PlannedFault], until: Duration) -> Result<()> {
         let started = Instant::now();
-        // What a mending took longer than planned, as an election does: the pauses after it shall stay as long.
+        // The time that repairs exceeded the plan, for example for an election. It is added, so that pauses stay as long.
         let mut delay = Duration::ZERO;
         let mut ahead = schedule.iter().copied().peekable();
         let mut open: Vec<ActiveFault> = Vec::new();
-        let mut next_look = started;
+        let mut next_check = started;
         loop {
             let next_mend = open.iter().map(|open| open.mend_at).min();
-            let next_strike = ahead.peek().map(|planned| started + planned.at + delay);
+            let next_injection = ahead.peek().map(|planned| started + planned.at + delay);
             let over = started + until + delay;
-            let next = [next_mend, next_strike, Some(next_look), Some(over)];
+            let next = [next_mend, next_injection, Some(next_check), Some(over)];
             let next = next.into_iter().flatten().min().unwrap_or(over);
             sleep_until(next).await;
             let now = Instant::now();
@@ -116,32 +116,32 @@ impl FaultInjector {
                 let fault = open.swap_remove(place);
                 self.mend(&fault).await?;
                 delay += fault.mend_at.elapsed();
-            } else if next_strike.is_some_and(|at| at <= now) {
+            } else if next_injection.is_some_and(|at| at <= now) {
                 if let Some(planned) = ahead.next() {
-                    open.push(self.strike(planned).await?);
+                    open.push(self.inject(planned).await?);
                 }
-            } else if next_look <= now {
-                self.look_after()?;
-                next_look = now + LOOK_INTERVAL;
+            } else if next_check <= now {
+                self.check_processes()?;
+                next_check = now + CHECK_INTERVAL;
             }
         }
     }
 
-    /// Looks after everything until something is done.
+    /// Checks the processes until `work` is done.
     ///
     /// # Errors
-    /// What the work fails with.
-    pub async fn beside<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
+    /// When a process cannot be checked.
+    pub async fn run_with<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         let mut work = std::pin::pin!(work);
         loop {
             tokio::select! {
                 done = &mut work => return Ok(done),
-                () = sleep_until(Instant::now() + LOOK_INTERVAL) => self.look_after()?,
+                () = sleep_until(Instant::now() + CHECK_INTERVAL) => self.check_processes()?,
             }
         }
     }
 
-    async fn strike(&mut self, planned: PlannedFault) -> Result<ActiveFault> {
+    async fn inject(&mut self, planned: PlannedFault) -> Result<ActiveFault> {
         let FaultKind { part, action } = planned.kind;
         let index = match part {
             Part::Leader => self.stack.nats.stream_leader(storage::CALLS).await?,
@@ -151,22 +151,22 @@ impl FaultInjector {
         let number = self.stats.fault();
         let seconds = planned.lasts.as_secs_f64();
         self.screen.line(
-            Tone::Bad,
+            LineKind::Bad,
             &format!("#{number} {}: {target}, for {seconds:.1} s", planned.kind),
         );
         if matches!(action, FaultAction::Kill | FaultAction::Term) {
             self.down.insert(target.clone());
         }
-        let id = self.run_log.struck(Fault {
+        let id = self.run_log.injected(Fault {
             what: planned.kind.to_string(),
             target: target.clone(),
-            struck_at: SystemTime::now(),
+            injected_at: SystemTime::now(),
             mended_at: None,
             total: part == Part::Nats,
             since: match (part, action) {
-                // Its calls go on until its deadline: only then is there anything to recover from.
+                // Its calls continue until its drain deadline, so there is nothing to recover from before.
                 (Part::Worker, FaultAction::Term) => Since::Mending,
-                (_, FaultAction::Kill | FaultAction::Term) => Since::Strike,
+                (_, FaultAction::Kill | FaultAction::Term) => Since::Injection,
                 (_, FaultAction::Freeze | FaultAction::Cut | FaultAction::Stall) => Since::Mending,
             },
         });
@@ -175,7 +175,7 @@ impl FaultInjector {
             (Part::Node | Part::Leader, FaultAction::Freeze) => self.stack.nats.freeze_node(index)?,
             (Part::Node | Part::Leader, _) => self.stack.nats.kill_node(index)?,
             (_, FaultAction::Kill) => drop(self.service(part, index)?.kill()?),
-            (_, FaultAction::Term) => self.service(part, index)?.child_mut().ask_to_end()?,
+            (_, FaultAction::Term) => self.service(part, index)?.child_mut().send_sigterm()?,
             (_, FaultAction::Freeze) => self.service(part, index)?.freeze()?,
             (_, FaultAction::Cut) => self.stack.links(&target)?.cut(),
             (_, FaultAction::Stall) => self.stack.links(&target)?.stall(),
@@ -194,30 +194,30 @@ impl FaultInjector {
         match (part, action) {
             (Part::Nats, _) => {
                 self.stack.nats.restart().await?;
-                // Until they have elected who leads, there is nothing that the services could come back to.
+                // The services cannot recover before the election of a leader.
                 if self.stack.nats.nodes() > 1 {
                     self.stack.nats.stream_leader(storage::CALLS).await?;
                 }
             }
-            (Part::Node | Part::Leader, FaultAction::Freeze) => self.stack.nats.thaw_node(index)?,
+            (Part::Node | Part::Leader, FaultAction::Freeze) => self.stack.nats.resume_node(index)?,
             (Part::Node | Part::Leader, _) => self.stack.nats.restart_node(index).await?,
             (_, FaultAction::Kill | FaultAction::Term) => {
                 if action == FaultAction::Term {
                     self.await_end(part, index).await?;
                 }
                 self.service(part, index)?.restart().await?;
-                self.open_doors()?;
+                self.update_edge_addresses()?;
             }
-            (_, FaultAction::Freeze) => self.service(part, index)?.thaw()?,
+            (_, FaultAction::Freeze) => self.service(part, index)?.resume()?,
             (_, FaultAction::Cut | FaultAction::Stall) => self.stack.links(&target)?.mend(),
         }
         self.down.remove(&target);
         self.run_log.mended(open.id, SystemTime::now());
-        self.screen.line(Tone::Quiet, &format!("   {target} is back"));
+        self.screen.line(LineKind::Quiet, &format!("   {target} is back"));
         Ok(())
     }
 
-    /// An orderly stop, which must come about and be a success.
+    /// Waits for an orderly stop, which must succeed.
     async fn await_end(&mut self, part: Part, index: usize) -> Result<()> {
         let child = self.service(part, index)?.child_mut();
         let name = child.name().to_owned();
@@ -230,8 +230,8 @@ impl FaultInjector {
         Ok(())
     }
 
-    /// What has ended by itself is told, and started again.
-    fn look_after(&mut self) -> Result<()> {
+    /// A process that ended by itself is a finding.
+    fn check_processes(&mut self) -> Result<()> {
         let Self {
             stack,
             usage,
@@ -246,7 +246,7 @@ impl FaultInjector {
             .chain(&mut stack.timers);
         let all_nodes_down = down.contains(ALL_NODES);
         for child in services.map(Service::child_mut).chain(stack.nats.children_mut()) {
-            usage.look(child.name(), child.pid());
+            usage.sample(child.name(), child.pid());
             let expected = down.contains(child.name()) || (all_nodes_down && child.name().starts_with("nats"));
             if let (Some(status), false) = (child.ended()?, expected) {
                 let name = child.name().to_owned();
@@ -254,14 +254,14 @@ impl FaultInjector {
                     "{name} ended by itself ({status}): {}",
                     last_line(&child.log_tail())
                 ));
-                down.insert(name); // told once
+                down.insert(name); // reported once
             }
         }
-        usage.look("callers", std::process::id());
+        usage.sample("callers", std::process::id());
         Ok(())
     }
 
-    fn open_doors(&self) -> Result<()> {
+    fn update_edge_addresses(&self) -> Result<()> {
         let edge_addresses = self
             .stack
             .edges
@@ -277,7 +277,7 @@ impl FaultInjector {
             Part::Edge => &mut self.stack.edges,
             Part::Worker => &mut self.stack.workers,
             Part::Timer => &mut self.stack.timers,
-            Part::Node | Part::Leader | Part::Nats => bail!("a nats-server is no service"),
+            Part::Node | Part::Leader | Part::Nats => bail!("a nats-server is not a service"),
         };
         services.get_mut(index).with_context(|| format!("no service {index}"))
     }

@@ -1,4 +1,4 @@
-//! Which fault strikes when, whom, and for how long: thrown before the run begins.
+//! The fault schedule: kinds, targets, times and durations, drawn before the run begins.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use crate::rng::Rng;
 
-/// Keeps the throws of faults apart from those of calls.
+/// Separates the random numbers of faults from those of calls.
 const PURPOSE: u64 = 2;
-/// Two faults at once, so many times in a hundred.
+/// How often two faults are active together, in per cent.
 const TOGETHER_PER_CENT: u64 = 15;
-/// Faults of a schedule at most.
+/// The limit of faults.
 const MOST_FAULTS: usize = 10_000;
 
 /// A part of the system.
@@ -31,44 +31,44 @@ pub enum Part {
     Nats,
 }
 
-/// What is done to it.
+/// The action of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum FaultAction {
-    /// SIGKILL, and another start.
+    /// SIGKILL, then a restart.
     Kill,
-    /// SIGTERM, and another start.
+    /// SIGTERM, then a restart.
     Term,
     /// SIGSTOP, then SIGCONT.
     Freeze,
-    /// Its connections to NATS are closed, and no new ones come about.
+    /// Its connections to NATS are reset, and new ones too.
     Cut,
-    /// Its connections to NATS stand, and carry nothing.
+    /// Its connections to NATS carry nothing.
     Stall,
 }
 
 /// A kind of fault, such as `timer-kill`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FaultKind {
-    /// To whom.
+    /// The target.
     pub part: Part,
-    /// What.
+    /// The action.
     pub action: FaultAction,
 }
 
 /// A fault of the schedule.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedFault {
-    /// From the beginning of the run.
+    /// The time of injection, from the beginning of the run.
     pub at: Duration,
-    /// What, and to which part.
+    /// The kind.
     pub kind: FaultKind,
-    /// Which process of that part; 0 is the first.
+    /// The index of the process.
     pub index: usize,
-    /// Until it is undone.
+    /// The time until the repair.
     pub lasts: Duration,
 }
 
-/// What a schedule is thrown from.
+/// The options of a schedule.
 #[derive(Debug, Clone)]
 pub struct ScheduleOptions {
     /// The kinds to choose from.
@@ -81,20 +81,19 @@ pub struct ScheduleOptions {
     pub timers: usize,
     /// Processes of a part.
     pub nodes: usize,
-    /// When the first one strikes.
+    /// The time of the first injection.
     pub first: Duration,
-    /// When the last one is mended, at the latest.
+    /// The latest time of the last repair.
     pub last: Duration,
-    /// From one strike to the next, about.
+    /// The approximate time between injections.
     pub gap: Duration,
     /// The longest freeze, cut and stall.
     pub longest: Duration,
-    /// How long all nats-servers are gone, at most.
+    /// The longest time without any nats-server.
     pub longest_outage: Duration,
-    /// After a fault is mended, before anything else is broken: to see by itself how long recovery takes. After one of a
-    /// nats-server, twice as long.
+    /// The pause after a repair, so that each recovery is measured separately. After a fault of a nats-server, twice as long.
     pub rest: Duration,
-    /// After a fault of a nats-server, before the next of one: they elect their leaders anew, and catch up.
+    /// The pause between faults of nats-servers, for elections and replication.
     pub nats_rest: Duration,
 }
 
@@ -116,12 +115,12 @@ impl FaultKind {
             .collect()
     }
 
-    /// The kinds that a text names: one of them (`timer-kill`), all of a part (`timer`), or all of a action (`kill`).
+    /// The kinds with a name: one (`timer-kill`), all of a part (`timer`), or all of an action (`kill`).
     #[must_use]
     pub fn named(text: &str) -> Vec<Self> {
         let named = |kind: &Self| {
             let name = kind.to_string();
-            name == text || name.split('-').any(|word| word == text)
+            name == text || name.split('-').any(|part| part == text)
         };
         Self::all().into_iter().filter(named).collect()
     }
@@ -135,7 +134,7 @@ impl FaultKind {
 }
 
 impl ScheduleOptions {
-    /// The schedule of a seed. Each kind comes once before any comes again.
+    /// The schedule of a seed. Each kind occurs once before any occurs again.
     #[must_use]
     pub fn schedule(&self, seed: u64) -> Vec<PlannedFault> {
         let mut rng = Rng::new(seed, &[PURPOSE]);
@@ -219,7 +218,7 @@ impl fmt::Display for FaultKind {
     }
 }
 
-/// What stands on the command line between two commas.
+/// The kinds of one name on the command line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FaultKinds(pub Vec<FaultKind>);
 
@@ -230,7 +229,7 @@ impl FromStr for FaultKinds {
         let kinds = FaultKind::named(text);
         if kinds.is_empty() {
             let all: Vec<String> = FaultKind::all().iter().map(FaultKind::to_string).collect();
-            return Err(format!("none of {}, nor a word of these", all.join(" ")));
+            return Err(format!("not one of {}, nor a part or action of these", all.join(" ")));
         }
         Ok(Self(kinds))
     }
@@ -240,7 +239,7 @@ impl FromStr for FaultKinds {
 mod tests {
     use super::*;
 
-    fn terms(kinds: Vec<FaultKind>) -> ScheduleOptions {
+    fn options(kinds: Vec<FaultKind>) -> ScheduleOptions {
         let seconds = Duration::from_secs;
         ScheduleOptions {
             kinds,
@@ -259,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_gives_the_same_schedule() {
-        let terms = terms(FaultKind::all());
-        assert_eq!(terms.schedule(4), terms.schedule(4));
-        assert_ne!(terms.schedule(4), terms.schedule(5));
+    fn the_schedule_of_a_seed_is_deterministic() {
+        let options = options(FaultKind::all());
+        assert_eq!(options.schedule(4), options.schedule(4));
+        assert_ne!(options.schedule(4), options.schedule(5));
     }
 
     #[test]
-    fn words_name_kinds() {
+    fn kinds_are_found_by_name_part_and_action() {
         assert_eq!(FaultKind::named("timer-kill").len(), 1);
         assert_eq!(FaultKind::named("timer").len(), 5);
         assert_eq!(FaultKind::named("kill").len(), 6);
@@ -275,9 +274,9 @@ mod tests {
     }
 
     #[test]
-    fn never_two_of_one_part_at_once_and_nothing_beside_the_end_of_all_nats() {
+    fn faults_of_one_part_never_overlap_and_a_total_outage_is_alone() {
         for seed in 0..50 {
-            let schedule = terms(FaultKind::all()).schedule(seed);
+            let schedule = options(FaultKind::all()).schedule(seed);
             assert!(schedule.len() > 150, "{} in an hour", schedule.len());
             let mut together = 0;
             for (number, fault) in schedule.iter().enumerate() {
@@ -296,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn short_pauses_fit_every_kind_into_a_hundred_seconds() {
+    fn every_kind_fits_into_100_seconds_with_short_pauses() {
         let seconds = Duration::from_secs;
         let hurried = ScheduleOptions {
             gap: seconds(1),
@@ -305,7 +304,7 @@ mod tests {
             rest: seconds(0),
             nats_rest: seconds(8),
             last: seconds(100),
-            ..terms(FaultKind::all())
+            ..options(FaultKind::all())
         };
         for seed in 0..50 {
             let schedule = hurried.schedule(seed);
@@ -319,15 +318,15 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_comes_and_every_process_is_struck() {
-        let schedule = terms(FaultKind::all()).schedule(1);
+    fn every_kind_and_every_process_occurs() {
+        let schedule = options(FaultKind::all()).schedule(1);
         for kind in FaultKind::all() {
             assert!(schedule.iter().any(|fault| fault.kind == kind), "{kind}");
         }
         for index in 0..3 {
-            let struck = |fault: &&PlannedFault| fault.kind.part == Part::Timer && fault.index == index;
-            assert!(schedule.iter().any(|fault| struck(&fault)));
+            let is_target = |fault: &&PlannedFault| fault.kind.part == Part::Timer && fault.index == index;
+            assert!(schedule.iter().any(|fault| is_target(&fault)));
         }
-        assert!(terms(Vec::new()).schedule(1).is_empty());
+        assert!(options(Vec::new()).schedule(1).is_empty());
     }
 }

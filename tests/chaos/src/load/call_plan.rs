@@ -1,4 +1,4 @@
-//! What is to become of a call, thrown before it begins.
+//! The plan of a call, drawn before it begins.
 
 use std::time::Duration;
 
@@ -6,28 +6,28 @@ use crate::rng::Rng;
 use callpulse_tests::opus::Pace;
 use callpulse_tests::token::Role;
 
-/// Keeps the throws of calls apart from those of faults.
+/// Separates the random numbers of calls from those of faults.
 const PURPOSE: u64 = 1;
-/// How long every frame is sent before a caller falls into longer pauses.
-const LIVELY: Duration = Duration::from_secs(1);
+/// The time in which every frame is sent, before longer pauses.
+const EVERY_FRAME_FOR: Duration = Duration::from_secs(1);
 
-/// What the otomo's ringing comes to.
+/// The answer to a ringing call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// The otomo takes the call.
+    /// The otomo accepts.
     Accept,
-    /// The otomo refuses it.
+    /// The otomo rejects.
     Reject,
-    /// The user gives up.
+    /// The user cancels.
     Cancel,
     /// It rings until its deadline.
-    Nobody,
+    NoAnswer,
 }
 
-/// How a connected call ends, if nothing else ends it.
+/// The planned end of a connected call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// One of them hangs up.
+    /// One party hangs up.
     HangUp(Role),
     /// Both stop sending.
     Silence,
@@ -35,42 +35,42 @@ pub enum Ending {
     NetworkLoss,
 }
 
-/// A client's own trouble in the middle of a call.
+/// A failure of a client during a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClientFault {
-    /// Whose.
+    /// The party.
     pub role: Role,
-    /// Media is cut, or else the WebSocket.
+    /// Media is cut; otherwise the WebSocket.
     pub media: bool,
-    /// From the timestamp that the call is connected.
+    /// The delay after the connection of the call.
     pub after: Duration,
-    /// Until it is mended.
+    /// Its duration.
     pub lasts: Duration,
 }
 
-/// One call.
+/// The plan of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CallPlan {
-    /// How long it rings until somebody acts.
+    /// The ringing time before the answer.
     pub ring: Duration,
-    /// How they act.
+    /// The answer.
     pub answer: Answer,
-    /// How long they talk.
+    /// The duration of the conversation.
     pub talk: Duration,
-    /// How it ends.
+    /// The planned end.
     pub ending: Ending,
-    /// Who hears the other; hearing costs a second transport.
-    pub listener: Option<Role>,
-    /// How often they send.
+    /// The party that also receives media, which needs a second transport.
+    pub messages: Option<Role>,
+    /// The pace of RTP packets.
     pub pace: Pace,
-    /// At most one.
+    /// A client fault, at most one.
     pub client_fault: Option<ClientFault>,
-    /// From its end to the next call.
+    /// The pause before the next call.
     pub pause: Duration,
 }
 
 impl CallPlan {
-    /// The plan of a pair's call with that number.
+    /// Draws the plan of a pair's n-th call.
     #[must_use]
     pub fn draw(seed: u64, pair: usize, number: u64, mean_talk: Duration) -> Self {
         let mut rng = Rng::new(seed, &[PURPOSE, pair as u64, number]);
@@ -83,7 +83,7 @@ impl CallPlan {
                 0..90 => Answer::Accept,
                 90..94 => Answer::Reject,
                 94..98 => Answer::Cancel,
-                _ => Answer::Nobody,
+                _ => Answer::NoAnswer,
             },
             talk,
             ending: match rng.below(100) {
@@ -92,9 +92,9 @@ impl CallPlan {
                 84..94 => Ending::Silence,
                 _ => Ending::NetworkLoss,
             },
-            listener: rng.chance(30).then(|| role(rng)),
+            messages: rng.chance(30).then(|| role(rng)),
             pace: Pace {
-                lively: LIVELY,
+                every_frame_for: EVERY_FRAME_FOR,
                 pause: rng.between(ms(200), ms(400)),
             },
             client_fault: rng.chance(25).then(|| ClientFault {
@@ -119,15 +119,15 @@ mod tests {
     const MEAN: Duration = Duration::from_secs(30);
 
     #[test]
-    fn a_seed_plans_the_same_calls() {
+    fn the_plan_of_a_seed_is_deterministic() {
         assert_eq!(CallPlan::draw(1, 2, 3, MEAN), CallPlan::draw(1, 2, 3, MEAN));
         assert_ne!(CallPlan::draw(1, 2, 3, MEAN), CallPlan::draw(1, 3, 2, MEAN));
     }
 
     #[test]
-    fn everything_happens_and_most_calls_connect() {
+    fn every_answer_and_end_is_drawn_and_most_calls_connect() {
         let plans: Vec<CallPlan> = (0..500).map(|number| CallPlan::draw(9, 0, number, MEAN)).collect();
-        for answer in [Answer::Accept, Answer::Reject, Answer::Cancel, Answer::Nobody] {
+        for answer in [Answer::Accept, Answer::Reject, Answer::Cancel, Answer::NoAnswer] {
             assert!(plans.iter().any(|plan| plan.answer == answer), "{answer:?}");
         }
         for ending in [Ending::Silence, Ending::NetworkLoss, Ending::HangUp(Role::Otomo)] {

@@ -1,4 +1,4 @@
-//! A party that stays connected as a real client does: to any edge, again and again, going on from what it is told.
+//! A client that stays connected: it reconnects to any edge, and continues from `welcome`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -15,30 +15,30 @@ use tokio::time::{sleep, timeout};
 use crate::edge_addresses::EdgeAddresses;
 use crate::load::client_view::ClientView;
 use crate::records::run_log::{Attempt, ReceivedMessage, RunLog};
-use callpulse_tests::party::{Answer, Ear, Party};
+use callpulse_tests::party::{Answer, MessageHandler, Party};
 use callpulse_tests::token::Role;
 
-/// How long a connection may take, its welcome included.
+/// The deadline for a connection, including its `welcome`.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(4);
-/// A request that is not answered by then was sent into a dead connection.
+/// The deadline for an answer. A connection that exceeds it counts as dead.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(7);
-/// A connection that the other side closes, or its machine, is known to be gone this soon.
+/// The delay after which a closed connection is noticed.
 const NOTICED_WITHIN: Duration = Duration::from_millis(500);
-/// The first wait before connecting again; each further one is twice as long, and all of them are jittered.
+/// The first delay before a reconnect. It doubles with each failure, with jitter.
 const BACKOFF: Duration = Duration::from_millis(100);
-/// The longest wait before connecting again.
+/// The longest delay before a reconnect.
 const BACKOFF_MAX: Duration = Duration::from_secs(2);
-/// What a step fails with when its connection ends.
+/// The error of a step whose connection ended.
 const LOST: &str = "the connection was lost";
-/// What a step fails with that finds no connection.
+/// The error of a step without a connection.
 const AWAY: &str = "not connected";
-/// A connection lives no longer than the run.
+/// Longer than any run.
 const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
 
-/// To drop the connection: for a while of its own choice, or because it seems to be dead.
+/// A request to drop the connection: for a planned time, or because it seems dead.
 type Order = Option<Duration>;
 
-/// A party and its connection of the timestamp. Dropping it drops the connection.
+/// A client with its current connection. Dropping it drops the connection.
 #[derive(Debug)]
 pub struct Client {
     shared: Arc<Shared>,
@@ -54,22 +54,22 @@ struct Shared {
     run_log: RunLog,
     view: watch::Sender<ClientView>,
     party: Mutex<Option<Arc<Party>>>,
-    last_heard: Mutex<SystemTime>,
+    last_received: Mutex<SystemTime>,
     /// Steps whose last attempt failed.
     failed: Mutex<BTreeSet<&'static str>>,
-    /// Of the connection that counts: what an older one still has to say is not heard.
+    /// The number of the current connection. Messages of older ones are ignored.
     generation: AtomicU64,
 }
 
-/// What one connection hears.
+/// Handles the messages of one connection.
 #[derive(Debug)]
-struct MessageHandler {
+struct ConnectionHandler {
     shared: Arc<Shared>,
     generation: u64,
 }
 
 impl Client {
-    /// Begins to connect, and stays connected until it is dropped.
+    /// Connects, and stays connected until it is dropped.
     #[must_use]
     pub fn new(role: Role, name: String, edge_addresses: EdgeAddresses, run_log: RunLog) -> Self {
         let shared = Arc::new(Shared {
@@ -79,7 +79,7 @@ impl Client {
             run_log,
             view: watch::Sender::new(ClientView::default()),
             party: Mutex::default(),
-            last_heard: Mutex::new(SystemTime::now()),
+            last_received: Mutex::new(SystemTime::now()),
             failed: Mutex::default(),
             generation: AtomicU64::new(0),
         });
@@ -93,7 +93,7 @@ impl Client {
         }
     }
 
-    /// Who it is.
+    /// Its role.
     #[must_use]
     pub fn role(&self) -> Role {
         self.shared.role
@@ -105,33 +105,32 @@ impl Client {
         &self.shared.name
     }
 
-    /// What it believes now.
+    /// Its current view.
     #[must_use]
     pub fn view(&self) -> ClientView {
         self.shared.view.borrow().clone()
     }
 
-    /// Waits until it believes that; false if it does not in time.
-    pub async fn until(&self, within: Duration, believes: impl Fn(&ClientView) -> bool) -> bool {
+    /// Waits until a condition holds in its view. False: at the deadline.
+    pub async fn until(&self, within: Duration, holds: impl Fn(&ClientView) -> bool) -> bool {
         let mut view = self.shared.view.subscribe();
-        timeout(within, view.wait_for(|view| believes(view))).await.is_ok()
+        timeout(within, view.wait_for(|view| holds(view))).await.is_ok()
     }
 
-    /// Its network is gone for so long: the connection is dropped without a goodbye.
+    /// Drops the connection without a close, for a time.
     pub fn drop_out(&self, away: Duration) {
-        let _ = self.orders.try_send(Some(away)); // one such order is enough
+        let _ = self.orders.try_send(Some(away)); // a pending order is enough
     }
 
-    /// It takes its connection for dead, and looks for another.
+    /// Drops the connection, and connects again.
     pub fn reconnect(&self) {
         let _ = self.orders.try_send(None);
     }
 
-    /// Asks for something over the connection of the timestamp.
+    /// Sends a request over the current connection.
     ///
     /// # Errors
-    /// When it is refused, the connection ends before the answer, or there is none in time: then the client takes the
-    /// connection for dead and connects anew.
+    /// When it is refused, or the connection ends before the answer. At the deadline, the client also reconnects.
     pub async fn ask(&self, step: &'static str, payload: Value) -> Result<Value> {
         let began = SystemTime::now();
         let asked = self
@@ -140,10 +139,14 @@ impl Client {
                 Answer::Refusal { code, message } => bail!("{code}: {message}"),
             })
             .await;
-        // That the call stands otherwise than it thought is an answer.
-        self.note(step, began, asked.as_ref().err().filter(|error| !is_of_state(error)));
+        // A refusal because of the call's state is a valid answer.
+        self.note(
+            step,
+            began,
+            asked.as_ref().err().filter(|error| !is_state_conflict(error)),
+        );
         if let (Ok(payload), "call_request") = (&asked, step) {
-            self.shared.run_log.told(ReceivedMessage {
+            self.shared.run_log.received(ReceivedMessage {
                 at: SystemTime::now(),
                 role: self.shared.role,
                 party: self.shared.name.clone(),
@@ -155,10 +158,10 @@ impl Client {
         asked
     }
 
-    /// Does something with the connection of the timestamp, for as long as it stands.
+    /// Runs `work` on the current connection while it is open.
     ///
     /// # Errors
-    /// What `work` fails with; that the connection has ended; that it took too long.
+    /// The error of `work`, the end of the connection, or the deadline.
     pub async fn on_party<T>(&self, within: Duration, work: impl AsyncFnOnce(&Party) -> Result<T>) -> Result<T> {
         let party = self.shared.party().clone().context(AWAY)?;
         let connection = self.view().connections;
@@ -176,25 +179,25 @@ impl Client {
         }
     }
 
-    /// Writes down how a step went.
+    /// Records the outcome of a step.
     pub fn note(&self, step: &'static str, began: SystemTime, failed: Option<&anyhow::Error>) {
         self.shared.note(step, began, failed);
     }
 
-    /// The call is over: the steps of it that have failed so far are needed no more.
+    /// The call is over: its failed steps are not needed any more.
     pub fn forget_steps(&self) {
         self.forget(&["connect", "call_request"]);
     }
 
-    /// There will be no other call: none is asked for again.
+    /// There is no further call: a failed `call_request` is not needed any more.
     pub fn give_up(&self) {
         self.forget(&["connect"]);
     }
 
-    fn forget(&self, but: &[&str]) {
+    fn forget(&self, except: &[&str]) {
         let failed: Vec<&'static str> = self.shared.failed().iter().copied().collect();
         for step in failed {
-            if !but.contains(&step) {
+            if !except.contains(&step) {
                 self.note(step, SystemTime::now(), None);
             }
         }
@@ -203,7 +206,7 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        self.shared.party().take(); // the connection knows its ear, and that knows the connection
+        self.shared.party().take(); // breaks the reference cycle between the connection and its handler
     }
 }
 
@@ -212,8 +215,8 @@ impl Shared {
         self.party.lock()
     }
 
-    fn last_heard(&self) -> MutexGuard<'_, SystemTime> {
-        self.last_heard.lock()
+    fn last_received(&self) -> MutexGuard<'_, SystemTime> {
+        self.last_received.lock()
     }
 
     fn failed(&self) -> MutexGuard<'_, BTreeSet<&'static str>> {
@@ -221,7 +224,7 @@ impl Shared {
     }
 
     fn note(&self, step: &'static str, began: SystemTime, failed: Option<&anyhow::Error>) {
-        // The outage is written down already, and ends with the next welcome; a step that is not taken again would not.
+        // The outage is recorded, and ends with the next `welcome`.
         if failed.is_some_and(|error| error.to_string() == AWAY) {
             return;
         }
@@ -231,7 +234,7 @@ impl Shared {
             None => self.failed().remove(step),
         };
         let now = SystemTime::now();
-        // What the loss of the connection broke was well until then.
+        // A step that a lost connection broke was fine until then.
         let broken = failed.is_some_and(|error| {
             let text = error.to_string();
             text.contains(LOST) || text.contains("can no longer come")
@@ -245,14 +248,14 @@ impl Shared {
         });
     }
 
-    /// Returns when the edge has said welcome.
+    /// Returns after `welcome`.
     async fn connect(self: &Arc<Self>) -> Result<Arc<Party>> {
         let generation = self.generation.fetch_add(1, Ordering::Relaxed) + 1;
-        let ear = Arc::new(MessageHandler {
+        let handler = Arc::new(ConnectionHandler {
             shared: Arc::clone(self),
             generation,
         });
-        let party = Party::connect_heard(self.edge_addresses.any()?, self.role, &self.name, ear).await?;
+        let party = Party::connect_with_handler(self.edge_addresses.any()?, self.role, &self.name, handler).await?;
         let party = Arc::new(party);
         *self.party() = Some(Arc::clone(&party));
         let mut view = self.view.subscribe();
@@ -262,7 +265,7 @@ impl Shared {
         }
     }
 
-    /// There is no connection any more, or none that counts.
+    /// The current connection has ended.
     fn lost(&self, by_choice: bool, broke: bool) {
         self.generation.fetch_add(1, Ordering::Relaxed);
         self.party().take();
@@ -270,27 +273,28 @@ impl Shared {
             if by_choice {
                 self.run_log.left(&self.name, SystemTime::now());
             } else {
-                // A connection that breaks says so at once; one that is only silent was taken for dead after a while.
+                // A reset is noticed at once, a silent connection at the deadline of a request.
                 let earliest = SystemTime::now() - if broke { NOTICED_WITHIN } else { ANSWERED_WITHIN };
-                self.run_log.disconnected(&self.name, earliest.max(*self.last_heard()));
+                self.run_log
+                    .disconnected(&self.name, earliest.max(*self.last_received()));
             }
             self.view.send_modify(|view| view.online = false);
         }
     }
 }
 
-impl Ear for MessageHandler {
-    fn hear(&self, at: SystemTime, message: &Value) {
+impl MessageHandler for ConnectionHandler {
+    fn handle(&self, at: SystemTime, message: &Value) {
         let shared = &self.shared;
         if shared.generation.load(Ordering::Relaxed) != self.generation {
             return;
         }
-        *shared.last_heard() = at;
+        *shared.last_received() = at;
         let kind = message.get("type").and_then(Value::as_str).unwrap_or_default();
         if matches!(kind, "response" | "error") {
             return;
         }
-        shared.run_log.told(ReceivedMessage {
+        shared.run_log.received(ReceivedMessage {
             at,
             role: shared.role,
             party: shared.name.clone(),
@@ -299,7 +303,7 @@ impl Ear for MessageHandler {
         if kind == "welcome" {
             shared.run_log.connected(&shared.name, at);
         }
-        shared.view.send_modify(|view| view.hear(message));
+        shared.view.send_modify(|view| view.apply(message));
     }
 }
 
@@ -325,11 +329,11 @@ async fn keep_connected(shared: Arc<Shared>, mut orders: mpsc::Receiver<Order>) 
         }
         shared.lost(away.is_some(), broke);
         sleep(away.unwrap_or_default() + backoff(failures)).await;
-        while orders.try_recv().is_ok() {} // meant for the connection that is gone
+        while orders.try_recv().is_ok() {} // orders for the previous connection
     }
 }
 
-/// Half of it is chance, so that those who were cut off together do not come back together.
+/// With jitter of one half, so that clients do not reconnect together.
 fn backoff(failures: u32) -> Duration {
     let longest = (BACKOFF * 2_u32.saturating_pow(failures.min(8))).min(BACKOFF_MAX);
     longest.mul_f64(0.5 + f64::from(rand::random::<u16>()) / f64::from(u16::MAX) / 2.0)
@@ -337,22 +341,22 @@ fn backoff(failures: u32) -> Duration {
 
 /// The payload of requests about a call.
 #[must_use]
-pub fn about(call: &str) -> Value {
+pub fn call_payload(call: &str) -> Value {
     json!({ "callId": call })
 }
 
-/// Fails if what is awaited did not come.
+/// An error unless the awaited step arrived.
 ///
 /// # Errors
 /// If it is false.
-pub fn came(it: bool, what: &str) -> Result<()> {
-    ensure!(it, "{what} did not come");
+pub fn arrived(it: bool, what: &str) -> Result<()> {
+    ensure!(it, "{what} did not arrive");
     Ok(())
 }
 
-/// Whether a request was refused because of where the call stands.
+/// Whether a request was refused because of the state of the call.
 #[must_use]
-pub fn is_of_state(error: &anyhow::Error) -> bool {
+pub fn is_state_conflict(error: &anyhow::Error) -> bool {
     let text = error.to_string();
     let codes = ["wrong_state", "unknown_call", "not_a_party"];
     codes.iter().any(|code| text.starts_with(code))
@@ -363,10 +367,10 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_step_without_a_connection_is_no_failure_beside_the_outage() {
+    async fn a_step_without_a_connection_is_not_recorded_as_a_failure() {
         let run_log = RunLog::default();
         let client = Client::new(Role::User, "u".to_owned(), EdgeAddresses::default(), run_log.clone());
-        let error = client.ask("call_hangup", about("c")).await.unwrap_err();
+        let error = client.ask("call_hangup", call_payload("c")).await.unwrap_err();
         assert_eq!(error.to_string(), AWAY);
         client.note("join", SystemTime::now(), Some(&anyhow!("no room")));
         let steps = run_log.read(|entries| entries.attempts.iter().map(|it| it.step).collect::<BTreeSet<_>>());

@@ -1,54 +1,54 @@
-//! What a party believes of its calls: from what it was told, and from nothing else.
+//! The state of a party's call, as its client knows it from received messages.
 
 use std::collections::VecDeque;
 
 use serde_json::Value;
 
-/// Calls whose end is remembered, against messages that come late.
+/// The ended calls that are remembered, so that late messages are ignored.
 const REMEMBERED: usize = 16;
 
-/// How far a call has come.
+/// The stage of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
-    /// It rings.
+    /// Ringing.
     Ringing,
-    /// The otomo took it.
+    /// Accepted by the otomo.
     Accepted,
-    /// RTP was received.
+    /// The SFU received RTP.
     Connected,
 }
 
-/// One party's belief.
+/// The view of one client.
 #[derive(Debug, Clone, Default)]
 pub struct ClientView {
-    /// There is a connection, and it was welcomed.
+    /// There is a connection, and `welcome` was received.
     pub online: bool,
-    /// Welcomes so far, which also names the connection.
+    /// The number of `welcome` messages, which identifies the connection.
     pub connections: u64,
     call: Option<(String, Stage)>,
     over: VecDeque<String>,
 }
 
 impl ClientView {
-    /// The call that it is in.
+    /// The current call.
     #[must_use]
     pub fn call(&self) -> Option<(&str, Stage)> {
         self.call.as_ref().map(|(call, stage)| (call.as_str(), *stage))
     }
 
-    /// How far that call has come; none if it is not in it.
+    /// The stage of a call. None: it is not the current call.
     #[must_use]
     pub fn stage(&self, call: &str) -> Option<Stage> {
         self.call().filter(|(own, _)| *own == call).map(|(_, stage)| stage)
     }
 
-    /// Its own request was answered with a call.
+    /// The response to `call_request`.
     pub fn requested(&mut self, call: &str) {
-        self.reaches(call, Stage::Ringing);
+        self.advance(call, Stage::Ringing);
     }
 
-    /// It was told something.
-    pub fn hear(&mut self, message: &Value) {
+    /// A received message.
+    pub fn apply(&mut self, message: &Value) {
         let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
         let (kind, call) = (text("/type"), text("/payload/callId"));
         match kind {
@@ -63,29 +63,29 @@ impl ClientView {
                     "connected" => Some(Stage::Connected),
                     _ => None,
                 };
-                self.stands(stage.map(|stage| (text("/payload/activeCall/callId"), stage)));
+                self.apply_snapshot(stage.map(|stage| (text("/payload/activeCall/callId"), stage)));
             }
-            "incoming_call" => self.reaches(call, Stage::Ringing),
-            "call_accepted" => self.reaches(call, Stage::Accepted),
-            "call_connected" | "tick" => self.reaches(call, Stage::Connected),
-            "call_ended" => self.ends(call),
+            "incoming_call" => self.advance(call, Stage::Ringing),
+            "call_accepted" => self.advance(call, Stage::Accepted),
+            "call_connected" | "tick" => self.advance(call, Stage::Connected),
+            "call_ended" => self.end(call),
             _ => {}
         }
     }
 
-    fn stands(&mut self, standing: Option<(&str, Stage)>) {
+    fn apply_snapshot(&mut self, snapshot: Option<(&str, Stage)>) {
         if let Some((former, _)) = self.call.clone()
-            && standing.is_none_or(|(call, _)| call != former)
+            && snapshot.is_none_or(|(call, _)| call != former)
         {
-            self.ends(&former);
+            self.end(&former);
         }
-        if let Some((call, stage)) = standing {
-            self.reaches(call, stage);
+        if let Some((call, stage)) = snapshot {
+            self.advance(call, stage);
         }
     }
 
-    /// A stage is never left backwards: a snapshot may have been read before the notice that overtook it.
-    fn reaches(&mut self, call: &str, stage: Stage) {
+    /// A stage never goes back: a snapshot may be older than a notice that overtook it.
+    fn advance(&mut self, call: &str, stage: Stage) {
         if call.is_empty() || self.over.iter().any(|over| over == call) {
             return;
         }
@@ -93,7 +93,7 @@ impl ClientView {
         self.call = Some((call.to_owned(), before.map_or(stage, |before| before.max(stage))));
     }
 
-    fn ends(&mut self, call: &str) {
+    fn end(&mut self, call: &str) {
         if self.stage(call).is_some() {
             self.call = None;
         }
@@ -112,43 +112,43 @@ mod tests {
 
     use super::*;
 
-    fn told(view: &mut ClientView, kind: &str, call: &str) {
-        view.hear(&json!({ "type": kind, "payload": { "callId": call } }));
+    fn notice(view: &mut ClientView, kind: &str, call: &str) {
+        view.apply(&json!({ "type": kind, "payload": { "callId": call } }));
     }
 
-    fn standing(view: &mut ClientView, kind: &str, call: Value) {
-        view.hear(&json!({ "type": kind, "payload": { "activeCall": call } }));
+    fn snapshot(view: &mut ClientView, kind: &str, call: Value) {
+        view.apply(&json!({ "type": kind, "payload": { "activeCall": call } }));
     }
 
     #[test]
-    fn follows_a_call_from_ringing_to_its_end() {
+    fn a_call_is_followed_from_ringing_to_its_end() {
         let mut view = ClientView::default();
-        standing(&mut view, "welcome", Value::Null);
+        snapshot(&mut view, "welcome", Value::Null);
         assert!(view.online && view.call().is_none());
         for (kind, stage) in [
             ("incoming_call", Stage::Ringing),
             ("call_accepted", Stage::Accepted),
             ("call_connected", Stage::Connected),
         ] {
-            told(&mut view, kind, "c1");
+            notice(&mut view, kind, "c1");
             assert_eq!(view.stage("c1"), Some(stage));
         }
-        told(&mut view, "call_ended", "c1");
+        notice(&mut view, "call_ended", "c1");
         assert!(view.call().is_none());
-        told(&mut view, "tick", "c1");
+        notice(&mut view, "tick", "c1");
         assert!(view.call().is_none(), "a late tick does not bring it back");
     }
 
     #[test]
-    fn a_snapshot_has_the_last_word_but_never_goes_back() {
+    fn a_snapshot_replaces_the_call_but_never_goes_back() {
         let mut view = ClientView::default();
         view.requested("c1");
-        told(&mut view, "call_connected", "c1");
-        standing(&mut view, "snapshot", json!({ "callId": "c1", "state": "accepted" }));
+        notice(&mut view, "call_connected", "c1");
+        snapshot(&mut view, "snapshot", json!({ "callId": "c1", "state": "accepted" }));
         assert_eq!(view.stage("c1"), Some(Stage::Connected));
-        standing(&mut view, "welcome", json!({ "callId": "c2", "state": "ringing" }));
+        snapshot(&mut view, "welcome", json!({ "callId": "c2", "state": "ringing" }));
         assert_eq!((view.stage("c1"), view.stage("c2")), (None, Some(Stage::Ringing)));
-        standing(&mut view, "snapshot", Value::Null);
+        snapshot(&mut view, "snapshot", Value::Null);
         assert!(view.call().is_none());
     }
 }

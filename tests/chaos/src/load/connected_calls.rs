@@ -1,11 +1,11 @@
-//! How many calls were connected, second by second.
+//! The number of connected calls, sampled every second.
 
 use std::fmt;
 
-/// Seconds that are kept; a run is shorter than that.
+/// The limit of samples. A run is shorter.
 const MOST_SECONDS: usize = 100_000;
 
-/// The numbers.
+/// The samples.
 #[derive(Debug, Clone, Default)]
 pub struct ConnectedCalls {
     target: usize,
@@ -13,7 +13,7 @@ pub struct ConnectedCalls {
 }
 
 impl ConnectedCalls {
-    /// Nothing yet; so many were wanted.
+    /// No samples, with a target.
     #[must_use]
     pub fn new(target: usize) -> Self {
         Self {
@@ -22,7 +22,7 @@ impl ConnectedCalls {
         }
     }
 
-    /// Another second.
+    /// Adds a sample.
     pub fn note(&mut self, connected: usize) {
         if self.seconds.len() < MOST_SECONDS {
             self.seconds.push(connected);
@@ -64,11 +64,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_what_was_sustained() {
-        let mut sustained = ConnectedCalls::new(3);
-        (1..=4).for_each(|connected| sustained.note(connected));
+    fn connected_calls_are_summarised() {
+        let mut connected_calls = ConnectedCalls::new(3);
+        (1..=4).for_each(|connected| connected_calls.note(connected));
         assert_eq!(
-            sustained.to_string(),
+            connected_calls.to_string(),
             "2 on average, 1 at least, 4 at most, median 3; 3 or more for 50 % of the time"
         );
     }

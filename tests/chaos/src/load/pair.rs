@@ -1,4 +1,4 @@
-//! A user and an otomo who call each other for as long as the run lasts, each going by what it was told.
+//! A user and an otomo who call each other until the end of the run. Each acts on its own view of the call.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::edge_addresses::EdgeAddresses;
 use crate::load::call_plan::{Answer, CallPlan, ClientFault, Ending};
-use crate::load::client::{Client, about, came, is_of_state};
+use crate::load::client::{Client, arrived, call_payload, is_state_conflict};
 use crate::load::client_view::{ClientView, Stage};
 use crate::records::run_log::{RunLog, Sent};
 use crate::records::stats::{Activity, Stats};
@@ -17,22 +17,22 @@ use callpulse_tests::caller::Caller;
 use callpulse_tests::party::Party;
 use callpulse_tests::token::Role;
 
-/// How long the services let a call ring.
+/// The services' deadline for ringing.
 pub const RING_TIMEOUT: Duration = Duration::from_secs(6);
-/// How long the services wait for the first packet.
+/// The services' deadline for the first packet.
 pub const MEDIA_TIMEOUT: Duration = Duration::from_secs(15);
-/// When the services call silence a loss.
+/// The silence after which the services store `rtp_lost`.
 pub const RTP_LOST_AFTER: Duration = Duration::from_secs(4);
-/// When the services end a call that nobody talks in.
+/// The silence after which the services end a call.
 pub const RTP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What one step of a call may take while a fault lasts. Beyond it the client tries something else.
+/// The deadline for a step. After it, the client tries another step.
 const STEP_WITHIN: Duration = Duration::from_secs(10);
-/// What joining the media may take in one attempt.
+/// The deadline for one attempt to join the media.
 const JOIN_WITHIN: Duration = Duration::from_secs(12);
-/// Longer than any fault and the recovery from it: what did not come by then will not come, and that is a finding.
+/// Longer than any fault and its recovery: exceeding it is a finding.
 const STUCK_AFTER: Duration = Duration::from_secs(75);
-/// Before what failed is tried again.
+/// The pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(700);
 
 /// One pair.
@@ -45,7 +45,7 @@ pub struct Pair {
     stats: Stats,
 }
 
-/// What both have in a call's media, by role.
+/// The media clients of both parties.
 #[derive(Debug, Default)]
 struct Media {
     user: Option<Caller>,
@@ -53,7 +53,7 @@ struct Media {
 }
 
 impl Pair {
-    /// Both begin to connect.
+    /// Both start to connect.
     #[must_use]
     pub fn new(number: usize, edge_addresses: &EdgeAddresses, run_log: &RunLog, stats: &Stats) -> Self {
         let client = |role: Role, name| Client::new(role, name, edge_addresses.clone(), run_log.clone());
@@ -66,16 +66,16 @@ impl Pair {
         }
     }
 
-    /// Calls until `stop`, then brings the last call to its end. Both stay connected until the pair is dropped.
+    /// Calls until `stop`, then ends the last call. Both stay connected until the pair is dropped.
     pub async fn run(&self, seed: u64, mean_talk: Duration, first: Duration, stop: &CancellationToken) {
-        let _ = timeout(first, stop.cancelled()).await; // not all at once
+        let _ = timeout(first, stop.cancelled()).await; // spread over time
         let mut number = 0;
         while !stop.is_cancelled() {
             let plan = CallPlan::draw(seed, self.number, number, mean_talk);
             number += 1;
             let pause = match self.play(&plan, stop).await {
                 Ok(()) => plan.pause,
-                Err(_) => RETRY_PAUSE.mul_f64(0.5 + f64::from(rand::random::<u8>()) / 256.0), // noted where it failed
+                Err(_) => RETRY_PAUSE.mul_f64(0.5 + f64::from(rand::random::<u8>()) / 256.0), // recorded where it failed
             };
             self.stats.set(self.number, Activity::Idle);
             let _ = timeout(pause, stop.cancelled()).await;
@@ -127,18 +127,18 @@ impl Pair {
         self.until_over(&call).await
     }
 
-    /// False: the call is not taken.
+    /// False: the call is not accepted.
     async fn answer(&self, plan: &CallPlan, call: &str) -> Result<bool> {
         sleep(plan.ring).await;
         let (client, request) = match plan.answer {
             Answer::Accept => (&self.otomo, "call_accept"),
             Answer::Reject => (&self.otomo, "call_reject"),
             Answer::Cancel => (&self.user, "call_cancel"),
-            Answer::Nobody => return Ok(false),
+            Answer::NoAnswer => return Ok(false),
         };
         let deadline = Instant::now() + RING_TIMEOUT;
         while client.view().stage(call) == Some(Stage::Ringing) && Instant::now() < deadline {
-            if client.ask(request, about(call)).await.is_ok() {
+            if client.ask(request, call_payload(call)).await.is_ok() {
                 break;
             }
             sleep(RETRY_PAUSE).await;
@@ -147,21 +147,20 @@ impl Pair {
             return Ok(false);
         }
         let accepted = async |client: &Client| {
-            let told = |stage: Option<Stage>| stage != Some(Stage::Ringing);
-            let told = |view: &ClientView| view.online && told(view.stage(call));
-            self.step(client, "call_accepted", STEP_WITHIN, told).await?;
+            let answered = |view: &ClientView| view.online && view.stage(call) != Some(Stage::Ringing);
+            self.step(client, "call_accepted", STEP_WITHIN, answered).await?;
             anyhow::Ok(client.view().stage(call).is_some())
         };
         let (user, otomo) = tokio::try_join!(accepted(&self.user), accepted(&self.otomo))?;
         Ok(user && otomo)
     }
 
-    /// Both in the media, and both told that they are connected.
+    /// Both join the media and receive the connection.
     async fn connect(&self, plan: &CallPlan, call: &str) -> Result<Media> {
         let join = async |client: &Client| {
             let caller = self.join(client, call).await?;
             caller.start_talking_at(plan.pace).await?;
-            self.witness(client, &caller);
+            self.record_first_packet(client, &caller);
             anyhow::Ok(caller)
         };
         let (user, otomo) = tokio::join!(join(&self.user), join(&self.otomo));
@@ -170,11 +169,11 @@ impl Pair {
             otomo: Some(otomo?),
         };
         for client in self.both() {
-            let told = |stage: Option<Stage>| stage.is_none_or(|stage| stage == Stage::Connected);
-            let told = |view: &ClientView| view.online && told(view.stage(call));
-            self.step(client, "call_connected", MEDIA_TIMEOUT, told).await?;
+            let connected =
+                |view: &ClientView| view.online && view.stage(call).is_none_or(|stage| stage == Stage::Connected);
+            self.step(client, "call_connected", MEDIA_TIMEOUT, connected).await?;
         }
-        if let Some(role) = plan.listener
+        if let Some(role) = plan.messages
             && let Some(caller) = media.of_mut(role)
         {
             self.listen(self.client(role), caller, call).await;
@@ -199,24 +198,24 @@ impl Pair {
         }
     }
 
-    /// Hearing the other is a comfort: a call goes on without it.
+    /// Receiving media is optional: a call continues without it.
     async fn listen(&self, client: &Client, caller: &mut Caller, call: &str) {
         let deadline = Instant::now() + MEDIA_TIMEOUT;
         while client.view().stage(call).is_some() && Instant::now() < deadline {
             let began = SystemTime::now();
             let work = async |party: &Party| caller.listen(party).await;
-            let heard = client.on_party(JOIN_WITHIN, work).await;
-            client.note("listen", began, heard.as_ref().err());
-            match heard {
+            let outcome = client.on_party(JOIN_WITHIN, work).await;
+            client.note("listen", began, outcome.as_ref().err());
+            match outcome {
                 Ok(()) => return,
                 Err(_) => sleep(RETRY_PAUSE).await,
             }
         }
     }
 
-    /// Until the time is up, the call is over for one of them, or the run ends.
+    /// Until the planned time is over, the call has ended for one party, or the run ends.
     async fn talk(&self, plan: &CallPlan, call: &str, media: &Media, stop: &CancellationToken) {
-        let trouble = async {
+        let failure = async {
             if let Some(client_fault) = plan.client_fault {
                 self.client_fault(client_fault, media).await;
             }
@@ -225,18 +224,18 @@ impl Pair {
         tokio::select! {
             () = sleep(plan.talk) => {}
             () = stop.cancelled() => {}
-            () = trouble => {}
+            () = failure => {}
             _ = self.user.until(plan.talk, |view| view.stage(call).is_none()) => {}
             _ = self.otomo.until(plan.talk, |view| view.stage(call).is_none()) => {}
         }
     }
 
-    /// Beside the talk: it may be left halfway.
+    /// Concurrent with the conversation, whose end may drop it.
     async fn client_fault(&self, client_fault: ClientFault, media: &Media) {
         sleep(client_fault.after).await;
         match media.of(client_fault.role) {
             Some(caller) if client_fault.media => {
-                let _ = caller.cut().await; // a transport that is over is cut off already
+                let _ = caller.cut().await; // an error means an ended transport
                 sleep(client_fault.lasts).await;
                 let _ = caller.mend().await;
             }
@@ -244,8 +243,8 @@ impl Pair {
         }
     }
 
-    /// When the first packet of a caller left, as evidence.
-    fn witness(&self, client: &Client, caller: &Caller) {
+    /// Records the first packet as evidence.
+    fn record_first_packet(&self, client: &Client, caller: &Caller) {
         if let Some(first) = caller.first_datagram_sent_at() {
             self.run_log.sent(Sent {
                 party: client.name().to_owned(),
@@ -260,7 +259,7 @@ impl Pair {
             Ending::HangUp(role) => return self.hang_up(self.client(role), call).await,
             Ending::Silence => {
                 for caller in media.callers() {
-                    let _ = caller.stop_talking().await; // a transport that is over is silent
+                    let _ = caller.stop_talking().await; // an error means an ended transport
                 }
             }
             Ending::NetworkLoss => {
@@ -279,7 +278,7 @@ impl Pair {
         }
     }
 
-    /// Asks until it is granted, or the call is over for who asks.
+    /// Repeats the request until it succeeds, or the call has ended for the client.
     async fn hang_up(&self, client: &Client, call: &str) {
         let deadline = Instant::now() + STUCK_AFTER;
         while let (Some(stage), true) = (client.view().stage(call), Instant::now() < deadline) {
@@ -288,10 +287,10 @@ impl Pair {
                 (Stage::Ringing, Role::Otomo) => "call_reject",
                 _ => "call_hangup",
             };
-            match client.ask(request, about(call)).await {
+            match client.ask(request, call_payload(call)).await {
                 Ok(_) => return,
-                // The view is behind: ask where the call stands by coming anew.
-                Err(error) if is_of_state(&error) => {
+                // The view is outdated. A new connection receives the state of the call.
+                Err(error) if is_state_conflict(&error) => {
                     if !client.until(STEP_WITHIN, |view| view.stage(call) != Some(stage)).await {
                         client.reconnect();
                         client.until(RETRY_PAUSE, |view| !view.online).await;
@@ -303,21 +302,21 @@ impl Pair {
         }
     }
 
-    /// Waits until both know that the call is over.
+    /// Waits until both know the end of the call.
     async fn until_over(&self, call: &str) -> Result<()> {
         for client in self.both() {
             if !client
                 .until(STUCK_AFTER, |view| view.online && view.stage(call).is_none())
                 .await
             {
-                self.stuck(&format!("{} was not told of the end of {call}", client.name()));
+                self.stuck(&format!("{} was not informed of the end of {call}", client.name()));
                 client.reconnect();
             }
         }
         Ok(())
     }
 
-    /// Ends whatever either still believes to be in: a call whose request was answered by silence, for example.
+    /// Ends calls that a client is still in, such as one whose request timed out.
     async fn clear(&self) {
         let deadline = Instant::now() + STUCK_AFTER;
         for client in self.both() {
@@ -325,7 +324,7 @@ impl Pair {
                 self.hang_up(client, &call).await;
                 client.until(STEP_WITHIN, |view| view.stage(&call).is_none()).await;
                 if Instant::now() > deadline {
-                    self.stuck(&format!("{} does not come out of {call}", client.name()));
+                    self.stuck(&format!("{} cannot leave {call}", client.name()));
                     client.reconnect();
                     break;
                 }
@@ -337,16 +336,16 @@ impl Pair {
         self.stats.finding(format!("stuck: {what} after {STUCK_AFTER:?}"));
     }
 
-    /// Waits for what a client must come to believe.
+    /// Waits until a condition holds in a client's view.
     async fn step(
         &self,
         client: &Client,
         step: &'static str,
         within: Duration,
-        believes: impl Fn(&ClientView) -> bool,
+        holds: impl Fn(&ClientView) -> bool,
     ) -> Result<()> {
         let began = SystemTime::now();
-        let outcome = came(client.until(within, believes).await, step);
+        let outcome = arrived(client.until(within, holds).await, step);
         client.note(step, began, outcome.as_ref().err());
         outcome
     }

@@ -1,4 +1,4 @@
-//! All pairs at once, and what is seen of them while they call.
+//! All pairs, and the progress output.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,26 +15,26 @@ use crate::load::pair::Pair;
 use crate::options::Options;
 use crate::records::run_log::RunLog;
 use crate::records::stats::{Activity, Stats};
-use callpulse_tests::demo::screen::{Screen, Tone};
+use callpulse_tests::demo::screen::{LineKind, Screen};
 
-/// How often the screen tells how it goes.
-const TOLD_EVERY: u64 = 5;
-/// How long the server may take to say how much it holds; beyond it the screen does without.
-const ASKED_WITHIN: Duration = Duration::from_millis(500);
+/// The interval of progress lines, in seconds.
+const PRINT_EVERY: u64 = 5;
+/// The deadline for the number of stored facts, which is optional in the output.
+const INFO_WITHIN: Duration = Duration::from_millis(500);
 
-/// The pairs. Dropping it hangs up without a word.
+/// The pairs. Dropping it drops their connections.
 #[derive(Debug)]
 pub struct Load {
     pairs: Vec<Arc<Pair>>,
     running: JoinSet<()>,
-    /// One for each pair.
+    /// One per pair.
     stops: Vec<CancellationToken>,
-    /// How long it takes from one pair's stop to the next one's.
+    /// The pause between the stops of two pairs.
     pause: Duration,
 }
 
 impl Load {
-    /// Everybody begins.
+    /// Starts all pairs.
     #[must_use]
     pub fn start(
         options: &Options,
@@ -63,8 +63,8 @@ impl Load {
         }
     }
 
-    /// No more calls: pair by pair, as they began, for hundreds of calls that end at once are a load of another kind. Returns
-    /// when the last one is over for both of its parties, or `within` after the last pair's stop with how many are not.
+    /// Stops the pairs one after the other, because hundreds of simultaneous ends are another kind of load. Returns the number of
+    /// pairs whose last call has not ended `within` the last stop.
     pub async fn finish(&mut self, within: Duration) -> usize {
         for stop in &self.stops {
             stop.cancel();
@@ -77,21 +77,21 @@ impl Load {
         }
     }
 
-    /// How many pairs.
+    /// The number of pairs.
     #[must_use]
     pub fn pairs(&self) -> usize {
         self.pairs.len()
     }
 }
 
-/// Tells how it goes, until it is dropped.
+/// Prints progress until it is dropped.
 pub async fn follow(
     screen: Screen,
     stats: &Stats,
     client: &async_nats::Client,
     since: Instant,
     full_after: Duration,
-    sustained: &mut ConnectedCalls,
+    connected_calls: &mut ConnectedCalls,
 ) {
     let jetstream = jetstream::new(client.clone());
     let mut seconds = interval(Duration::from_secs(1));
@@ -99,14 +99,14 @@ pub async fn follow(
     for second in 0_u64.. {
         seconds.tick().await;
         let count = stats.count();
-        // The last to begin need a timestamp until they are connected.
+        // The last pairs need some time to connect.
         if since.elapsed() > full_after + Duration::from_secs(5) {
-            sustained.note(count.of(Activity::Talking));
+            connected_calls.note(count.of(Activity::Talking));
         }
-        if !second.is_multiple_of(TOLD_EVERY) {
+        if !second.is_multiple_of(PRINT_EVERY) {
             continue;
         }
-        let stream = timeout(ASKED_WITHIN, jetstream.get_stream(storage::CALLS)).await;
+        let stream = timeout(INFO_WITHIN, jetstream.get_stream(storage::CALLS)).await;
         let facts = match stream {
             Ok(Ok(stream)) => stream.cached_info().state.messages.to_string(),
             _ => "?".to_owned(),
@@ -114,7 +114,7 @@ pub async fn follow(
         let ((requested, connected), (found, more)) = (stats.calls(), stats.found());
         let findings = found.len() + more;
         screen.line(
-            Tone::Narrator,
+            LineKind::Info,
             &format!(
                 "{count} | {requested} calls, {connected} connected, {facts} facts, {} faults, {findings} findings",
                 stats.faults()

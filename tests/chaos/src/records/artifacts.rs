@@ -1,4 +1,4 @@
-//! All that a run left behind, one JSON object a line, for whoever looks into what was found.
+//! Saves the facts and the run log of a failed run, one JSON object per line.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -19,13 +19,13 @@ use crate::records::run_log::RunLog;
 
 /// Facts fetched at once.
 const BATCH: usize = 1_000;
-/// How long the server may keep quiet about facts that it has.
+/// The deadline for a batch of facts.
 const QUIET: Duration = Duration::from_secs(5);
 
-/// Writes the stored facts and the run_log below `folder`.
+/// Writes the stored facts and the run log below `folder`.
 ///
 /// # Errors
-/// When the stream cannot be read or the files not written.
+/// When the stream cannot be read or a file cannot be written.
 pub async fn save(client: &async_nats::Client, run_log: &RunLog, folder: &Path) -> Result<()> {
     let mut facts = writer(folder, "facts.jsonl")?;
     let stream = jetstream::new(client.clone()).get_stream(storage::CALLS).await?;
@@ -50,7 +50,7 @@ pub async fn save(client: &async_nats::Client, run_log: &RunLog, folder: &Path) 
             });
             writeln!(facts, "{line}")?;
         }
-        anyhow::ensure!(left < before, "{left} facts were not given");
+        anyhow::ensure!(left < before, "{left} facts were not delivered");
     }
     facts.flush()?;
     save_run_log(run_log, folder)
@@ -61,12 +61,12 @@ fn save_run_log(run_log: &RunLog, folder: &Path) -> Result<()> {
     let mut lines: Vec<(SystemTime, Value)> = Vec::new();
     let at = |time: SystemTime| text(time.into());
     run_log.read(|entries| {
-        lines.extend(
-            entries
-                .told
-                .iter()
-                .map(|told| (told.at, json!({ "told": told.party, "message": told.message }))),
-        );
+        lines.extend(entries.received.iter().map(|received| {
+            (
+                received.at,
+                json!({ "received_by": received.party, "message": received.message }),
+            )
+        }));
         lines.extend(entries.attempts.iter().map(|attempt| {
             let (began, failed) = (at(attempt.began), &attempt.failed);
             (
@@ -77,7 +77,7 @@ fn save_run_log(run_log: &RunLog, folder: &Path) -> Result<()> {
         lines.extend(entries.faults.iter().map(|fault| {
             let mended = fault.mended_at.map(at);
             (
-                fault.struck_at,
+                fault.injected_at,
                 json!({ "fault": fault.what, "target": fault.target, "mended": mended }),
             )
         }));

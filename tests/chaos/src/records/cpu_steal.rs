@@ -1,8 +1,6 @@
-//! When the machine had no processor for the run: what its hypervisor gave to others meanwhile, as `steal` of /proc/stat.
-//! Source: proc_stat(5).
+//! CPU starvation: the time that the hypervisor gave to others, as `steal` of /proc/stat (proc_stat(5)).
 //!
-//! What waits for a processor is overdue as well, and recovery from nothing that was done to the services. Where the kernel
-//! counts nothing (no hypervisor, another system), nothing is ever starved.
+//! Starvation delays the services without a fault. Without a hypervisor, `steal` is 0.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -12,41 +10,41 @@ use tokio::time::sleep;
 
 use crate::records::run_log::RunLog;
 
-/// From one look to the next.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
-/// Looks that are compared: the last with the first.
-const LOOKS: usize = 4;
-/// With so much of their time given to others, the processors are not the run's any more.
+/// The sampling interval.
+const SAMPLE_EVERY: Duration = Duration::from_secs(1);
+/// The samples of a window, of which the last is compared with the first.
+const SAMPLES: usize = 4;
+/// The share of stolen time from which the CPU counts as starved.
 const STARVED_PER_CENT: u64 = 10;
 
-/// What /proc/stat has counted since the machine started, in its ticks.
+/// The counters of /proc/stat, in ticks since the start of the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Processors {
     stolen: u64,
     all: u64,
 }
 
-/// Notes in the run_log when too much is taken away, until it is dropped.
+/// Records starvation in the run log until it is dropped.
 pub async fn watch(run_log: RunLog) {
-    let mut looks: VecDeque<(SystemTime, Processors)> = VecDeque::with_capacity(LOOKS);
+    let mut samples: VecDeque<(SystemTime, Processors)> = VecDeque::with_capacity(SAMPLES);
     loop {
         let Some(now) = fs::read_to_string("/proc/stat").ok().as_deref().and_then(read) else {
             return;
         };
-        if looks.len() == LOOKS {
-            looks.pop_front();
+        if samples.len() == SAMPLES {
+            samples.pop_front();
         }
-        looks.push_back((SystemTime::now(), now));
-        if let (Some((from, first)), Some((until, last))) = (looks.front(), looks.back())
+        samples.push_back((SystemTime::now(), now));
+        if let (Some((from, first)), Some((until, last))) = (samples.front(), samples.back())
             && is_starved(*first, *last)
         {
             run_log.starved(*from, *until);
         }
-        sleep(LOOK_EVERY).await;
+        sleep(SAMPLE_EVERY).await;
     }
 }
 
-/// The sum of all processors: user, nice, system, idle, iowait, irq, softirq, steal. What guests take is counted as user's.
+/// The sum of all processors: user, nice, system, idle, iowait, irq, softirq, steal. The time of guests is part of user.
 fn read(stat: &str) -> Option<Processors> {
     let line = stat.lines().find_map(|line| line.strip_prefix("cpu "))?;
     let fields: Option<Vec<u64>> = line
@@ -72,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_tenth_is_too_much() {
+    fn a_tenth_of_stolen_time_is_starvation() {
         let stat = |user, steal| format!("cpu  {user} 0 0 50 0 0 0 {steal} 7 0\ncpu0 1 0 0 0 0 0 0 1 0 0\n");
         let first = read(&stat(50, 0)).unwrap();
         assert_eq!(first, Processors { stolen: 0, all: 100 });

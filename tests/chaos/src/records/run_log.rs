@@ -1,7 +1,7 @@
-//! What a run saw and did: what parties were told, who was cut off and when, what failed, what was broken on purpose.
+//! The log of a run: received messages, outages of parties, attempts, injected faults.
 //!
-//! Many tasks write it, the checker reads it afterwards. All times are this machine's wall clock, which the services'
-//! and the server's times are too.
+//! Many tasks write it, and the checker reads it afterwards. All times are of this machine's wall clock, which the services and the
+//! server use too.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -12,133 +12,131 @@ use serde_json::Value;
 
 use callpulse_tests::token::Role;
 
-/// Entries of one kind. Beyond them the run_log says that it overflowed, and the run has failed.
+/// The limit of entries of one kind. If it is exceeded, the run fails.
 pub const MOST_ENTRIES: usize = 1_000_000;
 
-/// One message of the server to a party, as read from the socket.
-///
-/// Notices, `welcome`, `snapshot`, and the response to `call_request`; the rest of the signalling says nothing about a call.
+/// A message of the server to a party: a notice, `welcome`, `snapshot`, or the response to `call_request`.
 #[derive(Debug, Clone)]
 pub struct ReceivedMessage {
-    /// When it was read.
+    /// When it was received.
     pub at: SystemTime,
-    /// Who the party is.
+    /// The role of the party.
     pub role: Role,
-    /// Its ID: unlike that of any other party of the run, whatever its role.
+    /// The ID of the party, unique in the run.
     pub party: String,
-    /// The whole envelope: `type`, `payload`.
+    /// The envelope: `type`, `payload`.
     pub message: Value,
 }
 
-/// A time without a connection that works.
+/// A time without a working connection.
 #[derive(Debug, Clone)]
 pub struct Outage {
-    /// Who was without one.
+    /// The party.
     pub party: String,
-    /// From when on: the last timestamp at which it was known to work, rather than when the loss was noticed.
+    /// The last time at which the connection is known to have worked.
     pub from: SystemTime,
-    /// When there was a `welcome` again. None: never.
+    /// The next `welcome`. None: never.
     pub until: Option<SystemTime>,
 }
 
-/// A step of a call's set-up, and how it went.
+/// An attempt of a step of a call's set-up.
 #[derive(Debug, Clone)]
 pub struct Attempt {
     /// When it began.
     pub began: SystemTime,
-    /// When it was over.
+    /// When it ended.
     pub at: SystemTime,
-    /// Whose step it was.
+    /// The party.
     pub party: String,
-    /// Which step: `call_request`, `rtc_produce`, …
+    /// The step: `call_request`, `rtc_produce`, …
     pub step: &'static str,
-    /// Why it failed, if it did.
+    /// The error, if it failed.
     pub failed: Option<String>,
 }
 
-/// From when on recovery is counted.
+/// When the recovery time begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Since {
-    /// From the strike: others must take over (a kill).
-    Strike,
-    /// From the mending: what is held up comes back by itself (a freeze, a cut, a stall, a total outage).
+    /// At the injection: others must take over (a kill).
+    Injection,
+    /// At the repair: the target recovers by itself (a freeze, a cut, a stall, a total outage).
     Mending,
 }
 
-/// Something broken on purpose.
+/// An injected fault.
 #[derive(Debug, Clone)]
 pub struct Fault {
-    /// What was done: `SIGKILL`, `SIGSTOP`, `cut`, … Figures are given for each of them.
+    /// The kind: `worker-kill`, `edge-cut`, …
     pub what: String,
-    /// To whom.
+    /// The target.
     pub target: String,
-    /// When.
-    pub struck_at: SystemTime,
-    /// When it was undone: the process started again, the connection let through. None: never.
+    /// The time of the injection.
+    pub injected_at: SystemTime,
+    /// The time of the repair. None: never.
     pub mended_at: Option<SystemTime>,
-    /// Nothing was left that could have taken over. Recovery counts from the mending then, whatever `since` says.
+    /// No other process could take over. The recovery time then begins at the repair, whatever `since` is.
     pub total: bool,
-    /// From when on recovery is counted.
+    /// When the recovery time begins.
     pub since: Since,
 }
 
-/// A stream of packets that really left.
+/// The first packet of an RTP stream.
 #[derive(Debug, Clone)]
 pub struct Sent {
-    /// Whose.
+    /// The sender.
     pub party: String,
     /// Its SSRC.
     pub ssrc: u32,
-    /// When its first packet with a payload left: a timestamp before it was handed to the system.
+    /// The time just before the first packet with a payload was sent.
     pub first_rtp_at: SystemTime,
 }
 
-/// Which fault was struck, to say later that it is mended.
+/// Identifies an injected fault for its repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaultId(Option<usize>);
 
-/// The run_log. Clones write the same one.
+/// The run log. Clones write to the same log.
 #[derive(Debug, Clone, Default)]
 pub struct RunLog(Arc<Mutex<Entries>>);
 
-/// Everything in a run_log.
+/// The entries of a run log.
 #[derive(Debug, Clone, Default)]
 pub struct Entries {
-    /// In the order of reading.
-    pub told: Vec<ReceivedMessage>,
-    /// In the order of loss.
+    /// In the order of receipt.
+    pub received: Vec<ReceivedMessage>,
+    /// In the order of their beginning.
     pub outages: Vec<Outage>,
-    /// Outages that parties chose, by their place in `outages`: there is nothing to recover from.
+    /// Indices of outages that the plan caused: there is nothing to recover from.
     pub chosen: BTreeSet<usize>,
-    /// In the order of writing.
+    /// In the order of their end.
     pub attempts: Vec<Attempt>,
-    /// In the order of striking.
+    /// In the order of injection.
     pub faults: Vec<Fault>,
-    /// When the machine gave its processors to others: from one timestamp to another, apart from each other, in order.
+    /// Disjoint times, in order, in which the hypervisor gave the processors to others.
     pub starved: Vec<(SystemTime, SystemTime)>,
     /// In the order of writing.
     pub sent: Vec<Sent>,
-    /// When the load stopped looking. What the parties were not told after that is no fault.
+    /// The end of the run. Later notices are not required.
     pub over_at: Option<SystemTime>,
-    /// Entries that found no room.
+    /// The number of dropped entries.
     pub lost: usize,
     open: HashMap<String, usize>,
 }
 
 impl RunLog {
-    /// A party read a message.
-    pub fn told(&self, told: ReceivedMessage) {
+    /// A party received a message.
+    pub fn received(&self, received: ReceivedMessage) {
         let mut entries = self.entries();
         let entries = &mut *entries;
-        push(&mut entries.told, told, &mut entries.lost);
+        push(&mut entries.received, received, &mut entries.lost);
     }
 
-    /// A party has no connection from that timestamp on. Said twice, the first counts.
+    /// A party has no connection from that time on. Repetitions are ignored.
     pub fn disconnected(&self, party: &str, from: SystemTime) {
         self.outage(party, from, false);
     }
 
-    /// The same, by the party's own doing.
+    /// Like [`disconnected`](Self::disconnected), as planned.
     pub fn left(&self, party: &str, from: SystemTime) {
         self.outage(party, from, true);
     }
@@ -162,7 +160,7 @@ impl RunLog {
         }
     }
 
-    /// A party was welcomed again. Ends its outage, if it had one.
+    /// A party received `welcome`, which ends its outage.
     pub fn connected(&self, party: &str, until: SystemTime) {
         let mut entries = self.entries();
         let entries = &mut *entries;
@@ -172,21 +170,21 @@ impl RunLog {
         }
     }
 
-    /// A step of a call's set-up went well or failed.
+    /// An attempt ended.
     pub fn attempt(&self, attempt: Attempt) {
         let mut entries = self.entries();
         let entries = &mut *entries;
         push(&mut entries.attempts, attempt, &mut entries.lost);
     }
 
-    /// Something is broken from now on.
-    pub fn struck(&self, fault: Fault) -> FaultId {
+    /// A fault was injected.
+    pub fn injected(&self, fault: Fault) -> FaultId {
         let mut entries = self.entries();
         let entries = &mut *entries;
         FaultId(push(&mut entries.faults, fault, &mut entries.lost))
     }
 
-    /// It was undone.
+    /// A fault was repaired.
     pub fn mended(&self, fault: FaultId, at: SystemTime) {
         let mut entries = self.entries();
         if let Some(fault) = fault.0.and_then(|place| entries.faults.get_mut(place)) {
@@ -194,7 +192,7 @@ impl RunLog {
         }
     }
 
-    /// The machine gave its processors to others. What overlaps with the last such time, lengthens it.
+    /// The hypervisor gave the processors to others. Overlapping times are merged.
     pub fn starved(&self, from: SystemTime, until: SystemTime) {
         let mut entries = self.entries();
         let entries = &mut *entries;
@@ -204,30 +202,29 @@ impl RunLog {
         }
     }
 
-    /// The first packet with a payload of a stream leaves.
+    /// The first packet with a payload of a stream was sent.
     pub fn sent(&self, sent: Sent) {
         let mut entries = self.entries();
         let entries = &mut *entries;
         push(&mut entries.sent, sent, &mut entries.lost);
     }
 
-    /// The load stops looking: the parties go, and no more is expected of what they are told. Only the first time counts.
+    /// The run is over. Only the first call counts.
     pub fn over(&self, at: SystemTime) {
         self.entries().over_at.get_or_insert(at);
     }
 
-    /// Looks at everything so far; who writes meanwhile waits.
+    /// Reads the entries. Writers wait meanwhile.
     pub fn read<T>(&self, look: impl FnOnce(&Entries) -> T) -> T {
         look(&self.entries())
     }
 
-    /// No writer leaves an entry half written, even if it panics.
     fn entries(&self) -> MutexGuard<'_, Entries> {
         self.0.lock()
     }
 }
 
-/// Where it went, if there was room.
+/// The index of the new entry, unless the list is full.
 fn push<T>(entries: &mut Vec<T>, entry: T, lost: &mut usize) -> Option<usize> {
     if entries.len() >= MOST_ENTRIES {
         *lost += 1;

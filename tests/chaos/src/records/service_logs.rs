@@ -1,4 +1,4 @@
-//! What the services logged that nobody should have to read: errors, which mean lost data or a person, and panics.
+//! Errors and panics in the logs of the services.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -7,12 +7,12 @@ use std::path::Path;
 
 use anyhow::Result;
 
-/// FaultKinds of complaints that are told; beyond them it is a flood, and the logs must be read.
+/// The limit of different lines.
 const MOST_KINDS: usize = 50;
-/// How much of a line is told, in characters.
-const TOLD_CHARS: usize = 300;
+/// The characters of a line that are shown.
+const SHOWN_CHARS: usize = 300;
 
-/// Errors and panics in the logs of a folder, the alike once with their number.
+/// Errors and panics in the logs of a folder; similar lines once, with their number.
 ///
 /// # Errors
 /// When a log cannot be read.
@@ -29,23 +29,23 @@ pub fn complaints(folder: &Path) -> Result<Vec<String>> {
             if !(line.contains(" ERROR ") || line.contains("panicked at")) {
                 continue;
             }
-            let told: String = line.chars().take(TOLD_CHARS).collect();
-            let kind = (name.clone(), alike(&line));
+            let shown: String = line.chars().take(SHOWN_CHARS).collect();
+            let kind = (name.clone(), pattern(&line));
             if found.len() < MOST_KINDS || found.contains_key(&kind) {
-                found.entry(kind).or_insert((0, told)).0 += 1;
+                found.entry(kind).or_insert((0, shown)).0 += 1;
             }
         }
     }
-    let told =
+    let shown =
         |((name, _), (times, line)): ((String, String), (usize, String))| format!("{name} logged {times}×: {line}");
-    Ok(found.into_iter().map(told).collect())
+    Ok(found.into_iter().map(shown).collect())
 }
 
-/// A line without what differs between two of one kind: its time, numbers, identifiers.
-fn alike(line: &str) -> String {
-    let words = line.split_whitespace().skip(1);
-    let words = words.filter(|word| !word.contains(|character: char| character.is_ascii_digit()));
-    words.collect::<Vec<_>>().join(" ")
+/// A line without its time, numbers and identifiers.
+fn pattern(line: &str) -> String {
+    let tokens = line.split_whitespace().skip(1);
+    let tokens = tokens.filter(|token| !token.contains(|character: char| character.is_ascii_digit()));
+    tokens.collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -53,14 +53,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_the_alike_once() {
+    fn similar_lines_are_reported_once() {
         let folder = tempfile::tempdir().unwrap();
         let log =
             "T1 ERROR lost: call c1 is lost\nT2 INFO fine\nT3 ERROR lost: call c2 is lost\nthread panicked at x.rs\n";
         fs::write(folder.path().join("ws-edge-1.log"), log).unwrap();
         fs::write(folder.path().join("other.txt"), log).unwrap();
-        let told = complaints(folder.path()).unwrap();
-        assert_eq!(told.len(), 2, "{told:?}");
-        assert!(told[0].starts_with("ws-edge-1 logged 2×: T1 ERROR"), "{told:?}");
+        let shown = complaints(folder.path()).unwrap();
+        assert_eq!(shown.len(), 2, "{shown:?}");
+        assert!(shown[0].starts_with("ws-edge-1 logged 2×: T1 ERROR"), "{shown:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! Where every pair stands, for whoever prints it; and what was found on the way.
+//! The activity of every pair, counters for the output, and findings of the harness.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use parking_lot::{Mutex, MutexGuard};
 
-/// Findings that are kept; more are counted.
+/// The findings that are kept. Further ones are counted.
 const MOST_FINDINGS: usize = 200;
 
-/// What a pair does at this timestamp.
+/// The activity of a pair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activity {
     /// Waiting for connections, or between two calls.
@@ -18,9 +18,9 @@ pub enum Activity {
     Ringing,
     /// Accepted, not connected.
     Joining,
-    /// Both parties know that they are connected.
+    /// Connected, as both parties know.
     Talking,
-    /// Waiting for the end to be known.
+    /// Waiting until both parties know the end.
     Ending,
     /// No more calls.
     Done,
@@ -38,7 +38,7 @@ impl Activity {
     ];
 }
 
-/// The stats. Clones share it.
+/// The statistics of a run. Clones share them.
 #[derive(Debug, Clone)]
 pub struct Stats(Arc<Inner>);
 
@@ -51,12 +51,12 @@ struct Inner {
     findings: Mutex<(Vec<String>, usize)>,
 }
 
-/// How many pairs do what.
+/// The number of pairs per activity.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Count([usize; Activity::ALL.len()]);
 
 impl Stats {
-    /// For so many pairs.
+    /// For a number of pairs.
     #[must_use]
     pub fn new(pairs: usize) -> Self {
         Self(Arc::new(Inner {
@@ -68,9 +68,9 @@ impl Stats {
         }))
     }
 
-    /// A pair does something else now.
-    pub fn set(&self, pair: usize, doing: Activity) {
-        let counter = match doing {
+    /// A pair changes its activity.
+    pub fn set(&self, pair: usize, activity: Activity) {
+        let counter = match activity {
             Activity::Ringing => Some(&self.0.requested),
             Activity::Talking => Some(&self.0.connected),
             _ => None,
@@ -79,11 +79,11 @@ impl Stats {
             counter.fetch_add(1, Ordering::Relaxed);
         }
         if let Some(place) = self.0.pairs.get(pair) {
-            place.store(doing as u8, Ordering::Relaxed);
+            place.store(activity as u8, Ordering::Relaxed);
         }
     }
 
-    /// How many do what.
+    /// The number of pairs per activity.
     #[must_use]
     pub fn count(&self) -> Count {
         let mut count = Count::default();
@@ -102,7 +102,7 @@ impl Stats {
         (of(&self.0.requested), of(&self.0.connected))
     }
 
-    /// Another fault strikes: the number of faults with it.
+    /// Counts a fault, and returns its number.
     pub fn fault(&self) -> u64 {
         self.0.faults.fetch_add(1, Ordering::Relaxed) + 1
     }
@@ -113,7 +113,7 @@ impl Stats {
         self.0.faults.load(Ordering::Relaxed)
     }
 
-    /// Something that must not happen.
+    /// Adds a finding.
     pub fn finding(&self, what: String) {
         let mut findings = self.findings();
         if findings.0.len() < MOST_FINDINGS {
@@ -123,7 +123,7 @@ impl Stats {
         }
     }
 
-    /// All of it, and how many more there were.
+    /// The kept findings, and the number of further ones.
     #[must_use]
     pub fn found(&self) -> (Vec<String>, usize) {
         self.findings().clone()
@@ -135,10 +135,10 @@ impl Stats {
 }
 
 impl Count {
-    /// How many do that.
+    /// The number of pairs with an activity.
     #[must_use]
-    pub fn of(self, doing: Activity) -> usize {
-        self.0.get(usize::from(doing as u8)).copied().unwrap_or_default()
+    pub fn of(self, activity: Activity) -> usize {
+        self.0.get(usize::from(activity as u8)).copied().unwrap_or_default()
     }
 }
 
@@ -161,19 +161,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_who_does_what() {
+    fn pairs_are_counted_by_activity() {
         let stats = Stats::new(3);
         for pair in [0, 1, 7] {
             stats.set(pair, Activity::Ringing);
         }
         stats.set(1, Activity::Talking);
         let count = stats.count();
-        let of = [Activity::Idle, Activity::Ringing, Activity::Talking].map(|doing| count.of(doing));
+        let of = [Activity::Idle, Activity::Ringing, Activity::Talking].map(|activity| count.of(activity));
         assert_eq!((of, stats.calls()), ([1, 1, 1], (3, 1)));
     }
 
     #[test]
-    fn findings_are_bounded_and_none_goes_uncounted() {
+    fn findings_beyond_the_limit_are_counted() {
         let stats = Stats::new(0);
         for number in 0..MOST_FINDINGS + 2 {
             stats.clone().finding(number.to_string());

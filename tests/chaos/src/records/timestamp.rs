@@ -1,4 +1,4 @@
-//! Times as whole numbers: exact to compare, and simple to count with.
+//! Times as integers: exact to compare, and simple to calculate with.
 
 use std::fmt;
 use std::time::SystemTime;
@@ -10,24 +10,24 @@ use callpulse_tests::facts;
 
 const MICROS: i64 = 1_000;
 
-/// A timestamp of wall-clock time, in microseconds since the Unix epoch.
+/// A wall-clock time, in microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// This timestamp and so many milliseconds, which may be negative.
+    /// This time plus `ms` milliseconds, which may be negative.
     #[must_use]
     pub fn plus_ms(self, ms: i64) -> Self {
         Self(self.0.saturating_add(ms.saturating_mul(MICROS)))
     }
 
-    /// Milliseconds since `earlier`, negative if that is the later one.
+    /// Milliseconds since `earlier`, negative if that is later.
     #[must_use]
     pub fn ms_since(self, earlier: Self) -> i64 {
         self.0.saturating_sub(earlier.0).div_euclid(MICROS)
     }
 
-    /// Seconds since `earlier`, 0 if that is the later one.
+    /// Seconds since `earlier`, 0 if that is later.
     #[must_use]
     pub fn seconds_since(self, earlier: Self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "a run lasts hours, not centuries")]

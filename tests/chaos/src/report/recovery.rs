@@ -1,8 +1,8 @@
 //! Seconds to recover, per fault.
 //!
-//! A disturbance is a time in which something was overdue; a fault's recovery ends with the last of its disturbances. It begins
-//! with the strike where others must take over (a kill), and with the mending where what is held up comes back by itself.
-//! A fault that disturbed nothing took no time.
+//! A disturbance is a time in which something was overdue. The recovery from a fault ends with its last disturbance. It begins
+//! with the injection if others must take over (a kill), and with the repair if the target recovers by itself (a freeze). A fault
+//! without disturbances has a recovery time of 0.
 
 mod attribution;
 mod statistics;
@@ -18,86 +18,86 @@ use crate::records::run_log::{Fault, Since};
 use crate::records::timestamp::Timestamp;
 pub use statistics::Percentiles;
 
-/// 99 of 100 faults must be over after this many seconds.
+/// The bound of the 99th percentile, in seconds.
 pub const P99_SECONDS: f64 = 10.0;
-/// The same for faults that were on together with another, of which each may hold up the recovery from the other.
+/// The same for faults that were active together, which may delay each other's recovery.
 pub const TOGETHER_P99_SECONDS: f64 = 2.0 * P99_SECONDS;
-/// Of fewer faults, the slowest is all that a p99 says.
+/// With fewer faults, the p99 is the slowest.
 const ENOUGH_FOR_P99: usize = 100;
 
 /// A time in which something was overdue.
 #[derive(Debug, Clone)]
 pub struct Disturbance {
-    /// What was.
+    /// What was overdue.
     pub what: String,
-    /// The process that is to blame, where that is known.
+    /// The process that caused it, where that is known.
     pub target: Option<String>,
-    /// Since when it should have been.
+    /// When it was due.
     pub since: Timestamp,
-    /// When it failed, if it was an attempt: all that struck until then may have been the cause.
+    /// When it failed, if it was an attempt: any fault until then may be the cause.
     pub failed_at: Option<Timestamp>,
-    /// When it was. None: not until the end.
+    /// When it happened. None: not until the end.
     pub until: Option<Timestamp>,
 }
 
-/// How long one fault was felt.
+/// The recovery from one fault.
 #[derive(Debug, Clone, Serialize)]
 pub struct FaultRecovery {
-    /// What was done, and to whom.
+    /// The kind of fault.
     pub what: String,
-    /// To whom.
+    /// Its target.
     pub target: String,
-    /// When, as text.
-    pub struck_at: String,
-    /// Whether anything was left that could have taken over.
+    /// The time of its injection.
+    pub injected_at: String,
+    /// Whether no other process could take over.
     pub total: bool,
-    /// Whether another fault was on at the same time.
+    /// Whether another fault was active at the same time.
     pub together: bool,
-    /// Whether the machine gave its processors to others before it was over.
+    /// Whether the hypervisor gave the processors to others during the recovery.
     pub starved: bool,
-    /// Seconds until all was well, as this kind of fault is counted.
+    /// Seconds until the end of the last disturbance, from the start for this kind of fault.
     pub seconds: f64,
-    /// Seconds from the strike.
-    pub from_strike: f64,
-    /// How many disturbances it made.
+    /// Seconds from the injection.
+    pub from_injection: f64,
+    /// The number of its disturbances.
     pub disturbances: usize,
-    /// The last of them.
+    /// The last disturbance.
     pub last: Option<String>,
-    /// Something was not well until the end.
+    /// A disturbance lasted until the end.
     pub open: bool,
 }
 
-/// The recoveries of a run, or of several.
+/// The recovery from the faults of one or several runs.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Recovery {
-    /// In the order of striking.
+    /// In order of injection.
     pub faults: Vec<FaultRecovery>,
-    /// Over all of them.
+    /// Over all faults.
     pub all: Percentiles,
-    /// Over those that were on alone, on a machine that was there.
+    /// Over faults that were active alone, without CPU starvation.
     pub alone: Percentiles,
-    /// Over those that were on together with another, on a machine that was there.
+    /// Over faults that were active together with another, without CPU starvation.
     pub together: Percentiles,
-    /// Over those for which the machine was not there: no measure of the services.
+    /// Over faults with CPU starvation, which do not measure the services.
     pub starved: Percentiles,
-    /// By what was done.
+    /// By kind of fault.
     pub by_kind: BTreeMap<String, Percentiles>,
-    /// What was overdue with no fault to blame.
+    /// Disturbances without a fault.
     pub without_fault: Vec<Unexplained>,
 }
 
-/// Something was overdue, and nothing had been struck.
+/// A disturbance without a fault.
 #[derive(Debug, Clone, Serialize)]
 pub struct Unexplained {
-    /// What was.
+    /// What was overdue.
     pub what: String,
-    /// For how long, at most until the end.
+    /// Its duration, at most until the end.
     pub seconds: f64,
-    /// Until the end.
+    /// Whether it lasted until the end.
     pub open: bool,
 }
 
-/// Measures all faults of a run that was over at `over_at`.
+/// Measures the faults of a run that ended at `over_at`.
 #[must_use]
 pub fn measure(
     faults: &[Fault],
@@ -105,11 +105,11 @@ pub fn measure(
     starved: &[(SystemTime, SystemTime)],
     over_at: Timestamp,
 ) -> Recovery {
-    let mut felt: Vec<Vec<&Disturbance>> = faults.iter().map(|_| Vec::new()).collect();
+    let mut by_fault: Vec<Vec<&Disturbance>> = faults.iter().map(|_| Vec::new()).collect();
     let mut without_fault = Vec::new();
     for disturbance in disturbances {
-        match attribution::cause(faults, disturbance).and_then(|cause| felt.get_mut(cause)) {
-            Some(felt) => felt.push(disturbance),
+        match attribution::cause(faults, disturbance).and_then(|cause| by_fault.get_mut(cause)) {
+            Some(of_fault) => of_fault.push(disturbance),
             None => without_fault.push(Unexplained {
                 what: disturbance.what.clone(),
                 seconds: disturbance.until.unwrap_or(over_at).seconds_since(disturbance.since),
@@ -117,9 +117,17 @@ pub fn measure(
             }),
         }
     }
-    let recovered = faults.iter().zip(&felt).enumerate();
+    let recovered = faults.iter().zip(&by_fault).enumerate();
     let faults: Vec<FaultRecovery> = recovered
-        .map(|(place, (fault, felt))| recovery(fault, attribution::is_together(faults, place), felt, starved, over_at))
+        .map(|(place, (fault, disturbances))| {
+            recovery(
+                fault,
+                attribution::is_together(faults, place),
+                disturbances,
+                starved,
+                over_at,
+            )
+        })
         .collect();
     Recovery::over(faults, without_fault)
 }
@@ -148,7 +156,7 @@ impl Recovery {
         }
     }
 
-    /// Those of several runs, as one.
+    /// The recoveries of several runs as one.
     #[must_use]
     pub fn of_runs(runs: impl IntoIterator<Item = Self>) -> Self {
         let (mut faults, mut without_fault) = (Vec::new(), Vec::new());
@@ -159,7 +167,7 @@ impl Recovery {
         Self::over(faults, without_fault)
     }
 
-    /// Why it is too slow, or cannot be judged, for people.
+    /// The reasons why it is too slow, or cannot be measured.
     #[must_use]
     pub fn complaints(&self) -> Vec<String> {
         let bounds = [
@@ -173,7 +181,7 @@ impl Recovery {
         let (starved, all) = (self.starved.faults, self.all.faults);
         if starved * 2 > all && all - starved < ENOUGH_FOR_P99 {
             complaints.push(format!(
-                "in {starved} of {all} faults the machine gave its processors to others: run it elsewhere, or later"
+                "the CPU was starved in {starved} of {all} faults: repeat the run on a machine without other load"
             ));
         }
         complaints
@@ -183,33 +191,33 @@ impl Recovery {
 fn recovery(
     fault: &Fault,
     together: bool,
-    felt: &[&Disturbance],
+    disturbances: &[&Disturbance],
     starved: &[(SystemTime, SystemTime)],
     over_at: Timestamp,
 ) -> FaultRecovery {
     let end = |disturbance: &&&Disturbance| disturbance.until.unwrap_or(over_at);
-    let last = felt.iter().max_by_key(end);
-    let struck_at = Timestamp::from(fault.struck_at);
+    let last = disturbances.iter().max_by_key(end);
+    let injected_at = Timestamp::from(fault.injected_at);
     let mended_at = fault.mended_at.map_or(over_at, Timestamp::from);
     let base = match fault.since {
-        Since::Strike if !fault.total => struck_at,
-        Since::Strike | Since::Mending => mended_at,
+        Since::Injection if !fault.total => injected_at,
+        Since::Injection | Since::Mending => mended_at,
     };
     let over = last.map_or(mended_at, |last| end(&last).max(mended_at));
     let seconds_from = |base| last.map_or(0.0, |last| end(&last).seconds_since(base));
     FaultRecovery {
         what: fault.what.clone(),
         target: fault.target.clone(),
-        struck_at: struck_at.to_string(),
+        injected_at: injected_at.to_string(),
         total: fault.total,
         together,
         starved: starved
             .iter()
-            .any(|(from, until)| Timestamp::from(*from) <= over && struck_at <= Timestamp::from(*until)),
+            .any(|(from, until)| Timestamp::from(*from) <= over && injected_at <= Timestamp::from(*until)),
         seconds: seconds_from(base),
-        from_strike: seconds_from(struck_at),
-        disturbances: felt.len(),
+        from_injection: seconds_from(injected_at),
+        disturbances: disturbances.len(),
         last: last.map(|last| last.what.clone()),
-        open: felt.iter().any(|disturbance| disturbance.until.is_none()),
+        open: disturbances.iter().any(|disturbance| disturbance.until.is_none()),
     }
 }

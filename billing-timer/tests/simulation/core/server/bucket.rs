@@ -15,8 +15,8 @@ use crate::core::network::{Inbox, LATEST, NoAnswer, Sender};
 use crate::time::micros;
 
 const TIMEOUT: Duration = Duration::from_secs(2);
-/// The most by which a replica lags.
-const MOST_BEHIND: Duration = Duration::from_millis(200);
+/// The longest lag of a replica.
+const MAX_LAG: Duration = Duration::from_millis(200);
 
 type Notification = Result<(String, Change<Bytes>), BucketError>;
 
@@ -136,10 +136,10 @@ impl Core {
         watcher.last = arrives.max(watcher.last);
         let arrives = watcher.last;
         self.run_at(arrives, move |core| {
-            let hears = core.hosts[host].is_up();
+            let is_up = core.hosts[host].is_up();
             let mut watchers = core.server.bucket(which).watchers.iter_mut();
             match watchers.find(|watcher| watcher.id == id) {
-                Some(watcher) if !hears => watcher.has_gap = true,
+                Some(watcher) if !is_up => watcher.has_gap = true,
                 Some(watcher) if !watcher.has_gap => inbox.push(Ok((key, change))),
                 _ => {}
             }
@@ -174,7 +174,7 @@ pub(crate) struct SimulatedKeys {
 }
 
 impl SimulatedKeys {
-    async fn ask<R: Send + 'static>(
+    async fn request<R: Send + 'static>(
         &self,
         what: &'static str,
         key: &str,
@@ -195,7 +195,7 @@ impl SimulatedKeys {
         expected: Option<u64>,
     ) -> Result<u64, BucketError> {
         let set = move |core: &mut Core, which, key: &str| core.compare_and_set(which, key, value, expected);
-        let written = self.ask(what, key, set).await?;
+        let written = self.request(what, key, set).await?;
         written.ok_or_else(|| BucketError::Conflict { key: key.to_owned() })
     }
 }
@@ -211,14 +211,14 @@ impl KeyValue for SimulatedKeys {
     fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>> {
         let get = |core: &mut Core, which: BucketName, key: &str| {
             let stale = core.plan.replicas && core.rng.per_mille(200);
-            let after = core.now.saturating_sub(micros(MOST_BEHIND));
+            let after = core.now.saturating_sub(micros(MAX_LAG));
             let bucket = core.server.bucket(which);
             match bucket.keys.get(key).and_then(|key| key.before.clone()) {
                 Some((changed, before)) if stale && changed > after => before,
                 _ => bucket.current(key),
             }
         };
-        self.ask("a key's value", key, get).boxed()
+        self.request("a key's value", key, get).boxed()
     }
 
     fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
@@ -227,7 +227,7 @@ impl KeyValue for SimulatedKeys {
 
     fn put<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
         let put = |core: &mut Core, which: BucketName, key: &str| core.write(which, key, Some(value));
-        self.ask("a key", key, put).boxed()
+        self.request("a key", key, put).boxed()
     }
 
     fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64> {
@@ -240,7 +240,7 @@ impl KeyValue for SimulatedKeys {
             }
             revision
         };
-        self.ask("a key that expires", key, put).boxed()
+        self.request("a key that expires", key, put).boxed()
     }
 
     fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64> {
@@ -256,7 +256,7 @@ impl KeyValue for SimulatedKeys {
         let clear = |core: &mut Core, which: BucketName, key: &str| {
             core.write(which, key, None);
         };
-        self.ask("a removal", key, clear).boxed()
+        self.request("a removal", key, clear).boxed()
     }
 
     fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes> {
@@ -289,7 +289,7 @@ impl KeyValue for SimulatedKeys {
             }
         };
         async move {
-            self.ask("a watcher", pattern, watch).await?;
+            self.request("a watcher", pattern, watch).await?;
             Ok(inbox.boxed())
         }
         .boxed()

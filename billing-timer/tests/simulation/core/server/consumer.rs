@@ -73,8 +73,8 @@ impl Core {
 
     fn next_delivery(&mut self) -> Option<u64> {
         let (consumer, stream) = (&mut self.server.consumer, &self.server.stream);
-        if let Some(again) = consumer.backlog.pop_front() {
-            return Some(again);
+        if let Some(sequence) = consumer.backlog.pop_front() {
+            return Some(sequence);
         }
         loop {
             let stored = stream.messages.get(usize::try_from(consumer.seen).unwrap())?;
@@ -98,7 +98,7 @@ impl Core {
         let stored = self.server.stream.messages[index].clone();
         let (host, subject) = (sender.host, stored.subject.clone());
         self.note("delivered", sequence, || format!("{subject} to host {host}"));
-        self.run_after(ack_wait, move |core| core.take_back(sequence, number));
+        self.run_after(ack_wait, move |core| core.redeliver(sequence, number));
         if self.rng.per_mille(self.plan.network_conditions.disturbed) {
             return;
         }
@@ -116,7 +116,7 @@ impl Core {
     }
 
     /// Redelivers a message that was not acknowledged since this delivery.
-    fn take_back(&mut self, sequence: u64, number: u64) {
+    fn redeliver(&mut self, sequence: u64, number: u64) {
         let bug = self.server.bug;
         let consumer = &mut self.server.consumer;
         if consumer.pending.get(&sequence) == Some(&number) && bug != Some(ServerBug::NoRedelivery) {
@@ -169,9 +169,9 @@ impl FactSource for SimulatedFactSource {
             let pull = Pull {
                 id: self.0.shared.lock().server.next_subscription(),
                 sender: self.0.clone(),
-                over: Arc::default(),
+                ended: Arc::default(),
             };
-            let over = Arc::clone(&pull.over);
+            let ended = Arc::clone(&pull.ended);
             let pull_request = PullRequest {
                 id: pull.id,
                 sender: self.0.clone(),
@@ -180,24 +180,24 @@ impl FactSource for SimulatedFactSource {
             };
             let mut core = self.0.shared.lock();
             // If this is lost, the client misses the heartbeats and reports an error.
-            let (reply_lost, heard) = (inbox.clone(), Arc::new(AtomicBool::new(false)));
-            let asked = Arc::clone(&heard);
+            let (error_inbox, arrived) = (inbox.clone(), Arc::new(AtomicBool::new(false)));
+            let delivered = Arc::clone(&arrived);
             self.0.send_one_way(&mut core, "a pull", move |core| {
-                asked.store(true, Ordering::Relaxed);
+                delivered.store(true, Ordering::Relaxed);
                 // The server delivers nothing without a subscriber.
-                if !over.load(Ordering::Relaxed) {
+                if !ended.load(Ordering::Relaxed) {
                     core.server.consumer.pull_requests.push(pull_request);
                     core.deliver();
                 }
             });
             core.run_after(Duration::from_secs(10), move |_| {
-                if !heard.load(Ordering::Relaxed) {
-                    reply_lost.push(Err("missed heartbeats".into()));
+                if !arrived.load(Ordering::Relaxed) {
+                    error_inbox.push(Err("missed heartbeats".into()));
                 }
             });
             drop(core);
             let deliveries = inbox.map(move |delivery| {
-                pull.ask_for_more();
+                pull.request_more();
                 delivery
             });
             Ok(deliveries.boxed())
@@ -209,21 +209,21 @@ impl FactSource for SimulatedFactSource {
 struct Pull {
     id: u64,
     sender: Sender,
-    over: Arc<AtomicBool>,
+    ended: Arc<AtomicBool>,
 }
 
 impl Pull {
-    fn ask_for_more(&self) {
-        ask_for_more(&self.sender, &mut self.sender.shared.lock(), self.id);
+    fn request_more(&self) {
+        request_more(&self.sender, &mut self.sender.shared.lock(), self.id);
     }
 }
 
 /// Requests one more message. The client repeats a lost request when it expires.
-fn ask_for_more(sender: &Sender, core: &mut Core, id: u64) {
-    let heard = Arc::new(AtomicBool::new(false));
-    let asked = Arc::clone(&heard);
+fn request_more(sender: &Sender, core: &mut Core, id: u64) {
+    let arrived = Arc::new(AtomicBool::new(false));
+    let delivered = Arc::clone(&arrived);
     sender.send_one_way(core, "a pull", move |core| {
-        asked.store(true, Ordering::Relaxed);
+        delivered.store(true, Ordering::Relaxed);
         let pull_requests = &mut core.server.consumer.pull_requests;
         if let Some(pull_request) = pull_requests.iter_mut().find(|pull_request| pull_request.id == id) {
             pull_request.credit += 1;
@@ -233,8 +233,8 @@ fn ask_for_more(sender: &Sender, core: &mut Core, id: u64) {
     let sender = sender.clone();
     core.run_after(PULL_EXPIRES, move |core| {
         let pull_requests = &core.server.consumer.pull_requests;
-        if !heard.load(Ordering::Relaxed) && pull_requests.iter().any(|pull_request| pull_request.id == id) {
-            ask_for_more(&sender, core, id);
+        if !arrived.load(Ordering::Relaxed) && pull_requests.iter().any(|pull_request| pull_request.id == id) {
+            request_more(&sender, core, id);
         }
     });
 }
@@ -248,9 +248,9 @@ impl Drop for Pull {
         } else {
             core.latency()
         };
-        let over = Arc::clone(&self.over);
+        let ended = Arc::clone(&self.ended);
         core.run_after(after, move |core| {
-            over.store(true, Ordering::Relaxed);
+            ended.store(true, Ordering::Relaxed);
             core.unsubscribe(id);
         });
     }
@@ -296,7 +296,7 @@ impl DeliveredMessage for SimulatedMessage {
         self.sender.send_one_way(&mut core, "a fact given back", move |core| {
             if let Some(number) = core.server.consumer.pending.get(&sequence).copied() {
                 let at = core.now + micros(delay.unwrap_or_default());
-                core.run_at(at, move |core| core.take_back(sequence, number));
+                core.run_at(at, move |core| core.redeliver(sequence, number));
             }
         });
         std::future::ready(Ok(())).boxed()

@@ -18,7 +18,7 @@ use crate::core::network::{NoAnswer, Sender};
 /// Timeouts of the client: for an acknowledgement, and for another request such as the commit of a batch.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// The most by which a replica lags, in milliseconds.
+/// The longest lag of a replica, in milliseconds.
 const MAX_LAG_MS: u64 = 2_000;
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
@@ -38,7 +38,7 @@ pub(crate) struct Stored {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) host: usize,
-    /// The latest time that the instance's wall clock had shown by then.
+    /// The latest time that the instance's wall clock had shown before.
     pub(crate) shown: Timestamp,
 }
 

@@ -1,51 +1,51 @@
-//! Facts: how many, in which order, on what evidence, and whether they can be read.
+//! Facts: number, order, evidence, and form.
 
 use serde_json::{Value, json};
 
 use super::run::{Run, text, timestamp};
 use super::{Case, assert_found};
 use crate::report::Check::{Beginning, Evidence, Hole, Nothing, Order, Overflow, Parked, Repeated};
-use crate::report::Check::{NotEnded, NotRequested, NotSettled, ToldUntrue, Unreadable};
+use crate::report::Check::{FalseNotice, NotEnded, NotRequested, NotSettled, Unreadable};
 
 const COUNTS: &[Case] = &[
     ("requested twice", &[Repeated], |run| run.repeat("c1", "requested")),
     ("accepted twice", &[Repeated], |run| run.repeat("c1", "accepted")),
     ("connected twice", &[Repeated], |run| run.repeat("c1", "rtp_detected")),
     ("ended twice", &[Repeated], |run| run.repeat("c1", "ended")),
-    ("never ended", &[NotEnded, ToldUntrue], |run| {
+    ("never ended", &[NotEnded, FalseNotice], |run| {
         run.drop_fact("c2", "ended", 0);
         run.drop_fact("c2", "settled", 0);
     }),
-    ("never requested", &[NotRequested, ToldUntrue], |run| {
+    ("never requested", &[NotRequested, FalseNotice], |run| {
         run.drop_fact("c2", "requested", 0)
     }),
 ];
 
 const ORDER: &[Case] = &[
     ("requested after its end", &[Order], |run| {
-        let requested = run.place("c2", "requested");
+        let requested = run.index("c2", "requested");
         let requested = run.facts.remove(requested);
-        let settled = run.place("c2", "settled");
+        let settled = run.index("c2", "settled");
         run.facts.insert(settled, requested);
     }),
     ("settled before its end", &[Order], |run| {
-        let ended = run.place("c2", "ended");
-        let settled = run.place("c2", "settled");
+        let ended = run.index("c2", "ended");
+        let settled = run.index("c2", "settled");
         run.facts.swap(ended, settled);
     }),
     ("accepted after its end", &[Order], |run| {
         run.accept_second();
-        let accepted = run.place("c2", "accepted");
+        let accepted = run.index("c2", "accepted");
         let accepted = run.facts.remove(accepted);
-        let settled = run.place("c2", "settled");
+        let settled = run.index("c2", "settled");
         run.facts.insert(settled, accepted);
     }),
     ("connected before it was accepted", &[Order], |run| {
-        let accepted = run.place("c1", "accepted");
-        let detected = run.place("c1", "rtp_detected");
+        let accepted = run.index("c1", "accepted");
+        let detected = run.index("c1", "rtp_detected");
         run.facts.swap(accepted, detected);
     }),
-    ("never accepted", &[Order, ToldUntrue], |run| {
+    ("never accepted", &[Order, FalseNotice], |run| {
         run.drop_fact("c1", "accepted", 0)
     }),
     ("connected after it was over", &[Order], |run| {
@@ -57,17 +57,17 @@ const ORDER: &[Case] = &[
         run.store(14_101, "c1", "rtp_resumed", resumed);
     }),
     ("ended before it began", &[Order], |run| {
-        // In the stream it still comes after, and nothing is due.
+        // The stream has the same order, and no tick is due.
         run.fact("c1", "ended", 0).2["endedAt"] = text(999);
         let settled = &mut run.fact("c1", "settled", 0).2;
         (settled["endedAt"], settled["durationMs"]) = (text(999), json!(0));
         (settled["ticks"], settled["billedMinutes"], settled["overTicks"]) = (json!(0), json!(0), json!(6));
-        let told = run
-            .told
+        let notices = run
+            .received
             .iter_mut()
-            .filter(|told| told.3["type"] == "call_ended" && told.3["payload"]["callId"] == "c1");
-        told.for_each(|told| {
-            let payload = &mut told.3["payload"];
+            .filter(|notice| notice.3["type"] == "call_ended" && notice.3["payload"]["callId"] == "c1");
+        notices.for_each(|notice| {
+            let payload = &mut notice.3["payload"];
             (payload["endedAt"], payload["durationMs"], payload["billedMinutes"]) = (text(999), json!(0), json!(0));
         });
     }),
@@ -79,7 +79,7 @@ const ORDER: &[Case] = &[
     }),
     (
         "the end knows of a beginning that was none",
-        &[Beginning, ToldUntrue],
+        &[Beginning, FalseNotice],
         |run| {
             run.fact("c2", "ended", 0).2["connectedAt"] = text(1_200);
         },
@@ -87,17 +87,15 @@ const ORDER: &[Case] = &[
 ];
 
 const EVIDENCE: &[Case] = &[
-    ("no media ever left", &[Evidence], |run| run.entries.sent.clear()),
-    ("nobody has that SSRC", &[Evidence], |run| {
-        detected(run, "ssrc", json!(8))
-    }),
-    ("it is not that party's SSRC", &[Evidence], |run| {
+    ("no media was sent", &[Evidence], |run| run.entries.sent.clear()),
+    ("an unknown SSRC", &[Evidence], |run| detected(run, "ssrc", json!(8))),
+    ("the SSRC of the other party", &[Evidence], |run| {
         detected(run, "detectedFrom", json!("otomo"))
     }),
-    ("it is of somebody in another call", &[Evidence], |run| {
+    ("the SSRC of a party of another call", &[Evidence], |run| {
         run.entries.sent[0].party = "u2".to_owned()
     }),
-    ("the first packet left later", &[Evidence], |run| {
+    ("the first packet was sent later", &[Evidence], |run| {
         run.entries.sent[0].first_rtp_at = timestamp(1_006)
     }),
     ("no producer", &[Evidence], |run| detected(run, "producerId", json!(""))),
@@ -105,29 +103,29 @@ const EVIDENCE: &[Case] = &[
         detected(run, "workerId", json!("media-worker-2"))
     }),
     ("another method", &[Evidence], |run| {
-        detected(run, "method", json!("client_said_so"))
+        detected(run, "method", json!("client_reported"))
     }),
 ];
 
 const UNREADABLE: &[Case] = &[
-    ("no JSON", &[Unreadable], |run| run.raw.push(("call.c1.tick", "{"))),
-    ("no fact's subject", &[Unreadable], |run| {
+    ("not JSON", &[Unreadable], |run| run.raw.push(("call.c1.tick", "{"))),
+    ("not the subject of a fact", &[Unreadable], |run| {
         run.raw.push(("call.c1.tick.more", "{}"))
     }),
-    ("an unheard-of fact", &[Unreadable], |run| {
+    ("an unknown fact", &[Unreadable], |run| {
         run.store(1, "c1", "charged", json!({}))
     }),
     (
         "a time without milliseconds",
-        &[NotRequested, Unreadable, ToldUntrue],
+        &[NotRequested, Unreadable, FalseNotice],
         |run| {
             run.fact("c2", "requested", 0).2["requestedAt"] = json!("2023-11-14T22:13:20Z");
         },
     ),
-    ("an unheard-of reason", &[NotEnded, Unreadable, ToldUntrue], |run| {
+    ("an unknown reason", &[NotEnded, Unreadable, FalseNotice], |run| {
         run.fact("c2", "ended", 0).2["reason"] = json!("boredom");
     }),
-    ("a missing field", &[NotEnded, Unreadable, ToldUntrue], |run| {
+    ("a missing field", &[NotEnded, Unreadable, FalseNotice], |run| {
         run.fact("c2", "ended", 0)
             .2
             .as_object_mut()
@@ -141,15 +139,15 @@ const UNREADABLE: &[Case] = &[
         run.fact("c2", "settled", 0).2["userId"] = json!("u1");
     }),
     ("a hole in the stream", &[Hole], |run| run.hole_after = Some(2)),
-    ("its first message is gone", &[Hole], |run| run.hole_after = Some(0)),
-    ("something parked", &[Parked], |run| {
+    ("the first message is missing", &[Hole], |run| run.hole_after = Some(0)),
+    ("a parked message", &[Parked], |run| {
         run.parked.push(("parked.billing-timer.billing-timer", "why"))
     }),
-    ("an overflowed journal", &[Overflow], |run| run.entries.lost = 1),
-    ("nothing told", &[Nothing], |run| run.told.clear()),
+    ("an overflowed run log", &[Overflow], |run| run.entries.lost = 1),
+    ("no received message", &[Nothing], |run| run.received.clear()),
     ("nothing stored", &[Nothing], |run| {
         run.facts.clear();
-        run.told.retain(|(_, _, _, message)| message["type"] == "welcome");
+        run.received.retain(|(_, _, _, message)| message["type"] == "welcome");
     }),
 ];
 
@@ -168,23 +166,23 @@ fn a_wrong_order_is_found() {
 }
 
 #[test]
-fn a_connection_that_nobody_made_is_found() {
+fn a_connection_without_evidence_is_found() {
     assert_found(EVIDENCE);
 }
 
 #[test]
-fn what_cannot_be_read_is_found() {
+fn a_malformed_message_is_found() {
     assert_found(UNREADABLE);
 }
 
 #[test]
-fn a_worker_that_was_given_up_may_tell_late_what_it_saw() {
+fn a_lost_worker_may_store_its_facts_late() {
     let mut run = Run::clean();
     run.accept_second();
     run.fact("c2", "ended", 0).2["reason"] = json!("worker_lost");
     run.fact("c2", "settled", 0).2["reason"] = json!("worker_lost");
-    run.silence("u2", "call_ended");
-    run.silence("o2", "call_ended");
+    run.drop_messages("u2", "call_ended");
+    run.drop_messages("o2", "call_ended");
     run.welcome(2_030, "u2", Value::Null);
     run.welcome(2_030, "o2", Value::Null);
     run.detect(2_200, "c2", 2_100, 8);
@@ -194,7 +192,7 @@ fn a_worker_that_was_given_up_may_tell_late_what_it_saw() {
         "rtp_lost",
         json!({"party": "user", "lastRtpAt": text(2_250), "gapMs": 50}),
     );
-    let report = run.judge();
+    let report = run.check();
     assert!(report.is_clean(), "{report}");
     assert_eq!(report.detected.one, 2);
 }

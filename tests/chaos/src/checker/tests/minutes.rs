@@ -1,18 +1,18 @@
-//! Ticks and records.
+//! Ticks and settlements.
 
 use serde_json::{Value, json};
 
 use super::run::{Run, text};
 use super::{Case, assert_found};
-use crate::report::Check::{BeyondEnd, NotSettled, Order, Repeated, Settlement, ToldUntrue};
+use crate::report::Check::{BeyondEnd, FalseNotice, NotSettled, Order, Repeated, Settlement};
 use crate::report::Check::{TickBeginning, TickDoubled, TickEarly, TickMissing, TickOrder, TickTime};
 use crate::report::Ticks;
 
 const TICKS: &[Case] = &[
-    ("one is missing", &[TickMissing, ToldUntrue], |run| {
+    ("one is missing", &[TickMissing, FalseNotice], |run| {
         run.drop_fact("c1", "tick", 1)
     }),
-    ("the last is missing", &[TickMissing, ToldUntrue], |run| {
+    ("the last is missing", &[TickMissing, FalseNotice], |run| {
         run.drop_fact("c1", "tick", 5)
     }),
     ("one is doubled", &[TickDoubled], |run| run.repeat("c1", "tick")),
@@ -21,19 +21,19 @@ const TICKS: &[Case] = &[
         // Stored late enough for both.
         (run.fact("c1", "tick", 0).0, run.fact("c1", "tick", 0).2) = (5_002, second);
         run.fact("c1", "tick", 1).2 = first;
-        run.told.retain(|(_, _, _, message)| message["type"] != "tick");
+        run.received.retain(|(_, _, _, message)| message["type"] != "tick");
     }),
     ("one is early", &[TickEarly], |run| run.fact("c1", "tick", 1).0 = 4_994),
-    ("one is of another time", &[TickTime, ToldUntrue], |run| {
+    ("one is of another time", &[TickTime, FalseNotice], |run| {
         run.fact("c1", "tick", 1).2["at"] = text(5_001)
     }),
-    ("there is a minute 0", &[TickTime, TickMissing, ToldUntrue], |run| {
+    ("there is a minute 0", &[TickTime, TickMissing, FalseNotice], |run| {
         let tick = &mut run.fact("c1", "tick", 0).2;
         (tick["minute"], tick["at"]) = (json!(0), text(1_000));
     }),
     (
-        "one counts from elsewhere",
-        &[TickBeginning, TickTime, ToldUntrue],
+        "one has another connectedAt",
+        &[TickBeginning, TickTime, FalseNotice],
         |run| {
             run.fact("c1", "tick", 1).2["connectedAt"] = text(999);
         },
@@ -46,40 +46,40 @@ const TICKS: &[Case] = &[
         run.tick_beyond_end(8);
         run.fact("c1", "settled", 0).2["overTicks"] = json!(1);
     }),
-    ("one is announced that is not there", &[Settlement], |run| {
+    ("one that is announced is not stored", &[Settlement], |run| {
         run.fact("c1", "settled", 0).2["overTicks"] = json!(1);
     }),
     ("one comes after the settlement", &[BeyondEnd, Order], |run| {
         run.tick_beyond_end(7);
-        let settled = run.place("c1", "settled");
+        let settled = run.index("c1", "settled");
         run.facts.swap(settled - 1, settled);
     }),
 ];
 
-const RECORDS: &[Case] = &[
+const SETTLEMENTS: &[Case] = &[
     ("another beginning", &[Settlement], |run| {
         settled(run, "connectedAt", text(1_001))
     }),
-    ("no beginning", &[Settlement, ToldUntrue], |run| {
+    ("no beginning", &[Settlement, FalseNotice], |run| {
         settled(run, "connectedAt", Value::Null)
     }),
-    ("another end", &[Settlement, ToldUntrue], |run| {
+    ("another end", &[Settlement, FalseNotice], |run| {
         settled(run, "endedAt", text(14_001))
     }),
-    ("another duration", &[Settlement, ToldUntrue], |run| {
+    ("another duration", &[Settlement, FalseNotice], |run| {
         settled(run, "durationMs", json!(13_001))
     }),
     ("other ticks", &[Settlement], |run| settled(run, "ticks", json!(7))),
-    ("another bill", &[Settlement, ToldUntrue], |run| {
+    ("another bill", &[Settlement, FalseNotice], |run| {
         settled(run, "billedMinutes", json!(7))
     }),
-    ("another reason", &[Settlement, ToldUntrue], |run| {
+    ("another reason", &[Settlement, FalseNotice], |run| {
         settled(run, "reason", json!("rtp_timeout"))
     }),
     ("a call that never began is billed", &[Settlement], |run| {
         run.fact("c2", "settled", 0).2["billedMinutes"] = json!(1);
     }),
-    ("none", &[NotSettled, ToldUntrue], |run| {
+    ("none", &[NotSettled, FalseNotice], |run| {
         run.drop_fact("c1", "settled", 0)
     }),
     ("none of a call that never began", &[NotSettled], |run| {
@@ -106,16 +106,16 @@ fn wrong_ticks_are_found() {
 }
 
 #[test]
-fn wrong_records_are_found() {
-    assert_found(RECORDS);
+fn wrong_settlements_are_found() {
+    assert_found(SETTLEMENTS);
 }
 
 #[test]
 fn minutes_are_counted() {
-    let ticks = |spoil: fn(&mut Run)| {
+    let ticks = |change: fn(&mut Run)| {
         let mut run = Run::clean();
-        spoil(&mut run);
-        let report = run.judge();
+        change(&mut run);
+        let report = run.check();
         (report.ticks, report.is_clean())
     };
     let clean = Ticks {
@@ -144,10 +144,10 @@ fn minutes_are_counted() {
 }
 
 #[test]
-fn a_minute_that_is_full_at_the_very_end_is_due_and_one_a_millisecond_later_is_not() {
+fn a_minute_that_is_full_exactly_at_the_end_is_due() {
     for (end, due) in [(13_000, 6), (12_999, 5)] {
         let mut run = Run::clean();
         run.fact("c1", "ended", 0).2["endedAt"] = text(end);
-        assert_eq!(run.judge().ticks.due, due, "{end}");
+        assert_eq!(run.check().ticks.due, due, "{end}");
     }
 }

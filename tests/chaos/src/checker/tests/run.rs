@@ -1,10 +1,10 @@
-//! A clean run, written by hand: one call that was connected, one that was cancelled.
+//! A clean run: one connected call, one cancelled call.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::checker::{Evidence, Stored, judge};
+use crate::checker::{Evidence, Stored, check_run};
 use crate::records::run_log::{Attempt, Entries, Fault, Outage, ReceivedMessage, Sent, Since};
 use crate::report::Report;
 use callpulse_tests::token::Role;
@@ -12,18 +12,18 @@ use callpulse_tests::token::Role;
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 const START_MS: u64 = 1_700_000_000_000;
 
-/// When it was stored, where, what.
+/// Time of storage, subject, payload.
 pub(super) type Fact = (i64, String, Value);
 
-/// Times are milliseconds from the run's beginning.
+/// Times are in milliseconds since the beginning of the run.
 pub(super) struct Run {
     pub(super) facts: Vec<Fact>,
-    /// Subject and payload of what stands after the facts.
+    /// Subject and payload of messages after the facts.
     pub(super) raw: Vec<(&'static str, &'static str)>,
     pub(super) parked: Vec<(&'static str, &'static str)>,
-    /// After this sequence, one is left out.
+    /// The sequence after this one is left out.
     pub(super) hole_after: Option<u64>,
-    pub(super) told: Vec<(i64, &'static str, Role, Value)>,
+    pub(super) received: Vec<(i64, &'static str, Role, Value)>,
     pub(super) entries: Entries,
 }
 
@@ -31,21 +31,21 @@ pub(super) fn timestamp(ms: i64) -> SystemTime {
     UNIX_EPOCH + Duration::from_millis(START_MS.checked_add_signed(ms).unwrap())
 }
 
-/// As the contract writes times.
+/// A time in the form of the contract.
 pub(super) fn text(ms: i64) -> Value {
     let time = chrono::DateTime::<chrono::Utc>::from(timestamp(ms));
     json!(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
 }
 
-pub(super) fn fault(what: &str, struck: i64, mended: i64) -> Fault {
+pub(super) fn fault(what: &str, injected: i64, mended: i64) -> Fault {
     Fault {
         what: what.to_owned(),
         target: "billing-timer-1".to_owned(),
-        struck_at: timestamp(struck),
+        injected_at: timestamp(injected),
         mended_at: Some(timestamp(mended)),
         total: false,
         since: if what == "SIGKILL" {
-            Since::Strike
+            Since::Injection
         } else {
             Since::Mending
         },
@@ -63,7 +63,7 @@ impl Run {
             raw: Vec::new(),
             parked: Vec::new(),
             hole_after: None,
-            told: Vec::new(),
+            received: Vec::new(),
             entries: Entries::default(),
         };
         for party in ["u1", "o1", "u2", "o2"] {
@@ -76,20 +76,20 @@ impl Run {
             "accepted",
             json!({"acceptedAt": text(500), "workerId": "media-worker-1"}),
         );
-        run.tell(510, "c1", "call_accepted", json!({"acceptedAt": text(500)}));
+        run.notify(510, "c1", "call_accepted", json!({"acceptedAt": text(500)}));
         run.sent("u1", 7, 999);
         run.sent("o1", 9, 1_200);
         run.detect(1_002, "c1", 1_000, 7);
         run.ring("c2", 1_100);
         run.end("c2", 2_000, "cancelled", Value::Null);
-        run.tell(2_005, "c2", "call_ended", bill(2_000, "cancelled", 0, 0));
+        run.notify(2_005, "c2", "call_ended", bill(2_000, "cancelled", 0, 0));
         run.settle("c2", 2_000, "cancelled", Value::Null, 0, 0);
         for minute in 1..=6 {
             run.tick(minute);
         }
         run.end("c1", 14_000, "hangup", text(1_000));
         run.settle("c1", 14_000, "hangup", text(1_000), 13_000, 6);
-        run.tell(14_020, "c1", "call_ended", bill(14_000, "hangup", 13_000, 6));
+        run.notify(14_020, "c1", "call_ended", bill(14_000, "hangup", 13_000, 6));
         for (at, failed) in [(50, Some("unavailable".to_owned())), (90, None)] {
             run.entries.attempts.push(Attempt {
                 began: timestamp(at),
@@ -103,7 +103,7 @@ impl Run {
         run
     }
 
-    pub(super) fn judge(mut self) -> Report {
+    pub(super) fn check(mut self) -> Report {
         let mut sequence = 0;
         let raw = self.raw.into_iter();
         let raw = raw.map(|(subject, payload)| (39_000, subject.to_owned(), payload.as_bytes().to_vec()));
@@ -125,22 +125,25 @@ impl Run {
             subject: (*subject).to_owned(),
             payload: payload.as_bytes().to_vec(),
         });
-        let told = self.told.into_iter().map(|(at, party, role, message)| ReceivedMessage {
-            at: timestamp(at),
-            role,
-            party: party.to_owned(),
-            message,
-        });
-        self.entries.told = told.collect();
+        let received = self
+            .received
+            .into_iter()
+            .map(|(at, party, role, message)| ReceivedMessage {
+                at: timestamp(at),
+                role,
+                party: party.to_owned(),
+                message,
+            });
+        self.entries.received = received.collect();
         let evidence = Evidence {
             calls,
             parked: parked.collect(),
         };
-        judge(&evidence, &self.entries, INTERVAL)
+        check_run(&evidence, &self.entries, INTERVAL)
     }
 
-    /// The place of the first fact of that kind.
-    pub(super) fn place(&self, call: &str, kind: &str) -> usize {
+    /// The index of the first fact of a kind.
+    pub(super) fn index(&self, call: &str, kind: &str) -> usize {
         let subject = format!("call.{call}.{kind}");
         self.facts.iter().position(|fact| fact.1 == subject).unwrap()
     }
@@ -157,9 +160,9 @@ impl Run {
         self.facts.remove(place);
     }
 
-    /// Once more, right after.
+    /// Stores a fact again, right after.
     pub(super) fn repeat(&mut self, call: &str, kind: &str) {
-        let place = self.place(call, kind);
+        let place = self.index(call, kind);
         self.facts.insert(place + 1, self.facts[place].clone());
     }
 
@@ -173,10 +176,10 @@ impl Run {
         fact(at, "c1", "rtp_lost", fields)
     }
 
-    /// `c2` is accepted after all.
+    /// `c2` is accepted.
     pub(super) fn accept_second(&mut self) {
         let fields = json!({"acceptedAt": text(1_200), "workerId": "media-worker-1"});
-        let place = self.place("c2", "requested") + 1;
+        let place = self.index("c2", "requested") + 1;
         self.facts.insert(place, fact(1_201, "c2", "accepted", fields));
         self.sent("u2", 8, 1_250);
     }
@@ -185,15 +188,15 @@ impl Run {
         let evidence = json!({"connectedAt": text(connected), "method": "sfu_rtp_detected", "detectedFrom": "user",
             "workerId": "media-worker-1", "producerId": "p", "ssrc": ssrc});
         self.store(at, call, "rtp_detected", evidence);
-        let told = json!({"connectedAt": text(connected), "method": "sfu_rtp_detected"});
-        self.tell(at + 8, call, "call_connected", told);
+        let notice = json!({"connectedAt": text(connected), "method": "sfu_rtp_detected"});
+        self.notify(at + 8, call, "call_connected", notice);
     }
 
     /// A minute of `c1`, right before its settlement.
     pub(super) fn tick_beyond_end(&mut self, minute: i64) {
         self.tick(minute);
         let tick = self.facts.pop().unwrap();
-        let place = self.place("c1", "settled");
+        let place = self.index("c1", "settled");
         self.facts.insert(place, tick);
     }
 
@@ -205,8 +208,8 @@ impl Run {
         });
     }
 
-    /// Both parties are told.
-    pub(super) fn tell(&mut self, at: i64, call: &str, kind: &str, fields: Value) {
+    /// Both parties receive a notice.
+    pub(super) fn notify(&mut self, at: i64, call: &str, kind: &str, fields: Value) {
         let [user, otomo] = parties(call);
         let mut payload = fields;
         payload["callId"] = json!(call);
@@ -214,13 +217,13 @@ impl Run {
             (payload["userId"], payload["otomoId"]) = (json!(user), json!(otomo));
         }
         let message = json!({"type": kind, "payload": payload});
-        self.told.push((at, user, Role::User, message.clone()));
-        self.told.push((at, otomo, Role::Otomo, message));
+        self.received.push((at, user, Role::User, message.clone()));
+        self.received.push((at, otomo, Role::Otomo, message));
     }
 
-    /// A party reads no message of that kind.
-    pub(super) fn silence(&mut self, party: &str, kind: &str) {
-        self.told
+    /// A party receives no message of a kind.
+    pub(super) fn drop_messages(&mut self, party: &str, kind: &str) {
+        self.received
             .retain(|(_, to, _, message)| *to != party || message["type"] != kind);
     }
 
@@ -231,7 +234,7 @@ impl Run {
             Role::Otomo
         };
         let payload = json!({"sessionId": "ws_1", "activeCall": active_call});
-        self.told
+        self.received
             .push((at, party, role, json!({"type": "welcome", "payload": payload})));
     }
 
@@ -248,17 +251,17 @@ impl Run {
         self.store(at + 1, call, "requested", json!({"requestedAt": text(at)}));
         let answer = json!({"callId": call, "expiresAt": text(at + 30_000)});
         let response = json!({"type": "response", "id": 1, "payload": answer});
-        self.told.push((at + 3, user, Role::User, response));
+        self.received.push((at + 3, user, Role::User, response));
         let incoming = json!({"callId": call, "userId": user, "expiresAt": text(at + 30_000)});
         let incoming = json!({"type": "incoming_call", "payload": incoming});
-        self.told.push((at + 3, otomo, Role::Otomo, incoming));
+        self.received.push((at + 3, otomo, Role::Otomo, incoming));
     }
 
     fn tick(&mut self, minute: i64) {
         let due = 1_000 + minute * 2_000;
         let tick = json!({"minute": minute, "at": text(due), "connectedAt": text(1_000)});
         self.store(due + 2, "c1", "tick", tick.clone());
-        self.tell(due + 5, "c1", "tick", tick);
+        self.notify(due + 5, "c1", "tick", tick);
     }
 
     fn end(&mut self, call: &str, at: i64, reason: &str, connected_at: Value) {
@@ -273,8 +276,8 @@ impl Run {
     }
 }
 
-/// Where `c1` stands after its second minute.
-pub(super) fn standing() -> Value {
+/// The snapshot of `c1` after its second minute.
+pub(super) fn snapshot_of_c1() -> Value {
     json!({"callId": "c1", "userId": "u1", "otomoId": "o1", "state": "connected", "requestedAt": text(100),
         "expiresAt": null, "acceptedAt": text(500), "connectedAt": text(1_000), "method": "sfu_rtp_detected",
         "lastTick": {"minute": 2, "at": text(5_000)}})

@@ -1,4 +1,4 @@
-//! The streams as a real server has them.
+//! The streams of a real server.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,7 +10,7 @@ use crate::records::run_log::RunLog;
 use crate::report::Check;
 use callpulse_tests::nats_server::{NatsServer, Sync};
 
-/// More than the client asks for at once.
+/// More than one batch of the client.
 const MESSAGES: u64 = 1_234;
 
 async fn streams(client: &async_nats::Client) -> jetstream::Context {
@@ -27,7 +27,7 @@ async fn streams(client: &async_nats::Client) -> jetstream::Context {
 }
 
 #[tokio::test]
-async fn a_stored_history_is_read_back_whole() {
+async fn all_stored_messages_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let server = NatsServer::start(folder.path(), Sync::Lazy).await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();
@@ -63,7 +63,7 @@ async fn a_stored_history_is_read_back_whole() {
 }
 
 #[tokio::test]
-async fn a_stream_that_is_not_there_is_an_error() {
+async fn a_missing_stream_is_an_error() {
     let folder = tempfile::tempdir().unwrap();
     let server = NatsServer::start(folder.path(), Sync::Lazy).await.unwrap();
     let client = async_nats::connect(server.url()).await.unwrap();

@@ -1,69 +1,69 @@
-//! Which fault it was.
+//! Attributes disturbances to faults.
 
 use super::{Disturbance, P99_SECONDS};
 use crate::records::run_log::Fault;
 use crate::records::timestamp::Timestamp;
 
-/// A loss may be noticed with hindsight: its last sign of life was this long before the strike.
+/// A loss is dated back to the last heartbeat, which may be this long before the injection.
 const HINDSIGHT_MS: i64 = 3_000;
-/// Who strikes this soon after another fault was mended strikes into the recovery from it. One that is planned to be alone has
-/// at least twice as long for itself.
+/// A fault this soon after the repair of another falls into its recovery. The schedule leaves at least twice as long after a fault
+/// that is planned alone.
 const NO_REST_MS: i64 = 3_000;
 
-/// The fault behind a disturbance: one that left nothing, if it struck before the bound of recovery; else of those that hit
-/// the process to blame, if that is known, the latest that was on when it began, else the first that struck after that; else
-/// of all faults the latest of those still on when it began; else one struck soon after (hindsight), or before an attempt had
-/// failed; else the latest before; else the first during.
+/// The fault that caused a disturbance, in this order of preference: a total outage that was injected before the bound of recovery;
+/// of the faults of the known target, the latest that was active at the beginning, or the first one after; of all faults, the
+/// latest active at the beginning; one injected soon after ([`HINDSIGHT_MS`]) or before an attempt failed; the latest before; the
+/// first during the disturbance.
 pub(super) fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize> {
     let (since, until) = (disturbance.since, disturbance.until);
     let spans = faults.iter().enumerate().map(|(place, fault)| {
-        let struck = Timestamp::from(fault.struck_at);
-        (struck, fault.mended_at.map(Timestamp::from), place)
+        let injected = Timestamp::from(fault.injected_at);
+        (injected, fault.mended_at.map(Timestamp::from), place)
     });
     let hindsight = since.plus_ms(HINDSIGHT_MS).max(disturbance.failed_at.unwrap_or(since));
-    let is_to_blame = |(_, _, place): &(Timestamp, Option<Timestamp>, usize)| {
+    let is_of_target = |(_, _, place): &(Timestamp, Option<Timestamp>, usize)| {
         let target = faults.get(*place).map(|fault| &fault.target);
         disturbance.target.is_some() && target == disturbance.target.as_ref()
     };
     let on = spans
         .clone()
-        .filter(|(struck, mended, _)| *struck <= since && mended.is_none_or(|mended| mended >= since));
+        .filter(|(injected, mended, _)| *injected <= since && mended.is_none_or(|mended| mended >= since));
     let during = spans
         .clone()
-        .filter(|(struck, _, _)| *struck > since && until.is_none_or(|until| *struck <= until));
-    let soon = during.clone().filter(|(struck, _, _)| *struck <= hindsight);
-    let before = spans.filter(|(struck, _, _)| *struck <= since);
-    // Whatever was still overdue when nothing was left to recover with, waits for that from then on.
+        .filter(|(injected, _, _)| *injected > since && until.is_none_or(|until| *injected <= until));
+    let soon = during.clone().filter(|(injected, _, _)| *injected <= hindsight);
+    let before = spans.filter(|(injected, _, _)| *injected <= since);
+    // During a total outage, nothing can recover.
     let soon_enough = since.plus_ms((P99_SECONDS * 1_000.0) as i64);
     let total = during
         .clone()
-        .filter(|(struck, _, place)| *struck <= soon_enough && faults.get(*place).is_some_and(|fault| fault.total));
+        .filter(|(injected, _, place)| *injected <= soon_enough && faults.get(*place).is_some_and(|fault| fault.total));
     if let Some((_, _, place)) = total.min() {
         return Some(place);
     }
-    let to_blame = on.clone().filter(is_to_blame).max();
-    let found = to_blame.or_else(|| during.clone().filter(is_to_blame).min());
+    let of_target = on.clone().filter(is_of_target).max();
+    let found = of_target.or_else(|| during.clone().filter(is_of_target).min());
     let found = found.or_else(|| on.max()).or_else(|| soon.min());
     let found = found.or_else(|| before.max()).or_else(|| during.min());
     found.map(|(_, _, place)| place)
 }
 
-/// Whether another fault was on at the same time, or as good as. Of two, it cannot be told whose recovery the other one holds up.
+/// Whether another fault was active at about the same time, so that the recoveries cannot be separated.
 pub(super) fn is_together(faults: &[Fault], place: usize) -> bool {
     let span = |fault: &Fault| {
         let rested = fault.mended_at.map(|at| Timestamp::from(at).plus_ms(NO_REST_MS));
-        (Timestamp::from(fault.struck_at), rested)
+        (Timestamp::from(fault.injected_at), rested)
     };
-    let Some((struck, rested)) = faults.get(place).map(span) else {
+    let Some((injected, rested)) = faults.get(place).map(span) else {
         return false;
     };
     faults
         .iter()
         .map(span)
         .enumerate()
-        .any(|(other, (other_struck, other_rested))| {
+        .any(|(other, (other_injected, other_rested))| {
             other != place
-                && rested.is_none_or(|rested| other_struck <= rested)
-                && other_rested.is_none_or(|other_rested| struck <= other_rested)
+                && rested.is_none_or(|rested| other_injected <= rested)
+                && other_rested.is_none_or(|other_rested| injected <= other_rested)
         })
 }

@@ -1,4 +1,4 @@
-//! The figures of recovery, and how they are printed.
+//! The percentiles of recovery, and their output.
 
 use std::fmt;
 
@@ -6,19 +6,19 @@ use serde::Serialize;
 
 use super::Recovery;
 
-/// Faults that are printed, the slowest.
+/// The number of slowest faults to print.
 const PRINTED_FAULTS: usize = 12;
 
-/// Figures over many faults, in seconds.
+/// Percentiles over faults, in seconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Percentiles {
-    /// How many faults.
+    /// The number of faults.
     pub faults: usize,
-    /// Half of them took no longer.
+    /// The median.
     pub p50: f64,
-    /// All but one of a hundred took no longer.
+    /// The 99th percentile.
     pub p99: f64,
-    /// None took longer.
+    /// The maximum.
     pub max: f64,
 }
 
@@ -56,7 +56,7 @@ impl fmt::Display for Recovery {
         if self.starved.faults > 0 {
             writeln!(
                 f,
-                "               starved  {}: not judged, the machine gave its processors to others",
+                "               starved  {}: not measured, the hypervisor gave the processors to others",
                 self.starved
             )?;
         }
@@ -68,10 +68,10 @@ impl fmt::Display for Recovery {
         for fault in slowest.into_iter().take(PRINTED_FAULTS) {
             writeln!(
                 f,
-                "  {:>5.1} s ({:.1} s from the strike)  {} {} {}{}, {} disturbances, the last: {}{}",
+                "  {:>5.1} s ({:.1} s from the injection)  {} {} {}{}, {} disturbances, the last: {}{}",
                 fault.seconds,
-                fault.from_strike,
-                fault.struck_at,
+                fault.from_injection,
+                fault.injected_at,
                 fault.what,
                 fault.target,
                 match (fault.starved, fault.total, fault.together) {

@@ -6,15 +6,15 @@ fn at(seconds: f64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs_f64(seconds)
 }
 
-fn fault(what: &str, target: &str, struck: f64, mended: Option<f64>) -> Fault {
+fn fault(what: &str, target: &str, injected: f64, mended: Option<f64>) -> Fault {
     Fault {
         what: what.to_owned(),
         target: target.to_owned(),
-        struck_at: at(struck),
+        injected_at: at(injected),
         mended_at: mended.map(at),
         total: false,
         since: if what == "SIGKILL" {
-            Since::Strike
+            Since::Injection
         } else {
             Since::Mending
         },
@@ -37,26 +37,26 @@ fn seconds(faults: &[Fault], disturbances: &[Disturbance]) -> Vec<f64> {
 }
 
 #[test]
-fn a_kill_counts_from_the_strike_and_a_freeze_from_the_mending() {
+fn recovery_from_a_kill_begins_at_the_injection_and_from_a_freeze_at_the_repair() {
     let faults = [
         fault("SIGKILL", "timer", 10.0, Some(12.0)),
         fault("SIGSTOP", "timer", 30.0, Some(35.0)),
         fault("cut", "nats", 50.0, Some(51.0)),
     ];
-    let felt = [
+    let disturbances = [
         disturbance(10.5, Some(14.0), None),
         disturbance(11.0, Some(13.0), None),
         disturbance(31.0, Some(36.5), None),
     ];
-    assert_eq!(seconds(&faults, &felt), [4.0, 1.5, 0.0]);
-    let recovery = measure(&faults, &felt, &[], at(100.0).into());
-    assert_eq!(recovery.faults[1].from_strike, 6.5);
+    assert_eq!(seconds(&faults, &disturbances), [4.0, 1.5, 0.0]);
+    let recovery = measure(&faults, &disturbances, &[], at(100.0).into());
+    assert_eq!(recovery.faults[1].from_injection, 6.5);
     assert_eq!((recovery.all.p50, recovery.all.p99, recovery.all.max), (1.5, 4.0, 4.0));
     assert_eq!(recovery.by_kind["SIGKILL"].max, 4.0);
 }
 
 #[test]
-fn a_total_outage_counts_from_its_mending() {
+fn recovery_from_a_total_outage_begins_at_the_repair() {
     let total = Fault {
         total: true,
         ..fault("SIGKILL", "nats", 10.0, Some(20.0))
@@ -65,17 +65,17 @@ fn a_total_outage_counts_from_its_mending() {
 }
 
 #[test]
-fn a_lost_worker_is_of_the_fault_that_took_it_even_if_it_was_silent_before() {
+fn a_lost_worker_is_attributed_to_its_fault_even_if_its_last_heartbeat_was_earlier() {
     let faults = [
         fault("SIGSTOP", "worker", 10.0, Some(12.0)),
-        // Nobody could give a sign of life any more.
+        // No heartbeat is possible any more.
         fault("SIGKILL", "nats", 50.0, Some(58.0)),
         fault("SIGKILL", "worker", 54.0, Some(56.0)),
     ];
     let lost = |since, until| seconds(&faults, &[disturbance(since, Some(until), Some("worker"))]);
     assert_eq!(lost(49.0, 61.0), [0.0, 0.0, 7.0]);
     assert_eq!(lost(9.0, 17.0), [5.0, 0.0, 0.0]);
-    // It was not touched: the server's death took its entry.
+    // The worker had no fault: its entry expired during the outage of the server.
     assert_eq!(lost(48.0, 53.0), [0.0, 3.0, 0.0]);
 }
 
@@ -86,7 +86,7 @@ fn faults_at_the_same_time_are_counted_apart() {
         fault("SIGKILL", "b", 13.0, Some(15.0)),
         fault("SIGKILL", "c", 20.0, Some(22.0)),
         fault("SIGKILL", "d", 30.0, Some(31.0)),
-        // The one before is mended, and what it held up meets this one.
+        // Injected just after the repair of the fault before.
         fault("SIGSTOP", "e", 31.1, Some(33.0)),
     ];
     let recovery = measure(&faults, &[disturbance(12.0, Some(25.0), None)], &[], at(100.0).into());
@@ -104,10 +104,10 @@ fn a_fault_on_a_starved_machine_is_counted_apart() {
         fault("SIGKILL", "b", 30.0, Some(32.0)),
         fault("SIGKILL", "c", 50.0, Some(52.0)),
     ];
-    let felt = [disturbance(10.5, Some(25.0), None), disturbance(30.5, Some(34.0), None)];
-    // The first while it is recovered from, the second just after that, the third before it is mended.
+    let disturbances = [disturbance(10.5, Some(25.0), None), disturbance(30.5, Some(34.0), None)];
+    // During the recovery from the first, after that from the second, before the repair of the third.
     let starved = [(20.0, 21.0), (34.5, 40.0), (51.0, 51.5)].map(|(from, until)| (at(from), at(until)));
-    let recovery = measure(&faults, &felt, &starved, at(100.0).into());
+    let recovery = measure(&faults, &disturbances, &starved, at(100.0).into());
     let found: Vec<bool> = recovery.faults.iter().map(|fault| fault.starved).collect();
     assert_eq!(found, [true, false, true]);
     assert_eq!((recovery.starved.faults, recovery.starved.max), (2, 15.0));
@@ -115,7 +115,7 @@ fn a_fault_on_a_starved_machine_is_counted_apart() {
 }
 
 #[test]
-fn what_a_total_outage_interrupts_is_of_that_unless_it_was_slow_before() {
+fn a_disturbance_during_a_total_outage_is_attributed_to_it_unless_it_was_slow_before() {
     let outage = Fault {
         total: true,
         ..fault("SIGKILL", "nats", 20.0, Some(40.0))
@@ -126,40 +126,40 @@ fn what_a_total_outage_interrupts_is_of_that_unless_it_was_slow_before() {
 }
 
 #[test]
-fn a_disturbance_is_of_the_fault_that_was_on_or_just_noticed_or_before() {
+fn a_disturbance_is_attributed_to_the_active_fault_or_else_to_the_nearest() {
     let faults = [
         fault("SIGKILL", "a", 10.0, Some(11.0)),
         fault("SIGKILL", "b", 20.0, Some(25.0)),
     ];
-    // (since, until, to blame) → which fault, and for how long
+    // (since, until, target) → recovery from each fault
     let cases = [
         (15.0, 16.0, None, [6.0, 0.0]),
         (19.0, 23.0, None, [0.0, 3.0]),
         (21.0, 23.0, None, [0.0, 3.0]),
         (10.5, 23.0, Some("a"), [13.0, 0.0]),
-        // What hit it is over: it is the other one.
+        // The fault of its target is over, so it is the other one.
         (21.0, 23.0, Some("a"), [0.0, 3.0]),
         (9.0, 10.5, None, [0.5, 0.0]),
         (1.0, 12.0, None, [2.0, 0.0]),
     ];
     for (since, until, blame, expected) in cases {
-        let felt = [disturbance(since, Some(until), blame)];
-        assert_eq!(seconds(&faults, &felt), expected, "{felt:?}");
+        let disturbances = [disturbance(since, Some(until), blame)];
+        assert_eq!(seconds(&faults, &disturbances), expected, "{disturbances:?}");
     }
 }
 
 #[test]
-fn an_attempt_that_fails_is_of_the_fault_that_struck_while_it_was_made() {
+fn a_failed_attempt_is_attributed_to_the_fault_injected_during_it() {
     let faults = [
         fault("stall", "a", 10.0, Some(14.0)),
         fault("cut", "b", 20.0, Some(28.0)),
     ];
     let of = |since, failed| {
-        let felt = Disturbance {
+        let disturbances = Disturbance {
             failed_at: Some(at(failed).into()),
             ..disturbance(since, Some(29.0), None)
         };
-        seconds(&faults, &[felt])
+        seconds(&faults, &[disturbances])
     };
     assert_eq!(of(16.0, 25.0), [0.0, 1.0]);
     assert_eq!(of(13.0, 25.0), [15.0, 0.0]);
@@ -167,10 +167,10 @@ fn an_attempt_that_fails_is_of_the_fault_that_struck_while_it_was_made() {
 }
 
 #[test]
-fn what_is_not_well_until_the_end_is_open_and_what_no_fault_explains_is_told() {
+fn an_unfinished_disturbance_is_open_and_an_unexplained_one_is_reported() {
     let faults = [fault("SIGKILL", "a", 10.0, Some(11.0))];
-    let felt = [disturbance(10.5, None, None), disturbance(1.0, Some(2.0), None)];
-    let recovery = measure(&faults, &felt, &[], at(100.0).into());
+    let disturbances = [disturbance(10.5, None, None), disturbance(1.0, Some(2.0), None)];
+    let recovery = measure(&faults, &disturbances, &[], at(100.0).into());
     assert!(recovery.faults[0].open);
     assert_eq!(recovery.faults[0].seconds, 90.0);
     let unexplained = &recovery.without_fault[0];
@@ -181,18 +181,18 @@ fn what_is_not_well_until_the_end_is_open_and_what_no_fault_explains_is_told() {
 }
 
 #[test]
-fn runs_are_judged_together_and_not_by_what_the_machine_did() {
+fn runs_are_measured_together_and_without_starved_faults() {
     let run = |seconds: f64, kills: u32, starved: bool| {
         let times = (0..kills).map(|number| f64::from(number) * 50.0);
         let faults: Vec<Fault> = times
             .clone()
             .map(|time| fault("SIGKILL", "a", time, Some(time + 1.0)))
             .collect();
-        let felt: Vec<Disturbance> = times
+        let disturbances: Vec<Disturbance> = times
             .map(|time| disturbance(time, Some(time + seconds), None))
             .collect();
         let starved = [(at(0.0), at(100_000.0))].repeat(usize::from(starved));
-        measure(&faults, &felt, &starved, at(100_000.0).into())
+        measure(&faults, &disturbances, &starved, at(100_000.0).into())
     };
     assert_eq!(run(10.0, 1, false).complaints(), ["p99 of faults alone is 10.0 s"]);
     let together = Recovery::of_runs([run(10.0, 1, false), run(9.0, 99, false)]);
@@ -201,9 +201,9 @@ fn runs_are_judged_together_and_not_by_what_the_machine_did() {
         (100, 9.0, 10.0)
     );
     assert!(together.complaints().is_empty());
-    let all_but = |judged| Recovery::of_runs([run(30.0, 150, true), run(9.0, judged, false)]).complaints();
+    let all_but = |measured| Recovery::of_runs([run(30.0, 150, true), run(9.0, measured, false)]).complaints();
     assert!(all_but(100).is_empty());
-    let machine = "in 150 of 249 faults the machine gave its processors to others: run it elsewhere, or later";
+    let machine = "the CPU was starved in 150 of 249 faults: repeat the run on a machine without other load";
     assert_eq!(all_but(99), [machine]);
     assert!(
         Recovery::of_runs([run(30.0, 5, true), run(9.0, 5, false)])

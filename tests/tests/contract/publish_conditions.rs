@@ -1,4 +1,4 @@
-//! One fact at a time, each under its guard.
+//! Single facts with their publish conditions.
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::builders::{at, requested, rtp_detected, rtp_lost, tick};
@@ -9,7 +9,7 @@ use contract::{Fact, FactKind, TraceParent};
 use crate::rig::{Rig, ended};
 
 #[tokio::test]
-async fn the_first_stands_and_the_same_again_is_recognised() -> Result<()> {
+async fn the_first_fact_is_stored_and_its_repetition_is_recognised() -> Result<()> {
     let rig = Rig::start().await?;
     let fact: Fact = rtp_detected("c", at(1)).into();
     let trace = TraceParent::generate();
@@ -42,7 +42,7 @@ async fn the_first_stands_and_the_same_again_is_recognised() -> Result<()> {
 }
 
 #[tokio::test]
-async fn of_two_publishers_that_race_exactly_one_is_let_in() -> Result<()> {
+async fn exactly_one_of_two_concurrent_publishers_succeeds() -> Result<()> {
     let rig = Rig::start().await?;
     let other = rig.other().await?;
     for round in 0..50 {
@@ -66,7 +66,7 @@ async fn of_two_publishers_that_race_exactly_one_is_let_in() -> Result<()> {
 }
 
 #[tokio::test]
-async fn ticks_form_a_chain() -> Result<()> {
+async fn each_tick_requires_the_previous_one() -> Result<()> {
     let rig = Rig::start().await?;
     let publish = async |minute, guard| {
         rig.facts
@@ -97,7 +97,7 @@ async fn ticks_form_a_chain() -> Result<()> {
 }
 
 #[tokio::test]
-async fn an_unchanged_call_can_be_demanded() -> Result<()> {
+async fn a_publication_can_require_an_unchanged_call() -> Result<()> {
     let rig = Rig::start().await?;
     let trace = TraceParent::generate();
     let requested = rig
@@ -106,7 +106,7 @@ async fn an_unchanged_call_can_be_demanded() -> Result<()> {
         .await?
         .sequence()
         .context("refused")?;
-    // Another call's facts are no change of this one.
+    // Facts of another call do not change this one.
     rig.facts
         .publish(&rtp_detected("other", at(1)).into(), PublishCondition::First, trace)
         .await?;
@@ -144,7 +144,7 @@ async fn an_unchanged_call_can_be_demanded() -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_may_come_again_does_and_a_retry_of_it_does_not() -> Result<()> {
+async fn a_repeatable_fact_is_stored_again_but_its_retry_is_not() -> Result<()> {
     let rig = Rig::start().await?;
     let lost = |millis| Fact::from(rtp_lost("c", at(millis)));
     let publish = async |fact: &Fact| {
@@ -161,7 +161,7 @@ async fn what_may_come_again_does_and_a_retry_of_it_does_not() -> Result<()> {
 }
 
 #[tokio::test]
-async fn nothing_comes_again_after_the_end() -> Result<()> {
+async fn no_repeatable_fact_is_stored_after_the_end() -> Result<()> {
     let rig = Rig::start().await?;
     let lost = |call: &str, millis| Fact::from(rtp_lost(call, at(millis)));
     let publish = async |fact: &Fact, guard| rig.facts.publish(fact, guard, TraceParent::generate()).await;
@@ -172,7 +172,7 @@ async fn nothing_comes_again_after_the_end() -> Result<()> {
     publish(&ended("c", EndReason::Hangup).into(), PublishCondition::First).await?;
     let late = publish(&lost("c", 3), PublishCondition::WhileOpen).await?;
     ensure!(late.sequence().is_none(), "stored after the end: {late:?}");
-    // An attempt whose acknowledgement was lost is told that it had come through.
+    // An attempt with a lost acknowledgement finds its fact stored.
     let again = publish(&lost("c", 2), PublishCondition::WhileOpen).await?;
     ensure!(matches!(again, Outcome::AlreadyStored(_)), "{again:?}");
     let other = publish(&lost("d", 2), PublishCondition::WhileOpen).await?;
@@ -184,7 +184,7 @@ async fn nothing_comes_again_after_the_end() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_call_has_one_end_and_it_does_not_deny_its_connection() -> Result<()> {
+async fn a_call_has_one_end_with_its_stored_connection() -> Result<()> {
     let rig = Rig::start().await?;
     let publish = async |fact: Fact| {
         let guard = PublishCondition::OnceWhileOpen;
@@ -268,7 +268,7 @@ async fn a_fact_published_while_the_server_is_dead_is_stored_when_it_is_back() -
     });
     let mut link = rig.nats.state();
     tokio::time::timeout(crate::rig::SOON, link.wait_for(|link| !link.connected)).await??;
-    ensure!(!publication.is_finished(), "nobody could have stored it");
+    ensure!(!publication.is_finished(), "no server could store it");
     rig.server.restart().await?;
     let outcome = tokio::time::timeout(crate::rig::SOON, publication).await???;
     let sequence = outcome.sequence().with_context(|| format!("{outcome:?}"))?;

@@ -1,4 +1,4 @@
-//! What the notice of a fact cannot be faster than: the fact's storage and a WebSocket's way, with nothing else around.
+//! The lower bound of a notice's latency: one publication with its acknowledgement, and one WebSocket round trip.
 
 use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
@@ -15,27 +15,27 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, accept_async, connect_a
 
 /// About as long as `rtp_detected` and its notice.
 const BYTES: usize = 300;
-/// A stream of its own: the facts' stream is for facts.
-const STREAM: &str = "FLOOR";
-const SUBJECT: &str = "floor";
+/// A stream of its own: the stream of facts is for facts.
+const STREAM: &str = "BASELINE";
+const SUBJECT: &str = "baseline";
 /// Samples kept at most.
 const MOST_MESSAGES: i64 = 10_000;
-/// How long a sample may take.
+/// The deadline for a sample.
 const WITHIN: Duration = Duration::from_secs(5);
 
-/// A bare stream and a bare WebSocket echo.
+/// A stream and a WebSocket echo.
 #[derive(Debug)]
-pub struct Floor {
+pub struct Baseline {
     jetstream: jetstream::Context,
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     _echo: JoinSet<Result<()>>,
 }
 
-impl Floor {
+impl Baseline {
     /// Creates a file-backed stream on that server, and an echo in this process.
     ///
     /// # Errors
-    /// When either cannot be had.
+    /// When either cannot be created.
     pub async fn new(client: &async_nats::Client) -> Result<Self> {
         let jetstream = jetstream::new(client.clone());
         let config = stream::Config {
@@ -69,19 +69,19 @@ impl Floor {
     /// One publication until its acknowledgement.
     ///
     /// # Errors
-    /// When there is none in time.
+    /// When there is none before the deadline.
     pub async fn publish(&self) -> Result<Duration> {
         let payload = Bytes::from(vec![b'x'; BYTES]);
         let started = Instant::now();
         let stored = timeout(WITHIN, async { self.jetstream.publish(SUBJECT, payload).await?.await });
-        stored.await.context("publishing for the floor")??;
+        stored.await.context("publishing for the baseline")??;
         Ok(started.elapsed())
     }
 
-    /// One message there and back.
+    /// One message and its echo.
     ///
     /// # Errors
-    /// When it does not come back in time.
+    /// When there is no echo before the deadline.
     pub async fn echo(&mut self) -> Result<Duration> {
         let message = Message::text("x".repeat(BYTES));
         let started = Instant::now();
@@ -93,7 +93,7 @@ impl Floor {
                 .context("the echo closed")?
                 .map_err(anyhow::Error::from)
         });
-        let echoed = echoed.await.context("echoing for the floor")??;
+        let echoed = echoed.await.context("echoing for the baseline")??;
         let elapsed = started.elapsed();
         ensure!(echoed == message, "the echo changed the message");
         Ok(elapsed)

@@ -1,4 +1,4 @@
-//! Requests that are under way when the storage falls silent: whatever their users are told, each comes to an end.
+//! Requests in flight when the storage stalls: each has an end, whatever its response was.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,19 +10,19 @@ use callpulse_tests::wait::{eventually, let_time_pass};
 use futures::future::try_join_all;
 use serde_json::json;
 
-use crate::scene::{SOON, facts, turn, two_of_each};
+use crate::fixture::{SOON, cluster_permit, facts, two_of_each};
 
-/// Longer than anything waits for here: no deadline ends a call.
+/// Longer than any wait of the test: no deadline ends a call.
 const RING_TIMEOUT: Duration = Duration::from_secs(120);
 const STORAGE_TIMEOUT: Duration = Duration::from_millis(300);
-/// Longer than an edge waits for the storage, and shorter than it takes to miss the server.
-const SILENCE: Duration = Duration::from_millis(900);
+/// Longer than the storage timeout of an edge, and shorter than its detection of a dead server.
+const STALL: Duration = Duration::from_millis(900);
 const ROUNDS: u64 = 4;
 const USERS: u64 = 24;
 
 #[tokio::test]
-async fn a_request_that_is_stored_after_its_user_was_refused_is_taken_back() -> Result<()> {
-    let _turn = turn().await?;
+async fn a_request_stored_after_its_rejection_is_ended() -> Result<()> {
+    let _permit = cluster_permit().await?;
     let stack = two_of_each()
         .workers(0)
         .timers(0)
@@ -41,20 +41,20 @@ async fn a_request_that_is_stored_after_its_user_was_refused_is_taken_back() -> 
     let users = try_join_all(users).await?;
     let mut refused = 0;
     for round in 0..ROUNDS {
-        // One after the other within a few milliseconds, so that the silence finds each at another step.
+        // One millisecond apart, so that the stall interrupts each at another step.
         let requests = users.iter().zip(0..).map(|(user, number)| async move {
             let_time_pass("requests follow each other", Duration::from_millis(number)).await;
             call(user).await
         });
-        let silence = async {
+        let stall = async {
             let half_way = Duration::from_millis(USERS / 2 + 3 * round);
-            let_time_pass("some requests are under way", half_way).await;
+            let_time_pass("some requests are in flight", half_way).await;
             links.stall();
-            let_time_pass("the edge gives up waiting", SILENCE).await;
+            let_time_pass("the edge gives up waiting", STALL).await;
             links.mend();
             Ok(())
         };
-        let (answers, ()) = tokio::try_join!(try_join_all(requests), silence)?;
+        let (answers, ()) = tokio::try_join!(try_join_all(requests), stall)?;
         for (user, answer) in users.iter().zip(answers) {
             match answer {
                 Answer::Response(payload) => drop(
@@ -65,7 +65,7 @@ async fn a_request_that_is_stored_after_its_user_was_refused_is_taken_back() -> 
                 Answer::Refusal { code, message } => bail!("{}: {code}: {message}", user.name()),
             }
         }
-        // None of them stays locked out.
+        // Nobody stays busy.
         for user in &users {
             eventually("calling again", SOON, async || match call(user).await? {
                 Answer::Response(payload) => {
@@ -78,7 +78,7 @@ async fn a_request_that_is_stored_after_its_user_was_refused_is_taken_back() -> 
             .await?;
         }
     }
-    ensure!(refused > 0, "the silence was noticed by nobody");
+    ensure!(refused > 0, "no request was interrupted");
     let facts = facts(&stack).await?;
     eventually("the end of every request", SOON, async || {
         let all = facts.all().await?;

@@ -1,4 +1,4 @@
-//! What a leader has taken and the others have not: for as long as it waits for them, it has to refuse what contradicts that.
+//! Publications that a leader has received and not replicated. It must reject conflicting ones meanwhile.
 
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use contract::wire::fact::Ended;
 use contract::{CallId, EndReason, Fact, FactStore, Outcome, PublishCondition, Timestamp, TraceParent};
 use tokio::time::timeout;
 
-use crate::scene::{SOON, turn};
+use crate::fixture::{SOON, cluster_permit};
 
-/// Until the first of two is under way for certain; both together are shorter than the patience of a follower.
-const A_MOMENT: Duration = Duration::from_millis(500);
+/// The time until a publication reaches the leader. Twice this is shorter than the election timeout.
+const REACHES_LEADER: Duration = Duration::from_millis(500);
 
 /// A call that rings.
 struct Ringing {
@@ -48,12 +48,12 @@ impl Ringing {
 }
 
 #[tokio::test]
-async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_under_way() -> Result<()> {
-    let _turn = turn().await?;
+async fn only_one_of_two_conflicting_publications_in_flight_is_stored() -> Result<()> {
+    let _permit = cluster_permit().await?;
     let folder = tempfile::tempdir()?;
     let mut cluster = NatsServer::start_cluster(folder.path(), Sync::Always, &[]).await?;
     ContractClient::open(&cluster).await?;
-    cluster.settled().await?;
+    cluster.synced().await?;
     let leader = cluster.stream_leader(CALLS).await?;
     let one = ContractClient::open_at(&cluster, leader).await?;
     let other = ContractClient::open_at(&cluster, leader).await?.facts;
@@ -86,25 +86,25 @@ async fn of_two_facts_that_exclude_each_other_one_is_stored_though_both_are_unde
     for follower in &followers {
         cluster.freeze_node(*follower)?;
     }
-    let publish = |facts: FactStore, (fact, guard): (Fact, PublishCondition)| {
-        tokio::spawn(async move { facts.publish(&fact, guard, TraceParent::generate()).await })
+    let publish = |facts: FactStore, (fact, condition): (Fact, PublishCondition)| {
+        tokio::spawn(async move { facts.publish(&fact, condition, TraceParent::generate()).await })
     };
-    let mut under_way = Vec::new();
+    let mut in_flight = Vec::new();
     let (firsts, seconds): (Vec<_>, Vec<_>) = pairs.iter().cloned().unzip();
-    under_way.extend(firsts.into_iter().map(|it| publish(one.facts.clone(), it)));
-    let_time_pass("the first publications reach the leader", A_MOMENT).await;
-    under_way.extend(seconds.into_iter().map(|it| publish(other.clone(), it)));
-    stays("one server of three acknowledges nothing", A_MOMENT, async || {
-        ensure!(under_way.iter().all(|it| !it.is_finished()));
+    in_flight.extend(firsts.into_iter().map(|it| publish(one.facts.clone(), it)));
+    let_time_pass("the first publications reach the leader", REACHES_LEADER).await;
+    in_flight.extend(seconds.into_iter().map(|it| publish(other.clone(), it)));
+    stays("one server of three acknowledges nothing", REACHES_LEADER, async || {
+        ensure!(in_flight.iter().all(|it| !it.is_finished()));
         Ok(())
     })
     .await?;
     for follower in &followers {
-        cluster.thaw_node(*follower)?;
+        cluster.resume_node(*follower)?;
     }
 
     let mut outcomes = Vec::new();
-    for publication in under_way {
+    for publication in in_flight {
         outcomes.push(timeout(SOON, publication).await???);
     }
     let (firsts, seconds) = outcomes.split_at(pairs.len());

@@ -1,4 +1,4 @@
-//! What the tests share: a stack on a cluster, not too many at a time, and waiting for what is stored.
+//! A stack on a cluster, with a limit of simultaneous clusters, and waits for stored facts.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use callpulse_tests::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::eventually;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// For what needs an election on the way: that takes four to nine seconds, and twice that when votes are split.
+/// The deadline for a step with an election, which takes four to nine seconds, or twice that after a split vote.
 pub(crate) const SOON: Duration = Duration::from_secs(30);
-/// A minute.
+/// The length of a minute.
 pub(crate) const INTERVAL_MS: i64 = 500;
 
-/// Each is three servers that write to the disk and half a dozen processes; mostly they wait for elections.
-const MOST_AT_ONCE: usize = 3;
-static CLUSTERS: Semaphore = Semaphore::const_new(MOST_AT_ONCE);
+/// The limit of simultaneous clusters. Each has three servers that sync to the disk, and six services.
+const MAX_CLUSTERS: usize = 3;
+static CLUSTERS: Semaphore = Semaphore::const_new(MAX_CLUSTERS);
 
-/// Waits for its turn. Keep the permit for as long as the stack.
-pub(crate) async fn turn() -> Result<SemaphorePermit<'static>> {
+/// Waits for a permit, which must live as long as the stack.
+pub(crate) async fn cluster_permit() -> Result<SemaphorePermit<'static>> {
     Ok(CLUSTERS.acquire().await?)
 }
 
@@ -35,13 +35,13 @@ pub(crate) fn two_of_each() -> StackBuilder {
     )
 }
 
-/// A reader that begins at a server that is up. After a fault, begin anew.
+/// A new reader, connected to a running server. After a fault, create another one.
 pub(crate) async fn facts(stack: &Stack) -> Result<Facts> {
     Facts::connect(&stack.nats.url()).await
 }
 
-/// Waits until a process says that it is not ready.
-pub(crate) async fn unready(service: &Service) -> Result<()> {
+/// Waits until a process is not ready.
+pub(crate) async fn not_ready(service: &Service) -> Result<()> {
     eventually(
         &format!("{} not being ready", service.child().name()),
         SOON,
@@ -54,7 +54,7 @@ pub(crate) async fn unready(service: &Service) -> Result<()> {
     .await
 }
 
-/// The stored ticks of a call, once there are `more` than at this moment.
+/// The stored ticks of a call, once there are `more` additional ones.
 pub(crate) async fn more_ticks(stack: &Stack, call_id: &str, more: usize) -> Result<Vec<Fact>> {
     let facts = facts(stack).await?;
     let before = eventually("counting the ticks", SOON, async || ticks(&facts, call_id).await).await?;
@@ -72,19 +72,19 @@ async fn ticks(facts: &Facts, call_id: &str) -> Result<Vec<Fact>> {
 }
 
 /// The process that stored a fact: `billing-timer-1` of `/billing-timer/billing-timer-1`.
-pub(crate) fn author(fact: &Fact) -> Result<String> {
+pub(crate) fn publisher(fact: &Fact) -> Result<String> {
     let source = fact.headers.get("ce-source").context("a fact without its source")?;
     let process = source.as_str().rsplit('/').next();
     Ok(process.unwrap_or_default().to_owned())
 }
 
-/// Waits until somebody else than `former` ticks a call.
-pub(crate) async fn ticked_by_other_than(stack: &Stack, call_id: &str, former: &str) -> Result<String> {
+/// Waits for a tick that `former` did not publish.
+pub(crate) async fn ticked_by_another(stack: &Stack, call_id: &str, former: &str) -> Result<String> {
     eventually(&format!("a tick not by {former}"), SOON, async || {
         let ticks = more_ticks(stack, call_id, 1).await?;
-        let author = author(ticks.last().context("no tick")?)?;
-        ensure!(author != former, "still by {former}");
-        Ok(author)
+        let publisher = publisher(ticks.last().context("no tick")?)?;
+        ensure!(publisher != former, "still by {former}");
+        Ok(publisher)
     })
     .await
 }
@@ -96,19 +96,16 @@ pub(crate) fn process<'a>(services: &'a mut [Service], name: &str) -> Result<&'a
     found.with_context(|| format!("no process {name}"))
 }
 
-/// Hangs up as soon as it is possible.
+/// Hangs up, and retries until it succeeds.
 pub(crate) async fn hang_up(call: &Conversation) -> Result<()> {
     let request = async || call.otomo.request("call_hangup", call.id()).await;
     eventually("hanging up", SOON, request).await.map(drop)
 }
 
-/// The record of a call that is over, once it is settled, with both parties told.
-#[allow(
-    clippy::print_stderr,
-    reason = "how long minutes waited is worth knowing also if it was not too long"
-)]
-pub(crate) async fn whole(stack: &Stack, call: &Conversation) -> Result<Record> {
-    let record = Record::whole(&facts(stack).await?, &call.call_id, INTERVAL_MS, SOON).await?;
+/// The record of a settled call, after both parties received its end.
+#[allow(clippy::print_stderr, reason = "prints the delay of the ticks")]
+pub(crate) async fn settled_record(stack: &Stack, call: &Conversation) -> Result<Record> {
+    let record = Record::checked(&facts(stack).await?, &call.call_id, INTERVAL_MS, SOON).await?;
     for party in call.parties() {
         party.expect_notice_within("call_ended", SOON).await?;
     }
@@ -121,11 +118,11 @@ pub(crate) async fn whole(stack: &Stack, call: &Conversation) -> Result<Record> 
     Ok(record)
 }
 
-/// Waits until a speaker has sent so many packets more: 50 a second.
-pub(crate) async fn spoken(speaker: &Caller, packets: u64) -> Result<()> {
-    let before = speaker.sent();
+/// Waits until a client has sent `packets` more packets: 50 a second.
+pub(crate) async fn sends(client: &Caller, packets: u64) -> Result<()> {
+    let before = client.sent();
     eventually(&format!("{packets} packets"), SOON, async || {
-        ensure!(speaker.sent() >= before + packets, "{} so far", speaker.sent() - before);
+        ensure!(client.sent() >= before + packets, "{} so far", client.sent() - before);
         Ok(())
     })
     .await

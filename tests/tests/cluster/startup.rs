@@ -1,30 +1,30 @@
-//! Services that are there before their servers are.
+//! Services that start before their servers.
 
 use anyhow::Result;
 use callpulse_tests::conversation::{Conversation, Pair};
 use callpulse_tests::nats_server::NatsServer;
 use callpulse_tests::stack::StackBuilder;
 
-use crate::scene::{turn, unready};
+use crate::fixture::{cluster_permit, not_ready};
 
 const ALL: [usize; 3] = [0, 1, 2];
 
 #[tokio::test]
-async fn services_wait_for_the_whole_cluster_to_be_made_and_then_for_most_of_it() -> Result<()> {
-    let _turn = turn().await?;
+async fn services_need_all_servers_for_the_first_start_and_a_majority_later() -> Result<()> {
+    let _permit = cluster_permit().await?;
     let mut stack = StackBuilder::default().cluster().proxied().absent(&ALL).start().await?;
     for service in stack.workers.iter().chain(&stack.edges).chain(&stack.timers) {
-        unready(service).await?;
+        not_ready(service).await?;
     }
-    // Three copies cannot be made on two servers, so nothing is: no stream with fewer.
+    // Three replicas need three servers. No stream is created with fewer.
     start(&mut stack.nats, &[0, 1]).await?;
     for service in stack.workers.iter().chain(&stack.edges).chain(&stack.timers) {
-        unready(service).await?;
+        not_ready(service).await?;
     }
     start(&mut stack.nats, &[2]).await?;
     stack.ready().await?;
-    stack.nats.settled().await?;
-    // Once they are made, two servers do: for who starts then, too.
+    stack.nats.synced().await?;
+    // Once the streams exist, two servers are enough, also to start.
     stack.nats.kill_node(1)?;
     for service in stack
         .workers
@@ -35,8 +35,8 @@ async fn services_wait_for_the_whole_cluster_to_be_made_and_then_for_most_of_it(
         service.restart().await?;
     }
     stack.ready().await?;
-    // Elections go on meanwhile, and who connects is told to try again.
-    stack.nats.led().await?;
+    // Handshakes are rejected during elections.
+    stack.nats.leaders_elected().await?;
     Conversation::talking(Pair::across(&stack)?).await?;
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! One call from ringing to its bill, with everything in between that the design promises.
+//! One call from ringing to its bill.
 
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use super::INTERVAL;
 use super::checklist::{Checklist, Expectation};
-use super::onlooker::Onlooker;
-use super::screen::{Screen, Tone};
+use super::event_printer::EventPrinter;
+use super::screen::{LineKind, Screen};
 use crate::caller::Caller;
 use crate::facts::{Fact, Facts, time};
 use crate::party::{Party, Received};
@@ -22,23 +22,23 @@ pub const USER: &str = "user_001";
 /// The paid companion of the specification's example.
 pub const OTOMO: &str = "otomo_777";
 
-/// How long a step may take that does not wait for a minute.
+/// The deadline for a step that does not wait for a minute.
 const SOON: Duration = Duration::from_secs(8);
-/// Ticks that are waited for.
+/// The number of ticks to wait for.
 const TICKS: u64 = 3;
-/// Packets that count as hearing somebody.
-const HEARD_PACKETS: u64 = 10;
+/// The packets that each side must receive.
+const MIN_PACKETS: u64 = 10;
 
-/// Plays it, ticking off what was seen. The first expectation that fails ends it.
+/// Runs the call and marks the expectations. The first failed expectation ends it.
 ///
 /// # Errors
-/// What was expected and not seen.
+/// The failed expectation.
 pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack) -> Result<()> {
     let facts = Facts::connect(&stack.nats.url()).await?;
-    let onlooker = Onlooker::new(*screen, &facts).await?;
+    let printer = EventPrinter::new(*screen, &facts).await?;
 
-    screen.heading("The user is on node 1, the otomo on node 2: it rings");
-    let party = |edge, role, name| Party::connect_watched(edge, role, name, Some(onlooker.parties()));
+    screen.heading("The user is on node 1, the otomo on node 2: the call rings");
+    let party = |edge, role, name| Party::connect_observed(edge, role, name, Some(printer.messages()));
     let user = party(stack.edge(0)?, Role::User, USER).await?;
     let otomo = party(stack.edge(1)?, Role::Otomo, OTOMO).await?;
     for one in [&user, &otomo] {
@@ -52,7 +52,7 @@ pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack) -> 
     let call = ring(&user, &otomo).await?;
     checklist.seen(Expectation::Accepted, &call);
 
-    screen.heading("WebRTC: capabilities, transports, producers, consumers; ICE and DTLS, and not a word yet");
+    screen.heading("WebRTC: capabilities, transports, producers, consumers; ICE and DTLS, no RTP yet");
     let mut user_media = Caller::join(&user).await?;
     let mut otomo_media = Caller::join(&otomo).await?;
     user_media.listen(&user).await?;
@@ -65,27 +65,24 @@ pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack) -> 
     unconnected(&facts, &call, &[&user, &otomo]).await?;
     checklist.seen(Expectation::SelfReportRefused, "self_report_forbidden, twice");
 
-    screen.heading("The user speaks: the first RTP packet");
+    screen.heading("The user sends the first RTP packet");
     user_media.start_talking().await?;
     let connected_at = connected(&facts, &call, &[&user, &otomo], &user_media).await?;
     checklist.seen(Expectation::Connected, &connected_at);
     otomo_media.start_talking().await?;
-    hears(&user_media, &otomo_media).await?;
-    let (heard_by_user, heard_by_otomo) = (user_media.heard(), otomo_media.heard());
-    checklist.seen(
-        Expectation::Heard,
-        &format!("{heard_by_user} and {heard_by_otomo} packets"),
-    );
+    both_receive(&user_media, &otomo_media).await?;
+    let (by_user, by_otomo) = (user_media.received(), otomo_media.received());
+    checklist.seen(Expectation::Received, &format!("{by_user} and {by_otomo} packets"));
     screen.line(
-        Tone::Narrator,
-        &format!("RTP heard: {heard_by_user} packets by the user, {heard_by_otomo} by the otomo"),
+        LineKind::Info,
+        &format!("RTP received: {by_user} packets by the user, {by_otomo} by the otomo"),
     );
 
-    screen.heading("The user's RTP dies, while ICE stays");
+    screen.heading("The user's RTP stops, ICE continues");
     user_media.stop_talking().await?;
     both(&facts, &call, &[&user, &otomo], "rtp_lost", "media_lost").await?;
     checklist.seen(Expectation::Lost, "party user");
-    screen.heading("It comes back");
+    screen.heading("It resumes");
     user_media.start_talking().await?;
     let resumed = both(&facts, &call, &[&user, &otomo], "rtp_resumed", "media_resumed").await?;
     let gap = resumed
@@ -95,11 +92,11 @@ pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack) -> 
         .context("no gapMs")?;
     checklist.seen(Expectation::Resumed, &format!("after {gap} ms"));
 
-    screen.heading("The user's socket breaks; the user comes back through node 2");
+    screen.heading("The user's WebSocket breaks; the user reconnects through node 2");
     tick(&user, 1, &connected_at).await?;
     drop(user);
     let user = party(stack.edge(1)?, Role::User, USER).await?;
-    let last_tick = resumes(&user, &call, &connected_at).await?;
+    let last_tick = rejoins(&user, &call, &connected_at).await?;
     checklist.seen(
         Expectation::Reconnected,
         &format!("{connected_at}, last tick {last_tick}"),
@@ -122,17 +119,17 @@ pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack) -> 
     let settled = facts.expect(&call, "settled", SOON).await?;
     checklist.seen(Expectation::Settled, &bill(&connected_at, &ended, &settled)?);
     for one in [&user, &otomo] {
-        let told = one.expect_notice("call_ended").await?;
+        let notice = one.expect_notice("call_ended").await?;
         for key in ["callId", "endedAt", "reason", "durationMs", "billedMinutes"] {
-            let (told, stored) = (told.payload().get(key), settled.payload.get(key));
+            let (sent, stored) = (notice.payload().get(key), settled.payload.get(key));
             ensure!(
-                told.is_some() && told == stored,
-                "{} is told {key} {told:?}, stored is {stored:?}",
+                sent.is_some() && sent == stored,
+                "{} received {key} {sent:?}, stored is {stored:?}",
                 one.name()
             );
         }
     }
-    checklist.seen(Expectation::Told, "the same as stored");
+    checklist.seen(Expectation::Notified, "the same as stored");
     checklist.seen(Expectation::Once, &once(&facts.of_call(&call).await?)?);
     Ok(())
 }
@@ -168,14 +165,10 @@ async fn unconnected(facts: &Facts, call: &str, parties: &[&Party]) -> Result<()
         stored.iter().all(|fact| fact.name != "rtp_detected"),
         "connected without RTP: {stored:?}"
     );
-    let told = parties
-        .iter()
-        .find(|party| !party.received_of("call_connected").is_empty());
-    ensure!(
-        told.is_none(),
-        "{} was told call_connected without RTP",
-        told.map(|party| party.name()).unwrap_or_default()
-    );
+    for party in parties {
+        let notices = party.received_of("call_connected");
+        ensure!(notices.is_empty(), "{} received {notices:?} without RTP", party.name());
+    }
     Ok(())
 }
 
@@ -187,7 +180,7 @@ async fn self_report(user: &Party, call: &str) -> Result<()> {
     Ok(())
 }
 
-/// The fact, and its notice to everybody. Returns `connectedAt`.
+/// The fact, and its notice to both parties. Returns `connectedAt`.
 async fn connected(facts: &Facts, call: &str, parties: &[&Party], speaker: &Caller) -> Result<String> {
     let fact = facts.expect(call, "rtp_detected", SOON).await?;
     let connected_at = fact.text("connectedAt")?.to_owned();
@@ -215,68 +208,68 @@ async fn connected(facts: &Facts, call: &str, parties: &[&Party], speaker: &Call
         "method": "sfu_rtp_detected",
     });
     for party in parties {
-        let told = party.expect_notice("call_connected").await?;
+        let notice = party.expect_notice("call_connected").await?;
         ensure!(
-            *told.payload() == expected,
-            "{} was told {}, not {expected}",
+            *notice.payload() == expected,
+            "{} received {}, not {expected}",
             party.name(),
-            told.message
+            notice.message
         );
     }
     Ok(connected_at)
 }
 
-async fn hears(one: &Caller, other: &Caller) -> Result<()> {
-    eventually("each hearing the other", SOON, async || {
-        let heard = (one.heard(), other.heard());
+async fn both_receive(one: &Caller, other: &Caller) -> Result<()> {
+    eventually("each receiving the other", SOON, async || {
+        let received = (one.received(), other.received());
         ensure!(
-            heard.0 >= HEARD_PACKETS && heard.1 >= HEARD_PACKETS,
-            "heard {heard:?} packets"
+            received.0 >= MIN_PACKETS && received.1 >= MIN_PACKETS,
+            "received {received:?} packets"
         );
         Ok(())
     })
     .await
 }
 
-/// A fact about the user's RTP, and its notice to everybody.
+/// A fact about the user's RTP, and its notice to both parties.
 async fn both(facts: &Facts, call: &str, parties: &[&Party], fact: &str, notice: &str) -> Result<Fact> {
     for party in parties {
-        let told = party.expect_notice_within(notice, SOON).await?;
+        let received = party.expect_notice_within(notice, SOON).await?;
         ensure!(
-            *told.payload() == json!({ "callId": call, "party": "user" }),
-            "{notice} says {}",
-            told.message
+            *received.payload() == json!({ "callId": call, "party": "user" }),
+            "{notice} is {}",
+            received.message
         );
     }
     facts.expect(call, fact, SOON).await
 }
 
 async fn tick(party: &Party, minute: u64, connected_at: &str) -> Result<()> {
-    let minute_of = |told: &Received| told.payload().get("minute").and_then(Value::as_u64);
-    let mut told = party.expect_notice_within("tick", SOON).await?;
-    // A tick may come twice to who reconnects just then: in `welcome`, and as the notice that was on its way.
-    while minute_of(&told).is_some_and(|told| told < minute) {
-        told = party.expect_notice_within("tick", SOON).await?;
+    let minute_of = |notice: &Received| notice.payload().get("minute").and_then(Value::as_u64);
+    let mut notice = party.expect_notice_within("tick", SOON).await?;
+    // After a reconnect, a tick may arrive twice: in `welcome`, and as a notice that was in flight.
+    while minute_of(&notice).is_some_and(|received| received < minute) {
+        notice = party.expect_notice_within("tick", SOON).await?;
     }
-    let payload = told.payload();
+    let payload = notice.payload();
     ensure!(
-        minute_of(&told) == Some(minute),
+        minute_of(&notice) == Some(minute),
         "expected tick {minute}: {}",
-        told.message
+        notice.message
     );
     ensure!(
         payload.get("connectedAt") == Some(&json!(connected_at)),
-        "of another beginning: {}",
-        told.message
+        "another connectedAt: {}",
+        notice.message
     );
     let at = time(payload.get("at").and_then(Value::as_str).context("no at")?)?;
     let due = time(connected_at)? + INTERVAL * u32::try_from(minute)?;
-    ensure!(at == due, "tick {minute} is of {at}, due was {due}");
+    ensure!(at == due, "tick {minute} is at {at}, due at {due}");
     Ok(())
 }
 
-/// What the other node tells: the original beginning. Returns the last tick.
-async fn resumes(user: &Party, call: &str, connected_at: &str) -> Result<u64> {
+/// The other node sends the original `connectedAt`. Returns the last tick.
+async fn rejoins(user: &Party, call: &str, connected_at: &str) -> Result<u64> {
     let welcome = user.expect_notice("welcome").await?;
     let active = welcome.payload().get("activeCall").context("no activeCall")?;
     ensure!(
@@ -286,14 +279,14 @@ async fn resumes(user: &Party, call: &str, connected_at: &str) -> Result<u64> {
     );
     ensure!(
         active.get("connectedAt") == Some(&json!(connected_at)),
-        "another beginning: {}",
+        "another connectedAt: {}",
         welcome.message
     );
     let last = active.pointer("/lastTick/minute").and_then(Value::as_u64);
     last.with_context(|| format!("no last tick in {}", welcome.message))
 }
 
-/// The record against the facts that it sums up.
+/// Compares the settlement with the facts before it.
 fn bill(connected_at: &str, ended: &Fact, settled: &Fact) -> Result<String> {
     let number = |key: &str| {
         let number = settled.payload.get(key).and_then(Value::as_u64);
@@ -325,7 +318,7 @@ fn bill(connected_at: &str, ended: &Fact, settled: &Fact) -> Result<String> {
     Ok(format!("{duration} ms, {ticks} ticks, {billed} minutes billed"))
 }
 
-/// Facts that happen once are there once; ticks are 1, 2, 3, …; `settled` is the last word.
+/// Facts that happen once are stored once, ticks are 1, 2, 3, …, and `settled` is last.
 fn once(stored: &[Fact]) -> Result<String> {
     let names: Vec<&str> = stored.iter().map(|fact| fact.name.as_str()).collect();
     for name in ["requested", "accepted", "rtp_detected", "ended", "settled"] {

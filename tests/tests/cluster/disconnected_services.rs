@@ -1,4 +1,4 @@
-//! One process alone loses its way to NATS, while all others keep theirs.
+//! One process loses its connections to NATS, and all others keep theirs.
 
 use std::time::Duration;
 
@@ -10,75 +10,77 @@ use callpulse_tests::record::Record;
 use callpulse_tests::wait::{eventually, stays};
 use chrono::{TimeDelta, Utc};
 
-use crate::scene::{INTERVAL_MS, SOON, author, facts, hang_up, more_ticks, process, ticked_by_other_than, turn};
-use crate::scene::{two_of_each, unready, whole};
+use crate::fixture::{
+    INTERVAL_MS, SOON, cluster_permit, facts, hang_up, more_ticks, process, publisher, ticked_by_another,
+};
+use crate::fixture::{not_ready, settled_record, two_of_each};
 
-/// What is not heard for this long has stopped: packets come 50 times a second.
+/// Media without packets for this long has stopped: packets are sent 50 times a second.
 const SILENCE: Duration = Duration::from_secs(1);
 
 #[tokio::test]
 async fn a_billing_timer_that_is_cut_off_or_stalled_is_replaced_by_the_other() -> Result<()> {
-    let _turn = turn().await?;
+    let _permit = cluster_permit().await?;
     let mut stack = two_of_each().proxied().workers(1).edges(1).start().await?;
     let (call, _user, _otomo) = Conversation::talking(Pair::across(&stack)?).await?;
     let ticks = more_ticks(&stack, &call.call_id, 2).await?;
-    let first = author(ticks.last().context("no tick")?)?;
+    let first = publisher(ticks.last().context("no tick")?)?;
 
     stack.links(&first)?.cut();
-    unready(process(&mut stack.timers, &first)?).await?;
-    let second = ticked_by_other_than(&stack, &call.call_id, &first).await?;
+    not_ready(process(&mut stack.timers, &first)?).await?;
+    let second = ticked_by_another(&stack, &call.call_id, &first).await?;
     stack.links(&first)?.mend();
     process(&mut stack.timers, &first)?.ready().await?;
 
-    // It holds its share again: both do, and the call's partition may have gone back. Stall whoever has it.
+    // Both hold leases again, and the call's partition may have moved back. Stall its holder.
     let ticks = more_ticks(&stack, &call.call_id, 2).await?;
-    let holder = author(ticks.last().context("no tick")?)?;
+    let holder = publisher(ticks.last().context("no tick")?)?;
     ensure!([&first, &second].contains(&&holder));
     stack.links(&holder)?.stall();
-    ticked_by_other_than(&stack, &call.call_id, &holder).await?;
-    unready(process(&mut stack.timers, &holder)?).await?;
+    ticked_by_another(&stack, &call.call_id, &holder).await?;
+    not_ready(process(&mut stack.timers, &holder)?).await?;
     stack.links(&holder)?.mend();
     process(&mut stack.timers, &holder)?.ready().await?;
 
     more_ticks(&stack, &call.call_id, 2).await?;
     hang_up(&call).await?;
-    whole(&stack, &call).await?;
+    settled_record(&stack, &call).await?;
     Ok(())
 }
 
 #[tokio::test]
-async fn an_edge_and_then_a_worker_are_cut_off_and_come_back() -> Result<()> {
-    let _turn = turn().await?;
+async fn a_disconnected_edge_and_a_disconnected_worker_recover() -> Result<()> {
+    let _permit = cluster_permit().await?;
     let mut stack = two_of_each().proxied().timers(1).start().await?;
     let pair = Pair::across(&stack)?;
     let (call, _user, _otomo) = Conversation::talking(pair).await?;
     more_ticks(&stack, &call.call_id, 2).await?;
 
-    // The user's edge: the call ends behind its back.
+    // The user's edge: the call ends while it is disconnected.
     let edge = stack.edges.first().context("no edge")?.child().name().to_owned();
     stack.links(&edge)?.cut();
-    unready(process(&mut stack.edges, &edge)?).await?;
+    not_ready(process(&mut stack.edges, &edge)?).await?;
     hang_up(&call).await?;
     facts(&stack).await?.expect(&call.call_id, "settled", SOON).await?;
     stack.links(&edge)?.mend();
     process(&mut stack.edges, &edge)?.ready().await?;
-    let told = call.user.expect_notice_within("snapshot", SOON).await?;
+    let snapshot = call.user.expect_notice_within("snapshot", SOON).await?;
     ensure!(
-        told.payload().get("activeCall").is_some_and(|call| call.is_null()),
-        "{told:?}"
+        snapshot.payload().get("activeCall").is_some_and(|call| call.is_null()),
+        "{snapshot:?}"
     );
     call.user.close().await?;
     call.otomo.close().await?;
 
-    // The worker, for longer than its entry lives: its call is over, and it learns so on its return.
+    // The worker, until its entry expires: its call ends, which it reads after the reconnect.
     let (call, _user, otomo) = Conversation::talking(pair).await?;
     let accepted = facts(&stack).await?.expect(&call.call_id, "accepted", SOON).await?;
     let worker = accepted.text("workerId")?.to_owned();
     more_ticks(&stack, &call.call_id, 2).await?;
     let cut_at = Utc::now();
     stack.links(&worker)?.cut();
-    unready(process(&mut stack.workers, &worker)?).await?;
-    let record = whole(&stack, &call).await?;
+    not_ready(process(&mut stack.workers, &worker)?).await?;
+    let record = settled_record(&stack, &call).await?;
     ensure!(
         record.ended.text("reason")? == "worker_lost",
         "{:?}",
@@ -89,28 +91,30 @@ async fn an_edge_and_then_a_worker_are_cut_off_and_come_back() -> Result<()> {
         (cut_at - TimeDelta::seconds(4)..=cut_at).contains(&ended_at),
         "cut off at {cut_at}, ended at {ended_at}"
     );
-    hears(&otomo).await.context("it cannot know yet, and lets media flow")?;
+    receives(&otomo)
+        .await
+        .context("a disconnected worker keeps forwarding media")?;
 
     stack.links(&worker)?.mend();
     let worker = process(&mut stack.workers, &worker)?;
     worker.ready().await?;
     hosts_no_call(worker).await?;
-    let heard = otomo.heard();
+    let received = otomo.received();
     stays("the call's media has stopped", SILENCE, async || {
-        ensure!(otomo.heard() == heard);
+        ensure!(otomo.received() == received);
         Ok(())
     })
     .await?;
-    // Nothing more comes of it.
-    let again = Record::whole(&facts(&stack).await?, &call.call_id, INTERVAL_MS, SOON).await?;
+    // Nothing more is stored.
+    let again = Record::checked(&facts(&stack).await?, &call.call_id, INTERVAL_MS, SOON).await?;
     ensure!(again.ticks.len() == record.ticks.len());
     Ok(())
 }
 
-async fn hears(listener: &Caller) -> Result<()> {
-    let before = listener.heard();
+async fn receives(listener: &Caller) -> Result<()> {
+    let before = listener.received();
     eventually("sound", SILENCE, async || {
-        ensure!(listener.heard() > before);
+        ensure!(listener.received() > before);
         Ok(())
     })
     .await

@@ -1,4 +1,4 @@
-//! Prints every WebSocket message and every fact as it passes by.
+//! Prints every WebSocket message and every stored fact.
 
 use std::time::Duration;
 
@@ -7,9 +7,9 @@ use serde_json::{Map, Value};
 use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
-use super::screen::{Screen, Tone};
+use super::screen::{LineKind, Screen};
 use crate::facts::{Fact, Facts};
-use crate::party::{Onlookers, Overheard, Way};
+use crate::party::{Direction, MessageBroadcast, ObservedMessage};
 
 /// Messages that may wait to be printed.
 const QUEUED_MESSAGES: usize = 1024;
@@ -18,28 +18,31 @@ const FOREVER: Duration = Duration::from_secs(3600);
 /// The longest text of a payload that is printed, in characters.
 const LONGEST_TEXT: usize = 26;
 
-/// Looks on until it is dropped.
+/// Prints until it is dropped.
 #[derive(Debug)]
-pub struct Onlooker {
-    parties: Onlookers,
+pub struct EventPrinter {
+    messages: MessageBroadcast,
     _tasks: JoinSet<()>,
 }
 
-impl Onlooker {
-    /// Starts looking on.
+impl EventPrinter {
+    /// Starts printing.
     ///
     /// # Errors
     /// When the facts cannot be watched.
     pub async fn new(screen: Screen, facts: &Facts) -> Result<Self> {
-        let (parties, mut overheard) = broadcast::channel(QUEUED_MESSAGES);
+        let (messages, mut observed) = broadcast::channel(QUEUED_MESSAGES);
         let watch = facts.watch().await?;
         let mut tasks = JoinSet::new();
         tasks.spawn(async move {
             loop {
-                match overheard.recv().await {
-                    Ok(overheard) => show_message(&screen, &overheard),
+                match observed.recv().await {
+                    Ok(observed) => show_message(&screen, &observed),
                     Err(broadcast::error::RecvError::Lagged(missed)) => {
-                        screen.line(Tone::Bad, &format!("{missed} messages were too fast to print"));
+                        screen.line(
+                            LineKind::Bad,
+                            &format!("{missed} messages were dropped: printing is too slow"),
+                        );
                     }
                     Err(broadcast::error::RecvError::Closed) => return,
                 }
@@ -50,53 +53,56 @@ impl Onlooker {
                 show_fact(&screen, &fact);
             }
         });
-        Ok(Self { parties, _tasks: tasks })
+        Ok(Self {
+            messages,
+            _tasks: tasks,
+        })
     }
 
-    /// For parties to be overheard.
+    /// The messages of parties with this sender are printed.
     #[must_use]
-    pub fn parties(&self) -> Onlookers {
-        self.parties.clone()
+    pub fn messages(&self) -> MessageBroadcast {
+        self.messages.clone()
     }
 }
 
-fn show_message(screen: &Screen, overheard: &Overheard) {
-    let tone = if overheard.party.starts_with("user") {
-        Tone::User
+fn show_message(screen: &Screen, observed: &ObservedMessage) {
+    let line_kind = if observed.party.starts_with("user") {
+        LineKind::User
     } else {
-        Tone::Otomo
+        LineKind::Otomo
     };
-    let arrow = if overheard.way == Way::Out { "→" } else { "←" };
-    let message = &overheard.message;
+    let arrow = if observed.direction == Direction::Sent {
+        "→"
+    } else {
+        "←"
+    };
+    let message = &observed.message;
     let kind = message.get("type").and_then(Value::as_str).unwrap_or("?");
     let id = message.get("id").map(|id| format!(" #{id}")).unwrap_or_default();
     let payload = brief(message.get("payload").unwrap_or(&Value::Null));
     screen.line(
-        tone,
-        &format!(
-            "{:<10} {arrow} {:<22} {payload}",
-            overheard.party,
-            format!("{kind}{id}")
-        ),
+        line_kind,
+        &format!("{:<10} {arrow} {:<22} {payload}", observed.party, format!("{kind}{id}")),
     );
 }
 
 fn show_fact(screen: &Screen, fact: &Fact) {
     let mut payload = fact.payload.clone();
     if let Some(payload) = payload.as_object_mut() {
-        // In every fact, and the same in this call.
+        // The same in all facts of a call.
         for known in ["callId", "userId", "otomoId"] {
             payload.remove(known);
         }
     }
     let subject = format!("call.….{}", fact.name);
     screen.line(
-        Tone::Fact,
+        LineKind::Fact,
         &format!("NATS #{:<4} ● {subject:<22} {}", fact.sequence, brief(&payload)),
     );
 }
 
-/// A payload for people: short texts as they are, what is long or deep only hinted at.
+/// A payload on one line: long texts and nested values are shortened.
 fn brief(payload: &Value) -> String {
     match payload {
         Value::Object(fields) => {
@@ -121,7 +127,7 @@ fn brief_field(value: &Value) -> String {
     }
 }
 
-/// Long, and of interest to nobody who looks on.
+/// Long, and of no interest here.
 fn is_webrtc(key: &str) -> bool {
     ["ice", "dtls", "rtp"].iter().any(|prefix| key.starts_with(prefix))
 }
