@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
 use crate::caller::Caller;
@@ -60,18 +60,23 @@ impl Conversation {
         for party in [&user, &otomo] {
             party.expect_notice("welcome").await?;
         }
-        let answer = user.request("call_request", json!({ "otomoId": pair.otomo })).await?;
-        let call_id = answer
-            .get("callId")
-            .and_then(Value::as_str)
-            .context("no callId")?
-            .to_owned();
-        let ringing = otomo.expect_notice("incoming_call").await?;
-        anyhow::ensure!(
-            ringing.payload()["callId"] == call_id.as_str(),
-            "another call rings: {ringing:?}"
-        );
-        Ok(Self { call_id, user, otomo })
+        Self::ring(user, otomo).await
+    }
+
+    /// The user calls the otomo. Both are connected.
+    ///
+    /// # Errors
+    /// As [`ringing`](Self::ringing).
+    pub async fn ring(user: Party, otomo: Party) -> Result<Self> {
+        let answer = user.request("call_request", json!({ "otomoId": otomo.name() })).await?;
+        let call_id = answer.get("callId").and_then(Value::as_str).context("no callId")?;
+        let conversation = Self {
+            call_id: call_id.to_owned(),
+            user,
+            otomo,
+        };
+        conversation.expect(&conversation.otomo, "incoming_call").await?;
+        Ok(conversation)
     }
 
     /// The otomo has accepted the call, and both have the notice.
@@ -80,11 +85,27 @@ impl Conversation {
     /// As [`ringing`](Self::ringing).
     pub async fn accepted(pair: Pair<'_>) -> Result<Self> {
         let conversation = Self::ringing(pair).await?;
-        conversation.otomo.request("call_accept", conversation.id()).await?;
-        for party in conversation.parties() {
-            party.expect_notice("call_accepted").await?;
-        }
+        conversation.accept().await?;
         Ok(conversation)
+    }
+
+    /// The otomo accepts the call, and both receive the notice.
+    ///
+    /// # Errors
+    /// As [`ringing`](Self::ringing).
+    pub async fn accept(&self) -> Result<()> {
+        self.otomo.request("call_accept", self.id()).await?;
+        for party in self.parties() {
+            self.expect(party, "call_accepted").await?;
+        }
+        Ok(())
+    }
+
+    async fn expect(&self, party: &Party, kind: &str) -> Result<()> {
+        let notice = party.expect_notice(kind).await?;
+        let is_same = notice.payload().get("callId") == Some(&json!(self.call_id));
+        ensure!(is_same, "{kind} of another call: {}", notice.message);
+        Ok(())
     }
 
     /// Both have joined the media and receive each other; the user sent first.

@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
 
 use super::baseline::Baseline;
 use super::screen::{LineKind, Screen};
 use crate::caller::Caller;
+use crate::conversation::{Conversation, Pair};
 use crate::facts::{FactWatch, Facts};
-use crate::party::Party;
 use crate::stack::Stack;
-use crate::token::Role;
 
 /// Calls that are measured.
 const CALLS: usize = 50;
@@ -85,23 +83,20 @@ pub async fn measure(screen: &Screen, stack: &Stack) -> Result<Figures> {
 
 async fn one_call(stack: &Stack, watch: &FactWatch, baseline: &mut Baseline, number: usize) -> Result<Sample> {
     let (user_id, otomo_id) = (format!("user_{number:03}_l"), format!("otomo_{number:03}_l"));
-    let user = Party::connect(stack.edge(0)?, Role::User, &user_id).await?;
-    let otomo = Party::connect(stack.edge(1)?, Role::Otomo, &otomo_id).await?;
-    user.expect_notice("welcome").await?;
-    otomo.expect_notice("welcome").await?;
-    let answer = user.request("call_request", json!({ "otomoId": otomo_id })).await?;
-    let call = answer.get("callId").and_then(Value::as_str).context("no callId")?;
-    otomo.expect_notice("incoming_call").await?;
-    otomo.request("call_accept", json!({ "callId": call })).await?;
-    user.expect_notice("call_accepted").await?;
-    let caller = Caller::join(&user).await?;
+    let pair = Pair {
+        user: &user_id,
+        otomo: &otomo_id,
+        ..Pair::across(stack)?
+    };
+    let call = Conversation::accepted(pair).await?;
+    let caller = Caller::join(&call.user).await?;
     let publish = baseline.publish().await?;
     let echo = baseline.echo().await?;
 
     caller.start_talking().await?;
-    let fact = watch.expect(call, "rtp_detected", SOON).await?;
-    let to_user = user.expect_notice("call_connected").await?;
-    let to_otomo = otomo.expect_notice("call_connected").await?;
+    let fact = watch.expect(&call.call_id, "rtp_detected", SOON).await?;
+    let to_user = call.user.expect_notice("call_connected").await?;
+    let to_otomo = call.otomo.expect_notice("call_connected").await?;
     let sent = caller.first_datagram_sent_at().context("nothing was sent")?;
     let since = |at: Instant| at.saturating_duration_since(sent.at);
     // The server uses this machine's wall clock, which may be set back.
@@ -114,8 +109,8 @@ async fn one_call(stack: &Stack, watch: &FactWatch, baseline: &mut Baseline, num
         publish,
         echo,
     };
-    user.request("call_hangup", json!({ "callId": call })).await?;
-    otomo.expect_notice("call_ended").await?;
+    call.user.request("call_hangup", call.id()).await?;
+    call.otomo.expect_notice("call_ended").await?;
     Ok(sample)
 }
 

@@ -11,6 +11,7 @@ use super::checklist::{Checklist, Expectation};
 use super::event_printer::EventPrinter;
 use super::screen::{LineKind, Screen};
 use crate::caller::Caller;
+use crate::conversation::Conversation;
 use crate::facts::{Fact, Facts, time};
 use crate::party::{Party, Received};
 use crate::stack::Stack;
@@ -49,7 +50,13 @@ pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack) -> 
             welcome.message
         );
     }
-    let call = ring(&user, &otomo).await?;
+    let conversation = Conversation::ring(user, otomo).await?;
+    conversation.accept().await?;
+    let Conversation {
+        call_id: call,
+        user,
+        otomo,
+    } = conversation;
     checklist.seen(Expectation::Accepted, &call);
 
     screen.heading("WebRTC: capabilities, transports, producers, consumers; ICE and DTLS, no RTP yet");
@@ -132,31 +139,6 @@ pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack) -> 
     checklist.seen(Expectation::Notified, "the same as stored");
     checklist.seen(Expectation::Once, &once(&facts.of_call(&call).await?)?);
     Ok(())
-}
-
-async fn ring(user: &Party, otomo: &Party) -> Result<String> {
-    let answer = user.request("call_request", json!({ "otomoId": OTOMO })).await?;
-    let call = answer
-        .get("callId")
-        .and_then(Value::as_str)
-        .context("no callId")?
-        .to_owned();
-    let incoming = otomo.expect_notice("incoming_call").await?;
-    ensure!(
-        incoming.payload().get("callId") == Some(&json!(call)),
-        "another call rings: {}",
-        incoming.message
-    );
-    otomo.request("call_accept", json!({ "callId": call })).await?;
-    for one in [user, otomo] {
-        let accepted = one.expect_notice("call_accepted").await?;
-        ensure!(
-            accepted.payload().get("callId") == Some(&json!(call)),
-            "another call: {}",
-            accepted.message
-        );
-    }
-    Ok(call)
 }
 
 async fn unconnected(facts: &Facts, call: &str, parties: &[&Party]) -> Result<()> {
