@@ -9,8 +9,8 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use callpulse_tests::facts::Facts;
-use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::facts::reader::Facts;
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use callpulse_tests::wait::eventually;
 use contract::buckets::active_calls::ActiveCalls;
 use contract::jetstream::storage::Storage;

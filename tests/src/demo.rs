@@ -1,7 +1,6 @@
 //! The demo: one call from ringing to its bill, then fifty more to measure latency. It checks each expectation.
 //!
-//! [`scenario`] is the call, [`latency`] the measurement beside its [`baseline`], [`event_printer`] prints messages and facts,
-//! [`checklist`] has the expectations, and [`screen`] is the output.
+//! [`scenario`] is the call, [`latency`] the measurement beside its [`baseline`], [`checklist`] has the expectations.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -10,18 +9,16 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::time::timeout;
 
-use crate::interrupt::interrupted;
-use crate::process;
-use crate::stack::{Stack, StackBuilder};
+use crate::servers::process;
+use crate::servers::stack::{Stack, StackBuilder};
+use crate::terminal::interrupt::interrupted;
+use crate::terminal::screen::{LineKind, Screen};
 use checklist::{Checklist, Expectation};
-use screen::{LineKind, Screen};
 
 pub mod baseline;
 pub mod checklist;
-pub mod event_printer;
 pub mod latency;
 pub mod scenario;
-pub mod screen;
 
 /// The length of a minute in the demo.
 pub const INTERVAL: Duration = Duration::from_secs(2);

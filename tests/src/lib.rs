@@ -1,38 +1,29 @@
 //! The harness of callpulse's end-to-end tests and its demo: real processes, real NATS, real sockets, real RTP.
 //!
-//! Bounded waits: [`wait`], [`inbox`]. Processes: [`child`], [`nats_server`], [`process`], [`stack`], and proxies between them: [`proxy`],
-//! [`links`]. Clients: [`party`] with a [`token`], [`caller`] on WebRTC ([`transport`], [`opus`], [`padding`]), [`conversation`] of two.
-//! Facts: [`builders`], [`contract_client`], [`facts`], [`record`]. Programs: [`demo`], [`up`].
+//! | module | content |
+//! | --- | --- |
+//! | [`wait`], [`inbox`] | bounded waits, and arrivals to wait for |
+//! | [`servers`] | nats-servers and services as child processes, and proxies that can cut their connections |
+//! | [`token`] | tokens for the WebSocket, valid and invalid |
+//! | [`clients`] | the parties of a call: WebSocket and WebRTC clients |
+//! | [`facts`] | builders of facts, a contract client, and readers of stored facts |
+//! | [`terminal`] | output, and Ctrl-C |
+//! | [`demo`], [`up`] | one complete call with its latency, and the stack for development |
 //!
 //! It reads the wire as an outsider does: JSON values on the WebSocket, never the services' own types.
 
 pub mod inbox;
 pub mod wait;
 
-pub mod child;
-pub mod nats_server;
-pub mod process;
+pub mod servers;
 
-pub mod links;
-pub mod proxy;
-
-pub mod party;
 pub mod token;
 
-pub mod opus;
-pub mod padding;
-pub mod transport;
+pub mod clients;
 
-pub mod builders;
-pub mod contract_client;
-
-pub mod caller;
-pub mod conversation;
 pub mod facts;
-pub mod record;
-pub mod stack;
 
-pub mod interrupt;
+pub mod terminal;
 
 pub mod demo;
 pub mod up;

@@ -9,13 +9,13 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use tokio::time::interval;
 
-use crate::demo::event_printer::EventPrinter;
 use crate::demo::scenario::{OTOMO, USER};
-use crate::demo::screen::{LineKind, Screen};
-use crate::facts::Facts;
-use crate::interrupt::interrupted;
-use crate::process::{self, Service};
-use crate::stack::{Stack, StackBuilder};
+use crate::facts::reader::Facts;
+use crate::servers::process::{self, Service};
+use crate::servers::stack::{Stack, StackBuilder};
+use crate::terminal::event_printer::EventPrinter;
+use crate::terminal::interrupt::interrupted;
+use crate::terminal::screen::{LineKind, Screen};
 use crate::token::{self, Role};
 
 /// The default ports of the services. A taken port is replaced by a free one.

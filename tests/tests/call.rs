@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use callpulse_tests::caller::Caller;
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::facts::{Fact, Facts, time};
-use callpulse_tests::party::Party;
-use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::clients::caller::Caller;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::party::Party;
+use callpulse_tests::facts::reader::{Fact, Facts, time};
+use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::token::Role;
 use callpulse_tests::wait::eventually;
 use serde_json::{Value, json};

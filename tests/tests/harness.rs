@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::Config;
-use callpulse_tests::facts::Facts;
-use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::facts::reader::Facts;
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use contract::jetstream::storage;
 use contract::wire::subject;
 

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::facts::Facts;
-use callpulse_tests::record::Record;
-use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::facts::reader::Facts;
+use callpulse_tests::facts::record::Record;
+use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::{eventually, let_time_pass};
 use serde_json::json;
 
@@ -95,7 +95,9 @@ async fn a_call_connected_while_nats_is_away_is_stored_on_its_return_with_its_or
     let mut stack = stack().await;
     let url = stack.nats.url();
     let call = Conversation::accepted(Pair::across(&stack).unwrap()).await.unwrap();
-    let user = callpulse_tests::caller::Caller::join(&call.user).await.unwrap();
+    let user = callpulse_tests::clients::caller::Caller::join(&call.user)
+        .await
+        .unwrap();
     stack.nats.kill().unwrap();
     user.start_talking().await.unwrap();
     eventually("a second of talk", SOON, async || {

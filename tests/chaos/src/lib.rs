@@ -42,10 +42,10 @@ use futures::TryStreamExt;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use callpulse_tests::demo::screen::{LineKind, Screen};
-use callpulse_tests::interrupt::interrupted;
-use callpulse_tests::process;
-use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::servers::process;
+use callpulse_tests::servers::stack::{Stack, StackBuilder};
+use callpulse_tests::terminal::interrupt::interrupted;
+use callpulse_tests::terminal::screen::{LineKind, Screen};
 use callpulse_tests::wait::eventually;
 use edge_addresses::EdgeAddresses;
 use faults::fault_injector::{DRAIN, FaultInjector};

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use callpulse_chaos as chaos;
 use callpulse_chaos::options::Options;
-use callpulse_tests::process;
+use callpulse_tests::servers::process;
 use clap::Parser;
 
 fn main() -> Result<ExitCode> {

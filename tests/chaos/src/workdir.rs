@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result};
 
-use callpulse_tests::process;
+use callpulse_tests::servers::process;
 
 /// The programs of the stack.
 const PROGRAMS: [&str; 3] = ["media-worker", "ws-edge", "billing-timer"];

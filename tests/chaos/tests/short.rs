@@ -8,8 +8,8 @@ use callpulse_chaos as chaos;
 use callpulse_chaos::faults::fault_schedule::FaultKind;
 use callpulse_chaos::options::Options;
 use callpulse_chaos::report::Check;
-use callpulse_tests::demo::screen::{LineKind, Screen};
-use callpulse_tests::process;
+use callpulse_tests::servers::process;
+use callpulse_tests::terminal::screen::{LineKind, Screen};
 use clap::Parser;
 
 /// The deadline of the run.

@@ -1,6 +1,6 @@
 //! The expectations of the demo.
 
-use super::screen::{LineKind, Screen};
+use crate::terminal::screen::{LineKind, Screen};
 
 /// The expectations, in their order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

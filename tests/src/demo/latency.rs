@@ -11,11 +11,11 @@ use anyhow::{Context, Result};
 use chrono::{DateTime, Utc};
 
 use super::baseline::Baseline;
-use super::screen::{LineKind, Screen};
-use crate::caller::Caller;
-use crate::conversation::{Conversation, Pair};
-use crate::facts::{FactWatch, Facts};
-use crate::stack::Stack;
+use crate::clients::caller::Caller;
+use crate::clients::conversation::{Conversation, Pair};
+use crate::facts::reader::{FactWatch, Facts};
+use crate::servers::stack::Stack;
+use crate::terminal::screen::{LineKind, Screen};
 
 /// Calls that are measured.
 const CALLS: usize = 50;

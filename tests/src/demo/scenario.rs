@@ -8,13 +8,13 @@ use serde_json::{Value, json};
 
 use super::INTERVAL;
 use super::checklist::{Checklist, Expectation};
-use super::event_printer::EventPrinter;
-use super::screen::{LineKind, Screen};
-use crate::caller::Caller;
-use crate::conversation::Conversation;
-use crate::facts::{Fact, Facts, time};
-use crate::party::{Party, Received};
-use crate::stack::Stack;
+use crate::clients::caller::Caller;
+use crate::clients::conversation::Conversation;
+use crate::clients::party::{Party, Received};
+use crate::facts::reader::{Fact, Facts, time};
+use crate::servers::stack::Stack;
+use crate::terminal::event_printer::EventPrinter;
+use crate::terminal::screen::{LineKind, Screen};
 use crate::token::Role;
 use crate::wait::eventually;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::consumer::pull;
-use callpulse_tests::builders::ago;
+use callpulse_tests::facts::builders::ago;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::parking;
 use contract::jetstream::storage::{CALLS, PARKED};

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{ended, rtp_detected};
-use callpulse_tests::contract_client::ContractClient;
-use callpulse_tests::facts::{Fact, Facts};
-use callpulse_tests::nats_server::Sync;
-use callpulse_tests::process::Service;
-use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::facts::builders::{ended, rtp_detected};
+use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::facts::reader::{Fact, Facts};
+use callpulse_tests::servers::nats_server::Sync;
+use callpulse_tests::servers::process::Service;
+use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::eventually;
 use contract::buckets::billing_index::ActiveBilling;
 use contract::{PublishCondition, Timestamp};

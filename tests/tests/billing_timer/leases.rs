@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::kv::{self, Operation};
-use callpulse_tests::process::Service;
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::servers::process::Service;
+use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::eventually;
 use contract::Timestamp;
 use contract::buckets::leases::{Lease, Partition};
@@ -158,7 +158,7 @@ async fn a_joining_timer_gets_its_share_and_then_no_lease_moves() -> Result<()> 
         "ops.listen",
         "tick_interval_ms",
     ];
-    let mut settings: callpulse_tests::process::Settings = keys
+    let mut settings: callpulse_tests::servers::process::Settings = keys
         .iter()
         .map(|key| ((*key).to_owned(), first.setting(key).unwrap_or_default().to_owned()))
         .collect();

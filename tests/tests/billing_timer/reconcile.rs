@@ -6,9 +6,9 @@ mod volume;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{ago, settled, tick};
-use callpulse_tests::process::built;
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::facts::builders::{ago, settled, tick};
+use callpulse_tests::servers::process::built;
+use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::eventually;
 use contract::wire::fact::Settled;
 use contract::wire::subject;

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{ended, rtp_detected};
-use callpulse_tests::facts;
+use callpulse_tests::facts::builders::{ended, rtp_detected};
+use callpulse_tests::facts::reader;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::batch::Entry;
 use contract::{Fact, PublishCondition, Timestamp, TraceParent};
@@ -65,14 +65,14 @@ async fn kill_with_active_calls(calls: usize) -> Result<()> {
     count(&fixture, "callpulse_billing_settlements_total", "", calls, timeout).await?;
     println!("{calls} calls settled in {:?}", since.elapsed());
 
-    let mut by_call: HashMap<String, Vec<facts::Fact>> = HashMap::new();
+    let mut by_call: HashMap<String, Vec<reader::Fact>> = HashMap::new();
     for fact in fixture.reader.all().await? {
         by_call.entry(fact.call_id.clone()).or_default().push(fact);
     }
     let (mut latest, mut latest_after_recovery) = (0, 0);
     for (call, connected_at) in &connected {
         let facts = by_call.get(call).context("no facts")?;
-        let ticks: Vec<&facts::Fact> = facts.iter().filter(|fact| fact.name == "tick").collect();
+        let ticks: Vec<&reader::Fact> = facts.iter().filter(|fact| fact.name == "tick").collect();
         for (minute, tick) in (1u64..).zip(&ticks) {
             let due = connected_at.plus_millis(minute * INTERVAL_MS);
             ensure!(
@@ -87,7 +87,7 @@ async fn kill_with_active_calls(calls: usize) -> Result<()> {
                 latest_after_recovery = latest_after_recovery.max(late);
             }
         }
-        let settled: Vec<&facts::Fact> = facts.iter().filter(|fact| fact.name == "settled").collect();
+        let settled: Vec<&reader::Fact> = facts.iter().filter(|fact| fact.name == "settled").collect();
         ensure!(settled.len() == 1, "{call} is settled {} times", settled.len());
         let (settled, duration) = (&settled[0].payload, ended_at.millis_since(*connected_at));
         let (full, stored) = (duration / INTERVAL_MS, u64::try_from(ticks.len())?);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{ago, ended, rtp_detected};
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::facts::builders::{ago, ended, rtp_detected};
+use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::eventually;
 use contract::wire::subject;
 use contract::{Fact, Party, Timestamp};

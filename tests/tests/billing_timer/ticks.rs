@@ -1,8 +1,8 @@
 //! Ticks of running calls.
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{ago, ended, parties, rtp_detected};
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::facts::builders::{ago, ended, parties, rtp_detected};
+use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::batch::Entry;
 use contract::jetstream::request;
@@ -94,13 +94,14 @@ async fn a_running_call_keeps_its_interval_when_the_setting_changes() -> Result<
         "instance_id",
         "intake.ack_wait_ms",
     ];
-    let mut settings: callpulse_tests::process::Settings = settings
+    let mut settings: callpulse_tests::servers::process::Settings = settings
         .iter()
         .map(|key| ((*key).to_owned(), first.setting(key).unwrap_or_default().to_owned()))
         .collect();
     settings.insert("tick_interval_ms".to_owned(), "1000".to_owned());
     let logs = fixture.stack.folder().to_owned();
-    let mut second = callpulse_tests::process::Service::start("billing-timer", "changed", settings, &logs).await?;
+    let mut second =
+        callpulse_tests::servers::process::Service::start("billing-timer", "changed", settings, &logs).await?;
     second.ready().await?;
     fixture.stack.timers.push(second);
     fixture.connect("c2", ago(5_500)).await?;

@@ -1,6 +1,6 @@
 //! A whole call between two windows.
 
-use callpulse_tests::record::Record;
+use callpulse_tests::facts::record::Record;
 use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, INTERVAL_MS, SOON, span, time_of_day};

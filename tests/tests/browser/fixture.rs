@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::{Fact, Facts};
-use callpulse_tests::process::run_folder;
-use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::facts::reader::{Fact, Facts};
+use callpulse_tests::servers::process::run_folder;
+use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::token::{self, Role};
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, MutexGuard};

@@ -1,6 +1,6 @@
 //! The WebSocket of one side is interrupted for a while; RTP takes another path.
 
-use callpulse_tests::proxy::Proxy;
+use callpulse_tests::servers::proxy::Proxy;
 use serde_json::json;
 
 use crate::call::{assert_no_media_lost, assert_record};

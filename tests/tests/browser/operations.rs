@@ -1,6 +1,6 @@
 //! The operations page during a call.
 
-use callpulse_tests::record::Record;
+use callpulse_tests::facts::record::Record;
 use serde_json::{Value, json};
 
 use crate::call::{assert_clean_consoles, shown};

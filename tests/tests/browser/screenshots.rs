@@ -3,8 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::token::{self, Role};
 use serde_json::json;
 

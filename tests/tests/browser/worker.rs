@@ -1,6 +1,6 @@
 //! The media-worker is killed during a call.
 
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::servers::stack::StackBuilder;
 use chrono::Utc;
 use serde_json::json;
 

@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{self, at};
-use callpulse_tests::contract_client::ContractClient;
-use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::facts::builders::{self, at};
+use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use contract::wire::fact::Settled;
 use contract::wire::subject;
 use contract::{FactKind, PublishCondition};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::child::Child;
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::servers::child::Child;
+use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::eventually;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;

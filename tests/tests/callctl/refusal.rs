@@ -1,8 +1,8 @@
 //! What it says when it cannot.
 
 use anyhow::{Result, ensure};
-use callpulse_tests::contract_client::ContractClient;
-use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 
 use crate::rig::{callctl, complaint, run};
 

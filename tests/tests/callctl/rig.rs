@@ -3,8 +3,8 @@
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::nats_server::NatsServer;
-use callpulse_tests::process::built;
+use callpulse_tests::servers::nats_server::NatsServer;
+use callpulse_tests::servers::process::built;
 use serde_json::Value;
 
 /// The program as the observer, who may only read.

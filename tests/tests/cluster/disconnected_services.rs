@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::caller::Caller;
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::process::Service;
-use callpulse_tests::record::Record;
+use callpulse_tests::clients::caller::Caller;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::facts::record::Record;
+use callpulse_tests::servers::process::Service;
 use callpulse_tests::wait::{eventually, stays};
 use chrono::{TimeDelta, Utc};
 

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::caller::Caller;
-use callpulse_tests::conversation::Conversation;
-use callpulse_tests::facts::{Fact, Facts};
-use callpulse_tests::process::Service;
-use callpulse_tests::record::Record;
-use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::clients::caller::Caller;
+use callpulse_tests::clients::conversation::Conversation;
+use callpulse_tests::facts::reader::{Fact, Facts};
+use callpulse_tests::facts::record::Record;
+use callpulse_tests::servers::process::Service;
+use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::eventually;
 use tokio::sync::{Semaphore, SemaphorePermit};
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use callpulse_tests::party::{Answer, Party};
+use callpulse_tests::clients::party::{Answer, Party};
 use callpulse_tests::token::Role;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use futures::future::try_join_all;

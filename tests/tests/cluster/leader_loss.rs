@@ -1,8 +1,8 @@
 //! The leader of the stream of facts is killed or frozen.
 
 use anyhow::{Result, ensure};
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::record::Record;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::facts::record::Record;
 use chrono::TimeDelta;
 use contract::jetstream::storage::CALLS;
 

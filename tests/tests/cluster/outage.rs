@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream;
-use callpulse_tests::caller::Caller;
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::stack::Stack;
+use callpulse_tests::clients::caller::Caller;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::servers::stack::Stack;
 use callpulse_tests::wait::{eventually, stays};
 use chrono::{DateTime, TimeDelta, Utc};
 use contract::jetstream::storage::CALLS;

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::parties;
-use callpulse_tests::contract_client::ContractClient;
-use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::facts::builders::parties;
+use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, ClaimError};
 use contract::jetstream::storage::ACTIVE_CALLS;
 use contract::{CallId, Parties, Timestamp, TraceParent};

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use async_nats::jetstream;
 use async_nats::jetstream::stream::Config;
-use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 
 use crate::fixture::cluster_permit;
 

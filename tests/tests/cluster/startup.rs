@@ -1,9 +1,9 @@
 //! Services that start before their servers.
 
 use anyhow::Result;
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::nats_server::NatsServer;
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::servers::nats_server::NatsServer;
+use callpulse_tests::servers::stack::StackBuilder;
 
 use crate::fixture::{cluster_permit, not_ready};
 

@@ -1,7 +1,7 @@
 //! Services die together with the leader of the stream.
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::conversation::{Conversation, Pair};
+use callpulse_tests::clients::conversation::{Conversation, Pair};
 use contract::jetstream::storage::CALLS;
 
 use crate::fixture::SOON;

@@ -1,7 +1,7 @@
 //! Atomic batches of facts.
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{at, settled, tick};
+use callpulse_tests::facts::builders::{at, settled, tick};
 use contract::jetstream::batch::{BatchError, Entry, MAX_BATCH};
 use contract::jetstream::fact_store::PublishCondition;
 use contract::{Fact, FactKind, Outcome, TraceParent};

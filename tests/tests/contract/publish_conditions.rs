@@ -1,7 +1,7 @@
 //! Single facts with their publish conditions.
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{at, requested, rtp_detected, rtp_lost, tick};
+use callpulse_tests::facts::builders::{at, requested, rtp_detected, rtp_lost, tick};
 use contract::jetstream::fact_store::{Outcome, PublishCondition};
 use contract::wire::fact::{EndReason, Ended};
 use contract::{Fact, FactKind, TraceParent};

@@ -1,7 +1,7 @@
 //! Reading facts and following buckets by direct gets.
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{at, parties, requested, rtp_detected, tick};
+use callpulse_tests::facts::builders::{at, parties, requested, rtp_detected, tick};
 use callpulse_tests::wait::eventually;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange};
 use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use callpulse_tests::builders::{self, at};
-use callpulse_tests::contract_client::ContractClient;
-use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::facts::builders::{self, at};
+use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use contract::jetstream::storage::Storage;
 use contract::wire::fact::{EndReason, Ended};
 use contract::{FactStore, Nats, NatsSettings};

@@ -1,7 +1,7 @@
 //! Streams and buckets are created and compared, never deleted. Undecodable messages are parked.
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::{at, rtp_detected};
+use callpulse_tests::facts::builders::{at, rtp_detected};
 use contract::jetstream::parking;
 use contract::jetstream::storage::{CALLS, Storage, StorageError};
 use contract::wire::subject;
@@ -22,9 +22,11 @@ async fn opening_the_storage_again_changes_nothing() -> Result<()> {
 #[tokio::test]
 async fn concurrent_processes_open_the_storage() -> Result<()> {
     let folder = tempfile::tempdir()?;
-    let server =
-        callpulse_tests::nats_server::NatsServer::start(folder.path(), callpulse_tests::nats_server::Sync::Lazy)
-            .await?;
+    let server = callpulse_tests::servers::nats_server::NatsServer::start(
+        folder.path(),
+        callpulse_tests::servers::nats_server::Sync::Lazy,
+    )
+    .await?;
     let mut opened = Vec::new();
     for _ in 0..6 {
         let nats = crate::rig::connect(&server).await?;

@@ -1,6 +1,6 @@
 use anyhow::ensure;
 use async_nats::jetstream;
-use callpulse_tests::builders::new_parties;
+use callpulse_tests::facts::builders::new_parties;
 use callpulse_tests::wait::eventually;
 use contract::Role;
 use contract::jetstream::request::RefusalCode;

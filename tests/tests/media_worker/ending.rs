@@ -1,6 +1,6 @@
 use anyhow::ensure;
-use callpulse_tests::builders::new_parties;
-use callpulse_tests::contract_client::ContractClient;
+use callpulse_tests::facts::builders::new_parties;
+use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::wire::command::{CallClosed, CloseCall, End, OpenCall};

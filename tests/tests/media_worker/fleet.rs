@@ -1,9 +1,9 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use callpulse_tests::builders::new_parties;
-use callpulse_tests::contract_client::ContractClient;
-use callpulse_tests::process::Service;
+use callpulse_tests::facts::builders::new_parties;
+use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::servers::process::Service;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::Role;
 use contract::buckets::fleet::{Fleet, FleetChange};

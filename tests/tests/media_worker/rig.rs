@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::Client;
-use callpulse_tests::builders::new_parties;
-use callpulse_tests::facts::{Fact, Facts};
+use callpulse_tests::clients::transport::{PendingTransport, Transport};
+use callpulse_tests::facts::builders::new_parties;
+use callpulse_tests::facts::reader::{Fact, Facts};
 use callpulse_tests::inbox::Inbox;
-use callpulse_tests::nats_server::{NatsServer, Sync};
-use callpulse_tests::process::Service;
-use callpulse_tests::transport::{PendingTransport, Transport};
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
+use callpulse_tests::servers::process::Service;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{self, CommandError, Refusal, RefusalCode};
 use contract::wire::command::{CloseCall, End, MediaOperation, OpenCall, Relayed, Requester};

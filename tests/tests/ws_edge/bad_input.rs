@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::facts::Facts;
-use callpulse_tests::party::{Handshake, Party, Received};
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::party::{Handshake, Party, Received};
+use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::{self, Role, TokenDefect};
 use contract::jetstream::parking;
 use serde_json::{Value, json};

@@ -1,11 +1,11 @@
 //! What the tests of the edge share.
 
-use callpulse_tests::conversation::Pair;
-use callpulse_tests::facts::Facts;
-use callpulse_tests::nats_server::Sync;
-use callpulse_tests::party::Party;
-use callpulse_tests::process::Service;
-use callpulse_tests::stack::{Stack, StackBuilder};
+use callpulse_tests::clients::conversation::Pair;
+use callpulse_tests::clients::party::Party;
+use callpulse_tests::facts::reader::Facts;
+use callpulse_tests::servers::nats_server::Sync;
+use callpulse_tests::servers::process::Service;
+use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::token::Role;
 use serde_json::{Value, json};
 

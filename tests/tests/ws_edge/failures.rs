@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::facts::Facts;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::Role;
 use callpulse_tests::wait::{eventually, let_time_pass, stays};
 use contract::jetstream::storage::WORKER_TTL;

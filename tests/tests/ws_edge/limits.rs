@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use callpulse_tests::facts::Facts;
-use callpulse_tests::party::{Handshake, Party};
+use callpulse_tests::clients::party::{Handshake, Party};
+use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::{self, Role};
 use callpulse_tests::wait::eventually;
 use futures::StreamExt;

@@ -9,10 +9,10 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::facts::Facts;
-use callpulse_tests::party::{Handshake, Party};
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::party::{Handshake, Party};
+use callpulse_tests::facts::reader::Facts;
+use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::token::{self, Role};
 use callpulse_tests::wait::{eventually, stays_pending};
 use contract::TraceParent;

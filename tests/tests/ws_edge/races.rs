@@ -1,8 +1,8 @@
 //! Several who do something at once: the stream lets one through.
 
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::facts::Facts;
-use callpulse_tests::party::{Answer, Party};
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::party::{Answer, Party};
+use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::Role;
 use serde_json::json;
 

@@ -2,9 +2,9 @@
 
 use std::process::{Command, Output};
 
-use callpulse_tests::party::{Handshake, Party};
-use callpulse_tests::process::built;
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::clients::party::{Handshake, Party};
+use callpulse_tests::servers::process::built;
+use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::token::SECRET;
 
 fn ws_edge(arguments: &[&str], variables: &[(&str, &str)]) -> Output {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use callpulse_tests::conversation::{Conversation, Pair};
-use callpulse_tests::facts::{Facts, time};
-use callpulse_tests::party::Party;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::party::Party;
+use callpulse_tests::facts::reader::{Facts, time};
 use callpulse_tests::token::Role;
 use contract::jetstream::request;
 use contract::jetstream::request::{CommandError, RefusalCode};

@@ -12,9 +12,9 @@ use crate::faults::cpu_usage::CpuUsage;
 use crate::faults::fault_schedule::{FaultAction, FaultKind, Part, PlannedFault};
 use crate::records::run_log::{Fault, FaultId, RunLog, Since};
 use crate::records::stats::Stats;
-use callpulse_tests::demo::screen::{LineKind, Screen};
-use callpulse_tests::process::Service;
-use callpulse_tests::stack::Stack;
+use callpulse_tests::servers::process::Service;
+use callpulse_tests::servers::stack::Stack;
+use callpulse_tests::terminal::screen::{LineKind, Screen};
 
 /// The drain timeout of media-workers: their calls continue for a third of it, the rest is for storing.
 pub const DRAIN: Duration = Duration::from_secs(18);

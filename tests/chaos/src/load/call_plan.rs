@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::rng::Rng;
-use callpulse_tests::opus::Pace;
+use callpulse_tests::clients::opus::Pace;
 use callpulse_tests::token::Role;
 
 /// Separates the random numbers of calls from those of faults.

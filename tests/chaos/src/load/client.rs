@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use crate::edge_addresses::EdgeAddresses;
 use crate::load::client_view::ClientView;
 use crate::records::run_log::{Attempt, ReceivedMessage, RunLog};
-use callpulse_tests::party::{Answer, MessageHandler, Party};
+use callpulse_tests::clients::party::{Answer, MessageHandler, Party};
 use callpulse_tests::token::Role;
 
 /// The deadline for a connection, including its `welcome`.

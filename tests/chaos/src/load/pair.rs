@@ -13,8 +13,8 @@ use crate::load::client::{Client, arrived, call_payload, is_state_conflict};
 use crate::load::client_view::{ClientView, Stage};
 use crate::records::run_log::{RunLog, Sent};
 use crate::records::stats::{Activity, Stats};
-use callpulse_tests::caller::Caller;
-use callpulse_tests::party::Party;
+use callpulse_tests::clients::caller::Caller;
+use callpulse_tests::clients::party::Party;
 use callpulse_tests::token::Role;
 
 /// The services' deadline for ringing.

@@ -15,7 +15,7 @@ use crate::load::pair::Pair;
 use crate::options::Options;
 use crate::records::run_log::RunLog;
 use crate::records::stats::{Activity, Stats};
-use callpulse_tests::demo::screen::{LineKind, Screen};
+use callpulse_tests::terminal::screen::{LineKind, Screen};
 
 /// The interval of progress lines, in seconds.
 const PRINT_EVERY: u64 = 5;

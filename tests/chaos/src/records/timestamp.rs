@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, de};
 
-use callpulse_tests::facts;
+use callpulse_tests::facts::reader;
 
 const MICROS: i64 = 1_000;
 
@@ -61,6 +61,6 @@ impl<'de> Deserialize<'de> for Timestamp {
     /// Only as the contract writes times: UTC with milliseconds.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        facts::time(&text).map(Self::from).map_err(de::Error::custom)
+        reader::time(&text).map(Self::from).map_err(de::Error::custom)
     }
 }

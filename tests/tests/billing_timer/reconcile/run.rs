@@ -6,8 +6,8 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::child::Child;
-use callpulse_tests::process::built;
+use callpulse_tests::servers::child::Child;
+use callpulse_tests::servers::process::built;
 use callpulse_tests::wait::eventually;
 use contract::Timestamp;
 use serde_json::Value;

@@ -3,8 +3,8 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use callpulse_tests::builders::{ago, ended, requested, rtp_detected, settled, tick};
-use callpulse_tests::stack::StackBuilder;
+use callpulse_tests::facts::builders::{ago, ended, requested, rtp_detected, settled, tick};
+use callpulse_tests::servers::stack::StackBuilder;
 use contract::jetstream::batch::Entry;
 use contract::{Fact, FactStore, PublishCondition, Timestamp, TraceParent};
 use futures::future::try_join_all;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::builders::tick;
+use callpulse_tests::facts::builders::tick;
 use contract::Timestamp;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;

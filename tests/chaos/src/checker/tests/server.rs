@@ -8,7 +8,7 @@ use async_nats::jetstream::stream::Config;
 use crate::checker::{check, stream};
 use crate::records::run_log::RunLog;
 use crate::report::Check;
-use callpulse_tests::nats_server::{NatsServer, Sync};
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 
 /// More than one batch of the client.
 const MESSAGES: u64 = 1_234;

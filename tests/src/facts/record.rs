@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Value, json};
 
-use crate::facts::{Fact, Facts};
+use crate::facts::reader::{Fact, Facts};
 
 /// The stored facts of a settled call.
 #[derive(Debug)]

@@ -5,9 +5,9 @@ use std::net::SocketAddr;
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
-use crate::caller::Caller;
-use crate::party::Party;
-use crate::stack::Stack;
+use crate::clients::caller::Caller;
+use crate::clients::party::Party;
+use crate::servers::stack::Stack;
 use crate::token::Role;
 
 /// A call and the sockets of its two parties.

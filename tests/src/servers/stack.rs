@@ -9,9 +9,9 @@ use anyhow::{Context, Result, ensure};
 use futures::future::try_join_all;
 use tempfile::TempDir;
 
-use crate::links::Links;
-use crate::nats_server::{NatsServer, Sync};
-use crate::process::{Service, Settings};
+use crate::servers::links::Links;
+use crate::servers::nats_server::{NatsServer, Sync};
+use crate::servers::process::{Service, Settings};
 use crate::token;
 
 const MEDIA_WORKER: &str = "media-worker";

@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
 use super::{ClockReading, Command, Counters, MID, PendingTransport, State};
-use crate::opus::{self, Pace};
-use crate::padding;
+use crate::clients::opus::{self, Pace};
+use crate::clients::padding;
 
 /// The longest datagram.
 const DATAGRAM_BYTES: usize = 2000;

@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, Context as JetStream};
 use async_nats::{Client, ConnectOptions};
 use futures::TryStreamExt;
 
-use crate::process;
+use crate::servers::process;
 use crate::wait::eventually;
 
 use super::NatsServer;

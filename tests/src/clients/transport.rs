@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::opus::Pace;
-use crate::padding;
+use crate::clients::opus::Pace;
+use crate::clients::padding;
 use driver::Driver;
 
 mod driver;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use futures::future::try_join_all;
 
-use crate::child::Child;
+use crate::servers::child::Child;
 
 pub use configuration::USERS;
 

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 use tokio::net::TcpStream;
 
-use crate::child::Child;
+use crate::servers::child::Child;
 use crate::wait::{PermanentError, eventually};
 
 use super::program;

@@ -13,7 +13,7 @@ use tokio::net::TcpStream;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
-use crate::child::Child;
+use crate::servers::child::Child;
 use crate::wait::{PermanentError, eventually};
 
 /// The deadline for a service to announce its addresses.

@@ -5,8 +5,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use anyhow::{Context, Result};
 use futures::future::try_join_all;
 
-use crate::nats_server::NatsServer;
-use crate::proxy::Proxy;
+use crate::servers::nats_server::NatsServer;
+use crate::servers::proxy::Proxy;
 
 /// The proxies of one process, one per server. Processes and servers may restart.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::opus::Pace;
-use crate::party::Party;
-use crate::transport::{ClockReading, PendingTransport, Transport};
+use crate::clients::opus::Pace;
+use crate::clients::party::Party;
+use crate::clients::transport::{ClockReading, PendingTransport, Transport};
 
 /// A party in a call's media. Dropping it looks like a dead machine.
 #[derive(Debug)]

@@ -8,8 +8,8 @@ use tokio::sync::broadcast;
 use tokio::task::JoinSet;
 
 use super::screen::{LineKind, Screen};
-use crate::facts::{Fact, Facts};
-use crate::party::{Direction, MessageBroadcast, ObservedMessage};
+use crate::clients::party::{Direction, MessageBroadcast, ObservedMessage};
+use crate::facts::reader::{Fact, Facts};
 
 /// Messages that may wait to be printed.
 const QUEUED_MESSAGES: usize = 1024;

@@ -8,7 +8,7 @@ use contract::jetstream::storage::Storage;
 use contract::{Fact, FactStore, Nats, NatsSettings, PublishCondition, Source, TraceParent};
 use tokio::time::timeout;
 
-use crate::nats_server::NatsServer;
+use crate::servers::nats_server::NatsServer;
 
 /// The deadline for opening the streams and buckets; a cluster elects a leader for each.
 const OPENED_WITHIN: Duration = Duration::from_secs(30);

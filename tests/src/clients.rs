@@ -1,0 +1,11 @@
+//! The parties of a call: WebSocket and WebRTC clients.
+
+pub mod party;
+
+pub mod opus;
+pub mod padding;
+pub mod transport;
+
+pub mod caller;
+
+pub mod conversation;

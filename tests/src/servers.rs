@@ -1,0 +1,11 @@
+//! Processes: nats-servers, the services, and the proxies between them.
+
+pub mod child;
+
+pub mod nats_server;
+pub mod process;
+
+pub mod links;
+pub mod proxy;
+
+pub mod stack;
