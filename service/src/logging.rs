@@ -1,6 +1,13 @@
 //! Logging: tracing events on stderr, as text or as JSON.
+//!
+//! A thread of its own writes the lines, and a line that cannot be written is counted. A full disk, a closed pipe or a reader that
+//! stalls therefore never affects the service.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -36,14 +43,34 @@ impl Default for LogSettings {
     }
 }
 
-/// Sends the process's logs, and its panics, to stderr. A second call in one process changes nothing.
-pub fn init(settings: &LogSettings) {
+/// Lines that wait to be written. At the limit, new lines are dropped and counted.
+const QUEUED_LINES_MAX: usize = 8 * 1024;
+/// Limit of [`flush`].
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
+/// Lines that are not in the log. The label `reason` is `queue_full` or `write_failed`.
+const LINES_LOST: &str = "callpulse_log_lines_lost_total";
+
+static QUEUE: OnceLock<SyncSender<Message>> = OnceLock::new();
+
+enum Message {
+    Line(Vec<u8>),
+    /// Replies when the lines before it are written.
+    Flush(SyncSender<()>),
+}
+
+/// Sends the process's logs, and its panics, to stderr. A second call in one process changes nothing. Call [`flush`] at the end.
+///
+/// # Errors
+/// The thread cannot be started.
+pub fn init(settings: &LogSettings) -> io::Result<()> {
     let filter = EnvFilter::builder().parse_lossy(&settings.filter);
+    let (queue, messages) = mpsc::sync_channel(QUEUED_LINES_MAX);
+    let writer = LineWriter(queue.clone());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(move || writer.clone());
     let first = match settings.format {
-        LogFormat::Text => subscriber.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => subscriber.with_ansi(wants_colour()).try_init(),
         LogFormat::Json => subscriber
             .json()
             .flatten_event(true)
@@ -51,10 +78,62 @@ pub fn init(settings: &LogSettings) {
             .try_init(),
     };
     if first.is_ok() {
+        thread::Builder::new()
+            .name("log".to_owned())
+            .spawn(move || write_lines(&messages))?;
+        let _ = QUEUE.set(queue);
         std::panic::set_hook(Box::new(|panic| {
             metrics::counter!("callpulse_panics_total").increment(1);
             tracing::error!(%panic, "panicked; report this bug");
         }));
+    }
+    Ok(())
+}
+
+/// Waits until the lines so far are written, within a limit.
+pub fn flush() {
+    let (done, flushed) = mpsc::sync_channel(1);
+    if let Some(queue) = QUEUE.get()
+        && queue.try_send(Message::Flush(done)).is_ok()
+    {
+        let _ = flushed.recv_timeout(FLUSH_TIMEOUT);
+    }
+}
+
+fn write_lines(messages: &Receiver<Message>) {
+    while let Ok(message) = messages.recv() {
+        match message {
+            Message::Line(line) => {
+                if io::stderr().write_all(&line).is_err() {
+                    metrics::counter!(LINES_LOST, "reason" => "write_failed").increment(1);
+                }
+            }
+            Message::Flush(done) => {
+                let _ = done.try_send(());
+            }
+        }
+    }
+}
+
+/// See no-color.org. A terminal of the type `dumb` shows no colours.
+fn wants_colour() -> bool {
+    io::stderr().is_terminal() && !anstyle_query::no_color() && anstyle_query::term_supports_color()
+}
+
+/// Queues one line per write, and never fails.
+#[derive(Clone)]
+struct LineWriter(SyncSender<Message>);
+
+impl Write for LineWriter {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.0.try_send(Message::Line(line.to_vec())).is_err() {
+            metrics::counter!(LINES_LOST, "reason" => "queue_full").increment(1);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

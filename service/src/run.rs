@@ -101,20 +101,25 @@ where
         let printed = writeln!(io::stdout(), "{:#}", settings::redacted(&settings));
         return ExitCode::from(if printed.is_ok() { exit::CLEAN } else { exit::FAILURE });
     }
-    logging::init(&settings.common().log);
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => return fail(app, &error),
+    let runtime = logging::init(&settings.common().log)
+        .and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
+    let result = match runtime {
+        Ok(runtime) => {
+            let result = runtime.block_on(Box::pin(run(settings)));
+            runtime.shutdown_timeout(BLOCKING_GRACE);
+            result
+        }
+        Err(error) => Err(error.into()),
     };
-    let result = runtime.block_on(Box::pin(run(settings)));
-    runtime.shutdown_timeout(BLOCKING_GRACE);
-    match result {
+    let code = match result {
         Ok(()) => {
             tracing::info!(service = app.name(), "ended");
-            ExitCode::from(exit::CLEAN)
+            exit::CLEAN
         }
         Err(error) => fail(app, error.as_ref()),
-    }
+    };
+    logging::flush();
+    ExitCode::from(code)
 }
 
 fn refuse(app: App, errors: &SettingsErrors) -> ExitCode {
@@ -123,12 +128,12 @@ fn refuse(app: App, errors: &SettingsErrors) -> ExitCode {
     ExitCode::from(exit::BAD_SETTINGS)
 }
 
-fn fail(app: App, error: &(dyn std::error::Error + 'static)) -> ExitCode {
+fn fail(app: App, error: &(dyn std::error::Error + 'static)) -> u8 {
     let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     tracing::error!(
         service = app.name(),
         error = causes.collect::<Vec<_>>().join(": "),
         "the service failed"
     );
-    ExitCode::from(exit::FAILURE)
+    exit::FAILURE
 }

@@ -9,21 +9,39 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use crate::exit;
+use crate::{exit, logging};
 
 /// Cancels `stop` on the first SIGTERM or SIGINT. The second ends the process at once, with [`exit::FAILURE`].
+///
+/// SIGHUP, SIGUSR1 and SIGUSR2 are logged and ignored. Their default would end the process without a drain.
 ///
 /// # Errors
 /// The handlers could not be installed.
 pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    for (kind, name) in [
+        (SignalKind::hangup(), "SIGHUP"),
+        (SignalKind::user_defined1(), "SIGUSR1"),
+        (SignalKind::user_defined2(), "SIGUSR2"),
+    ] {
+        let mut ignored = signal(kind)?;
+        tokio::spawn(async move {
+            while ignored.recv().await.is_some() {
+                tracing::warn!(
+                    signal = name,
+                    "ignored: settings are read at the start; stop with SIGTERM"
+                );
+            }
+        });
+    }
     tokio::spawn(async move {
         let name = either(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = name, "stopping; a second signal ends the process at once");
         stop.cancel();
         let name = either(&mut terminate, &mut interrupt).await;
         tracing::warn!(signal = name, "second signal: ending without draining");
+        logging::flush();
         std::process::exit(i32::from(exit::FAILURE));
     });
     Ok(())

@@ -106,13 +106,16 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-const CHECKS: [(&str, fn()); 8] = [
+const CHECKS: [(&str, fn()); 11] = [
     ("announces its ports, is ready, and ends cleanly", good),
     ("SIGINT stops it too", interrupt),
     ("a failed task exits with 1", failing),
     ("a stuck task is abandoned at the deadline", stuck_task),
     ("a stuck service is unready, and exits with 1", stuck_service),
     ("a second signal ends it at once", second_signal),
+    ("SIGHUP, SIGUSR1 and SIGUSR2 do not end it", other_signals),
+    ("it continues when nobody reads its log", closed_log),
+    ("it continues when its log reader stalls", stalled_log),
     ("invalid settings exit with 2, all reported", bad_settings),
     ("prints settings without secrets, and runs subcommands", subcommands),
 ];
@@ -248,6 +251,57 @@ fn second_signal() {
     });
     service.signal(Signal::SIGTERM);
     assert_eq!(service.end().0, Some(1));
+}
+
+fn other_signals() {
+    let mut service = Running::mode("good", "5000");
+    service.announced();
+    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
+        service.signal(signal);
+    }
+    service.signal(Signal::SIGTERM);
+    let (code, _, err) = service.end();
+    assert_eq!(code, Some(0), "{err}");
+}
+
+/// Causes one log line.
+fn log_a_line(service: &Running) {
+    service.signal(Signal::SIGHUP);
+}
+
+fn closed_log() {
+    let mut service = Running::mode("good", "5000");
+    let line = service.announced();
+    drop(service.child.stderr.take());
+    eventually("lost lines are counted, and it serves", || {
+        log_a_line(&service);
+        let metrics = get(line["ops"].as_str().unwrap(), "/metrics");
+        metrics.contains(r#"callpulse_log_lines_lost_total{reason="write_failed"}"#)
+    });
+    service.signal(Signal::SIGTERM);
+    eventually("the process ends", || service.child.try_wait().unwrap().is_some());
+    assert_eq!(service.child.wait().unwrap().code(), Some(0));
+}
+
+fn stalled_log() {
+    // The log of each request to the operations port fills the pipe, which is not read.
+    let environment = [("SAMPLE_SERVICE__LOG__FILTER", "trace")];
+    let mut service = Running::start(&[], &environment);
+    let line = service.announced();
+    eventually("lines are dropped, and it serves", || {
+        for _ in 0..50 {
+            log_a_line(&service);
+            get(line["ops"].as_str().unwrap(), "/livez");
+        }
+        let metrics = get(line["ops"].as_str().unwrap(), "/metrics");
+        let lost = r#"callpulse_log_lines_lost_total{reason="queue_full"} "#;
+        metrics
+            .split_once(lost)
+            .is_some_and(|(_, lines)| !lines.starts_with('0'))
+    });
+    service.signal(Signal::SIGTERM);
+    eventually("the process ends", || service.child.try_wait().unwrap().is_some());
+    assert_eq!(service.child.wait().unwrap().code(), Some(0));
 }
 
 fn bad_settings() {
