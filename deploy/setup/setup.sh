@@ -68,6 +68,8 @@ link_node() {
 install_tools() {
     python=$(find_python)
     [ -n "$python" ] || fail "no Python 3.10 or later with venv and ensurepip; Debian: apt-get install python3-venv"
+    # `--clear` would empty the folder behind the link, which another checkout uses.
+    [ ! -L .tools ] || fail ".tools is a link to another checkout's; remove the link and run this again"
     say "making .tools with $python: $(sed -n 's/==.*//p' deploy/setup/requirements.txt | tr '\n' ' ')"
     "$python" -m venv --clear .tools
     # An environment that pins versions for the crate's own pip must not reach this one.
