@@ -225,10 +225,10 @@ impl Ticker {
         match stored {
             Ok(stored) => {
                 let result = scheduler.read_done(token, stored, now);
-                if let Some(tick) = result.confirmed
-                    && let Some(notice) = tick.notice()
-                {
-                    self.deps.notices.send_to_both(&tick.parties, &notice).await;
+                for tick in result.confirmed {
+                    if let Some(notice) = tick.notice() {
+                        self.deps.notices.send_to_both(&tick.parties, &notice).await;
+                    }
                 }
                 if let Some(contradiction) = result.contradiction {
                     metrics::call_stuck("contradiction");
@@ -256,14 +256,14 @@ impl Ticker {
                     .tokens
                     .iter()
                     .zip(sequences)
-                    .for_each(|(token, sequence)| scheduler.tick_stored(token, sequence, now));
+                    .for_each(|(token, sequence)| scheduler.ticks_stored(token, sequence, now));
             }
             Err(why) => {
                 pacing.failed(why, &*self.deps.clock);
                 published
                     .tokens
                     .iter()
-                    .for_each(|token| scheduler.tick_failed(token, why, now));
+                    .for_each(|token| scheduler.ticks_failed(token, why, now));
             }
         }
     }

@@ -10,13 +10,34 @@ use thiserror::Error;
 
 use super::terms::MIN_INTERVAL_MS;
 
-/// The last stored tick of a call.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The last stored tick of a call, without the call: one is kept for every active call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastTick {
-    /// The fact.
-    pub tick: Tick,
+    /// Its number.
+    pub minute: u32,
+    /// When it was due.
+    pub at: Timestamp,
+    /// When the call was connected.
+    pub connected_at: Timestamp,
     /// Its sequence in the stream.
     pub sequence: u64,
+}
+
+impl LastTick {
+    /// Of a tick that is stored with this sequence.
+    pub fn new(tick: &Tick, sequence: u64) -> Self {
+        Self {
+            minute: tick.minute,
+            at: tick.at,
+            connected_at: tick.connected_at,
+            sequence,
+        }
+    }
+
+    /// Whether it has this content.
+    pub fn is(&self, tick: &Tick) -> bool {
+        *self == Self::new(tick, self.sequence)
+    }
 }
 
 /// The stored ticks contradict the call's entry. The call's facts need manual inspection.
@@ -42,7 +63,7 @@ pub enum Contradiction {
 
 /// The number of the tick after `last`.
 pub fn next_minute(last: Option<&LastTick>) -> u32 {
-    last.map_or(0, |last| last.tick.minute).saturating_add(1)
+    last.map_or(0, |last| last.minute).saturating_add(1)
 }
 
 /// The length of the call's minutes in milliseconds; `configured` if the call has no tick.
@@ -50,16 +71,16 @@ pub fn next_minute(last: Option<&LastTick>) -> u32 {
 /// # Errors
 /// [`Contradiction`]: the call gets no more ticks.
 pub fn interval_ms(last: Option<&LastTick>, connected_at: Timestamp, configured: u64) -> Result<u64, Contradiction> {
-    let Some(LastTick { tick, .. }) = last else {
+    let Some(last) = last else {
         return Ok(configured);
     };
-    if tick.connected_at != connected_at {
+    if last.connected_at != connected_at {
         return Err(Contradiction::ConnectedAt {
-            tick: tick.connected_at,
+            tick: last.connected_at,
             call: connected_at,
         });
     }
-    let (minute, span_ms) = (tick.minute, tick.at.millis_since(connected_at));
+    let (minute, span_ms) = (last.minute, last.at.millis_since(connected_at));
     match span_ms.checked_div(u64::from(minute)) {
         Some(interval) if interval >= MIN_INTERVAL_MS && interval.checked_mul(u64::from(minute)) == Some(span_ms) => {
             Ok(interval)
@@ -74,10 +95,7 @@ mod tests {
     use crate::testing::{at, tick};
 
     fn last(minute: u32, due_ms: i64) -> LastTick {
-        LastTick {
-            tick: tick("c", minute, 0, due_ms),
-            sequence: 7,
-        }
+        LastTick::new(&tick("c", minute, 0, due_ms), 7)
     }
 
     #[test]

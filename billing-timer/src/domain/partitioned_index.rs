@@ -1,4 +1,4 @@
-//! A local copy of `billing_active` by partition. The calls of held partitions are passed to the scheduler.
+//! A local copy of `billing_active` by partition. The entries of held partitions are in the scheduler, all others are here.
 //!
 //! Every instance keeps all entries, so that it can take over a partition without reading the bucket.
 
@@ -15,7 +15,7 @@ use super::scheduler::Scheduler;
 /// Ordered, so that the same changes always result in the same order of work.
 type Entries = BTreeMap<CallId, Revised<BillingEntry>>;
 
-/// All entries. Bounded by the bucket.
+/// The entries of all partitions that are not held. Bounded by the bucket.
 #[derive(Debug, Default)]
 pub struct PartitionedIndex {
     held: PartitionSet,
@@ -28,12 +28,12 @@ impl PartitionedIndex {
         self.held
     }
 
-    /// The number of entries in all partitions.
+    /// The number of entries that are not in the scheduler.
     pub fn len(&self) -> usize {
         self.entries.values().map(BTreeMap::len).sum()
     }
 
-    /// Whether there are no entries.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -42,9 +42,10 @@ impl PartitionedIndex {
     pub fn upsert(&mut self, scheduler: &mut Scheduler, call: CallId, entry: Revised<BillingEntry>, now: Timestamp) {
         let partition = Partition::of(&call);
         if self.held.contains(partition) {
-            scheduler.upsert(&call, entry.clone(), now);
+            scheduler.upsert(&call, entry, now);
+        } else {
+            self.entries.entry(partition).or_default().insert(call, entry);
         }
-        self.entries.entry(partition).or_default().insert(call, entry);
     }
 
     /// A call's entry was removed.
@@ -65,11 +66,15 @@ impl PartitionedIndex {
     pub fn hold(&mut self, scheduler: &mut Scheduler, partitions: PartitionSet, now: Timestamp) {
         let (gained, lost) = (partitions.without(self.held), self.held.without(partitions));
         self.held = partitions;
-        for (call, _) in lost.iter().filter_map(|lost| self.entries.get(&lost)).flatten() {
-            scheduler.remove(call);
+        for partition in lost.iter() {
+            self.entries.insert(partition, scheduler.release(partition).collect());
         }
-        for (call, entry) in gained.iter().filter_map(|gained| self.entries.get(&gained)).flatten() {
-            scheduler.upsert(call, entry.clone(), now);
+        for (call, entry) in gained
+            .iter()
+            .filter_map(|gained| self.entries.remove(&gained))
+            .flatten()
+        {
+            scheduler.upsert(&call, entry, now);
         }
     }
 }
@@ -104,10 +109,10 @@ mod tests {
 
         index.hold(&mut scheduler, of_a, at(0));
         assert_eq!(scheduler.next_read().map(|token| token.call), Some(a.clone()));
-        assert_eq!(scheduler.len(), 1);
+        assert_eq!((scheduler.len(), index.len()), (1, 1));
         index.hold(&mut scheduler, of_b, at(0));
         assert_eq!(scheduler.next_read().map(|token| token.call), Some(b.clone()));
-        assert_eq!(scheduler.len(), 1);
+        assert_eq!((scheduler.len(), index.len()), (1, 1));
 
         index.remove(&mut scheduler, &b);
         index.remove(&mut scheduler, &a);

@@ -2,7 +2,9 @@
 //!
 //! The scheduler performs no work itself. It hands out work (read a call's last stored messages, publish a batch of ticks,
 //! settle a call, request its end), each piece with a [`WorkToken`], and receives the result. A call has at most one piece of
-//! work in flight, so a batch never holds two ticks of one call. Results are ignored if the call's entry was removed meanwhile.
+//! work in flight, so no two batches hold ticks of one call. Results are ignored if the call's entry was removed meanwhile.
+
+mod tracked_calls;
 
 mod read_queue;
 mod reads;
@@ -16,11 +18,11 @@ mod deadlines;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use contract::buckets::billing_index::BillingEntry;
+use contract::buckets::leases::Partition;
 use contract::jetstream::bucket::Revised;
-use contract::wire::fact::Tick;
 use contract::{CallId, Timestamp};
 
 use super::step::{Step, deadline, step};
@@ -28,33 +30,7 @@ use super::terms::Terms;
 use super::timer_queue::TimerQueue;
 use super::work::{LastStored, WorkToken};
 use read_queue::ReadQueue;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Its last stored messages are being read, or wait to be read.
-    Reading,
-    /// It waits for its next tick's time, or for a change of its entry.
-    Waiting,
-    /// Its next tick is due.
-    Due,
-    /// Its next tick is being published.
-    Publishing,
-    /// It is being settled, or waits to be settled.
-    Settling,
-}
-
-#[derive(Debug)]
-struct TrackedCall {
-    generation: u64,
-    entry: BillingEntry,
-    revision: u64,
-    phase: Phase,
-    stored: LastStored,
-    sent: Option<Tick>,
-    rejections: u32,
-    termination_requests: u32,
-    terminating: bool,
-}
+use tracked_calls::{Phase, TrackedCall, TrackedCalls};
 
 /// All calls of the held partitions. Bounded by the bucket, and so by the fleet's capacity.
 #[derive(Debug)]
@@ -62,10 +38,10 @@ pub struct Scheduler {
     terms: Terms,
     max_batch: usize,
     generations: u64,
-    calls: HashMap<CallId, TrackedCall>,
-    /// When a call's next tick is due, or a read is to be repeated.
+    calls: TrackedCalls,
+    /// Of [`TrackedCall::timer`].
     timers: TimerQueue<CallId>,
-    /// When a call's end is to be requested (again).
+    /// Of [`TrackedCall::deadline`].
     deadlines: TimerQueue<CallId>,
     to_read: ReadQueue,
     /// Calls to read from the leader: a replica that lags may not have what a failed tick conflicted with.
@@ -83,7 +59,7 @@ impl Scheduler {
             terms,
             max_batch,
             generations: 0,
-            calls: HashMap::new(),
+            calls: TrackedCalls::default(),
             timers: TimerQueue::default(),
             deadlines: TimerQueue::default(),
             to_read: ReadQueue::new(terms.interval_ms),
@@ -101,65 +77,81 @@ impl Scheduler {
 
     /// Whether there are no calls.
     pub fn is_empty(&self) -> bool {
-        self.calls.is_empty()
+        self.len() == 0
     }
 
     /// The call's entry was created or changed.
     pub fn upsert(&mut self, call: &CallId, entry: Revised<BillingEntry>, now: Timestamp) {
         let Revised { value: entry, revision } = entry;
         let deadline = deadline(&entry, &self.terms);
-        let mut terminating = false;
         match self.calls.get_mut(call) {
             Some(tracked) => {
                 tracked.entry = entry;
                 tracked.revision = revision;
-                terminating = tracked.terminating;
                 if tracked.phase == Phase::Waiting {
                     self.reschedule(call, now);
                 }
             }
-            None => self.insert(call, entry, revision),
+            None => self.insert(entry, revision),
         }
+        let Some(tracked) = self.calls.get_mut(call) else {
+            return;
+        };
         match deadline {
-            None => self.deadlines.cancel(call),
+            None => self.deadlines.cancel(&mut tracked.deadline, call),
             // A call whose end was already requested keeps its retry time.
-            Some(_) if terminating || self.deadlines.contains(call) => {}
-            Some(deadline) => self.deadlines.set(call.clone(), deadline),
+            Some(_) if tracked.terminating || tracked.deadline.is_some() => {}
+            Some(deadline) => self.deadlines.set(&mut tracked.deadline, call, deadline),
         }
     }
 
-    fn insert(&mut self, call: &CallId, entry: BillingEntry, revision: u64) {
+    fn insert(&mut self, entry: BillingEntry, revision: u64) {
         self.generations += 1;
-        let generation = self.generations;
+        let call = entry.parties.call_id.clone();
+        let token = WorkToken {
+            call: call.clone(),
+            generation: self.generations,
+        };
+        self.to_read.push(entry.connected_at, token);
         let tracked = TrackedCall {
-            generation,
+            generation: self.generations,
             entry,
             revision,
             phase: Phase::Reading,
             stored: LastStored::default(),
-            sent: None,
+            sent: Box::default(),
             rejections: 0,
             termination_requests: 0,
             terminating: false,
+            timer: None,
+            deadline: None,
         };
-        let token = WorkToken {
-            call: call.clone(),
-            generation,
-        };
-        self.to_read.push(tracked.entry.connected_at, token);
-        self.calls.insert(call.clone(), tracked);
+        self.calls.insert(call, tracked);
     }
 
     /// The call's entry was removed.
     pub fn remove(&mut self, call: &CallId) {
-        self.calls.remove(call);
-        self.timers.cancel(call);
-        self.deadlines.cancel(call);
+        if let Some(mut tracked) = self.calls.remove(call) {
+            self.timers.cancel(&mut tracked.timer, call);
+            self.deadlines.cancel(&mut tracked.deadline, call);
+        }
+    }
+
+    /// Stops to bill the calls of a partition, and returns their entries. Results of work in flight will be ignored.
+    pub fn release(&mut self, partition: Partition) -> impl Iterator<Item = (CallId, Revised<BillingEntry>)> {
+        self.calls.take(partition).into_iter().map(|(call, mut tracked)| {
+            self.timers.cancel(&mut tracked.timer, &call);
+            self.deadlines.cancel(&mut tracked.deadline, &call);
+            let TrackedCall {
+                entry: value, revision, ..
+            } = *tracked;
+            (call, Revised { value, revision })
+        })
     }
 
     /// Drops all calls: the bucket will be read from its beginning. Results of work in flight will be ignored.
     pub fn clear(&mut self) {
-        self.calls.clear();
+        self.calls = TrackedCalls::default();
         self.timers.clear();
         self.deadlines.clear();
         self.to_read.clear();
@@ -181,20 +173,17 @@ impl Scheduler {
     /// Handles the timers that are due.
     pub fn wake(&mut self, now: Timestamp) {
         while let Some(call) = self.timers.pop(now) {
-            match self.calls.get(&call) {
-                Some(tracked) if tracked.phase == Phase::Reading => {
-                    let generation = tracked.generation;
-                    self.to_read_from_leader.push_back(WorkToken { call, generation });
-                }
-                _ => self.reschedule(&call, now),
+            let Some(tracked) = self.calls.get_mut(&call) else {
+                continue;
+            };
+            tracked.timer = None;
+            if tracked.phase == Phase::Reading {
+                let generation = tracked.generation;
+                self.to_read_from_leader.push_back(WorkToken { call, generation });
+            } else {
+                self.reschedule(&call, now);
             }
         }
-    }
-
-    fn tracked(&mut self, token: &WorkToken) -> Option<&mut TrackedCall> {
-        self.calls
-            .get_mut(&token.call)
-            .filter(|tracked| tracked.generation == token.generation)
     }
 
     fn reschedule(&mut self, call: &CallId, now: Timestamp) {
@@ -206,10 +195,10 @@ impl Scheduler {
             generation: tracked.generation,
         };
         let next = match &tracked.stored.settled {
-            Some(settled) => Step::Settle(settled.clone()),
+            Some(settled) => Step::Settle(settled.as_ref().clone()),
             None => step(&tracked.entry, tracked.stored.tick.as_ref(), &self.terms, now),
         };
-        self.timers.cancel(call);
+        self.timers.cancel(&mut tracked.timer, call);
         tracked.phase = match next {
             Step::Tick(_) if tracked.rejections == 0 => {
                 self.due.push_back(token);
@@ -220,7 +209,7 @@ impl Scheduler {
                 Phase::Due
             }
             Step::Wait(at) => {
-                self.timers.set(call.clone(), at);
+                self.timers.set(&mut tracked.timer, call, at);
                 Phase::Waiting
             }
             Step::Settle(_) => {

@@ -27,7 +27,7 @@ pub fn settle(
         ended_at: end.ended_at,
         duration_ms,
         ticks,
-        over_ticks: last.map_or(0, |last| last.tick.minute).saturating_sub(ticks),
+        over_ticks: last.map_or(0, |last| last.minute).saturating_sub(ticks),
         billed_minutes: charge.minutes(duration_ms, interval_ms),
         reason: end.reason,
     }

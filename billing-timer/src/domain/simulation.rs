@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, HashMap};
 use contract::buckets::billing_index::BillingEntry;
 use contract::jetstream::bucket::Revised;
 use contract::jetstream::fact_store::PublishCondition;
-use contract::wire::fact::{Settled, Tick};
+use contract::wire::fact::Settled;
 use contract::{CallId, Timestamp};
 use proptest::prelude::*;
 
@@ -14,7 +14,7 @@ use super::entry;
 use super::last_tick::LastTick;
 use super::scheduler::Scheduler;
 use super::terms::{Charge, Terms, due};
-use super::work::{LastStored, TickFailure, WorkToken};
+use super::work::{DueTicks, LastStored, TickFailure, WorkToken};
 use crate::testing::{at, ended, rtp_detected};
 
 const TERMS: Terms = Terms {
@@ -83,14 +83,14 @@ impl Server {
         self.ticks
             .get(call)
             .and_then(|ticks| ticks.last())
-            .map(|(last, _)| last.clone())
+            .map(|(last, _)| *last)
     }
 
     fn last_stored(&self, call: &CallId) -> LastStored {
         LastStored {
             sequence: self.last_of_call(call),
             tick: self.last(call),
-            settled: self.settled.get(call).map(|(settled, _)| settled.clone()),
+            settled: self.settled.get(call).map(|(settled, _)| Box::new(settled.clone())),
         }
     }
 
@@ -99,26 +99,22 @@ impl Server {
         last.max(self.settled.get(call).map_or(0, |(_, sequence)| *sequence))
     }
 
-    fn admits(&self, tick: &Tick, condition: PublishCondition) -> bool {
-        condition == PublishCondition::CallUnchangedSince(self.last_of_call(&tick.parties.call_id))
+    fn admits(&self, due: &DueTicks) -> bool {
+        due.condition == PublishCondition::CallUnchangedSince(self.last_of_call(&due.token.call))
     }
 
-    /// Stores all messages or none.
-    fn store(&mut self, batch: &[(Tick, PublishCondition)]) -> Option<Vec<u64>> {
-        if !batch.iter().all(|(tick, condition)| self.admits(tick, *condition)) {
+    /// Stores all messages or none, and returns the last sequence of each call.
+    fn store(&mut self, batch: &[DueTicks]) -> Option<Vec<u64>> {
+        if !batch.iter().all(|due| self.admits(due)) {
             return None;
         }
         let now = self.now();
-        let store = |(tick, _): &(Tick, PublishCondition)| {
-            self.sequence += 1;
-            let last = LastTick {
-                tick: tick.clone(),
-                sequence: self.sequence,
-            };
-            self.ticks
-                .entry(tick.parties.call_id.clone())
-                .or_default()
-                .push((last, now));
+        let store = |due: &DueTicks| {
+            for tick in &due.ticks {
+                self.sequence += 1;
+                let last = LastTick::new(tick, self.sequence);
+                self.ticks.entry(due.token.call.clone()).or_default().push((last, now));
+            }
             self.sequence
         };
         Some(batch.iter().map(store).collect())
@@ -151,43 +147,42 @@ fn work(server: &mut Server, scheduler: &mut Scheduler, network: Network) {
         }
         if !batch.is_empty() {
             idle = false;
-            let calls: Vec<_> = batch.iter().map(|due| &due.tick.parties.call_id).collect();
+            let calls: Vec<_> = batch.iter().map(|due| &due.token.call).collect();
             assert!(
                 calls.iter().enumerate().all(|(i, call)| !calls[..i].contains(call)),
-                "two ticks of a call in a batch"
+                "a call twice in a batch"
             );
-            assert!(batch.len() <= MAX_BATCH);
-            let entries: Vec<_> = batch.iter().map(|due| (due.tick.clone(), due.condition)).collect();
-            for (tick, _) in &entries {
-                let entry = server.entries.get(&tick.parties.call_id);
+            assert!(batch.len() == 1 || batch.iter().map(|due| due.ticks.len()).sum::<usize>() <= MAX_BATCH);
+            for due in &batch {
+                let entry = server.entries.get(&due.token.call);
                 let end = entry.and_then(|entry| entry.value.end.as_ref());
                 assert!(
-                    end.is_none_or(|end| tick.at <= end.ended_at),
+                    end.is_none_or(|end| due.ticks.iter().all(|tick| tick.at <= end.ended_at)),
                     "beyond the end in the entry"
                 );
             }
-            let tokens: Vec<WorkToken> = batch.into_iter().map(|due| due.token).collect();
+            let tokens: Vec<WorkToken> = batch.iter().map(|due| due.token.clone()).collect();
             let answer = if matches!(network, Network::Down) {
                 None
             } else {
-                Some(server.store(&entries))
+                Some(server.store(&batch))
             };
             match (answer, network) {
                 (Some(Some(sequences)), Network::Up) => {
                     tokens
                         .iter()
                         .zip(sequences)
-                        .for_each(|(token, sequence)| scheduler.tick_stored(token, sequence, now));
+                        .for_each(|(token, sequence)| scheduler.ticks_stored(token, sequence, now));
                 }
                 (Some(None), Network::Up) => {
                     tokens
                         .iter()
-                        .for_each(|token| scheduler.tick_failed(token, TickFailure::Rejected, now));
+                        .for_each(|token| scheduler.ticks_failed(token, TickFailure::Rejected, now));
                 }
                 _ => {
                     tokens
                         .iter()
-                        .for_each(|token| scheduler.tick_failed(token, TickFailure::Unacknowledged, now));
+                        .for_each(|token| scheduler.ticks_failed(token, TickFailure::Unacknowledged, now));
                     lost += 1;
                 }
             }
@@ -197,7 +192,7 @@ fn work(server: &mut Server, scheduler: &mut Scheduler, network: Network) {
             let call = settlement.token.call.clone();
             let stored = server.last_stored(&call);
             if settlement.stored {
-                assert_eq!(stored.settled, Some(settlement.settled));
+                assert_eq!(stored.settled.as_deref(), Some(&settlement.settled));
             } else if stored.settled.is_some() || stored.tick.as_ref().map(|last| last.sequence) != settlement.last_tick
             {
                 scheduler.settlement_outdated(&settlement.token, None, stored, now);
@@ -233,9 +228,9 @@ fn check(server: &Server, calls: &[Call], finished: bool) {
         };
         for (index, (last, stored_at)) in ticks.iter().enumerate() {
             let minute = u32::try_from(index + 1).unwrap();
-            assert_eq!(last.tick.minute, minute, "a minute is missing or doubled");
-            assert_eq!(last.tick.at, due(at(connected), minute, TERMS.interval_ms));
-            assert!(*stored_at >= last.tick.at, "a minute is early");
+            assert_eq!(last.minute, minute, "a minute is missing or doubled");
+            assert_eq!(last.at, due(at(connected), minute, TERMS.interval_ms));
+            assert!(*stored_at >= last.at, "a minute is early");
         }
     }
     for call in calls.iter().filter(|_| finished) {

@@ -48,6 +48,25 @@ pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms, now: T
     }
 }
 
+/// The ticks that are due, in order, at most `max`.
+pub fn due_ticks(
+    entry: &BillingEntry,
+    last: Option<&LastTick>,
+    terms: &Terms,
+    now: Timestamp,
+    max: usize,
+) -> Vec<Tick> {
+    let (mut last, mut ticks) = (last.copied(), Vec::new());
+    while ticks.len() < max
+        && let Step::Tick(tick) = step(entry, last.as_ref(), terms, now)
+    {
+        // As if it were stored. Its sequence does not matter here.
+        last = Some(LastTick::new(&tick, 0));
+        ticks.push(tick);
+    }
+    ticks
+}
+
 /// The reason why a connected call gets no more ticks, if any.
 pub fn contradiction(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms) -> Option<Contradiction> {
     let connected_at = connected_at(entry, last)?;
@@ -64,13 +83,13 @@ pub fn deadline(entry: &BillingEntry, terms: &Terms) -> Option<Timestamp> {
 
 /// Falls back to the last tick if the entry has no `connectedAt`.
 fn connected_at(entry: &BillingEntry, last: Option<&LastTick>) -> Option<Timestamp> {
-    entry.connected_at.or_else(|| last.map(|last| last.tick.connected_at))
+    entry.connected_at.or_else(|| last.map(|last| last.connected_at))
 }
 
 fn next_tick(entry: &BillingEntry, last: Option<&LastTick>, connected_at: Timestamp, interval_ms: u64) -> Option<Tick> {
     let minute = last_tick::next_minute(last);
     // The number has saturated: there is no next tick.
-    if last.is_some_and(|last| last.tick.minute == minute) {
+    if last.is_some_and(|last| last.minute == minute) {
         return None;
     }
     let at = due(connected_at, minute, interval_ms);
@@ -95,10 +114,7 @@ mod tests {
     };
 
     fn last(minute: u32) -> LastTick {
-        LastTick {
-            tick: tick("c", minute, 0, i64::from(minute) * 60_000),
-            sequence: 9,
-        }
+        LastTick::new(&tick("c", minute, 0, i64::from(minute) * 60_000), 9)
     }
 
     #[test]
@@ -114,6 +130,18 @@ mod tests {
             step(&call, Some(&last(1)), &TERMS, at(500_000)),
             Step::Tick(tick("c", 2, 0, 120_000))
         );
+    }
+
+    #[test]
+    fn missed_ticks_are_due_together_but_none_beyond_the_end() {
+        let minutes = |ended, now, max| -> Vec<u32> {
+            let ticks = due_ticks(&entry("c", Some(0), ended), Some(&last(1)), &TERMS, at(now), max);
+            ticks.iter().map(|tick| tick.minute).collect()
+        };
+        assert!(minutes(None, 119_999, 9).is_empty());
+        assert_eq!(minutes(None, 250_000, 9), [2, 3, 4]);
+        assert_eq!(minutes(None, 250_000, 2), [2, 3]);
+        assert_eq!(minutes(Some(180_000), 250_000, 9), [2, 3]);
     }
 
     #[test]
@@ -175,10 +203,7 @@ mod tests {
 
     #[test]
     fn contradicting_ticks_stop_further_ticks_but_not_the_settlement() {
-        let odd = LastTick {
-            tick: tick("c", 2, 0, 90_001),
-            sequence: 9,
-        };
+        let odd = LastTick::new(&tick("c", 2, 0, 90_001), 9);
         assert!(contradiction(&entry("c", Some(0), None), Some(&odd), &TERMS).is_some());
         assert_eq!(
             step(&entry("c", Some(0), None), Some(&odd), &TERMS, at(500_000)),

@@ -1,45 +1,37 @@
 //! A priority queue ordered by time. Each key occurs at most once.
 
-use std::collections::{BTreeSet, HashMap};
-use std::hash::Hash;
+use std::collections::BTreeSet;
 
 use contract::Timestamp;
+
+/// When a key is due, if it is in a queue. Its owner keeps it, so that the queue needs no second index by key.
+pub type Timer = Option<Timestamp>;
 
 /// Keys, each with the time at which it is due.
 #[derive(Debug, Clone)]
 pub struct TimerQueue<K> {
     order: BTreeSet<(Timestamp, K)>,
-    times: HashMap<K, Timestamp>,
 }
 
 impl<K> Default for TimerQueue<K> {
     fn default() -> Self {
-        Self {
-            order: BTreeSet::new(),
-            times: HashMap::new(),
-        }
+        Self { order: BTreeSet::new() }
     }
 }
 
-impl<K: Clone + Ord + Hash> TimerQueue<K> {
-    /// Sets the time of `key`, replacing any earlier one.
-    pub fn set(&mut self, key: K, at: Timestamp) {
-        if let Some(before) = self.times.insert(key.clone(), at) {
-            self.order.remove(&(before, key.clone()));
-        }
-        self.order.insert((at, key));
+impl<K: Clone + Ord> TimerQueue<K> {
+    /// Sets the time of `key`, replacing any earlier one. `timer` is the key's.
+    pub fn set(&mut self, timer: &mut Timer, key: &K, at: Timestamp) {
+        self.cancel(timer, key);
+        self.order.insert((at, key.clone()));
+        *timer = Some(at);
     }
 
-    /// Removes `key`.
-    pub fn cancel(&mut self, key: &K) {
-        if let Some(at) = self.times.remove(key) {
+    /// Removes `key`. `timer` is the key's.
+    pub fn cancel(&mut self, timer: &mut Timer, key: &K) {
+        if let Some(at) = timer.take() {
             self.order.remove(&(at, key.clone()));
         }
-    }
-
-    /// Whether `key` is in the queue.
-    pub fn contains(&self, key: &K) -> bool {
-        self.times.contains_key(key)
     }
 
     /// The earliest time.
@@ -47,39 +39,38 @@ impl<K: Clone + Ord + Hash> TimerQueue<K> {
         self.order.first().map(|(at, _)| *at)
     }
 
-    /// Removes the earliest key that is due at `now`.
+    /// Removes the earliest key that is due at `now`. The owner clears its timer.
     pub fn pop(&mut self, now: Timestamp) -> Option<K> {
         if self.next()? > now {
             return None;
         }
-        let (_, key) = self.order.pop_first()?;
-        self.times.remove(&key);
-        Some(key)
+        self.order.pop_first().map(|(_, key)| key)
     }
 
-    /// Removes all keys.
+    /// Removes all keys. The owners clear their timers.
     pub fn clear(&mut self) {
         self.order.clear();
-        self.times.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashMap;
+
     use super::*;
     use crate::testing::at;
 
     #[test]
     fn pops_due_keys_in_order_of_time_and_each_key_once() {
-        let mut schedule = TimerQueue::default();
+        let (mut queue, mut timers) = (TimerQueue::default(), HashMap::<_, Timer>::new());
         for (key, moment) in [("late", 30), ("moved", 5), ("early", 10), ("gone", 1), ("moved", 20)] {
-            schedule.set(key, at(moment));
+            queue.set(timers.entry(key).or_default(), &key, at(moment));
         }
-        schedule.cancel(&"gone");
-        assert_eq!(schedule.next(), Some(at(10)));
-        assert_eq!(schedule.pop(at(9)), None);
-        let due: Vec<_> = std::iter::from_fn(|| schedule.pop(at(29))).collect();
+        queue.cancel(timers.entry("gone").or_default(), &"gone");
+        assert_eq!(queue.next(), Some(at(10)));
+        assert_eq!(queue.pop(at(9)), None);
+        let due: Vec<_> = std::iter::from_fn(|| queue.pop(at(29))).collect();
         assert_eq!(due, ["early", "moved"]);
-        assert!(schedule.contains(&"late") && !schedule.contains(&"moved"));
+        assert_eq!((timers["gone"], timers["late"]), (None, Some(at(30))));
     }
 }

@@ -22,18 +22,18 @@ pub struct LastStored {
     pub sequence: u64,
     /// The last tick.
     pub tick: Option<LastTick>,
-    /// The settlement.
-    pub settled: Option<Settled>,
+    /// The settlement. Few active calls have one.
+    pub settled: Option<Box<Settled>>,
 }
 
-/// A tick to publish.
+/// The due ticks of one call, to publish in one batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DueTick {
+pub struct DueTicks {
     /// Identifies this work.
     pub token: WorkToken,
-    /// The fact.
-    pub tick: Tick,
-    /// The publish condition.
+    /// The facts, in order.
+    pub ticks: Vec<Tick>,
+    /// The publish condition of the first one. The others follow it directly.
     pub condition: PublishCondition,
     /// The call's trace.
     pub trace: TraceParent,
@@ -59,8 +59,8 @@ pub struct DueSettlement {
 /// What follows from a completed read.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ReadResult {
-    /// A tick that this instance published without an acknowledgement is stored. Its notice is due.
-    pub confirmed: Option<Tick>,
+    /// Ticks that this instance published without an acknowledgement are stored. Their notices are due.
+    pub confirmed: Vec<Tick>,
     /// The call gets no more ticks.
     pub contradiction: Option<Contradiction>,
 }

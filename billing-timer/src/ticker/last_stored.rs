@@ -19,11 +19,11 @@ pub(crate) async fn read(facts: &FactStore, call: &CallId) -> Result<LastStored,
     Ok(LastStored {
         sequence,
         tick: tick.and_then(|StoredFact { fact, sequence, .. }| match fact {
-            Fact::Tick(tick) => Some(LastTick { tick, sequence }),
+            Fact::Tick(tick) => Some(LastTick::new(&tick, sequence)),
             _ => None,
         }),
         settled: settled.and_then(|stored| match stored.fact {
-            Fact::Settled(settled) => Some(settled),
+            Fact::Settled(settled) => Some(Box::new(settled)),
             _ => None,
         }),
     })
@@ -64,13 +64,8 @@ fn collect(messages: &[StoredMessage]) -> Result<LastStored, FactError> {
             continue;
         }
         match Fact::decode(&message.subject, &message.payload)? {
-            Fact::Tick(tick) => {
-                stored.tick = Some(LastTick {
-                    tick,
-                    sequence: message.sequence,
-                });
-            }
-            Fact::Settled(settled) => stored.settled = Some(settled),
+            Fact::Tick(tick) => stored.tick = Some(LastTick::new(&tick, message.sequence)),
+            Fact::Settled(settled) => stored.settled = Some(Box::new(settled)),
             _ => {}
         }
     }

@@ -2,37 +2,42 @@
 
 use contract::Fact;
 use contract::jetstream::batch::{BatchError, Entry};
+use contract::jetstream::fact_store::PublishCondition;
 
 use crate::deps::Deps;
-use crate::domain::work::{DueTick, TickFailure, WorkToken};
+use crate::domain::work::{DueTicks, TickFailure, WorkToken};
 use crate::metrics;
 
 /// The result of a batch.
 #[derive(Debug)]
 pub(crate) struct Published {
     pub(crate) tokens: Vec<WorkToken>,
-    /// The sequence of each tick.
+    /// The sequence of each call's last tick.
     pub(crate) outcome: Result<Vec<u64>, TickFailure>,
 }
 
 /// Publishes a batch in one attempt. After a failure the scheduler requests a read of what is stored.
 ///
 /// There is no retry here: during a wait another instance may end and settle the call, so its ticks may no longer be due.
-pub(crate) async fn publish(deps: Deps, batch: Vec<DueTick>) -> Published {
+pub(crate) async fn publish(deps: Deps, batch: Vec<DueTicks>) -> Published {
     let (mut tokens, mut entries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-    for DueTick {
+    // How many entries the calls up to each one have.
+    let mut ends = Vec::with_capacity(batch.len());
+    for DueTicks {
         token,
-        tick,
+        ticks,
         condition,
         trace,
     } in batch
     {
         tokens.push(token);
-        entries.push(Entry {
+        let conditions = std::iter::once(condition).chain(std::iter::repeat(PublishCondition::AfterPreviousEntry));
+        entries.extend(ticks.into_iter().zip(conditions).map(|(tick, condition)| Entry {
             fact: Fact::Tick(tick),
             condition,
             trace: trace.child(),
-        });
+        }));
+        ends.push(entries.len());
     }
     let outcome = match deps.facts.publish_batch(&entries).await {
         Ok(sequences) => {
@@ -42,7 +47,8 @@ pub(crate) async fn publish(deps: Deps, batch: Vec<DueTick>) -> Published {
                     deps.notices.send_to_both(entry.fact.parties(), &notice).await;
                 }
             }
-            Ok(sequences)
+            let last = ends.iter().filter_map(|end| sequences.get(end.checked_sub(1)?));
+            Ok(last.copied().collect())
         }
         Err(error @ BatchError::Unacknowledged(_)) => {
             metrics::batch_failed("unacknowledged");

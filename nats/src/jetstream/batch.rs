@@ -2,6 +2,8 @@
 //!
 //! Source: NATS ADR-50 (nats-server 2.12). [`FactStore::publish_batch`](crate::FactStore::publish_batch) sends them.
 
+use async_nats::HeaderMap;
+use bytes::Bytes;
 use thiserror::Error;
 
 use crate::jetstream::publish_condition::PublishCondition;
@@ -14,12 +16,24 @@ pub const MAX_BATCH: usize = 1000;
 /// One fact of a batch.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
-    /// The fact to be stored. No two entries of a batch may have the same subject.
+    /// The fact to be stored.
     pub fact: Fact,
-    /// Its condition.
+    /// Its condition. If several entries are of one call, they stand together, and all but the first have
+    /// [`PublishCondition::AfterPreviousEntry`]: the server compares a condition with what is stored before the batch.
     pub condition: PublishCondition,
     /// The call's trace.
     pub trace: TraceParent,
+}
+
+/// A message to be stored, with its condition among the headers.
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// Where it goes.
+    pub subject: String,
+    /// Its envelope and its condition.
+    pub headers: HeaderMap,
+    /// Its content.
+    pub payload: Bytes,
 }
 
 /// Why a batch is not known to be stored.
@@ -28,7 +42,8 @@ pub enum BatchError {
     /// Empty, or more than [`MAX_BATCH`]: a bug of the caller.
     #[error("a batch has 1 to {MAX_BATCH} facts, not {0}")]
     Size(usize),
-    /// The condition of an entry names no sequence: a bug of the caller. A stored message ID would fail the whole batch (10201).
+    /// The condition of an entry names no sequence, or the entry does not follow one of its call: a bug of the caller. A stored
+    /// message ID would fail the whole batch (10201).
     #[error("the condition of {0} names no sequence")]
     NoSequence(String),
     /// A condition failed, or the server rejected the batch for another reason: nothing is stored. Read back, trim, send again.

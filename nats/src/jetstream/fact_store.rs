@@ -189,7 +189,7 @@ impl FactStore {
                 Err(error) => return Err(error),
             },
         };
-        let mut publication = self.publication(fact, expected, trace)?;
+        let mut publication = self.publication(fact, Some(expected), trace)?;
         if condition == PublishCondition::WhileOpen {
             publication.headers.insert(header::NATS_MESSAGE_ID, fact.event_id());
         }
@@ -261,11 +261,16 @@ impl FactStore {
             return Err(BatchError::Size(entries.len()));
         }
         let mut publications = Vec::with_capacity(entries.len());
+        let mut previous = None;
         for entry in entries {
-            let Some(expected) = entry.condition.expected() else {
+            let call = entry.fact.call_id();
+            let follows = entry.condition == PublishCondition::AfterPreviousEntry && previous == Some(call);
+            let expected = entry.condition.expected();
+            if expected.is_none() && !follows {
                 return Err(BatchError::NoSequence(entry.fact.subject()));
-            };
+            }
             publications.push(self.publication(&entry.fact, expected, entry.trace)?);
+            previous = Some(call);
         }
         self.stream.publish_batch(publications).await
     }
@@ -274,19 +279,21 @@ impl FactStore {
     fn publication(
         &self,
         fact: &Fact,
-        expected: ExpectedSequence,
+        expected: Option<ExpectedSequence>,
         trace: TraceParent,
     ) -> serde_json::Result<Publication> {
         let mut headers = envelope::headers(fact, &self.source, trace);
         headers.insert(header::NATS_EXPECTED_STREAM, CALLS);
-        let sequence = match expected {
+        if let Some(ExpectedSequence::LastOfCall(_)) = expected {
+            headers.insert(EXPECTED_SUBJECT, subject::facts_of(fact.call_id()));
+        }
+        let sequence = expected.map(|expected| match expected {
             ExpectedSequence::NoneOfItsKind => 0,
-            ExpectedSequence::LastOfCall(sequence) => {
-                headers.insert(EXPECTED_SUBJECT, subject::facts_of(fact.call_id()));
-                sequence
-            }
-        };
-        headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+            ExpectedSequence::LastOfCall(sequence) => sequence,
+        });
+        if let Some(sequence) = sequence {
+            headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, sequence.to_string());
+        }
         Ok(Publication {
             subject: fact.subject(),
             headers,
@@ -328,6 +335,23 @@ impl FactStore {
         let messages = self.stream.last_of_each(filters).await;
         messages.map_err(|reason| FactError::Read {
             subject: subject::ALL_FACTS.to_owned(),
+            reason,
+        })
+    }
+
+    /// The stored fact of one kind of each of these calls, from any replica, which may lag: calls without one are left out. At
+    /// most [`MAX_BATCH`] calls.
+    ///
+    /// # Errors
+    /// [`FactError::Read`] if NATS does not reply.
+    pub async fn last_of_kind(&self, calls: &[CallId], kind: FactKind) -> Result<Vec<StoredMessage>, FactError> {
+        if calls.is_empty() {
+            return Ok(Vec::new());
+        }
+        let filters = calls.iter().map(|call| subject::fact(call, kind)).collect();
+        let messages = self.stream.last_of_each(filters).await;
+        messages.map_err(|reason| FactError::Read {
+            subject: subject::facts_of_kind(kind),
             reason,
         })
     }

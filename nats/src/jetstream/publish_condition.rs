@@ -17,6 +17,8 @@ pub enum PublishCondition {
     /// The call has no end yet. For facts that may occur many times: a retry is recognised by its event ID within the
     /// duplicate window.
     WhileOpen,
+    /// In a batch: directly after the previous entry, which is of the same call and has a condition of its own.
+    AfterPreviousEntry,
 }
 
 impl PublishCondition {
@@ -25,7 +27,7 @@ impl PublishCondition {
         match self {
             Self::First => Some(ExpectedSequence::NoneOfItsKind),
             Self::CallUnchangedSince(sequence) => Some(ExpectedSequence::LastOfCall(sequence)),
-            Self::OnceWhileOpen | Self::WhileOpen => None,
+            Self::OnceWhileOpen | Self::WhileOpen | Self::AfterPreviousEntry => None,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
@@ -46,9 +47,11 @@ fn check(text: &str) -> Result<(), InvalidId> {
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
+        ///
+        /// Clones share the text.
         #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The identifier as text.
@@ -60,20 +63,20 @@ macro_rules! id {
         impl TryFrom<String> for $name {
             type Error = InvalidId;
             fn try_from(text: String) -> Result<Self, InvalidId> {
-                check(&text).map(|()| Self(text))
+                check(&text).map(|()| Self(text.into()))
             }
         }
 
         impl FromStr for $name {
             type Err = InvalidId;
             fn from_str(text: &str) -> Result<Self, InvalidId> {
-                Self::try_from(text.to_owned())
+                check(text).map(|()| Self(text.into()))
             }
         }
 
         impl From<$name> for String {
             fn from(id: $name) -> String {
-                id.0
+                id.as_str().to_owned()
             }
         }
 
@@ -119,14 +122,14 @@ id!(
 impl CallId {
     /// A new identifier: UUID version 7 (RFC 9562), so calls sort by the time of their request.
     pub fn generate() -> Self {
-        Self(format!("call_{}", uuid::Uuid::now_v7().simple()))
+        Self(format!("call_{}", uuid::Uuid::now_v7().simple()).into())
     }
 }
 
 impl WorkerId {
     /// A new identifier for a process that was not given one.
     pub fn generate() -> Self {
-        Self(format!("mw_{}", random_suffix()))
+        Self(format!("mw_{}", random_suffix()).into())
     }
 }
 

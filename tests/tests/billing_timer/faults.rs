@@ -169,6 +169,8 @@ async fn a_deleted_consumer_is_created_again() -> Result<()> {
     fixture.connect("over", over).await?;
     fixture.end("over", over.plus_millis(500), Some(over)).await?;
     let settled = fixture.settled("over").await?;
+    // Ticks that are due together may be stored before the end is delivered.
+    let ticks = 2 + settled["overTicks"].as_u64().unwrap_or(0);
     let running = Timestamp::now();
     fixture.connect("running", running).await?;
     fixture.expect_tick("running", 1).await?;
@@ -181,7 +183,7 @@ async fn a_deleted_consumer_is_created_again() -> Result<()> {
     fixture.timer().ready().await?;
     // All facts were redelivered without effect.
     ensure!(fixture.settled("over").await? == settled);
-    ensure!(fixture.check_ticks("over", over).await? == 2);
+    ensure!(fixture.check_ticks("over", over).await? == ticks);
     fixture.check_ticks("running", running).await?;
     fixture.check_ticks("later", connected_at).await?;
     Ok(())

@@ -115,6 +115,33 @@ async fn empty_and_oversized_batches_are_rejected() -> Result<()> {
 }
 
 #[tokio::test]
+async fn several_ticks_of_a_call_are_stored_together_under_the_condition_of_the_first() -> Result<()> {
+    let rig = Rig::start().await?;
+    let missed = |call: &str, first: u32, sequence: u64| {
+        let next = (1..3).map(|next| entry(call, first + next, PublishCondition::AfterPreviousEntry));
+        let first = entry(call, first, PublishCondition::CallUnchangedSince(sequence));
+        std::iter::once(first).chain(next).collect::<Vec<Entry>>()
+    };
+    let batch = [missed("a", 1, 0), missed("b", 1, 0)].concat();
+    let sequences = rig.facts.publish_batch(&batch).await?;
+    ensure!(sequences == [1, 2, 3, 4, 5, 6], "{sequences:?}");
+    for stale in [0, 1, 2] {
+        let batch = [missed("b", 4, 6), missed("a", 4, stale)].concat();
+        let refused = rig.facts.publish_batch(&batch).await;
+        ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
+    }
+    rig.facts
+        .publish_batch(&[missed("b", 4, 6), missed("a", 4, 3)].concat())
+        .await?;
+
+    let other = entry("other", 1, PublishCondition::AfterPreviousEntry);
+    let unguarded = [missed("a", 7, 12), vec![other]].concat();
+    let refused = rig.facts.publish_batch(&unguarded).await;
+    ensure!(matches!(refused, Err(BatchError::NoSequence(_))), "{refused:?}");
+    Ok(())
+}
+
+#[tokio::test]
 async fn two_publishers_of_the_same_batch_store_it_once() -> Result<()> {
     let rig = Rig::start().await?;
     let other = rig.other().await?;

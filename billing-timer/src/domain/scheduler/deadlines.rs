@@ -16,6 +16,7 @@ impl Scheduler {
         loop {
             let call = self.deadlines.pop(now)?;
             if let Some(tracked) = self.calls.get_mut(&call) {
+                tracked.deadline = None;
                 tracked.terminating = true;
                 return Some(WorkToken {
                     generation: tracked.generation,
@@ -27,7 +28,7 @@ impl Scheduler {
 
     /// The end of a call was requested. If the call continues, the request is repeated at growing intervals.
     pub fn termination_requested(&mut self, token: &WorkToken, now: Timestamp) {
-        let Some(tracked) = self.tracked(token) else { return };
+        let Some(tracked) = self.calls.of(token) else { return };
         tracked.terminating = false;
         if tracked.entry.end.is_some() {
             return;
@@ -36,6 +37,7 @@ impl Scheduler {
             .saturating_mul(1 << tracked.termination_requests.min(16))
             .min(TERMINATION_RETRY_MAX_MS);
         tracked.termination_requests = tracked.termination_requests.saturating_add(1);
-        self.deadlines.set(token.call.clone(), now.plus_millis(delay));
+        self.deadlines
+            .set(&mut tracked.deadline, &token.call, now.plus_millis(delay));
     }
 }

@@ -2,7 +2,8 @@
 
 use contract::Timestamp;
 
-use super::{Phase, Scheduler};
+use super::Scheduler;
+use super::tracked_calls::Phase;
 use crate::domain::step;
 use crate::domain::work::{LastStored, ReadResult, WorkToken};
 
@@ -13,7 +14,7 @@ impl Scheduler {
         while tokens.len() < max
             && let Some(token) = self.to_read.pop(now)
         {
-            if self.tracked(&token).is_some() {
+            if self.calls.of(&token).is_some() {
                 tokens.push(token);
             }
         }
@@ -24,7 +25,7 @@ impl Scheduler {
     pub fn next_leader_read(&mut self) -> Option<WorkToken> {
         loop {
             let token = self.to_read_from_leader.pop_front()?;
-            if self.tracked(&token).is_some() {
+            if self.calls.of(&token).is_some() {
                 return Some(token);
             }
         }
@@ -44,15 +45,16 @@ impl Scheduler {
 
     /// The last stored messages of a call were read.
     pub fn read_done(&mut self, token: &WorkToken, stored: LastStored, now: Timestamp) -> ReadResult {
-        let terms = self.terms;
-        let Some(tracked) = self.tracked(token).filter(|tracked| tracked.phase == Phase::Reading) else {
+        let Some(tracked) = self.calls.of(token).filter(|tracked| tracked.phase == Phase::Reading) else {
             return ReadResult::default();
         };
         let last = stored.tick.as_ref();
-        let sent = tracked.sent.take();
+        let sent = std::mem::take(&mut tracked.sent).into_vec();
+        // A batch is stored as a whole: its last tick stands for all.
+        let is_stored = last.zip(sent.last()).is_some_and(|(last, sent)| last.is(sent));
         let result = ReadResult {
-            confirmed: sent.filter(|sent| last.is_some_and(|last| last.tick == *sent)),
-            contradiction: step::contradiction(&tracked.entry, last, &terms),
+            confirmed: if is_stored { sent } else { Vec::new() },
+            contradiction: step::contradiction(&tracked.entry, last, &self.terms),
         };
         tracked.stored = stored;
         self.reschedule(&token.call, now);
@@ -61,8 +63,8 @@ impl Scheduler {
 
     /// A read failed and is to be repeated at `retry_at`.
     pub fn read_failed(&mut self, token: &WorkToken, retry_at: Timestamp) {
-        if self.tracked(token).is_some() {
-            self.timers.set(token.call.clone(), retry_at);
+        if let Some(tracked) = self.calls.of(token) {
+            self.timers.set(&mut tracked.timer, &token.call, retry_at);
         }
     }
 }

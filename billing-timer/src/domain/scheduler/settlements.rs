@@ -4,21 +4,21 @@ use contract::Timestamp;
 use contract::buckets::billing_index::BillingEntry;
 use contract::jetstream::bucket::Revised;
 
-use super::{Phase, Scheduler};
+use super::Scheduler;
+use super::tracked_calls::Phase;
 use crate::domain::step::{Step, step};
 use crate::domain::work::{DueSettlement, LastStored, WorkToken};
 
 impl Scheduler {
     /// A call to settle and to remove.
     pub fn next_settlement(&mut self, now: Timestamp) -> Option<DueSettlement> {
-        let terms = self.terms;
         loop {
             let token = self.to_settle.pop_front()?;
-            let Some(tracked) = self.tracked(&token) else { continue };
+            let Some(tracked) = self.calls.of(&token) else { continue };
             let last = tracked.stored.tick.as_ref();
             let (settled, stored) = match &tracked.stored.settled {
-                Some(settled) => (settled.clone(), true),
-                None => match step(&tracked.entry, last, &terms, now) {
+                Some(settled) => (settled.as_ref().clone(), true),
+                None => match step(&tracked.entry, last, &self.terms, now) {
                     Step::Settle(settled) => (settled, false),
                     _ => {
                         self.reschedule(&token.call, now);
@@ -45,7 +45,7 @@ impl Scheduler {
         stored: LastStored,
         now: Timestamp,
     ) {
-        let Some(tracked) = self.tracked(token).filter(|tracked| tracked.phase == Phase::Settling) else {
+        let Some(tracked) = self.calls.of(token).filter(|tracked| tracked.phase == Phase::Settling) else {
             return;
         };
         tracked.entry.connected_at = connected_at.or(tracked.entry.connected_at);
@@ -55,7 +55,7 @@ impl Scheduler {
 
     /// The entry could not be removed because it had changed to this.
     pub fn entry_conflicted(&mut self, token: &WorkToken, entry: Revised<BillingEntry>, now: Timestamp) {
-        if self.tracked(token).is_some() {
+        if self.calls.of(token).is_some() {
             self.remove(&token.call);
             self.upsert(&token.call, entry, now);
         }
@@ -63,7 +63,7 @@ impl Scheduler {
 
     /// The settled call's entry was removed at `revision`.
     pub fn entry_removed(&mut self, token: &WorkToken, revision: u64) {
-        let Some(tracked) = self.tracked(token) else { return };
+        let Some(tracked) = self.calls.of(token) else { return };
         if tracked.revision == revision {
             self.remove(&token.call);
         } else {

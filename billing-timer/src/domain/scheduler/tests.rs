@@ -1,5 +1,3 @@
-use std::collections::HashSet;
-
 use contract::jetstream::bucket::Revised;
 use contract::jetstream::fact_store::PublishCondition;
 use contract::{CallId, Timestamp};
@@ -7,7 +5,7 @@ use contract::{CallId, Timestamp};
 use super::Scheduler;
 use crate::domain::last_tick::LastTick;
 use crate::domain::terms::{Charge, Terms};
-use crate::domain::work::{LastStored, TickFailure, WorkToken};
+use crate::domain::work::{DueTicks, LastStored, TickFailure, WorkToken};
 use crate::testing::{at, entry, tick};
 
 const TERMS: Terms = Terms {
@@ -56,10 +54,7 @@ fn no_call_is_ticked_before_its_last_stored_messages_are_read() {
     upsert(&mut scheduler, "c", Some(0), None, 1);
     assert!(batch(&mut scheduler, 5_000).is_empty());
     let token = scheduler.next_read().unwrap();
-    let last = LastTick {
-        tick: tick("c", 3, 0, 3_000),
-        sequence: 8,
-    };
+    let last = LastTick::new(&tick("c", 3, 0, 3_000), 8);
     scheduler.read_done(
         &token,
         LastStored {
@@ -71,7 +66,7 @@ fn no_call_is_ticked_before_its_last_stored_messages_are_read() {
     );
     let due = scheduler.next_batch(at(5_000));
     assert_eq!(
-        (due[0].tick.minute, due[0].condition),
+        (due[0].ticks[0].minute, due[0].condition),
         (4, PublishCondition::CallUnchangedSince(9))
     );
 }
@@ -100,20 +95,26 @@ fn a_failed_read_is_repeated_at_its_retry_time() {
 }
 
 #[test]
-fn a_batch_is_bounded_and_holds_one_missed_minute_per_call() {
-    let mut scheduler = scheduler(2, &["a", "b", "c"]);
-    let first = batch(&mut scheduler, 2_500);
-    let second = batch(&mut scheduler, 2_500);
-    assert_eq!((first.len(), second.len()), (2, 1));
-    for (sequence, token) in (1..).zip(first.iter().chain(&second)) {
-        scheduler.tick_stored(token, sequence, at(2_500));
+fn a_batch_is_bounded_and_holds_all_missed_minutes_of_a_call() {
+    let mut scheduler = scheduler(5, &["a", "b", "c"]);
+    scheduler.wake(at(2_500));
+    let minutes = |batch: Vec<DueTicks>| -> Vec<Vec<u32>> {
+        let calls = batch
+            .iter()
+            .map(|due| due.ticks.iter().map(|tick| tick.minute).collect());
+        calls.collect()
+    };
+    let first = scheduler.next_batch(at(2_500));
+    let second = scheduler.next_batch(at(2_500));
+    assert!(second.is_empty(), "every call is in the first batch");
+    for (due, sequence) in first.iter().zip([2, 4, 5]) {
+        scheduler.ticks_stored(&due.token, sequence, at(2_500));
     }
-    // The second minute of each call is due as well.
-    let again: HashSet<WorkToken> = batch(&mut scheduler, 2_500)
-        .into_iter()
-        .chain(batch(&mut scheduler, 2_500))
-        .collect();
-    assert_eq!(again.len(), 3);
+    assert_eq!(minutes(first), [vec![1, 2], vec![1, 2], vec![1]]);
+    // The batch had no room for the second minute of the last call.
+    let rest = scheduler.next_batch(at(2_500));
+    assert_eq!(rest[0].condition, PublishCondition::CallUnchangedSince(5));
+    assert_eq!(minutes(rest), [vec![2]]);
 }
 
 #[test]
@@ -132,13 +133,13 @@ fn a_call_that_is_always_rejected_is_soon_alone_in_its_batch() {
         if tokens.iter().any(|token| token.call == bad) {
             tokens
                 .iter()
-                .for_each(|token| scheduler.tick_failed(token, TickFailure::Rejected, at(1_000)));
+                .for_each(|token| scheduler.ticks_failed(token, TickFailure::Rejected, at(1_000)));
             read_all(&mut scheduler, at(1_000));
         } else {
             stored += tokens.len();
             tokens
                 .iter()
-                .for_each(|token| scheduler.tick_stored(token, 1, at(1_000)));
+                .for_each(|token| scheduler.ticks_stored(token, 1, at(1_000)));
         }
     }
     assert_eq!(sizes[0], 64);
@@ -159,7 +160,7 @@ fn unacknowledged_batches_do_not_shrink() {
         assert_eq!(tokens.len(), 3);
         tokens
             .iter()
-            .for_each(|token| scheduler.tick_failed(token, TickFailure::Unacknowledged, at(1_000)));
+            .for_each(|token| scheduler.ticks_failed(token, TickFailure::Unacknowledged, at(1_000)));
         read_all(&mut scheduler, at(1_000));
     }
 }
@@ -168,12 +169,9 @@ fn unacknowledged_batches_do_not_shrink() {
 fn a_tick_whose_acknowledgement_was_lost_is_confirmed_by_the_next_read() {
     let mut scheduler = scheduler(10, &["c"]);
     let due = scheduler_due(&mut scheduler);
-    scheduler.tick_failed(&due, TickFailure::Unacknowledged, at(1_000));
+    scheduler.ticks_failed(&due, TickFailure::Unacknowledged, at(1_000));
     let token = scheduler.next_read().unwrap();
-    let last = LastTick {
-        tick: tick("c", 1, 0, 1_000),
-        sequence: 5,
-    };
+    let last = LastTick::new(&tick("c", 1, 0, 1_000), 5);
     let stored = LastStored {
         sequence: last.sequence,
         tick: Some(last),
@@ -181,7 +179,7 @@ fn a_tick_whose_acknowledgement_was_lost_is_confirmed_by_the_next_read() {
     };
     assert_eq!(
         scheduler.read_done(&token, stored.clone(), at(1_000)).confirmed,
-        Some(tick("c", 1, 0, 1_000))
+        [tick("c", 1, 0, 1_000)]
     );
     assert_eq!(scheduler.next_wake(), Some(at(2_000)));
 }
@@ -196,7 +194,7 @@ fn results_for_a_removed_entry_are_ignored() {
     let old = scheduler_due(&mut scheduler);
     scheduler.remove(&call("c"));
     upsert(&mut scheduler, "c", Some(0), None, 9);
-    scheduler.tick_stored(&old, 5, at(1_000));
+    scheduler.ticks_stored(&old, 5, at(1_000));
     scheduler.entry_removed(&old, 9);
     assert_eq!(scheduler.len(), 1);
     let new = scheduler.next_read().unwrap();
@@ -232,7 +230,7 @@ fn an_entry_recreated_after_the_settlement_is_removed_again() {
     upsert(&mut scheduler, "c", Some(0), None, 3);
     scheduler.entry_removed(&settlement.token, settlement.revision);
     let token = scheduler.next_read().unwrap();
-    let settled = Some(settlement.settled.clone());
+    let settled = Some(Box::new(settlement.settled.clone()));
     let stored = LastStored {
         sequence: 4,
         tick: None,
@@ -285,7 +283,7 @@ fn an_rtp_detected_stored_during_the_settlement_is_billed() {
     scheduler.settlement_outdated(&settlement.token, Some(at(0)), LastStored::default(), at(3_000));
     assert_eq!(scheduler.next_settlement(at(3_000)), None);
     let due = scheduler.next_batch(at(3_000));
-    assert_eq!((due[0].tick.minute, due[0].tick.at), (1, at(1_000)));
+    assert_eq!((due[0].ticks[0].minute, due[0].ticks[0].at), (1, at(1_000)));
 }
 
 #[test]
@@ -295,10 +293,7 @@ fn a_tick_stored_by_another_instance_during_the_settlement_is_reported_as_over_t
     read_all(&mut scheduler, at(3_000));
     let settlement = scheduler.next_settlement(at(3_000)).unwrap();
     assert_eq!((settlement.settled.over_ticks, settlement.last_tick), (0, None));
-    let last = LastTick {
-        tick: tick("c", 1, 0, 1_000),
-        sequence: 9,
-    };
+    let last = LastTick::new(&tick("c", 1, 0, 1_000), 9);
     let stored = LastStored {
         sequence: last.sequence,
         tick: Some(last),
@@ -313,7 +308,7 @@ fn a_tick_stored_by_another_instance_during_the_settlement_is_reported_as_over_t
 fn a_rejected_call_does_not_delay_the_others() {
     let mut scheduler = scheduler(10, &["bad"]);
     let rejected = batch(&mut scheduler, 1_000);
-    scheduler.tick_failed(&rejected[0], TickFailure::Rejected, at(1_000));
+    scheduler.ticks_failed(&rejected[0], TickFailure::Rejected, at(1_000));
     upsert(&mut scheduler, "good", Some(0), None, 1);
     read_all(&mut scheduler, at(1_000));
     let due = scheduler.next_batch(at(1_000));
@@ -331,7 +326,7 @@ fn a_call_that_is_rejected_alone_is_delayed() {
     for _ in 0..10 {
         let rejected = batch(&mut scheduler, now);
         assert_eq!(rejected.len(), 1);
-        scheduler.tick_failed(&rejected[0], TickFailure::Rejected, at(now));
+        scheduler.ticks_failed(&rejected[0], TickFailure::Rejected, at(now));
         let mut wait = 0;
         let token = loop {
             scheduler.wake(at(now + wait));

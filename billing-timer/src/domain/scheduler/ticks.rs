@@ -3,10 +3,11 @@
 use contract::Timestamp;
 use contract::jetstream::fact_store::PublishCondition;
 
-use super::{Phase, Scheduler};
+use super::Scheduler;
+use super::tracked_calls::Phase;
 use crate::domain::last_tick::LastTick;
-use crate::domain::step::{Step, step};
-use crate::domain::work::{DueTick, TickFailure, WorkToken};
+use crate::domain::step::due_ticks;
+use crate::domain::work::{DueTicks, TickFailure, WorkToken};
 
 /// After each rejection a call's ticks go in batches smaller by this factor, so that a call that is always rejected is soon
 /// alone in its batch.
@@ -19,75 +20,78 @@ const RETRY_DELAY_MIN_MS: u64 = 25;
 const RETRY_DELAY_MAX_MS: u64 = 250;
 
 impl Scheduler {
-    /// Due ticks, at most one per call. Ticks of calls whose last batch was rejected are not included.
-    pub fn next_batch(&mut self, now: Timestamp) -> Vec<DueTick> {
-        let mut batch = Vec::new();
-        while batch.len() < self.max_batch {
+    /// Due ticks, those of a call together. Calls whose last batch was rejected are not included.
+    pub fn next_batch(&mut self, now: Timestamp) -> Vec<DueTicks> {
+        let mut batch = Batch::new(self.max_batch);
+        while batch.room() > 0 {
             let Some(token) = self.due.pop_front() else { break };
-            batch.extend(self.take_due(token, now));
+            batch.extend(self.take_due(token, now, batch.room()));
         }
-        batch
+        batch.calls
     }
 
-    /// Due ticks of calls whose last batch was rejected, at most one per call.
-    pub fn next_retry_batch(&mut self, now: Timestamp) -> Vec<DueTick> {
-        let mut batch = Vec::new();
-        while batch.is_empty() {
+    /// Due ticks of calls whose last batch was rejected, those of a call together.
+    pub fn next_retry_batch(&mut self, now: Timestamp) -> Vec<DueTicks> {
+        let mut batch = Batch::new(0);
+        while batch.calls.is_empty() {
             let Some(first) = self.retry_individually.pop_front() else {
                 break;
             };
-            let rejections = self.tracked(&first).map_or(0, |tracked| tracked.rejections);
-            let size = self.max_batch / ISOLATION_FACTOR.saturating_pow(rejections);
-            batch.extend(self.take_due(first, now));
-            while batch.len() < size {
+            let rejections = self.calls.of(&first).map_or(0, |tracked| tracked.rejections);
+            batch = Batch::new((self.max_batch / ISOLATION_FACTOR.saturating_pow(rejections)).max(1));
+            // The ticks of one call are stored or rejected together.
+            batch.extend(self.take_due(first, now, self.max_batch));
+            while batch.room() > 0 {
                 let Some(token) = self.retry_individually.pop_front() else {
                     break;
                 };
-                batch.extend(self.take_due(token, now));
+                batch.extend(self.take_due(token, now, batch.room()));
             }
         }
-        batch
+        batch.calls
     }
 
-    fn take_due(&mut self, token: WorkToken, now: Timestamp) -> Option<DueTick> {
-        let terms = self.terms;
-        let tracked = self.tracked(&token).filter(|tracked| tracked.phase == Phase::Due)?;
+    fn take_due(&mut self, token: WorkToken, now: Timestamp, max: usize) -> Option<DueTicks> {
+        let tracked = self.calls.of(&token).filter(|tracked| tracked.phase == Phase::Due)?;
         // The entry may have changed since the tick became due: the call may have ended.
-        let Step::Tick(tick) = step(&tracked.entry, tracked.stored.tick.as_ref(), &terms, now) else {
+        let ticks = due_ticks(&tracked.entry, tracked.stored.tick.as_ref(), &self.terms, now, max);
+        if ticks.is_empty() {
             self.reschedule(&token.call, now);
             return None;
-        };
+        }
         tracked.phase = Phase::Publishing;
-        tracked.sent = Some(tick.clone());
+        tracked.sent = ticks.clone().into();
         // The condition covers all facts, not only ticks: a late tick of an instance that lost the lease must not follow the
         // settlement.
         let condition = PublishCondition::CallUnchangedSince(tracked.stored.sequence);
         let trace = tracked.entry.traceparent;
-        Some(DueTick {
+        Some(DueTicks {
             token,
-            tick,
+            ticks,
             condition,
             trace,
         })
     }
 
-    /// A tick is stored with this sequence.
-    pub fn tick_stored(&mut self, token: &WorkToken, sequence: u64, now: Timestamp) {
-        let Some(tracked) = self.tracked(token).filter(|tracked| tracked.phase == Phase::Publishing) else {
+    /// The published ticks of a call are stored, the last one with this sequence.
+    pub fn ticks_stored(&mut self, token: &WorkToken, sequence: u64, now: Timestamp) {
+        let tracked = self.calls.of(token);
+        let Some(tracked) = tracked.filter(|tracked| tracked.phase == Phase::Publishing) else {
             return;
         };
         tracked.rejections = 0;
-        if let Some(tick) = tracked.sent.take() {
-            tracked.stored.tick = Some(LastTick { tick, sequence });
+        if let Some(last) = std::mem::take(&mut tracked.sent).last() {
+            tracked.stored.tick = Some(LastTick::new(last, sequence));
             tracked.stored.sequence = sequence;
         }
         self.reschedule(&token.call, now);
     }
 
-    /// A tick is not known to be stored: the last stored messages are read again, after a delay if the call was rejected
-    /// alone several times.
-    pub fn tick_failed(&mut self, token: &WorkToken, why: TickFailure, now: Timestamp) {
-        let Some(tracked) = self.tracked(token).filter(|tracked| tracked.phase == Phase::Publishing) else {
+    /// The published ticks of a call are not known to be stored: the last stored messages are read again, after a delay if the
+    /// call was rejected alone several times.
+    pub fn ticks_failed(&mut self, token: &WorkToken, why: TickFailure, now: Timestamp) {
+        let tracked = self.calls.of(token);
+        let Some(tracked) = tracked.filter(|tracked| tracked.phase == Phase::Publishing) else {
             return;
         };
         tracked.rejections = match why {
@@ -97,8 +101,34 @@ impl Scheduler {
         tracked.phase = Phase::Reading;
         match retry_delay_ms(tracked.rejections) {
             0 => self.to_read_from_leader.push_back(token.clone()),
-            delay => self.timers.set(token.call.clone(), now.plus_millis(delay)),
+            delay => self.timers.set(&mut tracked.timer, &token.call, now.plus_millis(delay)),
         }
+    }
+}
+
+/// The ticks of some calls, up to a number of ticks.
+struct Batch {
+    calls: Vec<DueTicks>,
+    max: usize,
+    ticks: usize,
+}
+
+impl Batch {
+    fn new(max: usize) -> Self {
+        Self {
+            calls: Vec::new(),
+            max,
+            ticks: 0,
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.max.saturating_sub(self.ticks)
+    }
+
+    fn extend(&mut self, due: Option<DueTicks>) {
+        self.ticks += due.as_ref().map_or(0, |due| due.ticks.len());
+        self.calls.extend(due);
     }
 }
 
