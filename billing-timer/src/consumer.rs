@@ -1,14 +1,18 @@
 //! The loop of the shared durable consumer: writes `rtp_detected` and `ended` to the bucket `billing_active`.
 //!
+//! Facts that have arrived together are handled as a batch; while the allowed batches are in progress, the next ones fill up.
 //! A fact is acknowledged only after the bucket holds it, so a crash at any point causes a redelivery. The loop survives every
 //! error by reopening the consumer. If the consumer was deleted, a new one reads the stream from its beginning: slow on an
 //! old stream, but correct, because facts of settled calls are skipped.
+
+mod batch;
 
 mod handler;
 
 use std::pin::pin;
 use std::time::Duration;
 
+use contract::jetstream::batch::MAX_BATCH;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use service::{BoxError, Condition};
@@ -19,6 +23,9 @@ use crate::deps::Deps;
 use crate::fact_source::{CONSUMER, DeliveredMessage, DeliveredMessages};
 use crate::settings::ConsumerSettings;
 use crate::{link, metrics};
+
+/// Concurrent batches.
+const MAX_BATCHES: usize = 4;
 
 /// Consumes facts.
 #[derive(Debug, Clone)]
@@ -80,26 +87,57 @@ impl FactConsumer {
         stop: &CancellationToken,
     ) -> Lost {
         let mut gap = pin!(gap);
-        let mut in_progress = FuturesUnordered::new();
+        let mut batches = FuturesUnordered::new();
+        let mut facts = 0;
         let lost = loop {
+            let room = self.settings.concurrency.saturating_sub(facts).min(MAX_BATCH);
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Lost::Stopped,
                 () = &mut gap => break Lost::Because("the link had a gap".to_owned()),
-                Some(()) = in_progress.next() => {}
-                message = messages.next(), if in_progress.len() < self.settings.concurrency => match message {
-                    Some(Ok(message)) => in_progress.push(self.handle(message)),
-                    Some(Err(error)) => break Lost::Because(error.to_string()),
-                    None => break Lost::Because("the stream of messages ended".to_owned()),
-                },
+                Some(handled) = batches.next() => facts -= handled,
+                message = messages.next(), if room > 0 && batches.len() < MAX_BATCHES => {
+                    let (batch, end) = collect(message, &mut messages, room);
+                    facts += batch.len();
+                    batches.push(self.handle_batch(batch));
+                    if let Some(reason) = end {
+                        break Lost::Because(reason);
+                    }
+                }
             }
         };
         // A nak makes buffered messages available to other instances at once instead of after the ack wait.
         while let Some(Some(Ok(message))) = messages.next().now_or_never() {
             nak(message.as_ref(), None).await;
         }
-        while in_progress.next().await.is_some() {}
+        while batches.next().await.is_some() {}
         lost
+    }
+}
+
+type Delivery = Option<Result<Box<dyn DeliveredMessage>, BoxError>>;
+
+/// This message and those that have arrived, at most `max`; and the reason if no more will arrive.
+fn collect(
+    first: Delivery,
+    messages: &mut DeliveredMessages,
+    max: usize,
+) -> (Vec<Box<dyn DeliveredMessage>>, Option<String>) {
+    let (mut batch, mut next) = (Vec::new(), first);
+    loop {
+        match next {
+            Some(Ok(message)) => batch.push(message),
+            Some(Err(error)) => return (batch, Some(error.to_string())),
+            None => return (batch, Some("the stream of messages ended".to_owned())),
+        }
+        if batch.len() >= max {
+            return (batch, None);
+        }
+        // The cooperative budget would end the batch early.
+        match tokio::task::unconstrained(messages.next()).now_or_never() {
+            Some(delivery) => next = delivery,
+            None => return (batch, None),
+        }
     }
 }
 

@@ -45,7 +45,7 @@ impl Deps {
             clock: Arc::new(SystemClock),
             link: nats.state(),
             facts: FactStore::new(nats, storage, Source::new(crate::NAME, instance)),
-            active_billing: ActiveBilling::new(storage),
+            active_billing: ActiveBilling::new(nats, storage),
             leases: Leases::new(nats, storage),
             fact_source: Arc::new(JetStreamSource {
                 nats: nats.clone(),

@@ -45,8 +45,11 @@ pub trait DeliveredMessage: Debug + Send + Sync {
     /// The headers.
     fn headers(&self) -> Option<&HeaderMap>;
 
-    /// Acknowledges, and waits until the server has confirmed it.
+    /// Acknowledges, and waits until the server has confirmed it and all acknowledgements sent before.
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>>;
+
+    /// Acknowledges without a confirmation. If the acknowledgement is lost, the message is redelivered.
+    fn send_acknowledgement(&self) -> BoxFuture<'_, Result<(), BoxError>>;
 
     /// Requests redelivery, after `delay` if one is given.
     fn nak(&self, delay: Option<Duration>) -> BoxFuture<'_, Result<(), BoxError>>;
@@ -122,6 +125,10 @@ impl DeliveredMessage for JetStreamMessage {
 
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>> {
         self.message.double_ack().boxed()
+    }
+
+    fn send_acknowledgement(&self) -> BoxFuture<'_, Result<(), BoxError>> {
+        self.message.ack().boxed()
     }
 
     fn nak(&self, delay: Option<Duration>) -> BoxFuture<'_, Result<(), BoxError>> {

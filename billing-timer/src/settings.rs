@@ -57,8 +57,8 @@ impl Default for ConsumerSettings {
     fn default() -> Self {
         Self {
             ack_wait_ms: 5_000,
-            max_ack_pending: 1_024,
-            concurrency: 32,
+            max_ack_pending: 4_096,
+            concurrency: 1_024,
         }
     }
 }

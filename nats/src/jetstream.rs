@@ -12,6 +12,8 @@ pub mod request;
 pub mod publish_condition;
 
 pub mod batch;
+pub(crate) mod commit;
+
 pub mod fact_stream;
 
 pub mod fact_store;

@@ -1,4 +1,4 @@
-//! Handles one delivered fact: writes it to the bucket, then acknowledges it.
+//! Handles one delivered fact: writes it to the bucket, then acknowledges it. All reads are answered by the leaders.
 
 use std::time::Duration;
 
@@ -14,25 +14,44 @@ use crate::fact_source::DeliveredMessage;
 use crate::metrics;
 
 /// Redelivery delay of a fact that could not be written.
-const RETRY_DELAY: Duration = Duration::from_millis(500);
+pub(super) const RETRY_DELAY: Duration = Duration::from_millis(500);
 
 /// Why a fact could not be written this time.
 #[derive(Debug, Error)]
-enum WriteError {
+pub(super) enum WriteError {
     #[error(transparent)]
     Bucket(#[from] BucketError),
     #[error(transparent)]
     Stream(#[from] FactError),
 }
 
+/// A delivered fact.
+pub(super) struct Delivered {
+    pub(super) message: Box<dyn DeliveredMessage>,
+    pub(super) fact: Fact,
+    pub(super) trace: TraceParent,
+}
+
 impl FactConsumer {
-    pub(super) async fn handle(&self, message: Box<dyn DeliveredMessage>) {
-        let fact = match Fact::decode(message.subject(), message.payload()) {
-            Ok(fact) => fact,
-            Err(error) => return park(message.as_ref(), &error.to_string()).await,
-        };
-        let trace = TraceParent::of(message.headers());
-        match self.write(&fact, trace).await {
+    /// Decodes a message, or parks it.
+    pub(super) async fn decode(&self, message: Box<dyn DeliveredMessage>) -> Option<Delivered> {
+        match Fact::decode(message.subject(), message.payload()) {
+            Ok(fact) => Some(Delivered {
+                trace: TraceParent::of(message.headers()),
+                fact,
+                message,
+            }),
+            Err(error) => {
+                park(message.as_ref(), &error.to_string()).await;
+                None
+            }
+        }
+    }
+
+    /// Handles a fact by itself.
+    pub(super) async fn handle(&self, delivered: &Delivered) {
+        let Delivered { message, fact, trace } = delivered;
+        match self.write(fact, *trace).await {
             Ok(outcome) => {
                 metrics::fact_handled(fact.kind().as_str(), outcome);
                 if let Err(error) = message.acknowledge().await {

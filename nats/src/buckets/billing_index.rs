@@ -1,11 +1,13 @@
 //! Bucket `billing_active`: the calls being billed, from the first fact that concerns billing to their settlement.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
 
 use crate::jetstream::bucket::{Bucket, BucketError, Change, Revised};
+use crate::jetstream::connection::Nats;
 use crate::jetstream::key_value::KeyValue;
 use crate::jetstream::storage::Storage;
 use crate::wire::envelope::TraceParent;
@@ -68,9 +70,9 @@ const UPSERT_ATTEMPTS: u32 = 16;
 
 impl ActiveBilling {
     /// Opens the bucket.
-    pub fn new(storage: &Storage) -> Self {
+    pub fn new(nats: &Nats, storage: &Storage) -> Self {
         Self {
-            bucket: Bucket::new(storage.billing_active.clone()),
+            bucket: Bucket::with_batches(nats.client.clone(), storage.billing_active.clone()),
         }
     }
 
@@ -87,6 +89,38 @@ impl ActiveBilling {
     /// [`BucketError`]
     pub async fn get(&self, call: &CallId) -> Result<Option<Revised<BillingEntry>>, BucketError> {
         self.bucket.get(call.as_str()).await
+    }
+
+    /// The entries of these calls and the revisions that [`write_many`](Self::write_many) needs, by any replica, which may
+    /// lag. Calls that never had an entry are left out. At most [`MAX_BATCH`](crate::jetstream::batch::MAX_BATCH) calls.
+    ///
+    /// # Errors
+    /// [`BucketError`]
+    pub async fn get_many(
+        &self,
+        calls: &[CallId],
+    ) -> Result<HashMap<CallId, Revised<Option<BillingEntry>>>, BucketError> {
+        let keys = calls.iter().map(|call| call.as_str().to_owned()).collect();
+        let found = self.bucket.get_many(keys).await?.into_iter();
+        Ok(found
+            .filter_map(|(key, entry)| Some((key.parse().ok()?, entry)))
+            .collect())
+    }
+
+    /// Writes the entries of different calls, all or none. The revision is the one that
+    /// [`get_many`](Self::get_many) returned, or 0. At most [`MAX_BATCH`](crate::jetstream::batch::MAX_BATCH) entries.
+    ///
+    /// # Errors
+    /// [`BucketError::Conflict`] if one of them has changed; [`BucketError`]
+    pub async fn write_many(&self, entries: &[Revised<BillingEntry>]) -> Result<(), BucketError> {
+        let entries = entries.iter().map(|entry| {
+            let revised = Revised {
+                value: &entry.value,
+                revision: entry.revision,
+            };
+            (entry.value.parties.call_id.as_str(), revised)
+        });
+        self.bucket.write_many(entries).await
     }
 
     /// Changes the entry of a call, or creates it. `change` maps the stored entry to the new one; it runs again after a conflict.

@@ -1,9 +1,11 @@
 //! A key-value bucket with JSON values, on which the typed buckets are built.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::jetstream::key_value::{JetStreamKeys, KeyValue};
+use crate::jetstream::key_value::{Batches, JetStreamKeys, KeyValue};
+use async_nats::Client;
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
@@ -19,13 +21,31 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(store: kv::Store) -> Self {
-        Self::over(Arc::new(JetStreamKeys { store, jetstream: None }))
+        Self::over(Arc::new(JetStreamKeys {
+            store,
+            jetstream: None,
+            batches: None,
+        }))
     }
 
     /// For [`Bucket::put_for`].
     pub(crate) fn expiring(jetstream: jetstream::Context, store: kv::Store) -> Self {
         let jetstream = Some(jetstream);
-        Self::over(Arc::new(JetStreamKeys { store, jetstream }))
+        Self::over(Arc::new(JetStreamKeys {
+            store,
+            jetstream,
+            batches: None,
+        }))
+    }
+
+    /// For [`Bucket::get_many`] and [`Bucket::write_many`].
+    pub(crate) fn with_batches(client: Client, store: kv::Store) -> Self {
+        let batches = Some(Batches::new(client, &store));
+        Self::over(Arc::new(JetStreamKeys {
+            store,
+            jetstream: None,
+            batches,
+        }))
     }
 
     pub(crate) fn over(keys: Arc<dyn KeyValue>) -> Self {
@@ -38,6 +58,32 @@ impl Bucket {
         };
         let value = decode(key, &value)?;
         Ok(Some(Revised { value, revision }))
+    }
+
+    /// See [`KeyValue::get_many`].
+    pub(crate) async fn get_many<T: DeserializeOwned>(
+        &self,
+        keys: Vec<String>,
+    ) -> Result<HashMap<String, Revised<Option<T>>>, BucketError> {
+        let found = self.keys.get_many(keys).await?.into_iter();
+        found
+            .map(|(key, Revised { value, revision })| {
+                let value = value.map(|value| decode(&key, &value)).transpose()?;
+                Ok((key, Revised { value, revision }))
+            })
+            .collect()
+    }
+
+    /// See [`KeyValue::write_many`].
+    pub(crate) async fn write_many<'a, T: Serialize + 'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a str, Revised<&'a T>)>,
+    ) -> Result<(), BucketError> {
+        let entries = entries.map(|(key, Revised { value, revision })| {
+            let value = encode(key, value)?;
+            Ok((key.to_owned(), Revised { value, revision }))
+        });
+        self.keys.write_many(entries.collect::<Result<_, _>>()?).await
     }
 
     pub(crate) async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<u64, BucketError> {

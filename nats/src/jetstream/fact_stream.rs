@@ -4,40 +4,20 @@
 //! so that these decisions are tested under faults that are rare on a real one.
 
 use std::fmt::Debug;
-use std::time::Duration;
 
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::response::Response;
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use serde::Deserialize;
 
 use crate::jetstream::batch::BatchError;
+pub use crate::jetstream::batch::Publication;
+use crate::jetstream::commit;
 use crate::jetstream::direct_reader::{DirectReader, Query, Stored};
 use crate::jetstream::last_message::last_message;
-
-/// Timeout of a batch's reply: a leader that dies does not reply, and its successor is elected soon. A batch that is stored after
-/// this timeout is found by reading back.
-const COMMIT_TIMEOUT: Duration = Duration::from_secs(3);
-
-const BATCH_ID: &str = "Nats-Batch-Id";
-const BATCH_SEQUENCE: &str = "Nats-Batch-Sequence";
-const BATCH_COMMIT: &str = "Nats-Batch-Commit";
-
-/// A message to be stored. Its condition is a header.
-#[derive(Debug, Clone)]
-pub struct Publication {
-    /// The subject.
-    pub subject: String,
-    /// Envelope and condition.
-    pub headers: HeaderMap,
-    /// The payload.
-    pub payload: Bytes,
-}
 
 /// A stored message.
 #[derive(Debug, Clone)]
@@ -125,7 +105,7 @@ impl FactStream for JetStreamFactStream {
     }
 
     fn publish_batch(&self, publications: Vec<Publication>) -> BoxFuture<'_, Result<Vec<u64>, BatchError>> {
-        self.commit(publications).boxed()
+        commit::commit(self.jetstream.client(), publications).boxed()
     }
 
     fn last(&self, subject: String) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
@@ -180,59 +160,6 @@ impl From<jetstream::message::StreamMessage> for StoredMessage {
             sequence: message.sequence,
             headers: message.headers,
             payload: message.payload,
-        }
-    }
-}
-
-#[derive(Deserialize)]
-struct Commit {
-    seq: u64,
-    #[serde(default)]
-    count: Option<usize>,
-}
-
-impl JetStreamFactStream {
-    /// Source: NATS ADR-50 (nats-server 2.12). The entries of a batch are contiguous in the stream, so the acknowledgement of
-    /// the last one gives the sequences of all.
-    async fn commit(&self, publications: Vec<Publication>) -> Result<Vec<u64>, BatchError> {
-        let id = uuid::Uuid::now_v7().simple().to_string();
-        let client = self.jetstream.client();
-        let unacknowledged = |error: &dyn std::fmt::Display| BatchError::Unacknowledged(error.to_string());
-        let (size, mut answer) = (publications.len(), None);
-        for (number, publication) in (1..).zip(publications) {
-            let Publication {
-                subject,
-                mut headers,
-                payload,
-            } = publication;
-            headers.insert(BATCH_ID, id.as_str());
-            headers.insert(BATCH_SEQUENCE, number.to_string());
-            if number < size {
-                let sent = client.publish_with_headers(subject, headers, payload).await;
-                sent.map_err(|error| unacknowledged(&error))?;
-            } else {
-                // The server replies once, at the commit, even if it discarded the batch at an earlier entry.
-                headers.insert(BATCH_COMMIT, "1");
-                let commit = async_nats::Request::new()
-                    .headers(headers)
-                    .payload(payload)
-                    .timeout(Some(COMMIT_TIMEOUT));
-                let sent = client.send_request(subject, commit).await;
-                answer = Some(sent.map_err(|error| unacknowledged(&error))?);
-            }
-        }
-        let answer = answer.ok_or(BatchError::Size(0))?;
-        match serde_json::from_slice::<Response<Commit>>(&answer.payload) {
-            Ok(Response::Ok(ack)) if ack.count.unwrap_or(1) == size => {
-                let first = ack.seq.saturating_sub(size as u64 - 1);
-                Ok((first..=ack.seq).collect())
-            }
-            Ok(Response::Ok(ack)) => Err(BatchError::Unacknowledged(format!(
-                "{} of {size} entries are acknowledged",
-                ack.count.unwrap_or(1),
-            ))),
-            Ok(Response::Err { error }) => Err(BatchError::Refused(error.to_string())),
-            Err(error) => Err(unacknowledged(&error)),
         }
     }
 }

@@ -2,18 +2,22 @@
 //!
 //! A simulation implements the port with a simulated server, see [`crate::jetstream::fact_stream`].
 
+use std::collections::HashMap;
 use std::fmt::Debug;
 use std::time::Duration;
 
-use async_nats::HeaderMap;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::{self, ErrorCode, kv};
+use async_nats::{Client, HeaderMap, header};
 use bytes::Bytes;
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use thiserror::Error;
 
+use crate::jetstream::batch::{BatchError, Publication};
+use crate::jetstream::commit;
+use crate::jetstream::direct_reader::{self, DirectReader, Query};
 use crate::jetstream::last_message::last_message;
 use crate::jetstream::storage::MARKER_TTL;
 
@@ -21,6 +25,8 @@ mod watch;
 
 /// Header of a message that removes a key.
 const OPERATION: &str = "KV-Operation";
+/// In errors that concern many keys.
+const MANY_KEYS: &str = "several keys";
 
 /// Why an operation on a bucket failed.
 #[derive(Debug, Error)]
@@ -67,6 +73,9 @@ pub enum Change<T> {
     Gone,
 }
 
+/// The most keys of one [`KeyValue::get_many`].
+pub const MAX_KEYS: usize = direct_reader::MAX_ANSWER;
+
 /// The result of an operation.
 pub type Attempt<'a, T> = BoxFuture<'a, Result<T, BucketError>>;
 /// The changes of a watch, by key.
@@ -76,6 +85,14 @@ pub type Changes = BoxStream<'static, Result<(String, Change<Bytes>), BucketErro
 pub trait KeyValue: Debug + Send + Sync {
     /// Reads the value from the bucket's leader, which has every acknowledged write.
     fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>>;
+
+    /// The last messages of these keys by any replica, which may lag. Keys without one are left out; the value of a removed
+    /// key is `None`. At most [`MAX_KEYS`] keys.
+    fn get_many(&self, keys: Vec<String>) -> Attempt<'_, HashMap<String, Revised<Option<Bytes>>>>;
+
+    /// Writes all entries or none. The revision of each must be that of the key's last message, 0 if it has none. At most
+    /// [`MAX_BATCH`](crate::jetstream::batch::MAX_BATCH) entries with different keys.
+    fn write_many(&self, entries: Vec<(String, Revised<Bytes>)>) -> Attempt<'_, ()>;
 
     /// Writes if the key has no value.
     fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64>;
@@ -105,6 +122,24 @@ pub(crate) struct JetStreamKeys {
     pub(crate) store: kv::Store,
     /// Needed by buckets whose keys expire: the client's `Store` sets a TTL only on creation.
     pub(crate) jetstream: Option<jetstream::Context>,
+    /// Where many keys are read and written together.
+    pub(crate) batches: Option<Batches>,
+}
+
+/// Reads and writes many keys of a bucket together.
+#[derive(Debug, Clone)]
+pub(crate) struct Batches {
+    pub(crate) client: Client,
+    pub(crate) reader: DirectReader,
+}
+
+impl Batches {
+    pub(crate) fn new(client: Client, store: &kv::Store) -> Self {
+        Self {
+            reader: DirectReader::new(client.clone(), direct_reader::API_PREFIX, &store.stream_name),
+            client,
+        }
+    }
 }
 
 impl KeyValue for JetStreamKeys {
@@ -117,6 +152,52 @@ impl KeyValue for JetStreamKeys {
                     value: last.payload,
                     revision: last.sequence,
                 }))
+        }
+        .boxed()
+    }
+
+    fn get_many(&self, keys: Vec<String>) -> Attempt<'_, HashMap<String, Revised<Option<Bytes>>>> {
+        async move {
+            let batches = self.batches()?;
+            let multi_last = keys.iter().map(|key| format!("{}{key}", self.store.prefix)).collect();
+            let query = Query {
+                multi_last,
+                ..Query::default()
+            };
+            let answer = batches.reader.ask(&query).await;
+            let answer = answer.map_err(|error| unavailable(MANY_KEYS, &error))?;
+            let found = answer.messages.into_iter().filter_map(|message| {
+                let key = message.subject.strip_prefix(&self.store.prefix)?.to_owned();
+                let revised = Revised {
+                    value: is_value(Some(&message.headers), &message.payload).then_some(message.payload),
+                    revision: message.sequence,
+                };
+                Some((key, revised))
+            });
+            Ok(found.collect())
+        }
+        .boxed()
+    }
+
+    fn write_many(&self, entries: Vec<(String, Revised<Bytes>)>) -> Attempt<'_, ()> {
+        async move {
+            let batches = self.batches()?;
+            let publications = entries.into_iter().map(|(key, Revised { value, revision })| {
+                let mut headers = HeaderMap::new();
+                headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
+                Publication {
+                    subject: format!("{}{key}", self.store.prefix),
+                    headers,
+                    payload: value,
+                }
+            });
+            match commit::commit(batches.client.clone(), publications.collect()).await {
+                Ok(_) => Ok(()),
+                Err(BatchError::Refused(_)) => Err(BucketError::Conflict {
+                    key: MANY_KEYS.to_owned(),
+                }),
+                Err(error) => Err(unavailable(MANY_KEYS, &error)),
+            }
         }
         .boxed()
     }
@@ -199,6 +280,13 @@ impl KeyValue for JetStreamKeys {
 }
 
 impl JetStreamKeys {
+    fn batches(&self) -> Result<&Batches, BucketError> {
+        self.batches.as_ref().ok_or_else(|| BucketError::Unavailable {
+            key: MANY_KEYS.to_owned(),
+            reason: "this bucket was not opened for batches".to_owned(),
+        })
+    }
+
     /// Reads from the leader. The client's `Store` reads from any replica, which may still hold a lock that was just released.
     async fn last(&self, key: &str) -> Result<Option<StreamMessage>, BucketError> {
         let subject = format!("{}{key}", self.store.prefix);

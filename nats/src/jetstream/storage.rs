@@ -148,6 +148,27 @@ fn parked(replicas: usize) -> stream::Config {
     }
 }
 
+/// As the client's `create_key_value` configures it, which cannot allow atomic batches.
+fn bucket(name: &str, max_age: Duration, replicas: usize) -> stream::Config {
+    stream::Config {
+        name: format!("KV_{name}"),
+        subjects: vec![format!("$KV.{name}.>")],
+        storage: stream::StorageType::File,
+        num_replicas: replicas,
+        max_age,
+        max_messages_per_subject: 1,
+        max_message_size: VALUE_MAX_BYTES,
+        discard: stream::DiscardPolicy::New,
+        allow_rollup: true,
+        deny_delete: true,
+        allow_direct: true,
+        allow_message_ttl: true,
+        subject_delete_marker_ttl: Some(MARKER_TTL),
+        allow_atomic_publish: name == BILLING_ACTIVE,
+        ..Default::default()
+    }
+}
+
 async fn open_stream(
     jetstream: &jetstream::Context,
     name: &'static str,
@@ -219,19 +240,12 @@ async fn open_bucket(
     let store = match jetstream.get_key_value(name).await {
         Ok(store) => store,
         // Two services may create it concurrently: the server accepts the same configuration twice.
-        Err(_) => jetstream
-            .create_key_value(kv::Config {
-                bucket: name.to_owned(),
-                history: 1,
-                max_age,
-                max_value_size: VALUE_MAX_BYTES,
-                storage: stream::StorageType::File,
-                num_replicas: replicas,
-                limit_markers: Some(MARKER_TTL),
-                ..Default::default()
-            })
-            .await
-            .map_err(|error| unavailable(format!("{error}: {:?}", std::error::Error::source(&error))))?,
+        Err(_) => {
+            let created = jetstream.create_stream(bucket(name, max_age, replicas)).await;
+            created.map_err(|error| unavailable(format!("{error}: {:?}", std::error::Error::source(&error))))?;
+            let opened = jetstream.get_key_value(name).await;
+            opened.map_err(|error| unavailable(error.to_string()))?
+        }
     };
     let found = &store
         .status()
@@ -246,6 +260,11 @@ async fn open_bucket(
             "limit_markers",
             format!("{:?}", Some(MARKER_TTL)),
             format!("{:?}", found.subject_delete_marker_ttl),
+        ),
+        (
+            "allow_atomic",
+            (name == BILLING_ACTIVE).to_string(),
+            found.allow_atomic_publish.to_string(),
         ),
     ]);
     match differences {

@@ -43,7 +43,7 @@ impl Fixture {
         let reader = Facts::connect(&stack.nats.url()).await?;
         Ok(Self {
             reader,
-            active_billing: ActiveBilling::new(&contract.storage),
+            active_billing: ActiveBilling::new(&contract.nats, &contract.storage),
             contract,
             stack,
             interval_ms,

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::facts::builders::{at, parties};
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange, ClaimError};
 use contract::buckets::billing_index::{ActiveBilling, BillingChange, BillingEntry};
 use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};
-use contract::jetstream::bucket::BucketError;
+use contract::jetstream::batch::MAX_BATCH;
+use contract::jetstream::bucket::{BucketError, Revised};
 use contract::jetstream::fact_store::PublishCondition;
 use contract::jetstream::storage::WORKER_TTL;
 use contract::wire::fact::EndReason;
@@ -48,7 +50,7 @@ async fn next<T>(changes: &mut (impl Stream<Item = Result<T, BucketError>> + Unp
 #[tokio::test]
 async fn billing_active_entries_are_merged_watched_and_removed() -> Result<()> {
     let rig = Rig::start().await?;
-    let book = ActiveBilling::new(&rig.storage);
+    let book = ActiveBilling::new(&rig.nats, &rig.storage);
     let before = billing("before", None);
     book.upsert(&"before".parse()?, |_| before.clone()).await?;
     let mut changes = Box::pin(book.watch().await?);
@@ -99,9 +101,47 @@ async fn billing_active_entries_are_merged_watched_and_removed() -> Result<()> {
 }
 
 #[tokio::test]
+async fn many_entries_are_read_and_written_together() -> Result<()> {
+    // As the service that does it: with its rights.
+    let rig = Rig::start().await?;
+    let service = ContractClient::open_with_rights_of(&rig.server, "billing-timer").await?;
+    let book = ActiveBilling::new(&service.nats, &service.storage);
+    let calls: Vec<CallId> = (0..MAX_BATCH)
+        .map(|n| format!("c{n}").parse())
+        .collect::<Result<_, _>>()?;
+    ensure!(book.get_many(&calls).await?.is_empty());
+    let new = |call: &CallId, revision| Revised {
+        value: billing(call.as_str(), None),
+        revision,
+    };
+    book.write_many(&calls.iter().map(|call| new(call, 0)).collect::<Vec<_>>())
+        .await?;
+    let found = book.get_many(&calls).await?;
+    ensure!(found.len() == MAX_BATCH && found[&calls[7]].value.is_some());
+
+    // One stale revision rejects all.
+    let [one, two] = [0, 1].map(|index| found[&calls[index]].revision);
+    let refused = book.write_many(&[new(&calls[0], one), new(&calls[1], one)]).await;
+    ensure!(matches!(refused, Err(BucketError::Conflict { .. })), "{refused:?}");
+    ensure!(book.get(&calls[0]).await?.context("gone")?.revision == one);
+
+    // A removed entry has the revision of its marker.
+    book.remove(&calls[1], two).await?;
+    let removed = book
+        .get_many(&calls[1..2])
+        .await?
+        .remove(&calls[1])
+        .context("no marker")?;
+    ensure!(removed.value.is_none() && removed.revision > two, "{removed:?}");
+    book.write_many(&[new(&calls[1], removed.revision)]).await?;
+    ensure!(book.get(&calls[1]).await?.is_some());
+    Ok(())
+}
+
+#[tokio::test]
 async fn concurrent_changes_of_one_entry_are_all_kept() -> Result<()> {
     let rig = Rig::start().await?;
-    let book = ActiveBilling::new(&rig.storage);
+    let book = ActiveBilling::new(&rig.nats, &rig.storage);
     let call: CallId = "c".parse()?;
     let change = |found: Option<BillingEntry>| {
         let entry = found.unwrap_or_else(|| billing("c", Some(0)));
@@ -118,7 +158,7 @@ async fn concurrent_changes_of_one_entry_are_all_kept() -> Result<()> {
 #[tokio::test]
 async fn a_watch_continues_after_a_restart_of_the_server_or_reports_its_loss() -> Result<()> {
     let mut rig = Rig::start().await?;
-    let book = ActiveBilling::new(&rig.storage);
+    let book = ActiveBilling::new(&rig.nats, &rig.storage);
     let mut changes = Box::pin(book.watch().await?);
     rig.server.kill()?;
     rig.server.restart().await?;

@@ -71,7 +71,7 @@ pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
     ("$JS.API.DIRECT.GET.KV_active_calls", &[EDGE]),
     ("$JS.API.DIRECT.GET.KV_media_workers", &[EDGE]),
     ("$JS.API.DIRECT.GET.KV_billing_leases", &[EDGE]),
-    ("$JS.API.DIRECT.GET.KV_billing_active", &[]),
+    ("$JS.API.DIRECT.GET.KV_billing_active", &[TIMER]),
     ("$JS.API.CONSUMER.CREATE.CALLS", &[]),
     ("$JS.API.CONSUMER.CREATE.CALLS.observer", &[]),
     ("CALLPULSE.API.CONSUMER.CREATE.CALLS.observer", &[]),

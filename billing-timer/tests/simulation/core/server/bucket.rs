@@ -1,6 +1,6 @@
 //! A key-value bucket: revisions, delete markers, keys that expire, watchers.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -219,6 +219,61 @@ impl KeyValue for SimulatedKeys {
             }
         };
         self.request("a key's value", key, get).boxed()
+    }
+
+    fn get_many(&self, keys: Vec<String>) -> Attempt<'_, HashMap<String, Revised<Option<Bytes>>>> {
+        let get_many = move |core: &mut Core, which: BucketName, _: &str| {
+            let stale = core.plan.replicas && core.rng.per_mille(200);
+            let after = core.now.saturating_sub(micros(MAX_LAG));
+            let bucket = core.server.bucket(which);
+            let found = keys.into_iter().filter_map(|name| {
+                let key = bucket.keys.get(&name)?;
+                let current = Revised {
+                    value: key.value.clone(),
+                    revision: key.revision,
+                };
+                match &key.before {
+                    Some((changed, before)) if stale && *changed > after => {
+                        let before = before.clone()?;
+                        let value = Some(before.value);
+                        Some((
+                            name,
+                            Revised {
+                                value,
+                                revision: before.revision,
+                            },
+                        ))
+                    }
+                    _ => Some((name, current)),
+                }
+            });
+            found.collect()
+        };
+        self.request("the values of several keys", "several keys", get_many).boxed()
+    }
+
+    fn write_many(&self, entries: Vec<(String, Revised<Bytes>)>) -> Attempt<'_, ()> {
+        let write = move |core: &mut Core, which: BucketName, _: &str| {
+            let bucket = core.server.bucket(which);
+            let holds = |(key, entry): &(String, Revised<Bytes>)| {
+                bucket.keys.get(key).map_or(0, |key| key.revision) == entry.revision
+            };
+            let all_hold = entries.iter().all(holds);
+            if all_hold {
+                for (key, entry) in entries {
+                    core.write(which, &key, Some(entry.value));
+                }
+            }
+            all_hold
+        };
+        async move {
+            let key = "several keys".to_owned();
+            match self.request("a batch of keys", "several keys", write).await? {
+                true => Ok(()),
+                false => Err(BucketError::Conflict { key }),
+            }
+        }
+        .boxed()
     }
 
     fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {

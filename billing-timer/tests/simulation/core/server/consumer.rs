@@ -115,6 +115,12 @@ impl Core {
         });
     }
 
+    fn acknowledged(&mut self, sequence: u64) {
+        self.note("acked", sequence, || format!("{sequence}"));
+        self.server.consumer.pending.remove(&sequence);
+        self.server.consumer.backlog.retain(|waiting| *waiting != sequence);
+    }
+
     /// Redelivers a message that was not acknowledged since this delivery.
     fn redeliver(&mut self, sequence: u64, number: u64) {
         let bug = self.server.bug;
@@ -279,15 +285,21 @@ impl DeliveredMessage for SimulatedMessage {
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>> {
         let sequence = self.sequence;
         async move {
-            let acknowledge = move |core: &mut Core| {
-                core.note("acked", sequence, || format!("{sequence}"));
-                core.server.consumer.pending.remove(&sequence);
-                core.server.consumer.backlog.retain(|waiting| *waiting != sequence);
-            };
+            let acknowledge = move |core: &mut Core| core.acknowledged(sequence);
             let acknowledged = self.sender.request("an acknowledgement", TIMEOUT, acknowledge).await;
             acknowledged.map_err(|no_answer| format!("{no_answer:?}").into())
         }
         .boxed()
+    }
+
+    fn send_acknowledgement(&self) -> BoxFuture<'_, Result<(), BoxError>> {
+        let sequence = self.sequence;
+        let mut core = self.sender.shared.lock();
+        self.sender
+            .send_one_way(&mut core, "an unconfirmed acknowledgement", move |core| {
+                core.acknowledged(sequence);
+            });
+        std::future::ready(Ok(())).boxed()
     }
 
     fn nak(&self, delay: Option<Duration>) -> BoxFuture<'_, Result<(), BoxError>> {
