@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip` leaves out the pages, for machines that cannot reach an npm registry.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos simulate screenshots docs ci fmt deny deploy-check release clean
+.PHONY: help setup web build test demo up chaos scale simulate screenshots docs ci fmt deny deploy-check release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,6 +41,12 @@ CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(DURATI
 
 chaos: build ## Inject faults under load and check the bill; SEED=, RUNS=, DURATION= (seconds), CALLS=
 	$(BUILT)/chaos $(CHAOS)
+
+# The timer is measured as it is deployed; the rest of the workspace has no release build, which would compile the C++ worker again.
+scale: setup ## Kill a billing-timer with many calls and check it; CALLS=10000,30000,100000 RUNS=3
+	$(CARGO) build --release -p billing-timer
+	$(CARGO) build -p callpulse-tests --bin scale
+	$(BUILT)/scale --billing-timer $(dir $(BUILT))release/billing-timer $(if $(CALLS),--calls $(CALLS)) $(if $(RUNS),--runs $(RUNS))
 
 up: build ## Run the whole stack until Ctrl-C, with links to call from a browser
 	$(BUILT)/up

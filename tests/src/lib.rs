@@ -9,6 +9,7 @@
 //! | [`facts`] | builders of facts, a contract client, and readers of stored facts |
 //! | [`terminal`] | output, and Ctrl-C |
 //! | [`demo`], [`up`] | one complete call with its latency, and the stack for development |
+//! | [`scale`] | a billing-timer with many calls, killed and measured |
 //!
 //! It reads the wire as an outsider does: JSON values on the WebSocket, never the services' own types.
 
@@ -26,4 +27,5 @@ pub mod facts;
 pub mod terminal;
 
 pub mod demo;
+pub mod scale;
 pub mod up;

@@ -111,7 +111,26 @@ impl Facts {
         .await
     }
 
+    /// Passes every fact of all calls that is stored at this moment to `visit`, in order. Unlike [`all`](Self::all), it does
+    /// not keep them.
+    ///
+    /// # Errors
+    /// The first error of `visit`; when the server does not answer in time, or a fact is not JSON.
+    pub async fn for_each(&self, visit: impl FnMut(Fact) -> Result<()>) -> Result<()> {
+        self.visit(subject::ALL_FACTS, visit).await
+    }
+
     async fn fetch(&self, filter: &str) -> Result<Vec<Fact>> {
+        let mut facts = Vec::new();
+        self.visit(filter, |fact| {
+            facts.push(fact);
+            Ok(())
+        })
+        .await?;
+        Ok(facts)
+    }
+
+    async fn visit(&self, filter: &str, mut visit: impl FnMut(Fact) -> Result<()>) -> Result<()> {
         let config = pull::Config {
             filter_subject: filter.to_owned(),
             ack_policy: AckPolicy::None,
@@ -120,16 +139,16 @@ impl Facts {
             ..Default::default()
         };
         let consumer = self.calls.create_consumer(config).await?;
-        let stored = usize::try_from(consumer.cached_info().num_pending)?;
-        let mut facts = Vec::with_capacity(stored);
-        while facts.len() < stored {
-            let wanted = (stored - facts.len()).min(BATCH);
-            let mut messages = consumer.fetch().max_messages(wanted).messages().await?;
-            while let Some(message) = messages.next().await {
-                facts.push(read(&message.map_err(anyhow::Error::from_boxed)?)?);
+        let mut remaining = usize::try_from(consumer.cached_info().num_pending)?;
+        while remaining > 0 {
+            let fetch = consumer.fetch().max_messages(remaining.min(BATCH));
+            let mut messages = timeout(READ_WITHIN, fetch.messages()).await??;
+            while let Some(message) = timeout(READ_WITHIN, messages.next()).await? {
+                visit(read(&message.map_err(anyhow::Error::from_boxed)?)?)?;
+                remaining = remaining.saturating_sub(1);
             }
         }
-        Ok(facts)
+        Ok(())
     }
 
     /// Waits until a fact of a call is stored.

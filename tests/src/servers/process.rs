@@ -32,6 +32,7 @@ pub type Settings = BTreeMap<String, String>;
 #[derive(Debug)]
 pub struct Service {
     program: String,
+    binary: PathBuf,
     settings: Settings,
     child: Child,
     announced: Value,
@@ -43,7 +44,21 @@ impl Service {
     /// # Errors
     /// When the program is not built, ends, or announces nothing before the deadline.
     pub async fn start(program: &str, name: &str, settings: Settings, logs: &Path) -> Result<Self> {
-        let mut command = Command::new(built(program)?);
+        Self::start_binary(built(program)?, program, name, settings, logs).await
+    }
+
+    /// As [`start`](Self::start), from another build of `program`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_binary(
+        binary: PathBuf,
+        program: &str,
+        name: &str,
+        settings: Settings,
+        logs: &Path,
+    ) -> Result<Self> {
+        let mut command = Command::new(&binary);
         // Variables of the developer must not change a test.
         command
             .env_clear()
@@ -65,6 +80,7 @@ impl Service {
         };
         Ok(Self {
             program: program.to_owned(),
+            binary,
             settings,
             child,
             announced,
@@ -138,7 +154,8 @@ impl Service {
     pub async fn restart(&mut self) -> Result<()> {
         self.child.kill()?;
         let logs = self.child.log().parent().context("a log without a folder")?.to_owned();
-        *self = Self::start(&self.program, self.child.name(), self.settings.clone(), &logs).await?;
+        let (binary, settings) = (self.binary.clone(), self.settings.clone());
+        *self = Self::start_binary(binary, &self.program, self.child.name(), settings, &logs).await?;
         Ok(())
     }
 

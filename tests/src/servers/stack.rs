@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 use crate::servers::links::Links;
 use crate::servers::nats_server::{NatsServer, Sync};
-use crate::servers::process::{Service, Settings};
+use crate::servers::process::{self, Service, Settings};
 use crate::token;
 
 const MEDIA_WORKER: &str = "media-worker";
@@ -37,6 +37,8 @@ pub struct StackBuilder {
     proxied: bool,
     /// Program (or the name of one process, such as `ws-edge-2`), key, value.
     overrides: Vec<(String, String, String)>,
+    /// By program.
+    binaries: BTreeMap<String, PathBuf>,
 }
 
 /// Running processes. Dropping it kills them, the server last, and removes the temporary folder.
@@ -69,6 +71,7 @@ impl Default for StackBuilder {
             absent: Vec::new(),
             proxied: false,
             overrides: Vec::new(),
+            binaries: BTreeMap::new(),
         }
     }
 }
@@ -146,6 +149,13 @@ impl StackBuilder {
         self
     }
 
+    /// Another build of a program, such as a release build. Otherwise the one beside the running program is started.
+    #[must_use]
+    pub fn binary(mut self, program: &str, path: impl Into<PathBuf>) -> Self {
+        self.binaries.insert(program.to_owned(), path.into());
+        self
+    }
+
     /// Starts all processes and waits until they are ready.
     ///
     /// # Errors
@@ -220,7 +230,11 @@ impl StackBuilder {
     ) -> Result<Vec<Service>> {
         let services = self.names(program).into_iter().map(|name| {
             let settings = self.settings(program, &name, nats, links.get(&name));
-            async move { Service::start(program, &name, settings?, logs).await }
+            let binary = self.binaries.get(program).cloned();
+            async move {
+                let binary = binary.map_or_else(|| process::built(program), Ok)?;
+                Service::start_binary(binary, program, &name, settings?, logs).await
+            }
         });
         try_join_all(services).await
     }

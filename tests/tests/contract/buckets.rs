@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::facts::builders::{at, parties};
+use callpulse_tests::facts::contract_client::ContractClient;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange, ClaimError};
 use contract::buckets::billing_index::{ActiveBilling, BillingChange, BillingEntry};
 use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};

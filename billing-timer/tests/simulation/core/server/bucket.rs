@@ -249,7 +249,8 @@ impl KeyValue for SimulatedKeys {
             });
             found.collect()
         };
-        self.request("the values of several keys", "several keys", get_many).boxed()
+        self.request("the values of several keys", "several keys", get_many)
+            .boxed()
     }
 
     fn write_many(&self, entries: Vec<(String, Revised<Bytes>)>) -> Attempt<'_, ()> {

@@ -1,0 +1,85 @@
+//! `make scale`: one billing-timer with many active calls is killed and restarted.
+//!
+//! The facts are injected, without media: [`load`] plans the calls and stores their facts. [`run`] plays one run, [`checker`]
+//! compares every stored tick and settlement with the facts, [`notices`] counts notices, [`report`] prints the figures beside
+//! the goals. The test `billing_timer::scale` plays the same run with fewer calls.
+
+pub mod load;
+
+pub mod checker;
+pub mod notices;
+
+pub mod run;
+
+pub mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use crate::servers::nats_server::Sync;
+use crate::terminal::interrupt::interrupted;
+use crate::terminal::screen::{LineKind, Screen};
+use report::Report;
+use run::{Figures, Plan};
+
+/// How long ticks are observed before the kill, and again after it.
+const OBSERVED: Duration = Duration::from_secs(30);
+
+/// Options of the command.
+#[derive(Debug, Clone, Parser)]
+#[command(about = "Kills a billing-timer with many active calls, and checks every tick, settlement and notice")]
+pub struct Options {
+    /// Active calls; several numbers, separated by commas, are run one after the other
+    #[arg(long, value_delimiter = ',', default_value = "100000")]
+    pub calls: Vec<usize>,
+    /// Runs for each number of calls
+    #[arg(long, default_value_t = 1)]
+    pub runs: usize,
+    /// The length of a minute, in milliseconds
+    #[arg(long, default_value_t = 60_000)]
+    pub tick_interval_ms: u64,
+    /// The billing-timer to run, such as a release build [default: the one beside this program]
+    #[arg(long)]
+    pub billing_timer: Option<PathBuf>,
+}
+
+/// Plays all runs: 0 if every stored fact is as it must be, 1 otherwise. Missed goals are printed and do not fail: they depend
+/// on the machine.
+pub async fn main(options: Options) -> ExitCode {
+    let screen = Screen::new();
+    let played = tokio::select! {
+        played = play(&screen, &options) => played,
+        outcome = interrupted() => outcome.and(Err(anyhow::anyhow!("interrupted"))),
+    };
+    match played {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            screen.line(LineKind::Bad, &format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn play(screen: &Screen, options: &Options) -> Result<()> {
+    let mut figures: Vec<Figures> = Vec::new();
+    for calls in &options.calls {
+        for number in 1..=options.runs {
+            screen.heading(&format!("{calls} calls, run {number} of {}", options.runs));
+            let plan = Plan {
+                calls: *calls,
+                interval_ms: options.tick_interval_ms,
+                observed: OBSERVED,
+                sync: Sync::Always,
+                billing_timer: options.billing_timer.clone(),
+            };
+            let run = run::run(&plan, &|text: &str| screen.line(LineKind::Quiet, text)).await;
+            figures.push(run.with_context(|| format!("{calls} calls, run {number}"))?);
+        }
+    }
+    Report::new(&figures).print(screen);
+    Ok(())
+}
