@@ -20,7 +20,7 @@ pub mod buckets;
 pub mod views;
 
 pub use jetstream::connection::{Nats, NatsSettings};
-pub use jetstream::fact_store::{FactStore, Outcome, PublishCondition};
+pub use jetstream::fact_store::{FactError, FactStore, Outcome, PublishCondition};
 pub use wire::envelope::{Source, TraceParent};
 pub use wire::fact::{EndReason, Fact, FactKind};
 pub use wire::id::{CallId, NodeId, OtomoId, UserId, WorkerId};

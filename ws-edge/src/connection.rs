@@ -1,12 +1,12 @@
 //! One socket from its upgrade to its close, and what the sockets of a party share.
 //!
-//! [`session`] serves a socket: what it reads goes through `intake`, what it writes waits in the [`send_queue`].
+//! [`session`] serves a socket: received requests wait in the `request_queue`, messages to the client in the [`send_queue`].
 //! [`registry`] subscribes to each connected party's notices and hands them to the party's sockets; `resync` sends every
 //! connected party a new snapshot when NATS may have lost notices.
 
 pub mod session;
 
-mod intake;
+mod request_queue;
 pub mod send_queue;
 
 pub mod registry;
@@ -14,7 +14,8 @@ pub(crate) mod resync;
 
 use tokio_util::task::TaskTracker;
 
-use crate::calls::Calls;
+use crate::calls::handler::RequestHandler;
+use crate::calls::snapshot::SnapshotReader;
 use crate::settings::Limits;
 use registry::ConnectionRegistry;
 
@@ -24,8 +25,10 @@ pub struct Deps {
     pub limits: Limits,
     /// The parties that are connected here.
     pub registry: ConnectionRegistry,
+    /// Reads the state of a party's call.
+    pub snapshots: SnapshotReader,
     /// Carries requests out.
-    pub calls: Calls,
-    /// Tracks requests; the node's shutdown waits for them.
+    pub handler: RequestHandler,
+    /// Tracks requests and their clean-up; the node's shutdown waits for them.
     pub tracker: TaskTracker,
 }

@@ -19,6 +19,8 @@ pub mod calls;
 
 pub mod ops;
 
+pub mod metrics;
+
 pub mod run;
 #[cfg(test)]
 mod schema_file;

@@ -29,10 +29,10 @@ enum Command {
         /// user, otomo, or ops for the operations page
         #[arg(long, value_parser = parse_role)]
         role: TokenRole,
-        /// Whose token it is, such as user_001
+        /// Name of the party or operator, such as user_001
         #[arg(long)]
         sub: String,
-        /// For how long: 90s, 15m, 1h, 7d
+        /// Lifetime: 90s, 15m, 1h, 7d
         #[arg(long, default_value = "1h", value_parser = parse_lifetime)]
         ttl: Duration,
     },

@@ -25,6 +25,8 @@ use tokio::task::JoinHandle;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::metrics;
+
 use read_model::ReadModel;
 
 pub use edge_report::serve as serve_reports;
@@ -116,7 +118,7 @@ impl OpsFeed {
             let watch = tokio::spawn(watch::run(Arc::clone(&self.0)));
             state.watch = Some(AbortOnDropHandle::new(watch));
         }
-        metrics::gauge!("callpulse_ops_viewers").set(state.subscribers.len() as f64);
+        metrics::set_ops_viewers(state.subscribers.len());
         Some(Subscription {
             shared: Arc::clone(&self.0),
             id,
@@ -177,7 +179,7 @@ impl State {
         for subscriber in self.subscribers.values() {
             // A viewer that needs a snapshot receives everything with it.
             if !subscriber.needs_snapshot.load(Ordering::Relaxed) && subscriber.updates.try_send(update()).is_err() {
-                metrics::counter!("callpulse_ops_viewers_behind_total").increment(1);
+                metrics::ops_viewer_behind();
                 subscriber.needs_snapshot.store(true, Ordering::Relaxed);
             }
         }
@@ -207,7 +209,7 @@ impl Subscription {
         }
     }
 
-    /// Starts encoding all rows as of now. What is queued is older, what follows is newer.
+    /// Starts encoding all rows as of now. Queued updates are older, later ones newer.
     fn begin_snapshot(&mut self) {
         let state = self.shared.state();
         while self.updates.try_recv().is_ok() {}
@@ -224,7 +226,7 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let mut state = self.shared.state();
         state.subscribers.remove(&self.id);
-        metrics::gauge!("callpulse_ops_viewers").set(state.subscribers.len() as f64);
+        metrics::set_ops_viewers(state.subscribers.len());
         if state.subscribers.is_empty() {
             // Drops, and so aborts, the watch.
             let next_id = state.next_id;

@@ -9,9 +9,17 @@ use contract::{FactStore, Nats, NodeId, Source};
 use service::{BoxError, ServiceContext};
 use tokio_util::task::TaskTracker;
 
-use crate::calls::deadlines::Deadlines;
-use crate::calls::placement::Workers;
-use crate::calls::{CallSettings, Calls, terminate};
+use crate::calls::accept::CallAcceptor;
+use crate::calls::deadlines::{CallChecks, Deadlines};
+use crate::calls::end::CallEnder;
+use crate::calls::handler::RequestHandler;
+use crate::calls::media_workers::MediaWorkers;
+use crate::calls::placement::KnownWorkers;
+use crate::calls::request::CallSetup;
+use crate::calls::rtc_relay::RtcRelay;
+use crate::calls::snapshot::SnapshotReader;
+use crate::calls::storage::CallStorage;
+use crate::calls::terminate;
 use crate::connection::registry::ConnectionRegistry;
 use crate::connection::{self, resync};
 use crate::handshake::Authenticator;
@@ -52,27 +60,57 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     };
     storage_open.set(true);
 
-    let facts = FactStore::new(&nats, &storage, Source::new(SERVICE, &node_id));
     let tracker = TaskTracker::new();
-    let calls = Calls {
-        tracker: tracker.clone(),
+    let notices = nats.notice_publisher.clone();
+    let facts = FactStore::new(&nats, &storage, Source::new(SERVICE, &node_id));
+    let active = ActiveCalls::new(&storage, facts.clone());
+    let storage_timeout = Duration::from_millis(settings.storage_timeout_ms);
+    let command_timeout = Duration::from_millis(settings.command_timeout_ms);
+    let calls = CallStorage::new(facts, active, storage_timeout);
+    let workers = MediaWorkers::new(nats.clone(), command_timeout);
+    let known_workers = KnownWorkers::default();
+    let ender = CallEnder {
+        storage: calls.clone(),
+        workers: workers.clone(),
+        known_workers: known_workers.clone(),
+        notices: notices.clone(),
+    };
+    let handler = RequestHandler {
         nats: nats.clone(),
-        active: ActiveCalls::new(&storage, facts.clone()),
-        facts,
-        workers: Workers::default(),
-        settings: CallSettings {
+        setup: CallSetup {
+            storage: calls.clone(),
+            ender: ender.clone(),
+            notices: notices.clone(),
             node_id: node_id.clone(),
             ring_timeout: Duration::from_millis(settings.ring_timeout_ms),
-            command_timeout: Duration::from_millis(settings.command_timeout_ms),
-            storage_timeout: Duration::from_millis(settings.storage_timeout_ms),
+            storage_timeout,
         },
+        acceptor: CallAcceptor {
+            storage: calls.clone(),
+            known_workers: known_workers.clone(),
+            workers: workers.clone(),
+            notices,
+        },
+        ender: ender.clone(),
+        relay: RtcRelay {
+            storage: calls.clone(),
+            workers,
+        },
+        request_timeout: storage_timeout + command_timeout,
+    };
+    let checks = CallChecks {
+        storage: calls.clone(),
+        ender: ender.clone(),
+        known_workers,
+        node_id: node_id.clone(),
     };
     let limits = settings.limits;
     let registry = ConnectionRegistry::new(nats.client.clone(), limits.connections_per_party, limits.message_bytes);
     let sessions = Arc::new(connection::Deps {
         limits: limits.clone(),
         registry: registry.clone(),
-        calls: calls.clone(),
+        snapshots: SnapshotReader { storage: calls },
+        handler,
         tracker: tracker.clone(),
     });
     let ops_feed = OpsFeed::new(nats.clone());
@@ -90,12 +128,12 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let stop = &context.stop;
     let mut tasks = context.tasks();
     tasks.spawn("listener", listener::serve(listener, Arc::new(accept), stop.clone()));
-    tasks.spawn("terminate", terminate::serve(calls.clone(), stop.clone()));
+    tasks.spawn("terminate", terminate::serve(nats.clone(), ender, stop.clone()));
     tasks.spawn("resync", resync::run(sessions, nats.clone(), nats_up, stop.clone()));
     let sockets = move || registry.socket_count();
     tasks.spawn("reports", ops::serve_reports(ops_feed, node_id, sockets, stop.clone()));
     let grace = Duration::from_millis(settings.takeover_grace_ms);
-    let deadlines = Deadlines::new(calls, &storage, grace, watching);
+    let deadlines = Deadlines::new(nats.clone(), &storage, checks, grace, watching);
     tasks.spawn("deadlines", deadlines.run(stop.clone()));
     let outcome = tasks.join().await;
     if nats.state().borrow().connected {

@@ -33,7 +33,8 @@ pub struct Settings {
     pub takeover_grace_ms: u64,
     /// Time limit for the reply of a media-worker.
     pub command_timeout_ms: u64,
-    /// Time limit for JetStream. The client then receives `unavailable` and may retry.
+    /// Time limit for JetStream. The client then receives `unavailable` and may retry. A `call_request` is answered within this time,
+    /// any other request within this time plus `command_timeout_ms`.
     pub storage_timeout_ms: u64,
     /// The keys `limits.*`.
     pub limits: Limits,
@@ -176,7 +177,7 @@ impl Limits {
     }
 }
 
-/// The largest read buffer that 10,000 idle sockets can afford is far below this.
+/// Far above any read buffer that 10,000 idle sockets can afford.
 const READ_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
 impl Validate for Settings {
@@ -184,7 +185,7 @@ impl Validate for Settings {
         let mut wrong = Vec::new();
         let (given, least) = (self.jwt.secret.expose().len(), self.jwt.algorithm.least_secret_bytes());
         if given == 0 {
-            wrong.push("jwt.secret: is needed, or jwt.secret_file: without it nobody can be let in".to_owned());
+            wrong.push("jwt.secret: set it, or jwt.secret_file: no token can be verified without it".to_owned());
         } else if given < least {
             wrong.push(format!(
                 "jwt.secret: has {given} bytes, {:?} needs at least {least}",
@@ -256,19 +257,19 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_lack_nothing_but_the_secret() {
+    fn the_defaults_are_valid_except_for_the_secret() {
         assert!(problems(|_| ()).is_empty());
         assert_eq!(problems(|settings| settings.jwt.secret = Secret::default()).len(), 1);
     }
 
     #[test]
-    fn a_secret_is_as_long_as_the_hash() {
+    fn a_secret_is_at_least_as_long_as_the_hash() {
         assert!(problems(|settings| settings.jwt.secret = Secret::new("x".repeat(31)))[0].contains("31 bytes"));
         assert!(problems(|settings| settings.jwt.algorithm = TokenAlgorithm::HS512)[0].contains("at least 64"));
     }
 
     #[test]
-    fn origins_are_no_patterns() {
+    fn origins_are_not_patterns() {
         for origin in [
             "*",
             "https://",
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_limit_of_nothing_is_refused() {
+    fn a_limit_of_zero_is_refused() {
         assert_eq!(problems(|settings| settings.limits.connections = 0).len(), 1);
     }
 

@@ -159,6 +159,19 @@ impl ActiveCalls {
     /// # Errors
     /// [`BucketError::Unavailable`]; stale locks and overdue calls are cleaned up later.
     pub async fn release(&self, parties: &Parties) -> Result<(), BucketError> {
+        self.unlock(parties).await?;
+        let key = call_key(&parties.call_id);
+        match self.bucket.get::<serde_json::Value>(&key).await? {
+            Some(entry) => self.remove(&key, entry.revision).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Removes both locks of a call and keeps its entry: the parties are in no call, and an edge still ends this one.
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`]
+    pub async fn unlock(&self, parties: &Parties) -> Result<(), BucketError> {
         for role in Role::BOTH {
             let key = party_key(&parties.party(role));
             if let Some(held) = self.bucket.get::<Lock>(&key).await?
@@ -167,11 +180,7 @@ impl ActiveCalls {
                 self.remove(&key, held.revision).await?;
             }
         }
-        let key = call_key(&parties.call_id);
-        match self.bucket.get::<serde_json::Value>(&key).await? {
-            Some(entry) => self.remove(&key, entry.revision).await,
-            None => Ok(()),
-        }
+        Ok(())
     }
 
     async fn remove(&self, key: &str, revision: u64) -> Result<(), BucketError> {

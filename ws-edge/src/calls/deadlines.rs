@@ -1,27 +1,28 @@
 //! Ends the calls that nothing else ends: calls past their ringing or media deadline, calls of lost workers, and stale entries
 //! of `active_calls`. Every edge watches all calls; the stream accepts one `ended`.
 
-mod act;
+mod checks;
 pub mod schedule;
 
 use std::time::Duration;
 
 use async_nats::Subscriber;
-use contract::buckets::active_calls::CallChange;
+use contract::buckets::active_calls::{ActiveCalls, CallChange};
 use contract::buckets::fleet::{Fleet, FleetChange};
 use contract::jetstream::bucket::BucketError;
 use contract::jetstream::connection_state::ConnectionState;
 use contract::jetstream::storage::Storage;
 use contract::wire::subject;
-use contract::{CallId, FactKind, Timestamp};
+use contract::{CallId, FactKind, Nats, Timestamp};
 use futures::StreamExt;
 use service::{BoxError, Condition};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::calls::Calls;
 use crate::calls::terminate::QUEUE_GROUP;
+use crate::metrics;
 
+pub use checks::CallChecks;
 use schedule::{CallSchedule, CheckResult};
 
 /// Calls that are ended or checked at once; the others wait.
@@ -33,31 +34,34 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// Watches calls and workers, and runs due checks.
 pub struct Deadlines {
-    calls: Calls,
+    nats: Nats,
+    active: ActiveCalls,
     fleet: Fleet,
+    checks: CallChecks,
     list: CallSchedule,
     watching: Condition,
-    /// What is being done, each for another call.
+    /// The checks that run, each of another call.
     running: JoinSet<(CallId, CheckResult)>,
-    /// Ends being looked up.
+    /// Ends that are being looked up.
     releasing: JoinSet<()>,
 }
 
 impl Deadlines {
     /// Nothing is scheduled before [`Deadlines::run`]; `watching` is set while everything is.
-    pub fn new(calls: Calls, storage: &Storage, grace: Duration, watching: Condition) -> Self {
-        let node = calls.settings.node_id.clone();
+    pub fn new(nats: Nats, storage: &Storage, checks: CallChecks, grace: Duration, watching: Condition) -> Self {
         Self {
+            nats,
+            active: checks.storage.active.clone(),
             fleet: Fleet::new(storage),
-            list: CallSchedule::new(node, grace, Timestamp::now()),
-            calls,
+            list: CallSchedule::new(checks.node_id.clone(), grace, Timestamp::now()),
+            checks,
             watching,
             running: JoinSet::new(),
             releasing: JoinSet::new(),
         }
     }
 
-    /// Watches until `stop` is cancelled, renewing what is lost.
+    /// Watches until `stop` is cancelled, and renews a lost watch.
     ///
     /// # Errors
     /// None: what fails is tried again.
@@ -83,10 +87,10 @@ impl Deadlines {
 
     /// Until a watch ends, or the link was lost and is back: then everything is scheduled again, from its present state.
     async fn watch(&mut self) -> Result<(), BoxError> {
-        self.calls.nats.connected().await;
-        let mut link = self.calls.nats.state();
+        self.nats.connected().await;
+        let mut link = self.nats.state();
         let since = *link.borrow_and_update();
-        let mut calls = Box::pin(self.calls.active.watch().await?);
+        let mut calls = Box::pin(self.active.watch().await?);
         let mut workers = Box::pin(self.fleet.watch().await?);
         let mut ends = self.ends().await?;
         self.list.watch_restored(Timestamp::now());
@@ -105,7 +109,7 @@ impl Deadlines {
                     None => return Ok(()),
                 },
                 end = ends.next(), if self.releasing.len() < MAX_CONCURRENT => match end {
-                    Some(end) => self.look_at_end(&end),
+                    Some(end) => self.check_end(&end),
                     None => return Ok(()),
                 },
                 Some(_) = self.releasing.join_next() => {}
@@ -126,7 +130,7 @@ impl Deadlines {
                 () = tokio::time::sleep(pause) => {
                     // While NATS is disconnected no heartbeat arrives, and nothing can be stored.
                     if link.borrow().connected {
-                        self.act();
+                        self.start_checks();
                     }
                 }
             }
@@ -137,7 +141,6 @@ impl Deadlines {
     async fn ends(&self) -> Result<Subscriber, BoxError> {
         let subject = subject::facts_of_kind(FactKind::Ended);
         Ok(self
-            .calls
             .nats
             .client
             .queue_subscribe(subject, QUEUE_GROUP.to_owned())
@@ -164,7 +167,7 @@ impl Deadlines {
     fn note_worker(&mut self, change: Result<FleetChange, BucketError>) {
         match change {
             Ok(change) => {
-                self.calls.workers.apply(&change);
+                self.checks.known_workers.apply(&change);
                 if let FleetChange::Gone(worker) = &change {
                     tracing::info!(worker_id = %worker, "media-worker lost: its calls will be ended");
                 }
@@ -174,31 +177,30 @@ impl Deadlines {
         }
     }
 
-    fn act(&mut self) {
+    fn start_checks(&mut self) {
         let room = MAX_CONCURRENT.saturating_sub(self.running.len());
         for (call, due) in self.list.due(Timestamp::now(), room) {
-            let calls = self.calls.clone();
-            self.running.spawn(async move { act::on(&calls, call, due).await });
+            let checks = self.checks.clone();
+            self.running.spawn(async move { checks.run(call, due).await });
         }
     }
 
-    fn look_at_end(&mut self, message: &async_nats::Message) {
-        // The subject says enough; what is stored is read.
+    fn check_end(&mut self, message: &async_nats::Message) {
+        // The subject is enough: the check reads what is stored.
         if let Some((call, FactKind::Ended)) = subject::parse_fact(&message.subject) {
-            let calls = self.calls.clone();
-            self.releasing
-                .spawn(async move { act::release_if_over(&calls, &call).await });
+            let checks = self.checks.clone();
+            self.releasing.spawn(async move { checks.release_if_over(&call).await });
         }
     }
 }
 
-/// Whether the watch itself failed, and not one entry: what it has missed is seen by watching anew.
+/// Whether the watch itself failed, and not one entry: a new watch shows what it has missed.
 fn is_lost(error: &BucketError) -> bool {
     !matches!(error, BucketError::Unreadable { .. })
 }
 
 fn unreadable(error: &BucketError) {
-    metrics::counter!("callpulse_ws_undecodable_total", "what" => "bucket").increment(1);
+    metrics::undecodable("bucket");
     tracing::error!(%error, "bucket entry cannot be decoded: inspect its key, and check the versions of its writers");
 }
 

@@ -3,26 +3,26 @@
 //! This node ends a ringing call. The worker of an accepted call ends it, because the worker knows when the last packet came;
 //! if the worker is lost, this node ends that call too.
 
-use contract::jetstream::request::{self, CommandError, RefusalCode};
+use contract::jetstream::notice_publisher::NoticePublisher;
+use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::wire::command;
-use contract::wire::command::{CloseCall, Relayed, Requester};
+use contract::wire::command::CloseCall;
 use contract::wire::fact::Ended;
-use contract::wire::request::RtcCapabilities;
-use contract::{
-    CallId, EndReason, Fact, FactKind, Outcome, Parties, PublishCondition, Role, Timestamp, TraceParent, WorkerId,
-};
+use contract::{CallId, EndReason, Fact, Outcome, PublishCondition, Timestamp, WorkerId};
 use thiserror::Error;
 
-use super::{CallState, Calls};
+use super::media_workers::MediaWorkers;
+use super::placement::KnownWorkers;
+use super::storage::{CallState, CallStorage};
 use crate::protocol::{Code, Problem};
 
-/// Attempts against others who change the call at the same time. It can change twice: accepted, ended.
+/// Attempts against concurrent changes of the call. It can change twice: accepted, ended.
 const MAX_ATTEMPTS: usize = 4;
 
 /// In which state a call may be ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Only {
-    /// Whatever its state.
+    /// In any state.
     Any,
     /// Only while it rings.
     Ringing,
@@ -70,14 +70,31 @@ impl From<EndError> for Problem {
     }
 }
 
-impl Calls {
+/// Ends calls.
+#[derive(Debug, Clone)]
+pub struct CallEnder {
+    /// Stores the ends.
+    pub storage: CallStorage,
+    /// End the calls that they host.
+    pub workers: MediaWorkers,
+    /// Which of them run, and since when.
+    pub known_workers: KnownWorkers,
+    /// Sends `call_ended` for calls that never began.
+    pub notices: NoticePublisher,
+}
+
+impl CallEnder {
     /// Ends a call, and takes it out of `active_calls`.
     ///
     /// # Errors
     /// [`EndError`]
     pub async fn end(&self, call: &CallId, reason: EndReason, by: &str, only: Only) -> Result<End, EndError> {
         for _ in 0..MAX_ATTEMPTS {
-            let state = self.state(call).await?.ok_or_else(|| EndError::Unknown(call.clone()))?;
+            let state = self
+                .storage
+                .state(call)
+                .await?
+                .ok_or_else(|| EndError::Unknown(call.clone()))?;
             if let Some(ended) = &state.ended {
                 return Ok(self.ended(ended).await);
             }
@@ -106,7 +123,7 @@ impl Calls {
         };
         // Not merely "no `ended` yet": an acceptance of this moment would leave a worker with a call that is over.
         let guard = PublishCondition::CallUnchangedSince(state.sequence);
-        match self.publish(&ended.clone().into(), guard, state.trace).await? {
+        match self.storage.publish(&ended.clone().into(), guard, state.trace).await? {
             Outcome::Stored(_) | Outcome::AlreadyStored(_) => Ok(Some(self.ended_here(&ended).await)),
             Outcome::Superseded(_) | Outcome::Refused => Ok(None),
         }
@@ -128,27 +145,15 @@ impl Calls {
             call_id: parties.call_id.clone(),
             end,
         };
-        let timeout = self.settings.command_timeout;
-        match request::ask(&self.nats.client, &worker, &close, state.trace.child(), timeout).await {
+        match self.workers.ask(&worker, &close, state.trace).await {
             Ok(closed) => {
-                self.release(parties).await;
+                self.storage.release(parties).await;
                 Ok(End {
                     ended_at: closed.ended_at.unwrap_or_else(Timestamp::now),
                     connected_at: closed.connected_at,
                 })
             }
-            Err(CommandError::Refused(refusal)) if refusal.code != RefusalCode::UnknownCall => {
-                Err(Problem::from(refusal).into())
-            }
-            Err(error @ CommandError::Undecodable { .. }) => {
-                tracing::error!(call_id = %parties.call_id, %error, "the worker's reply cannot be read: check its version");
-                Err(Problem::new(
-                    Code::Worker(RefusalCode::Internal),
-                    "the worker's answer cannot be read",
-                )
-                .into())
-            }
-            Err(_) if !self.connected() => Err(Problem::new(Code::Unavailable, "NATS is away; try again").into()),
+            Err(error) if self.is_final(&error) => Err(self.workers.problem(&worker, error).into()),
             Err(error) => {
                 tracing::warn!(call_id = %parties.call_id, worker_id = %worker, %error, "ending a call without its worker");
                 self.end_without_worker(state, Timestamp::now(), reason, by).await
@@ -161,26 +166,28 @@ impl Calls {
     /// # Errors
     /// [`EndError::WorkerAlive`] if the worker answers: then only its entry had expired.
     pub async fn end_lost(&self, call: &CallId, last_heartbeat: Option<Timestamp>) -> Result<End, EndError> {
-        let state = self.state(call).await?.ok_or_else(|| EndError::Unknown(call.clone()))?;
+        let state = self
+            .storage
+            .state(call)
+            .await?
+            .ok_or_else(|| EndError::Unknown(call.clone()))?;
         if let Some(ended) = &state.ended {
             return Ok(self.ended(ended).await);
         }
         let Some(accepted) = state.accepted.clone() else {
             return Err(EndError::WorkerAlive);
         };
-        if self
-            .answers(&state.requested.parties, &accepted.worker_id, state.trace)
-            .await?
-        {
+        let (parties, worker) = (&state.requested.parties, &accepted.worker_id);
+        if self.workers.has_call(parties, worker, state.trace).await? {
             return Err(EndError::WorkerAlive);
         }
         let last_heartbeat = match last_heartbeat {
             Some(at) => at,
             None => {
-                let last = self.within(self.facts.last_of_call(call)).await?;
+                let last = self.storage.within(self.storage.facts.last_of_call(call)).await?;
                 let last = last.map_or(accepted.accepted_at, |stored| stored.fact.occurred_at());
                 // Ticks continue until `ended` is stored, and do not prove that a replaced worker was alive.
-                match self.workers.started_at(&accepted.worker_id) {
+                match self.known_workers.started_at(&accepted.worker_id) {
                     Some(replaced_at) if replaced_at > accepted.accepted_at => last.min(replaced_at),
                     _ => last,
                 }
@@ -191,30 +198,12 @@ impl Calls {
             .await
     }
 
-    /// Whether the worker answers and has the call.
-    async fn answers(&self, parties: &Parties, worker: &WorkerId, trace: TraceParent) -> Result<bool, EndError> {
-        let requester = Requester {
-            call_id: parties.call_id.clone(),
-            role: Role::User,
-            party_id: parties.user_id.as_str().to_owned(),
-        };
-        let question = Relayed {
-            requester,
-            request: RtcCapabilities {},
-        };
-        match request::ask(
-            &self.nats.client,
-            worker,
-            &question,
-            trace.child(),
-            self.settings.command_timeout,
-        )
-        .await
-        {
-            Err(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall => Ok(false),
-            Ok(_) | Err(CommandError::Refused(_) | CommandError::Undecodable { .. }) => Ok(true),
-            Err(CommandError::Unreachable { .. }) if self.connected() => Ok(false),
-            Err(CommandError::Unreachable { .. }) => Err(Problem::new(Code::Unavailable, "NATS is away").into()),
+    /// Whether the call cannot be ended without its worker: the worker has it, or NATS is away.
+    fn is_final(&self, error: &CommandError) -> bool {
+        match error {
+            CommandError::Refused(refusal) => refusal.code != RefusalCode::UnknownCall,
+            CommandError::Unreachable { .. } => !self.workers.connected(),
+            CommandError::Undecodable { .. } => true,
         }
     }
 
@@ -227,7 +216,7 @@ impl Calls {
     ) -> Result<End, EndError> {
         let parties = &state.requested.parties;
         for _ in 0..MAX_ATTEMPTS {
-            let connected_at = self.connected_at(&parties.call_id).await?;
+            let connected_at = self.storage.connected_at(&parties.call_id).await?;
             let ended = Ended {
                 parties: parties.clone(),
                 ended_at: connected_at.map_or(ended_at, |connected_at| ended_at.max(connected_at)),
@@ -236,7 +225,7 @@ impl Calls {
                 connected_at,
             };
             let guard = PublishCondition::OnceWhileOpen;
-            match self.publish(&ended.clone().into(), guard, state.trace).await? {
+            match self.storage.publish(&ended.clone().into(), guard, state.trace).await? {
                 Outcome::Stored(_) | Outcome::AlreadyStored(_) => return Ok(self.ended_here(&ended).await),
                 Outcome::Superseded(stored) => {
                     if let Fact::Ended(other) = &stored.fact {
@@ -250,37 +239,20 @@ impl Calls {
         Err(Problem::new(Code::Unavailable, "the call changed; try again").into())
     }
 
-    /// When the call began, from the stream.
-    pub(crate) async fn connected_at(&self, call: &CallId) -> Result<Option<Timestamp>, Problem> {
-        let stored = self.within(self.facts.last(call, FactKind::RtpDetected)).await?;
-        Ok(stored.and_then(|stored| match stored.fact {
-            Fact::RtpDetected(detected) => Some(detected.connected_at),
-            _ => None,
-        }))
-    }
-
     /// This node has stored `ended`: notifies the parties, unless the settlement will.
     async fn ended_here(&self, ended: &Ended) -> End {
         tracing::info!(call_id = %ended.parties.call_id, reason = ?ended.reason, by = ended.by, "ended");
         if let Some(notice) = ended.notice() {
-            let publisher = &self.nats.notice_publisher;
-            publisher.publish_to_both(&ended.parties, &notice).await;
+            self.notices.publish_to_both(&ended.parties, &notice).await;
         }
         self.ended(ended).await
     }
 
     async fn ended(&self, ended: &Ended) -> End {
-        self.release(&ended.parties).await;
+        self.storage.release(&ended.parties).await;
         End {
             ended_at: ended.ended_at,
             connected_at: ended.connected_at,
-        }
-    }
-
-    /// Removes a call from `active_calls`. After a failure the next node that sees the entry removes it.
-    pub(crate) async fn release(&self, parties: &Parties) {
-        if let Err(problem) = self.within(self.active.release(parties)).await {
-            tracing::warn!(call_id = %parties.call_id, %problem, "ended call not removed from active_calls: a later check removes it");
         }
     }
 }

@@ -8,14 +8,14 @@ use contract::{Timestamp, WorkerId};
 use parking_lot::{Mutex, MutexGuard};
 use rand::seq::IndexedRandom;
 
-/// The fleet as it was last heard of. Clones share it.
+/// The media-workers, by their last heartbeats. Clones share them.
 #[derive(Debug, Clone, Default)]
-pub struct Workers {
+pub struct KnownWorkers {
     statuses: Arc<Mutex<HashMap<WorkerId, WorkerStatus>>>,
 }
 
-impl Workers {
-    /// Takes note of a change.
+impl KnownWorkers {
+    /// Applies a change.
     pub fn apply(&self, change: &FleetChange) {
         match change {
             FleetChange::Alive(status) => drop(self.lock().insert(status.worker_id.clone(), status.clone())),
@@ -23,8 +23,8 @@ impl Workers {
         }
     }
 
-    /// A worker with room that is none of `tried`. It counts as loaded with the call at once, until it says itself:
-    /// many calls between two of its heartbeats shall not all go to the same one.
+    /// A worker with room that is none of `tried`. It counts as loaded with the call at once, until its next
+    /// heartbeat: calls between two heartbeats do not all go to the same worker.
     pub fn choose(&self, tried: &[WorkerId]) -> Option<WorkerId> {
         let mut statuses = self.lock();
         let chosen = {
@@ -83,8 +83,8 @@ mod tests {
         }
     }
 
-    fn fleet(statuses: &[WorkerStatus]) -> Workers {
-        let workers = Workers::default();
+    fn fleet_of(statuses: &[WorkerStatus]) -> KnownWorkers {
+        let workers = KnownWorkers::default();
         for status in statuses {
             workers.apply(&FleetChange::Alive(status.clone()));
         }
@@ -98,7 +98,7 @@ mod tests {
             worker("going", 0, 5, true),
             worker("good", 4, 5, false),
         );
-        let workers = fleet(&[full, draining, good.clone()]);
+        let workers = fleet_of(&[full, draining, good.clone()]);
         assert_eq!(workers.choose(std::slice::from_ref(&good.worker_id)), None);
         assert_eq!(workers.choose(&[]), Some(good.worker_id));
         assert_eq!(workers.choose(&[]), None, "it counts as full now");
@@ -107,21 +107,21 @@ mod tests {
     #[test]
     fn of_two_the_less_loaded_by_share_is_chosen() {
         let (big, small) = (worker("big", 10, 100, false), worker("small", 2, 10, false));
-        assert_eq!(fleet(&[big.clone(), small]).choose(&[]), Some(big.worker_id));
+        assert_eq!(fleet_of(&[big.clone(), small]).choose(&[]), Some(big.worker_id));
     }
 
     #[test]
     fn calls_spread_between_two_heartbeats() {
-        let workers = fleet(&[worker("a", 0, 100, false), worker("b", 0, 100, false)]);
+        let workers = fleet_of(&[worker("a", 0, 100, false), worker("b", 0, 100, false)]);
         let chosen: Vec<_> = (0..50).filter_map(|_| workers.choose(&[])).collect();
         let to_a = chosen.iter().filter(|worker| worker.as_str() == "a").count();
         assert_eq!((chosen.len(), to_a), (50, 25));
     }
 
     #[test]
-    fn whoever_is_gone_is_not_chosen() {
+    fn a_worker_that_is_gone_is_not_chosen() {
         let gone = worker("gone", 0, 5, false);
-        let workers = fleet(std::slice::from_ref(&gone));
+        let workers = fleet_of(std::slice::from_ref(&gone));
         workers.apply(&FleetChange::Gone(gone.worker_id));
         assert_eq!(workers.choose(&[]), None);
     }

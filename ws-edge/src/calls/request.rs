@@ -1,29 +1,49 @@
 //! WS-C01 `call_request`: a user calls an otomo.
 
+use std::future::Future;
 use std::time::Duration;
 
 use contract::buckets::active_calls::{ActiveCall, ClaimError};
+use contract::jetstream::notice_publisher::NoticePublisher;
 use contract::wire::fact::Requested;
 use contract::wire::notice::Notice;
 use contract::wire::request::CallRequested;
-use contract::{CallId, EndReason, OtomoId, Parties, Party, PublishCondition, Role, Timestamp, TraceParent};
+use contract::{
+    CallId, EndReason, Fact, FactError, NodeId, OtomoId, Outcome, Parties, Party, PublishCondition, Role, Timestamp,
+    TraceParent,
+};
 use serde_json::Value;
 
-use super::{Calls, EndError, Only, require, unavailable};
+use super::answer::Answer;
+use super::end::{CallEnder, EndError, Only};
+use super::storage::CallStorage;
+use super::unavailable;
 use crate::protocol::{Code, Problem, payload};
 
-/// Attempts to release a claim, over a minute.
-const MAX_RELEASE_ATTEMPTS: usize = 240;
-/// Between two of them.
-const RELEASE_DELAY: Duration = Duration::from_millis(250);
-/// Attempts to withdraw a request that was stored too late: the storage has just answered, so few should be needed.
-const MAX_WITHDRAWAL_ATTEMPTS: usize = 60;
-/// Between two of them.
-const WITHDRAWAL_DELAY: Duration = Duration::from_secs(1);
+/// Wait between two attempts to clean up. The handler bounds their total time.
+const CLEAN_UP_DELAY: Duration = Duration::from_millis(250);
 
-impl Calls {
-    pub(super) async fn call(&self, party: &Party, otomo_id: OtomoId) -> Result<Value, Problem> {
-        require(party, Role::User, "call_request")?;
+/// Sets calls up.
+#[derive(Debug, Clone)]
+pub struct CallSetup {
+    /// Stores the calls.
+    pub storage: CallStorage,
+    /// Ends a call that was stored too late.
+    pub ender: CallEnder,
+    /// Sends `incoming_call`.
+    pub notices: NoticePublisher,
+    /// This node.
+    pub node_id: NodeId,
+    /// How long a call rings.
+    pub ring_timeout: Duration,
+    /// How long locking both parties and storing the request may take in all.
+    pub storage_timeout: Duration,
+}
+
+impl CallSetup {
+    /// Locks both parties, stores the request and lets it ring. If the deadline passes before the request is known to be
+    /// stored, it does not ring: the parties are unlocked, and a request that is stored later is withdrawn.
+    pub(super) async fn call(&self, party: &Party, otomo_id: OtomoId, answer: &mut Answer) -> Result<Value, Problem> {
         let Party::User(user_id) = party.clone() else {
             return Err(Problem::new(Code::RoleForbidden, "call_request is for the user"));
         };
@@ -35,25 +55,48 @@ impl Calls {
         let requested_at = Timestamp::now();
         let call = ActiveCall {
             parties: parties.clone(),
-            node_id: self.settings.node_id.clone(),
+            node_id: self.node_id.clone(),
             requested_at,
-            ring_deadline: requested_at.plus(self.settings.ring_timeout),
+            ring_deadline: requested_at.plus(self.ring_timeout),
             accepted: None,
             traceparent: TraceParent::generate(),
         };
-        self.claim(&call).await?;
+        // After its ringing deadline another node may remove the call's entry, without knowing of a request.
+        answer.limit(self.storage_timeout.min(self.ring_timeout));
+        match answer.before_deadline(self.storage.active.claim(&call)).await {
+            Some(Ok(_)) => {}
+            Some(Err(error @ ClaimError::Busy(_))) => return Err(Problem::new(Code::Busy, error.to_string())),
+            failed => {
+                tracing::warn!(call_id = %parties.call_id, ?failed, "call not claimed: storage failed; check JetStream");
+                answer.give(Err(unavailable()));
+                self.release_claim(&parties).await;
+                return Err(unavailable());
+            }
+        }
         let requested = Requested {
             parties: parties.clone(),
             requested_at,
         };
-        self.request(requested, call.ring_deadline, call.traceparent).await?;
+        let (requested, trace) = (Fact::from(requested), call.traceparent.child());
+        let store = || self.storage.facts.publish(&requested, PublishCondition::First, trace);
+        match answer.before_deadline(store()).await {
+            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                answer.give(Err(unavailable()));
+                self.give_up(&parties, &error).await;
+                return Err(unavailable());
+            }
+            None => {
+                self.withdraw(&parties, store()).await;
+                return Err(unavailable());
+            }
+        }
         let incoming = Notice::IncomingCall {
             call_id: parties.call_id.clone(),
             user_id: parties.user_id.clone(),
             expires_at: call.ring_deadline,
         };
-        let publisher = &self.nats.notice_publisher;
-        publisher.publish(&parties, &[Role::Otomo], &incoming).await;
+        self.notices.publish(&parties, &[Role::Otomo], &incoming).await;
         tracing::info!(call_id = %parties.call_id, user_id = %parties.user_id, otomo_id = %parties.otomo_id, "requested");
         Ok(payload(CallRequested {
             call_id: &parties.call_id,
@@ -61,95 +104,44 @@ impl Calls {
         }))
     }
 
-    /// Stores the request. A server that does not answer may store it long after the client got its error; a request that is
-    /// stored too late is withdrawn. A client that disconnects meanwhile stops nothing: the request is stored or withdrawn all
-    /// the same, and a stored call rings until its deadline, so that the client finds it on reconnecting.
-    async fn request(&self, requested: Requested, ring_deadline: Timestamp, trace: TraceParent) -> Result<(), Problem> {
-        let (parties, fact) = (requested.parties.clone(), requested.into());
-        let (calls, span) = (self.clone(), trace.child());
-        let mut storing = self
-            .tracker
-            .spawn(async move { calls.facts.publish(&fact, PublishCondition::First, span).await });
-        let left = ring_deadline.until(Timestamp::now());
-        let stored = tokio::time::timeout(self.settings.storage_timeout.min(left), &mut storing).await;
-        match stored {
-            Ok(Ok(Ok(_))) if Timestamp::now() < ring_deadline => Ok(()),
-            // Another node may have removed the claim already, without knowing of the request.
-            Ok(Ok(Ok(_))) => {
-                self.withdraw_after(std::future::ready(()), parties);
-                Err(unavailable())
-            }
-            Ok(outcome) => {
-                tracing::error!(call_id = %parties.call_id, ?outcome, "call request rejected by NATS: check accounts.conf and the stream's configuration");
-                self.release_claim_later(&parties);
-                Err(unavailable())
-            }
-            Err(_) => {
-                // Withdraw it once its outcome is known.
-                self.withdraw_after(async move { drop(storing.await) }, parties);
-                Err(unavailable())
-            }
+    /// Withdraws a request that a server may have stored, or may still store. Its parties are unlocked first: they are free,
+    /// and no snapshot shows the call. Its entry stays until its end is stored: if this node dies, another one ends the call.
+    async fn withdraw(&self, parties: &Parties, storing: impl Future<Output = Result<Outcome, FactError>>) {
+        let _ = self.storage.within(self.storage.active.unlock(parties)).await;
+        if let Err(error) = storing.await {
+            return self.give_up(parties, &error).await;
         }
-    }
-
-    fn withdraw_after(&self, stored: impl Future<Output = ()> + Send + 'static, parties: Parties) {
-        let calls = self.clone();
-        self.tracker.spawn(async move {
-            stored.await;
-            calls.withdraw(&parties).await;
-        });
-    }
-
-    async fn claim(&self, call: &ActiveCall) -> Result<(), Problem> {
-        match tokio::time::timeout(self.settings.storage_timeout, self.active.claim(call)).await {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error @ ClaimError::Busy(_))) => Err(Problem::new(Code::Busy, error.to_string())),
-            Ok(Err(error)) => {
-                tracing::warn!(%error, "call not claimed: storage failed; check JetStream");
-                self.release_claim_later(&call.parties);
-                Err(unavailable())
-            }
-            Err(_) => {
-                self.release_claim_later(&call.parties);
-                Err(unavailable())
-            }
-        }
-    }
-
-    /// Withdraws a request that was stored although its user got an error.
-    async fn withdraw(&self, parties: &Parties) {
-        let node = self.settings.node_id.as_str();
-        for _ in 0..MAX_WITHDRAWAL_ATTEMPTS {
+        let node = self.node_id.as_str();
+        loop {
             match self
+                .ender
                 .end(&parties.call_id, EndReason::Cancelled, node, Only::Ringing)
                 .await
             {
-                Err(EndError::Unavailable(_)) => tokio::time::sleep(WITHDRAWAL_DELAY).await,
-                Err(EndError::Unknown(_)) => return self.release_claim(parties).await,
-                // If the otomo accepted meanwhile, the call goes on and its user gets the notice.
+                Err(EndError::Unavailable(_)) => tokio::time::sleep(CLEAN_UP_DELAY).await,
+                // Possible only for an otomo that found the call in a snapshot before its parties were unlocked.
+                Err(EndError::Accepted) => {
+                    tracing::warn!(call_id = %parties.call_id, "a request was stored too late, and accepted: it goes on");
+                    return;
+                }
                 outcome => {
-                    tracing::info!(call_id = %parties.call_id, ?outcome, "a request was stored too late: withdrawn unless accepted");
+                    tracing::info!(call_id = %parties.call_id, ?outcome, "a request was stored too late: withdrawn");
                     return;
                 }
             }
         }
-        tracing::error!(call_id = %parties.call_id, "request stored too late and not withdrawn: it rings until its deadline; check JetStream");
     }
 
-    /// Releases the parties as soon as the storage answers, so that a call that never rang keeps nobody busy until its ringing
-    /// deadline.
+    /// The request was not stored and never will be.
+    async fn give_up(&self, parties: &Parties, error: &FactError) {
+        tracing::error!(call_id = %parties.call_id, %error, "call request rejected by NATS: check accounts.conf and the stream's configuration");
+        self.release_claim(parties).await;
+    }
+
+    /// Releases the parties of a call that was not requested, as soon as the storage answers.
     async fn release_claim(&self, parties: &Parties) {
-        for _ in 0..MAX_RELEASE_ATTEMPTS {
-            match self.within(self.active.release(parties)).await {
-                Ok(()) => return,
-                Err(_) => tokio::time::sleep(RELEASE_DELAY).await,
-            }
+        while self.storage.within(self.storage.active.release(parties)).await.is_err() {
+            tokio::time::sleep(CLEAN_UP_DELAY).await;
         }
-        tracing::warn!(call_id = %parties.call_id, "claim not released: the parties stay busy until the ringing deadline; check JetStream");
-    }
-
-    fn release_claim_later(&self, parties: &Parties) {
-        let (calls, parties) = (self.clone(), parties.clone());
-        self.tracker.spawn(async move { calls.release_claim(&parties).await });
     }
 }

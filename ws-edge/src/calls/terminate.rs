@@ -3,20 +3,21 @@
 use std::sync::Arc;
 
 use async_nats::Message;
-use contract::CallId;
 use contract::jetstream::parking;
 use contract::jetstream::request::{self, Refusal, RefusalCode};
 use contract::wire::command::{CallClosed, Terminate};
 use contract::wire::subject;
+use contract::{CallId, Nats};
 use futures::StreamExt;
 use service::BoxError;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::{Calls, EndError, Only};
+use super::end::{CallEnder, EndError, Only};
+use crate::metrics;
 use crate::protocol::{Code, Problem};
 
-/// The group of which one answers, and the name under which what cannot be read is parked.
+/// The queue group of which one node answers; also names it in parked commands.
 pub const QUEUE_GROUP: &str = "ws-edge";
 /// Commands that are worked on at once; more wait in the subscription.
 const MAX_CONCURRENT: u32 = 64;
@@ -27,9 +28,9 @@ const MAX_BY_CHARS: usize = 128;
 ///
 /// # Errors
 /// If the subscription cannot be made, or ends.
-pub async fn serve(calls: Calls, stop: CancellationToken) -> Result<(), BoxError> {
-    let client = &calls.nats.client;
-    let mut commands = client
+pub async fn serve(nats: Nats, ender: CallEnder, stop: CancellationToken) -> Result<(), BoxError> {
+    let mut commands = nats
+        .client
         .queue_subscribe(subject::ALL_TERMINATE, QUEUE_GROUP.to_owned())
         .await?;
     let permits = Arc::new(Semaphore::new(MAX_CONCURRENT as usize));
@@ -41,7 +42,7 @@ pub async fn serve(calls: Calls, stop: CancellationToken) -> Result<(), BoxError
         };
         let (permit, command) = tokio::select! {
             () = stop.cancelled(), if !draining => {
-                // From now on the server gives commands to other nodes; what it gave to this one is answered.
+                // The server now gives commands to other nodes; those that this node already has are answered.
                 draining = true;
                 commands.drain().await?;
                 continue;
@@ -50,9 +51,9 @@ pub async fn serve(calls: Calls, stop: CancellationToken) -> Result<(), BoxError
         };
         match command {
             Some(command) => {
-                let calls = calls.clone();
+                let (nats, ender) = (nats.clone(), ender.clone());
                 tokio::spawn(async move {
-                    answer(&calls, &command).await;
+                    answer(&nats, &ender, &command).await;
                     drop(permit);
                 });
             }
@@ -65,25 +66,25 @@ pub async fn serve(calls: Calls, stop: CancellationToken) -> Result<(), BoxError
     Ok(())
 }
 
-async fn answer(calls: &Calls, message: &Message) {
+async fn answer(nats: &Nats, ender: &CallEnder, message: &Message) {
     let outcome = match read(message) {
-        Ok((call, command)) => terminate(calls, &call, &command).await,
+        Ok((call, command)) => terminate(ender, &call, &command).await,
         Err(refusal) => {
-            metrics::counter!("callpulse_ws_undecodable_total", "what" => "terminate").increment(1);
-            if let Err(error) = parking::park(&calls.nats, QUEUE_GROUP, message, &refusal.message).await {
+            metrics::undecodable("terminate");
+            if let Err(error) = parking::park(nats, QUEUE_GROUP, message, &refusal.message).await {
                 tracing::error!(%error, "unreadable command not parked, and lost: check the stream PARKED");
             }
             Err(refusal)
         }
     };
     let label = outcome.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
-    metrics::counter!("callpulse_ws_requests_total", "type" => "terminate", "outcome" => label).increment(1);
-    request::answer(&calls.nats.client, message, &outcome).await;
+    metrics::request_answered("terminate", label);
+    request::answer(&nats.client, message, &outcome).await;
 }
 
-async fn terminate(calls: &Calls, call: &CallId, command: &Terminate) -> Result<CallClosed, Refusal> {
+async fn terminate(ender: &CallEnder, call: &CallId, command: &Terminate) -> Result<CallClosed, Refusal> {
     tracing::info!(call_id = %call, by = command.by, reason = ?command.reason, "asked to terminate a call");
-    match calls.end(call, command.reason, &command.by, Only::Any).await {
+    match ender.end(call, command.reason, &command.by, Only::Any).await {
         Ok(end) => Ok(CallClosed {
             ended_at: Some(end.ended_at),
             connected_at: end.connected_at,

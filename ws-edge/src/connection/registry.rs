@@ -6,17 +6,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use ::metrics::Counter;
 use async_nats::{Client, Message, Subscriber};
 use contract::Party;
 use contract::wire::subject;
 use futures::StreamExt;
-use metrics::Counter;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::send_queue::{CloseReason, SendQueue};
+use crate::metrics;
 
 /// Wait between two attempts to subscribe.
 const SUBSCRIBE_DELAY: Duration = Duration::from_millis(100);
@@ -232,7 +233,7 @@ impl Drop for Registration {
 async fn forward(shared: Arc<Shared>, party: Party, sockets: Arc<Sockets>, subscribed: watch::Sender<bool>) {
     let mut notices = subscribe(&shared.client, &party).await;
     subscribed.send_replace(true);
-    let forwarded = metrics::counter!("callpulse_ws_notices_total");
+    let forwarded = metrics::notices();
     while let Some(notice) = notices.next().await {
         forward_one(&shared, &sockets, notice, &forwarded);
     }
@@ -257,7 +258,7 @@ fn changes_call_state(subject: &str) -> bool {
 
 fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &Counter) {
     if notice.payload.len() > shared.max_notice_bytes {
-        metrics::counter!("callpulse_ws_notices_refused_total", "reason" => "too_big").increment(1);
+        metrics::notice_refused("too_big");
         tracing::warn!(subject = %notice.subject, bytes = notice.payload.len(), "notice dropped: it is too long");
         return;
     }
@@ -269,7 +270,7 @@ fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &
             sockets.send(&message, version);
         }
         Err(_) => {
-            metrics::counter!("callpulse_ws_notices_refused_total", "reason" => "not_utf8").increment(1);
+            metrics::notice_refused("not_utf8");
             tracing::warn!(subject = %notice.subject, "notice dropped: it is not UTF-8");
         }
     }

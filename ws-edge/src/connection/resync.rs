@@ -12,12 +12,13 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Deps;
+use crate::metrics;
 use crate::protocol;
 
 /// Parties whose snapshots are read at once.
 const MAX_CONCURRENT: usize = 64;
-/// Attempts per party, over minutes: right after a reconnect JetStream may not answer yet, and elections take time. A party that
-/// is given up learns nothing more about a call that has ended.
+/// Attempts per party, over minutes: right after a reconnect JetStream may not answer yet, and elections take time. Without a
+/// snapshot, a party does not learn of a call that has ended meanwhile.
 const ATTEMPTS: u32 = 200;
 /// Wait before the second attempt; each further wait is longer by as much …
 const RETRY_DELAY: Duration = Duration::from_millis(200);
@@ -57,7 +58,7 @@ async fn fill_gaps(deps: &Deps, mut link: watch::Receiver<ConnectionState>) -> R
 
 async fn resync_all(deps: &Deps) {
     let parties = deps.registry.connected();
-    metrics::counter!("callpulse_ws_resyncs_total").increment(1);
+    metrics::resync();
     tracing::info!(
         parties = parties.len(),
         "notices may have been lost: sending every connected party a snapshot"
@@ -72,10 +73,10 @@ async fn resync(deps: &Deps, party: &Party) {
         let Some(since) = deps.registry.call_state_version(party) else {
             return;
         };
-        match deps.calls.snapshot(party).await {
+        match deps.snapshots.read(party).await {
             // Parties without a call get one too: they may have missed their call's end.
-            Ok(standing) => {
-                let message = protocol::message("snapshot", standing);
+            Ok(snapshot) => {
+                let message = protocol::message("snapshot", snapshot);
                 if deps.registry.send_if_unchanged(party, since, &message) {
                     return;
                 }

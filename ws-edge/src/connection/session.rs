@@ -18,10 +18,10 @@ use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::Deps;
-use super::intake::{Intake, Received};
+use super::request_queue::{Received, RequestQueue};
 use super::send_queue::{CloseReason, SendQueueReceiver, send_queue};
-use crate::calls::snapshot::Welcome;
-use crate::protocol;
+use crate::metrics;
+use crate::protocol::{self, Welcome};
 
 /// A WebSocket of this node.
 pub type Socket = WebSocketStream<TcpStream>;
@@ -53,19 +53,19 @@ pub async fn run(deps: Arc<Deps>, socket: Socket, party: Party, stop: Cancellati
     let registration = deps.registry.join(&party, queue.clone()).await;
     let write_timeout = deps.limits.write_timeout();
     // Boxed, like every other short phase: an open socket should not keep the memory that its start took.
-    let snapshot = Box::pin(deps.calls.snapshot(&party)).await;
+    let snapshot = Box::pin(deps.snapshots.read(&party)).await;
     let end = match snapshot {
-        Ok(standing) => {
+        Ok(snapshot) => {
             tracing::debug!(%party, session_id, "connected");
             let welcome = protocol::message(
                 "welcome",
                 Welcome {
                     session_id: &session_id,
-                    standing,
+                    snapshot,
                 },
             );
-            let intake = Intake::new(deps, party.clone(), queue);
-            session.serve(welcome, intake).await
+            let requests = RequestQueue::new(deps, party.clone(), queue);
+            session.serve(welcome, requests).await
         }
         Err(_) => End::Close(CloseReason::Unavailable),
     };
@@ -75,7 +75,7 @@ pub async fn run(deps: Arc<Deps>, socket: Socket, party: Party, stop: Cancellati
         End::Stuck => "stuck",
         End::Close(reason) => reason.as_str(),
     };
-    metrics::counter!("callpulse_ws_closed_total", "reason" => reason).increment(1);
+    metrics::session_ended(reason);
     match end {
         End::Close(close) if close != CloseReason::Restart => {
             tracing::info!(%party, session_id, reason, "closing a socket");
@@ -94,10 +94,10 @@ struct Session {
 }
 
 impl Session {
-    async fn serve(&mut self, welcome: Utf8Bytes, mut intake: Intake) -> End {
-        let limits = intake.limits();
+    async fn serve(&mut self, welcome: Utf8Bytes, mut requests: RequestQueue) -> End {
+        let limits = requests.limits();
         let (interval, write_timeout) = (limits.ping_interval(), limits.write_timeout());
-        let written = metrics::counter!("callpulse_ws_messages_total", "direction" => "out");
+        let written = metrics::messages("out");
         if let Err(end) = self.write([Message::Text(welcome)], write_timeout).await {
             return end;
         }
@@ -108,7 +108,7 @@ impl Session {
         loop {
             let outcome = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Box::pin(self.drain(intake, write_timeout)).await,
+                () = self.stop.cancelled() => return Box::pin(self.drain(requests, write_timeout)).await,
                 received = self.queued.recv_many(&mut batch, WRITE_BATCH) => match received {
                     Ok(count) => {
                         written.increment(count as u64);
@@ -119,7 +119,7 @@ impl Session {
                 frame = self.socket.next() => {
                     last_received = Instant::now();
                     match frame {
-                        Some(Ok(message)) => match intake.receive(message) {
+                        Some(Ok(message)) => match requests.receive(message) {
                             Received::Nothing => Ok(()),
                             Received::Answer(answer) => self.write([Message::Text(answer)], write_timeout).await,
                             Received::Close(reason) => Err(End::Close(reason)),
@@ -128,7 +128,7 @@ impl Session {
                         None => Err(End::Gone),
                     }
                 }
-                () = intake.next_answered() => Ok(()),
+                () = requests.next_answered() => Ok(()),
                 _ = pings.tick() => {
                     if last_received.elapsed() > interval * 2 {
                         Err(End::Close(CloseReason::Silent))
@@ -166,8 +166,8 @@ impl Session {
     }
 
     /// The node stops: waits for the running request's answer, and writes the queued messages.
-    async fn drain(&mut self, mut intake: Intake, limit: Duration) -> End {
-        if timeout(LAST_REQUEST_TIMEOUT, intake.finish()).await.is_err() {
+    async fn drain(&mut self, mut requests: RequestQueue, limit: Duration) -> End {
+        if timeout(LAST_REQUEST_TIMEOUT, requests.finish()).await.is_err() {
             tracing::warn!("a request is still unanswered when its socket closes");
         }
         let queued: Vec<Message> = std::iter::from_fn(|| self.queued.try_recv())

@@ -20,11 +20,11 @@ pub enum TokenRole {
     User,
     /// A party of calls.
     Otomo,
-    /// An operator, who is no party of any call.
+    /// An operator. Not a party of any call.
     Ops,
 }
 
-/// Somebody with access to the operations page.
+/// A person with access to the operations page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Operator(String);
 
@@ -108,7 +108,7 @@ impl Tokens {
         }
     }
 
-    /// The party whose token it is.
+    /// The party of a token.
     ///
     /// # Errors
     /// [`TokenError`]
@@ -122,7 +122,7 @@ impl Tokens {
         Party::new(role, &claims.sub).map_err(|error| TokenError::Invalid(format!("sub: {error}")))
     }
 
-    /// The operator whose token it is.
+    /// The operator of a token.
     ///
     /// # Errors
     /// [`TokenError`]
@@ -274,8 +274,8 @@ mod tests {
             let token = tokens.mint(&party, Duration::from_secs(60)).unwrap();
             assert_eq!(tokens.verify_operator(&token), Err(TokenError::OtherRole));
         }
-        let nobody = signed(Algorithm::HS256, &claims(json!({ "role": "ops", "sub": "a.b" })));
-        assert!(matches!(tokens.verify_operator(&nobody), Err(TokenError::Invalid(_))));
+        let invalid = signed(Algorithm::HS256, &claims(json!({ "role": "ops", "sub": "a.b" })));
+        assert!(matches!(tokens.verify_operator(&invalid), Err(TokenError::Invalid(_))));
     }
 
     #[test]
@@ -298,7 +298,7 @@ mod tests {
     #[test]
     fn missing_and_mistyped_claims_are_refused() {
         for change in [
-            json!({ "aud": "somebody-else" }),
+            json!({ "aud": "another-service" }),
             json!({ "role": "admin" }),
             json!({ "role": null }),
             json!({ "sub": "user.>" }),

@@ -30,6 +30,7 @@ use super::pages::Pages;
 use crate::connection;
 use crate::connection::session::{self, Socket};
 use crate::handshake::{Authenticator, Principal, Rejection};
+use crate::metrics;
 use crate::ops::{self, OpsFeed};
 use crate::settings::Limits;
 
@@ -148,7 +149,7 @@ async fn connection(deps: Arc<Deps>, stream: TcpStream, place: OwnedSemaphorePer
     };
     match handshaken {
         Ok(Some((Handshaken::Accepted(principal), socket))) => {
-            count_handshake("ok");
+            metrics::handshake("ok");
             let _open = OpenSocket::count();
             match principal {
                 Principal::Party(party) => session::run(Arc::clone(&deps.sessions), socket, party, stop).await,
@@ -163,7 +164,7 @@ async fn connection(deps: Arc<Deps>, stream: TcpStream, place: OwnedSemaphorePer
             let _ = timeout_at(latest, Box::pin(close_rejected(socket, frame))).await;
         }
         Ok(None) => {}
-        Err(_) => count_handshake("timeout"),
+        Err(_) => metrics::handshake("timeout"),
     }
     drop(place);
 }
@@ -238,7 +239,7 @@ fn authenticate(deps: &Deps, pending: &PendingUpgrade, mut request: Request<Inco
             admission.response
         }
         Err(rejection) => {
-            count_handshake(rejection.code);
+            metrics::handshake(rejection.code);
             reject(pending, &mut request, &rejection)
         }
     }
@@ -260,7 +261,7 @@ fn upgrade(pending: &PendingUpgrade, request: &mut Request<Incoming>, outcome: H
 }
 
 fn refuse_full(deps: &Deps, stream: TcpStream, refusals: &Arc<Semaphore>) {
-    count_handshake("full");
+    metrics::handshake("full");
     let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else {
         return;
     };
@@ -290,22 +291,18 @@ fn websocket_config(limits: &Limits) -> WebSocketConfig {
         .max_frame_size(Some(limits.message_bytes))
 }
 
-fn count_handshake(outcome: &'static str) {
-    metrics::counter!("callpulse_ws_handshakes_total", "outcome" => outcome).increment(1);
-}
-
 /// Counts an open socket in the gauge until it is dropped.
 struct OpenSocket;
 
 impl OpenSocket {
     fn count() -> Self {
-        metrics::gauge!("callpulse_ws_connections").increment(1.0);
+        metrics::socket_opened();
         Self
     }
 }
 
 impl Drop for OpenSocket {
     fn drop(&mut self) {
-        metrics::gauge!("callpulse_ws_connections").decrement(1.0);
+        metrics::socket_closed();
     }
 }

@@ -1,6 +1,6 @@
-//! The pages that come with the binary: `/` to call from, `/ops` to watch, and under `/assets/` what they consist of.
+//! The built-in pages: `/` for calls, `/ops` for operators, and their assets under `/assets/`.
 //!
-//! They are built into it (`make web`, then cargo), so a node needs no files, and a path can lead to none.
+//! They are embedded in the binary (`make web`, then cargo): a node needs no files, and no path leads outside of them.
 
 mod asset;
 mod headers;
@@ -11,14 +11,15 @@ use hyper::header::{ACCEPT_ENCODING, CONTENT_TYPE, HeaderMap, HeaderValue, IF_NO
 use hyper::{Method, Request, Response, StatusCode};
 
 use crate::handshake::{Rejection, has_token};
+use crate::metrics;
 
 use asset::Asset;
 
-/// Where the assets are, in URLs.
+/// The path of the assets.
 const ASSETS: &str = "/assets/";
 /// The pages: path, file.
 const PAGES: [(&str, &str); 2] = [("/", "index.html"), ("/ops", "ops.html")];
-/// Instead of a page that cargo did not find.
+/// The answer if the pages were not built before the binary.
 const NOT_BUILT: &str = "The pages are not in this binary: `make build` builds them and it.\n";
 
 /// The pages of this binary.
@@ -26,29 +27,29 @@ const NOT_BUILT: &str = "The pages are not in this binary: `make build` builds t
 pub struct Pages(());
 
 impl Pages {
-    /// What was built in.
+    /// The embedded pages.
     pub fn built_in() -> Self {
         Self(())
     }
 
-    /// The answer to a request for a page or an asset; none if the path is neither's.
+    /// The answer to a request for a page or an asset; `None` for any other path.
     pub fn answer<B>(&self, request: &Request<B>) -> Option<Response<Full<Bytes>>> {
         let file = file(request.uri().path())?;
         let mut response = if !matches!(*request.method(), Method::GET | Method::HEAD) {
             Rejection::method_not_allowed("GET, HEAD").response()
         } else if has_token(request.uri()) {
-            Rejection::token_in_url("put it behind a #").response()
+            Rejection::token_in_url("pass it in the fragment, after #").response()
         } else {
             show(file, request.headers())
         };
         headers::harden(response.headers_mut());
         let status = response.status().as_str().to_owned();
-        metrics::counter!("callpulse_page_requests_total", "status" => status).increment(1);
+        metrics::page_request(status);
         Some(response)
     }
 }
 
-/// The name under which a path's file was built in, if it was.
+/// The name of the embedded file at a path; `None` if the path is neither a page nor an asset.
 fn file(path: &str) -> Option<&str> {
     let page = PAGES.iter().find(|(page, _)| *page == path).map(|(_, file)| *file);
     page.or_else(|| path.starts_with(ASSETS).then(|| path.trim_start_matches('/')))
@@ -86,7 +87,7 @@ fn missing(file: &str) -> Response<Full<Bytes>> {
     response
 }
 
-/// Whether one of a header's comma-separated values is such a one.
+/// Whether one of a header's comma-separated values matches.
 fn mentions(headers: &HeaderMap, name: hyper::header::HeaderName, is: impl Fn(&str) -> bool) -> bool {
     let values = headers
         .get_all(name)
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_in_is_missing() {
+    fn a_file_that_is_not_built_in_is_not_found() {
         for file in [
             "assets/../index.html",
             "assets/../../src/main.rs",
@@ -122,7 +123,7 @@ mod tests {
         ] {
             let response = show(file, &HeaderMap::new());
             let found = file == ".gitignore";
-            // The folder's own file is built in, but no path leads to it.
+            // The folder's own file is embedded, but no path leads to it.
             assert_eq!(response.status() == StatusCode::OK, found, "{file}");
         }
         assert_eq!(super::file("/.gitignore"), None);

@@ -11,6 +11,8 @@ use contract::views::history::Recorded;
 use contract::wire::command::{CallMedia, EdgeReported};
 use contract::{CallId, Fact, FactKind, NodeId, Role, Timestamp, WorkerId};
 
+use crate::metrics;
+
 use super::row::{CallRow, LeaseRow, MediaColumns, PartyMediaRow, RowUpdate, Table, TimerRow, WorkerRow};
 
 /// Calls that are listed; further ones are left out.
@@ -53,7 +55,7 @@ impl ReadModel {
     /// Applies a stored fact.
     pub(super) fn apply_fact(&mut self, recorded: &Recorded, now: Timestamp) {
         let Ok(fact) = &recorded.fact else {
-            metrics::counter!("callpulse_ws_undecodable_total", "what" => "fact").increment(1);
+            metrics::undecodable("fact");
             tracing::error!(
                 subject = recorded.subject,
                 "stored fact not decoded: compare its publisher's version with this node's"

@@ -1,4 +1,4 @@
-//! Rows of the operations page: wire types. [`RowUpdate`] says what becomes of one row.
+//! Rows of the operations page: wire types. [`RowUpdate`] changes one row.
 //!
 //! A field of a call's row is declared in [`CallRow`] and filled in its constructors, and nowhere else on this side.
 

@@ -70,7 +70,7 @@ fn fitting(entries: &[Entry]) -> usize {
     sums.take_while(|sum| *sum <= PAGE_BYTES).count().max(1)
 }
 
-/// The stream accepts facts of 16 KiB, though no service publishes such a one.
+/// The stream accepts facts of 16 KiB, though no service publishes one.
 fn shorten(entry: &mut Entry) {
     if entry.payload.to_string().len() > MAX_PAYLOAD_BYTES {
         entry.payload = Value::Null;

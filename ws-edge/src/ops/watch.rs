@@ -13,6 +13,8 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::metrics;
+
 use super::Shared;
 use super::read_model::ReadModel;
 use super::reports::{self, Reports};
@@ -38,7 +40,7 @@ struct Tails {
     leases: Tail<BucketChange<LeaseChange>>,
 }
 
-/// What one poll of the tails has read.
+/// The result of one poll of the tails.
 struct Polled {
     facts: Vec<Recorded>,
     calls: Vec<BucketChange<CallChange>>,
@@ -193,7 +195,7 @@ fn decoded<T>(changes: Vec<BucketChange<T>>) -> impl Iterator<Item = T> {
     changes.into_iter().filter_map(|change| match change {
         Ok(change) => Some(change),
         Err(error) => {
-            metrics::counter!("callpulse_ws_undecodable_total", "what" => "bucket").increment(1);
+            metrics::undecodable("bucket");
             tracing::error!(%error, "bucket entry not decoded: compare its writer's version with this node's");
             None
         }

@@ -1,4 +1,4 @@
-//! What the server sends: responses, errors and messages of its own.
+//! Messages of the server: responses, errors and messages of its own.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use tokio_tungstenite::tungstenite::Utf8Bytes;
 
 use super::problem::{Code, Problem};
 
-/// What a client calls its request; its answer bears the same.
+/// The identifier that a client gives its request, and that the answer repeats.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RequestId {
@@ -53,7 +53,7 @@ pub fn response(id: &RequestId, payload: &Value) -> Utf8Bytes {
     })
 }
 
-/// The answer to what went wrong.
+/// The error that answers a request, or a message that is not one.
 pub fn error(id: Option<&RequestId>, problem: &Problem) -> Utf8Bytes {
     let payload = ErrorPayload {
         code: problem.code,
@@ -75,8 +75,8 @@ fn write(message: &impl Serialize) -> Utf8Bytes {
     match serde_json::to_string(message) {
         Ok(text) => text.into(),
         Err(error) => {
-            // Nothing that is written here lacks a JSON form.
-            tracing::error!(%error, "a message could not be written");
+            // Every message has a JSON form.
+            tracing::error!(%error, "message not encoded: report this as a bug");
             Utf8Bytes::from_static(r#"{"type":"error","id":null,"payload":{"code":"internal","message":""}}"#)
         }
     }

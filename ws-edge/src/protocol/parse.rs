@@ -24,7 +24,7 @@ const MAX_REASON_CHARS: usize = 200;
 pub struct Unread {
     /// To be answered with.
     pub id: Option<RequestId>,
-    /// What is wrong.
+    /// The error.
     pub problem: Problem,
 }
 
@@ -125,7 +125,7 @@ fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
             }
         }
         let reason = error.inner().to_string();
-        // A string that is no identifier has a code of its own. Whose identifier it would be makes no difference.
+        // A string that is no identifier has a code of its own, for every kind of identifier.
         let invalid_id = found
             .and_then(Value::as_str)
             .and_then(|text| text.parse::<CallId>().err());

@@ -1,11 +1,11 @@
-//! What can be wrong, as a client is told it.
+//! Errors, as clients receive them.
 
 use contract::jetstream::request::{Refusal, RefusalCode};
 use schemars::JsonSchema;
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantNames};
 
-/// What is wrong, for programs.
+/// The code of an error, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, IntoStaticStr, VariantNames)]
 #[serde(rename = "ErrorCode", rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
@@ -26,20 +26,20 @@ pub enum Code {
     NoWorker,
     WorkerUnreachable,
     Unavailable,
-    /// The media-worker's own, passed on.
+    /// A code of the media-worker, passed on.
     #[serde(untagged)]
     #[strum(transparent)]
     Worker(RefusalCode),
 }
 
 impl Code {
-    /// As it is written on the wire.
+    /// The form on the wire.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 }
 
-/// An error as a client is told it.
+/// An error, as a client receives it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct Problem {
@@ -50,7 +50,7 @@ pub struct Problem {
 }
 
 impl Problem {
-    /// With words for people.
+    /// An error with a message for people.
     pub fn new(code: Code, message: impl Into<String>) -> Self {
         Self {
             code,

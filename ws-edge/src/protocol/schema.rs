@@ -8,24 +8,23 @@ use serde_json::{Value, json};
 use strum::VariantNames;
 
 use super::envelope::{ErrorPayload, RequestId};
-use super::{Code, Problem, parse};
-use crate::calls::snapshot::{Standing, Welcome};
+use super::{Code, Problem, Snapshot, Welcome, parse};
 use crate::schema_file;
 
 const FILE: &str = "web/client/schema/protocol.schema.json";
 
-/// Everything that is said over callpulse's WebSocket, version 1.
+/// All messages of callpulse's WebSocket, version 1.
 #[derive(JsonSchema)]
 #[schemars(rename_all = "camelCase")]
 #[expect(dead_code, reason = "only its schema is of interest")]
 struct Protocol {
-    /// What a client may ask, by the type of the request.
+    /// Requests of clients, by type.
     exchanges: Exchanges,
-    /// What the server says.
+    /// Messages of the server.
     server_message: ServerMessage,
 }
 
-/// What the server says.
+/// Messages of the server.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is of interest")]
@@ -34,18 +33,18 @@ enum ServerMessage {
     Notice(Notice),
 }
 
-/// What the node itself says.
+/// Messages of the node itself.
 #[derive(JsonSchema)]
 #[serde(tag = "type", rename_all = "snake_case")]
 #[expect(dead_code, reason = "only its schema is of interest")]
 enum OwnMessage {
-    /// The first message: where the party's call stands.
+    /// The first message: the state of the party's call.
     Welcome { payload: Welcome<'static> },
-    /// That once more, after an outage in which a notice may have been missed.
-    Snapshot { payload: Standing },
+    /// The state of the party's call, after an outage in which a notice may have been missed.
+    Snapshot { payload: Snapshot },
     /// The answer to a request.
     Response { id: RequestId, payload: Value },
-    /// What is wrong with a request, or with a message that cannot be told from one.
+    /// The error of a request, or of a message that is not one.
     Error {
         id: Option<RequestId>,
         payload: ErrorPayload<'static>,
@@ -138,7 +137,7 @@ fn own_messages_are_written_as_the_schema_has_them() {
         (super::error(Some(&id), &problem), vec!["id", "payload", "type"]),
         (super::error(None, &problem), vec!["id", "payload", "type"]),
         (
-            super::message("snapshot", Standing { active_call: None }),
+            super::message("snapshot", Snapshot { active_call: None }),
             vec!["payload", "type"],
         ),
     ] {

@@ -38,7 +38,7 @@ fn requests_are_read() {
 }
 
 #[test]
-fn what_is_no_request_is_told_why() {
+fn a_malformed_request_gets_its_error_code() {
     assert_eq!(code("hello"), (None, "bad_json"));
     assert_eq!(code(""), (None, "bad_json"));
     assert_eq!(code(&"[".repeat(10_000)), (None, "bad_json"));
@@ -145,7 +145,7 @@ fn ids_that_would_be_subjects_are_refused() {
 }
 
 #[test]
-fn nobody_reports_being_connected() {
+fn self_reports_are_refused() {
     for kind in [
         "webrtc_connected",
         "call_connected",
@@ -213,15 +213,15 @@ proptest! {
     }
 
     #[test]
-    fn no_json_panics_and_every_error_can_be_told(
+    fn no_json_panics_and_every_error_is_encoded(
         kind in "call_[a-z]{0,7}|rtc_[a-z_]{0,17}|.{0,10}",
         id in any_json(),
         payload in any_json(),
     ) {
         let text = json!({ "type": kind, "id": id, "payload": payload }).to_string();
         if let Err(unread) = parse(&text) {
-            let told: Value = serde_json::from_str(&error(unread.id.as_ref(), &unread.problem)).unwrap();
-            prop_assert_eq!(&told["type"], "error");
+            let written: Value = serde_json::from_str(&error(unread.id.as_ref(), &unread.problem)).unwrap();
+            prop_assert_eq!(&written["type"], "error");
         }
     }
 

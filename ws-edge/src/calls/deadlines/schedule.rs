@@ -9,11 +9,11 @@ use contract::buckets::fleet::{FleetChange, WorkerStatus};
 use contract::jetstream::storage::WORKER_TTL;
 use contract::{CallId, NodeId, Timestamp, WorkerId};
 
-/// How long until something that was tried is tried again, if the call is still there.
+/// Wait before a check that has run is repeated, if the call is still active.
 const RETRY: Duration = Duration::from_secs(5);
-/// How often the node that took a call's request looks whether it is over: its end may have been missed.
+/// How often the node that received a call's request checks whether it is over: its end may have been missed.
 const OWN_CHECK: Duration = Duration::from_secs(60);
-/// How often every other node does.
+/// How often every other node checks it.
 const OTHERS_CHECK: Duration = Duration::from_secs(300);
 /// Lost workers whose last heartbeat is remembered.
 const MAX_LOST_WORKERS: usize = 1024;
@@ -23,7 +23,7 @@ const MAX_LOST_WORKERS: usize = 1024;
 pub enum Due {
     /// Its ringing deadline has passed.
     RingTimeout,
-    /// Whether it is over, or should be: its media deadline has passed.
+    /// Its end may have been missed, or its media deadline has passed.
     Check,
     /// Its worker is lost; with the last heartbeat, if known.
     WorkerLost {
@@ -227,19 +227,19 @@ impl CallSchedule {
         }
     }
 
-    /// When something will be due.
+    /// When the next check is due.
     pub fn next(&self) -> Option<Timestamp> {
         self.queue.first().map(|(at, _)| *at)
     }
 
-    /// What is due, for at most `most` calls. None of them comes up again before [`CallSchedule::done`].
+    /// The due checks of at most `most` calls. None of these calls is due again before [`CallSchedule::done`].
     pub fn due(&mut self, now: Timestamp, most: usize) -> Vec<(ActiveCall, Due)> {
         let mut due = Vec::new();
         while due.len() < most
             && self.queue.first().is_some_and(|(at, _)| *at <= now)
             && let Some((_, call)) = self.queue.pop_first()
         {
-            let Some(what) = self.calls.get(&call).map(|scheduled| self.next_due(scheduled).1) else {
+            let Some(check) = self.calls.get(&call).map(|scheduled| self.next_due(scheduled).1) else {
                 continue;
             };
             if let Some(scheduled) = self.calls.get_mut(&call) {
@@ -249,13 +249,13 @@ impl CallSchedule {
                 } else {
                     OTHERS_CHECK
                 });
-                due.push((scheduled.call.clone(), what));
+                due.push((scheduled.call.clone(), check));
             }
         }
         due
     }
 
-    /// What was due for a call is done; unless the call is over, it comes up again.
+    /// A check has run; the next one is scheduled unless the call is over.
     pub fn done(&mut self, call: &CallId, result: CheckResult, now: Timestamp) {
         if result == CheckResult::Ended {
             return self.remove_call(call);
@@ -309,7 +309,7 @@ impl CallSchedule {
             // A worker whose entry expired because the bucket's server was away shows itself again within the grace.
             Some(lost) => (lost.noticed.plus(self.grace), lost.last_heartbeat),
             None => match self.present.get(&acceptance.worker_id) {
-                // Another process under the name; what was before it, this node has not seen.
+                // Another process under the name: this node has not seen the former one.
                 Some(status) if status.started_at > acceptance.accepted_at && !scheduled.is_confirmed => {
                     (scheduled.first_seen.plus(self.grace), None)
                 }
@@ -325,8 +325,8 @@ impl CallSchedule {
         }
     }
 
-    /// Nothing for this node's own calls; for others' the grace, and more for some nodes than for others, so that not
-    /// all of them do it at once.
+    /// Zero for this node's own calls. For others' the grace, plus a share that differs between nodes, so that they do not
+    /// all act at once.
     fn delay(&self, call: &ActiveCall) -> Duration {
         if call.node_id == self.node {
             return Duration::ZERO;

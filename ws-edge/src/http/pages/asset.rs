@@ -1,4 +1,4 @@
-//! One embedded file: its bytes, and what HTTP says about them.
+//! One embedded file: its bytes and its HTTP headers.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,15 +7,15 @@ use hyper::body::Bytes;
 use hyper::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, VARY};
 use rust_embed::{Embed, EmbeddedFile};
 
-/// Everything below `web/dist` when the binary was built. Nothing, if that was before `make web`.
+/// The files below `web/dist` when the binary was built; none before `make web`.
 #[derive(Embed)]
 #[folder = "web/dist/"]
 #[allow_missing = true]
 struct Built;
 
-/// What the build appends to the name of a compressed twin.
+/// Suffix of the compressed version of a file.
 const GZIP: &str = ".gz";
-/// Bytes of the content's hash in its tag: enough that no two contents share one.
+/// Bytes of the content's hash in the `ETag`: enough against collisions.
 const TAG_BYTES: usize = 12;
 
 /// A file, ready to be sent.
@@ -29,11 +29,11 @@ pub(super) struct Asset {
 }
 
 impl Asset {
-    /// By its path below `web/dist`; compressed, if that is wanted and there is such a twin.
+    /// The file at a path below `web/dist`; its compressed version if `gzip` is set and there is one.
     pub(super) fn find(path: &str, gzip: bool) -> Option<Self> {
         let kind = kind(path);
-        let twin = gzip.then(|| Built::get(&format!("{path}{GZIP}"))).flatten();
-        match twin {
+        let compressed = gzip.then(|| Built::get(&format!("{path}{GZIP}"))).flatten();
+        match compressed {
             Some(file) => Some(Self::new(file, kind, true)),
             None => Built::get(path).map(|file| Self::new(file, kind, false)),
         }
@@ -57,10 +57,10 @@ impl Asset {
         }
     }
 
-    /// Says what it is.
+    /// Sets the headers of the file.
     pub(super) fn describe(&self, headers: &mut HeaderMap) {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.kind));
-        // Names stay the same from build to build: ask each time, and be told that nothing has changed.
+        // File names do not change between builds: browsers must revalidate, and get 304 if the file is unchanged.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
         headers.insert(VARY, HeaderValue::from_static("accept-encoding"));
         if let Ok(tag) = HeaderValue::from_str(&self.tag) {
@@ -72,7 +72,7 @@ impl Asset {
     }
 }
 
-/// The media type, by the name's ending. Browsers are told not to guess.
+/// The media type, by the file extension. `nosniff` forbids browsers to guess.
 fn kind(path: &str) -> &'static str {
     match path.rsplit_once('.').map(|(_, ending)| ending) {
         Some("html") => "text/html; charset=utf-8",
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn kinds_go_by_the_ending() {
+    fn the_media_type_follows_from_the_extension() {
         assert_eq!(kind("index.html"), "text/html; charset=utf-8");
         assert_eq!(kind("assets/page.min.js"), "text/javascript; charset=utf-8");
         assert_eq!(kind("assets/LICENSE"), "application/octet-stream");

@@ -1,4 +1,4 @@
-//! What browsers are told about every page: load nothing from elsewhere, run nothing inline, frame it nowhere, guess nothing.
+//! Security headers of every page: no foreign content, no inline code, no frames, no guessing of types.
 
 use hyper::header::{
     CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -8,7 +8,7 @@ use hyper::header::{
 const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
                       media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
-/// Sets them.
+/// Sets the security headers.
 pub(super) fn harden(headers: &mut HeaderMap) {
     for (name, value) in [
         (CONTENT_SECURITY_POLICY, POLICY),

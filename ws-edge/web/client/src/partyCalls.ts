@@ -3,7 +3,7 @@
  * this browser can make a call connected.
  */
 
-import type { EndReason, Role, ServerMessage, Snapshot } from './protocol.ts';
+import type { CallSnapshot, EndReason, Role, ServerMessage } from './protocol.ts';
 
 export type CallState = 'ringing' | 'accepted' | 'connected' | 'ended';
 
@@ -209,7 +209,7 @@ function newCall(id: string, userId: string, otomoId: string): CallRecord {
   };
 }
 
-function applySnapshot(calls: PartyCalls, snapshot: Snapshot | null): Outcome {
+function applySnapshot(calls: PartyCalls, snapshot: CallSnapshot | null): Outcome {
   if (snapshot === null) {
     return calls.active === null ? { calls, changes: [] } : applyEnd(calls, calls.active.id, UNSEEN_END);
   }

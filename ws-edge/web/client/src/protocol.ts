@@ -2,7 +2,7 @@
 
 import type { Exchanges, Notice, OwnMessage } from './generated/protocol.ts';
 
-export type { EndReason, ErrorCode as ProtocolErrorCode, Role, Snapshot } from './generated/protocol.ts';
+export type { CallSnapshot, EndReason, ErrorCode as ProtocolErrorCode, Role } from './generated/protocol.ts';
 
 /** A message from the server. */
 export type ServerMessage = OwnMessage | Notice;

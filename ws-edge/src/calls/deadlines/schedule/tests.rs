@@ -153,7 +153,7 @@ fn after_an_outage_workers_have_time_to_show_themselves() {
 }
 
 #[test]
-fn a_worker_that_nobody_has_heard_of_is_given_time_too() {
+fn an_unknown_worker_is_given_time_for_a_heartbeat() {
     let mut list = watchlist();
     list.call(accepted("me"), at(1_000));
     assert_eq!(due(&mut list, 6_999), []);
@@ -161,7 +161,7 @@ fn a_worker_that_nobody_has_heard_of_is_given_time_too() {
 }
 
 #[test]
-fn a_worker_started_anew_under_its_old_name_has_lost_its_calls() {
+fn a_worker_restarted_under_its_name_has_lost_its_calls() {
     let mut list = watchlist();
     list.worker(alive(2_000, 0), at(2_001));
     list.call(accepted("me"), at(2_500));
@@ -178,7 +178,7 @@ fn a_worker_started_anew_under_its_old_name_has_lost_its_calls() {
 }
 
 #[test]
-fn a_worker_that_was_gone_and_is_started_anew_has_lost_its_calls() {
+fn a_lost_worker_that_is_restarted_has_lost_its_calls() {
     let mut list = watchlist();
     list.worker(alive(2_000, 0), at(2_001));
     list.call(accepted("me"), at(2_500));

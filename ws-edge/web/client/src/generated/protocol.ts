@@ -8,11 +8,11 @@ export type OtomoId = string;
  */
 export type Direction = 'send' | 'recv';
 /**
- * What the server says.
+ * Messages of the server.
  */
 export type ServerMessage = OwnMessage | Notice;
 /**
- * What the node itself says.
+ * Messages of the node itself.
  */
 export type OwnMessage =
   | {
@@ -20,7 +20,7 @@ export type OwnMessage =
       type: 'welcome';
     }
   | {
-      payload: Standing;
+      payload: Snapshot;
       type: 'snapshot';
     }
   | {
@@ -39,11 +39,11 @@ export type OwnMessage =
 export type Method = 'sfu_rtp_detected';
 export type UserId = string;
 /**
- * What a client calls its request; its answer bears the same.
+ * The identifier that a client gives its request, and that the answer repeats.
  */
 export type RequestId = string | number;
 /**
- * What is wrong, for programs.
+ * The code of an error, for programs.
  */
 export type ErrorCode =
   | (
@@ -185,7 +185,7 @@ export type EndReason =
   | 'terminated';
 
 /**
- * Everything that is said over callpulse's WebSocket, version 1.
+ * All messages of callpulse's WebSocket, version 1.
  */
 export interface Protocol {
   exchanges: Exchanges;
@@ -431,7 +431,7 @@ export interface Welcome {
   /**
    * Null if the party is in no call.
    */
-  activeCall: Snapshot | null;
+  activeCall: CallSnapshot | null;
   /**
    * This socket's name in logs.
    */
@@ -440,7 +440,7 @@ export interface Welcome {
 /**
  * A call that is not over.
  */
-export interface Snapshot {
+export interface CallSnapshot {
   acceptedAt: Timestamp | null;
   callId: CallId;
   /**
@@ -465,11 +465,11 @@ export interface LastTick {
 /**
  * The payload of `snapshot`, and part of that of `welcome`.
  */
-export interface Standing {
+export interface Snapshot {
   /**
    * Null if the party is in no call.
    */
-  activeCall: Snapshot | null;
+  activeCall: CallSnapshot | null;
 }
 export interface ErrorPayload {
   code: ErrorCode;

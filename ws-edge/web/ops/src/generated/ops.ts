@@ -81,7 +81,7 @@ export type UserId = string;
 export type WorkerId = string;
 export type Table = 'call' | 'worker' | 'edge' | 'timer';
 /**
- * What a client calls its request; its answer bears the same.
+ * The identifier that a client gives its request, and that the answer repeats.
  */
 export type RequestId = string | number;
 /**

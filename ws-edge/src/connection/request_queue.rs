@@ -1,46 +1,49 @@
-//! The messages of one client: rate-limited, decoded, and carried out one after the other.
+//! The requests of one client: its messages are rate-limited and decoded, and its requests carried out one after the other.
 
 use std::collections::VecDeque;
 use std::future::pending;
 use std::num::NonZeroU32;
 use std::sync::Arc;
 
+use ::metrics::Counter;
 use contract::Party;
 use contract::wire::request::Request;
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use metrics::Counter;
-use tokio::task::JoinHandle;
+use serde_json::Value;
+use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::Deps;
 use super::send_queue::{CloseReason, SendQueue};
+use crate::metrics;
 use crate::protocol::{self, Code, Problem, RequestId, Unread};
 use crate::settings::Limits;
 
-/// What the socket does about a message at once.
+/// The immediate reaction to a message.
 #[derive(Debug)]
 pub(super) enum Received {
-    /// Nothing.
+    /// None: the answer follows.
     Nothing,
-    /// It writes an answer.
+    /// Write this answer.
     Answer(Utf8Bytes),
-    /// It closes.
+    /// Close the socket.
     Close(CloseReason),
 }
 
 /// One client's messages and requests.
-pub(super) struct Intake {
+pub(super) struct RequestQueue {
     deps: Arc<Deps>,
     party: Party,
     queue: SendQueue,
     limiter: DefaultDirectRateLimiter,
     consecutive_refusals: u32,
-    running: Option<JoinHandle<()>>,
+    /// Completes when the running request is answered.
+    running: Option<oneshot::Receiver<()>>,
     waiting: VecDeque<(RequestId, Request)>,
     received: Counter,
 }
 
-impl Intake {
+impl RequestQueue {
     pub(super) fn new(deps: Arc<Deps>, party: Party, queue: SendQueue) -> Self {
         let limits = &deps.limits;
         let nonzero = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
@@ -53,7 +56,7 @@ impl Intake {
             consecutive_refusals: 0,
             running: None,
             waiting: VecDeque::new(),
-            received: metrics::counter!("callpulse_ws_messages_total", "direction" => "in"),
+            received: metrics::messages("in"),
         }
     }
 
@@ -98,7 +101,7 @@ impl Intake {
             self.consecutive_refusals = 0;
         } else {
             self.consecutive_refusals = self.consecutive_refusals.saturating_add(1);
-            metrics::counter!("callpulse_ws_rate_limited_total").increment(1);
+            metrics::message_rate_limited();
         }
         is_within
     }
@@ -122,10 +125,10 @@ impl Intake {
             }
             Err(Unread { id, problem }) => {
                 if problem.code == Code::SelfReportForbidden {
-                    metrics::counter!("callpulse_ws_self_reports_total").increment(1);
+                    metrics::self_report();
                     tracing::warn!(party = %self.party, problem.message, "self-report refused: check the client");
                 }
-                metrics::counter!("callpulse_ws_unread_total", "code" => problem.code.as_str()).increment(1);
+                metrics::message_unread(problem.code.as_str());
                 refuse(id.as_ref(), &problem)
             }
         }
@@ -133,27 +136,34 @@ impl Intake {
 
     fn start_next(&mut self) {
         self.running = self.waiting.pop_front().map(|(id, request)| {
-            let (deps, party, queue) = (Arc::clone(&self.deps), self.party.clone(), self.queue.clone());
-            let is_about_the_call = !matches!(request, Request::Rtc(_));
-            self.deps.tracker.spawn(async move {
-                let answer = match deps.calls.handle(&party, request).await {
+            let (answered, running) = oneshot::channel();
+            let (registry, queue, party) = (self.deps.registry.clone(), self.queue.clone(), self.party.clone());
+            let changes_call_state = !matches!(request, Request::Rtc(_));
+            let send = move |outcome: Result<Value, Problem>| {
+                let answer = match outcome {
                     Ok(payload) => {
-                        if is_about_the_call {
-                            deps.registry.call_state_changed(&party);
+                        if changes_call_state {
+                            registry.call_state_changed(&party);
                         }
                         protocol::response(&id, &payload)
                     }
                     Err(problem) => protocol::error(Some(&id), &problem),
                 };
                 queue.send(answer);
-            })
+                let _ = answered.send(());
+            };
+            let (deps, party) = (Arc::clone(&self.deps), self.party.clone());
+            self.deps
+                .tracker
+                .spawn(async move { deps.handler.handle(&party, request, send).await });
+            running
         });
     }
 
     /// Waits for the answer to the running request, and starts the next one. Waits for ever if none is running.
     pub(super) async fn next_answered(&mut self) {
         match self.running.as_mut() {
-            // The answer is queued. A panic was logged by the panic hook.
+            // Either the answer is queued, or its sender was dropped with the runtime.
             Some(running) => drop(running.await),
             None => pending().await,
         }

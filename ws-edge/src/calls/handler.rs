@@ -1,0 +1,99 @@
+//! Carries out the requests of parties: one task and one deadline each, its clean-up included.
+
+use std::time::Duration;
+
+use contract::wire::request::{Request, SignallingRequest};
+use contract::{Nats, Party};
+use serde_json::Value;
+use tokio::time::{Instant, timeout_at};
+
+use super::accept::CallAcceptor;
+use super::answer::Answer;
+use super::end::CallEnder;
+use super::end_requests;
+use super::media_workers::nats_away;
+use super::request::CallSetup;
+use super::rtc_relay::RtcRelay;
+use crate::metrics;
+use crate::protocol::Problem;
+
+/// How long a request may clean up after its deadline. JetStream may be away for minutes.
+const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Carries out requests.
+#[derive(Debug, Clone)]
+pub struct RequestHandler {
+    /// Tells whether this node is connected.
+    pub nats: Nats,
+    /// For `call_request`.
+    pub setup: CallSetup,
+    /// For `call_accept`.
+    pub acceptor: CallAcceptor,
+    /// For `call_reject`, `call_cancel` and `call_hangup`.
+    pub ender: CallEnder,
+    /// For the requests about media.
+    pub relay: RtcRelay,
+    /// How long a request may take until it is answered with `unavailable`.
+    pub request_timeout: Duration,
+}
+
+impl RequestHandler {
+    /// Carries out a request, and passes its answer to `send`, once, after at most the request timeout. Then cleans up; run
+    /// this in a task that outlives the socket.
+    pub async fn handle(
+        &self,
+        party: &Party,
+        request: Request,
+        send: impl FnOnce(Result<Value, Problem>) + Send + 'static,
+    ) {
+        let (name, requester) = (request.name(), party.clone());
+        let send = move |outcome: Result<Value, Problem>| {
+            let label = outcome.as_ref().map_or_else(|problem| problem.code.as_str(), |_| "ok");
+            metrics::request_answered(name, label);
+            if let Err(problem) = &outcome {
+                tracing::info!(party = %requester, request = name, code = label, problem.message, "request refused");
+            }
+            send(outcome);
+        };
+        let deadline = Instant::now() + self.request_timeout;
+        let mut answer = Answer::new(deadline, send);
+        if !self.nats.state().borrow().connected {
+            return answer.give(Err(nats_away()));
+        }
+        let work = self.carry_out(party, request, &mut answer);
+        if timeout_at(deadline + CLEAN_UP_TIMEOUT, work).await.is_err() {
+            tracing::error!(%party, request = name, "request not cleaned up: its call ends at its deadline; check JetStream");
+        }
+    }
+
+    async fn carry_out(&self, party: &Party, request: Request, answer: &mut Answer) {
+        let ender = &self.ender;
+        let outcome = match request {
+            Request::Rtc(request) => match answer.before_deadline(self.relay.relay(party, request)).await {
+                Some(outcome) => outcome,
+                None => return,
+            },
+            Request::Signalling(request) => match request {
+                SignallingRequest::CallRequest(request) => self.setup.call(party, request.otomo_id, answer).await,
+                SignallingRequest::CallAccept(of) => self.acceptor.accept(party, &of.call_id, answer).await,
+                // An end that is stored late is stored all the same, and both parties are notified.
+                SignallingRequest::CallReject(of) => {
+                    answer
+                        .run_to_completion(end_requests::reject(ender, party, &of.call_id))
+                        .await
+                }
+                SignallingRequest::CallCancel(of) => {
+                    answer
+                        .run_to_completion(end_requests::cancel(ender, party, &of.call_id))
+                        .await
+                }
+                SignallingRequest::CallHangup(of) => {
+                    answer
+                        .run_to_completion(end_requests::hangup(ender, party, &of.call_id))
+                        .await
+                }
+            },
+        };
+        answer.give(outcome);
+    }
+}

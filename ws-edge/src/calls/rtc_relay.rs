@@ -1,0 +1,65 @@
+//! RTC requests: relayed to the worker that hosts the call, which judges the WebRTC parameters.
+
+use contract::buckets::active_calls::{ActiveCall, Revised};
+use contract::wire::command::{Relayed, Requester};
+use contract::wire::request::{InCall, RtcRequest};
+use contract::{CallId, Parties, Party, TraceParent, WorkerId};
+use serde_json::Value;
+
+use super::check_party;
+use super::media_workers::MediaWorkers;
+use super::storage::CallStorage;
+use crate::protocol::{Code, Problem};
+
+/// Relays RTC requests.
+#[derive(Debug, Clone)]
+pub struct RtcRelay {
+    /// Finds the call's worker.
+    pub storage: CallStorage,
+    /// Carry the requests out.
+    pub workers: MediaWorkers,
+}
+
+impl RtcRelay {
+    pub(super) async fn relay(&self, party: &Party, request: InCall<RtcRequest>) -> Result<Value, Problem> {
+        let InCall { call_id, request } = request;
+        let (parties, worker, trace) = self.host(party, call_id.as_ref()).await?;
+        let requester = Requester {
+            call_id: parties.call_id,
+            role: party.role(),
+            party_id: party.id().to_owned(),
+        };
+        let reply = self.workers.ask(&worker, &Relayed { requester, request }, trace).await;
+        reply.map_err(|error| self.workers.problem(&worker, error))
+    }
+
+    /// The call that the request names, or else the party's only one, with its worker.
+    async fn host(&self, party: &Party, call: Option<&CallId>) -> Result<(Parties, WorkerId, TraceParent), Problem> {
+        let entry = self.storage.entry(party, call).await?;
+        if let Some(Revised {
+            value:
+                ActiveCall {
+                    parties,
+                    accepted: Some(acceptance),
+                    traceparent,
+                    ..
+                },
+            ..
+        }) = entry
+        {
+            check_party(&parties, party)?;
+            return Ok((parties, acceptance.worker_id, traceparent));
+        }
+        let call = call.cloned().or_else(|| entry.map(|entry| entry.value.parties.call_id));
+        let call = call.ok_or_else(|| Problem::new(Code::UnknownCall, "you are in no call"))?;
+        // The entry is updated after the fact is stored: a recent acceptance may be in the stream only.
+        let state = self.storage.state_for(party, &call).await?;
+        match state.accepted {
+            Some(accepted) => Ok((accepted.parties, accepted.worker_id, state.trace)),
+            None => Err(Problem::new(
+                Code::WrongState,
+                "the call was not accepted yet: wait for call_accepted",
+            )),
+        }
+    }
+}

@@ -1,0 +1,83 @@
+//! All metrics of this service. No label contains a call's or a party's identifier: their number is unbounded.
+
+use metrics::{Counter, counter, gauge};
+
+/// Counts a finished handshake; `outcome` is `ok`, `timeout`, `full` or the code of the rejection.
+pub fn handshake(outcome: &'static str) {
+    counter!("callpulse_ws_handshakes_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts a socket in the gauge of open ones.
+pub fn socket_opened() {
+    gauge!("callpulse_ws_connections").increment(1.0);
+}
+
+/// Takes a socket out of the gauge of open ones.
+pub fn socket_closed() {
+    gauge!("callpulse_ws_connections").decrement(1.0);
+}
+
+/// Counts the end of a party's session; `reason` is `client`, `stuck` or the reason of the close frame.
+pub fn session_ended(reason: &'static str) {
+    counter!("callpulse_ws_closed_total", "reason" => reason).increment(1);
+}
+
+/// The counter of messages; `direction` is `in` or `out`.
+pub fn messages(direction: &'static str) -> Counter {
+    counter!("callpulse_ws_messages_total", "direction" => direction)
+}
+
+/// Counts a message above the rate limit.
+pub fn message_rate_limited() {
+    counter!("callpulse_ws_rate_limited_total").increment(1);
+}
+
+/// Counts a message that is not a request, by the code of its error.
+pub fn message_unread(code: &'static str) {
+    counter!("callpulse_ws_unread_total", "code" => code).increment(1);
+}
+
+/// Counts a client's claim to be connected.
+pub fn self_report() {
+    counter!("callpulse_ws_self_reports_total").increment(1);
+}
+
+/// Counts an answered request; `outcome` is `ok` or the code of the error.
+pub fn request_answered(kind: &'static str, outcome: &'static str) {
+    counter!("callpulse_ws_requests_total", "type" => kind, "outcome" => outcome).increment(1);
+}
+
+/// The counter of forwarded notices.
+pub fn notices() -> Counter {
+    counter!("callpulse_ws_notices_total")
+}
+
+/// Counts a notice that is not forwarded.
+pub fn notice_refused(reason: &'static str) {
+    counter!("callpulse_ws_notices_refused_total", "reason" => reason).increment(1);
+}
+
+/// Counts a round of snapshots to every connected party.
+pub fn resync() {
+    counter!("callpulse_ws_resyncs_total").increment(1);
+}
+
+/// Counts input from NATS that cannot be decoded; `what` is `fact`, `bucket` or `terminate`.
+pub fn undecodable(what: &'static str) {
+    counter!("callpulse_ws_undecodable_total", "what" => what).increment(1);
+}
+
+/// Counts a request for a page or an asset.
+pub fn page_request(status: String) {
+    counter!("callpulse_page_requests_total", "status" => status).increment(1);
+}
+
+/// Sets the number of viewers of the operations feed.
+pub fn set_ops_viewers(count: usize) {
+    gauge!("callpulse_ops_viewers").set(f64::from(u32::try_from(count).unwrap_or(u32::MAX)));
+}
+
+/// Counts a viewer that must be resynchronised because it reads too slowly.
+pub fn ops_viewer_behind() {
+    counter!("callpulse_ops_viewers_behind_total").increment(1);
+}
