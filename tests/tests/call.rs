@@ -38,7 +38,7 @@ fn millis(from: &str, to: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn goes_from_the_first_packet_to_both_screens_the_minutes_and_the_record() {
+async fn a_call_is_connected_by_its_first_packet_ticked_and_settled() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
     let call = Conversation::accepted(Pair::across(&stack).unwrap()).await.unwrap();
@@ -158,7 +158,7 @@ async fn goes_from_the_first_packet_to_both_screens_the_minutes_and_the_record()
 }
 
 #[tokio::test]
-async fn two_producers_at_once_give_one_rtp_detected() {
+async fn two_simultaneous_producers_store_one_rtp_detected() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
     for round in 0..5 {
@@ -186,7 +186,7 @@ async fn two_producers_at_once_give_one_rtp_detected() {
 }
 
 #[tokio::test]
-async fn is_never_connected_by_a_claim() {
+async fn a_claim_does_not_connect_a_call() {
     let stack = two_edges()
         .set("media-worker", "media_timeout_ms", 2_000)
         .start()
@@ -226,7 +226,7 @@ async fn is_never_connected_by_a_claim() {
 }
 
 #[tokio::test]
-async fn is_not_connected_by_padding() {
+async fn padding_does_not_connect_a_call() {
     let stack = two_edges()
         .set("media-worker", "media_timeout_ms", 2_000)
         .start()
@@ -248,7 +248,7 @@ async fn is_not_connected_by_padding() {
 }
 
 #[tokio::test]
-async fn is_connected_by_a_payload_after_padding() {
+async fn a_payload_after_padding_connects_a_call() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
     let call = Conversation::accepted(Pair::across(&stack).unwrap()).await.unwrap();
@@ -262,7 +262,7 @@ async fn is_connected_by_a_payload_after_padding() {
 }
 
 #[tokio::test]
-async fn goes_on_when_one_side_falls_silent_and_comes_back() {
+async fn a_call_continues_when_the_media_of_one_party_is_lost_and_resumes() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
     let (call, user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
@@ -294,7 +294,7 @@ async fn goes_on_when_one_side_falls_silent_and_comes_back() {
 }
 
 #[tokio::test]
-async fn ends_with_its_last_packet_when_both_sides_are_dead() {
+async fn a_call_without_media_of_both_parties_ends_at_its_last_packet() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
     let (call, user, otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
@@ -331,7 +331,7 @@ async fn ends_with_its_last_packet_when_both_sides_are_dead() {
 }
 
 #[tokio::test]
-async fn refuses_a_third_party_at_its_media() {
+async fn a_third_party_cannot_access_the_media_of_a_call() {
     let stack = two_edges().start().await.unwrap();
     let (call, user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
     let third = Party::connect(stack.edge(0).unwrap(), Role::User, "user_666")
@@ -351,7 +351,7 @@ async fn refuses_a_third_party_at_its_media() {
 }
 
 #[tokio::test]
-async fn tells_who_reconnects_where_it_stands_on_any_node() {
+async fn a_party_that_reconnects_receives_the_state_of_its_connected_call() {
     let stack = two_edges().start().await.unwrap();
     let facts = facts_of(&stack).await;
     let (call, _user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();

@@ -36,7 +36,7 @@ async fn stored_ticks(facts: &Facts, call_id: &str, at_least: usize) {
 }
 
 #[tokio::test]
-async fn minutes_are_made_up_after_billing_timer_was_killed_between_ticks() {
+async fn missed_ticks_are_stored_after_billing_timer_was_killed() {
     let mut stack = stack().await;
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let (call, _user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
@@ -132,7 +132,7 @@ async fn a_call_connected_while_nats_is_away_is_stored_on_its_return_with_its_or
 }
 
 #[tokio::test]
-async fn a_killed_worker_ends_its_calls_with_its_last_sign_of_life_and_no_others() {
+async fn only_the_calls_of_a_killed_worker_end_and_at_its_last_heartbeat() {
     let stack = StackBuilder::default().workers(2).edges(2);
     let stack =
         stack

@@ -52,7 +52,7 @@ fn calls(records: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn periods_that_follow_each_other_hold_every_call_once() -> Result<()> {
+async fn adjacent_periods_contain_every_call_once() -> Result<()> {
     let ledger = Ledger::start().await?;
     ledger.settle(0..CALLS).await?;
     let all = lines(&output(&ledger.server, &["export", "--from", "2020-01-01", "--json"]).await?)?;
@@ -84,7 +84,7 @@ async fn periods_that_follow_each_other_hold_every_call_once() -> Result<()> {
 }
 
 #[tokio::test]
-async fn csv_has_a_head_and_a_file_is_never_written_over() -> Result<()> {
+async fn csv_has_a_header_and_an_existing_file_is_never_overwritten() -> Result<()> {
     let ledger = Ledger::start().await?;
     ledger.settle(0..2).await?;
     let file = ledger.folder.path().join("record.csv");
@@ -123,7 +123,7 @@ async fn csv_has_a_head_and_a_file_is_never_written_over() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_record_that_cannot_be_read_is_told_and_stops_nothing() -> Result<()> {
+async fn an_undecodable_record_is_reported_and_does_not_stop_the_export() -> Result<()> {
     let ledger = Ledger::start().await?;
     ledger.settle(0..1).await?;
     let broken = subject::fact(&"call_broken".parse()?, FactKind::Settled);

@@ -15,7 +15,7 @@ use crate::rig::{callctl, lines, output};
 const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test]
-async fn a_call_is_listed_watched_and_told_from_first_to_last() -> Result<()> {
+async fn a_call_is_listed_watched_and_shown_from_its_first_to_its_last_fact() -> Result<()> {
     let stack = StackBuilder::default()
         .set("billing-timer", "tick_interval_ms", 1_000)
         .start()

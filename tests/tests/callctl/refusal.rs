@@ -7,7 +7,7 @@ use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use crate::rig::{callctl, complaint, run};
 
 #[tokio::test]
-async fn what_is_asked_for_wrongly_is_answered_with_what_would_be_right() -> Result<()> {
+async fn an_invalid_argument_is_answered_with_the_valid_ones() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut server = NatsServer::start(folder.path(), Sync::Lazy).await?;
     ContractClient::open(&server).await?;

@@ -88,7 +88,7 @@ async fn client_of(server: &NatsServer, user: &str) -> Result<Client> {
 }
 
 #[tokio::test]
-async fn each_user_says_and_hears_what_is_its_own_and_nothing_else() -> Result<()> {
+async fn each_user_can_publish_and_subscribe_only_to_its_own_subjects() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
     let mut wrong = Vec::new();
@@ -123,7 +123,7 @@ async fn each_user_says_and_hears_what_is_its_own_and_nothing_else() -> Result<(
 }
 
 #[tokio::test]
-async fn a_wrong_password_lets_nobody_in() -> Result<()> {
+async fn a_wrong_password_is_rejected() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
     for user in USERS {
@@ -138,7 +138,7 @@ async fn a_wrong_password_lets_nobody_in() -> Result<()> {
 }
 
 #[tokio::test]
-async fn every_service_of_a_stack_is_its_own_user() -> Result<()> {
+async fn every_service_of_a_stack_connects_as_its_own_user() -> Result<()> {
     let stack = Stack::start().await?;
     let admin = async_nats::connect(stack.nats.url()).await?;
     let answer = admin
@@ -167,7 +167,7 @@ async fn client(server: &NatsServer, user: &str) -> Result<async_nats::Client> {
 }
 
 #[tokio::test]
-async fn the_wallet_ends_a_call_and_the_observer_reads_all_of_it() -> Result<()> {
+async fn the_wallet_can_end_a_call_and_the_observer_can_read_all_of_it() -> Result<()> {
     let stack = Stack::start().await?;
     let facts = Facts::connect(&stack.nats.url()).await?;
     let observer = client(&stack.nats, OBSERVER).await?;
@@ -240,7 +240,7 @@ async fn the_wallet_ends_a_call_and_the_observer_reads_all_of_it() -> Result<()>
 }
 
 #[tokio::test]
-async fn an_answer_that_is_to_go_to_a_facts_subject_is_no_fact() -> Result<()> {
+async fn a_reply_subject_cannot_inject_a_fact() -> Result<()> {
     let stack = Stack::start().await?;
     let facts = Facts::connect(&stack.nats.url()).await?;
     // JetStream answers wherever it is told to; among those of one account, no permission hinders it.
@@ -277,7 +277,7 @@ async fn an_answer_that_is_to_go_to_a_facts_subject_is_no_fact() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_fact_that_is_anothers_to_say_is_not_stored_nor_taken_for_stored() -> Result<()> {
+async fn a_fact_of_another_publisher_is_neither_stored_nor_reported_as_stored() -> Result<()> {
     for (user, stores) in [(EDGE, false), (TIMER, false), (WORKER, true)] {
         let folder = tempfile::tempdir()?;
         let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
@@ -298,7 +298,7 @@ async fn a_fact_that_is_anothers_to_say_is_not_stored_nor_taken_for_stored() -> 
 }
 
 #[tokio::test]
-async fn the_admin_alone_deletes() -> Result<()> {
+async fn only_the_admin_can_delete() -> Result<()> {
     let stack = Stack::start().await?;
     let admin = jetstream::new(client(&stack.nats, ADMIN).await?);
     let sequence = admin.publish("parked.test.x", "rubbish".into()).await?.await?.sequence;

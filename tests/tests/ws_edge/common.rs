@@ -9,12 +9,12 @@ use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::token::Role;
 use serde_json::{Value, json};
 
-/// One edge, and nothing else but its server.
+/// One edge and its server.
 pub(crate) fn edge() -> StackBuilder {
     StackBuilder::default().workers(0).timers(0).sync(Sync::Lazy)
 }
 
-/// A user who was welcomed.
+/// A user that has received `welcome`.
 pub(crate) async fn user(stack: &Stack, name: &str) -> Party {
     let party = Party::connect(stack.edge(0).unwrap(), Role::User, name).await.unwrap();
     party.expect_notice("welcome").await.unwrap();
@@ -29,7 +29,7 @@ pub(crate) async fn metric(service: &Service, line: &str) -> Option<f64> {
     value.trim().parse().ok()
 }
 
-/// So many edges, one worker, and nobody who bills.
+/// Edges and one worker, without a billing-timer.
 pub(crate) fn edges(count: usize) -> StackBuilder {
     StackBuilder::default().edges(count).timers(0).sync(Sync::Lazy)
 }
@@ -50,7 +50,7 @@ pub(crate) async fn names(facts: &Facts, call: &str) -> Vec<String> {
         .collect()
 }
 
-/// A party is told of the end of a call that never began.
+/// Waits for the `call_ended` of a call that never began.
 pub(crate) async fn ended(party: &Party, call: &str, reason: &str) {
     let notice = party.expect_notice("call_ended").await.unwrap();
     let payload = notice.payload();
@@ -64,7 +64,7 @@ pub(crate) async fn ended(party: &Party, call: &str, reason: &str) {
     );
 }
 
-/// The active call in a fresh socket's welcome.
+/// The active call in the welcome of a new socket.
 pub(crate) async fn welcomed(edge: std::net::SocketAddr, role: Role, name: &str) -> Value {
     let party = Party::connect(edge, role, name).await.unwrap();
     let welcome = party.expect_notice("welcome").await.unwrap();

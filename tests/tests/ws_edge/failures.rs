@@ -1,27 +1,29 @@
-//! What holds when an edge, a worker or the server dies.
+//! Failures of an edge, a worker, the server or the storage.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use async_nats::jetstream;
 use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::Role;
 use callpulse_tests::wait::{eventually, let_time_pass, stays};
-use contract::jetstream::storage::WORKER_TTL;
+use contract::jetstream::storage::{CALLS, WORKER_TTL};
 use serde_json::{Value, json};
 
-use crate::common::{edges, ended, names, pair, welcomed};
+use crate::common::{edges, ended, names, pair, user, welcomed};
 
 const SOON: Duration = Duration::from_secs(10);
-/// A worker's entry expires after 6 s; then there is the grace.
+/// A worker's entry expires after 6 s. The grace follows.
 const WORKER_LOST_WITHIN: Duration = Duration::from_secs(25);
-/// The server pings its clients every 3 s and gives one up that left two pings unanswered.
-const UNHEARD_WITHIN: Duration = Duration::from_secs(25);
-/// By chance alone, once in 16,384 times.
+/// The server pings its clients every 3 s and disconnects one that leaves two pings unanswered.
+const DISCONNECTED_WITHIN: Duration = Duration::from_secs(25);
+/// So many happen by chance once in 16,384 times.
 const IN_A_ROW: usize = 14;
 
 #[tokio::test]
-async fn another_edge_ends_what_a_dead_one_left_ringing() {
+async fn another_edge_ends_the_ringing_calls_of_a_killed_one() {
     let mut stack = edges(2)
         .workers(0)
         .set("ws-edge", "ring_timeout_ms", 700)
@@ -37,7 +39,7 @@ async fn another_edge_ends_what_a_dead_one_left_ringing() {
 }
 
 #[tokio::test]
-async fn the_calls_of_a_killed_worker_end_at_its_last_sign_of_life() {
+async fn the_calls_of_a_killed_worker_end_at_its_last_heartbeat() {
     let mut stack = edges(2).workers(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let call = Conversation::accepted(pair(&stack)).await.unwrap();
@@ -54,7 +56,7 @@ async fn the_calls_of_a_killed_worker_end_at_its_last_sign_of_life() {
         ended(party, &call.call_id, "worker_lost").await;
     }
     assert_eq!(names(&facts, &call.call_id).await, ["requested", "accepted", "ended"]);
-    eventually("both being free again", SOON, async || {
+    eventually("both parties being free", SOON, async || {
         anyhow::ensure!(welcomed(stack.edge(0)?, Role::User, "user_001").await == Value::Null);
         Ok(())
     })
@@ -63,7 +65,7 @@ async fn the_calls_of_a_killed_worker_end_at_its_last_sign_of_life() {
 }
 
 #[tokio::test]
-async fn a_hangup_without_a_worker_ends_the_call_all_the_same() {
+async fn a_hangup_ends_the_call_of_a_killed_worker() {
     let mut stack = edges(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let call = Conversation::accepted(pair(&stack)).await.unwrap();
@@ -77,6 +79,85 @@ async fn a_hangup_without_a_worker_ends_the_call_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_call_request_answered_with_unavailable_never_rings() {
+    let stack = edges(1)
+        .workers(0)
+        .set("ws-edge", "storage_timeout_ms", 500)
+        .start()
+        .await
+        .unwrap();
+    let edge = stack.edge(0).unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let user = user(&stack, "user_001").await;
+    let otomo = Party::connect(edge, Role::Otomo, "otomo_777").await.unwrap();
+    otomo.expect_notice("welcome").await.unwrap();
+    // Without the stream, the edge locks the parties and cannot store the request.
+    let jetstream = jetstream::new(facts.client().clone());
+    let calls = jetstream.get_stream(CALLS).await.unwrap().cached_info().config.clone();
+    jetstream.delete_stream(CALLS).await.unwrap();
+    let to_otomo = json!({ "otomoId": "otomo_777" });
+    assert_eq!(user.refused("call_request", to_otomo).await.unwrap(), "unavailable");
+    let silent = async || {
+        let again = Party::connect(edge, Role::Otomo, "otomo_777").await?;
+        let welcome = again.expect_notice("welcome").await?;
+        anyhow::ensure!(welcome.payload()["activeCall"] == Value::Null, "{welcome:?}");
+        anyhow::ensure!(otomo.received_of("incoming_call").is_empty(), "it rings");
+        Ok(())
+    };
+    eventually("the otomo being in no call", SOON, silent).await.unwrap();
+    jetstream.create_stream(calls).await.unwrap();
+    stays("the otomo is in no call", Duration::from_secs(2), silent)
+        .await
+        .unwrap();
+    // The edge completes the publication, and ends the call.
+    let stored = eventually("the end of the call", SOON, async || {
+        let stored = facts.all().await?;
+        anyhow::ensure!(stored.len() == 2, "{stored:?}");
+        Ok(stored)
+    })
+    .await
+    .unwrap();
+    assert_eq!(
+        (stored[0].name.as_str(), stored[1].name.as_str()),
+        ("requested", "ended")
+    );
+    assert_eq!(stored[1].text("reason").unwrap(), "cancelled");
+}
+
+#[tokio::test]
+async fn a_call_accept_that_no_worker_answers_in_time_leaves_the_call_ringing() {
+    let stack = edges(1)
+        .workers(2)
+        .set("ws-edge", "storage_timeout_ms", 1_000)
+        .set("ws-edge", "command_timeout_ms", 1_000)
+        .start()
+        .await
+        .unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+    for worker in &stack.workers {
+        worker.freeze().unwrap();
+    }
+    let asked_at = Instant::now();
+    let code = call.otomo.refused("call_accept", call.id()).await.unwrap();
+    assert_eq!(code, "unavailable");
+    let took = asked_at.elapsed();
+    assert!(took < Duration::from_millis(2_500), "{took:?}");
+    for worker in &stack.workers {
+        worker.resume().unwrap();
+    }
+    stays("the call rings", Duration::from_secs(3), async || {
+        let stored = names(&facts, &call.call_id).await;
+        anyhow::ensure!(stored == ["requested"], "{stored:?}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+    call.otomo.request("call_accept", call.id()).await.unwrap();
+    call.user.request("call_hangup", call.id()).await.unwrap();
+}
+
+#[tokio::test]
 async fn sockets_are_closed_for_a_restart_when_the_node_stops() {
     let mut stack = edges(2).workers(0).start().await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
@@ -84,13 +165,13 @@ async fn sockets_are_closed_for_a_restart_when_the_node_stops() {
     assert!(status.success(), "{status}");
     let closed = call.user.until_closed(SOON).await.unwrap();
     assert!(closed.starts_with("close frame 1012"), "{closed}");
-    // The call goes on: the user may come back elsewhere.
+    // The call goes on: the user may reconnect to another node.
     let snapshot = welcomed(stack.edge(1).unwrap(), Role::User, "user_001").await;
     assert_eq!(snapshot["callId"], call.call_id.as_str());
 }
 
 #[tokio::test]
-async fn calls_outlive_an_outage_of_the_server_and_parties_are_told_where_they_stand() {
+async fn calls_outlive_an_outage_of_the_server_and_both_parties_get_a_snapshot() {
     let mut stack = edges(1).start().await.unwrap();
     let call = Conversation::accepted(pair(&stack)).await.unwrap();
     stack.nats.kill().unwrap();
@@ -125,7 +206,7 @@ async fn calls_outlive_an_outage_of_the_server_and_parties_are_told_where_they_s
 }
 
 #[tokio::test]
-async fn a_worker_started_anew_under_its_name_does_not_have_its_old_calls() {
+async fn a_worker_restarted_under_its_name_has_lost_its_calls() {
     let mut stack = edges(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let call = Conversation::accepted(pair(&stack)).await.unwrap();
@@ -138,7 +219,7 @@ async fn a_worker_started_anew_under_its_name_does_not_have_its_old_calls() {
 }
 
 #[tokio::test]
-async fn minutes_stored_after_a_worker_was_replaced_are_no_sign_of_its_life() {
+async fn ticks_stored_after_a_worker_was_replaced_do_not_count_as_its_heartbeat() {
     let mut stack = edges(1)
         .timers(1)
         .set("billing-timer", "tick_interval_ms", 300)
@@ -160,7 +241,7 @@ async fn minutes_stored_after_a_worker_was_replaced_are_no_sign_of_its_life() {
     })
     .await
     .unwrap();
-    // This one has never seen the worker that is gone.
+    // This edge has never seen the first worker.
     stack.edges[0].restart().await.unwrap();
     let stored = facts.expect(&call.call_id, "ended", WORKER_LOST_WITHIN).await.unwrap();
     assert_eq!(stored.text("reason").unwrap(), "worker_lost");
@@ -171,12 +252,12 @@ async fn minutes_stored_after_a_worker_was_replaced_are_no_sign_of_its_life() {
 }
 
 #[tokio::test]
-async fn a_frozen_edge_gets_no_share_of_the_commands_for_long() {
+async fn a_frozen_edge_soon_receives_no_more_commands() {
     let stack = edges(2).workers(0).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     stack.edges[0].freeze().unwrap();
-    // Which of both gets a command is chance: so many in a row are answered only if there is one left.
-    eventually("every command being answered", UNHEARD_WITHIN, async || {
+    // The server picks an edge at random: so many in a row are answered only if one edge is left.
+    eventually("every command being answered", DISCONNECTED_WITHIN, async || {
         for _ in 0..IN_A_ROW {
             let command = facts.client().request("cmd.call.call_1.terminate", "{}".into());
             tokio::time::timeout(Duration::from_secs(1), command).await??;
@@ -189,7 +270,7 @@ async fn a_frozen_edge_gets_no_share_of_the_commands_for_long() {
 }
 
 #[tokio::test]
-async fn an_edge_that_starts_finds_what_was_left_behind() {
+async fn an_edge_that_starts_ends_the_calls_of_lost_workers_and_keeps_ringing_calls() {
     let mut stack = edges(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let ringing = Conversation::ringing(Pair {
@@ -214,7 +295,7 @@ async fn an_edge_that_starts_finds_what_was_left_behind() {
         .await
         .unwrap();
     assert_eq!(lost.text("reason").unwrap(), "worker_lost");
-    // The other one rings on until its deadline.
+    // The other call rings until its deadline.
     let snapshot = welcomed(stack.edge(0).unwrap(), Role::User, "user_r").await;
     assert_eq!(
         (&snapshot["callId"], &snapshot["state"]),

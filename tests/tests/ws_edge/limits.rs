@@ -21,7 +21,7 @@ use crate::common::{edge, metric, user};
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn a_message_beyond_the_limit_closes_its_socket() {
+async fn a_message_above_the_size_limit_closes_its_socket() {
     let stack = edge().start().await.unwrap();
     let (big, other) = (user(&stack, "user_001").await, user(&stack, "user_002").await);
     big.send_raw(Message::text("x".repeat(64 * 1024 + 1))).await.unwrap();
@@ -62,7 +62,7 @@ async fn a_flood_is_refused_and_then_closed() {
 }
 
 #[tokio::test]
-async fn a_party_has_so_many_sockets_and_the_newest_stay() {
+async fn a_socket_above_the_limit_of_its_party_closes_the_oldest() {
     let stack = edge()
         .set("ws-edge", "limits.connections_per_party", 2)
         .start()
@@ -78,7 +78,7 @@ async fn a_party_has_so_many_sockets_and_the_newest_stay() {
 }
 
 #[tokio::test]
-async fn connections_are_capped_and_those_that_say_nothing_end() {
+async fn connections_are_capped_and_silent_handshakes_time_out() {
     let stack = edge()
         .set("ws-edge", "limits.connections", 2)
         .set("ws-edge", "limits.handshake_timeout_ms", 400)
@@ -153,7 +153,7 @@ async fn last_words(socket: &mut WebSocketStream<TcpStream>) -> (usize, Option<C
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_is_closed_and_delays_nobody() {
+async fn a_client_that_does_not_read_is_closed_and_delays_no_other_client() {
     let stack = edge().start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let nats = facts.client();
@@ -188,7 +188,7 @@ async fn a_client_that_does_not_read_is_closed_and_delays_nobody() {
 }
 
 #[tokio::test]
-async fn a_client_without_a_sign_of_life_is_closed() {
+async fn a_silent_client_is_closed_after_two_ping_intervals() {
     let stack = edge()
         .set("ws-edge", "limits.ping_interval_ms", 150)
         .start()
@@ -208,7 +208,7 @@ async fn a_client_without_a_sign_of_life_is_closed() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_does_not_hold_up_the_stop() {
+async fn a_client_that_does_not_read_does_not_delay_the_shutdown() {
     let mut stack = edge().start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let _slow = deaf(stack.edge(0).unwrap(), "user_slow").await;

@@ -1,4 +1,4 @@
-//! The edge as its clients meet it: real edges, real sockets, a real server, and a worker where media is asked for.
+//! Real edges with real sockets and a real nats-server, and a worker where a test needs media.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@ mod signalling;
 mod races;
 
 mod bad_input;
+mod codes;
 mod limits;
 
 mod failures;

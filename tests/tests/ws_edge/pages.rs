@@ -62,7 +62,7 @@ async fn are_built(edge: SocketAddr) -> bool {
 }
 
 #[tokio::test]
-async fn pages_and_assets_come_with_their_types_and_nothing_inline() {
+async fn pages_and_assets_have_their_media_types_and_no_inline_code() {
     let stack = edge().start().await.unwrap();
     let address = stack.edge(0).unwrap();
     if !are_built(address).await {
@@ -121,7 +121,7 @@ async fn pages_and_assets_come_with_their_types_and_nothing_inline() {
 }
 
 #[tokio::test]
-async fn what_a_browser_has_already_is_not_sent_again() {
+async fn an_unchanged_file_is_not_sent_again() {
     let stack = edge().start().await.unwrap();
     let address = stack.edge(0).unwrap();
     if !are_built(address).await {
@@ -154,7 +154,7 @@ async fn what_a_browser_has_already_is_not_sent_again() {
 }
 
 #[tokio::test]
-async fn nothing_else_is_a_page() {
+async fn other_paths_are_not_found() {
     let stack = edge().start().await.unwrap();
     let address = stack.edge(0).unwrap();
     for path in [
@@ -204,7 +204,7 @@ async fn nothing_else_is_a_page() {
 }
 
 #[tokio::test]
-async fn a_node_may_serve_no_pages() {
+async fn pages_can_be_disabled() {
     let stack = edge().set("ws-edge", "pages", false).start().await.unwrap();
     let address = stack.edge(0).unwrap();
     for path in ["/", "/ops", "/assets/page.js"] {
@@ -217,7 +217,7 @@ async fn a_node_may_serve_no_pages() {
 }
 
 #[tokio::test]
-async fn who_reads_a_page_too_slowly_is_cut_off() {
+async fn a_client_that_reads_a_page_too_slowly_is_disconnected() {
     let stack = edge()
         .set("ws-edge", "limits.handshake_timeout_ms", 300)
         .set("ws-edge", "limits.connections", 1)

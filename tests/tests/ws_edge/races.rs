@@ -1,4 +1,4 @@
-//! Several who do something at once: the stream lets one through.
+//! Simultaneous requests that exclude each other: the stream accepts one.
 
 use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::clients::party::{Answer, Party};
@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::common::{edges, names, pair};
 
 #[tokio::test]
-async fn every_socket_of_a_party_is_told_and_one_of_them_takes_the_call() {
+async fn every_socket_of_a_party_receives_the_call_and_exactly_one_accepts_it() {
     let stack = edges(2).start().await.unwrap();
     let otomos = [
         Party::connect(stack.edge(0).unwrap(), Role::Otomo, "otomo_777")
@@ -50,12 +50,12 @@ async fn every_socket_of_a_party_is_told_and_one_of_them_takes_the_call() {
         otomo.expect_notice("call_accepted").await.unwrap();
     }
     user.expect_notice("call_accepted").await.unwrap();
-    // The room that the winner got is still there.
+    // The call is still open on the worker that accepted it.
     user.request("rtc_capabilities", json!({})).await.unwrap();
 }
 
 #[tokio::test]
-async fn accepting_and_cancelling_at_once_ends_in_one_of_both() {
+async fn of_a_simultaneous_acceptance_and_cancellation_exactly_one_succeeds() {
     let stack = edges(2).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     for round in 0..10 {

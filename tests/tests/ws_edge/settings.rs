@@ -18,7 +18,7 @@ fn ws_edge(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn without_a_good_secret_it_does_not_start() {
+fn it_does_not_start_without_a_valid_secret() {
     for (variables, complaint) in [
         (vec![], "jwt.secret"),
         (vec![("WS_EDGE__JWT__SECRET", "far-too-short")], "at least 32"),
@@ -44,7 +44,7 @@ fn without_a_good_secret_it_does_not_start() {
 }
 
 #[tokio::test]
-async fn a_token_that_it_minted_lets_its_bearer_in() {
+async fn a_minted_token_is_accepted_at_the_handshake() {
     let stack = StackBuilder::default().workers(0).timers(0).start().await.unwrap();
     let secret = [("WS_EDGE__JWT__SECRET", SECRET)];
     let output = ws_edge(

@@ -65,12 +65,17 @@ async fn a_call_rings_is_accepted_and_hung_up_across_two_edges() {
             .await
             .unwrap();
         assert!(transport["iceCandidates"].is_array(), "{transport}");
-        let nowhere = json!({ "transportId": "nowhere", "dtlsParameters": {} });
-        let code = party.refused("rtc_connect_transport", nowhere).await.unwrap();
-        assert!(
-            ["unknown_transport", "invalid_parameters"].contains(&code.as_str()),
-            "{code}"
-        );
+        let fingerprint = json!({ "algorithm": "sha-256", "value": (["AB"; 32].join(":")) });
+        for (dtls, code) in [
+            (json!({}), "invalid_parameters"),
+            (
+                json!({ "role": "client", "fingerprints": [fingerprint] }),
+                "unknown_transport",
+            ),
+        ] {
+            let unknown = json!({ "transportId": "unknown", "dtlsParameters": dtls });
+            assert_eq!(party.refused("rtc_connect_transport", unknown).await.unwrap(), code);
+        }
     }
     assert_eq!(
         call.otomo.refused("call_accept", call.id()).await.unwrap(),
@@ -109,7 +114,7 @@ async fn a_call_rings_is_accepted_and_hung_up_across_two_edges() {
 }
 
 #[tokio::test]
-async fn a_call_that_nobody_takes_ends_at_its_deadline() {
+async fn an_unanswered_call_ends_at_its_deadline() {
     let stack = edges(2)
         .workers(0)
         .set("ws-edge", "ring_timeout_ms", 500)
@@ -137,7 +142,7 @@ async fn a_call_that_nobody_takes_ends_at_its_deadline() {
 }
 
 #[tokio::test]
-async fn a_ringing_call_is_rejected_or_cancelled_by_the_right_one() {
+async fn only_the_otomo_rejects_and_only_the_user_cancels_a_ringing_call() {
     let stack = edges(1).workers(0).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
@@ -178,7 +183,7 @@ async fn a_ringing_call_is_rejected_or_cancelled_by_the_right_one() {
 }
 
 #[tokio::test]
-async fn who_is_in_a_call_is_busy_until_it_is_over() {
+async fn a_party_is_busy_until_its_call_is_over() {
     let stack = edges(1).workers(0).start().await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
     let other = Party::connect(stack.edge(0).unwrap(), Role::User, "user_002")
@@ -197,7 +202,7 @@ async fn who_is_in_a_call_is_busy_until_it_is_over() {
         call.otomo.refused("call_request", to_otomo.clone()).await.unwrap(),
         "role_forbidden"
     );
-    // Whoever was refused holds nothing.
+    // The refused user has locked no otomo.
     other
         .request("call_request", json!({ "otomoId": "otomo_888" }))
         .await
@@ -207,7 +212,7 @@ async fn who_is_in_a_call_is_busy_until_it_is_over() {
 }
 
 #[tokio::test]
-async fn who_comes_back_to_any_node_is_told_where_the_call_stands() {
+async fn a_party_that_reconnects_to_any_node_receives_the_state_of_its_call() {
     let stack = edges(2).start().await.unwrap();
     let (here, there) = (stack.edge(0).unwrap(), stack.edge(1).unwrap());
     assert_eq!(welcomed(here, Role::User, "user_001").await, Value::Null);
@@ -238,14 +243,14 @@ async fn who_comes_back_to_any_node_is_told_where_the_call_stands() {
         assert_eq!(snapshot["acceptedAt"], accepted.payload()["acceptedAt"]);
         assert_eq!(snapshot["expiresAt"], Value::Null);
     }
-    // The same identifier on the other side is another person.
+    // A user and an otomo with the same identifier are different parties.
     assert_eq!(welcomed(here, Role::Otomo, "user_001").await, Value::Null);
     call.otomo.request("call_hangup", call.id()).await.unwrap();
     assert_eq!(welcomed(there, Role::User, "user_001").await, Value::Null);
 }
 
 #[tokio::test]
-async fn another_team_terminates_calls_in_any_state() {
+async fn a_terminate_command_ends_a_call_in_any_state() {
     let stack = edges(2).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let command = |reason| Terminate {
@@ -289,7 +294,7 @@ async fn another_team_terminates_calls_in_any_state() {
         }
         let stored = facts.expect(&call.call_id, "ended", SOON).await.unwrap();
         assert_eq!(stored.text("by").unwrap(), "wallet:no-balance");
-        // Once more is harmless, and says what is stored.
+        // A repeated command is answered with the stored end.
         let again = request::ask(
             facts.client(),
             &id,
