@@ -1,13 +1,11 @@
 //! `billing-timer reconcile`: recomputes every call's minutes from the stored facts, and compares them with the stored ticks
 //! and settlements.
 //!
-//! The [`window`] selects the calls, [`pages`] reads the stream, and [`audit`] holds the calls that are open at one point of the
+//! The [`window`] selects the calls, and [`audit`] holds the calls that are open at one point of the
 //! stream, each as a [`record`] with its [`minutes`]. Every mismatch is a [`difference`] and goes to the [`report`]. The command
 //! only reads, and shares no code with the ticker except the fleet's terms.
 
 mod window;
-
-mod pages;
 
 mod audit;
 mod minutes;
@@ -21,8 +19,11 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use async_nats::HeaderValue;
+use contract::jetstream::connection::API_PREFIX;
 use contract::jetstream::parking;
 use contract::jetstream::storage::{CALLS, PARKED};
+use contract::jetstream::stored_messages::{ALL_SUBJECTS, DirectMessage, IncompleteRead, Last, Start, StoredMessages};
 use contract::wire::subject;
 use contract::{CallId, Fact, Nats, Timestamp};
 use futures::future::try_join;
@@ -34,7 +35,6 @@ use tokio_util::sync::CancellationToken;
 use crate::NAME;
 use crate::settings::Settings;
 use audit::{Audit, TooManyCalls};
-use pages::{Last, Message, Pages, ReadError, Start};
 use record::SeenFact;
 use report::{Progress, Report};
 use window::Window;
@@ -59,10 +59,8 @@ enum Unfinished {
     Connect(#[from] contract::jetstream::connection::ConnectError),
     #[error("no connection to NATS within {CONNECT_WITHIN:?}")]
     ConnectTimeout,
-    #[error("{stream}: {reason}")]
-    Stream { stream: &'static str, reason: String },
     #[error(transparent)]
-    Read(#[from] ReadError),
+    Read(#[from] IncompleteRead),
     #[error(transparent)]
     TooManyCalls(#[from] TooManyCalls),
     #[error("the report could not be written: {0}")]
@@ -112,15 +110,18 @@ async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfin
     .await?;
     let connected = tokio::time::timeout(CONNECT_WITHIN, nats.connected()).await;
     connected.map_err(|_| Unfinished::ConnectTimeout)?;
-    let (calls, parked) = try_join(last(&nats, CALLS), last(&nats, PARKED)).await?;
+    let (calls, parked) = try_join(
+        open(&nats, CALLS, window.reading_from(&terms)),
+        open(&nats, PARKED, window.from),
+    )
+    .await?;
     tracing::info!(from = %window.from, to = %window.to, reading_from = %window.reading_from(&terms), "reconciling");
 
     let mut report = Report::new(io::stdout().lock(), options.json);
     let mut progress = Progress::new(&window);
     let mut audit = Audit::new(terms, window);
-    let first = Start::At(window.reading_from(&terms));
     let (sender, mut pages) = mpsc::channel(PAGES_AHEAD);
-    let reading = read_facts(Pages::new(&nats.client, CALLS, None, first, calls), window, sender);
+    let reading = read_facts(calls, window, sender);
     let checking = async {
         while let Some(page) = pages.recv().await {
             let Some(at) = page.last().map(Seen::stored_at) else {
@@ -136,13 +137,7 @@ async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfin
     };
     // If the reader fails, its error is returned instead of the result of a partial check.
     try_join(async { reading.await.map_err(Unfinished::from) }, checking).await?;
-    let first = Start::At(window.from);
-    read_parked(
-        Pages::new(&nats.client, PARKED, None, first, parked),
-        window,
-        &mut audit,
-    )
-    .await?;
+    read_parked(parked, window, &mut audit).await?;
     let (differences, summary) = audit.finish();
     report.differences(&differences)?;
     report.summary(&window, progress.facts, &summary)?;
@@ -150,18 +145,8 @@ async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfin
     Ok(summary.is_clean())
 }
 
-async fn last(nats: &Nats, stream: &'static str) -> Result<Last, Unfinished> {
-    let found = nats.jetstream.get_stream(stream).await;
-    let found = found.map_err(|error| Unfinished::Stream {
-        stream,
-        reason: error.to_string(),
-    })?;
-    let state = &found.cached_info().state;
-    Ok(Last {
-        // An empty stream also reports a last sequence, but has no such message.
-        sequence: if state.messages == 0 { 0 } else { state.last_sequence },
-        stored_at: state.last_timestamp.into(),
-    })
+async fn open(nats: &Nats, stream: &str, from: Timestamp) -> Result<StoredMessages, IncompleteRead> {
+    StoredMessages::open(&nats.client, API_PREFIX, stream, ALL_SUBJECTS, Start::Time(from)).await
 }
 
 /// A message of the stream of facts.
@@ -183,9 +168,9 @@ impl Seen {
         }
     }
 
-    fn of(message: &Message) -> Self {
+    fn of(message: &DirectMessage) -> Self {
         let (sequence, stored_at) = (message.sequence, message.stored_at);
-        match Fact::decode(&message.subject, message.payload()) {
+        match Fact::decode(&message.subject, &message.payload) {
             Ok(fact) => Self::Fact(SeenFact {
                 sequence,
                 stored_at,
@@ -201,9 +186,13 @@ impl Seen {
     }
 }
 
-async fn read_facts(mut pages: Pages, window: Window, sender: mpsc::Sender<Vec<Seen>>) -> Result<(), ReadError> {
+async fn read_facts(
+    mut messages: StoredMessages,
+    window: Window,
+    sender: mpsc::Sender<Vec<Seen>>,
+) -> Result<(), IncompleteRead> {
     loop {
-        let page = pages.next().await?;
+        let page = messages.next_page().await?;
         let more = page
             .last()
             .is_some_and(|message| message.stored_at < window.reading_to());
@@ -237,18 +226,18 @@ async fn see(nats: &Nats, audit: &mut Audit, seen: Seen) -> Result<(), Unfinishe
 /// Passes a call's facts before this one to the audit.
 async fn recall(nats: &Nats, audit: &mut Audit, before: &SeenFact) -> Result<(), Unfinished> {
     let call = before.fact.call_id();
+    let (filter, first) = (subject::facts_of(call), Start::Sequence(0));
     let last = Last {
-        sequence: before.sequence.saturating_sub(1),
+        sequence: before.sequence,
         stored_at: before.stored_at,
     };
-    let filter = Some(subject::facts_of(call));
-    let mut pages = Pages::new(&nats.client, CALLS, filter, Start::Sequence(1), last);
+    let mut messages = StoredMessages::up_to(&nats.client, API_PREFIX, CALLS, &filter, first, last);
     loop {
-        let page = pages.next().await?;
+        let page = messages.next_page().await?;
         if page.is_empty() {
             break;
         }
-        for message in &page {
+        for message in page.iter().filter(|message| message.sequence < before.sequence) {
             // Unreadable messages are reported by the window in which they were stored.
             if let Seen::Fact(fact) = Seen::of(message) {
                 audit.recall(fact)?;
@@ -259,17 +248,16 @@ async fn recall(nats: &Nats, audit: &mut Audit, before: &SeenFact) -> Result<(),
     Ok(())
 }
 
-async fn read_parked(mut pages: Pages, window: Window, audit: &mut Audit) -> Result<(), ReadError> {
+async fn read_parked(mut messages: StoredMessages, window: Window, audit: &mut Audit) -> Result<(), IncompleteRead> {
     loop {
-        let page = pages.next().await?;
+        let page = messages.next_page().await?;
         let more = page.last().is_some_and(|message| message.stored_at < window.to);
         for message in page {
-            let original = message.header(parking::ORIGINAL_SUBJECT).unwrap_or_default();
-            let sequence = message
-                .header(parking::ORIGINAL_SEQUENCE)
-                .and_then(|text| text.parse().ok());
+            let header = |name: &str| message.headers.get(name).map(HeaderValue::as_str);
+            let original = header(parking::ORIGINAL_SUBJECT).unwrap_or_default();
+            let sequence = header(parking::ORIGINAL_SEQUENCE).and_then(|text| text.parse().ok());
             let call = subject::parse_fact(original).map(|(call, _)| call);
-            let reason = message.header(parking::REASON).unwrap_or("no reason given");
+            let reason = header(parking::REASON).unwrap_or("no reason given");
             let found = format!("{} with {reason}", message.subject);
             audit.parked(call, sequence, message.stored_at, found);
         }

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
-use contract::views::history::{History, MAX_ANSWER, Recorded, Start};
+use contract::jetstream::storage::CALLS;
+use contract::jetstream::stored_messages::{Start, StoredMessages};
+use contract::views::history::Recorded;
 use contract::wire::fact::Settled;
+use contract::wire::subject;
 use contract::{CallId, EndReason, Fact, FactKind, OtomoId, Timestamp, UserId};
 use serde::Serialize;
 
@@ -15,33 +18,33 @@ use crate::link::Link;
 use crate::out;
 use crate::period::Period;
 
-/// Which calls, and how.
+/// The options of `export`.
 ///
-/// A call belongs to the period in which its settlement was stored, which is shortly after its end. That time only ever
-/// grows, so periods that follow each other hold every settled call exactly once, whenever they are exported.
+/// A call belongs to the period in which its settlement was stored, shortly after its end. Adjacent periods therefore contain every
+/// settled call once.
 #[derive(Debug, Args)]
 pub(crate) struct Export {
     #[command(flatten)]
     period: Period,
-    /// How it is written
+    /// Format of the output
     #[arg(long, value_enum, default_value = "csv")]
     format: Format,
-    /// The same as --format jsonl
+    /// Like --format jsonl
     #[arg(long)]
     json: bool,
-    /// Go on behind this sequence, the last column of an export that broke off
+    /// Resume after this sequence: the last column of an incomplete export
     #[arg(long, value_name = "SEQUENCE")]
     after: Option<u64>,
-    /// The file to write, which must not exist; standard output if left out
+    /// File to write, which must not exist; default: standard output
     #[arg(long, short, value_name = "FILE")]
     output: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// Comma-separated values with a head (RFC 4180)
+    /// Comma-separated values with a header (RFC 4180)
     Csv,
-    /// One JSON object a line
+    /// One JSON object per line
     Jsonl,
 }
 
@@ -82,31 +85,41 @@ impl Record {
     }
 }
 
-/// What was read.
+/// The result so far.
 #[derive(Debug, Default)]
 struct Count {
     exported: u64,
     minutes: u64,
-    unreadable: u64,
+    undecodable: u64,
+    last_sequence: Option<u64>,
 }
 
 impl Export {
-    /// Writes the settled calls of the period in the order in which they were settled, a page at a time.
+    /// Writes the settled calls of the period in the order in which they were settled.
     pub(crate) async fn run(self, link: &Link) -> Result<()> {
         let (from, to) = self.period.bounds()?;
         let start = self.after.map_or(Start::Time(from), |after| Start::Sequence(after + 1));
         let format = if self.json { Format::Jsonl } else { self.format };
+        let filter = subject::facts_of_kind(FactKind::Settled);
+        let messages = StoredMessages::open(&link.client, &link.api_prefix, CALLS, &filter, start).await;
+        let messages = messages.with_context(|| incomplete(self.after))?;
         let mut writer = Writer::new(format, self.target()?);
-        let count = export(&link.history, start, to, &mut writer).await?;
+        let mut count = Count {
+            last_sequence: self.after,
+            ..Count::default()
+        };
+        let outcome = export(messages, to, &mut writer, &mut count).await;
+        // Also after an error: the records up to the reported sequence must be in the file.
         writer.finish()?;
+        outcome?;
         out::complain(&format!(
             "{} calls settled from {from} to {to}, {} minutes billed",
             count.exported, count.minutes
         ));
-        if count.unreadable > 0 {
+        if count.undecodable > 0 {
             bail!(
-                "{} settlements could not be read and are not in this record",
-                count.unreadable
+                "{} settlements could not be decoded and are missing from this export",
+                count.undecodable
             );
         }
         Ok(())
@@ -121,30 +134,37 @@ impl Export {
     }
 }
 
-async fn export(history: &History, mut start: Start, to: Timestamp, writer: &mut Writer) -> Result<Count> {
-    let mut count = Count::default();
+fn incomplete(last_sequence: Option<u64>) -> String {
+    match last_sequence {
+        Some(sequence) => format!("the export is incomplete; resume it with --after {sequence}"),
+        None => "the export is incomplete and has no records; run it again".to_owned(),
+    }
+}
+
+async fn export(mut messages: StoredMessages, to: Timestamp, writer: &mut Writer, count: &mut Count) -> Result<()> {
     loop {
-        let page = history.page(Some(FactKind::Settled), start, MAX_ANSWER).await?;
-        for recorded in &page.facts {
+        let page = messages.next_page().await;
+        let page = page.with_context(|| incomplete(count.last_sequence))?;
+        if page.is_empty() {
+            return Ok(());
+        }
+        for recorded in page.into_iter().map(Recorded::from_stored) {
             if recorded.stored_at >= to {
-                return Ok(count);
+                return Ok(());
             }
             match &recorded.fact {
                 Ok(Fact::Settled(settled)) => {
-                    writer.write(&Record::new(settled, recorded))?;
+                    writer.write(&Record::new(settled, &recorded))?;
                     count.exported += 1;
                     count.minutes += u64::from(settled.billed_minutes);
                 }
                 Ok(_) => {}
                 Err(error) => {
-                    count.unreadable += 1;
+                    count.undecodable += 1;
                     out::complain(&format!("{} ({}): {error}", recorded.subject, recorded.sequence));
                 }
             }
-        }
-        match page.facts.last() {
-            Some(last) if page.more => start = Start::Sequence(last.sequence + 1),
-            _ => return Ok(count),
+            count.last_sequence = Some(recorded.sequence);
         }
     }
 }

@@ -25,3 +25,4 @@ pub mod bucket;
 
 pub(crate) mod direct_reader;
 pub(crate) mod last_message;
+pub mod stored_messages;

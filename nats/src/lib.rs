@@ -5,9 +5,9 @@
 //! | folder | content |
 //! | --- | --- |
 //! | [`wire`] | messages: identifiers, subjects, facts, notices, requests, commands and their envelope |
-//! | [`jetstream`] | access to NATS: the connection, streams and buckets, conditional publication, requests |
+//! | [`jetstream`] | access to NATS: the connection, streams and buckets, conditional publication, readers of stored messages, requests |
 //! | [`buckets`] | shared state derived from facts: active calls, billed calls, leases, media-workers |
-//! | [`views`] | read models: a call folded from its facts, its timeline, readers of stored messages |
+//! | [`views`] | read models: a call folded from its facts, its timeline, stored facts, changes of streams and buckets |
 //!
 //! No service has a subject, a stream name or a payload of its own. Services depend on this crate; this crate depends on no service.
 

@@ -33,6 +33,9 @@ impl Default for NatsSettings {
     }
 }
 
+/// Prefix of JetStream's API for users of its own account.
+pub const API_PREFIX: &str = "$JS.API";
+
 /// Errors that a retry does not help. An unreachable server is not an error: the client keeps trying.
 #[derive(Debug, Error)]
 pub enum ConnectError {

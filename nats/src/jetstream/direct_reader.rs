@@ -1,6 +1,7 @@
-//! Reading many stored messages with one question: batched direct gets (NATS ADR-31, nats-server 2.11).
+//! Reads stored messages by batched direct get (NATS ADR-31, nats-server 2.11).
 //!
-//! No consumer is made for it: nothing is left on the server when the reader dies, and who may only read can do it.
+//! A direct get needs no consumer: nothing is left on the server if the reader dies, and read access is sufficient. Any replica
+//! may answer, and it may lag behind the leader.
 
 use std::time::Duration;
 
@@ -14,47 +15,60 @@ use thiserror::Error;
 
 use crate::wire::time::Timestamp;
 
-/// Where JetStream is asked, for who lives in its account.
-pub(crate) const API_PREFIX: &str = "$JS.API";
 /// The most messages of one answer (a limit of the server for `multi_last`).
 pub const MAX_ANSWER: usize = 1024;
-/// How long the next message of an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// Deadline of the next message of an answer.
+const MESSAGE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What ends an answer.
-const EOB: u16 = 204;
+/// Status of the message that ends an answer.
+const END_OF_BATCH: u16 = 204;
 const NUM_PENDING: &str = "Nats-Num-Pending";
 
-/// Why stored messages could not be read; trying again may help.
+/// Stored messages could not be read. A retry may succeed.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{stream} could not be read: {reason}")]
 pub struct ReadError {
     /// The stream.
     pub stream: String,
-    /// What NATS says.
+    /// The cause.
     pub reason: String,
 }
 
-/// A stored message as the server gives it.
-#[derive(Debug, Clone)]
-pub(crate) struct Stored {
-    pub(crate) subject: String,
-    pub(crate) sequence: u64,
-    pub(crate) stored_at: Timestamp,
-    pub(crate) headers: HeaderMap,
-    pub(crate) payload: Bytes,
+/// Where reading begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At this sequence or the next one that exists; 0 is the beginning.
+    Sequence(u64),
+    /// At the first message stored at this time or later.
+    Time(Timestamp),
 }
 
-/// What was asked for, and whether there is more of it.
+/// A stored message.
+#[derive(Debug, Clone)]
+pub struct DirectMessage {
+    /// Its subject.
+    pub subject: String,
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// When the server stored it.
+    pub stored_at: Timestamp,
+    /// Its headers, with those that the server adds.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+/// The answer to one request.
 #[derive(Debug, Default)]
 pub(crate) struct Answer {
-    pub(crate) messages: Vec<Stored>,
+    pub(crate) messages: Vec<DirectMessage>,
+    /// The replica that answered has more messages.
     pub(crate) more: bool,
 }
 
-/// `JSApiMsgGetRequest` of the server, as far as it is used here.
+/// The fields of the server's `JSApiMsgGetRequest` that are used here.
 #[derive(Debug, Default, Serialize)]
-pub(crate) struct Query {
+pub(crate) struct Request {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seq: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -69,12 +83,30 @@ pub(crate) struct Query {
     pub(crate) batch: Option<usize>,
 }
 
-/// A stream to be read.
+impl Request {
+    /// The first messages from `start` on subjects that match `filter`, at most `limit` and [`MAX_ANSWER`].
+    pub(crate) fn page(filter: &str, start: Start, limit: usize) -> Self {
+        let (seq, start_time) = match start {
+            Start::Sequence(sequence) => (Some(sequence.max(1)), None),
+            Start::Time(time) => (None, Some(time)),
+        };
+        Self {
+            seq,
+            start_time,
+            next_by_subj: Some(filter.to_owned()),
+            batch: Some(limit.clamp(1, MAX_ANSWER)),
+            ..Self::default()
+        }
+    }
+}
+
+/// Reads one stream.
 #[derive(Debug, Clone)]
 pub(crate) struct DirectReader {
     client: Client,
     stream: String,
     subject: String,
+    message_timeout: Duration,
 }
 
 impl DirectReader {
@@ -83,29 +115,34 @@ impl DirectReader {
             client,
             subject: format!("{api_prefix}.DIRECT.GET.{stream}"),
             stream: stream.to_owned(),
+            message_timeout: MESSAGE_TIMEOUT,
         }
     }
 
-    /// The sequence of the last message on subjects that match `filter`; 0 if there is none.
-    pub(crate) async fn last_sequence(&self, filter: &str) -> Result<u64, ReadError> {
-        let query = Query {
-            last_by_subj: Some(filter.to_owned()),
-            ..Query::default()
-        };
-        Ok(self
-            .ask(&query)
-            .await?
-            .messages
-            .first()
-            .map_or(0, |message| message.sequence))
+    pub(crate) fn with_message_timeout(self, message_timeout: Duration) -> Self {
+        Self {
+            message_timeout,
+            ..self
+        }
     }
 
-    /// One question, one answer. A failure may have come after some of the messages: none of them is given then.
-    pub(crate) async fn ask(&self, query: &Query) -> Result<Answer, ReadError> {
-        let batched = query.batch.is_some() || !query.multi_last.is_empty();
-        let payload = serde_json::to_vec(query).map_err(|error| self.failed(error))?;
+    /// The sequence of the last message on subjects that match `filter`; 0 without one.
+    pub(crate) async fn last_sequence(&self, filter: &str) -> Result<u64, ReadError> {
+        let request = Request {
+            last_by_subj: Some(filter.to_owned()),
+            ..Request::default()
+        };
+        let answer = self.ask(&request).await?;
+        Ok(answer.messages.first().map_or(0, |message| message.sequence))
+    }
+
+    /// Sends one request. The answer is complete or an error: every message of a batch names the sequence of the previous one.
+    pub(crate) async fn ask(&self, request: &Request) -> Result<Answer, ReadError> {
+        let batched = request.batch.is_some() || !request.multi_last.is_empty();
+        let payload = serde_json::to_vec(request).map_err(|error| self.failed(error))?;
+        // A new inbox for every request, so that a late message cannot become part of another answer.
         let inbox = self.client.new_inbox();
-        let mut answers = self
+        let mut messages = self
             .client
             .subscribe(inbox.clone())
             .await
@@ -116,23 +153,25 @@ impl DirectReader {
             .map_err(|error| self.failed(error))?;
         let mut answer = Answer::default();
         loop {
-            let next = tokio::time::timeout(PATIENCE, answers.next()).await;
-            let message = next.map_err(|_| self.failed("no answer in time"))?;
+            let next = tokio::time::timeout(self.message_timeout, messages.next()).await;
+            let message = next.map_err(|_| self.failed("timeout"))?;
             let message = message.ok_or_else(|| self.failed("the connection is closed"))?;
             let headers = message.headers.unwrap_or_default();
             match message.status {
                 None => {
-                    answer.messages.push(self.stored(headers, message.payload)?);
+                    self.check_previous(&headers, &answer)?;
+                    answer.messages.push(self.decode(headers, message.payload)?);
                     if !batched {
                         return Ok(answer);
                     }
                 }
-                Some(status) if status.as_u16() == EOB => {
+                Some(status) if status.as_u16() == END_OF_BATCH => {
+                    self.check_previous(&headers, &answer)?;
                     answer.more = number(&headers, NUM_PENDING).is_some_and(|pending| pending > 0);
                     return Ok(answer);
                 }
-                Some(StatusCode::NOT_FOUND) => return Ok(answer),
-                Some(StatusCode::NO_RESPONDERS) => return Err(self.failed("JetStream does not answer")),
+                Some(StatusCode::NOT_FOUND) if answer.messages.is_empty() => return Ok(answer),
+                Some(StatusCode::NO_RESPONDERS) => return Err(self.failed("no server answers")),
                 Some(status) => {
                     let description = message.description.unwrap_or_default();
                     return Err(self.failed(format!("{status} {description}")));
@@ -141,7 +180,15 @@ impl DirectReader {
         }
     }
 
-    fn stored(&self, headers: HeaderMap, payload: Bytes) -> Result<Stored, ReadError> {
+    fn check_previous(&self, headers: &HeaderMap, answer: &Answer) -> Result<(), ReadError> {
+        let received = answer.messages.last().map_or(0, |message| message.sequence);
+        match number(headers, header::NATS_LAST_SEQUENCE) {
+            Some(sent) if sent != received => Err(self.failed("a message of the answer was lost")),
+            _ => Ok(()),
+        }
+    }
+
+    fn decode(&self, headers: HeaderMap, payload: Bytes) -> Result<DirectMessage, ReadError> {
         let subject = headers.get(header::NATS_SUBJECT).map(ToString::to_string);
         let sequence = number(&headers, header::NATS_SEQUENCE);
         let stored_at = headers
@@ -149,18 +196,18 @@ impl DirectReader {
             .and_then(|time| DateTime::parse_from_rfc3339(time.as_str()).ok())
             .map(|time| time.with_timezone(&Utc).into());
         match (subject, sequence, stored_at) {
-            (Some(subject), Some(sequence), Some(stored_at)) => Ok(Stored {
+            (Some(subject), Some(sequence), Some(stored_at)) => Ok(DirectMessage {
                 subject,
                 sequence,
                 stored_at,
                 headers,
                 payload,
             }),
-            _ => Err(self.failed("an answer does not say what it is")),
+            _ => Err(self.failed("a message without subject, sequence or time")),
         }
     }
 
-    fn failed(&self, reason: impl std::fmt::Display) -> ReadError {
+    pub(crate) fn failed(&self, reason: impl std::fmt::Display) -> ReadError {
         ReadError {
             stream: self.stream.clone(),
             reason: reason.to_string(),

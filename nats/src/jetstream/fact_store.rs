@@ -13,7 +13,7 @@ use thiserror::Error;
 
 use crate::jetstream::batch::{BatchError, Entry, MAX_BATCH};
 use crate::jetstream::clock::{Clock, SystemClock};
-use crate::jetstream::connection::Nats;
+use crate::jetstream::connection::{API_PREFIX, Nats};
 use crate::jetstream::direct_reader::{self, DirectReader};
 use crate::jetstream::fact_stream::{FactStream, JetStreamFactStream, NotAcknowledged, Publication, StoredMessage};
 use crate::jetstream::publish_condition::ExpectedSequence;
@@ -112,7 +112,7 @@ impl FactStore {
         let stream = JetStreamFactStream {
             jetstream: nats.jetstream.clone(),
             calls: storage.calls.clone(),
-            reader: DirectReader::new(nats.client.clone(), direct_reader::API_PREFIX, CALLS),
+            reader: DirectReader::new(nats.client.clone(), API_PREFIX, CALLS),
         };
         Self::over(Arc::new(stream), Arc::new(SystemClock), source)
     }

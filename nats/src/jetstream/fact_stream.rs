@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use crate::jetstream::batch::BatchError;
 pub use crate::jetstream::batch::Publication;
 use crate::jetstream::commit;
-use crate::jetstream::direct_reader::{DirectReader, Query, Stored};
+use crate::jetstream::direct_reader::{DirectMessage, DirectReader, Request};
 use crate::jetstream::last_message::last_message;
 
 /// A stored message.
@@ -119,11 +119,11 @@ impl FactStream for JetStreamFactStream {
 
     fn last_of_each(&self, filters: Vec<String>) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
         async move {
-            let query = Query {
+            let request = Request {
                 multi_last: filters,
-                ..Query::default()
+                ..Request::default()
             };
-            let answer = self.reader.ask(&query).await.map_err(|error| error.to_string())?;
+            let answer = self.reader.ask(&request).await.map_err(|error| error.to_string())?;
             Ok(answer.messages.into_iter().map(Into::into).collect())
         }
         .boxed()
@@ -142,8 +142,8 @@ impl FactStream for JetStreamFactStream {
     }
 }
 
-impl From<Stored> for StoredMessage {
-    fn from(message: Stored) -> Self {
+impl From<DirectMessage> for StoredMessage {
+    fn from(message: DirectMessage) -> Self {
         Self {
             subject: message.subject,
             sequence: message.sequence,

@@ -1,5 +1,5 @@
-//! The last message on a subject, as the stream's leader has it. Any copy would answer too, but one that is a moment behind
-//! does not know what was just acknowledged, and nothing tells it from one that is up to date.
+//! The last message on a subject, as the stream's leader has it. A replica could answer too, but may lack a message that was
+//! just acknowledged.
 
 use std::time::Duration;
 
@@ -8,25 +8,27 @@ use async_nats::jetstream::stream::{LastRawMessageError, LastRawMessageErrorKind
 use thiserror::Error;
 use tokio::time::timeout;
 
-/// How long one message may take to be read: a small question that changes nothing, so asking again is cheap. While a stream
-/// has no leader nobody answers it at all, and who asked in that moment shall not wait long after the election.
+/// Deadline of the answer. Short, because a request sent while the stream has no leader is lost, and a retry is cheap.
 const READ_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Why it is not known what the last message is.
+/// The last message is unknown.
 #[derive(Debug, Error)]
-pub(crate) enum NotRead {
-    #[error("nobody answers")]
-    NoAnswer,
+pub(crate) enum LastMessageError {
+    #[error("the leader does not answer")]
+    Timeout,
     #[error(transparent)]
     Refused(LastRawMessageError),
 }
 
-/// The last message on `subject`, which may have wildcards; `None` if there is none.
-pub(crate) async fn last_message(stream: &Stream, subject: &str) -> Result<Option<StreamMessage>, NotRead> {
+/// The last message on `subject`, which may have wildcards; `None` without one.
+pub(crate) async fn last_message<I>(
+    stream: &Stream<I>,
+    subject: &str,
+) -> Result<Option<StreamMessage>, LastMessageError> {
     match timeout(READ_TIMEOUT, stream.get_last_raw_message_by_subject(subject)).await {
         Ok(Ok(message)) => Ok(Some(message)),
         Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-        Ok(Err(error)) => Err(NotRead::Refused(error)),
-        Err(_) => Err(NotRead::NoAnswer),
+        Ok(Err(error)) => Err(LastMessageError::Refused(error)),
+        Err(_) => Err(LastMessageError::Timeout),
     }
 }

@@ -17,21 +17,21 @@ use crate::rig::{complaint, lines, output};
 /// More than one answer of the server holds.
 const CALLS: usize = 1_100;
 
-struct Ledger {
-    server: NatsServer,
+pub(crate) struct Ledger {
+    pub(crate) server: NatsServer,
     client: ContractClient,
     folder: TempDir,
 }
 
 impl Ledger {
-    async fn start() -> Result<Self> {
+    pub(crate) async fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let server = NatsServer::start(&folder.path().join("nats"), Sync::Lazy).await?;
         let client = ContractClient::open(&server).await?;
         Ok(Self { server, client, folder })
     }
 
-    async fn settle(&self, calls: std::ops::Range<usize>) -> Result<()> {
+    pub(crate) async fn settle(&self, calls: std::ops::Range<usize>) -> Result<()> {
         let store = calls.map(|number| self.client.publish(settled(number), PublishCondition::First));
         futures::future::try_join_all(store).await.map(drop)
     }
@@ -131,7 +131,7 @@ async fn an_undecodable_record_is_reported_and_does_not_stop_the_export() -> Res
     ledger.settle(1..2).await?;
     let told = complaint(&ledger.server, &["export", "--from", "2020-01-01", "--json"], 1).await?;
     ensure!(
-        told.contains("call_broken") && told.contains("1 settlements could not be read"),
+        told.contains("call_broken") && told.contains("1 settlements could not be decoded"),
         "{told}"
     );
     ensure!(told.contains("2 calls settled"), "{told}");

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
+mod lossy;
 mod rig;
 
 mod export;
+mod incomplete;
 mod live;
 mod refusal;

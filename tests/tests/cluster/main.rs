@@ -7,6 +7,7 @@ mod fixture;
 mod servers;
 mod startup;
 
+mod lag;
 mod publications_in_flight;
 mod reads;
 

@@ -217,6 +217,8 @@ async fn the_wallet_can_end_a_call_and_the_observer_can_read_all_of_it() -> Resu
     let ended = stream.direct_get_last_for_subject(stored[2].as_str()).await?;
     let ended: Value = serde_json::from_slice(&ended.payload)?;
     ensure!(ended["reason"] == "terminated" && ended["by"] == WALLET, "{ended}");
+    let last = stream.get_last_raw_message_by_subject(subject::ALL_FACTS).await?;
+    ensure!(last.subject.as_str() == stored[2]);
     let first = stream.direct_get_first_for_subject(subject::ALL_FACTS).await?;
     ensure!(first.subject.as_str() == stored[0]);
 

@@ -75,6 +75,23 @@ impl NatsServer {
         .await
     }
 
+    /// Waits until no other server that runs has a route to this one.
+    ///
+    /// # Errors
+    /// When one still has a route after the timeout.
+    pub async fn routes_closed(&self, index: usize) -> Result<()> {
+        let closed = self.node(index)?.name();
+        eventually(&format!("no route to {closed}"), SYNCED_WITHIN, async || {
+            for node in self.nodes.iter().filter(|node| node.is_up()) {
+                let monitoring = node.monitoring().context("no monitoring")?;
+                let (_, routes) = process::get(monitoring, "/routez").await?;
+                ensure!(!routes.contains(&format!("\"remote_name\": \"{closed}\"")), "{routes}");
+            }
+            Ok(())
+        })
+        .await
+    }
+
     /// Waits until JetStream has a meta leader.
     pub(super) async fn meta_leader_elected(&self) -> Result<()> {
         eventually("JetStream having a leader", SYNCED_WITHIN, async || {
