@@ -112,7 +112,7 @@ impl Export {
         // Also after an error: the records up to the reported sequence must be in the file.
         writer.finish()?;
         outcome?;
-        out::complain(&format!(
+        out::message(&format!(
             "{} calls settled from {from} to {to}, {} minutes billed",
             count.exported, count.minutes
         ));
@@ -161,7 +161,7 @@ async fn export(mut messages: StoredMessages, to: Timestamp, writer: &mut Writer
                 Ok(_) => {}
                 Err(error) => {
                     count.undecodable += 1;
-                    out::complain(&format!("{} ({}): {error}", recorded.subject, recorded.sequence));
+                    out::message(&format!("{} ({}): {error}", recorded.subject, recorded.sequence));
                 }
             }
             count.last_sequence = Some(recorded.sequence);

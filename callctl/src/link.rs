@@ -1,4 +1,4 @@
-//! How NATS is reached, and as whom.
+//! The connection to NATS.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,10 +9,10 @@ use contract::views::history::History;
 use contract::{Nats, NatsSettings};
 use tokio::time::timeout;
 
-/// A person waits: longer than this, and it had better be said.
-const CONNECTED_WITHIN: Duration = Duration::from_secs(5);
+/// Deadline of the connection; a person waits for it.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where NATS is.
+/// Address and user of NATS.
 #[derive(Debug, Args)]
 pub(crate) struct LinkArgs {
     /// One or more server URLs, separated by commas
@@ -24,7 +24,7 @@ pub(crate) struct LinkArgs {
         default_value = "nats://127.0.0.1:4222"
     )]
     nats_url: String,
-    /// Who connects: `observer` is enough. The password is taken from CALLCTL_NATS_PASSWORD, or from a file
+    /// NATS user: `observer` is sufficient. The password comes from CALLCTL_NATS_PASSWORD, or from a file
     #[arg(
         long,
         global = true,
@@ -36,7 +36,7 @@ pub(crate) struct LinkArgs {
     /// A file that holds the password
     #[arg(long, global = true, env = "CALLCTL_NATS_PASSWORD_FILE", value_name = "FILE")]
     nats_password_file: Option<PathBuf>,
-    /// Where JetStream is asked: other teams find it under CALLPULSE.API
+    /// Prefix of JetStream's API: CALLPULSE.API for users of other accounts, such as `observer`
     #[arg(
         long,
         global = true,
@@ -47,7 +47,7 @@ pub(crate) struct LinkArgs {
     api_prefix: String,
 }
 
-/// A connection and the stream of facts behind it.
+/// A connection with readers of the stored facts.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub(crate) client: async_nats::Client,
@@ -56,7 +56,7 @@ pub(crate) struct Link {
 }
 
 impl LinkArgs {
-    /// Connects, or says within seconds why that is not to be had.
+    /// Connects, or fails within seconds with the probable cause.
     pub(crate) async fn connect(self) -> Result<Link> {
         let password = self.password()?;
         let settings = NatsSettings {
@@ -65,14 +65,14 @@ impl LinkArgs {
             ..NatsSettings::default()
         };
         let nats = Nats::connect(&settings, &password, "callctl").await?;
-        if timeout(CONNECTED_WITHIN, nats.connected()).await.is_err() {
+        if timeout(CONNECT_TIMEOUT, nats.connected()).await.is_err() {
             bail!(
                 "no NATS at {} within {} s{}; see --nats-url, --nats-user",
                 settings.url,
-                CONNECTED_WITHIN.as_secs(),
+                CONNECT_TIMEOUT.as_secs(),
                 match settings.user.as_str() {
-                    "" => ", or it wants to know who connects".to_owned(),
-                    user => format!(", or it does not know {user} by this password"),
+                    "" => ", or it requires a user".to_owned(),
+                    user => format!(", or the password of {user} is wrong"),
                 }
             );
         }
@@ -84,7 +84,7 @@ impl LinkArgs {
     }
 
     fn password(&self) -> Result<String> {
-        // From the environment and not from an argument, which everybody on the machine could see.
+        // Not from an argument, which all users of the machine can see.
         if let Ok(password) = std::env::var("CALLCTL_NATS_PASSWORD") {
             return Ok(password);
         }

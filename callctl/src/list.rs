@@ -15,18 +15,18 @@ use serde::Serialize;
 use crate::link::Link;
 use crate::out;
 
-/// Which calls, and how.
+/// The options of `list`.
 #[derive(Debug, Args)]
 pub(crate) struct List {
     /// Only calls in this state: ringing, accepted, connected, ended
     #[arg(long, value_parser = parse_state)]
     state: Option<CallState>,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
 }
 
-/// A call with its state in a word.
+/// A call with its state.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Listed<'a> {
@@ -37,7 +37,7 @@ struct Listed<'a> {
 }
 
 impl List {
-    /// Prints the calls, the longest first.
+    /// Prints the calls, those longest in their state first.
     pub(crate) async fn run(self, link: &Link) -> Result<()> {
         let calls = live_calls(link).await?;
         let facts = link.history.last_of_calls(&calls).await?;
@@ -58,7 +58,7 @@ impl List {
     }
 }
 
-/// The calls on the bucket of those that are not over.
+/// The calls of the bucket `active_calls`.
 async fn live_calls(link: &Link) -> Result<Vec<CallId>> {
     let mut bucket = tail::active_calls_at(link.client.clone(), &link.api_prefix);
     let mut live = BTreeMap::new();
@@ -68,7 +68,7 @@ async fn live_calls(link: &Link) -> Result<Vec<CallId>> {
                 Ok(CallChange::Active(call)) => live.insert(call.value.parties.call_id.clone(), ()),
                 Ok(CallChange::Gone(call)) => live.remove(&call),
                 Err(error) => {
-                    out::complain(&error.to_string());
+                    out::message(&error.to_string());
                     None
                 }
             };
@@ -88,7 +88,7 @@ fn views(facts: &[Recorded]) -> Vec<CallView> {
                     .and_modify(|view| view.apply(fact, sequence, trace))
                     .or_insert_with(|| CallView::new(fact, sequence, trace));
             }
-            Err(error) => out::complain(&format!("{} ({}): {error}", recorded.subject, recorded.sequence)),
+            Err(error) => out::message(&format!("{} ({}): {error}", recorded.subject, recorded.sequence)),
         }
     }
     views.into_values().collect()
@@ -102,7 +102,7 @@ fn print(stdout: &mut impl Write, views: &[CallView]) -> Result<()> {
             view.parties.call_id.to_string(),
             view.state().as_str().to_owned(),
             view.since()
-                .map_or_else(|| "-".to_owned(), |since| out::span(now.millis_since(since))),
+                .map_or_else(|| "-".to_owned(), |since| out::duration(now.millis_since(since))),
             view.parties.user_id.to_string(),
             view.parties.otomo_id.to_string(),
             view.worker_id
@@ -134,6 +134,6 @@ fn media(view: &CallView) -> String {
 fn parse_state(text: &str) -> Result<CallState, String> {
     text.parse().map_err(|_| {
         let states: Vec<_> = CallState::ALL.iter().map(|state| state.as_str()).collect();
-        format!("{text:?} is none of {}", states.join(", "))
+        format!("expected one of {}", states.join(", "))
     })
 }

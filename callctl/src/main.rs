@@ -1,4 +1,4 @@
-//! `callctl`: what is stored of calls, for people at a terminal and for scripts. It reads, and changes nothing.
+//! `callctl`: shows stored calls in a terminal and to scripts. It changes nothing.
 
 use std::io;
 use std::process::ExitCode;
@@ -21,14 +21,14 @@ mod watch;
 mod export;
 mod period;
 
-/// The exit code of bad arguments is clap's own, 2.
+/// Exit code of a failure. Invalid arguments have clap's, 2.
 const FAILED: u8 = 1;
 
 #[derive(Debug, Parser)]
 #[command(
     version,
-    about = "Looks at calls: which are live, what happened in one, what happens now, and what was settled",
-    after_help = "It connects to NATS by itself and needs no more than the `observer` user of nats/conf:\n  \
+    about = "Lists, shows, watches and exports calls",
+    after_help = "It connects to NATS, where the rights of the user `observer` of nats/conf are sufficient:\n  \
                   CALLCTL_NATS_PASSWORD=… callctl --nats-user observer --api-prefix CALLPULSE.API list"
 )]
 struct Cli {
@@ -40,13 +40,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// The calls that are not over, and where each stands
+    /// The calls that have not ended, with their state
     List(List),
-    /// One call from its first fact to its last, and whether its minutes add up
+    /// The facts of one call, and a check of its minutes
     Show(Show),
-    /// Every fact from now on, as it is stored, until Ctrl-C
+    /// Every fact stored from now on, until Ctrl-C
     Watch(Watch),
-    /// The settled calls of a period, as CSV or JSON lines: the legal record
+    /// The settled calls of a period as CSV or JSON lines: the legal record
     Export(Export),
 }
 
@@ -64,10 +64,10 @@ async fn main() -> ExitCode {
     };
     match outcome.await {
         Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has enough: `callctl list | head`.
+        // The reader has closed the pipe: `callctl list | head`.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            out::complain(&format!("{error:#}"));
+            out::message(&format!("{error:#}"));
             ExitCode::from(FAILED)
         }
     }

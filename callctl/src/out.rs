@@ -1,4 +1,4 @@
-//! What is written, and to where: answers to standard output, everything else to standard error.
+//! Output: results to standard output, everything else to standard error.
 
 use std::io::{self, BufWriter, StdoutLock, Write};
 
@@ -7,18 +7,18 @@ use comfy_table::{Table, presets};
 use contract::Timestamp;
 use serde::Serialize;
 
-/// Standard output in larger pieces. Errors are the caller's, so that a closed pipe ends the program in silence.
+/// Buffered standard output. The caller handles errors, so that a closed pipe is no failure.
 pub(crate) fn standard() -> BufWriter<StdoutLock<'static>> {
     BufWriter::new(io::stdout().lock())
 }
 
-/// One JSON value a line.
+/// Writes a JSON value and a line break.
 pub(crate) fn json_line(out: &mut impl Write, value: &impl Serialize) -> Result<()> {
     serde_json::to_writer(&mut *out, value)?;
     Ok(out.write_all(b"\n")?)
 }
 
-/// Rows under a head, aligned, without lines: to be read and to be cut.
+/// An aligned table without borders, for people and for `cut`.
 pub(crate) fn table<const N: usize>(head: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_preset(presets::NOTHING).set_header(head);
@@ -28,7 +28,7 @@ pub(crate) fn table<const N: usize>(head: [&str; N]) -> Table {
     table
 }
 
-/// A table, without the blanks at its lines' ends.
+/// Writes a table without trailing spaces.
 pub(crate) fn write_table(out: &mut impl Write, table: &Table) -> io::Result<()> {
     for line in table.lines() {
         writeln!(out, "{}", line.trim_end())?;
@@ -36,13 +36,13 @@ pub(crate) fn write_table(out: &mut impl Write, table: &Table) -> io::Result<()>
     Ok(())
 }
 
-/// A moment, or a dash where there is none.
-pub(crate) fn moment(at: Option<Timestamp>) -> String {
+/// A time, or a dash.
+pub(crate) fn time(at: Option<Timestamp>) -> String {
     at.map_or_else(|| "-".to_owned(), |at| at.to_string())
 }
 
-/// Milliseconds as people say them: `7 ms`, `3.2 s`, `4:05`, `1:02:03`.
-pub(crate) fn span(millis: u64) -> String {
+/// A duration for people: `7 ms`, `3.2 s`, `4:05`, `1:02:03`.
+pub(crate) fn duration(millis: u64) -> String {
     let seconds = millis / 1_000;
     match millis {
         0..1_000 => format!("{millis} ms"),
@@ -52,9 +52,9 @@ pub(crate) fn span(millis: u64) -> String {
     }
 }
 
-/// Says what went wrong, or could not be read. If nobody can be told, there is nobody to tell.
-pub(crate) fn complain(what: &str) {
-    let _ = writeln!(io::stderr(), "callctl: {what}");
+/// Writes a message to standard error. A failure to write is ignored.
+pub(crate) fn message(text: &str) {
+    let _ = writeln!(io::stderr(), "callctl: {text}");
 }
 
 #[cfg(test)]
@@ -62,13 +62,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_read_as_people_say_them() {
-        let spans = [7, 3_250, 59_999, 60_000, 245_000, 3_723_000].map(span);
-        assert_eq!(spans, ["7 ms", "3.2 s", "59.9 s", "1:00", "4:05", "1:02:03"]);
+    fn durations_have_the_unit_of_their_size() {
+        let durations = [7, 3_250, 59_999, 60_000, 245_000, 3_723_000].map(duration);
+        assert_eq!(durations, ["7 ms", "3.2 s", "59.9 s", "1:00", "4:05", "1:02:03"]);
     }
 
     #[test]
-    fn tables_are_aligned_and_have_no_blanks_around_them() {
+    fn tables_are_aligned_without_trailing_spaces() {
         let mut table = table(["A", "LONGER"]);
         table.add_row(["wide cell", "x"]);
         let mut out = Vec::new();

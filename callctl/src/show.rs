@@ -10,10 +10,10 @@ use contract::{CallId, Timestamp};
 use crate::link::Link;
 use crate::out;
 
-/// Which call, and how.
+/// The options of `show`.
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// The call's ID
+    /// ID of the call
     call: CallId,
     /// One JSON object
     #[arg(long)]
@@ -21,11 +21,11 @@ pub(crate) struct Show {
 }
 
 impl Show {
-    /// Prints the call's facts in the order in which they were stored.
+    /// Prints the facts of the call in stored order.
     pub(crate) async fn run(self, link: &Link) -> Result<()> {
         let page = link.history.of_call(&self.call).await?;
         if page.facts.is_empty() {
-            bail!("nothing is stored of a call {}", self.call);
+            bail!("no facts of {}", self.call);
         }
         let timeline = Timeline::new(&page, Timestamp::now());
         let mut stdout = out::standard();
@@ -52,36 +52,36 @@ fn print(stdout: &mut impl Write, timeline: &Timeline) -> Result<()> {
         writeln!(stdout, "  trace {}", call.traceparent)?;
     }
     writeln!(stdout)?;
-    let mut table = out::table(["SEQUENCE", "AT", "STORED AFTER", "FACT", "BY", "WHAT"]);
+    let mut table = out::table(["SEQUENCE", "AT", "STORED AFTER", "FACT", "BY", "PAYLOAD"]);
     for entry in &timeline.entries {
         table.add_row(row(entry));
     }
     out::write_table(stdout, &table)?;
     if timeline.truncated {
-        writeln!(stdout, "… and more, which are not read here")?;
+        writeln!(stdout, "… and more facts, which were not read")?;
     }
     minutes(stdout, timeline)
 }
 
 fn row(entry: &Entry) -> [String; 6] {
-    let what = match &entry.error {
-        Some(error) => format!("cannot be read: {error}"),
+    let payload = match &entry.error {
+        Some(error) => format!("not decoded: {error}"),
         None => entry.payload.to_string(),
     };
     [
         entry.sequence.to_string(),
-        out::moment(entry.at.or(Some(entry.stored_at))),
-        entry.lag_ms.map_or_else(|| "-".to_owned(), out::span),
+        out::time(entry.at.or(Some(entry.stored_at))),
+        entry.lag_ms.map_or_else(|| "-".to_owned(), out::duration),
         entry.fact.clone(),
         entry.source.clone().unwrap_or_else(|| "-".to_owned()),
-        what,
+        payload,
     ]
 }
 
 fn minutes(stdout: &mut impl Write, timeline: &Timeline) -> Result<()> {
     let minutes = &timeline.minutes;
     let Some(due) = minutes.due else { return Ok(()) };
-    let interval = minutes.interval_ms.map_or_else(|| "-".to_owned(), out::span);
+    let interval = minutes.interval_ms.map_or_else(|| "-".to_owned(), out::duration);
     write!(stdout, "\nminutes of {interval}: {due} due, {} stored", minutes.stored)?;
     if let Some(billed) = minutes.billed {
         write!(stdout, ", {billed} billed")?;

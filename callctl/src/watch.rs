@@ -15,16 +15,16 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::link::Link;
 use crate::out;
 
-/// How often it is asked what has been stored: what a person takes for at once.
+/// Time between two reads; a person does not notice it.
 const POLL_INTERVAL: Duration = Duration::from_millis(200);
 
-/// Which facts, and how.
+/// The options of `watch`.
 #[derive(Debug, Args)]
 pub(crate) struct Watch {
-    /// Only this call
+    /// Only facts of this call
     #[arg(long)]
     call: Option<CallId>,
-    /// One JSON object a line
+    /// One JSON object per line
     #[arg(long)]
     json: bool,
 }
@@ -42,28 +42,28 @@ struct Watched<'a> {
 }
 
 impl Watch {
-    /// Prints facts as they are stored. They are asked for and not listened to: what is heard may yet be refused.
+    /// Prints facts as they are stored. A subscription would also receive facts that the stream rejects.
     pub(crate) async fn run(self, link: &Link) -> Result<()> {
         let last = link.history.last_sequence().await?;
         let mut facts = tail::facts_at(link.client.clone(), &link.api_prefix, last);
         let mut stdout = out::standard();
-        let mut away = false;
+        let mut failing = false;
         let mut poll = interval(POLL_INTERVAL);
         poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             poll.tick().await;
             match facts.poll().await {
-                Ok(news) => {
-                    away = false;
-                    for recorded in news.iter().filter(|recorded| self.wants(recorded)) {
+                Ok(new) => {
+                    failing = false;
+                    for recorded in new.iter().filter(|recorded| self.wants(recorded)) {
                         self.print(&mut stdout, recorded)?;
                     }
                     stdout.flush()?;
                 }
-                // Nothing is skipped by waiting, so it goes on; once is enough to say so.
-                Err(error) if !away => {
-                    away = true;
-                    out::complain(&format!("{error}; going on as soon as it answers"));
+                // The next read continues where the last one ended, so nothing is skipped.
+                Err(error) if !failing => {
+                    failing = true;
+                    out::message(&format!("{error}; continuing when it answers"));
                 }
                 Err(_) => {}
             }
@@ -82,8 +82,8 @@ impl Watch {
             Err(error) => (recorded.stored_at, Value::Null, Some(error.to_string())),
         };
         if !self.json {
-            let what = error.unwrap_or_else(|| payload.to_string());
-            return Ok(writeln!(stdout, "{at}  {}  {what}", recorded.subject)?);
+            let text = error.unwrap_or_else(|| payload.to_string());
+            return Ok(writeln!(stdout, "{at}  {}  {text}", recorded.subject)?);
         }
         let watched = Watched {
             sequence: recorded.sequence,

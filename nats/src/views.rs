@@ -1,4 +1,4 @@
-//! Read models: how calls look to whoever watches, exports or audits them.
+//! Read models of calls for observers: operations page, `callctl`, export.
 
 pub mod call_view;
 pub mod timeline;

@@ -1,4 +1,4 @@
-//! Where messages go that could not be read: stored with the reason, so that nothing is acked away silently.
+//! Stores messages that could not be decoded in `PARKED` with the reason, so that none is acknowledged without a copy.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
@@ -8,14 +8,14 @@ use thiserror::Error;
 use crate::jetstream::connection::Nats;
 use crate::wire::subject;
 
-/// Header: why it could not be read.
+/// Header: why the message could not be decoded.
 pub const REASON: &str = "callpulse-parked-reason";
-/// Header: where it was.
+/// Header: its original subject.
 pub const ORIGINAL_SUBJECT: &str = "callpulse-original-subject";
-/// Header: its sequence in the stream it came from, if it came from one.
+/// Header: its sequence in its original stream, if it came from one.
 pub const ORIGINAL_SEQUENCE: &str = "callpulse-original-sequence";
 
-/// The message could not be set aside; it stays where it was and is delivered again.
+/// The message could not be parked. If it came from a stream, it stays there and is redelivered.
 #[derive(Debug, Error)]
 #[error("a message from {subject} could not be parked: {reason}")]
 pub struct ParkError {
@@ -23,19 +23,18 @@ pub struct ParkError {
     reason: String,
 }
 
-/// Sets aside a message that came by plain NATS.
+/// Parks a message of core NATS.
 ///
 /// # Errors
 /// [`ParkError`] if it is not stored.
 pub async fn park(nats: &Nats, consumer: &str, message: &async_nats::Message, reason: &str) -> Result<(), ParkError> {
-    let message_id = None;
-    store(nats, consumer, message, reason, message_id).await
+    store(nats, consumer, message, reason, None).await
 }
 
-/// Sets aside a message that a consumer got from a stream, and takes it out of that consumer's way once it is stored.
+/// Parks a message of a consumer, and then terminates its delivery.
 ///
 /// # Errors
-/// [`ParkError`] if it is not stored; then it is not acknowledged either, and comes again.
+/// [`ParkError`] if it is not stored; it is then redelivered.
 pub async fn park_delivery(
     nats: &Nats,
     consumer: &str,
@@ -70,7 +69,7 @@ async fn store(
     }
     publication = publication.headers(headers);
     if let Some(sequence) = sequence {
-        // A redelivery, after a crash between parking and acknowledging, is parked once.
+        // Deduplicates a redelivery after a crash between parking and acknowledging.
         publication = publication.message_id(format!("{consumer}.{sequence}"));
     }
     let ack = nats
@@ -79,6 +78,6 @@ async fn store(
         .await
         .map_err(|error| failed(&error))?;
     ack.await.map_err(|error| failed(&error))?;
-    tracing::error!(consumer, subject = %message.subject, reason, "a message cannot be read and is parked: somebody must look");
+    tracing::error!(consumer, subject = %message.subject, reason, "message not decoded and parked: read it in the stream PARKED and fix its publisher");
     Ok(())
 }

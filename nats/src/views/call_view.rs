@@ -1,8 +1,7 @@
-//! A call as its facts tell it: a pure fold.
+//! A call, folded from its facts.
 //!
-//! Facts may come in any order and any number of times, and the outcome is the same: whoever reads the last fact of each
-//! kind and goes on with those that come sees what whoever read them all does. But for losses of RTP: of both parties'
-//! losses only the last one is among a call's last facts.
+//! The order and number of repetitions of the facts do not matter. The last fact of each kind is therefore enough, except for RTP
+//! losses: only one of the two parties' losses is among them.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -15,7 +14,7 @@ use crate::wire::id::WorkerId;
 use crate::wire::party::{Parties, Role};
 use crate::wire::time::Timestamp;
 
-/// How far a call is.
+/// The state of a call.
 #[derive(
     Debug,
     Clone,
@@ -36,13 +35,13 @@ use crate::wire::time::Timestamp;
 pub enum CallState {
     /// Requested.
     Ringing,
-    /// Taken, and no RTP yet.
+    /// Accepted by the otomo, without RTP yet.
     Accepted,
-    /// RTP was seen.
+    /// RTP was received.
     Connected,
-    /// Over, and not settled yet.
+    /// Ended, and not settled yet.
     Ended,
-    /// Over, and its bill is known.
+    /// Settled.
     Settled,
 }
 
@@ -50,18 +49,18 @@ impl CallState {
     /// All states, in order.
     pub const ALL: &[Self] = Self::VARIANTS;
 
-    /// The state as it is serialised.
+    /// The serialised state.
     pub fn as_str(self) -> &'static str {
         self.into()
     }
 
-    /// Whether the call goes on.
+    /// Whether the call has not ended.
     pub fn is_live(self) -> bool {
         self < Self::Ended
     }
 }
 
-/// A call's latest minute.
+/// The last tick of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct LastTick {
     /// Its number.
@@ -70,13 +69,13 @@ pub struct LastTick {
     pub at: Timestamp,
 }
 
-/// The latest that was stored of a party's RTP: that it stopped, or came back.
+/// The last stored change of a party's RTP: loss or return.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct MediaChange {
-    /// It has stopped and not come back.
+    /// Lost and not resumed.
     pub lost: bool,
-    /// When it had last been seen before the loss, or when it was seen again.
+    /// The last packet before the loss, or the first after it.
     pub at: Timestamp,
     /// Sequence of the fact.
     #[serde(skip)]
@@ -91,11 +90,11 @@ pub struct CallEnd {
     pub ended_at: Timestamp,
     /// Why.
     pub reason: EndReason,
-    /// By whom; unknown where only the settlement was read.
+    /// Who ended it; null if only the settlement was read.
     pub by: Option<String>,
 }
 
-/// What is billed.
+/// The bill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bill {
@@ -105,38 +104,38 @@ pub struct Bill {
     pub billed_minutes: u32,
     /// Ticks up to the end.
     pub ticks: u32,
-    /// Ticks that were stored beyond the end, not billed.
+    /// Ticks stored beyond the end, which are not billed.
     pub over_ticks: u32,
 }
 
-/// A call as its facts tell it.
+/// A call, folded from its facts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallView {
-    /// The call and who is in it.
+    /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// When it was asked for.
+    /// When it was requested.
     pub requested_at: Option<Timestamp>,
-    /// When the otomo took it.
+    /// When the otomo accepted it.
     pub accepted_at: Option<Timestamp>,
     /// The media-worker that hosts it.
     pub worker_id: Option<WorkerId>,
-    /// When it began.
+    /// When it was connected.
     pub connected_at: Option<Timestamp>,
-    /// Whose first packet it was.
+    /// The party that sent the first packet.
     pub detected_from: Option<Role>,
-    /// The latest minute.
+    /// The last tick.
     pub last_tick: Option<LastTick>,
-    /// Whether the user's RTP was lost or came back; null if neither.
+    /// The last change of the user's RTP; null without one.
     pub user_media: Option<MediaChange>,
-    /// The same of the otomo.
+    /// The last change of the otomo's RTP; null without one.
     pub otomo_media: Option<MediaChange>,
     /// How it ended.
     pub end: Option<CallEnd>,
-    /// What is billed.
+    /// The bill.
     pub bill: Option<Bill>,
-    /// The call's trace: that of its first fact that was read.
+    /// The trace of the first fact that was read.
     pub traceparent: TraceParent,
     /// Sequence of that fact.
     #[serde(skip)]
@@ -144,7 +143,7 @@ pub struct CallView {
 }
 
 impl CallView {
-    /// What one fact tells of its call.
+    /// The call after one fact.
     pub fn new(fact: &Fact, sequence: u64, trace: TraceParent) -> Self {
         let mut view = Self {
             first_sequence: sequence,
@@ -154,7 +153,7 @@ impl CallView {
         view
     }
 
-    /// A call of which no fact was read yet.
+    /// A call without facts.
     pub fn without_facts(parties: Parties, trace: TraceParent) -> Self {
         Self {
             parties,
@@ -173,7 +172,7 @@ impl CallView {
         }
     }
 
-    /// From stored facts of one call; none if there is not one that can be read. Facts of other calls are passed over.
+    /// The call after the stored facts of one call; `None` if none was decoded. Facts of other calls are ignored.
     pub fn of<'a>(facts: impl IntoIterator<Item = &'a Recorded>) -> Option<Self> {
         let mut view: Option<Self> = None;
         for recorded in facts {
@@ -187,7 +186,7 @@ impl CallView {
         view
     }
 
-    /// Takes a fact of the call in; one of another call changes nothing.
+    /// Applies a fact. A fact of another call changes nothing.
     pub fn apply(&mut self, fact: &Fact, sequence: u64, trace: TraceParent) {
         if *fact.parties() != self.parties {
             return;
@@ -247,7 +246,7 @@ impl CallView {
         }
     }
 
-    /// How far it is. Billing has the last word: a call that is settled was over.
+    /// Its state. A settled call counts as ended even if `ended` was not read.
     pub fn state(&self) -> CallState {
         match (&self.bill, &self.end) {
             (Some(_), _) => CallState::Settled,
@@ -258,7 +257,7 @@ impl CallView {
         }
     }
 
-    /// Since when it is in this state, as far as that was written down.
+    /// When it entered this state; `None` if that fact was not read.
     pub fn since(&self) -> Option<Timestamp> {
         match self.state() {
             CallState::Ringing => self.requested_at,
@@ -268,7 +267,7 @@ impl CallView {
         }
     }
 
-    /// Whether a party's RTP was lost or came back.
+    /// The last change of a party's RTP.
     pub fn media_of(&self, party: Role) -> Option<MediaChange> {
         match party {
             Role::User => self.user_media,

@@ -1,4 +1,4 @@
-//! One call told as a story: each stored fact with who said it and how long it took, and whether its minutes add up.
+//! The stored facts of one call with publisher and delay, and a check of its minutes.
 
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -17,36 +17,36 @@ pub struct Entry {
     pub sequence: u64,
     /// The last token of its subject.
     pub fact: String,
-    /// When it happened; null if it cannot be read.
+    /// When it happened; null if it was not decoded.
     pub at: Option<Timestamp>,
     /// When the server stored it.
     pub stored_at: Timestamp,
-    /// From the one to the other, in milliseconds: the network, or an outage. Null where it cannot be said.
+    /// From `at` to `storedAt`, in milliseconds: the network, or an outage. Null without `at`.
     pub lag_ms: Option<u64>,
-    /// How long after the entry above it was stored, in milliseconds.
+    /// Time since the previous entry was stored, in milliseconds.
     pub gap_ms: u64,
-    /// Who published it.
+    /// Its publisher (CloudEvents `source`).
     pub source: Option<String>,
-    /// What it says, without the call and its parties; null if it cannot be read.
+    /// Its payload without the call and its parties; null if it was not decoded.
     #[schemars(with = "Option<Map<String, Value>>")]
     pub payload: Value,
-    /// Why it cannot be read.
+    /// Why it was not decoded.
     pub error: Option<String>,
 }
 
-/// Whether the minutes add up.
+/// The stored and the due ticks.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Minutes {
-    /// The length of a minute, in milliseconds, as the ticks tell it; null before the first one.
+    /// The tick interval, in milliseconds, derived from the ticks; null before the first one.
     pub interval_ms: Option<u64>,
-    /// Ticks that should be stored by the call's end, or by now; null before the first one.
+    /// Ticks due by the end of the call, or by now; null before the first one.
     pub due: Option<u32>,
-    /// Ticks that are stored.
+    /// Stored ticks.
     pub stored: u32,
-    /// Minutes below the last stored one that are not: never any.
+    /// Minutes below the last stored one without a tick; always empty.
     pub missing: Vec<u32>,
-    /// Minutes that the user pays for; null until it is settled.
+    /// Minutes that the user pays for; null before the settlement.
     pub billed: Option<u32>,
 }
 
@@ -54,13 +54,13 @@ pub struct Minutes {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Timeline {
-    /// Where it stands, or how it ended; null if nothing of it can be read.
+    /// The call; null if no fact was decoded.
     pub call: Option<CallView>,
-    /// How far it is, in a word.
+    /// Its state.
     pub state: Option<CallState>,
     /// Its facts in the order in which they were stored.
     pub entries: Vec<Entry>,
-    /// There are more facts than were read.
+    /// More facts are stored than were read.
     pub truncated: bool,
     /// Its minutes.
     pub minutes: Minutes,
@@ -70,7 +70,7 @@ pub struct Timeline {
 const MAX_MISSING: usize = 100;
 
 impl Timeline {
-    /// From what is stored of one call.
+    /// From the stored facts of one call.
     pub fn new(page: &Page, now: Timestamp) -> Self {
         let facts = &page.facts;
         let call = CallView::of(facts);
@@ -85,12 +85,12 @@ impl Timeline {
 }
 
 fn entries(facts: &[Recorded]) -> Vec<Entry> {
-    let mut above: Option<Timestamp> = None;
+    let mut previous: Option<Timestamp> = None;
     let entries = facts.iter().map(|recorded| {
         let stored_at = recorded.stored_at;
-        let gap_ms = above
+        let gap_ms = previous
             .replace(stored_at)
-            .map_or(0, |above| stored_at.millis_since(above));
+            .map_or(0, |previous| stored_at.millis_since(previous));
         let at = recorded.fact.as_ref().ok().map(Fact::occurred_at);
         Entry {
             sequence: recorded.sequence,
@@ -107,7 +107,7 @@ fn entries(facts: &[Recorded]) -> Vec<Entry> {
     entries.collect()
 }
 
-/// Who is in the call is said once for all of it.
+/// Without the fields that are the same in every fact of the call.
 fn payload(fact: &Fact) -> Value {
     let encoded = fact.encode().ok();
     let mut value = encoded
@@ -225,7 +225,7 @@ mod tests {
         .into()
     }
 
-    /// Each stored `lag` after it happened.
+    /// Each fact is stored `lag` milliseconds after it happened.
     fn page(facts: &[Fact], lag: u64) -> Page {
         let recorded = (1..).zip(facts).map(|(sequence, fact)| Recorded {
             subject: fact.subject(),
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn each_entry_says_when_how_late_and_how_long_after_the_one_above() {
+    fn entries_have_time_lag_and_gap() {
         let timeline = Timeline::new(&page(&[requested(), rtp_detected(), tick(1)], 3), at(70_000));
         let times: Vec<_> = timeline
             .entries
@@ -260,12 +260,12 @@ mod tests {
     }
 
     #[test]
-    fn minutes_are_due_by_now_and_at_the_end_no_more() {
+    fn minutes_are_due_until_now_or_until_the_end() {
         let before = Timeline::new(&page(&[rtp_detected()], 0), at(70_000)).minutes;
         assert_eq!(
             (before.due, before.stored),
             (None, 0),
-            "who knows how long a minute is here"
+            "without a tick, the interval is unknown"
         );
         let live = Timeline::new(&page(&[rtp_detected(), tick(1)], 0), at(182_001)).minutes;
         assert_eq!(
@@ -278,14 +278,14 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_in_the_minutes_is_seen() {
+    fn missing_minutes_are_listed() {
         let facts = [rtp_detected(), tick(2), tick(5)];
         let minutes = Timeline::new(&page(&facts, 0), at(400_000)).minutes;
         assert_eq!(minutes.missing, [1, 3, 4]);
     }
 
     #[test]
-    fn what_cannot_be_read_is_shown_and_not_left_out() {
+    fn undecodable_facts_are_entries_with_an_error() {
         let mut page = page(&[requested()], 0);
         let subject = subject::fact(&parties().call_id, crate::FactKind::Ended);
         page.facts.push(Recorded {

@@ -13,14 +13,14 @@ async fn an_invalid_argument_is_answered_with_the_valid_ones() -> Result<()> {
     ContractClient::open(&server).await?;
 
     for (arguments, code, says) in [
-        (&["show", "call_1"][..], 1, "nothing is stored of a call call_1"),
+        (&["show", "call_1"][..], 1, "no facts of call_1"),
         (&["show", "call.1"], 2, "call.1"),
         (&["list", "--state", "sleeping"], 2, "ringing, accepted, connected"),
-        (&["export", "--from", "yesterday"], 2, "neither a date"),
+        (&["export", "--from", "yesterday"], 2, "expected a date"),
         (
             &["export", "--from", "2026-11-02", "--to", "2026-11-01"],
             1,
-            "must lie before",
+            "must be before",
         ),
         (&["export"], 2, "--from"),
     ] {
@@ -33,7 +33,7 @@ async fn an_invalid_argument_is_answered_with_the_valid_ones() -> Result<()> {
         .output()?;
     let told = String::from_utf8(wrong.stderr)?;
     ensure!(
-        wrong.status.code() == Some(1) && told.contains("does not know observer by this password"),
+        wrong.status.code() == Some(1) && told.contains("the password of observer is wrong"),
         "{told}"
     );
     server.kill()?;

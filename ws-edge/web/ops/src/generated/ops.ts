@@ -74,7 +74,7 @@ export type EndReason =
   | 'terminated';
 export type OtomoId = string;
 /**
- * How far a call is.
+ * The state of a call.
  */
 export type CallState = 'ringing' | 'accepted' | 'connected' | 'ended' | 'settled';
 export type UserId = string;
@@ -139,7 +139,7 @@ export interface CallRow {
   workerId: WorkerId | null;
 }
 /**
- * What is billed.
+ * The bill.
  */
 export interface Bill {
   /**
@@ -151,7 +151,7 @@ export interface Bill {
    */
   durationMs: number;
   /**
-   * Ticks that were stored beyond the end, not billed.
+   * Ticks stored beyond the end, which are not billed.
    */
   overTicks: number;
   /**
@@ -164,14 +164,14 @@ export interface Bill {
  */
 export interface CallEnd {
   /**
-   * By whom; unknown where only the settlement was read.
+   * Who ended it; null if only the settlement was read.
    */
   by: string | null;
   endedAt: Timestamp;
   reason: EndReason;
 }
 /**
- * A call's latest minute.
+ * The last tick of a call.
  */
 export interface LastTick {
   at: Timestamp;
@@ -298,24 +298,24 @@ export interface TimelinePage {
   truncated: boolean;
 }
 /**
- * A call as its facts tell it.
+ * A call, folded from its facts.
  */
 export interface CallView {
   /**
-   * When the otomo took it.
+   * When the otomo accepted it.
    */
   acceptedAt: Timestamp | null;
   /**
-   * What is billed.
+   * The bill.
    */
   bill: Bill | null;
   callId: CallId;
   /**
-   * When it began.
+   * When it was connected.
    */
   connectedAt: Timestamp | null;
   /**
-   * Whose first packet it was.
+   * The party that sent the first packet.
    */
   detectedFrom: Role | null;
   /**
@@ -323,22 +323,22 @@ export interface CallView {
    */
   end: CallEnd | null;
   /**
-   * The latest minute.
+   * The last tick.
    */
   lastTick: LastTick | null;
   otomoId: OtomoId;
   /**
-   * The same of the otomo.
+   * The last change of the otomo's RTP; null without one.
    */
   otomoMedia: MediaChange | null;
   /**
-   * When it was asked for.
+   * When it was requested.
    */
   requestedAt: Timestamp | null;
   traceparent: TraceParent;
   userId: UserId;
   /**
-   * Whether the user's RTP was lost or came back; null if neither.
+   * The last change of the user's RTP; null without one.
    */
   userMedia: MediaChange | null;
   /**
@@ -347,12 +347,12 @@ export interface CallView {
   workerId: WorkerId | null;
 }
 /**
- * The latest that was stored of a party's RTP: that it stopped, or came back.
+ * The last stored change of a party's RTP: loss or return.
  */
 export interface MediaChange {
   at: Timestamp;
   /**
-   * It has stopped and not come back.
+   * Lost and not resumed.
    */
   lost: boolean;
 }
@@ -361,11 +361,11 @@ export interface MediaChange {
  */
 export interface Entry {
   /**
-   * When it happened; null if it cannot be read.
+   * When it happened; null if it was not decoded.
    */
   at: Timestamp | null;
   /**
-   * Why it cannot be read.
+   * Why it was not decoded.
    */
   error: string | null;
   /**
@@ -373,15 +373,15 @@ export interface Entry {
    */
   fact: string;
   /**
-   * How long after the entry above it was stored, in milliseconds.
+   * Time since the previous entry was stored, in milliseconds.
    */
   gapMs: number;
   /**
-   * From the one to the other, in milliseconds: the network, or an outage. Null where it cannot be said.
+   * From `at` to `storedAt`, in milliseconds: the network, or an outage. Null without `at`.
    */
   lagMs: number | null;
   /**
-   * What it says, without the call and its parties; null if it cannot be read.
+   * Its payload without the call and its parties; null if it was not decoded.
    */
   payload: {
     [k: string]: unknown;
@@ -391,33 +391,33 @@ export interface Entry {
    */
   sequence: number;
   /**
-   * Who published it.
+   * Its publisher (CloudEvents `source`).
    */
   source: string | null;
   storedAt: Timestamp;
 }
 /**
- * Whether the minutes add up.
+ * The stored and the due ticks.
  */
 export interface Minutes {
   /**
-   * Minutes that the user pays for; null until it is settled.
+   * Minutes that the user pays for; null before the settlement.
    */
   billed: number | null;
   /**
-   * Ticks that should be stored by the call's end, or by now; null before the first one.
+   * Ticks due by the end of the call, or by now; null before the first one.
    */
   due: number | null;
   /**
-   * The length of a minute, in milliseconds, as the ticks tell it; null before the first one.
+   * The tick interval, in milliseconds, derived from the ticks; null before the first one.
    */
   intervalMs: number | null;
   /**
-   * Minutes below the last stored one that are not: never any.
+   * Minutes below the last stored one without a tick; always empty.
    */
   missing: number[];
   /**
-   * Ticks that are stored.
+   * Stored ticks.
    */
   stored: number;
 }
