@@ -10,6 +10,8 @@ pub mod fact;
 pub mod notice;
 pub mod subject;
 
+pub mod fact_codec;
+
 pub mod rights;
 
 pub mod request;

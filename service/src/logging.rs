@@ -47,8 +47,6 @@ impl Default for LogSettings {
 const QUEUED_LINES_MAX: usize = 8 * 1024;
 /// Limit of [`flush`].
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
-/// Lines that are not in the log. The label `reason` is `queue_full` or `write_failed`.
-const LINES_LOST: &str = "callpulse_log_lines_lost_total";
 
 static QUEUE: OnceLock<SyncSender<Message>> = OnceLock::new();
 
@@ -105,7 +103,7 @@ fn write_lines(messages: &Receiver<Message>) {
         match message {
             Message::Line(line) => {
                 if io::stderr().write_all(&line).is_err() {
-                    metrics::counter!(LINES_LOST, "reason" => "write_failed").increment(1);
+                    metrics::counter!("callpulse_log_lines_lost_total", "reason" => "write_failed").increment(1);
                 }
             }
             Message::Flush(done) => {
@@ -127,7 +125,7 @@ struct LineWriter(SyncSender<Message>);
 impl Write for LineWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.0.try_send(Message::Line(line.to_vec())).is_err() {
-            metrics::counter!(LINES_LOST, "reason" => "queue_full").increment(1);
+            metrics::counter!("callpulse_log_lines_lost_total", "reason" => "queue_full").increment(1);
         }
         Ok(line.len())
     }

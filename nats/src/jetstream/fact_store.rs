@@ -19,7 +19,8 @@ use crate::jetstream::fact_stream::{FactStream, JetStreamFactStream, NotAcknowle
 use crate::jetstream::publish_condition::ExpectedSequence;
 use crate::jetstream::storage::{CALLS, Storage};
 use crate::wire::envelope::{self, Source, TraceParent};
-use crate::wire::fact::{DecodeError, Fact, FactKind};
+use crate::wire::fact::{Fact, FactKind};
+use crate::wire::fact_codec::DecodeError;
 use crate::wire::id::CallId;
 use crate::wire::subject;
 

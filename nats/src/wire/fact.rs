@@ -18,12 +18,10 @@ use crate::wire::service::Service;
 use crate::wire::time::Timestamp;
 use declaration::{facts, occurrence};
 
-mod codec;
 mod declaration;
 mod notices;
 
 pub use crate::wire::reason::{EndReason, Method};
-pub use codec::DecodeError;
 pub use declaration::{Declaration, Occurrence};
 
 /// The user requested the call.

@@ -1,7 +1,7 @@
 //! What readers take.
 
 use contract::Fact;
-use contract::wire::fact::DecodeError;
+use contract::wire::fact_codec::DecodeError;
 
 #[test]
 fn readers_ignore_unknown_fields_and_reject_contradictions() {

@@ -110,15 +110,15 @@ macro_rules! facts {
             }
 
             /// The value of the field that distinguishes occurrences within a call.
-            fn key(&self) -> Option<String> {
+            pub(in crate::wire) fn key(&self) -> Option<String> {
                 match self { $(Self::$fact(_fact) => None::<String>$(.or(Some(_fact.$key.to_string())))?,)* }
             }
 
-            fn to_json(&self) -> serde_json::Result<Vec<u8>> {
+            pub(in crate::wire) fn to_json(&self) -> serde_json::Result<Vec<u8>> {
                 match self { $(Self::$fact(fact) => serde_json::to_vec(fact),)* }
             }
 
-            fn from_json(kind: FactKind, payload: &[u8]) -> serde_json::Result<Self> {
+            pub(in crate::wire) fn from_json(kind: FactKind, payload: &[u8]) -> serde_json::Result<Self> {
                 match kind { $(FactKind::$fact => serde_json::from_slice(payload).map(Self::$fact),)* }
             }
         }

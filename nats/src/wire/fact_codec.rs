@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use thiserror::Error;
 
-use super::{Fact, FactKind, Occurrence};
+use crate::wire::fact::{Fact, FactKind, Occurrence};
 use crate::wire::id::CallId;
 use crate::wire::subject;
 
