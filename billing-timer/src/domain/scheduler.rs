@@ -86,7 +86,10 @@ impl Scheduler {
         let deadline = deadline(&entry, &self.terms);
         match self.calls.get_mut(call) {
             Some(tracked) => {
+                // A read may have found the end in the stream before.
+                let end = tracked.entry.end.take();
                 tracked.entry = entry;
+                tracked.entry.end = tracked.entry.end.take().or(end);
                 tracked.revision = revision;
                 if tracked.phase == Phase::Waiting {
                     self.reschedule(call, now);

@@ -91,6 +91,8 @@ impl Server {
             sequence: self.last_of_call(call),
             tick: self.last(call),
             settled: self.settled.get(call).map(|(settled, _)| Box::new(settled.clone())),
+            // The entry has the end as soon as the simulated stream does.
+            end: None,
         }
     }
 

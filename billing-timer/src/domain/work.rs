@@ -1,5 +1,6 @@
 //! The pieces of work that the scheduler hands out, and their results.
 
+use contract::buckets::billing_index::BillingEnd;
 use contract::jetstream::fact_store::PublishCondition;
 use contract::wire::fact::{Settled, Tick};
 use contract::{CallId, TraceParent};
@@ -22,6 +23,8 @@ pub struct LastStored {
     pub sequence: u64,
     /// The last tick.
     pub tick: Option<LastTick>,
+    /// The end. The entry of the call may not have it yet.
+    pub end: Option<BillingEnd>,
     /// The settlement. Few active calls have one.
     pub settled: Option<Box<Settled>>,
 }

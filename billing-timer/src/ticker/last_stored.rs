@@ -14,12 +14,20 @@ use crate::domain::work::{LastStored, WorkToken};
 /// a higher sequence.
 pub(crate) async fn read(facts: &FactStore, call: &CallId) -> Result<LastStored, FactError> {
     let sequence = facts.sequence_of_call(call).await?;
-    let (tick, settled) =
-        futures::future::try_join(facts.last(call, FactKind::Tick), facts.last(call, FactKind::Settled)).await?;
+    let (tick, ended, settled) = futures::future::try_join3(
+        facts.last(call, FactKind::Tick),
+        facts.last(call, FactKind::Ended),
+        facts.last(call, FactKind::Settled),
+    )
+    .await?;
     Ok(LastStored {
         sequence,
         tick: tick.and_then(|StoredFact { fact, sequence, .. }| match fact {
             Fact::Tick(tick) => Some(LastTick::new(&tick, sequence)),
+            _ => None,
+        }),
+        end: ended.and_then(|stored| match stored.fact {
+            Fact::Ended(ended) => Some((&ended).into()),
             _ => None,
         }),
         settled: settled.and_then(|stored| match stored.fact {
@@ -60,11 +68,12 @@ fn collect(messages: &[StoredMessage]) -> Result<LastStored, FactError> {
     for message in messages {
         stored.sequence = stored.sequence.max(message.sequence);
         let kind = subject::parse_fact(&message.subject).map(|(_, kind)| kind);
-        if !matches!(kind, Some(FactKind::Tick | FactKind::Settled)) {
+        if !matches!(kind, Some(FactKind::Tick | FactKind::Ended | FactKind::Settled)) {
             continue;
         }
         match Fact::decode(&message.subject, &message.payload)? {
             Fact::Tick(tick) => stored.tick = Some(LastTick::new(&tick, message.sequence)),
+            Fact::Ended(ended) => stored.end = Some((&ended).into()),
             Fact::Settled(settled) => stored.settled = Some(Box::new(settled)),
             _ => {}
         }

@@ -17,7 +17,8 @@ use thiserror::Error;
 
 use crate::jetstream::batch::{BatchError, Publication};
 use crate::jetstream::commit;
-use crate::jetstream::direct_reader::{self, DirectReader, Query};
+use crate::jetstream::connection::API_PREFIX;
+use crate::jetstream::direct_reader::{self, DirectReader, Request};
 use crate::jetstream::last_message::last_message;
 use crate::jetstream::storage::MARKER_TTL;
 
@@ -136,7 +137,7 @@ pub(crate) struct Batches {
 impl Batches {
     pub(crate) fn new(client: Client, store: &kv::Store) -> Self {
         Self {
-            reader: DirectReader::new(client.clone(), direct_reader::API_PREFIX, &store.stream_name),
+            reader: DirectReader::new(client.clone(), API_PREFIX, &store.stream_name),
             client,
         }
     }
@@ -160,11 +161,11 @@ impl KeyValue for JetStreamKeys {
         async move {
             let batches = self.batches()?;
             let multi_last = keys.iter().map(|key| format!("{}{key}", self.store.prefix)).collect();
-            let query = Query {
+            let request = Request {
                 multi_last,
-                ..Query::default()
+                ..Request::default()
             };
-            let answer = batches.reader.ask(&query).await;
+            let answer = batches.reader.ask(&request).await;
             let answer = answer.map_err(|error| unavailable(MANY_KEYS, &error))?;
             let found = answer.messages.into_iter().filter_map(|message| {
                 let key = message.subject.strip_prefix(&self.store.prefix)?.to_owned();

@@ -169,7 +169,7 @@ async fn a_deleted_consumer_is_created_again() -> Result<()> {
     fixture.connect("over", over).await?;
     fixture.end("over", over.plus_millis(500), Some(over)).await?;
     let settled = fixture.settled("over").await?;
-    // Ticks that are due together may be stored before the end is delivered.
+    // Ticks may be stored before the end is.
     let ticks = 2 + settled["overTicks"].as_u64().unwrap_or(0);
     let running = Timestamp::now();
     fixture.connect("running", running).await?;

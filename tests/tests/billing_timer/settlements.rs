@@ -135,7 +135,7 @@ async fn repeated_facts_change_nothing() -> Result<()> {
     })
     .await?;
     ensure!(fixture.settled("c1").await? == settled);
-    // Ticks that are due together may be stored before the end is delivered.
+    // Ticks may be stored before the end is.
     let over = settled["overTicks"].as_u64().unwrap_or(0);
     ensure!(fixture.check_ticks("c1", connected_at).await? == 2 + over);
     ensure!(

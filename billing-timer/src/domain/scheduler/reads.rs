@@ -44,7 +44,7 @@ impl Scheduler {
     }
 
     /// The last stored messages of a call were read.
-    pub fn read_done(&mut self, token: &WorkToken, stored: LastStored, now: Timestamp) -> ReadResult {
+    pub fn read_done(&mut self, token: &WorkToken, mut stored: LastStored, now: Timestamp) -> ReadResult {
         let Some(tracked) = self.calls.of(token).filter(|tracked| tracked.phase == Phase::Reading) else {
             return ReadResult::default();
         };
@@ -56,6 +56,8 @@ impl Scheduler {
             confirmed: if is_stored { sent } else { Vec::new() },
             contradiction: step::contradiction(&tracked.entry, last, &self.terms),
         };
+        // A stored end precedes its entry. No tick beyond it may be published meanwhile.
+        tracked.entry.end = tracked.entry.end.take().or(stored.end.take());
         tracked.stored = stored;
         self.reschedule(&token.call, now);
         result

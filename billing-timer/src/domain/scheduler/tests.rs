@@ -1,6 +1,7 @@
+use contract::buckets::billing_index::BillingEnd;
 use contract::jetstream::bucket::Revised;
 use contract::jetstream::fact_store::PublishCondition;
-use contract::{CallId, Timestamp};
+use contract::{CallId, EndReason, Timestamp};
 
 use super::Scheduler;
 use crate::domain::last_tick::LastTick;
@@ -60,7 +61,7 @@ fn no_call_is_ticked_before_its_last_stored_messages_are_read() {
         LastStored {
             sequence: 9,
             tick: Some(last),
-            settled: None,
+            ..LastStored::default()
         },
         at(5_000),
     );
@@ -175,7 +176,7 @@ fn a_tick_whose_acknowledgement_was_lost_is_confirmed_by_the_next_read() {
     let stored = LastStored {
         sequence: last.sequence,
         tick: Some(last),
-        settled: None,
+        ..LastStored::default()
     };
     assert_eq!(
         scheduler.read_done(&token, stored.clone(), at(1_000)).confirmed,
@@ -186,6 +187,28 @@ fn a_tick_whose_acknowledgement_was_lost_is_confirmed_by_the_next_read() {
 
 fn scheduler_due(scheduler: &mut Scheduler) -> WorkToken {
     batch(scheduler, 1_000).remove(0)
+}
+
+#[test]
+fn no_tick_is_due_beyond_an_end_that_is_stored_and_not_delivered_yet() {
+    let mut scheduler = Scheduler::new(TERMS, 10);
+    upsert(&mut scheduler, "c", Some(0), None, 1);
+    let token = scheduler.next_read().unwrap();
+    let end = BillingEnd {
+        ended_at: at(2_500),
+        reason: EndReason::Hangup,
+    };
+    let stored = LastStored {
+        sequence: 4,
+        end: Some(end),
+        ..LastStored::default()
+    };
+    scheduler.read_done(&token, stored, at(9_000));
+    // The entry changes, still without the end.
+    upsert(&mut scheduler, "c", Some(0), None, 2);
+    let due = scheduler.next_batch(at(9_000));
+    let minutes: Vec<_> = due.iter().flat_map(|due| &due.ticks).map(|tick| tick.minute).collect();
+    assert_eq!(minutes, [1, 2]);
 }
 
 #[test]
@@ -233,8 +256,8 @@ fn an_entry_recreated_after_the_settlement_is_removed_again() {
     let settled = Some(Box::new(settlement.settled.clone()));
     let stored = LastStored {
         sequence: 4,
-        tick: None,
         settled,
+        ..LastStored::default()
     };
     scheduler.read_done(&token, stored, at(500));
     let again = scheduler.next_settlement(at(500)).unwrap();
@@ -297,7 +320,7 @@ fn a_tick_stored_by_another_instance_during_the_settlement_is_reported_as_over_t
     let stored = LastStored {
         sequence: last.sequence,
         tick: Some(last),
-        settled: None,
+        ..LastStored::default()
     };
     scheduler.settlement_outdated(&settlement.token, Some(at(0)), stored, at(3_000));
     let settlement = scheduler.next_settlement(at(3_000)).unwrap();
