@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, test } from 'node:test';
 
 import { type PartyCalls, type Change, noCalls, find, type Input, reduce } from '../src/partyCalls.ts';
-import type { ServerMessage, Snapshot } from '../src/protocol.ts';
+import type { CallSnapshot, ServerMessage } from '../src/protocol.ts';
 
 const golden = join(import.meta.dirname, '..', '..', '..', '..', 'nats', 'tests', 'golden');
 
@@ -21,7 +21,7 @@ const requested: Input = {
   otomoId: 'otomo_777',
   expiresAt: '2025-01-15T12:02:30.000Z',
 };
-const snapshot: Snapshot = {
+const snapshot: CallSnapshot = {
   callId: 'call_abc123',
   userId: 'user_001',
   otomoId: 'otomo_777',
@@ -33,7 +33,7 @@ const snapshot: Snapshot = {
   method: 'sfu_rtp_detected',
   lastTick: { minute: 7, at: '2025-01-15T12:09:15.123Z' },
 };
-const welcome = (activeCall: Snapshot | null): ServerMessage => ({
+const welcome = (activeCall: CallSnapshot | null): ServerMessage => ({
   type: 'welcome',
   payload: { sessionId: 'ws_1', activeCall },
 });

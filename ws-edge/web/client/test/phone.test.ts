@@ -6,13 +6,13 @@ import { Device, FakeHandler, testFakeParameters } from 'mediasoup-client';
 
 import type { Call } from '../src/call.ts';
 import { connect, type Phone } from '../src/phone.ts';
-import type { Snapshot } from '../src/protocol.ts';
+import type { CallSnapshot } from '../src/protocol.ts';
 import { eventually, type FakeSocket, last, settle, token, fakeServer } from './fakeServer.ts';
 
 const ID = 'call_abc123';
 const NOW = '2025-01-15T12:02:15.123Z';
 
-const snapshot: Snapshot = {
+const snapshot: CallSnapshot = {
   callId: ID,
   userId: 'user_001',
   otomoId: 'otomo_777',
@@ -34,7 +34,7 @@ const phones: Phone[] = [];
 afterEach(() => phones.splice(0).forEach((phone) => phone.close()));
 
 /** A phone that is online. Its mediasoup-client is the real one, on the handler that it brings for tests. */
-async function online(role: 'user' | 'otomo', activeCall: Snapshot | null = null) {
+async function online(role: 'user' | 'otomo', activeCall: CallSnapshot | null = null) {
   const handlers: FakeHandler[] = [];
   const create = FakeHandler.createFactory(testFakeParameters);
   const { options, sockets } = fakeServer({

@@ -276,7 +276,7 @@ export interface Away {
  */
 export interface TimelinePage {
   /**
-   * Where it stands, or how it ended; null if nothing of it can be read.
+   * The call; null if no fact was decoded.
    */
   call: CallView | null;
   /**
@@ -289,11 +289,11 @@ export interface TimelinePage {
    */
   next: number | null;
   /**
-   * How far it is, in a word.
+   * Its state.
    */
   state: CallState | null;
   /**
-   * There are more facts than were read.
+   * More facts are stored than were read.
    */
   truncated: boolean;
 }
