@@ -204,7 +204,7 @@ impl LeaseManager {
             session.writes.push(
                 async move {
                     let given = leases
-                        .give(lease_move.partition, &lease_move.to, lease_move.revision)
+                        .assign(lease_move.partition, &lease_move.to, lease_move.revision)
                         .await;
                     WriteResult::Moved(lease_move, given)
                 }

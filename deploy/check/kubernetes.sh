@@ -1,5 +1,6 @@
 #!/bin/sh
-# The manifests by Kubernetes' schemas of two versions, and what one says of another; rendered too, where kubectl is installed.
+# Validates the manifests against the schemas of two Kubernetes versions, checks references between them, and renders them if
+# kubectl is installed.
 set -eu
 cd "$(dirname -- "$0")/../kubernetes"
 manifests=$(find base -name '*.yaml' ! -name kustomization.yaml)

@@ -48,7 +48,7 @@ pub async fn run(
                 calls::end(&call, Some(end)).await;
             })
             .await;
-        // If NATS stays away, the shell's drain deadline ends this wait.
+        // If NATS stays unreachable, the drain deadline of the `service` crate ends this wait.
         let _ = count.wait_for(|count| *count == 0).await;
     }
     drained.cancel();

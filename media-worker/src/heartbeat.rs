@@ -42,7 +42,7 @@ impl Heartbeat {
         let started_at = Timestamp::now();
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (mut presence, mut stopping) = (Presence::new(Instant::now()), false);
+        let (mut tracker, mut stopping) = (HeartbeatGap::new(Instant::now()), false);
         loop {
             tokio::select! {
                 () = drained.cancelled() => return Ok(()),
@@ -57,9 +57,9 @@ impl Heartbeat {
                 continue;
             }
             let sent_at = Instant::now();
-            match self.fleet.beat(&self.status(started_at)).await {
+            match self.fleet.put_heartbeat(&self.status(started_at)).await {
                 Ok(()) => {
-                    let gap = presence.heartbeat_stored(sent_at, Instant::now());
+                    let gap = tracker.heartbeat_stored(sent_at, Instant::now());
                     if gap >= WORKER_TTL {
                         tracing::warn!(
                             ?gap,
@@ -90,12 +90,12 @@ impl Heartbeat {
 }
 
 /// For how long the fleet may have been without an entry of this worker.
-struct Presence {
+struct HeartbeatGap {
     /// When the last stored heartbeat was sent. Its entry expires at the earliest one TTL after that.
     sent_at: Instant,
 }
 
-impl Presence {
+impl HeartbeatGap {
     fn new(now: Instant) -> Self {
         Self { sent_at: now }
     }
@@ -141,13 +141,10 @@ mod tests {
     fn a_gap_lasts_from_sending_one_heartbeat_to_storing_the_next() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
-        let mut presence = Presence::new(start);
+        let mut tracker = HeartbeatGap::new(start);
         let heartbeats = [(2, 2, 2), (4, 9, 7), (11, 11, 7), (13, 13, 2)];
         for (sent, stored, gap) in heartbeats {
-            assert_eq!(
-                presence.heartbeat_stored(at(sent), at(stored)),
-                Duration::from_secs(gap)
-            );
+            assert_eq!(tracker.heartbeat_stored(at(sent), at(stored)), Duration::from_secs(gap));
         }
     }
 }

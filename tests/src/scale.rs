@@ -47,7 +47,7 @@ pub struct Options {
     pub billing_timer: Option<PathBuf>,
 }
 
-/// Plays all runs: 0 if every stored fact is as it must be, 1 otherwise. Missed goals are printed and do not fail: they depend
+/// Plays all runs: 0 if every stored fact is correct, 1 otherwise. Missed goals are printed and do not fail: they depend
 /// on the machine.
 pub async fn main(options: Options) -> ExitCode {
     let screen = Screen::new();

@@ -45,7 +45,7 @@ async fn a_call_is_connected_by_its_first_packet_ticked_and_settled() {
     let mut user = Caller::join(&call.user).await.unwrap();
     let mut otomo = Caller::join(&call.otomo).await.unwrap();
 
-    // ICE and DTLS are up on both sides, and nobody has spoken: not connected.
+    // ICE and DTLS are connected, but no RTP was sent: the call is not connected.
     assert_eq!(
         names(&facts.of_call(&call.call_id).await.unwrap()),
         ["requested", "accepted"]
@@ -180,13 +180,13 @@ async fn two_simultaneous_producers_store_one_rtp_detected() {
         assert_eq!(names(&stored).iter().filter(|name| **name == "rtp_detected").count(), 1);
         for party in call.parties() {
             party.expect_notice("call_ended").await.unwrap();
-            assert_eq!(party.received_of("call_connected").len(), 1, "told once");
+            assert_eq!(party.received_of("call_connected").len(), 1, "notified once");
         }
     }
 }
 
 #[tokio::test]
-async fn a_claim_does_not_connect_a_call() {
+async fn a_self_report_does_not_connect_a_call() {
     let stack = two_edges()
         .set("media-worker", "media_timeout_ms", 2_000)
         .start()
@@ -344,7 +344,7 @@ async fn a_third_party_cannot_access_the_media_of_a_call() {
     });
     assert_eq!(third.refused("rtc_produce", produce).await.unwrap(), "not_a_party");
     assert_eq!(third.refused("call_hangup", call.id()).await.unwrap(), "not_a_party");
-    // A second producer of a party is refused as well, and the call is none the worse for it.
+    // A second producer of a party is refused, and the call continues.
     let again = Caller::join(&call.user).await;
     assert!(again.is_ok() || format!("{:#}", again.unwrap_err()).contains("already_producing"));
     call.user.request("call_hangup", call.id()).await.unwrap();
@@ -370,12 +370,12 @@ async fn a_party_that_reconnects_receives_the_state_of_its_connected_call() {
         active["connectedAt"], detected.payload["connectedAt"],
         "the original moment"
     );
-    let told = active["lastTick"]["minute"].as_i64().unwrap();
-    assert!(told >= 1);
+    let minute = active["lastTick"]["minute"].as_i64().unwrap();
+    assert!(minute >= 1);
 
-    // The call had gone on, and the new socket hears the next minute and the end.
+    // The new socket receives the next tick and the end of the call.
     let tick = back.expect_notice("tick").await.unwrap();
-    assert!(tick.payload()["minute"].as_i64().unwrap() > told - 1);
+    assert!(tick.payload()["minute"].as_i64().unwrap() > minute - 1);
     back.request("call_hangup", json!({ "callId": call.call_id }))
         .await
         .unwrap();

@@ -117,13 +117,16 @@ async fn a_call_connected_while_nats_is_away_is_stored_on_its_return_with_its_or
     );
     // By the notice, or, if the edge was not back yet when it went out, by the snapshot that follows a gap.
     for party in call.parties() {
-        eventually("being told of the connection", SOON, async || {
-            let told = party.received().into_iter().find_map(|message| match message.kind() {
+        eventually("the notice or snapshot of the connection", SOON, async || {
+            let connected_at = party.received().into_iter().find_map(|message| match message.kind() {
                 "call_connected" => Some(message.payload()["connectedAt"].clone()),
                 "snapshot" => Some(message.payload()["activeCall"]["connectedAt"].clone()).filter(|at| !at.is_null()),
                 _ => None,
             });
-            anyhow::ensure!(told.as_ref() == Some(&detected.payload["connectedAt"]), "told {told:?}");
+            anyhow::ensure!(
+                connected_at.as_ref() == Some(&detected.payload["connectedAt"]),
+                "connected_at {connected_at:?}"
+            );
             Ok(())
         })
         .await
@@ -187,8 +190,8 @@ async fn only_the_calls_of_a_killed_worker_end_and_at_its_last_heartbeat() {
     );
     assert_minutes_are_whole(&facts, &first.call_id).await;
     for party in first.parties() {
-        let told = party.expect_notice_within("call_ended", SOON).await.unwrap();
-        assert_eq!(told.payload()["reason"], json!("worker_lost"));
+        let ended = party.expect_notice_within("call_ended", SOON).await.unwrap();
+        assert_eq!(ended.payload()["reason"], json!("worker_lost"));
     }
     let stored = facts.of_call(&survivor).await.unwrap();
     assert!(

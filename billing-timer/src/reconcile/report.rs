@@ -144,7 +144,7 @@ mod tests {
     use crate::reconcile::difference::Kind;
 
     fn printed(json: bool) -> String {
-        let at = |text| super::super::window::moment(text).unwrap();
+        let at = |text| super::super::window::time(text).unwrap();
         let window = Window {
             from: at("2026-03-01T00:00:00Z"),
             to: at("2026-03-02T00:00:00Z"),

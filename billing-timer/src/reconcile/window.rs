@@ -1,7 +1,7 @@
-//! Which calls are looked at: those that ended between two moments, and those that ran on at the second.
+//! The calls that a run checks: those whose `ended` was stored in the window, and those that continued at its end.
 //!
-//! A call counts where its `ended` was *stored*, by the server's clock, and not when it happened. Facts may be stored long
-//! after they happened; windows that follow each other judge every call once all the same, and miss none.
+//! A call belongs to the window in which its `ended` was *stored*, by the server's clock. Facts may be stored long after they
+//! happened. Adjacent windows still check every call exactly once.
 
 use std::time::Duration;
 
@@ -12,24 +12,24 @@ use serde::de::value::{Error, StrDeserializer};
 
 use crate::domain::terms::Terms;
 
-/// How long a window is if its beginning is not given.
+/// The length of a window without `--from`.
 const DEFAULT_LENGTH: Duration = Duration::from_secs(24 * 3600);
-/// How far back calls without a limit of their duration are looked for.
+/// How far back the stream is read if calls have no maximum duration.
 const UNLIMITED_LOOKBACK_MS: u64 = 24 * 3_600_000;
 
 /// The options of `reconcile`.
 #[derive(Debug, Clone, Args)]
 pub struct Options {
-    /// Calls whose end was stored from this moment on: RFC 3339, or a date (its midnight, UTC) [default: 24 hours before --to]
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    /// Calls whose end was stored from this time on: RFC 3339, or a date (its midnight, UTC) [default: 24 hours before --to]
+    #[arg(long, value_name = "TIME", value_parser = parse_timestamp)]
     pub from: Option<Timestamp>,
     /// … and before this one; never later than now less --grace, which is the default
-    #[arg(long, value_name = "TIME", value_parser = parse_moment)]
+    #[arg(long, value_name = "TIME", value_parser = parse_timestamp)]
     pub to: Option<Timestamp>,
-    /// For how long a tick or a settlement may be late before it is called missing: 90s, 10m, 1h
+    /// How late a tick or a settlement may be before it is reported as missing: 90s, 10m, 1h
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = parse_duration)]
     pub grace: Duration,
-    /// One JSON object a line instead of text: the differences, then the summary
+    /// One JSON object per line instead of text: the differences, then the summary
     #[arg(long)]
     pub json: bool,
 }
@@ -46,17 +46,17 @@ pub(crate) struct Window {
 }
 
 impl Options {
-    /// The window, as seen from `now`: what is younger than the grace cannot be judged yet.
+    /// The window at `now`. Calls younger than the grace period are excluded.
     ///
     /// # Errors
     /// It is empty.
     pub(crate) fn window(&self, now: Timestamp) -> Result<Window, String> {
-        let judged = back(now, self.grace);
-        let to = self.to.unwrap_or(judged).min(judged);
+        let latest_end = back(now, self.grace);
+        let to = self.to.unwrap_or(latest_end).min(latest_end);
         let from = self.from.unwrap_or_else(|| back(to, DEFAULT_LENGTH));
         if from >= to {
             return Err(format!(
-                "nothing lies between {from} and {to} (--to is at most now less --grace)"
+                "the window from {from} to {to} is empty (--to is at most now minus --grace)"
             ));
         }
         Ok(Window {
@@ -68,38 +68,37 @@ impl Options {
 }
 
 impl Window {
-    /// Whether a moment lies in it.
-    pub(crate) fn contains(&self, moment: Timestamp) -> bool {
-        (self.from..self.to).contains(&moment)
+    /// Whether the window contains a time.
+    pub(crate) fn contains(&self, time: Timestamp) -> bool {
+        (self.from..self.to).contains(&time)
     }
 
-    /// From where the stream is read. A call that should have been over within the window began after this, even if nothing
-    /// was stored of it since.
+    /// Where reading starts. A call that must be over within the window began after this time.
     pub(crate) fn reading_from(&self, terms: &Terms) -> Timestamp {
         let longest_ms = terms.max_call_duration_ms.unwrap_or(UNLIMITED_LOOKBACK_MS);
         back(back(self.from, Duration::from_millis(longest_ms)), self.grace)
     }
 
-    /// Up to where the stream is read.
+    /// Where reading ends.
     pub(crate) fn reading_to(&self) -> Timestamp {
         self.to.plus(self.grace)
     }
 }
 
-fn back(moment: Timestamp, by: Duration) -> Timestamp {
+fn back(time: Timestamp, by: Duration) -> Timestamp {
     let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-    let earlier = Timestamp::from_millis(moment.as_millis().saturating_sub(by_ms));
-    earlier.unwrap_or(moment)
+    let earlier = Timestamp::from_millis(time.as_millis().saturating_sub(by_ms));
+    earlier.unwrap_or(time)
 }
 
-/// Reads a moment as the contract writes it.
-pub(crate) fn moment(text: &str) -> Result<Timestamp, Error> {
+/// Reads a time as the contract writes it.
+pub(crate) fn time(text: &str) -> Result<Timestamp, Error> {
     Timestamp::deserialize(StrDeserializer::new(text))
 }
 
-fn parse_moment(text: &str) -> Result<Timestamp, String> {
-    moment(text)
-        .or_else(|error| moment(&format!("{text}T00:00:00Z")).map_err(|_| error))
+fn parse_timestamp(text: &str) -> Result<Timestamp, String> {
+    time(text)
+        .or_else(|error| time(&format!("{text}T00:00:00Z")).map_err(|_| error))
         .map_err(|error| error.to_string())
 }
 
@@ -125,26 +124,26 @@ mod tests {
 
     fn options(from: Option<&str>, to: Option<&str>) -> Options {
         Options {
-            from: from.map(|text| parse_moment(text).unwrap()),
-            to: to.map(|text| parse_moment(text).unwrap()),
+            from: from.map(|text| parse_timestamp(text).unwrap()),
+            to: to.map(|text| parse_timestamp(text).unwrap()),
             grace: Duration::from_secs(600),
             json: false,
         }
     }
 
     fn at(text: &str) -> Timestamp {
-        parse_moment(text).unwrap()
+        parse_timestamp(text).unwrap()
     }
 
     #[test]
-    fn without_options_it_is_the_last_day_that_can_be_judged() {
+    fn the_default_window_is_24_hours_before_the_grace_period() {
         let window = options(None, None).window(at("2026-03-02T00:10:00Z")).unwrap();
         assert_eq!((window.from, window.to), (at("2026-03-01"), at("2026-03-02")));
         assert!(window.contains(window.from) && !window.contains(window.to));
     }
 
     #[test]
-    fn what_is_too_young_is_left_to_the_next_window() {
+    fn calls_within_the_grace_period_are_excluded() {
         let window = options(Some("2026-03-01"), Some("2026-03-09")).window(at("2026-03-02T12:00:00+09:00"));
         assert_eq!(window.unwrap().to, at("2026-03-02T02:50:00Z"));
         assert!(
@@ -169,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_have_a_unit_and_moments_a_day() {
+    fn invalid_durations_and_times_are_rejected() {
         assert_eq!(parse_duration("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(parse_duration("250ms"), Ok(Duration::from_millis(250)));
         for bad in [
@@ -184,7 +183,7 @@ mod tests {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
         for bad in ["", "yesterday", "2026-03", "2026-13-01"] {
-            assert!(parse_moment(bad).is_err(), "{bad}");
+            assert!(parse_timestamp(bad).is_err(), "{bad}");
         }
     }
 }

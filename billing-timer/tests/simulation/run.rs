@@ -370,9 +370,9 @@ impl Run {
         let deps = Deps {
             clock: clock.clone(),
             link,
-            facts: FactStore::over(stream, clock.clone(), Source::new("billing-timer", &instance)),
-            active_billing: ActiveBilling::over(keys(BucketName::ActiveBilling)),
-            leases: Leases::over(keys(BucketName::Leases), clock),
+            facts: FactStore::with_port(stream, clock.clone(), Source::new("billing-timer", &instance)),
+            active_billing: ActiveBilling::with_port(keys(BucketName::ActiveBilling)),
+            leases: Leases::with_port(keys(BucketName::Leases), clock),
             fact_source: Arc::new(SimulatedFactSource(sender.clone())),
             notices: Arc::new(SimulatedNotices(sender.clone())),
             terminations: Arc::new(SimulatedNotices(sender)),

@@ -1,4 +1,4 @@
-//! Reserves a room for an accepted call.
+//! Reserves capacity for an accepted call.
 
 use contract::jetstream::request::Refusal;
 use contract::wire::command::{CallOpened, OpenCall};

@@ -1,4 +1,4 @@
-//! SRTP's sending side written down once more from the RFCs on RustCrypto's primitives, to compare the shim with.
+//! An independent SRTP sender, written from the RFCs with RustCrypto, for comparison with the shim.
 //! RFC 3711 (key derivation, AES-CM with HMAC-SHA1) and RFC 7714 (AES-GCM), without MKI and with a key derivation rate of 0.
 
 use aes_gcm::aead::{AeadInOut, KeyInit};
@@ -33,7 +33,7 @@ impl Profile {
     }
 }
 
-/// What the key derivation function makes of a master key, for RTP or for RTCP.
+/// The session keys derived from a master key, for RTP or RTCP.
 struct SessionKeys {
     encryption: Vec<u8>,
     authentication: Vec<u8>,

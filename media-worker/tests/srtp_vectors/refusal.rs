@@ -1,4 +1,4 @@
-//! What the shim must not let through.
+//! Packets that the shim must reject.
 
 use crate::agreement::{master_key, master_salt, rtcp, rtp, session};
 use crate::reference::{self, Profile};
@@ -18,7 +18,7 @@ fn srtcp(profile: Profile, index: u32) -> Vec<u8> {
     reference::protect_rtcp(profile, &master_key(profile), &master_salt(profile), &rtcp(5), index)
 }
 
-/// Every copy of `packet` with one bit of it flipped: header, payload, index and tag all have their turn.
+/// Every copy of `packet` with one bit flipped, in the header, payload, index and tag.
 fn tampered(packet: &[u8]) -> impl Iterator<Item = Vec<u8>> {
     (0..packet.len() * 8).map(|bit| {
         let mut copy = packet.to_vec();
@@ -35,7 +35,7 @@ fn rtp_with_any_one_bit_changed_is_refused() {
         for (bit, changed) in tampered(&packet).enumerate() {
             assert!(receiver.unprotect_rtp(&changed).is_err(), "{profile:?} bit {bit}");
         }
-        // Refusals leave no trace: the packet itself is still good.
+        // A rejected packet does not change the session: the original is still accepted.
         assert_eq!(receiver.unprotect_rtp(&packet).unwrap(), rtp(7, 40), "{profile:?}");
     }
 }

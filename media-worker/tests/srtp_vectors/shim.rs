@@ -192,7 +192,7 @@ impl Drop for Session {
     }
 }
 
-/// Octets of the master key and of the master salt, as the shim tells them.
+/// Lengths of the master key and the master salt in octets, as reported by the shim.
 pub(crate) fn master_lengths(profile: Profile) -> (usize, usize) {
     let profile = number(profile);
     // SAFETY: neither takes a pointer.

@@ -77,9 +77,9 @@ impl ActiveBilling {
     }
 
     /// Uses another implementation of a bucket, such as a simulated one.
-    pub fn over(keys: Arc<dyn KeyValue>) -> Self {
+    pub fn with_port(keys: Arc<dyn KeyValue>) -> Self {
         Self {
-            bucket: Bucket::over(keys),
+            bucket: Bucket::with_port(keys),
         }
     }
 

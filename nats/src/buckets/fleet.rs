@@ -54,7 +54,7 @@ impl Fleet {
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
-    pub async fn beat(&self, status: &WorkerStatus) -> Result<(), BucketError> {
+    pub async fn put_heartbeat(&self, status: &WorkerStatus) -> Result<(), BucketError> {
         self.bucket.put(status.worker_id.as_str(), status).await.map(drop)
     }
 

@@ -113,9 +113,9 @@ impl Leases {
     }
 
     /// Uses another implementation of bucket and clock, such as simulated ones.
-    pub fn over(keys: Arc<dyn KeyValue>, clock: Arc<dyn Clock>) -> Self {
+    pub fn with_port(keys: Arc<dyn KeyValue>, clock: Arc<dyn Clock>) -> Self {
         Self {
-            bucket: Bucket::over(keys),
+            bucket: Bucket::with_port(keys),
             clock,
         }
     }
@@ -142,11 +142,11 @@ impl Leases {
         self.bucket.clear(&format!("{INSTANCE}{instance}")).await
     }
 
-    /// Gives a partition to an instance if its key still has this revision (`None`: no value).
+    /// Assigns a partition to an instance if its key still has this revision (`None`: no value).
     ///
     /// # Errors
     /// [`BucketError::Conflict`] if another instance was faster.
-    pub async fn give(
+    pub async fn assign(
         &self,
         partition: Partition,
         instance: &NodeId,

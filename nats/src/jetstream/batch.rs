@@ -28,7 +28,7 @@ pub struct Entry {
 /// A message to be stored, with its condition among the headers.
 #[derive(Debug, Clone)]
 pub struct Publication {
-    /// Where it goes.
+    /// The subject.
     pub subject: String,
     /// Its envelope and its condition.
     pub headers: HeaderMap,

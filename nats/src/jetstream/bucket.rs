@@ -21,7 +21,7 @@ pub(crate) struct Bucket {
 
 impl Bucket {
     pub(crate) fn new(store: kv::Store) -> Self {
-        Self::over(Arc::new(JetStreamKeys {
+        Self::with_port(Arc::new(JetStreamKeys {
             store,
             jetstream: None,
             batches: None,
@@ -31,7 +31,7 @@ impl Bucket {
     /// For [`Bucket::put_for`].
     pub(crate) fn expiring(jetstream: jetstream::Context, store: kv::Store) -> Self {
         let jetstream = Some(jetstream);
-        Self::over(Arc::new(JetStreamKeys {
+        Self::with_port(Arc::new(JetStreamKeys {
             store,
             jetstream,
             batches: None,
@@ -41,14 +41,14 @@ impl Bucket {
     /// For [`Bucket::get_many`] and [`Bucket::write_many`].
     pub(crate) fn with_batches(client: Client, store: kv::Store) -> Self {
         let batches = Some(Batches::new(client, &store));
-        Self::over(Arc::new(JetStreamKeys {
+        Self::with_port(Arc::new(JetStreamKeys {
             store,
             jetstream: None,
             batches,
         }))
     }
 
-    pub(crate) fn over(keys: Arc<dyn KeyValue>) -> Self {
+    pub(crate) fn with_port(keys: Arc<dyn KeyValue>) -> Self {
         Self { keys }
     }
 

@@ -10,8 +10,8 @@ use serde::Deserialize;
 
 use crate::jetstream::batch::{BatchError, Publication};
 
-/// How long the answer to a batch may take: a leader that dies with it answers nothing, and the next one may be there soon.
-/// A batch that is stored later than that is found by reading back.
+/// Timeout of the reply to a batch: a leader that dies does not reply, and its successor may be elected soon. A batch that is
+/// stored after this timeout is found by reading back.
 const COMMIT_TIMEOUT: Duration = Duration::from_secs(3);
 
 const BATCH_ID: &str = "Nats-Batch-Id";
@@ -43,7 +43,7 @@ pub(crate) async fn commit(client: Client, publications: Vec<Publication>) -> Re
             let sent = client.publish_with_headers(subject, headers, payload).await;
             sent.map_err(|error| unacknowledged(&error))?;
         } else {
-            // The server answers once, at the commit: also if it threw the batch away at an earlier entry.
+            // The server replies only to the commit, even if it discarded the batch at an earlier entry.
             headers.insert(BATCH_COMMIT, "1");
             let commit = async_nats::Request::new()
                 .headers(headers)

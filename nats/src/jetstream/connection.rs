@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use crate::jetstream::connection_state::ConnectionState;
 use crate::jetstream::notice_publisher::NoticePublisher;
 
-/// Where NATS is and who we are there. The password comes from the service's own secret handling.
+/// Address and user of NATS. The password comes from the service's secret handling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {

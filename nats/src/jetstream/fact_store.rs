@@ -115,11 +115,11 @@ impl FactStore {
             calls: storage.calls.clone(),
             reader: DirectReader::new(nats.client.clone(), API_PREFIX, CALLS),
         };
-        Self::over(Arc::new(stream), Arc::new(SystemClock), source)
+        Self::with_port(Arc::new(stream), Arc::new(SystemClock), source)
     }
 
     /// Uses another implementation of stream and clock, such as simulated ones.
-    pub fn over(stream: Arc<dyn FactStream>, clock: Arc<dyn Clock>, source: Source) -> Self {
+    pub fn with_port(stream: Arc<dyn FactStream>, clock: Arc<dyn Clock>, source: Source) -> Self {
         Self { stream, clock, source }
     }
 

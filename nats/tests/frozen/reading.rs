@@ -1,4 +1,4 @@
-//! What readers take.
+//! Readers ignore unknown fields and reject contradictions.
 
 use contract::Fact;
 use contract::wire::fact_codec::DecodeError;

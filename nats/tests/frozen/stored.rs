@@ -1,4 +1,4 @@
-//! What buckets hold.
+//! Values in buckets.
 
 use contract::buckets::active_calls::{Acceptance, ActiveCall};
 use contract::buckets::billing_index::{BillingEnd, BillingEntry};
@@ -67,7 +67,7 @@ fn stored_values() {
     golden.complete("bucket.");
 }
 
-/// Instances of different versions must agree on which calls are whose.
+/// The partition of a call must be the same in all versions.
 #[test]
 fn partitions_of_calls() {
     for (call, partition) in [

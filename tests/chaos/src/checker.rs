@@ -39,7 +39,7 @@ pub use stream::Stored;
 /// The tolerance between time stamps of one machine's clock: rounding to milliseconds, and the delay after reading the clock.
 const CLOCK_MS: i64 = 5;
 /// The deadline for informing a connected party without an active fault. A run that ends with less calm cannot be checked.
-pub const CALM_MS: i64 = 10_000;
+pub const NOTICE_DEADLINE_MS: i64 = 10_000;
 
 /// The stored messages.
 #[derive(Debug, Clone, Default)]
@@ -52,7 +52,7 @@ pub struct Evidence {
 
 /// Reads the streams to their ends, then checks them.
 ///
-/// `client` is `admin`. The calls must have ended, and [`CALM_MS`] of calm must precede [`RunLog::over`].
+/// `client` is `admin`. The calls must have ended, and [`NOTICE_DEADLINE_MS`] of calm must precede [`RunLog::over`].
 ///
 /// # Errors
 /// When the streams cannot be read. Violations are in the report.

@@ -63,7 +63,7 @@ const HUNG_UP_WITHIN: Duration = Duration::from_secs(120);
 /// The deadline for the last settlements, once all processes are ready.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
 /// The calm that the checker needs at the end of the run, with a reserve.
-const CALM: Duration = Duration::from_millis(checker::CALM_MS as u64 + 1_000);
+const CALM: Duration = Duration::from_millis(checker::NOTICE_DEADLINE_MS as u64 + 1_000);
 /// The exit code of shells for Ctrl-C.
 const INTERRUPTED: u8 = 130;
 

@@ -49,7 +49,7 @@ pub enum Check {
     /// Tick n follows tick n + 1.
     TickOrder,
     /// A sequence is missing in the stream.
-    Hole,
+    StreamGap,
     /// A message violates the contract or the protocol.
     Unreadable,
     /// A service parked a message.

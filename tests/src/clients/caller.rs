@@ -123,10 +123,10 @@ impl Caller {
     ///
     /// # Errors
     /// When a transport has ended.
-    pub async fn mend(&self) -> Result<()> {
-        self.send.mend().await?;
+    pub async fn restore(&self) -> Result<()> {
+        self.send.restore().await?;
         match &self.receive {
-            Some(receive) => receive.mend().await,
+            Some(receive) => receive.restore().await,
             None => Ok(()),
         }
     }

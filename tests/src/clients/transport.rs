@@ -266,7 +266,7 @@ impl Transport {
     ///
     /// # Errors
     /// When the transport has ended.
-    pub async fn mend(&self) -> Result<()> {
+    pub async fn restore(&self) -> Result<()> {
         self.command(Command::Cut(false)).await
     }
 

@@ -52,8 +52,8 @@ impl Links {
         self.proxies.iter().for_each(Proxy::stall);
     }
 
-    /// [`Proxy::mend`] to every server.
-    pub fn mend(&self) {
-        self.proxies.iter().for_each(Proxy::mend);
+    /// [`Proxy::restore`] to every server.
+    pub fn restore(&self) {
+        self.proxies.iter().for_each(Proxy::restore);
     }
 }

@@ -68,7 +68,7 @@ impl Proxy {
     }
 
     /// Forwards again. Bytes of a stall arrive late and in order, as TCP retransmits them.
-    pub fn mend(&self) {
+    pub fn restore(&self) {
         self.mode.send_replace(Mode::Open);
     }
 }
@@ -221,7 +221,7 @@ mod tests {
         timeout(SOON, ended.recv()).await.unwrap().unwrap().unwrap_err();
         let mut next = TcpStream::connect(proxy.address()).await.unwrap();
         timeout(SOON, next.read(&mut [0; 8])).await.unwrap().unwrap_err();
-        proxy.mend();
+        proxy.restore();
         let mut next = TcpStream::connect(proxy.address()).await.unwrap();
         echoes(&mut next, b"after").await;
     }
@@ -245,7 +245,7 @@ mod tests {
         stays_pending("the end is held back", SILENCE, ended.recv())
             .await
             .unwrap();
-        proxy.mend();
+        proxy.restore();
         for stream in [&mut old, &mut new, &mut gone] {
             receives(stream, b"late").await;
         }

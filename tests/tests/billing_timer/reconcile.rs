@@ -18,7 +18,7 @@ use self::run::{GRACE_MS, reconcile, reconcile_with, run};
 use crate::fixture::{Fixture, SOON, wall_clock_reaches};
 
 #[tokio::test]
-async fn facts_of_the_services_are_clean_and_manipulations_are_reported() -> Result<()> {
+async fn reconcile_reports_no_difference_for_real_facts_and_each_manipulation() -> Result<()> {
     let mut fixture = Fixture::start(200).await?;
     let connected_at = Timestamp::now();
     for call in ["ended", "over", "running"] {

@@ -1,5 +1,5 @@
 //! Many active calls with injected facts: a killed timer is on time again after its restart, and every tick, settlement and
-//! notice is as it must be. `make scale` plays the same run with more calls, and measures it.
+//! notice is correct. `make scale` plays the same run with more calls, and measures it.
 
 use std::time::Duration;
 

@@ -126,7 +126,7 @@ async fn repeated_facts_change_nothing() -> Result<()> {
             .publish_unconditionally(fact.subject(), fact.encode()?)
             .await?;
     }
-    eventually("both seen", crate::fixture::SOON, async || {
+    eventually("both facts consumed", crate::fixture::SOON, async || {
         let seen = fixture
             .metric("callpulse_billing_facts_total", "settled_before")
             .await?;

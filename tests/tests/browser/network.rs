@@ -32,10 +32,10 @@ async fn an_interrupted_page_shows_it_and_catches_up_after_reconnecting() {
     assert!(minutes["otomo"].as_u64() > minutes["user"].as_u64(), "{minutes}");
     assert_eq!(offline["hangUp"], json!(true));
 
-    script.expect("mend").await.unwrap();
+    script.expect("restore").await.unwrap();
     assert_no_media_lost(&fixture, &call_id).await;
-    cable.mend();
-    script.done("mend").await.unwrap();
+    cable.restore();
+    script.done("restore").await.unwrap();
     let online = script.expect("online").await.unwrap();
     fixture.expect_shown_time(&online, &["user", "otomo"]).await.unwrap();
     assert!(online["minute"].as_u64() >= minutes["otomo"].as_u64(), "{online}");

@@ -12,18 +12,18 @@ use contract::{FactKind, PublishCondition};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::rig::{complaint, lines, output};
+use crate::fixture::{lines, output, stderr_of_failure};
 
-/// More than one answer of the server holds.
+/// More than fit into one reply of the server.
 const CALLS: usize = 1_100;
 
-pub(crate) struct Ledger {
+pub(crate) struct SettledCalls {
     pub(crate) server: NatsServer,
     client: ContractClient,
     folder: TempDir,
 }
 
-impl Ledger {
+impl SettledCalls {
     pub(crate) async fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let server = NatsServer::start(&folder.path().join("nats"), Sync::Lazy).await?;
@@ -53,20 +53,20 @@ fn calls(records: &[Value]) -> Vec<&str> {
 
 #[tokio::test]
 async fn adjacent_periods_contain_every_call_once() -> Result<()> {
-    let ledger = Ledger::start().await?;
-    ledger.settle(0..CALLS).await?;
-    let all = lines(&output(&ledger.server, &["export", "--from", "2020-01-01", "--json"]).await?)?;
+    let settled = SettledCalls::start().await?;
+    settled.settle(0..CALLS).await?;
+    let all = lines(&output(&settled.server, &["export", "--from", "2020-01-01", "--json"]).await?)?;
     ensure!(
         all.len() == CALLS && calls(&all).len() == CALLS,
         "{} records",
         all.len()
     );
 
-    // A cut where a record stands: it belongs to the second period alone.
+    // A boundary at the time of a settlement: that call belongs to the second period only.
     let cut = all[CALLS / 2]["settledAt"].as_str().context("no time")?;
     let before = ["export", "--from", "2020-01-01", "--to", cut, "--format", "jsonl"];
-    let before = lines(&output(&ledger.server, &before).await?)?;
-    let after = lines(&output(&ledger.server, &["export", "--from", cut, "--json"]).await?)?;
+    let before = lines(&output(&settled.server, &before).await?)?;
+    let after = lines(&output(&settled.server, &["export", "--from", cut, "--json"]).await?)?;
     ensure!(
         !before.is_empty() && before.len() + after.len() == CALLS,
         "{} + {}",
@@ -76,18 +76,18 @@ async fn adjacent_periods_contain_every_call_once() -> Result<()> {
     ensure!(before.iter().all(|record| record["settledAt"].as_str() < Some(cut)));
     ensure!(after[0]["settledAt"] == cut);
 
-    // An export that broke off goes on behind its last line.
+    // `--after` resumes an interrupted export.
     let last = all[99]["sequence"].to_string();
     let rest = ["export", "--from", "2020-01-01", "--json", "--after", &last];
-    ensure!(lines(&output(&ledger.server, &rest).await?)? == all[100..]);
+    ensure!(lines(&output(&settled.server, &rest).await?)? == all[100..]);
     Ok(())
 }
 
 #[tokio::test]
 async fn csv_has_a_header_and_an_existing_file_is_never_overwritten() -> Result<()> {
-    let ledger = Ledger::start().await?;
-    ledger.settle(0..2).await?;
-    let file = ledger.folder.path().join("record.csv");
+    let settled = SettledCalls::start().await?;
+    settled.settle(0..2).await?;
+    let file = settled.folder.path().join("record.csv");
     let arguments = [
         "export",
         "--from",
@@ -95,7 +95,7 @@ async fn csv_has_a_header_and_an_existing_file_is_never_overwritten() -> Result<
         "-o",
         file.to_str().context("no path")?,
     ];
-    ensure!(output(&ledger.server, &arguments).await?.is_empty());
+    ensure!(output(&settled.server, &arguments).await?.is_empty());
     let written = fs::read_to_string(&file)?;
     let mut rows: Vec<_> = written.lines().collect();
     rows[1..].sort_unstable();
@@ -114,7 +114,7 @@ async fn csv_has_a_header_and_an_existing_file_is_never_overwritten() -> Result<
         rows[2].starts_with("call_1,u_call_1,o_call_1,,2023-11-14T22:14:50.000Z,"),
         "{written}"
     );
-    let again = complaint(&ledger.server, &arguments, 1).await?;
+    let again = stderr_of_failure(&settled.server, &arguments, 1).await?;
     ensure!(
         again.contains("record.csv") && fs::read_to_string(&file)? == written,
         "{again}"
@@ -124,16 +124,16 @@ async fn csv_has_a_header_and_an_existing_file_is_never_overwritten() -> Result<
 
 #[tokio::test]
 async fn an_undecodable_record_is_reported_and_does_not_stop_the_export() -> Result<()> {
-    let ledger = Ledger::start().await?;
-    ledger.settle(0..1).await?;
+    let settled = SettledCalls::start().await?;
+    settled.settle(0..1).await?;
     let broken = subject::fact(&"call_broken".parse()?, FactKind::Settled);
-    ledger.client.publish_unconditionally(broken, "{}".into()).await?;
-    ledger.settle(1..2).await?;
-    let told = complaint(&ledger.server, &["export", "--from", "2020-01-01", "--json"], 1).await?;
+    settled.client.publish_unconditionally(broken, "{}".into()).await?;
+    settled.settle(1..2).await?;
+    let stderr = stderr_of_failure(&settled.server, &["export", "--from", "2020-01-01", "--json"], 1).await?;
     ensure!(
-        told.contains("call_broken") && told.contains("1 settlements could not be decoded"),
-        "{told}"
+        stderr.contains("call_broken") && stderr.contains("1 settlements could not be decoded"),
+        "{stderr}"
     );
-    ensure!(told.contains("2 calls settled"), "{told}");
+    ensure!(stderr.contains("2 calls settled"), "{stderr}");
     Ok(())
 }

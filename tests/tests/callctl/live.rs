@@ -1,4 +1,4 @@
-//! A real call through the real services, looked at while it goes on and afterwards.
+//! `callctl` during and after a real call.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use callpulse_tests::wait::eventually;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
-use crate::rig::{callctl, lines, output};
+use crate::fixture::{callctl, lines, output};
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -55,8 +55,8 @@ async fn a_call_is_listed_watched_and_shown_from_its_first_to_its_last_fact() ->
     }
     drop((user, otomo));
 
-    let told = &lines(&output(&stack.nats, &["show", &conversation.call_id, "--json"]).await?)?[0];
-    let facts: Vec<_> = told["entries"]
+    let shown = &lines(&output(&stack.nats, &["show", &conversation.call_id, "--json"]).await?)?[0];
+    let facts: Vec<_> = shown["entries"]
         .as_array()
         .context("no entries")?
         .iter()
@@ -68,8 +68,8 @@ async fn a_call_is_listed_watched_and_shown_from_its_first_to_its_last_fact() ->
     );
     ensure!(facts.ends_with(&["settled"]) && facts.contains(&"ended"), "{facts:?}");
     ensure!(
-        told["minutes"]["due"] == told["minutes"]["stored"] && told["minutes"]["missing"] == serde_json::json!([]),
-        "{told}"
+        shown["minutes"]["due"] == shown["minutes"]["stored"] && shown["minutes"]["missing"] == serde_json::json!([]),
+        "{shown}"
     );
     let shown = output(&stack.nats, &["show", &conversation.call_id]).await?;
     ensure!(
@@ -77,7 +77,7 @@ async fn a_call_is_listed_watched_and_shown_from_its_first_to_its_last_fact() ->
         "{shown}"
     );
 
-    // Everything that is stored comes by, in order, the end of the call included.
+    // `watch` prints every stored fact in order.
     let mut last = 0;
     loop {
         let line = timeout(SOON, watched.next_line())

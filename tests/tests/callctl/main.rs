@@ -2,8 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
+mod fixture;
 mod lossy;
-mod rig;
 
 mod export;
 mod incomplete;

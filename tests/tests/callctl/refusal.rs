@@ -1,13 +1,13 @@
-//! What it says when it cannot.
+//! Errors: invalid arguments, a wrong password, an unreachable server.
 
 use anyhow::{Result, ensure};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 
-use crate::rig::{callctl, complaint, run};
+use crate::fixture::{callctl, run, stderr_of_failure};
 
 #[tokio::test]
-async fn an_invalid_argument_is_answered_with_the_valid_ones() -> Result<()> {
+async fn errors_name_the_cause_and_the_valid_arguments() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let mut server = NatsServer::start(folder.path(), Sync::Lazy).await?;
     ContractClient::open(&server).await?;
@@ -24,21 +24,24 @@ async fn an_invalid_argument_is_answered_with_the_valid_ones() -> Result<()> {
         ),
         (&["export"], 2, "--from"),
     ] {
-        let told = complaint(&server, arguments, code).await?;
-        ensure!(told.contains(says), "{arguments:?}: {told}");
+        let stderr = stderr_of_failure(&server, arguments, code).await?;
+        ensure!(stderr.contains(says), "{arguments:?}: {stderr}");
     }
 
     let wrong = callctl(&server, &["list"])?
         .env("CALLCTL_NATS_PASSWORD", "wrong")
         .output()?;
-    let told = String::from_utf8(wrong.stderr)?;
+    let stderr = String::from_utf8(wrong.stderr)?;
     ensure!(
-        wrong.status.code() == Some(1) && told.contains("the password of observer is wrong"),
-        "{told}"
+        wrong.status.code() == Some(1) && stderr.contains("the password of observer is wrong"),
+        "{stderr}"
     );
     server.kill()?;
     let away = run(&server, &["list"]).await?;
-    let told = String::from_utf8(away.stderr)?;
-    ensure!(away.status.code() == Some(1) && told.contains("no NATS at"), "{told}");
+    let stderr = String::from_utf8(away.stderr)?;
+    ensure!(
+        away.status.code() == Some(1) && stderr.contains("no NATS at"),
+        "{stderr}"
+    );
     Ok(())
 }

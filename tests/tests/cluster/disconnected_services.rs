@@ -29,7 +29,7 @@ async fn a_billing_timer_that_is_cut_off_or_stalled_is_replaced_by_the_other() -
     stack.links(&first)?.cut();
     not_ready(process(&mut stack.timers, &first)?).await?;
     let second = ticked_by_another(&stack, &call.call_id, &first).await?;
-    stack.links(&first)?.mend();
+    stack.links(&first)?.restore();
     process(&mut stack.timers, &first)?.ready().await?;
 
     // Both hold leases again, and the call's partition may have moved back. Stall its holder.
@@ -39,7 +39,7 @@ async fn a_billing_timer_that_is_cut_off_or_stalled_is_replaced_by_the_other() -
     stack.links(&holder)?.stall();
     ticked_by_another(&stack, &call.call_id, &holder).await?;
     not_ready(process(&mut stack.timers, &holder)?).await?;
-    stack.links(&holder)?.mend();
+    stack.links(&holder)?.restore();
     process(&mut stack.timers, &holder)?.ready().await?;
 
     more_ticks(&stack, &call.call_id, 2).await?;
@@ -62,7 +62,7 @@ async fn a_disconnected_edge_and_a_disconnected_worker_recover() -> Result<()> {
     not_ready(process(&mut stack.edges, &edge)?).await?;
     hang_up(&call).await?;
     facts(&stack).await?.expect(&call.call_id, "settled", SOON).await?;
-    stack.links(&edge)?.mend();
+    stack.links(&edge)?.restore();
     process(&mut stack.edges, &edge)?.ready().await?;
     let snapshot = call.user.expect_notice_within("snapshot", SOON).await?;
     ensure!(
@@ -95,7 +95,7 @@ async fn a_disconnected_edge_and_a_disconnected_worker_recover() -> Result<()> {
         .await
         .context("a disconnected worker keeps forwarding media")?;
 
-    stack.links(&worker)?.mend();
+    stack.links(&worker)?.restore();
     let worker = process(&mut stack.workers, &worker)?;
     worker.ready().await?;
     hosts_no_call(worker).await?;

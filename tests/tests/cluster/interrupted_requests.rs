@@ -51,7 +51,7 @@ async fn a_request_stored_after_its_rejection_is_ended() -> Result<()> {
             let_time_pass("some requests are in flight", half_way).await;
             links.stall();
             let_time_pass("the edge gives up waiting", STALL).await;
-            links.mend();
+            links.restore();
             Ok(())
         };
         let (answers, ()) = tokio::try_join!(try_join_all(requests), stall)?;

@@ -17,7 +17,7 @@ use crate::fixture::cluster_permit;
 const ROUNDS: usize = 60;
 
 #[tokio::test]
-async fn locks_are_visible_through_a_server_that_is_not_their_leader() -> Result<()> {
+async fn lock_writes_are_visible_through_a_follower() -> Result<()> {
     let _permit = cluster_permit().await?;
     let folder = tempfile::tempdir()?;
     let cluster = NatsServer::start_cluster(folder.path(), Sync::Always, &[]).await?;

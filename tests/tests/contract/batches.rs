@@ -6,28 +6,28 @@ use contract::jetstream::batch::{BatchError, Entry, MAX_BATCH};
 use contract::jetstream::fact_store::PublishCondition;
 use contract::{Fact, FactKind, Outcome, TraceParent};
 
-use crate::rig::Rig;
+use crate::fixture::Fixture;
 
-fn entry(call: &str, minute: u32, guard: PublishCondition) -> Entry {
+fn entry(call: &str, minute: u32, condition: PublishCondition) -> Entry {
     Entry {
         fact: tick(call, minute, at(0), 60_000).into(),
-        condition: guard,
+        condition,
         trace: TraceParent::generate(),
     }
 }
 
 #[tokio::test]
 async fn a_full_batch_is_stored_with_contiguous_sequences() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let calls: Vec<String> = (0..MAX_BATCH).map(|number| format!("c{number}")).collect();
     let first: Vec<Entry> = calls
         .iter()
         .map(|call| entry(call, 1, PublishCondition::First))
         .collect();
-    let sequences = rig.facts.publish_batch(&first).await?;
+    let sequences = fixture.facts.publish_batch(&first).await?;
     ensure!(sequences.len() == MAX_BATCH && sequences.windows(2).all(|pair| pair[1] == pair[0] + 1));
     for index in [0, 1, 499, MAX_BATCH - 1] {
-        let stored = rig
+        let stored = fixture
             .facts
             .last(&calls[index].parse()?, FactKind::Tick)
             .await?
@@ -43,15 +43,16 @@ async fn a_full_batch_is_stored_with_contiguous_sequences() -> Result<()> {
         .zip(&sequences)
         .map(|(call, sequence)| entry(call, 2, PublishCondition::CallUnchangedSince(*sequence)))
         .collect();
-    let next = rig.facts.publish_batch(&second).await?;
+    let next = fixture.facts.publish_batch(&second).await?;
     ensure!(next.first() > sequences.last());
     Ok(())
 }
 
 #[tokio::test]
 async fn one_rejected_entry_rejects_the_whole_batch_at_any_position() -> Result<()> {
-    let rig = Rig::start().await?;
-    rig.facts
+    let fixture = Fixture::start().await?;
+    fixture
+        .facts
         .publish_batch(&[entry("taken", 1, PublishCondition::First)])
         .await?;
     for bad in [0, 1, 9] {
@@ -65,10 +66,13 @@ async fn one_rejected_entry_rejects_the_whole_batch_at_any_position() -> Result<
             })
             .map(|call| entry(&call, 1, PublishCondition::First))
             .collect();
-        let refused = rig.facts.publish_batch(&batch).await;
+        let refused = fixture.facts.publish_batch(&batch).await;
         ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
         for number in (0..10).filter(|number| *number != bad) {
-            let stored = rig.facts.last(&format!("c{number}").parse()?, FactKind::Tick).await?;
+            let stored = fixture
+                .facts
+                .last(&format!("c{number}").parse()?, FactKind::Tick)
+                .await?;
             ensure!(stored.is_none(), "{stored:?} of a refused batch");
         }
     }
@@ -77,8 +81,8 @@ async fn one_rejected_entry_rejects_the_whole_batch_at_any_position() -> Result<
 
 #[tokio::test]
 async fn batches_of_one_and_concurrent_batches_are_stored() -> Result<()> {
-    let rig = Rig::start().await?;
-    let one = rig
+    let fixture = Fixture::start().await?;
+    let one = fixture
         .facts
         .publish_batch(&[entry("one", 1, PublishCondition::First)])
         .await?;
@@ -90,7 +94,7 @@ async fn batches_of_one_and_concurrent_batches_are_stored() -> Result<()> {
                 .collect()
         })
         .collect();
-    let stored = futures::future::try_join_all(batches.iter().map(|batch| rig.facts.publish_batch(batch))).await?;
+    let stored = futures::future::try_join_all(batches.iter().map(|batch| fixture.facts.publish_batch(batch))).await?;
     let mut sequences = stored.concat();
     sequences.sort_unstable();
     sequences.dedup();
@@ -100,12 +104,12 @@ async fn batches_of_one_and_concurrent_batches_are_stored() -> Result<()> {
 
 #[tokio::test]
 async fn empty_and_oversized_batches_are_rejected() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let too_many: Vec<Entry> = (0..=MAX_BATCH)
         .map(|number| entry(&format!("c{number}"), 1, PublishCondition::First))
         .collect();
     for batch in [&[][..], &too_many] {
-        let refused = rig.facts.publish_batch(batch).await;
+        let refused = fixture.facts.publish_batch(batch).await;
         ensure!(
             matches!(refused, Err(BatchError::Size(size)) if size == batch.len()),
             "{refused:?}"
@@ -116,43 +120,44 @@ async fn empty_and_oversized_batches_are_rejected() -> Result<()> {
 
 #[tokio::test]
 async fn several_ticks_of_a_call_are_stored_together_under_the_condition_of_the_first() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let missed = |call: &str, first: u32, sequence: u64| {
         let next = (1..3).map(|next| entry(call, first + next, PublishCondition::AfterPreviousEntry));
         let first = entry(call, first, PublishCondition::CallUnchangedSince(sequence));
         std::iter::once(first).chain(next).collect::<Vec<Entry>>()
     };
     let batch = [missed("a", 1, 0), missed("b", 1, 0)].concat();
-    let sequences = rig.facts.publish_batch(&batch).await?;
+    let sequences = fixture.facts.publish_batch(&batch).await?;
     ensure!(sequences == [1, 2, 3, 4, 5, 6], "{sequences:?}");
     for stale in [0, 1, 2] {
         let batch = [missed("b", 4, 6), missed("a", 4, stale)].concat();
-        let refused = rig.facts.publish_batch(&batch).await;
+        let refused = fixture.facts.publish_batch(&batch).await;
         ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
     }
-    rig.facts
+    fixture
+        .facts
         .publish_batch(&[missed("b", 4, 6), missed("a", 4, 3)].concat())
         .await?;
 
     let other = entry("other", 1, PublishCondition::AfterPreviousEntry);
     let unguarded = [missed("a", 7, 12), vec![other]].concat();
-    let refused = rig.facts.publish_batch(&unguarded).await;
+    let refused = fixture.facts.publish_batch(&unguarded).await;
     ensure!(matches!(refused, Err(BatchError::NoSequence(_))), "{refused:?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn two_publishers_of_the_same_batch_store_it_once() -> Result<()> {
-    let rig = Rig::start().await?;
-    let other = rig.other().await?;
+    let fixture = Fixture::start().await?;
+    let other = fixture.other().await?;
     for round in 0..10 {
         let batch: Vec<Entry> = (0..50)
             .map(|number| entry(&format!("r{round}c{number}"), 1, PublishCondition::First))
             .collect();
-        let (one, two) = tokio::join!(rig.facts.publish_batch(&batch), other.publish_batch(&batch));
+        let (one, two) = tokio::join!(fixture.facts.publish_batch(&batch), other.publish_batch(&batch));
         ensure!(one.is_ok() != two.is_ok(), "{one:?} and {two:?}");
     }
-    let mut calls = rig.storage.calls.clone();
+    let mut calls = fixture.storage.calls.clone();
     let messages = calls.info().await?.state.messages;
     ensure!(messages == 500, "{messages}");
     Ok(())
@@ -161,13 +166,13 @@ async fn two_publishers_of_the_same_batch_store_it_once() -> Result<()> {
 /// A delayed tick of a previous lease holder.
 #[tokio::test]
 async fn a_tick_after_the_settlement_is_rejected() -> Result<()> {
-    let rig = Rig::start().await?;
-    let first = rig
+    let fixture = Fixture::start().await?;
+    let first = fixture
         .facts
         .publish_batch(&[entry("c", 1, PublishCondition::First)])
         .await?[0];
     let settled = Fact::Settled(settled("c", at(0), 90_000, 1));
-    let outcome = rig
+    let outcome = fixture
         .facts
         .publish(
             &settled,
@@ -180,10 +185,11 @@ async fn a_tick_after_the_settlement_is_rejected() -> Result<()> {
         entry("other", 1, PublishCondition::First),
         entry("c", 2, PublishCondition::CallUnchangedSince(first)),
     ];
-    let refused = rig.facts.publish_batch(&late).await;
+    let refused = fixture.facts.publish_batch(&late).await;
     ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
     ensure!(
-        rig.facts
+        fixture
+            .facts
             .last(&"c".parse()?, FactKind::Tick)
             .await?
             .map(|stored| stored.sequence)

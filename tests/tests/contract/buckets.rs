@@ -17,7 +17,7 @@ use contract::{CallId, Parties, Party, Role, TraceParent};
 use futures::{Stream, StreamExt};
 use tokio::time::{Instant, timeout};
 
-use crate::rig::{Rig, SOON, ended};
+use crate::fixture::{Fixture, SOON, ended};
 
 fn billing(call: &str, connected: Option<i64>) -> BillingEntry {
     BillingEntry {
@@ -49,52 +49,55 @@ async fn next<T>(changes: &mut (impl Stream<Item = Result<T, BucketError>> + Unp
 
 #[tokio::test]
 async fn billing_active_entries_are_merged_watched_and_removed() -> Result<()> {
-    let rig = Rig::start().await?;
-    let book = ActiveBilling::new(&rig.nats, &rig.storage);
+    let fixture = Fixture::start().await?;
+    let active_billing = ActiveBilling::new(&fixture.nats, &fixture.storage);
     let before = billing("before", None);
-    book.upsert(&"before".parse()?, |_| before.clone()).await?;
-    let mut changes = Box::pin(book.watch().await?);
+    active_billing.upsert(&"before".parse()?, |_| before.clone()).await?;
+    let mut changes = Box::pin(active_billing.watch().await?);
     ensure!(matches!(next(&mut changes).await?, BillingChange::Open(entry) if entry.value == before));
 
     let call: CallId = "c".parse()?;
     let entry = billing("c", None);
-    book.upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
+    active_billing
+        .upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
         .await?;
     let BillingChange::Open(opened) = next(&mut changes).await? else {
         anyhow::bail!("not open")
     };
-    book.upsert(&call, |found| BillingEntry {
-        connected_at: Some(at(5)),
-        ..found.unwrap()
-    })
-    .await?;
+    active_billing
+        .upsert(&call, |found| BillingEntry {
+            connected_at: Some(at(5)),
+            ..found.unwrap()
+        })
+        .await?;
     let BillingChange::Open(changed) = next(&mut changes).await? else {
         anyhow::bail!("not open")
     };
     ensure!(changed.value.connected_at == Some(at(5)) && changed.revision > opened.revision);
 
     // A change without effect is not written.
-    book.upsert(&call, |found| found.unwrap()).await?;
-    ensure!(book.get(&call).await?.context("gone")?.revision == changed.revision);
+    active_billing.upsert(&call, |found| found.unwrap()).await?;
+    ensure!(active_billing.get(&call).await?.context("gone")?.revision == changed.revision);
 
     ensure!(matches!(
-        book.remove(&call, opened.revision).await,
+        active_billing.remove(&call, opened.revision).await,
         Err(BucketError::Conflict { .. })
     ));
-    book.remove(&call, changed.revision).await?;
+    active_billing.remove(&call, changed.revision).await?;
     ensure!(next(&mut changes).await? == BillingChange::Closed(call.clone()));
-    ensure!(book.get(&call).await?.is_none());
+    ensure!(active_billing.get(&call).await?.is_none());
     // A watcher that starts later receives the marker.
-    let mut later = Box::pin(book.watch().await?);
+    let mut later = Box::pin(active_billing.watch().await?);
     let received = [next(&mut later).await?, next(&mut later).await?];
     ensure!(received.contains(&BillingChange::Closed(call.clone())), "{received:?}");
     ensure!(matches!(
-        book.remove(&call, changed.revision).await,
+        active_billing.remove(&call, changed.revision).await,
         Err(BucketError::Conflict { .. })
     ));
 
     // A removed key can be written again.
-    book.upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
+    active_billing
+        .upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
         .await?;
     ensure!(matches!(next(&mut changes).await?, BillingChange::Open(entry) if entry.value.connected_at.is_none()));
     Ok(())
@@ -103,69 +106,72 @@ async fn billing_active_entries_are_merged_watched_and_removed() -> Result<()> {
 #[tokio::test]
 async fn many_entries_are_read_and_written_together() -> Result<()> {
     // As the service that does it: with its rights.
-    let rig = Rig::start().await?;
-    let service = ContractClient::open_with_rights_of(&rig.server, "billing-timer").await?;
-    let book = ActiveBilling::new(&service.nats, &service.storage);
+    let fixture = Fixture::start().await?;
+    let service = ContractClient::open_with_rights_of(&fixture.server, "billing-timer").await?;
+    let active_billing = ActiveBilling::new(&service.nats, &service.storage);
     let calls: Vec<CallId> = (0..MAX_BATCH)
         .map(|n| format!("c{n}").parse())
         .collect::<Result<_, _>>()?;
-    ensure!(book.get_many(&calls).await?.is_empty());
+    ensure!(active_billing.get_many(&calls).await?.is_empty());
     let new = |call: &CallId, revision| Revised {
         value: billing(call.as_str(), None),
         revision,
     };
-    book.write_many(&calls.iter().map(|call| new(call, 0)).collect::<Vec<_>>())
+    active_billing
+        .write_many(&calls.iter().map(|call| new(call, 0)).collect::<Vec<_>>())
         .await?;
-    let found = book.get_many(&calls).await?;
+    let found = active_billing.get_many(&calls).await?;
     ensure!(found.len() == MAX_BATCH && found[&calls[7]].value.is_some());
 
     // One stale revision rejects all.
     let [one, two] = [0, 1].map(|index| found[&calls[index]].revision);
-    let refused = book.write_many(&[new(&calls[0], one), new(&calls[1], one)]).await;
+    let refused = active_billing
+        .write_many(&[new(&calls[0], one), new(&calls[1], one)])
+        .await;
     ensure!(matches!(refused, Err(BucketError::Conflict { .. })), "{refused:?}");
-    ensure!(book.get(&calls[0]).await?.context("gone")?.revision == one);
+    ensure!(active_billing.get(&calls[0]).await?.context("gone")?.revision == one);
 
     // A removed entry has the revision of its marker.
-    book.remove(&calls[1], two).await?;
-    let removed = book
+    active_billing.remove(&calls[1], two).await?;
+    let removed = active_billing
         .get_many(&calls[1..2])
         .await?
         .remove(&calls[1])
         .context("no marker")?;
     ensure!(removed.value.is_none() && removed.revision > two, "{removed:?}");
-    book.write_many(&[new(&calls[1], removed.revision)]).await?;
-    ensure!(book.get(&calls[1]).await?.is_some());
+    active_billing.write_many(&[new(&calls[1], removed.revision)]).await?;
+    ensure!(active_billing.get(&calls[1]).await?.is_some());
     Ok(())
 }
 
 #[tokio::test]
 async fn concurrent_changes_of_one_entry_are_all_kept() -> Result<()> {
-    let rig = Rig::start().await?;
-    let book = ActiveBilling::new(&rig.nats, &rig.storage);
+    let fixture = Fixture::start().await?;
+    let active_billing = ActiveBilling::new(&fixture.nats, &fixture.storage);
     let call: CallId = "c".parse()?;
     let change = |found: Option<BillingEntry>| {
         let entry = found.unwrap_or_else(|| billing("c", Some(0)));
         let connected_at = entry.connected_at.map(|connected_at| connected_at.plus_millis(1));
         BillingEntry { connected_at, ..entry }
     };
-    let changes = (0..5).map(|_| book.upsert(&call, change));
+    let changes = (0..5).map(|_| active_billing.upsert(&call, change));
     futures::future::try_join_all(changes).await?;
-    let entry = book.get(&call).await?.context("gone")?;
+    let entry = active_billing.get(&call).await?.context("gone")?;
     ensure!(entry.value.connected_at == Some(at(5)), "{entry:?}");
     Ok(())
 }
 
 #[tokio::test]
 async fn a_watch_continues_after_a_restart_of_the_server_or_reports_its_loss() -> Result<()> {
-    let mut rig = Rig::start().await?;
-    let book = ActiveBilling::new(&rig.nats, &rig.storage);
-    let mut changes = Box::pin(book.watch().await?);
-    rig.server.kill()?;
-    rig.server.restart().await?;
-    rig.nats.connected().await;
+    let mut fixture = Fixture::start().await?;
+    let active_billing = ActiveBilling::new(&fixture.nats, &fixture.storage);
+    let mut changes = Box::pin(active_billing.watch().await?);
+    fixture.server.kill()?;
+    fixture.server.restart().await?;
+    fixture.nats.connected().await;
     let entry = billing("c", None);
     callpulse_tests::wait::eventually("a write", SOON, async || {
-        Ok(book
+        Ok(active_billing
             .upsert(&"c".parse()?, |found| found.unwrap_or_else(|| entry.clone()))
             .await?)
     })
@@ -173,7 +179,7 @@ async fn a_watch_continues_after_a_restart_of_the_server_or_reports_its_loss() -
     let change = loop {
         match timeout(SOON, changes.next()).await? {
             Some(Ok(change)) => break change,
-            Some(Err(BucketError::Unavailable { .. })) | None => changes = Box::pin(book.watch().await?),
+            Some(Err(BucketError::Unavailable { .. })) | None => changes = Box::pin(active_billing.watch().await?),
             Some(Err(error)) => return Err(error.into()),
         }
     };
@@ -183,8 +189,8 @@ async fn a_watch_continues_after_a_restart_of_the_server_or_reports_its_loss() -
 
 #[tokio::test]
 async fn a_worker_without_heartbeats_expires() -> Result<()> {
-    let rig = Rig::start().await?;
-    let fleet = Fleet::new(&rig.storage);
+    let fixture = Fixture::start().await?;
+    let fleet = Fleet::new(&fixture.storage);
     let status = |worker: &str, calls| WorkerStatus {
         worker_id: worker.parse().unwrap(),
         calls,
@@ -194,7 +200,7 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         started_at: at(0),
     };
     let mut changes = Box::pin(fleet.watch().await?);
-    fleet.beat(&status("silent", 1)).await?;
+    fleet.put_heartbeat(&status("silent", 1)).await?;
     let beaten = Instant::now();
     ensure!(next(&mut changes).await? == FleetChange::Alive(status("silent", 1)));
     ensure!(
@@ -207,7 +213,7 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         "gone after {silence:?}"
     );
 
-    fleet.beat(&status("leaver", 0)).await?;
+    fleet.put_heartbeat(&status("leaver", 0)).await?;
     ensure!(next(&mut changes).await? == FleetChange::Alive(status("leaver", 0)));
     fleet.withdraw(&"leaver".parse()?).await?;
     ensure!(next(&mut changes).await? == FleetChange::Gone("leaver".parse()?));
@@ -216,15 +222,15 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         .await
         .context("harmless when repeated")?;
     // An expired worker may return, and its markers expire.
-    fleet.beat(&status("silent", 2)).await?;
+    fleet.put_heartbeat(&status("silent", 2)).await?;
     ensure!(next(&mut changes).await? == FleetChange::Alive(status("silent", 2)));
     Ok(())
 }
 
 #[tokio::test]
 async fn a_party_in_a_call_is_busy_until_the_call_is_released() -> Result<()> {
-    let rig = Rig::start().await?;
-    let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    let fixture = Fixture::start().await?;
+    let calls = ActiveCalls::new(&fixture.storage, fixture.facts.clone());
     let mut changes = Box::pin(calls.watch().await?);
     let first = active("c1", "u1", "o1");
     let revision = calls.claim(&first).await?;
@@ -261,11 +267,12 @@ async fn a_party_in_a_call_is_busy_until_the_call_is_released() -> Result<()> {
 
 #[tokio::test]
 async fn the_lock_of_a_call_that_has_ended_is_taken_over() -> Result<()> {
-    let rig = Rig::start().await?;
-    let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    let fixture = Fixture::start().await?;
+    let calls = ActiveCalls::new(&fixture.storage, fixture.facts.clone());
     // The service that ended the call died before the release.
     calls.claim(&active("old", "u", "o")).await?;
-    rig.facts
+    fixture
+        .facts
         .publish(
             &ended("old", EndReason::Hangup).into(),
             PublishCondition::First,
@@ -285,13 +292,13 @@ async fn the_lock_of_a_call_that_has_ended_is_taken_over() -> Result<()> {
 
 #[tokio::test]
 async fn a_lock_written_after_its_claim_failed_blocks_nobody() -> Result<()> {
-    let rig = Rig::start().await?;
-    let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    let fixture = Fixture::start().await?;
+    let calls = ActiveCalls::new(&fixture.storage, fixture.facts.clone());
     let late = active("late", "u1", "o1");
     calls.claim(&late).await?;
     // The claimer releases the call while its own write is in flight.
     let entry = format!("call.{}", late.parties.call_id);
-    rig.storage.active_calls.purge(entry).await?;
+    fixture.storage.active_calls.purge(entry).await?;
     let again = active("again", "u1", "o1");
     calls.claim(&again).await?;
     ensure!(calls.get(&again.parties.call_id).await?.is_some());
@@ -304,8 +311,8 @@ async fn a_lock_written_after_its_claim_failed_blocks_nobody() -> Result<()> {
 
 #[tokio::test]
 async fn at_most_one_of_two_claims_on_a_party_succeeds() -> Result<()> {
-    let rig = Rig::start().await?;
-    let calls = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    let fixture = Fixture::start().await?;
+    let calls = ActiveCalls::new(&fixture.storage, fixture.facts.clone());
     for round in 0..20 {
         let otomo = format!("o{round}");
         let (one, two) = (

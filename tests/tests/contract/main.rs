@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests may")]
 
-mod rig;
+mod fixture;
 
 mod publish_conditions;
 

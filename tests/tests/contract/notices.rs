@@ -10,12 +10,12 @@ use contract::{Nats, NatsSettings};
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use crate::rig::{Rig, SOON};
+use crate::fixture::{Fixture, SOON};
 
 #[tokio::test]
 async fn notices_lost_with_a_connection_are_sent_again_over_the_next() -> Result<()> {
-    let rig = Rig::start().await?;
-    let proxy = Proxy::to(SocketAddr::from((Ipv4Addr::LOCALHOST, rig.server.port()))).await?;
+    let fixture = Fixture::start().await?;
+    let proxy = Proxy::to(SocketAddr::from((Ipv4Addr::LOCALHOST, fixture.server.port()))).await?;
     let settings = NatsSettings {
         url: format!("nats://{}", proxy.address()),
         ..Default::default()
@@ -23,8 +23,8 @@ async fn notices_lost_with_a_connection_are_sent_again_over_the_next() -> Result
     let teller = Nats::connect(&settings, "", "teller").await?;
     teller.connected().await;
     // An edge with an intact connection, which does not notice the gap.
-    let mut heard = rig.nats.client.subscribe("*.*.call_connected").await?;
-    rig.nats.client.flush().await?;
+    let mut heard = fixture.nats.client.subscribe("*.*.call_connected").await?;
+    fixture.nats.client.flush().await?;
 
     proxy.stall();
     let notice = rtp_detected("c", at(1)).notice().context("no notice")?;
@@ -36,7 +36,7 @@ async fn notices_lost_with_a_connection_are_sent_again_over_the_next() -> Result
         Ok(())
     })
     .await?;
-    proxy.mend();
+    proxy.restore();
     for party in ["user.u_c", "otomo.o_c"] {
         let notice = timeout(SOON, heard.next())
             .await

@@ -6,23 +6,23 @@ use contract::jetstream::fact_store::{Outcome, PublishCondition};
 use contract::wire::fact::{EndReason, Ended};
 use contract::{Fact, FactKind, TraceParent};
 
-use crate::rig::{Rig, ended};
+use crate::fixture::{Fixture, ended};
 
 #[tokio::test]
 async fn the_first_fact_is_stored_and_its_repetition_is_recognised() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let fact: Fact = rtp_detected("c", at(1)).into();
     let trace = TraceParent::generate();
-    let Outcome::Stored(sequence) = rig.facts.publish(&fact, PublishCondition::First, trace).await? else {
+    let Outcome::Stored(sequence) = fixture.facts.publish(&fact, PublishCondition::First, trace).await? else {
         anyhow::bail!("not stored");
     };
-    let again = rig
+    let again = fixture
         .other()
         .await?
         .publish(&fact, PublishCondition::First, TraceParent::generate())
         .await?;
     ensure!(again == Outcome::AlreadyStored(sequence), "{again:?}");
-    let stored = rig
+    let stored = fixture
         .facts
         .last(fact.call_id(), FactKind::RtpDetected)
         .await?
@@ -32,7 +32,7 @@ async fn the_first_fact_is_stored_and_its_repetition_is_recognised() -> Result<(
         "{stored:?}"
     );
 
-    let other = rig
+    let other = fixture
         .facts
         .publish(&rtp_detected("c", at(2)).into(), PublishCondition::First, trace)
         .await?;
@@ -43,8 +43,8 @@ async fn the_first_fact_is_stored_and_its_repetition_is_recognised() -> Result<(
 
 #[tokio::test]
 async fn exactly_one_of_two_concurrent_publishers_succeeds() -> Result<()> {
-    let rig = Rig::start().await?;
-    let other = rig.other().await?;
+    let fixture = Fixture::start().await?;
+    let other = fixture.other().await?;
     for round in 0..50 {
         let call = format!("c{round}");
         let (one, two) = (
@@ -52,7 +52,8 @@ async fn exactly_one_of_two_concurrent_publishers_succeeds() -> Result<()> {
             ended(&call, EndReason::WorkerLost).into(),
         );
         let (one, two) = tokio::join!(
-            rig.facts
+            fixture
+                .facts
                 .publish(&one, PublishCondition::First, TraceParent::generate()),
             other.publish(&two, PublishCondition::First, TraceParent::generate()),
         );
@@ -67,10 +68,15 @@ async fn exactly_one_of_two_concurrent_publishers_succeeds() -> Result<()> {
 
 #[tokio::test]
 async fn each_tick_requires_the_previous_one() -> Result<()> {
-    let rig = Rig::start().await?;
-    let publish = async |minute, guard| {
-        rig.facts
-            .publish(&tick("c", minute, at(0), 60_000).into(), guard, TraceParent::generate())
+    let fixture = Fixture::start().await?;
+    let publish = async |minute, condition| {
+        fixture
+            .facts
+            .publish(
+                &tick("c", minute, at(0), 60_000).into(),
+                condition,
+                TraceParent::generate(),
+            )
             .await
     };
     let first = publish(1, PublishCondition::First)
@@ -98,19 +104,20 @@ async fn each_tick_requires_the_previous_one() -> Result<()> {
 
 #[tokio::test]
 async fn a_publication_can_require_an_unchanged_call() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let trace = TraceParent::generate();
-    let requested = rig
+    let requested = fixture
         .facts
         .publish(&requested("c", at(0)).into(), PublishCondition::First, trace)
         .await?
         .sequence()
         .context("refused")?;
     // Facts of another call do not change this one.
-    rig.facts
+    fixture
+        .facts
         .publish(&rtp_detected("other", at(1)).into(), PublishCondition::First, trace)
         .await?;
-    let connected = rig
+    let connected = fixture
         .facts
         .publish(
             &rtp_detected("c", at(1)).into(),
@@ -123,19 +130,23 @@ async fn a_publication_can_require_an_unchanged_call() -> Result<()> {
         .context("refused although nothing happened in between")?;
 
     let end = ended("c", EndReason::MediaTimeout).into();
-    let late = rig
+    let late = fixture
         .facts
         .publish(&end, PublishCondition::CallUnchangedSince(requested), trace)
         .await?;
     ensure!(late == Outcome::Refused, "the call has moved on: {late:?}");
-    let last = rig.facts.last_of_call(end.call_id()).await?.context("nothing stored")?;
+    let last = fixture
+        .facts
+        .last_of_call(end.call_id())
+        .await?
+        .context("nothing stored")?;
     ensure!(last.sequence == connected && last.fact.kind() == FactKind::RtpDetected);
-    let timely = rig
+    let timely = fixture
         .facts
         .publish(&end, PublishCondition::CallUnchangedSince(connected), trace)
         .await?;
     ensure!(matches!(timely, Outcome::Stored(_)), "{timely:?}");
-    let again = rig
+    let again = fixture
         .facts
         .publish(&end, PublishCondition::CallUnchangedSince(connected), trace)
         .await?;
@@ -145,10 +156,11 @@ async fn a_publication_can_require_an_unchanged_call() -> Result<()> {
 
 #[tokio::test]
 async fn a_repeatable_fact_is_stored_again_but_its_retry_is_not() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let lost = |millis| Fact::from(rtp_lost("c", at(millis)));
     let publish = async |fact: &Fact| {
-        rig.facts
+        fixture
+            .facts
             .publish(fact, PublishCondition::WhileOpen, TraceParent::generate())
             .await
     };
@@ -162,9 +174,9 @@ async fn a_repeatable_fact_is_stored_again_but_its_retry_is_not() -> Result<()> 
 
 #[tokio::test]
 async fn no_repeatable_fact_is_stored_after_the_end() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let lost = |call: &str, millis| Fact::from(rtp_lost(call, at(millis)));
-    let publish = async |fact: &Fact, guard| rig.facts.publish(fact, guard, TraceParent::generate()).await;
+    let publish = async |fact: &Fact, condition| fixture.facts.publish(fact, condition, TraceParent::generate()).await;
     for (call, millis) in [("c", 1), ("c", 2), ("d", 1)] {
         let outcome = publish(&lost(call, millis), PublishCondition::WhileOpen).await?;
         ensure!(matches!(outcome, Outcome::Stored(_)), "{outcome:?}");
@@ -185,12 +197,13 @@ async fn no_repeatable_fact_is_stored_after_the_end() -> Result<()> {
 
 #[tokio::test]
 async fn a_call_has_one_end_with_its_stored_connection() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let publish = async |fact: Fact| {
-        let guard = PublishCondition::OnceWhileOpen;
-        rig.facts.publish(&fact, guard, TraceParent::generate()).await
+        let condition = PublishCondition::OnceWhileOpen;
+        fixture.facts.publish(&fact, condition, TraceParent::generate()).await
     };
-    rig.facts
+    fixture
+        .facts
         .publish(
             &requested("c", at(0)).into(),
             PublishCondition::First,
@@ -224,17 +237,19 @@ async fn a_call_has_one_end_with_its_stored_connection() -> Result<()> {
 
 #[tokio::test]
 async fn the_facts_of_a_call_are_read_in_order() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let facts: [Fact; 3] = [
         requested("c", at(0)).into(),
         rtp_detected("c", at(1)).into(),
         ended("c", EndReason::Hangup).into(),
     ];
     for fact in &facts {
-        rig.facts
+        fixture
+            .facts
             .publish(fact, PublishCondition::First, TraceParent::generate())
             .await?;
-        rig.facts
+        fixture
+            .facts
             .publish(
                 &rtp_detected(&format!("x{}", fact.kind()), at(1)).into(),
                 PublishCondition::First,
@@ -243,20 +258,20 @@ async fn the_facts_of_a_call_are_read_in_order() -> Result<()> {
             .await?;
     }
     let (call, mut sequence, mut read) = ("c".parse()?, 1, Vec::new());
-    while let Some(stored) = rig.facts.next_of_call(&call, sequence).await? {
+    while let Some(stored) = fixture.facts.next_of_call(&call, sequence).await? {
         sequence = stored.sequence + 1;
         read.push(stored.fact);
     }
     ensure!(read == facts, "{read:?}");
-    ensure!(rig.facts.last(&call, FactKind::Tick).await?.is_none());
+    ensure!(fixture.facts.last(&call, FactKind::Tick).await?.is_none());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_fact_published_while_the_server_is_dead_is_stored_when_it_is_back() -> Result<()> {
-    let mut rig = Rig::start().await?;
-    rig.server.kill()?;
-    let facts = rig.facts.clone();
+    let mut fixture = Fixture::start().await?;
+    fixture.server.kill()?;
+    let facts = fixture.facts.clone();
     let fact: Fact = rtp_detected("c", at(1)).into();
     let publication = tokio::spawn({
         let fact = fact.clone();
@@ -266,13 +281,13 @@ async fn a_fact_published_while_the_server_is_dead_is_stored_when_it_is_back() -
                 .await
         }
     });
-    let mut link = rig.nats.state();
-    tokio::time::timeout(crate::rig::SOON, link.wait_for(|link| !link.connected)).await??;
+    let mut link = fixture.nats.state();
+    tokio::time::timeout(crate::fixture::SOON, link.wait_for(|link| !link.connected)).await??;
     ensure!(!publication.is_finished(), "no server could store it");
-    rig.server.restart().await?;
-    let outcome = tokio::time::timeout(crate::rig::SOON, publication).await???;
+    fixture.server.restart().await?;
+    let outcome = tokio::time::timeout(crate::fixture::SOON, publication).await???;
     let sequence = outcome.sequence().with_context(|| format!("{outcome:?}"))?;
-    let stored = rig
+    let stored = fixture
         .facts
         .last(fact.call_id(), FactKind::RtpDetected)
         .await?

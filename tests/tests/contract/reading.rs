@@ -12,13 +12,13 @@ use contract::views::tail;
 use contract::views::timeline::Timeline;
 use contract::{CallId, EndReason, Fact, FactKind, PublishCondition, TraceParent};
 
-use crate::rig::{Rig, SOON, ended};
+use crate::fixture::{Fixture, SOON, ended};
 
-async fn store(rig: &Rig, fact: impl Into<Fact>) -> Result<u64> {
+async fn store(fixture: &Fixture, fact: impl Into<Fact>) -> Result<u64> {
     let fact = fact.into();
-    let sequence = rig.facts.sequence_of_call(fact.call_id()).await?;
-    let guard = PublishCondition::CallUnchangedSince(sequence);
-    let outcome = rig.facts.publish(&fact, guard, TraceParent::generate());
+    let sequence = fixture.facts.sequence_of_call(fact.call_id()).await?;
+    let condition = PublishCondition::CallUnchangedSince(sequence);
+    let outcome = fixture.facts.publish(&fact, condition, TraceParent::generate());
     outcome.await?.sequence().context("not stored")
 }
 
@@ -28,18 +28,18 @@ fn subjects<'a>(facts: impl IntoIterator<Item = &'a contract::views::history::Re
 
 #[tokio::test]
 async fn the_facts_of_a_call_are_read_in_order_with_source_and_time() -> Result<()> {
-    let rig = Rig::start().await?;
-    let history = History::new(&rig.nats);
+    let fixture = Fixture::start().await?;
+    let history = History::new(&fixture.nats);
     let call: CallId = "c1".parse()?;
     ensure!(history.last_sequence().await? == 0);
     ensure!(history.of_call(&call).await?.facts.is_empty());
-    store(&rig, requested("c1", at(0))).await?;
-    store(&rig, requested("c2", at(0))).await?;
-    store(&rig, rtp_detected("c1", at(0))).await?;
+    store(&fixture, requested("c1", at(0))).await?;
+    store(&fixture, requested("c2", at(0))).await?;
+    store(&fixture, rtp_detected("c1", at(0))).await?;
     for minute in 1..=3 {
-        store(&rig, tick("c1", minute, at(0), 60_000)).await?;
+        store(&fixture, tick("c1", minute, at(0), 60_000)).await?;
     }
-    let last = store(&rig, ended("c1", EndReason::Hangup)).await?;
+    let last = store(&fixture, ended("c1", EndReason::Hangup)).await?;
     ensure!(history.last_sequence().await? == last);
 
     let page = history.of_call(&call).await?;
@@ -72,32 +72,32 @@ async fn the_facts_of_a_call_are_read_in_order_with_source_and_time() -> Result<
 
 #[tokio::test]
 async fn reading_a_very_long_call_is_bounded() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let minutes = u32::try_from(MAX_OF_CALL)? + 5;
     for minute in 1..=minutes {
-        store(&rig, tick("c1", minute, at(0), 60_000)).await?;
+        store(&fixture, tick("c1", minute, at(0), 60_000)).await?;
     }
-    let page = History::new(&rig.nats).of_call(&"c1".parse()?).await?;
+    let page = History::new(&fixture.nats).of_call(&"c1".parse()?).await?;
     ensure!(page.facts.len() == MAX_OF_CALL && page.more);
     Ok(())
 }
 
 #[tokio::test]
 async fn the_last_facts_of_many_calls_give_their_states() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let names: Vec<String> = (0..300).map(|number| format!("c{number}")).collect();
     let stores = names.iter().map(async |name| {
-        store(&rig, requested(name, at(0))).await?;
-        store(&rig, rtp_detected(name, at(0))).await?;
+        store(&fixture, requested(name, at(0))).await?;
+        store(&fixture, rtp_detected(name, at(0))).await?;
         for minute in 1..=3 {
-            store(&rig, tick(name, minute, at(0), 60_000)).await?;
+            store(&fixture, tick(name, minute, at(0), 60_000)).await?;
         }
         anyhow::Ok(())
     });
     futures::future::try_join_all(stores).await?;
     let mut calls: Vec<CallId> = names.iter().filter_map(|name| name.parse().ok()).collect();
     calls.push("unheard_of".parse()?);
-    let facts = History::new(&rig.nats).last_of_calls(&calls).await?;
+    let facts = History::new(&fixture.nats).last_of_calls(&calls).await?;
     ensure!(facts.len() == 900, "{} facts", facts.len());
     for name in names {
         let of_call = facts
@@ -111,21 +111,21 @@ async fn the_last_facts_of_many_calls_give_their_states() -> Result<()> {
 
 #[tokio::test]
 async fn facts_are_followed_from_a_sequence_and_across_an_outage() -> Result<()> {
-    let mut rig = Rig::start().await?;
-    store(&rig, requested("before", at(0))).await?;
-    let mut tail = tail::facts(&rig.nats, History::new(&rig.nats).last_sequence().await?);
+    let mut fixture = Fixture::start().await?;
+    store(&fixture, requested("before", at(0))).await?;
+    let mut tail = tail::facts(&fixture.nats, History::new(&fixture.nats).last_sequence().await?);
     ensure!(tail.poll().await?.is_empty() && !tail.is_behind());
     let stores = (0..1_500).map(|number| {
-        let rig = &rig;
-        async move { store(rig, requested(&format!("c{number}"), at(0))).await }
+        let fixture = &fixture;
+        async move { store(fixture, requested(&format!("c{number}"), at(0))).await }
     });
     futures::future::try_join_all(stores).await?;
     ensure!(tail.poll().await?.len() == 1_500, "more than one answer takes");
     ensure!(tail.poll().await?.is_empty());
-    rig.server.kill()?;
+    fixture.server.kill()?;
     ensure!(tail.poll().await.is_err());
-    rig.server.restart().await?;
-    store(&rig, requested("after", at(0))).await?;
+    fixture.server.restart().await?;
+    store(&fixture, requested("after", at(0))).await?;
     let seen = eventually("an answer", SOON, async || Ok(tail.poll().await?)).await?;
     ensure!(subjects(&seen) == ["call.after.requested"], "{seen:?}");
     Ok(())
@@ -133,13 +133,13 @@ async fn facts_are_followed_from_a_sequence_and_across_an_outage() -> Result<()>
 
 #[tokio::test]
 async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let (mut calls, mut workers, mut leases) = (
-        tail::active_calls(&rig.nats),
-        tail::workers(&rig.nats),
-        tail::leases(&rig.nats),
+        tail::active_calls(&fixture.nats),
+        tail::workers(&fixture.nats),
+        tail::leases(&fixture.nats),
     );
-    let active = ActiveCalls::new(&rig.storage, rig.facts.clone());
+    let active = ActiveCalls::new(&fixture.storage, fixture.facts.clone());
     let call = ActiveCall {
         parties: parties("c1"),
         node_id: "n".parse()?,
@@ -166,7 +166,7 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
         at: at(0),
         started_at: at(0),
     };
-    Fleet::new(&rig.storage).beat(&status).await?;
+    Fleet::new(&fixture.storage).put_heartbeat(&status).await?;
     let news: Vec<_> = workers.poll().await?.into_iter().collect::<Result<_, _>>()?;
     ensure!(news == [FleetChange::Alive(status)], "{news:?}");
     let gone = eventually("the worker's key expires", SOON, async || {
@@ -177,12 +177,12 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
     let gone: Vec<_> = gone.await?.into_iter().collect::<Result<_, _>>()?;
     ensure!(gone == [FleetChange::Gone("mw".parse()?)], "{gone:?}");
 
-    let book = Leases::new(&rig.nats, &rig.storage);
+    let held = Leases::new(&fixture.nats, &fixture.storage);
     let timer = "bt".parse()?;
-    book.announce(&timer, std::time::Duration::from_secs(60)).await?;
+    held.announce(&timer, std::time::Duration::from_secs(60)).await?;
     let seventh = Partition::numbered(7).context("no partition")?;
-    let lease = book.give(seventh, &timer, None).await?;
-    book.withdraw(&timer).await?;
+    let lease = held.assign(seventh, &timer, None).await?;
+    held.withdraw(&timer).await?;
     let news: Vec<_> = leases.poll().await?.into_iter().collect::<Result<_, _>>()?;
     ensure!(
         news == [LeaseChange::Held(seventh, lease), LeaseChange::Gone(timer)],

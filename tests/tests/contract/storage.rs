@@ -8,12 +8,12 @@ use contract::wire::subject;
 use futures::StreamExt;
 use tokio::time::timeout;
 
-use crate::rig::{Rig, SOON};
+use crate::fixture::{Fixture, SOON};
 
 #[tokio::test]
 async fn opening_the_storage_again_changes_nothing() -> Result<()> {
-    let rig = Rig::start().await?;
-    let nats = crate::rig::connect(&rig.server).await?;
+    let fixture = Fixture::start().await?;
+    let nats = crate::fixture::connect(&fixture.server).await?;
     nats.connected().await;
     Storage::open(&nats).await?;
     Ok(())
@@ -29,7 +29,7 @@ async fn concurrent_processes_open_the_storage() -> Result<()> {
     .await?;
     let mut opened = Vec::new();
     for _ in 0..6 {
-        let nats = crate::rig::connect(&server).await?;
+        let nats = crate::fixture::connect(&server).await?;
         opened.push(async move { Storage::open_when_available(&nats).await });
     }
     timeout(SOON, futures::future::try_join_all(opened)).await??;
@@ -38,38 +38,46 @@ async fn concurrent_processes_open_the_storage() -> Result<()> {
 
 #[tokio::test]
 async fn a_stream_that_differs_is_an_error_and_is_not_changed() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let fact: contract::Fact = rtp_detected("c", at(1)).into();
-    rig.facts
+    fixture
+        .facts
         .publish(
             &fact,
             contract::PublishCondition::First,
             contract::TraceParent::generate(),
         )
         .await?;
-    let mut config = rig.nats.jetstream.get_stream(CALLS).await?.cached_info().config.clone();
+    let mut config = fixture
+        .nats
+        .jetstream
+        .get_stream(CALLS)
+        .await?
+        .cached_info()
+        .config
+        .clone();
     config.max_age /= 2;
-    rig.nats.jetstream.update_stream(&config).await?;
-    let error = Storage::open(&rig.nats).await.err().context("it was opened")?;
+    fixture.nats.jetstream.update_stream(&config).await?;
+    let error = Storage::open(&fixture.nats).await.err().context("it was opened")?;
     ensure!(
         matches!(&error, StorageError::Differs { name: "CALLS", differences } if differences.contains("max_age")),
         "{error}"
     );
-    let error = timeout(SOON, Storage::open_when_available(&rig.nats))
+    let error = timeout(SOON, Storage::open_when_available(&fixture.nats))
         .await?
         .err()
         .context("it was opened")?;
     ensure!(matches!(error, StorageError::Differs { .. }), "waiting would not help");
-    let left = rig.nats.jetstream.get_stream(CALLS).await?;
+    let left = fixture.nats.jetstream.get_stream(CALLS).await?;
     ensure!(left.cached_info().config.max_age == config.max_age && left.cached_info().state.messages == 1);
     Ok(())
 }
 
 #[tokio::test]
 async fn facts_cannot_be_deleted_or_purged() -> Result<()> {
-    let rig = Rig::start().await?;
+    let fixture = Fixture::start().await?;
     let fact: contract::Fact = rtp_detected("c", at(1)).into();
-    let outcome = rig
+    let outcome = fixture
         .facts
         .publish(
             &fact,
@@ -78,17 +86,18 @@ async fn facts_cannot_be_deleted_or_purged() -> Result<()> {
         )
         .await?;
     let sequence = outcome.sequence().context("refused")?;
-    ensure!(rig.storage.calls.delete_message(sequence).await.is_err());
-    ensure!(rig.storage.calls.purge().await.is_err());
-    ensure!(rig.facts.last(fact.call_id(), fact.kind()).await?.is_some());
+    ensure!(fixture.storage.calls.delete_message(sequence).await.is_err());
+    ensure!(fixture.storage.calls.purge().await.is_err());
+    ensure!(fixture.facts.last(fact.call_id(), fact.kind()).await?.is_some());
     Ok(())
 }
 
 #[tokio::test]
 async fn a_parked_message_has_its_origin_and_reason_and_is_acknowledged() -> Result<()> {
     use async_nats::jetstream::consumer::pull;
-    let rig = Rig::start().await?;
-    rig.nats
+    let fixture = Fixture::start().await?;
+    fixture
+        .nats
         .jetstream
         .publish("call.bad.tick", "rubbish".into())
         .await?
@@ -97,14 +106,14 @@ async fn a_parked_message_has_its_origin_and_reason_and_is_acknowledged() -> Res
         durable_name: Some("reader".to_owned()),
         ..Default::default()
     };
-    let mut consumer = rig.storage.calls.create_consumer(config).await?;
+    let mut consumer = fixture.storage.calls.create_consumer(config).await?;
     let mut messages = consumer.messages().await?;
     let delivery = timeout(SOON, messages.next()).await?.context("the consumer ended")??;
-    parking::park_delivery(&rig.nats, "reader", &delivery, "no JSON\r\nat all").await?;
+    parking::park_delivery(&fixture.nats, "reader", &delivery, "no JSON\r\nat all").await?;
     // Parked again after a crash: stored once.
-    parking::park_delivery(&rig.nats, "reader", &delivery, "no JSON").await?;
+    parking::park_delivery(&fixture.nats, "reader", &delivery, "no JSON").await?;
 
-    let mut parked = rig.storage.parked.clone();
+    let mut parked = fixture.storage.parked.clone();
     ensure!(parked.info().await?.state.messages == 1);
     let message = parked
         .get_last_raw_message_by_subject(&subject::parked("reader", "call.bad.tick"))
@@ -140,7 +149,7 @@ async fn a_parked_message_has_its_origin_and_reason_and_is_acknowledged() -> Res
         description: None,
         length: 1,
     };
-    parking::park(&rig.nats, "edge", &plain, "no JSON").await?;
+    parking::park(&fixture.nats, "edge", &plain, "no JSON").await?;
     ensure!(parked.info().await?.state.messages == 2);
     Ok(())
 }

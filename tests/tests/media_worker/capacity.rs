@@ -9,30 +9,36 @@ use contract::wire::command::OpenCall;
 use contract::wire::request::Direction;
 use futures::StreamExt;
 
-use crate::rig::{Rig, SOON, code, metric, metric_becomes, requester, rtp_parameters};
+use crate::fixture::{Fixture, SOON, code, metric, metric_becomes, requester, rtp_parameters};
 
 #[tokio::test]
 async fn open_call_is_idempotent_and_limited_by_the_capacity() {
-    let rig = Rig::start(&[("capacity", "1"), ("mediasoup_workers", "2")]).await;
-    let parties = rig.call().await;
+    let fixture = Fixture::start(&[("capacity", "1"), ("mediasoup_workers", "2")]).await;
+    let parties = fixture.call().await;
     let again = contract::wire::command::OpenCall {
         parties: parties.clone(),
     };
-    let (first, second) = (rig.ask(&again).await.unwrap(), rig.ask(&again).await.unwrap());
+    let (first, second) = (fixture.ask(&again).await.unwrap(), fixture.ask(&again).await.unwrap());
     assert_eq!(first, second);
     let others = contract::Parties {
         user_id: "someone-else".parse().unwrap(),
         ..parties.clone()
     };
     assert_eq!(
-        code(rig.ask(&contract::wire::command::OpenCall { parties: others }).await),
+        code(
+            fixture
+                .ask(&contract::wire::command::OpenCall { parties: others })
+                .await
+        ),
         RefusalCode::WrongState
     );
     let more = contract::wire::command::OpenCall { parties: new_parties() };
-    assert_eq!(code(rig.ask(&more).await), RefusalCode::AtCapacity);
-    rig.hang_up(&parties).await.unwrap();
-    rig.ask(&more).await.unwrap();
-    rig.create(&requester(&more.parties, Role::User), Direction::Recv).await;
+    assert_eq!(code(fixture.ask(&more).await), RefusalCode::AtCapacity);
+    fixture.hang_up(&parties).await.unwrap();
+    fixture.ask(&more).await.unwrap();
+    fixture
+        .create(&requester(&more.parties, Role::User), Direction::Recv)
+        .await;
 }
 
 /// The default capacity.
@@ -40,8 +46,8 @@ const MANY: usize = 500;
 
 #[tokio::test]
 async fn a_full_worker_samples_all_calls_and_ends_them_when_it_stops() {
-    let mut rig = Rig::start(&[]).await;
-    let rig_ref = &rig;
+    let mut fixture = Fixture::start(&[]).await;
+    let rig_ref = &fixture;
     let opened = futures::stream::iter(0..MANY).map(|number| async move {
         let parties = rig_ref.call().await;
         for role in Role::BOTH {
@@ -56,20 +62,20 @@ async fn a_full_worker_samples_all_calls_and_ends_them_when_it_stops() {
     });
     opened.buffer_unordered(16).collect::<Vec<()>>().await;
     let one_more = OpenCall { parties: new_parties() };
-    assert_eq!(code(rig.ask(&one_more).await), RefusalCode::AtCapacity);
+    assert_eq!(code(fixture.ask(&one_more).await), RefusalCode::AtCapacity);
 
-    let rounds = metric(&rig.worker, "callpulse_media_sampling_seconds_count")
+    let rounds = metric(&fixture.worker, "callpulse_media_sampling_seconds_count")
         .await
         .unwrap();
-    eventually("two more rounds of looking", SOON, async || {
-        let more = metric(&rig.worker, "callpulse_media_sampling_seconds_count").await? - rounds;
+    eventually("two more sampling rounds", SOON, async || {
+        let more = metric(&fixture.worker, "callpulse_media_sampling_seconds_count").await? - rounds;
         ensure!(more >= 2.0, "{more} rounds");
         Ok(())
     })
     .await
     .unwrap();
-    assert!(rig.worker.terminate(SOON).await.unwrap().success());
-    let facts = rig.facts.all().await.unwrap();
+    assert!(fixture.worker.terminate(SOON).await.unwrap().success());
+    let facts = fixture.facts.all().await.unwrap();
     assert_eq!(facts.len(), MANY);
     assert!(
         facts
@@ -79,12 +85,12 @@ async fn a_full_worker_samples_all_calls_and_ends_them_when_it_stops() {
 }
 
 #[tokio::test]
-async fn a_full_outbox_refuses_new_calls_and_loses_no_fact() {
-    let rig = Rig::start(&[("capacity", "4"), ("outbox_capacity", "4")]).await;
-    let first = rig.call().await;
-    rig.hang_up(&first).await.unwrap();
+async fn a_worker_with_a_full_backlog_refuses_calls_and_loses_no_fact() {
+    let fixture = Fixture::start(&[("capacity", "4"), ("outbox_capacity", "4")]).await;
+    let first = fixture.call().await;
+    fixture.hang_up(&first).await.unwrap();
     // A full stream: commands are answered, and facts are not acknowledged.
-    let jetstream = jetstream::new(rig.client().clone());
+    let jetstream = jetstream::new(fixture.client().clone());
     let usual = jetstream.get_stream(CALLS).await.unwrap().cached_info().config.clone();
     let discard = jetstream::stream::DiscardPolicy::New;
     let full = jetstream::stream::Config {
@@ -96,22 +102,24 @@ async fn a_full_outbox_refuses_new_calls_and_loses_no_fact() {
 
     let mut calls = Vec::new();
     for _ in 0..3 {
-        let parties = rig.call().await;
-        let speaker = rig.join(&requester(&parties, Role::User)).await;
+        let parties = fixture.call().await;
+        let speaker = fixture.join(&requester(&parties, Role::User)).await;
         speaker.talk().await;
         calls.push((parties, speaker));
     }
-    metric_becomes(&rig.worker, "callpulse_media_outbox_facts", 3.0).await;
+    metric_becomes(&fixture.worker, "callpulse_media_outbox_facts", 3.0).await;
     let one_more = OpenCall { parties: new_parties() };
-    assert_eq!(code(rig.ask(&one_more).await), RefusalCode::AtCapacity);
+    assert_eq!(code(fixture.ask(&one_more).await), RefusalCode::AtCapacity);
 
     jetstream.update_stream(usual).await.unwrap();
     for (parties, _) in &calls {
-        rig.fact(parties, "rtp_detected").await;
+        fixture.fact(parties, "rtp_detected").await;
     }
-    rig.ask(&one_more).await.unwrap();
+    fixture.ask(&one_more).await.unwrap();
     assert_eq!(
-        metric(&rig.worker, "callpulse_media_facts_lost_total").await.unwrap(),
+        metric(&fixture.worker, "callpulse_media_facts_lost_total")
+            .await
+            .unwrap(),
         0.0
     );
 }

@@ -3,26 +3,26 @@ use contract::Role;
 use contract::jetstream::request::RefusalCode;
 use serde_json::json;
 
-use crate::rig::{Rig, SOON, code, metric, metric_becomes, receives, requester, rtp_parameters};
+use crate::fixture::{Fixture, SOON, code, metric, metric_becomes, receives, requester, rtp_parameters};
 
 #[tokio::test]
 async fn the_first_packet_with_a_payload_connects_the_call_and_notifies_both_parties() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
     let (user, otomo) = (requester(&parties, Role::User), requester(&parties, Role::Otomo));
-    let user_notices = rig.notices(&parties.party(Role::User)).await;
-    let otomo_notices = rig.notices(&parties.party(Role::Otomo)).await;
-    let watch = rig.facts.watch().await.unwrap();
+    let user_notices = fixture.notices(&parties.party(Role::User)).await;
+    let otomo_notices = fixture.notices(&parties.party(Role::Otomo)).await;
+    let watch = fixture.facts.watch().await.unwrap();
 
-    let speaker = rig.join(&user).await;
+    let speaker = fixture.join(&user).await;
     let notice = otomo_notices.expect("rtc_new_producer").await;
     assert_eq!(notice["producerId"], speaker.producer_id.as_str());
     assert_eq!(user_notices.count("rtc_new_producer"), 0, "not to the producer itself");
 
     speaker.send.send_padding_only(speaker.ssrc, 5).await.unwrap();
     // After the reply to a later command, the SFU has received the padding.
-    let listener = rig.listen(&otomo).await;
-    assert_eq!(rig.stored(&parties).await, [""; 0], "padding does not connect");
+    let listener = fixture.listen(&otomo).await;
+    assert_eq!(fixture.stored(&parties).await, [""; 0], "padding does not connect");
 
     speaker.talk().await;
     let fact = watch
@@ -60,13 +60,13 @@ async fn the_first_packet_with_a_payload_connects_the_call_and_notifies_both_par
         assert_eq!(notice, expected);
     }
 
-    let second = rig.join(&otomo).await;
+    let second = fixture.join(&otomo).await;
     second.talk().await;
     receives(&listener, 20).await;
-    let user_listener = rig.listen(&user).await;
+    let user_listener = fixture.listen(&user).await;
     receives(&user_listener, 20).await;
     assert_eq!(
-        rig.stored(&parties).await,
+        fixture.stored(&parties).await,
         ["rtp_detected"],
         "the second party changes nothing"
     );
@@ -78,23 +78,25 @@ async fn the_first_packet_with_a_payload_connects_the_call_and_notifies_both_par
         (1, 1)
     );
     assert_eq!(
-        metric(&rig.worker, "callpulse_media_connected_total").await.unwrap(),
+        metric(&fixture.worker, "callpulse_media_connected_total")
+            .await
+            .unwrap(),
         1.0
     );
 }
 
 #[tokio::test]
 async fn with_the_policy_both_rtp_a_call_connects_after_both_parties_have_sent() {
-    let rig = Rig::start(&[("connect_policy", "both_rtp")]).await;
-    let parties = rig.call().await;
-    let user = rig.join(&requester(&parties, Role::User)).await;
-    let listener = rig.join(&requester(&parties, Role::Otomo)).await;
+    let fixture = Fixture::start(&[("connect_policy", "both_rtp")]).await;
+    let parties = fixture.call().await;
+    let user = fixture.join(&requester(&parties, Role::User)).await;
+    let listener = fixture.join(&requester(&parties, Role::Otomo)).await;
     user.talk().await;
-    let hears = rig.listen(&requester(&parties, Role::Otomo)).await;
+    let hears = fixture.listen(&requester(&parties, Role::Otomo)).await;
     receives(&hears, 20).await;
-    assert_eq!(rig.stored(&parties).await, [""; 0], "one party has sent");
+    assert_eq!(fixture.stored(&parties).await, [""; 0], "one party has sent");
     listener.talk().await;
-    let fact = rig.fact(&parties, "rtp_detected").await;
+    let fact = fixture.fact(&parties, "rtp_detected").await;
     assert_eq!(
         (&fact.payload["detectedFrom"], &fact.payload["ssrc"]),
         (&json!("otomo"), &json!(listener.ssrc))
@@ -103,22 +105,27 @@ async fn with_the_policy_both_rtp_a_call_connects_after_both_parties_have_sent()
 
 #[tokio::test]
 async fn a_new_transport_replaces_the_old_one_and_the_call_continues() {
-    let rig = Rig::start(&[("stats_interval_ms", "100"), ("rtp_lost_after_ms", "1000")]).await;
-    let parties = rig.call().await;
+    let fixture = Fixture::start(&[("stats_interval_ms", "100"), ("rtp_lost_after_ms", "1000")]).await;
+    let parties = fixture.call().await;
     let user = requester(&parties, Role::User);
-    let notices = rig.notices(&parties.party(Role::Otomo)).await;
-    let first = rig.join(&user).await;
+    let notices = fixture.notices(&parties.party(Role::Otomo)).await;
+    let first = fixture.join(&user).await;
     first.talk().await;
-    rig.fact(&parties, "rtp_detected").await;
+    fixture.fact(&parties, "rtp_detected").await;
     first.send.cut().await.unwrap();
 
-    let second = rig.join(&user).await;
-    let again = rig.produce(&user, &first.transport_id, rtp_parameters(100, 7)).await;
+    let second = fixture.join(&user).await;
+    let again = fixture
+        .produce(&user, &first.transport_id, rtp_parameters(100, 7))
+        .await;
     assert_eq!(code(again), RefusalCode::UnknownTransport, "the old transport is gone");
     notices.expect("media_lost").await;
     second.talk().await;
     notices.expect("media_resumed").await;
-    assert_eq!(rig.stored(&parties).await, ["rtp_detected", "rtp_lost", "rtp_resumed"]);
+    assert_eq!(
+        fixture.stored(&parties).await,
+        ["rtp_detected", "rtp_lost", "rtp_resumed"]
+    );
     assert_eq!(
         notices.count("rtc_new_producer"),
         2,
@@ -129,26 +136,26 @@ async fn a_new_transport_replaces_the_old_one_and_the_call_continues() {
 
 #[tokio::test]
 async fn facts_during_an_outage_of_nats_are_stored_afterwards_with_their_time() {
-    let mut rig = Rig::start(&[]).await;
-    let (one, two) = (rig.call().await, rig.call().await);
-    let first = rig.join(&requester(&one, Role::User)).await;
-    let second = rig.join(&requester(&two, Role::Otomo)).await;
-    let notices = rig.notices(&one.party(Role::User)).await;
-    rig.nats.kill().unwrap();
+    let mut fixture = Fixture::start(&[]).await;
+    let (one, two) = (fixture.call().await, fixture.call().await);
+    let first = fixture.join(&requester(&one, Role::User)).await;
+    let second = fixture.join(&requester(&two, Role::Otomo)).await;
+    let notices = fixture.notices(&one.party(Role::User)).await;
+    fixture.nats.kill().unwrap();
 
     first.talk().await;
     second.talk().await;
-    metric_becomes(&rig.worker, "callpulse_media_outbox_facts", 2.0).await;
+    metric_becomes(&fixture.worker, "callpulse_media_outbox_facts", 2.0).await;
     let away_until = Utc::now();
-    rig.nats.restart().await.unwrap();
+    fixture.nats.restart().await.unwrap();
 
     for (parties, speaker) in [(&one, &first), (&two, &second)] {
-        let fact = rig.fact(parties, "rtp_detected").await;
+        let fact = fixture.fact(parties, "rtp_detected").await;
         let sent_at = DateTime::<Utc>::from(speaker.send.first_datagram_sent_at().unwrap().wall);
         let connected_at = fact.time("connectedAt").unwrap();
         assert!(connected_at.timestamp_millis() >= sent_at.timestamp_millis() && connected_at < away_until);
         assert!(fact.server_time >= away_until);
     }
     notices.expect("call_connected").await;
-    metric_becomes(&rig.worker, "callpulse_media_outbox_facts", 0.0).await;
+    metric_becomes(&fixture.worker, "callpulse_media_outbox_facts", 0.0).await;
 }

@@ -7,19 +7,19 @@ use contract::wire::command::{CallClosed, CloseCall, End, OpenCall};
 use contract::wire::fact::{Accepted, Ended};
 use contract::{EndReason, PublishCondition, Role, Timestamp};
 
-use crate::rig::{Rig, SOON, code, receives, requester};
+use crate::fixture::{Fixture, SOON, code, receives, requester};
 
 #[tokio::test]
 async fn a_hangup_stores_the_end_once_and_returns_its_time() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
-    let notices = rig.notices(&parties.party(Role::Otomo)).await;
-    let speaker = rig.join(&requester(&parties, Role::User)).await;
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
+    let notices = fixture.notices(&parties.party(Role::Otomo)).await;
+    let speaker = fixture.join(&requester(&parties, Role::User)).await;
     speaker.talk().await;
     // The end must not overtake the connection.
     notices.expect("call_connected").await;
-    let closed = rig.hang_up(&parties).await.unwrap();
-    let facts = rig.facts.of_call(parties.call_id.as_str()).await.unwrap();
+    let closed = fixture.hang_up(&parties).await.unwrap();
+    let facts = fixture.facts.of_call(parties.call_id.as_str()).await.unwrap();
     let names: Vec<_> = facts.iter().map(|fact| fact.name.as_str()).collect();
     assert_eq!(names, ["rtp_detected", "ended"]);
     let ended = &facts[1];
@@ -28,7 +28,7 @@ async fn a_hangup_stores_the_end_once_and_returns_its_time() {
     assert_eq!(ended.payload["connectedAt"], facts[0].payload["connectedAt"]);
     let stored: CallClosed = serde_json::from_value(ended.payload.clone()).unwrap();
     assert_eq!(closed, stored);
-    assert_eq!(code(rig.hang_up(&parties).await), RefusalCode::UnknownCall);
+    assert_eq!(code(fixture.hang_up(&parties).await), RefusalCode::UnknownCall);
     assert_eq!(
         notices.count("call_ended"),
         0,
@@ -38,24 +38,24 @@ async fn a_hangup_stores_the_end_once_and_returns_its_time() {
 
 #[tokio::test]
 async fn the_worker_sends_the_end_of_an_unconnected_call() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
-    let notices = rig.notices(&parties.party(Role::User)).await;
-    let closed = rig.hang_up(&parties).await.unwrap();
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
+    let notices = fixture.notices(&parties.party(Role::User)).await;
+    let closed = fixture.hang_up(&parties).await.unwrap();
     assert_eq!(closed.connected_at, None);
     let notice = notices.expect("call_ended").await;
     assert_eq!(
         (&notice["billedMinutes"], &notice["reason"]),
         (&0.into(), &"hangup".into())
     );
-    assert_eq!(rig.stored(&parties).await, ["ended"]);
+    assert_eq!(fixture.stored(&parties).await, ["ended"]);
 }
 
 #[tokio::test]
 async fn closing_a_call_without_an_end_stores_no_fact() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
-    let closed = rig
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
+    let closed = fixture
         .ask(&CloseCall {
             call_id: parties.call_id.clone(),
             end: None,
@@ -69,15 +69,15 @@ async fn closing_a_call_without_an_end_stores_no_fact() {
             connected_at: None
         }
     );
-    assert_eq!(rig.stored(&parties).await, [""; 0]);
-    assert_eq!(code(rig.hang_up(&parties).await), RefusalCode::UnknownCall);
+    assert_eq!(fixture.stored(&parties).await, [""; 0]);
+    assert_eq!(code(fixture.hang_up(&parties).await), RefusalCode::UnknownCall);
 }
 
 #[tokio::test]
 async fn the_first_stored_end_is_returned() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
-    let client = ContractClient::open(&rig.nats).await.unwrap();
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
     let ended_at = Timestamp::now();
     let theirs = Ended {
         parties: parties.clone(),
@@ -87,7 +87,7 @@ async fn the_first_stored_end_is_returned() {
         connected_at: None,
     };
     client.publish(theirs, PublishCondition::First).await.unwrap();
-    let closed = rig.hang_up(&parties).await.unwrap();
+    let closed = fixture.hang_up(&parties).await.unwrap();
     assert_eq!(
         closed,
         CallClosed {
@@ -95,16 +95,16 @@ async fn the_first_stored_end_is_returned() {
             connected_at: None
         }
     );
-    assert_eq!(rig.stored(&parties).await, ["ended"]);
+    assert_eq!(fixture.stored(&parties).await, ["ended"]);
 }
 
 #[tokio::test]
 async fn a_call_with_a_stored_end_does_not_connect() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
-    let user = rig.join(&requester(&parties, Role::User)).await;
-    let notices = rig.notices(&parties.party(Role::User)).await;
-    let client = ContractClient::open(&rig.nats).await.unwrap();
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
+    let user = fixture.join(&requester(&parties, Role::User)).await;
+    let notices = fixture.notices(&parties.party(Role::User)).await;
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
     // Like an edge after the worker's entry has expired.
     let theirs = Ended {
         parties: parties.clone(),
@@ -115,19 +115,19 @@ async fn a_call_with_a_stored_end_does_not_connect() {
     };
     client.publish(theirs, PublishCondition::First).await.unwrap();
     user.talk().await;
-    let hears = rig.listen(&requester(&parties, Role::Otomo)).await;
+    let hears = fixture.listen(&requester(&parties, Role::Otomo)).await;
     receives(&hears, 20).await;
     // The worker publishes the end after its other facts of the call.
-    let closed = rig.hang_up(&parties).await.unwrap();
+    let closed = fixture.hang_up(&parties).await.unwrap();
     assert_eq!(closed.connected_at, None);
-    assert_eq!(rig.stored(&parties).await, ["ended"]);
+    assert_eq!(fixture.stored(&parties).await, ["ended"]);
     assert_eq!(notices.count("call_connected"), 0);
 }
 
 #[tokio::test]
 async fn a_reservation_for_a_call_of_another_worker_expires_without_a_fact() {
-    let rig = Rig::start(&[("media_timeout_ms", "500")]).await;
-    let client = ContractClient::open(&rig.nats).await.unwrap();
+    let fixture = Fixture::start(&[("media_timeout_ms", "500")]).await;
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
     // The edge timed out, opened the call on another worker, and released this one before it handled `open_call`.
     let parties = new_parties();
     let accepted = Accepted {
@@ -139,22 +139,22 @@ async fn a_reservation_for_a_call_of_another_worker_expires_without_a_fact() {
     let open = OpenCall {
         parties: parties.clone(),
     };
-    rig.ask(&open).await.unwrap();
+    fixture.ask(&open).await.unwrap();
     eventually("the reservation being released", SOON, async || {
-        let error = rig.hang_up(&parties).await.err();
+        let error = fixture.hang_up(&parties).await.err();
         ensure!(matches!(&error, Some(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall));
         Ok(())
     })
     .await
     .unwrap();
-    assert_eq!(rig.stored(&parties).await, ["accepted"]);
+    assert_eq!(fixture.stored(&parties).await, ["accepted"]);
 }
 
 #[tokio::test]
 async fn concurrent_hangups_store_one_end() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
-    let answers = futures::future::join_all((0..8).map(|_| rig.hang_up(&parties))).await;
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
+    let answers = futures::future::join_all((0..8).map(|_| fixture.hang_up(&parties))).await;
     let mut closed = Vec::new();
     for answer in answers {
         match answer {
@@ -165,16 +165,16 @@ async fn concurrent_hangups_store_one_end() {
     }
     assert!(!closed.is_empty());
     assert!(closed.windows(2).all(|pair| pair[0] == pair[1]), "{closed:?}");
-    assert_eq!(rig.stored(&parties).await, ["ended"]);
+    assert_eq!(fixture.stored(&parties).await, ["ended"]);
 }
 
 #[tokio::test]
 async fn a_call_without_rtp_ends_at_the_media_timeout() {
-    let rig = Rig::start(&[("media_timeout_ms", "500"), ("stats_interval_ms", "100")]).await;
-    let parties = rig.call().await;
-    let notices = rig.notices(&parties.party(Role::User)).await;
-    rig.join(&requester(&parties, Role::User)).await;
-    let fact = rig.fact(&parties, "ended").await;
+    let fixture = Fixture::start(&[("media_timeout_ms", "500"), ("stats_interval_ms", "100")]).await;
+    let parties = fixture.call().await;
+    let notices = fixture.notices(&parties.party(Role::User)).await;
+    fixture.join(&requester(&parties, Role::User)).await;
+    let fact = fixture.fact(&parties, "ended").await;
     assert_eq!(
         (&fact.payload["reason"], &fact.payload["by"]),
         (&"media_timeout".into(), &"mw-1".into())
@@ -185,8 +185,8 @@ async fn a_call_without_rtp_ends_at_the_media_timeout() {
 
 #[tokio::test]
 async fn an_end_by_an_empty_or_long_name_is_refused() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
     for by in [String::new(), "x".repeat(20_000)] {
         let end = Some(End {
             reason: EndReason::Terminated,
@@ -196,7 +196,7 @@ async fn an_end_by_an_empty_or_long_name_is_refused() {
             call_id: parties.call_id.clone(),
             end,
         };
-        assert_eq!(code(rig.ask(&close).await), RefusalCode::BadRequest);
+        assert_eq!(code(fixture.ask(&close).await), RefusalCode::BadRequest);
     }
-    rig.hang_up(&parties).await.unwrap();
+    fixture.hang_up(&parties).await.unwrap();
 }

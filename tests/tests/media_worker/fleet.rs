@@ -11,7 +11,7 @@ use contract::jetstream::request::RefusalCode;
 use contract::wire::command::OpenCall;
 use futures::StreamExt;
 
-use crate::rig::{Rig, SOON, code, relayed, requester};
+use crate::fixture::{Fixture, SOON, code, relayed, requester};
 
 /// About the time for which a cluster stores nothing after the loss of a leader.
 const ELECTION: Duration = Duration::from_secs(8);
@@ -22,8 +22,8 @@ async fn change(changes: &mut (impl futures::Stream<Item = FleetChange> + Unpin)
     assert_eq!(found, Ok(true), "no such change of the fleet");
 }
 
-async fn watch(rig: &Rig) -> impl futures::Stream<Item = FleetChange> + Unpin + use<> {
-    let client = ContractClient::open(&rig.nats).await.unwrap();
+async fn watch(fixture: &Fixture) -> impl futures::Stream<Item = FleetChange> + Unpin + use<> {
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
     let changes = Fleet::new(&client.storage).watch().await.unwrap();
     changes.map(Result::unwrap).boxed()
 }
@@ -34,36 +34,36 @@ fn is_gone(change: &FleetChange) -> bool {
 
 #[tokio::test]
 async fn a_worker_publishes_its_load_and_its_entry_expires_after_its_death() {
-    let mut rig = Rig::start(&[("capacity", "7"), ("heartbeat_interval_ms", "200")]).await;
-    let mut changes = watch(&rig).await;
-    let parties = rig.call().await;
+    let mut fixture = Fixture::start(&[("capacity", "7"), ("heartbeat_interval_ms", "200")]).await;
+    let mut changes = watch(&fixture).await;
+    let parties = fixture.call().await;
     change(
         &mut changes,
         |change| matches!(change, FleetChange::Alive(it) if it.calls == 1 && it.capacity == 7 && !it.draining),
     )
     .await;
-    rig.hang_up(&parties).await.unwrap();
+    fixture.hang_up(&parties).await.unwrap();
     change(
         &mut changes,
         |change| matches!(change, FleetChange::Alive(it) if it.calls == 0),
     )
     .await;
-    rig.worker.kill().unwrap();
+    fixture.worker.kill().unwrap();
     change(&mut changes, is_gone).await;
 }
 
 #[tokio::test]
 async fn a_draining_worker_refuses_calls_ends_the_rest_and_removes_its_entry() {
-    let mut rig = Rig::start(&[("drain_timeout_ms", "4000")]).await;
-    let mut changes = watch(&rig).await;
-    let (connected, silent) = (rig.call().await, rig.call().await);
-    let speaker = rig.join(&requester(&connected, Role::User)).await;
-    let notices = rig.notices(&silent.party(Role::User)).await;
+    let mut fixture = Fixture::start(&[("drain_timeout_ms", "4000")]).await;
+    let mut changes = watch(&fixture).await;
+    let (connected, silent) = (fixture.call().await, fixture.call().await);
+    let speaker = fixture.join(&requester(&connected, Role::User)).await;
+    let notices = fixture.notices(&silent.party(Role::User)).await;
     speaker.talk().await;
-    rig.fact(&connected, "rtp_detected").await;
+    fixture.fact(&connected, "rtp_detected").await;
 
-    let client = rig.client().clone();
-    let worker_id = rig.worker_id.clone();
+    let client = fixture.client().clone();
+    let worker_id = fixture.worker_id.clone();
     let refused = async {
         change(
             &mut changes,
@@ -74,13 +74,13 @@ async fn a_draining_worker_refuses_calls_ends_the_rest_and_removes_its_entry() {
         let trace = contract::TraceParent::generate();
         code(contract::jetstream::request::ask(&client, &worker_id, &open, trace, SOON).await)
     };
-    let (status, refused) = tokio::join!(rig.worker.terminate(SOON), refused);
+    let (status, refused) = tokio::join!(fixture.worker.terminate(SOON), refused);
     assert!(status.unwrap().success());
     assert_eq!(refused, RefusalCode::Draining);
     change(&mut changes, is_gone).await;
     for (parties, facts) in [(&connected, &["rtp_detected", "ended"][..]), (&silent, &["ended"])] {
-        assert_eq!(rig.stored(parties).await, facts);
-        let ended = rig.fact(parties, "ended").await;
+        assert_eq!(fixture.stored(parties).await, facts);
+        let ended = fixture.fact(parties, "ended").await;
         assert_eq!(
             (&ended.payload["reason"], &ended.payload["by"]),
             (&"worker_shutdown".into(), &"mw-1".into())
@@ -91,32 +91,32 @@ async fn a_draining_worker_refuses_calls_ends_the_rest_and_removes_its_entry() {
 
 #[tokio::test]
 async fn a_draining_worker_waits_for_nats_as_long_as_an_election_takes() {
-    let mut rig = Rig::start(&[("drain_timeout_ms", "18000")]).await;
-    let parties = rig.call().await;
-    rig.nats.kill().unwrap();
-    rig.worker.child_mut().send_sigterm().unwrap();
+    let mut fixture = Fixture::start(&[("drain_timeout_ms", "18000")]).await;
+    let parties = fixture.call().await;
+    fixture.nats.kill().unwrap();
+    fixture.worker.child_mut().send_sigterm().unwrap();
     eventually("the call that is left is ended", SOON, async || {
-        let log = rig.worker.child().log_tail();
+        let log = fixture.worker.child().log_tail();
         ensure!(log.contains("ending the remaining calls"), "{log}");
         Ok(())
     })
     .await
     .unwrap();
     let_time_pass("as long as an election takes", ELECTION).await;
-    rig.nats.restart().await.unwrap();
-    let status = rig.worker.child_mut().until_ended(SOON).await.unwrap();
+    fixture.nats.restart().await.unwrap();
+    let status = fixture.worker.child_mut().until_ended(SOON).await.unwrap();
     assert!(status.success());
-    let ended = rig.fact(&parties, "ended").await;
+    let ended = fixture.fact(&parties, "ended").await;
     assert_eq!(ended.payload["reason"], "worker_shutdown");
 }
 
 #[tokio::test]
 async fn a_draining_worker_lets_its_calls_end() {
-    let mut rig = Rig::start(&[("drain_timeout_ms", "60000")]).await;
-    let mut changes = watch(&rig).await;
-    let parties = rig.call().await;
-    let client = rig.client().clone();
-    let worker_id = rig.worker_id.clone();
+    let mut fixture = Fixture::start(&[("drain_timeout_ms", "60000")]).await;
+    let mut changes = watch(&fixture).await;
+    let parties = fixture.call().await;
+    let client = fixture.client().clone();
+    let worker_id = fixture.worker_id.clone();
     let hang_up = async {
         change(
             &mut changes,
@@ -135,9 +135,9 @@ async fn a_draining_worker_lets_its_calls_end() {
             .await
             .unwrap();
     };
-    let (status, ()) = tokio::join!(rig.worker.terminate(SOON), hang_up);
+    let (status, ()) = tokio::join!(fixture.worker.terminate(SOON), hang_up);
     assert!(status.unwrap().success(), "before the drain timeout");
-    let ended = rig.fact(&parties, "ended").await;
+    let ended = fixture.fact(&parties, "ended").await;
     assert_eq!(ended.payload["reason"], "hangup");
 }
 
@@ -146,12 +146,12 @@ async fn calls_that_others_ended_during_a_freeze_are_released() {
     use contract::wire::fact::Ended;
     use contract::{EndReason, PublishCondition, Timestamp, TraceParent};
 
-    let rig = Rig::start(&[("heartbeat_interval_ms", "500")]).await;
-    let mut changes = watch(&rig).await;
-    let (lost, kept) = (rig.call().await, rig.call().await);
-    rig.worker.freeze().unwrap();
+    let fixture = Fixture::start(&[("heartbeat_interval_ms", "500")]).await;
+    let mut changes = watch(&fixture).await;
+    let (lost, kept) = (fixture.call().await, fixture.call().await);
+    fixture.worker.freeze().unwrap();
     change(&mut changes, is_gone).await;
-    let client = ContractClient::open(&rig.nats).await.unwrap();
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
     let ended = Ended {
         parties: lost.clone(),
         ended_at: Timestamp::now(),
@@ -160,15 +160,15 @@ async fn calls_that_others_ended_during_a_freeze_are_released() {
         connected_at: None,
     };
     client.publish(ended, PublishCondition::First).await.unwrap();
-    rig.worker.resume().unwrap();
+    fixture.worker.resume().unwrap();
     eventually("the lost call is released", SOON, async || {
         let ask = relayed(
             &requester(&lost, Role::User),
             contract::wire::request::RtcCapabilities {},
         );
         let answer = contract::jetstream::request::ask(
-            rig.client(),
-            &rig.worker_id,
+            fixture.client(),
+            &fixture.worker_id,
             &ask,
             TraceParent::generate(),
             Duration::from_secs(5),
@@ -178,7 +178,7 @@ async fn calls_that_others_ended_during_a_freeze_are_released() {
     })
     .await
     .unwrap();
-    rig.capabilities(&requester(&kept, Role::User)).await;
+    fixture.capabilities(&requester(&kept, Role::User)).await;
 }
 
 #[tokio::test]
@@ -205,12 +205,12 @@ async fn a_worker_without_nats_starts_unready_and_stops() {
 
 #[tokio::test]
 async fn facts_that_cannot_be_stored_do_not_delay_the_stop_and_are_logged() {
-    let mut rig = Rig::start(&[("drain_timeout_ms", "2000")]).await;
-    let parties = rig.call().await;
-    let speaker = rig.join(&requester(&parties, Role::User)).await;
-    rig.nats.kill().unwrap();
+    let mut fixture = Fixture::start(&[("drain_timeout_ms", "2000")]).await;
+    let parties = fixture.call().await;
+    let speaker = fixture.join(&requester(&parties, Role::User)).await;
+    fixture.nats.kill().unwrap();
     speaker.talk().await;
-    rig.worker.terminate(SOON).await.unwrap();
-    let log = rig.worker.child().log_tail();
+    fixture.worker.terminate(SOON).await.unwrap();
+    let log = fixture.worker.child().log_tail();
     assert!(log.contains("facts lost with this process"), "{log}");
 }

@@ -9,7 +9,7 @@ use contract::{CallId, Role};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::rig::{Rig, SOON, code, refusal, relayed, requester, rtp_parameters};
+use crate::fixture::{Fixture, SOON, code, refusal, relayed, requester, rtp_parameters};
 
 fn hex() -> String {
     ["AB"; 32].join(":")
@@ -21,8 +21,8 @@ fn dtls(value: &str) -> Value {
 
 #[tokio::test]
 async fn only_the_parties_of_a_call_have_access_to_its_media() {
-    let rig = Rig::start(&[]).await;
-    let (parties, others) = (rig.call().await, rig.call().await);
+    let fixture = Fixture::start(&[]).await;
+    let (parties, others) = (fixture.call().await, fixture.call().await);
     let other = requester(&others, Role::User);
     for third in [
         Requester {
@@ -42,7 +42,7 @@ async fn only_the_parties_of_a_call_have_access_to_its_media() {
             ..requester(&parties, Role::User)
         },
     ] {
-        let answer = rig
+        let answer = fixture
             .ask(&relayed(
                 &third,
                 RtcCreateTransport {
@@ -56,28 +56,28 @@ async fn only_the_parties_of_a_call_have_access_to_its_media() {
         call_id: CallId::generate(),
         ..requester(&parties, Role::User)
     };
-    let answer = rig.ask(&relayed(&nowhere, RtcCapabilities {})).await;
+    let answer = fixture.ask(&relayed(&nowhere, RtcCapabilities {})).await;
     assert_eq!(code(answer), RefusalCode::UnknownCall);
 
     // A party has no access to its peer's transport.
     let user = requester(&parties, Role::User);
-    let created = rig.create(&requester(&parties, Role::Otomo), Direction::Send).await;
-    let answer = rig.produce(&user, &created.id, rtp_parameters(100, 1)).await;
+    let created = fixture.create(&requester(&parties, Role::Otomo), Direction::Send).await;
+    let answer = fixture.produce(&user, &created.id, rtp_parameters(100, 1)).await;
     assert_eq!(code(answer), RefusalCode::UnknownTransport);
     assert_eq!(
-        code(rig.connect(&user, &created.id, dtls(&hex())).await),
+        code(fixture.connect(&user, &created.id, dtls(&hex())).await),
         RefusalCode::UnknownTransport
     );
 }
 
 #[tokio::test]
 async fn a_party_may_send_one_audio_stream() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
     let user = requester(&parties, Role::User);
-    let speaker = rig.join(&user).await;
-    let payload_type = rig.payload_type(&user).await;
-    let again = rig
+    let speaker = fixture.join(&user).await;
+    let payload_type = fixture.payload_type(&user).await;
+    let again = fixture
         .produce(&user, &speaker.transport_id, rtp_parameters(payload_type, 99))
         .await;
     assert_eq!(code(again), RefusalCode::AlreadyProducing);
@@ -88,13 +88,13 @@ async fn a_party_may_send_one_audio_stream() {
             rtp_parameters: rtp_parameters(payload_type, 99),
         };
         assert_eq!(
-            code(rig.ask(&relayed(&user, video)).await),
+            code(fixture.ask(&relayed(&user, video)).await),
             RefusalCode::AudioOnly,
             "{kind}"
         );
     }
-    let receiving = rig.create(&user, Direction::Recv).await;
-    let answer = rig
+    let receiving = fixture.create(&user, Direction::Recv).await;
+    let answer = fixture
         .produce(&user, &receiving.id, rtp_parameters(payload_type, 99))
         .await;
     assert_eq!(code(answer), RefusalCode::UnknownTransport, "not on the receiving one");
@@ -102,31 +102,34 @@ async fn a_party_may_send_one_audio_stream() {
 
 #[tokio::test]
 async fn consume_needs_a_producer_and_compatible_capabilities() {
-    let rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
+    let fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
     let (user, otomo) = (requester(&parties, Role::User), requester(&parties, Role::Otomo));
-    let capabilities = rig.capabilities(&otomo).await;
-    let receiving = rig.create(&otomo, Direction::Recv).await;
-    let answer = rig.consume(&otomo, &receiving.id, capabilities.clone()).await;
+    let capabilities = fixture.capabilities(&otomo).await;
+    let receiving = fixture.create(&otomo, Direction::Recv).await;
+    let answer = fixture.consume(&otomo, &receiving.id, capabilities.clone()).await;
     assert_eq!(code(answer), RefusalCode::NoProducer);
-    let _speaker = rig.join(&user).await;
+    let _speaker = fixture.join(&user).await;
     let video = json!({ "codecs": [{ "kind": "video", "mimeType": "video/VP8", "clockRate": 90_000 }] });
     assert_eq!(
-        code(rig.consume(&otomo, &receiving.id, video).await),
+        code(fixture.consume(&otomo, &receiving.id, video).await),
         RefusalCode::CannotConsume
     );
     assert_eq!(
-        code(rig.consume(&otomo, &receiving.id, json!(7)).await),
+        code(fixture.consume(&otomo, &receiving.id, json!(7)).await),
         RefusalCode::InvalidParameters
     );
-    let consumed = rig.consume(&otomo, &receiving.id, capabilities.clone()).await.unwrap();
-    let again = rig.consume(&otomo, &receiving.id, capabilities).await.unwrap();
+    let consumed = fixture
+        .consume(&otomo, &receiving.id, capabilities.clone())
+        .await
+        .unwrap();
+    let again = fixture.consume(&otomo, &receiving.id, capabilities).await.unwrap();
     assert_ne!(consumed.consumer_id, again.consumer_id);
     let stale = RtcResume {
         consumer_id: consumed.consumer_id,
     };
     assert_eq!(
-        code(rig.ask(&relayed(&otomo, stale)).await),
+        code(fixture.ask(&relayed(&otomo, stale)).await),
         RefusalCode::UnknownConsumer,
         "replaced by the newer one"
     );
@@ -134,17 +137,17 @@ async fn consume_needs_a_producer_and_compatible_capabilities() {
         consumer_id: again.consumer_id,
     };
     assert_eq!(
-        code(rig.ask(&relayed(&user, theirs)).await),
+        code(fixture.ask(&relayed(&user, theirs)).await),
         RefusalCode::UnknownConsumer
     );
 }
 
 #[tokio::test]
 async fn malformed_parameters_are_refused_and_the_worker_keeps_running() {
-    let mut rig = Rig::start(&[]).await;
-    let parties = rig.call().await;
+    let mut fixture = Fixture::start(&[]).await;
+    let parties = fixture.call().await;
     let user = requester(&parties, Role::User);
-    let created = rig.create(&user, Direction::Send).await;
+    let created = fixture.create(&user, Direction::Send).await;
     let candidates = created.ice_candidates.as_array().unwrap();
     assert!(
         candidates
@@ -161,7 +164,7 @@ async fn malformed_parameters_are_refused_and_the_worker_keeps_running() {
         dtls(&format!("A{}A", "音".repeat(31))),
         json!({ "role": "boss", "fingerprints": [{ "algorithm": "sha-256", "value": hex() }] }),
     ] {
-        let refusal = refusal(rig.connect(&user, &created.id, wrong.clone()).await);
+        let refusal = refusal(fixture.connect(&user, &created.id, wrong.clone()).await);
         assert_eq!(refusal.code, RefusalCode::InvalidParameters, "{wrong}");
         assert!(!refusal.message.is_empty());
     }
@@ -185,31 +188,31 @@ async fn malformed_parameters_are_refused_and_the_worker_keeps_running() {
             json!([{ "uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 0 }]),
         ),
     ] {
-        let answer = rig.produce(&user, &created.id, wrong.clone()).await;
+        let answer = fixture.produce(&user, &created.id, wrong.clone()).await;
         assert_eq!(code(answer), RefusalCode::InvalidParameters, "{wrong}");
     }
     assert_eq!(
-        code(rig.connect(&user, "no-transport", dtls(&hex())).await),
+        code(fixture.connect(&user, "no-transport", dtls(&hex())).await),
         RefusalCode::UnknownTransport
     );
     // The same party can continue.
-    let speaker = rig.join(&user).await;
+    let speaker = fixture.join(&user).await;
     speaker.talk().await;
-    rig.fact(&parties, "rtp_detected").await;
-    let twice = rig.connect(&user, &speaker.transport_id, dtls(&hex())).await;
+    fixture.fact(&parties, "rtp_detected").await;
+    let twice = fixture.connect(&user, &speaker.transport_id, dtls(&hex())).await;
     assert_eq!(code(twice), RefusalCode::WrongState);
-    rig.assert_alive().await;
+    fixture.assert_alive().await;
 }
 
 #[tokio::test]
 async fn an_undecodable_command_is_refused_and_parked() {
-    let mut rig = Rig::start(&[]).await;
-    let jetstream = async_nats::jetstream::new(rig.client().clone());
+    let mut fixture = Fixture::start(&[]).await;
+    let jetstream = async_nats::jetstream::new(fixture.client().clone());
     let parked = jetstream.get_stream(PARKED).await.unwrap();
     let mut sent = 0;
     for operation in media_operations() {
         for payload in [&b""[..], b"{", b"\xff\xfe", b"[]", br#"{"callId":"a.b"}"#] {
-            let answer = rig.ask_raw(operation, payload.to_vec()).await;
+            let answer = fixture.ask_raw(operation, payload.to_vec()).await;
             let headers = answer.headers.unwrap();
             let error = headers.get("Nats-Service-Error").unwrap().as_str();
             assert!(error.starts_with("bad_request: "), "{operation} {payload:?}: {error}");
@@ -217,7 +220,7 @@ async fn an_undecodable_command_is_refused_and_parked() {
             sent += 1;
         }
     }
-    let answer = rig.ask_raw("open_call", vec![b' '; 200_000]).await;
+    let answer = fixture.ask_raw("open_call", vec![b' '; 200_000]).await;
     assert!(
         answer
             .headers
@@ -240,14 +243,15 @@ async fn an_undecodable_command_is_refused_and_parked() {
         .await
         .unwrap();
     assert!(message.headers.get(parking::REASON).is_some());
-    rig.assert_alive().await;
+    fixture.assert_alive().await;
 }
 
 #[tokio::test]
 async fn the_nats_service_api_lists_the_worker() {
-    let rig = Rig::start(&[]).await;
-    let mut answers = rig.client().subscribe("info.inbox").await.unwrap();
-    rig.client()
+    let fixture = Fixture::start(&[]).await;
+    let mut answers = fixture.client().subscribe("info.inbox").await.unwrap();
+    fixture
+        .client()
         .publish_with_reply("$SRV.INFO.media-worker", "info.inbox", "".into())
         .await
         .unwrap();

@@ -3,7 +3,7 @@ use callpulse_tests::wait::eventually;
 use contract::Role;
 use contract::jetstream::request::RefusalCode;
 
-use crate::rig::{Rig, SOON, code, metric_becomes, receives, requester};
+use crate::fixture::{Fixture, SOON, code, metric_becomes, receives, requester};
 
 const QUICK: [(&str, &str); 3] = [
     ("stats_interval_ms", "100"),
@@ -13,11 +13,11 @@ const QUICK: [(&str, &str); 3] = [
 
 #[tokio::test]
 async fn silence_is_reported_then_resumed_and_finally_ends_the_call() {
-    let rig = Rig::start(&QUICK).await;
-    let parties = rig.call().await;
+    let fixture = Fixture::start(&QUICK).await;
+    let parties = fixture.call().await;
     let call = parties.call_id.as_str();
-    let notices = rig.notices(&parties.party(Role::Otomo)).await;
-    let speaker = rig.join(&requester(&parties, Role::User)).await;
+    let notices = fixture.notices(&parties.party(Role::Otomo)).await;
+    let speaker = fixture.join(&requester(&parties, Role::User)).await;
     speaker.talk().await;
     notices.expect("call_connected").await;
 
@@ -25,15 +25,15 @@ async fn silence_is_reported_then_resumed_and_finally_ends_the_call() {
     assert_eq!(notices.expect("media_lost").await["party"], "user");
     speaker.talk().await;
     assert_eq!(notices.expect("media_resumed").await["party"], "user");
-    let lost = rig.fact(&parties, "rtp_lost").await;
-    let resumed = rig.fact(&parties, "rtp_resumed").await;
+    let lost = fixture.fact(&parties, "rtp_lost").await;
+    let resumed = fixture.fact(&parties, "rtp_resumed").await;
     assert!(lost.payload["gapMs"].as_u64().unwrap() >= 1000);
     assert!(resumed.time("at").unwrap() > lost.time("lastRtpAt").unwrap());
 
     speaker.stop_talking().await;
-    let ended = rig.fact(&parties, "ended").await;
+    let ended = fixture.fact(&parties, "ended").await;
     assert_eq!(ended.payload["reason"], "rtp_timeout");
-    let last_lost = rig
+    let last_lost = fixture
         .facts
         .of_call(call)
         .await
@@ -46,21 +46,21 @@ async fn silence_is_reported_then_resumed_and_finally_ends_the_call() {
         "the call ended with the last packet"
     );
     let names = ["rtp_detected", "rtp_lost", "rtp_resumed", "rtp_lost", "ended"];
-    assert_eq!(rig.stored(&parties).await, names);
-    assert_eq!(code(rig.hang_up(&parties).await), RefusalCode::UnknownCall);
-    metric_becomes(&rig.worker, "callpulse_media_calls", 0.0).await;
+    assert_eq!(fixture.stored(&parties).await, names);
+    assert_eq!(code(fixture.hang_up(&parties).await), RefusalCode::UnknownCall);
+    metric_becomes(&fixture.worker, "callpulse_media_calls", 0.0).await;
 }
 
 #[tokio::test]
 async fn the_silence_of_one_party_is_reported_and_the_call_continues() {
-    let rig = Rig::start(&QUICK).await;
-    let parties = rig.call().await;
-    let notices = rig.notices(&parties.party(Role::User)).await;
-    let user = rig.join(&requester(&parties, Role::User)).await;
-    let otomo = rig.join(&requester(&parties, Role::Otomo)).await;
+    let fixture = Fixture::start(&QUICK).await;
+    let parties = fixture.call().await;
+    let notices = fixture.notices(&parties.party(Role::User)).await;
+    let user = fixture.join(&requester(&parties, Role::User)).await;
+    let otomo = fixture.join(&requester(&parties, Role::Otomo)).await;
     user.talk().await;
     otomo.talk().await;
-    let listener = rig.listen(&requester(&parties, Role::User)).await;
+    let listener = fixture.listen(&requester(&parties, Role::User)).await;
     receives(&listener, 50).await;
     otomo.send.cut().await.unwrap();
     assert_eq!(notices.expect("media_lost").await["party"], "otomo");
@@ -76,29 +76,29 @@ async fn the_silence_of_one_party_is_reported_and_the_call_continues() {
     })
     .await
     .unwrap();
-    assert_eq!(rig.stored(&parties).await, ["rtp_detected", "rtp_lost"]);
-    otomo.send.mend().await.unwrap();
+    assert_eq!(fixture.stored(&parties).await, ["rtp_detected", "rtp_lost"]);
+    otomo.send.restore().await.unwrap();
     assert_eq!(notices.expect("media_resumed").await["party"], "otomo");
 }
 
 #[tokio::test]
 async fn the_silence_of_one_party_ends_the_call_if_configured() {
-    let rig = Rig::start(&[
+    let fixture = Fixture::start(&[
         ("stats_interval_ms", "100"),
         ("rtp_lost_after_ms", "1000"),
         ("one_sided_timeout_ms", "2000"),
     ])
     .await;
-    let parties = rig.call().await;
-    let user = rig.join(&requester(&parties, Role::User)).await;
-    let otomo = rig.join(&requester(&parties, Role::Otomo)).await;
+    let parties = fixture.call().await;
+    let user = fixture.join(&requester(&parties, Role::User)).await;
+    let otomo = fixture.join(&requester(&parties, Role::Otomo)).await;
     user.talk().await;
     otomo.talk().await;
-    let listener = rig.listen(&requester(&parties, Role::User)).await;
+    let listener = fixture.listen(&requester(&parties, Role::User)).await;
     receives(&listener, 50).await;
     otomo.stop_talking().await;
-    let ended = rig.fact(&parties, "ended").await;
-    let lost = rig.fact(&parties, "rtp_lost").await;
+    let ended = fixture.fact(&parties, "ended").await;
+    let lost = fixture.fact(&parties, "rtp_lost").await;
     assert_eq!(ended.payload["reason"], "rtp_timeout");
     assert_eq!(lost.payload["party"], "otomo");
     assert_eq!(ended.payload["endedAt"], lost.payload["lastRtpAt"]);

@@ -1,4 +1,4 @@
-//! The uses between sibling modules, and the circles among them.
+//! The uses between sibling modules, and the cycles among them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,10 +22,10 @@ impl Graph {
         self.edges.entry((user.to_vec(), used.to_vec())).or_insert(example);
     }
 
-    /// Every edge that is part of a circle.
-    pub(crate) fn circles(&self) -> Vec<String> {
-        let on_circle = self.edges.iter().filter(|((from, to), _)| self.reaches(to, from));
-        on_circle
+    /// Every edge that is part of a cycle.
+    pub(crate) fn cycles(&self) -> Vec<String> {
+        let on_cycle = self.edges.iter().filter(|((from, to), _)| self.reaches(to, from));
+        on_cycle
             .map(|((from, to), example)| format!("  {} → {} ({example})", from.join("::"), to.join("::")))
             .collect()
     }

@@ -1,4 +1,4 @@
-//! Modules that use each other in a circle cannot be read, tested or moved one at a time. No crate of the workspace has one.
+//! Modules that use each other in a cycle cannot be read, tested or moved one at a time. No crate of the workspace has one.
 //!
 //! Among the child modules of every module, an edge `a → b` means that `a`, or a module inside it, names an item of `b`, or of a
 //! module inside `b`. Uses between a module and its own descendants do not count, and neither does code under `#[cfg(test)]`.
@@ -40,31 +40,31 @@ fn roots() -> Vec<PathBuf> {
 }
 
 #[test]
-fn no_crate_has_modules_that_use_each_other_in_a_circle() {
+fn no_crate_has_cyclic_modules() {
     let mut failures = Vec::new();
     for root in roots() {
-        let circles = Crate::read(&root).graph().circles();
+        let cycles = Crate::read(&root).graph().cycles();
         let name = root.strip_prefix(workspace()).unwrap().display().to_string();
-        if !circles.is_empty() {
-            failures.push(format!("{name}:\n{}", circles.join("\n")));
+        if !cycles.is_empty() {
+            failures.push(format!("{name}:\n{}", cycles.join("\n")));
         }
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
-fn circles(modules: &[(&str, &str)]) -> Vec<String> {
+fn cycles(modules: &[(&str, &str)]) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     for (file, text) in modules {
         let path = folder.path().join(file);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     }
-    Crate::read(&folder.path().join("lib.rs")).graph().circles()
+    Crate::read(&folder.path().join("lib.rs")).graph().cycles()
 }
 
 #[test]
-fn a_circle_is_reported_with_the_paths_that_make_it() {
-    let found = circles(&[
+fn a_cycle_is_reported_with_its_paths() {
+    let found = cycles(&[
         ("lib.rs", "mod a; mod b; mod c;"),
         ("a.rs", "use crate::b::B;"),
         ("b.rs", "mod inner; pub struct B;"),
@@ -83,7 +83,7 @@ fn a_circle_is_reported_with_the_paths_that_make_it() {
 
 #[test]
 fn a_name_that_another_module_exports_leads_to_where_it_is_declared() {
-    let found = circles(&[
+    let found = cycles(&[
         ("lib.rs", "pub mod a; mod b; pub use b::B;"),
         ("a.rs", "use crate::B; pub struct A;"),
         ("b.rs", "use super::a; pub struct B(a::A);"),
@@ -93,7 +93,7 @@ fn a_name_that_another_module_exports_leads_to_where_it_is_declared() {
 
 #[test]
 fn parents_children_and_tests_do_not_count() {
-    let found = circles(&[
+    let found = cycles(&[
         ("lib.rs", "mod a; mod b; fn f() { a::f() }"),
         (
             "a.rs",

@@ -1,4 +1,4 @@
-//! Who may say and hear what: `nats/conf/accounts.conf` against the server that reads it.
+//! Publish and subscribe permissions of `nats/conf/accounts.conf`, checked against a server.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
@@ -34,10 +34,10 @@ const SOON: Duration = Duration::from_secs(20);
 /// Longer than the client waits for an acknowledgement before it tries again.
 const UNACKNOWLEDGED: Duration = Duration::from_secs(3);
 
-/// Where another team finds what it may ask JetStream.
+/// The JetStream API prefix for other teams.
 const OTHERS_PREFIX: &str = "CALLPULSE.API";
 
-/// A client that speaks the protocol itself, so that what is seen is the server's doing alone.
+/// A raw NATS client, so that only the server's checks apply.
 struct Client {
     stream: BufReader<TcpStream>,
 }
@@ -55,7 +55,7 @@ impl Client {
         }
     }
 
-    /// What the server has against an operation. It answers in order, so nothing is left to come after the PONG.
+    /// The server's error for an operation, if any. Errors arrive before the PONG.
     async fn refused(&mut self, operation: &str) -> Result<Option<String>> {
         self.stream
             .write_all(format!("{operation}\r\nPING\r\n").as_bytes())
@@ -88,7 +88,7 @@ async fn client_of(server: &NatsServer, user: &str) -> Result<Client> {
 }
 
 #[tokio::test]
-async fn each_user_can_publish_and_subscribe_only_to_its_own_subjects() -> Result<()> {
+async fn each_user_has_exactly_the_listed_permissions() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
     let mut wrong = Vec::new();
@@ -167,7 +167,7 @@ async fn client(server: &NatsServer, user: &str) -> Result<async_nats::Client> {
 }
 
 #[tokio::test]
-async fn the_wallet_can_end_a_call_and_the_observer_can_read_all_of_it() -> Result<()> {
+async fn the_wallet_can_terminate_a_call_and_the_observer_can_read_its_facts() -> Result<()> {
     let stack = Stack::start().await?;
     let facts = Facts::connect(&stack.nats.url()).await?;
     let observer = client(&stack.nats, OBSERVER).await?;
@@ -245,7 +245,7 @@ async fn the_wallet_can_end_a_call_and_the_observer_can_read_all_of_it() -> Resu
 async fn a_reply_subject_cannot_inject_a_fact() -> Result<()> {
     let stack = Stack::start().await?;
     let facts = Facts::connect(&stack.nats.url()).await?;
-    // JetStream answers wherever it is told to; among those of one account, no permission hinders it.
+    // JetStream replies to any subject; within one account, no permission prevents it.
     let admin = client(&stack.nats, ADMIN).await?;
     let question = "$JS.API.STREAM.INFO.CALLS";
     admin.publish_with_reply(question, "call.admin.tick", "".into()).await?;
@@ -283,12 +283,12 @@ async fn a_fact_of_another_publisher_is_neither_stored_nor_reported_as_stored() 
     for (user, stores) in [(EDGE, false), (TIMER, false), (WORKER, true)] {
         let folder = tempfile::tempdir()?;
         let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
-        // Each finds nothing there, and may make it.
+        // Each user starts with an empty server and may create the storage.
         let facts = ContractClient::open_with_rights_of(&server, user).await?.facts;
         let fact = Fact::from(rtp_detected("c", Timestamp::now()));
-        let patience = if stores { SOON } else { UNACKNOWLEDGED };
+        let within = if stores { SOON } else { UNACKNOWLEDGED };
         let attempt = timeout(
-            patience,
+            within,
             facts.publish(&fact, PublishCondition::First, TraceParent::generate()),
         )
         .await;

@@ -270,7 +270,7 @@ async fn a_frozen_edge_soon_receives_no_more_commands() {
 }
 
 #[tokio::test]
-async fn an_edge_that_starts_ends_the_calls_of_lost_workers_and_keeps_ringing_calls() {
+async fn a_started_edge_ends_calls_of_lost_workers_but_not_ringing_calls() {
     let mut stack = edges(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let ringing = Conversation::ringing(Pair {

@@ -1,4 +1,4 @@
-//! What one client, and all of them, may use: whoever uses more is closed, and delays nobody.
+//! Limits per client and per node: a client above a limit is disconnected and delays no other client.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -31,7 +31,7 @@ async fn a_message_above_the_size_limit_closes_its_socket() {
 }
 
 #[tokio::test]
-async fn a_flood_is_refused_and_then_closed() {
+async fn a_flooding_client_is_rate_limited_and_then_disconnected() {
     let stack = edge().start().await.unwrap();
     let (flooding, other) = (user(&stack, "user_001").await, user(&stack, "user_002").await);
     for _ in 0..1_000 {
@@ -89,15 +89,15 @@ async fn connections_are_capped_and_silent_handshakes_time_out() {
     let party = user(&stack, "user_001").await;
     let mut silent = TcpStream::connect(address).await.unwrap();
     let mut slow = None;
-    eventually("the house being full", SOON, async || {
+    eventually("the connection limit being reached", SOON, async || {
         let token = token::valid(Role::User, "user_002")?;
         anyhow::ensure!(Party::rejected(address, &Handshake::bearer(token)).await? == 503);
         Ok(())
     })
     .await
     .unwrap();
-    // A browser reads no HTTP status; the place that was promised to nobody may be free by now.
-    eventually("a browser being told that the house is full", SOON, async || {
+    // Browsers cannot read HTTP statuses. The slot of the silent connection may be free by now.
+    eventually("a browser being closed with 1013", SOON, async || {
         let _silent = TcpStream::connect(address).await?;
         let handshake = Handshake::browser(&token::valid(Role::User, "user_002")?);
         let closed = Party::connect_with(address, "user_002", &handshake)
@@ -112,10 +112,10 @@ async fn connections_are_capped_and_silent_handshakes_time_out() {
     })
     .await
     .unwrap();
-    // Not one byte, and half a head: both are over when the time is.
+    // A connection without a byte and one with half a request head both time out.
     let ended = tokio::time::timeout(SOON, silent.read(&mut [0; 16])).await.unwrap();
     assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
-    eventually("room for another", SOON, async || {
+    eventually("a free connection slot", SOON, async || {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(b"GET /ws HTTP/1.1\r\nHost: x\r\n").await?;
         let read = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut [0; 16])).await?;
@@ -129,7 +129,7 @@ async fn connections_are_capped_and_silent_handshakes_time_out() {
 }
 
 /// A client of which nothing is read unless the test reads it.
-async fn deaf(address: SocketAddr, name: &str) -> WebSocketStream<TcpStream> {
+async fn client_that_does_not_read(address: SocketAddr, name: &str) -> WebSocketStream<TcpStream> {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4 * 1024).unwrap();
     let stream = socket.connect(address).await.unwrap();
@@ -141,7 +141,7 @@ async fn deaf(address: SocketAddr, name: &str) -> WebSocketStream<TcpStream> {
 }
 
 /// Reads to the end: how many messages there were, and the close.
-async fn last_words(socket: &mut WebSocketStream<TcpStream>) -> (usize, Option<CloseCode>) {
+async fn read_until_close(socket: &mut WebSocketStream<TcpStream>) -> (usize, Option<CloseCode>) {
     let mut messages = 0;
     while let Some(Ok(message)) = tokio::time::timeout(SOON, socket.next()).await.unwrap() {
         match message {
@@ -157,8 +157,8 @@ async fn a_client_that_does_not_read_is_closed_and_delays_no_other_client() {
     let stack = edge().start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let nats = facts.client();
-    let mut slow = deaf(stack.edge(0).unwrap(), "user_slow").await;
-    // A second socket of the very same party, which does read, and somebody else.
+    let mut slow = client_that_does_not_read(stack.edge(0).unwrap(), "user_slow").await;
+    // A second socket of the same party and a socket of another party, both reading.
     let (same, other) = (user(&stack, "user_slow").await, user(&stack, "user_002").await);
     assert!(matches!(slow.next().await, Some(Ok(Message::Text(text))) if text.contains("welcome")));
 
@@ -170,18 +170,18 @@ async fn a_client_that_does_not_read_is_closed_and_delays_no_other_client() {
                 .await
                 .unwrap();
         }
-        // At the pace of those who read: they must not be the ones that overflow.
+        // At the pace of the reading clients, so that their queues do not overflow.
         same.expect_notice("tick").await.unwrap();
         other.expect_notice("tick").await.unwrap();
     }
-    eventually("the slow one being given up", SOON, async || {
+    eventually("the slow client being closed", SOON, async || {
         let closed = metric(&stack.edges[0], "callpulse_ws_closed_total{reason=\"slow\"}").await;
         anyhow::ensure!(closed == Some(1.0), "{closed:?}");
         Ok(())
     })
     .await
     .unwrap();
-    let (messages, close) = last_words(&mut slow).await;
+    let (messages, close) = read_until_close(&mut slow).await;
     assert_eq!(close, Some(CloseCode::Again), "after {messages} messages");
     assert!(messages < sent);
     assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
@@ -194,16 +194,16 @@ async fn a_silent_client_is_closed_after_two_ping_intervals() {
         .start()
         .await
         .unwrap();
-    let mut silent = deaf(stack.edge(0).unwrap(), "user_silent").await;
+    let mut silent = client_that_does_not_read(stack.edge(0).unwrap(), "user_silent").await;
     let alive = user(&stack, "user_001").await;
-    eventually("the silent one being given up", SOON, async || {
+    eventually("the silent client being closed", SOON, async || {
         let closed = metric(&stack.edges[0], "callpulse_ws_closed_total{reason=\"silent\"}").await;
         anyhow::ensure!(closed == Some(1.0), "{closed:?}");
         Ok(())
     })
     .await
     .unwrap();
-    assert_eq!(last_words(&mut silent).await.1, Some(CloseCode::Away));
+    assert_eq!(read_until_close(&mut silent).await.1, Some(CloseCode::Away));
     assert_eq!(alive.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
 }
 
@@ -211,7 +211,7 @@ async fn a_silent_client_is_closed_after_two_ping_intervals() {
 async fn a_client_that_does_not_read_does_not_delay_the_shutdown() {
     let mut stack = edge().start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let _slow = deaf(stack.edge(0).unwrap(), "user_slow").await;
+    let _slow = client_that_does_not_read(stack.edge(0).unwrap(), "user_slow").await;
     let other = user(&stack, "user_slow").await;
     let notice = json!({ "type": "tick", "payload": { "filler": "x".repeat(4_000) } }).to_string();
     for _ in 0..150 {

@@ -1,4 +1,4 @@
-//! The pages: what browsers are told about them, and what is no page.
+//! The built-in pages: headers, media types, and paths that are not served.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ impl Answer {
     }
 }
 
-/// One request, byte for byte: no client that would clean up its path.
+/// One raw request: an HTTP client would normalise the path.
 async fn ask(edge: SocketAddr, line: &str, headers: &str) -> Answer {
     let mut stream = TcpStream::connect(edge).await.unwrap();
     let head = format!("{line} HTTP/1.1\r\nHost: {edge}\r\n{headers}\r\n");
@@ -48,7 +48,7 @@ async fn ask(edge: SocketAddr, line: &str, headers: &str) -> Answer {
     }
 }
 
-/// Whether this binary has pages. That it has none is right only if none were built.
+/// Whether this binary has pages. Fails if the pages were built after it.
 async fn are_built(edge: SocketAddr) -> bool {
     let answer = ask(edge, "GET /", "").await;
     if answer.status == 200 {
@@ -96,7 +96,7 @@ async fn pages_and_assets_have_their_media_types_and_no_inline_code() {
         ] {
             assert_eq!(page.headers[name], value, "{name}");
         }
-        // What the policy would refuse must not be there. Whatever the page names must be.
+        // The page contains nothing that its policy blocks, and every asset that it names exists.
         let text = page.text();
         assert!(!text.contains("<style") && !text.contains(" style=") && !text.contains(" onclick="));
         let assets = text.split('"').filter(|value| value.starts_with("/assets/"));
@@ -192,7 +192,7 @@ async fn other_paths_are_not_found() {
             answer.text()
         );
     }
-    // A request that is no HTTP is over, and the node goes on.
+    // A request that is not HTTP ends its connection only.
     let mut rubbish = TcpStream::connect(address).await.unwrap();
     rubbish.write_all(b"\x16\x03\x01 not http\r\n\r\n").await.unwrap();
     timeout(SOON, rubbish.read_to_end(&mut Vec::new()))

@@ -18,7 +18,7 @@ fn ws_edge(arguments: &[&str], variables: &[(&str, &str)]) -> Output {
 }
 
 #[test]
-fn it_does_not_start_without_a_valid_secret() {
+fn invalid_settings_stop_ws_edge_at_startup() {
     for (variables, complaint) in [
         (vec![], "jwt.secret"),
         (vec![("WS_EDGE__JWT__SECRET", "far-too-short")], "at least 32"),

@@ -183,7 +183,7 @@ async fn only_the_otomo_rejects_and_only_the_user_cancels_a_ringing_call() {
 }
 
 #[tokio::test]
-async fn a_party_is_busy_until_its_call_is_over() {
+async fn a_party_is_busy_until_its_call_ends() {
     let stack = edges(1).workers(0).start().await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
     let other = Party::connect(stack.edge(0).unwrap(), Role::User, "user_002")

@@ -98,8 +98,8 @@ impl CallAcceptor {
             worker_id: worker_id.clone(),
         };
         // Nothing may have happened since the request: a cancellation and an acceptance at once are decided here.
-        let guard = PublishCondition::CallUnchangedSince(state.sequence);
-        match self.storage.publish(&accepted.clone().into(), guard, trace).await {
+        let condition = PublishCondition::CallUnchangedSince(state.sequence);
+        match self.storage.publish(&accepted.clone().into(), condition, trace).await {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {}
             Ok(Outcome::Superseded(stored)) => {
                 if !matches!(&stored.fact, Fact::Accepted(other) if other.worker_id == worker_id) {

@@ -33,7 +33,7 @@ impl Answer {
     }
 
     /// Answers. Only the first answer counts.
-    pub(super) fn give(&mut self, outcome: Result<Value, Problem>) {
+    pub(super) fn send(&mut self, outcome: Result<Value, Problem>) {
         if let Some(send) = self.send.take() {
             send(outcome);
         }
@@ -43,7 +43,7 @@ impl Answer {
     pub(super) async fn before_deadline<T>(&mut self, work: impl Future<Output = T>) -> Option<T> {
         let done = timeout_at(self.deadline, work).await.ok();
         if done.is_none() {
-            self.give(Err(unavailable()));
+            self.send(Err(unavailable()));
         }
         done
     }
@@ -60,7 +60,7 @@ impl Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.give(Err(unavailable()));
+        self.send(Err(unavailable()));
     }
 }
 
@@ -97,7 +97,7 @@ mod tests {
         assert_eq!(answer.before_deadline(async { 1 }).await, Some(1));
         assert!(sent.lock().is_empty());
         assert_eq!(answer.before_deadline(pending::<()>()).await, None);
-        answer.give(Ok(json!({})));
+        answer.send(Ok(json!({})));
         drop(answer);
         assert_eq!(*sent.lock(), [(LIMIT, Some(Code::Unavailable))]);
     }
@@ -110,7 +110,7 @@ mod tests {
             2
         };
         assert_eq!(answer.run_to_completion(work).await, 2);
-        answer.give(Ok(json!({})));
+        answer.send(Ok(json!({})));
         assert_eq!(*sent.lock(), [(LIMIT, Some(Code::Unavailable))]);
     }
 
@@ -118,8 +118,8 @@ mod tests {
     async fn an_answer_in_time_is_given_once() {
         let (mut answer, sent) = answer();
         let done = answer.run_to_completion(sleep(LIMIT / 2)).await;
-        answer.give(Ok(json!(done)));
-        answer.give(Err(unavailable()));
+        answer.send(Ok(json!(done)));
+        answer.send(Err(unavailable()));
         drop(answer);
         assert_eq!(*sent.lock(), [(LIMIT / 2, None)]);
     }

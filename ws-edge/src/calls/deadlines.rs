@@ -64,7 +64,7 @@ impl Deadlines {
     /// Watches until `stop` is cancelled, and renews a lost watch.
     ///
     /// # Errors
-    /// None: what fails is tried again.
+    /// None: failures are retried.
     pub async fn run(mut self, stop: CancellationToken) -> Result<(), BoxError> {
         loop {
             tokio::select! {
@@ -85,7 +85,7 @@ impl Deadlines {
         Ok(())
     }
 
-    /// Until a watch ends, or the link was lost and is back: then everything is scheduled again, from its present state.
+    /// Runs until a watch ends or the connection was interrupted; the caller then schedules everything again.
     async fn watch(&mut self) -> Result<(), BoxError> {
         self.nats.connected().await;
         let mut link = self.nats.state();

@@ -21,7 +21,7 @@ const MAX_ATTEMPTS: usize = 4;
 
 /// In which state a call may be ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Only {
+pub enum EndScope {
     /// In any state.
     Any,
     /// Only while it rings.
@@ -88,7 +88,7 @@ impl CallEnder {
     ///
     /// # Errors
     /// [`EndError`]
-    pub async fn end(&self, call: &CallId, reason: EndReason, by: &str, only: Only) -> Result<End, EndError> {
+    pub async fn end(&self, call: &CallId, reason: EndReason, by: &str, scope: EndScope) -> Result<End, EndError> {
         for _ in 0..MAX_ATTEMPTS {
             let state = self
                 .storage
@@ -98,7 +98,7 @@ impl CallEnder {
             if let Some(ended) = &state.ended {
                 return Ok(self.ended(ended).await);
             }
-            if state.accepted.is_some() && only == Only::Ringing {
+            if state.accepted.is_some() && scope == EndScope::Ringing {
                 return Err(EndError::Accepted);
             }
             let end = match state.accepted.clone() {
@@ -122,8 +122,12 @@ impl CallEnder {
             connected_at: None,
         };
         // Not merely "no `ended` yet": an acceptance of this moment would leave a worker with a call that is over.
-        let guard = PublishCondition::CallUnchangedSince(state.sequence);
-        match self.storage.publish(&ended.clone().into(), guard, state.trace).await? {
+        let condition = PublishCondition::CallUnchangedSince(state.sequence);
+        match self
+            .storage
+            .publish(&ended.clone().into(), condition, state.trace)
+            .await?
+        {
             Outcome::Stored(_) | Outcome::AlreadyStored(_) => Ok(Some(self.ended_here(&ended).await)),
             Outcome::Superseded(_) | Outcome::Refused => Ok(None),
         }
@@ -224,8 +228,12 @@ impl CallEnder {
                 by: by.to_owned(),
                 connected_at,
             };
-            let guard = PublishCondition::OnceWhileOpen;
-            match self.storage.publish(&ended.clone().into(), guard, state.trace).await? {
+            let condition = PublishCondition::OnceWhileOpen;
+            match self
+                .storage
+                .publish(&ended.clone().into(), condition, state.trace)
+                .await?
+            {
                 Outcome::Stored(_) | Outcome::AlreadyStored(_) => return Ok(self.ended_here(&ended).await),
                 Outcome::Superseded(stored) => {
                     if let Fact::Ended(other) = &stored.fact {

@@ -4,7 +4,7 @@ use contract::wire::request::CallOver;
 use contract::{CallId, EndReason, Party, Role};
 use serde_json::Value;
 
-use super::end::{CallEnder, EndError, Only};
+use super::end::{CallEnder, EndError, EndScope};
 use super::require;
 use crate::protocol::{Code, Problem, payload};
 
@@ -20,7 +20,7 @@ pub(super) async fn cancel(ender: &CallEnder, party: &Party, call: &CallId) -> R
 
 async fn end_ringing(ender: &CallEnder, party: &Party, call: &CallId, reason: EndReason) -> Result<Value, Problem> {
     ender.storage.state_for(party, call).await?;
-    match ender.end(call, reason, party.role().as_str(), Only::Ringing).await {
+    match ender.end(call, reason, party.role().as_str(), EndScope::Ringing).await {
         Ok(end) => Ok(payload(CallOver {
             call_id: call,
             ended_at: end.ended_at,
@@ -46,7 +46,7 @@ pub(super) async fn hangup(ender: &CallEnder, party: &Party, call: &CallId) -> R
         ));
     }
     let by = party.role().as_str();
-    let end = ender.end(call, EndReason::Hangup, by, Only::Any).await?;
+    let end = ender.end(call, EndReason::Hangup, by, EndScope::Any).await?;
     Ok(payload(CallOver {
         call_id: call,
         ended_at: end.ended_at,

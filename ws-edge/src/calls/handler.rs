@@ -58,7 +58,7 @@ impl RequestHandler {
         let deadline = Instant::now() + self.request_timeout;
         let mut answer = Answer::new(deadline, send);
         if !self.nats.state().borrow().connected {
-            return answer.give(Err(nats_away()));
+            return answer.send(Err(nats_away()));
         }
         let work = self.carry_out(party, request, &mut answer);
         if timeout_at(deadline + CLEAN_UP_TIMEOUT, work).await.is_err() {
@@ -94,6 +94,6 @@ impl RequestHandler {
                 }
             },
         };
-        answer.give(outcome);
+        answer.send(outcome);
     }
 }

@@ -15,7 +15,7 @@ use contract::{
 use serde_json::Value;
 
 use super::answer::Answer;
-use super::end::{CallEnder, EndError, Only};
+use super::end::{CallEnder, EndError, EndScope};
 use super::storage::CallStorage;
 use super::unavailable;
 use crate::protocol::{Code, Problem, payload};
@@ -68,7 +68,7 @@ impl CallSetup {
             Some(Err(error @ ClaimError::Busy(_))) => return Err(Problem::new(Code::Busy, error.to_string())),
             failed => {
                 tracing::warn!(call_id = %parties.call_id, ?failed, "call not claimed: storage failed; check JetStream");
-                answer.give(Err(unavailable()));
+                answer.send(Err(unavailable()));
                 self.release_claim(&parties).await;
                 return Err(unavailable());
             }
@@ -82,7 +82,7 @@ impl CallSetup {
         match answer.before_deadline(store()).await {
             Some(Ok(_)) => {}
             Some(Err(error)) => {
-                answer.give(Err(unavailable()));
+                answer.send(Err(unavailable()));
                 self.give_up(&parties, &error).await;
                 return Err(unavailable());
             }
@@ -115,7 +115,7 @@ impl CallSetup {
         loop {
             match self
                 .ender
-                .end(&parties.call_id, EndReason::Cancelled, node, Only::Ringing)
+                .end(&parties.call_id, EndReason::Cancelled, node, EndScope::Ringing)
                 .await
             {
                 Err(EndError::Unavailable(_)) => tokio::time::sleep(CLEAN_UP_DELAY).await,

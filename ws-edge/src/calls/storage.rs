@@ -107,14 +107,15 @@ impl CallStorage {
         }
     }
 
-    /// Stores a fact, or returns the fact in its place. Waits while the storage is away: to give up would leave open which.
+    /// Stores a fact, or returns the fact in its place. Waits while the storage is unreachable: after giving up, the outcome would
+    /// be unknown.
     pub(super) async fn publish(
         &self,
         fact: &Fact,
-        guard: PublishCondition,
+        condition: PublishCondition,
         trace: TraceParent,
     ) -> Result<Outcome, Problem> {
-        let stored = self.facts.publish_as_first(fact, guard, trace.child()).await;
+        let stored = self.facts.publish_as_first(fact, condition, trace.child()).await;
         stored.map_err(|error| {
             tracing::error!(call_id = %fact.call_id(), %error, "fact rejected by NATS: check accounts.conf and the stream's configuration");
             unavailable()

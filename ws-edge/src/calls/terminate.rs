@@ -13,7 +13,7 @@ use service::BoxError;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-use super::end::{CallEnder, EndError, Only};
+use super::end::{CallEnder, EndError, EndScope};
 use crate::metrics;
 use crate::protocol::{Code, Problem};
 
@@ -84,7 +84,7 @@ async fn answer(nats: &Nats, ender: &CallEnder, message: &Message) {
 
 async fn terminate(ender: &CallEnder, call: &CallId, command: &Terminate) -> Result<CallClosed, Refusal> {
     tracing::info!(call_id = %call, by = command.by, reason = ?command.reason, "asked to terminate a call");
-    match ender.end(call, command.reason, &command.by, Only::Any).await {
+    match ender.end(call, command.reason, &command.by, EndScope::Any).await {
         Ok(end) => Ok(CallClosed {
             ended_at: Some(end.ended_at),
             connected_at: end.connected_at,

@@ -49,7 +49,7 @@ const MAX_REFUSAL_MESSAGES: usize = 8;
 /// A socket's write buffer, in bytes: room for a batch of notices.
 const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 
-/// What the listener is given.
+/// The dependencies of the listener.
 pub struct Deps {
     /// Decides which requests may be upgraded.
     pub authenticator: Authenticator,
@@ -59,7 +59,7 @@ pub struct Deps {
     pub limits: Limits,
     /// Handshakes are refused while NATS is not connected.
     pub nats: Nats,
-    /// What the sockets of parties are given.
+    /// The dependencies of the parties' sockets.
     pub sessions: Arc<connection::Deps>,
     /// The operations feed, for the sockets of operators.
     pub ops: OpsFeed,

@@ -22,7 +22,7 @@ const MAX_REASON_CHARS: usize = 200;
 /// A message that is no request, and the `id` of its error if it has a usable one.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Unread {
-    /// To be answered with.
+    /// The `id` of the error, if the message has a usable one.
     pub id: Option<RequestId>,
     /// The error.
     pub problem: Problem,

@@ -1,4 +1,4 @@
-//! The server's answers that no real one gives on demand.
+//! Server behaviour that a real server does not show on demand.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -12,7 +12,7 @@ use crate::jetstream::fact_stream::{Acknowledged, StoredMessage};
 use crate::wire::fact::Requested;
 use crate::{Parties, Timestamp};
 
-/// A leader that has the first attempt in its hands while it refuses the second, as elections bring about.
+/// A leader that still processes the first attempt while it rejects the second, as during elections.
 #[derive(Debug, Default)]
 struct Undecided {
     attempts: AtomicU32,
@@ -48,7 +48,7 @@ impl FactStream for Undecided {
     }
 }
 
-/// A leader that stores the first attempt without a word, refuses every other one, and cannot be read for a while.
+/// A leader that stores the first attempt without an acknowledgement, rejects all others, and fails reads for a while.
 #[derive(Debug, Default)]
 struct Silent {
     stored: Mutex<Option<StoredMessage>>,
@@ -92,7 +92,7 @@ impl FactStream for Silent {
 }
 
 fn over(log: impl FactStream + 'static) -> FactStore {
-    FactStore::over(Arc::new(log), Arc::new(SystemClock), Source::new("test", "facts"))
+    FactStore::with_port(Arc::new(log), Arc::new(SystemClock), Source::new("test", "facts"))
 }
 
 fn some_fact() -> Fact {
@@ -106,7 +106,7 @@ fn some_fact() -> Fact {
 }
 
 #[tokio::test]
-async fn a_first_fact_is_not_given_up_for_nothing_that_is_stored() {
+async fn a_first_fact_is_retried_if_rejected_while_nothing_is_stored() {
     for (condition, expected) in [
         (PublishCondition::First, Outcome::Stored(7)),
         (PublishCondition::CallUnchangedSince(3), Outcome::Refused),
@@ -118,7 +118,7 @@ async fn a_first_fact_is_not_given_up_for_nothing_that_is_stored() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_first_is_learnt_however_long_reading_fails_and_however_alike_the_words() {
+async fn an_identical_fact_of_another_publisher_is_superseding_even_after_failed_reads() {
     let facts = over(Silent::default());
     let (fact, first, second) = (some_fact(), TraceParent::generate(), TraceParent::generate());
     let condition = PublishCondition::CallUnchangedSince(4);

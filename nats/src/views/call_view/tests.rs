@@ -15,7 +15,7 @@ fn parties(call: &str) -> Parties {
     }
 }
 
-/// A call of two minutes with a loss on each side, the otomo's mended.
+/// A call of two minutes with a loss on each side; the otomo's RTP resumes.
 fn call() -> Vec<Fact> {
     let parties = parties("call_1");
     let lost = |party, at| RtpLost {
@@ -105,7 +105,7 @@ fn numbered() -> Vec<(u64, Fact)> {
 }
 
 #[test]
-fn a_call_goes_from_state_to_state() {
+fn the_state_follows_the_last_fact() {
     let states: Vec<(&str, Option<Timestamp>)> = (1..=10)
         .map(|count| {
             let view = fold(&numbered()[..count]);
@@ -129,7 +129,7 @@ fn a_call_goes_from_state_to_state() {
 }
 
 #[test]
-fn what_is_known_of_it() {
+fn a_view_has_tick_media_worker_end_and_bill() {
     let view = fold(&numbered());
     assert_eq!(view.last_tick.unwrap().minute, 2);
     assert_eq!(view.media_of(Role::User).map(|media| media.lost), Some(true));
@@ -140,7 +140,7 @@ fn what_is_known_of_it() {
 }
 
 #[test]
-fn a_settlement_tells_the_end_and_the_end_tells_more() {
+fn a_settlement_implies_the_end_and_ended_adds_its_originator() {
     let facts = numbered();
     let mut view = CallView::new(&facts[9].1, 10, trace());
     assert_eq!(

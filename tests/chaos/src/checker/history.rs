@@ -190,7 +190,7 @@ pub(super) fn read(stream: &[Stored], report: &mut Report) -> Calls {
     for stored in stream {
         if stored.sequence != expected {
             let text = format!("expected sequence {expected}, found {}", stored.sequence);
-            report.find(Check::Hole, "", &[stored.sequence], text);
+            report.find(Check::StreamGap, "", &[stored.sequence], text);
         }
         expected = stored.sequence + 1;
         let tokens: Vec<&str> = stored.subject.split('.').collect();

@@ -1,9 +1,9 @@
 //! Whether each party received the connection and the end of its calls.
 //!
 //! A connection may end with a notice in flight. The party then needs the state of its call (`welcome`, `snapshot`). The services
-//! may be late while a fault is active or the party has no connection, and for [`CALM_MS`] afterwards.
+//! may be late while a fault is active or the party has no connection, and for [`NOTICE_DEADLINE_MS`] afterwards.
 
-use super::CALM_MS;
+use super::NOTICE_DEADLINE_MS;
 use super::history::Call;
 use super::received::{Message, PartyMessages};
 use super::times::Times;
@@ -54,7 +54,12 @@ pub(super) fn check(
         let delivery = messages.map_or(Delivery::Never, |messages| {
             delivery(milestone, id, call, stored_at, messages)
         });
-        let calm = times.calm(party, stored_at, delivery.at().unwrap_or(times.over_at), CALM_MS);
+        let calm = times.calm(
+            party,
+            stored_at,
+            delivery.at().unwrap_or(times.over_at),
+            NOTICE_DEADLINE_MS,
+        );
         match (delivery, calm) {
             (Delivery::Never, true) => {
                 report.notices.missing += 1;

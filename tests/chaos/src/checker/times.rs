@@ -28,7 +28,7 @@ impl<'a> Times<'a> {
         let over_at = over_at.unwrap_or_else(|| std::time::SystemTime::UNIX_EPOCH.into());
         let until = |timestamp: Option<std::time::SystemTime>| timestamp.map_or(over_at, Timestamp::from);
         let faults = entries.faults.iter();
-        let faults = faults.map(|fault| (fault.injected_at.into(), until(fault.mended_at)));
+        let faults = faults.map(|fault| (fault.injected_at.into(), until(fault.repaired_at)));
         let starved = entries.starved.iter();
         let starved = starved.map(|(from, until)| ((*from).into(), (*until).into()));
         let mut broken: Vec<Span> = faults.chain(starved).collect();
@@ -75,11 +75,11 @@ impl<'a> Times<'a> {
         let away = self.away.get(party).into_iter().flatten();
         let mut disturbed: Vec<&Span> = self.broken.iter().chain(away).collect();
         disturbed.sort_unstable();
-        for (since, mended) in disturbed {
+        for (since, repaired) in disturbed {
             if (*since).min(until).ms_since(calm_since) >= ms {
                 return true;
             }
-            calm_since = calm_since.max(*mended);
+            calm_since = calm_since.max(*repaired);
         }
         until.ms_since(calm_since) >= ms
     }

@@ -108,13 +108,13 @@ impl FaultInjector {
             let now = Instant::now();
             if now >= over {
                 for fault in open.drain(..) {
-                    self.mend(&fault).await?;
+                    self.restore(&fault).await?;
                 }
                 return Ok(());
             }
             if let Some(place) = open.iter().position(|open| open.mend_at <= now) {
                 let fault = open.swap_remove(place);
-                self.mend(&fault).await?;
+                self.restore(&fault).await?;
                 delay += fault.mend_at.elapsed();
             } else if next_injection.is_some_and(|at| at <= now) {
                 if let Some(planned) = ahead.next() {
@@ -161,13 +161,13 @@ impl FaultInjector {
             what: planned.kind.to_string(),
             target: target.clone(),
             injected_at: SystemTime::now(),
-            mended_at: None,
+            repaired_at: None,
             total: part == Part::Nats,
             since: match (part, action) {
                 // Its calls continue until its drain deadline, so there is nothing to recover from before.
-                (Part::Worker, FaultAction::Term) => Since::Mending,
+                (Part::Worker, FaultAction::Term) => Since::Repair,
                 (_, FaultAction::Kill | FaultAction::Term) => Since::Injection,
-                (_, FaultAction::Freeze | FaultAction::Cut | FaultAction::Stall) => Since::Mending,
+                (_, FaultAction::Freeze | FaultAction::Cut | FaultAction::Stall) => Since::Repair,
             },
         });
         match (part, action) {
@@ -188,7 +188,7 @@ impl FaultInjector {
         })
     }
 
-    async fn mend(&mut self, open: &ActiveFault) -> Result<()> {
+    async fn restore(&mut self, open: &ActiveFault) -> Result<()> {
         let (FaultKind { part, action }, index) = (open.planned.kind, open.index);
         let target = self.name(part, index)?;
         match (part, action) {
@@ -209,10 +209,10 @@ impl FaultInjector {
                 self.update_edge_addresses()?;
             }
             (_, FaultAction::Freeze) => self.service(part, index)?.resume()?,
-            (_, FaultAction::Cut | FaultAction::Stall) => self.stack.links(&target)?.mend(),
+            (_, FaultAction::Cut | FaultAction::Stall) => self.stack.links(&target)?.restore(),
         }
         self.down.remove(&target);
-        self.run_log.mended(open.id, SystemTime::now());
+        self.run_log.repaired(open.id, SystemTime::now());
         self.screen.line(LineKind::Quiet, &format!("   {target} is back"));
         Ok(())
     }

@@ -156,8 +156,8 @@ impl ScheduleOptions {
                 free_at(kind.group())
             });
             let lasts = self.lasts(kind, &mut rng);
-            let mended = at + lasts;
-            if mended > self.last {
+            let repaired = at + lasts;
+            if repaired > self.last {
                 break;
             }
             let index = rng.below(self.count(kind.part) as u64) as usize;
@@ -167,12 +167,12 @@ impl ScheduleOptions {
                 true => (self.nats_rest, self.rest * 2),
                 false => (self.rest, self.rest),
             };
-            busy.insert(kind.group(), mended + own_rest);
+            busy.insert(kind.group(), repaired + own_rest);
             let pause = rng.between(self.gap.mul_f64(0.8), self.gap.mul_f64(1.2));
             at = match rng.chance(TOGETHER_PER_CENT) {
-                _ if total => mended + own_rest,
+                _ if total => repaired + own_rest,
                 true => at + rng.between(Duration::ZERO, self.gap / 4),
-                false => (at + pause).max(mended + rest),
+                false => (at + pause).max(repaired + rest),
             };
         }
         planned

@@ -237,7 +237,7 @@ impl Pair {
             Some(caller) if client_fault.media => {
                 let _ = caller.cut().await; // an error means an ended transport
                 sleep(client_fault.lasts).await;
-                let _ = caller.mend().await;
+                let _ = caller.restore().await;
             }
             _ => self.client(client_fault.role).drop_out(client_fault.lasts),
         }

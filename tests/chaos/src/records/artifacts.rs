@@ -75,10 +75,10 @@ fn save_run_log(run_log: &RunLog, folder: &Path) -> Result<()> {
             )
         }));
         lines.extend(entries.faults.iter().map(|fault| {
-            let mended = fault.mended_at.map(at);
+            let repaired = fault.repaired_at.map(at);
             (
                 fault.injected_at,
-                json!({ "fault": fault.what, "target": fault.target, "mended": mended }),
+                json!({ "fault": fault.what, "target": fault.target, "repaired": repaired }),
             )
         }));
         let starved = entries.starved.iter();

@@ -60,7 +60,7 @@ pub enum Since {
     /// At the injection: others must take over (a kill).
     Injection,
     /// At the repair: the target recovers by itself (a freeze, a cut, a stall, a total outage).
-    Mending,
+    Repair,
 }
 
 /// An injected fault.
@@ -73,7 +73,7 @@ pub struct Fault {
     /// The time of the injection.
     pub injected_at: SystemTime,
     /// The time of the repair. None: never.
-    pub mended_at: Option<SystemTime>,
+    pub repaired_at: Option<SystemTime>,
     /// No other process could take over. The recovery time then begins at the repair, whatever `since` is.
     pub total: bool,
     /// When the recovery time begins.
@@ -185,10 +185,10 @@ impl RunLog {
     }
 
     /// A fault was repaired.
-    pub fn mended(&self, fault: FaultId, at: SystemTime) {
+    pub fn repaired(&self, fault: FaultId, at: SystemTime) {
         let mut entries = self.entries();
         if let Some(fault) = fault.0.and_then(|place| entries.faults.get_mut(place)) {
-            fault.mended_at = Some(at);
+            fault.repaired_at = Some(at);
         }
     }
 

@@ -198,12 +198,12 @@ fn recovery(
     let end = |disturbance: &&&Disturbance| disturbance.until.unwrap_or(over_at);
     let last = disturbances.iter().max_by_key(end);
     let injected_at = Timestamp::from(fault.injected_at);
-    let mended_at = fault.mended_at.map_or(over_at, Timestamp::from);
+    let repaired_at = fault.repaired_at.map_or(over_at, Timestamp::from);
     let base = match fault.since {
         Since::Injection if !fault.total => injected_at,
-        Since::Injection | Since::Mending => mended_at,
+        Since::Injection | Since::Repair => repaired_at,
     };
-    let over = last.map_or(mended_at, |last| end(&last).max(mended_at));
+    let over = last.map_or(repaired_at, |last| end(&last).max(repaired_at));
     let seconds_from = |base| last.map_or(0.0, |last| end(&last).seconds_since(base));
     FaultRecovery {
         what: fault.what.clone(),

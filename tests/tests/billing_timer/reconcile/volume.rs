@@ -98,7 +98,7 @@ async fn whole_calls(facts: &FactStore, names: &[String], began: Timestamp, minu
     .await?;
     for minute in 1..=minutes {
         let due = names.iter().zip(&ticks);
-        let due = due.map(|(name, guard)| (*guard, tick(name, minute, began, 60_000).into()));
+        let due = due.map(|(name, condition)| (*condition, tick(name, minute, began, 60_000).into()));
         let sequences = batch(facts, due).await?;
         ticks = sequences
             .into_iter()
@@ -122,11 +122,7 @@ async fn whole_calls(facts: &FactStore, names: &[String], began: Timestamp, minu
 async fn batch(facts: &FactStore, entries: impl Iterator<Item = (PublishCondition, Fact)>) -> Result<Vec<u64>> {
     let trace = TraceParent::generate();
     let entries: Vec<Entry> = entries
-        .map(|(guard, fact)| Entry {
-            fact,
-            condition: guard,
-            trace,
-        })
+        .map(|(condition, fact)| Entry { fact, condition, trace })
         .collect();
     Ok(facts.publish_batch(&entries).await?)
 }

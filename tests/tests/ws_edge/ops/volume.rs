@@ -48,8 +48,8 @@ async fn five_thousand_calls_arrive_in_short_messages_and_a_slow_viewer_is_resyn
         let calls = viewer.all("call");
         calls.iter().all(|call| call["lastTick"]["minute"] == minute)
     };
-    let told = viewer.until("everybody's tick", |viewer| ticked(viewer, 1));
-    tokio::try_join!(injector.tick_all(1, begun), told)?;
+    let notified = viewer.until("everybody's tick", |viewer| ticked(viewer, 1));
+    tokio::try_join!(injector.tick_all(1, begun), notified)?;
     ensure!(viewer.snapshots == 1, "a viewer that keeps up receives changes only");
     ensure!(viewer.longest < LONGEST_MESSAGE, "{} bytes", viewer.longest);
 

@@ -6,7 +6,7 @@ use contract::buckets::active_calls::{Acceptance, ActiveCall};
 use contract::{CallId, EndReason, FactKind, NodeId, Timestamp};
 
 use super::schedule::{CheckResult, Due};
-use crate::calls::end::{CallEnder, EndError, Only};
+use crate::calls::end::{CallEnder, EndError, EndScope};
 use crate::calls::placement::KnownWorkers;
 use crate::calls::storage::CallStorage;
 
@@ -57,7 +57,7 @@ impl CallChecks {
 
     async fn stop_ringing(&self, call: &ActiveCall) -> Result<CheckResult, EndError> {
         let id = &call.parties.call_id;
-        match self.end(id, EndReason::NoAnswer, Only::Ringing).await {
+        match self.end(id, EndReason::NoAnswer, EndScope::Ringing).await {
             Err(EndError::Accepted) => {
                 // The accepting node died before it updated the entry.
                 if let Some(accepted) = self.storage.state(id).await?.and_then(|state| state.accepted) {
@@ -93,11 +93,11 @@ impl CallChecks {
         if Timestamp::now() < acceptance.media_deadline || self.storage.connected_at(id).await?.is_some() {
             return Ok(CheckResult::Continues);
         }
-        self.end(id, EndReason::MediaTimeout, Only::Any).await
+        self.end(id, EndReason::MediaTimeout, EndScope::Any).await
     }
 
-    async fn end(&self, call: &CallId, reason: EndReason, only: Only) -> Result<CheckResult, EndError> {
-        let ended = self.ender.end(call, reason, self.node_id.as_str(), only).await;
+    async fn end(&self, call: &CallId, reason: EndReason, scope: EndScope) -> Result<CheckResult, EndError> {
+        let ended = self.ender.end(call, reason, self.node_id.as_str(), scope).await;
         ended.map(|_| CheckResult::Ended)
     }
 

@@ -49,7 +49,7 @@ describe('the connection', () => {
       mock.timers.tick(1);
       await settle();
       assert.equal(sockets.length, before + 1);
-      // Welcomed and dropped at once is no good connection.
+      // A connection that closes right after the welcome was not stable.
       last(sockets).welcome();
       last(sockets).break(1013, 'slow');
     }
@@ -126,7 +126,7 @@ describe('the connection', () => {
     mock.timers.tick(1_000);
     assert.equal(events.at(-1), 'down 375');
     assert.notEqual(last(sockets).closedWith, undefined);
-    // What it says later is not heard.
+    // Later messages of the timed-out socket are ignored.
     last(sockets).welcome();
     assert.equal(events.length, 1);
   });

@@ -1,4 +1,4 @@
-/** A fake server: records requests, and sends what the test says. */
+/** A fake server: records requests, and sends the messages of the test. */
 
 import type { ConnectOptions, Socket } from '../src/options.ts';
 import type { ServerMessage } from '../src/protocol.ts';
@@ -64,7 +64,7 @@ export class FakeSocket implements Socket {
   }
 }
 
-/** Options whose sockets are kept in `sockets`, and whose chance is always the same. */
+/** Options with a fake socket factory and a constant random number. */
 export function fakeServer(options: Partial<ConnectOptions> = {}): { options: ConnectOptions; sockets: FakeSocket[] } {
   const sockets: FakeSocket[] = [];
   const openSocket = (url: string, protocols: string[]): Socket => {
@@ -82,22 +82,22 @@ export function fakeServer(options: Partial<ConnectOptions> = {}): { options: Co
   };
 }
 
-/** Lets everything run that is ready to. */
+/** Runs all pending microtasks and immediates. */
 export async function settle(): Promise<void> {
   for (let turn = 0; turn < 5; turn += 1) {
     await new Promise((resolve) => setImmediate(resolve));
   }
 }
 
-/** Waits for something that real timers bring about. */
-export async function eventually(isSo: () => boolean): Promise<void> {
+/** Waits for a condition that real timers fulfil. */
+export async function eventually(condition: () => boolean): Promise<void> {
   for (let turn = 0; turn < 500; turn += 1) {
-    if (isSo()) {
+    if (condition()) {
       return settle();
     }
     await new Promise((resolve) => setTimeout(resolve, 10));
   }
-  throw new Error(`not so after 5 s: ${isSo}`);
+  throw new Error(`condition not met after 5 s: ${condition}`);
 }
 
 export function last<T>(list: readonly T[]): T {

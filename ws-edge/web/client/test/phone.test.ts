@@ -29,11 +29,11 @@ function track(): MediaStreamTrack {
   return new FakeMediaStreamTrack({ kind: 'audio' }) as unknown as MediaStreamTrack;
 }
 
-/** Phones that are to be closed, also when a test fails: one that lives would come back for ever. */
+/** Phones to close after each test: an open phone would reconnect for ever. */
 const phones: Phone[] = [];
 afterEach(() => phones.splice(0).forEach((phone) => phone.close()));
 
-/** A phone that is online. Its mediasoup-client is the real one, on the handler that it brings for tests. */
+/** An online phone with the real mediasoup-client on its fake handler. */
 async function online(role: 'user' | 'otomo', activeCall: CallSnapshot | null = null) {
   const handlers: FakeHandler[] = [];
   const create = FakeHandler.createFactory(testFakeParameters);
@@ -62,7 +62,7 @@ async function online(role: 'user' | 'otomo', activeCall: CallSnapshot | null = 
   return { phone, sockets, handlers };
 }
 
-/** Everything that a call tells, in words. */
+/** Records the events of a call. */
 function listen(call: Call): string[] {
   const told: string[] = [];
   for (const name of ['accepted', 'connected', 'tick', 'mediaLost', 'mediaResumed', 'ended', 'media', 'error'] as const) {
@@ -73,7 +73,7 @@ function listen(call: Call): string[] {
   return told;
 }
 
-/** The server's part in setting up the sound, up to the moment at which it flows. */
+/** Answers the requests that set up media. */
 async function answerMedia(line: FakeSocket, transport: string): Promise<void> {
   await settle();
   line.answer('rtc_capabilities', { rtpCapabilities: testFakeParameters.generateRouterRtpCapabilities() });
@@ -98,7 +98,7 @@ async function ringing(): Promise<{ phone: Phone; sockets: FakeSocket[]; handler
   return { ...set, call: await placed };
 }
 
-/** A call that carries sound. */
+/** A connected call. */
 async function connectedCall(): Promise<Awaited<ReturnType<typeof ringing>>> {
   const set = await ringing();
   last(set.sockets).say(accepted);
@@ -149,7 +149,7 @@ describe('a call', () => {
     assert.equal(call.state, 'connected');
     assert.deepEqual(call.connectedAt, new Date(NOW));
     assert.equal(told.at(-1), 'connected');
-    // Nothing that was asked of the server says anything of the kind.
+    // No request of the client claims a connection.
     assert.deepEqual(
       line.sent.map((sent) => sent.type),
       [

@@ -69,7 +69,7 @@ describe('advice', () => {
   const schema = JSON.parse(
     readFileSync(join(import.meta.dirname, '..', 'schema', 'protocol.schema.json'), 'utf8'),
   ) as { $defs: Record<'ErrorCode' | 'RefusalCode', unknown> };
-  /** Whatever is said to be one of some texts, in whichever way a schema says so. */
+  /** All `const` and `enum` values in a schema. */
   const texts = (value: unknown): string[] => {
     if (value === null || typeof value !== 'object') {
       return [];

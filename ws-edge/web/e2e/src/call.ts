@@ -1,4 +1,4 @@
-/** A whole call between two windows: it rings, is taken, is heard, is muted and back, and ends with its record. */
+/** A whole call between two windows: ringing, accepted, connected, muted and unmuted, ended, settled. */
 
 import { connect, Side } from './side.ts';
 import { waitForAudio, waitForSilence } from './audio.ts';

@@ -1,11 +1,11 @@
-/** The microphone is refused, to the caller and then to the called: each is told what to do, and neither is stuck. */
+/** Microphone access is denied to the caller, then to the callee. Both see advice and can continue. */
 
 import { Side } from './side.ts';
 import { waitForAudio } from './audio.ts';
 import { runScript } from './browser.ts';
 import { request, report } from './channel.ts';
 
-/** What a side shows of the refusal, and where it stands. */
+/** The error that a side shows, and its stage. */
 async function refusal(side: Side, windows: string): Promise<object> {
   const problem = side.part('problem');
   await problem.waitFor();

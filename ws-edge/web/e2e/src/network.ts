@@ -1,6 +1,6 @@
 /**
- * The user's network goes and comes back. What is cut is the way to the node, by the test; then the browser is told that it
- * is offline. Neither touches RTP, which is UDP: the two go on hearing each other, and the call goes on.
+ * The user's network is interrupted and restored. The test cuts the connection to the node, then sets the browser offline.
+ * RTP is UDP and is not affected: audio and the call continue.
  */
 
 import { connect, Side } from './side.ts';
@@ -17,7 +17,7 @@ await runScript(async (windows) => {
 
   await request('cut');
   await user.link('offline');
-  // Not before: a browser that is made to be offline may keep to itself that a connection is gone.
+  // Only now: an offline browser may not report a closed connection.
   await user.page.context().setOffline(true);
   const old = await user.minute(1);
   const note = await user.part('note').innerText();
@@ -28,12 +28,12 @@ await runScript(async (windows) => {
     note,
     user: await user.connectedAt(),
     otomo: await otomo.connectedAt(),
-    // What this page cannot know, it does not make up.
+    // The page shows no minute that it has not received.
     minutes: { user: await user.minute(1), old, otomo: minute },
     hangUp: await user.part('hang-up').isEnabled(),
   });
 
-  await request('mend');
+  await request('restore');
   await user.page.context().setOffline(false);
   await user.link('online');
   report('online', {

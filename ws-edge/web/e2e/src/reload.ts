@@ -1,4 +1,4 @@
-/** A reload in the middle of a call: the page comes back to it, with its original time, its minutes and its sound. */
+/** A reload during a call: the page resumes the call with its original time, minutes and audio. */
 
 import { connect, Side } from './side.ts';
 import { waitForAudio } from './audio.ts';
@@ -16,7 +16,7 @@ await runScript(async (windows) => {
   await user.reaches('connected');
   report('resumed', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
 
-  // Nobody presses anything: the tab knows that it carried the call.
+  // Without a click: the tab has stored that it carried the call's audio.
   await Promise.all([waitForAudio(user.page), waitForAudio(otomo.page)]);
   const minute = await otomo.minute(1);
   report('minute', { before: minute, user: await user.minute(minute + 1), otomo: await otomo.minute(minute + 1) });

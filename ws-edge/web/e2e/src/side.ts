@@ -34,25 +34,25 @@ export class Side {
     return this.part(testId).click();
   }
 
-  /** Takes the sound from there; the radio button itself is drawn by its label. */
+  /** Selects the audio source; `force` because the label covers the radio button. */
   choose(source: Source): Promise<void> {
     return this.part(`source-${source}`).check({ force: true });
   }
 
-  /** Waits until the side stands there. */
+  /** Waits for a stage. */
   reaches(stage: string): Promise<void> {
     return this.page.locator(`[data-testid=side-${this.role}][data-state=${stage}]`).waitFor();
   }
 
-  /** Waits until the server is heard, or is not. */
+  /** Waits until the link is online or offline. */
   link(state: 'online' | 'offline'): Promise<void> {
-    // On its way back it is `connecting`, now and then.
+    // While reconnecting, the link alternates with `connecting`.
     const names = state === 'online' ? ['online'] : ['offline', 'connecting'];
     const links = names.map((name) => `[data-testid=side-${this.role}] [data-link=${name}]`);
     return this.page.locator(links.join(', ')).waitFor();
   }
 
-  /** Waits until a minute is shown as full, this one or a later one, and says which. */
+  /** Waits until at least this minute is shown as complete, and returns the shown one. */
   async minute(least: number): Promise<number> {
     const [before, after] = en['detail.connected.n'].split('{minute}');
     const selector = `[data-testid=side-${this.role}] [data-testid=detail]`;
@@ -67,13 +67,13 @@ export class Side {
     return Number(await shown.jsonValue());
   }
 
-  /** The moment of the connection: as the page has it, and as a person reads it. */
+  /** The time of the connection: exact (`datetime`) and as displayed. */
   async connectedAt(): Promise<{ exact: string | null; read: string }> {
     const moment = this.part('connected-at');
     return { exact: await moment.getAttribute('datetime'), read: await moment.innerText() };
   }
 
-  /** Waits until the bill is there. */
+  /** Waits until the bill is shown. */
   async record(): Promise<ShownRecord> {
     await this.reaches('ended');
     await this.part('record-billed').filter({ hasNotText: en['record.pending'] }).waitFor();

@@ -1,4 +1,4 @@
-/** The media-worker dies under a call: both sides are told that it is over, why, and what is billed. */
+/** The media-worker is killed during a call: both sides show the end, its reason and the bill. */
 
 import { connect, Side } from './side.ts';
 import { waitForAudio } from './audio.ts';

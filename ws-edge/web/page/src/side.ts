@@ -91,7 +91,7 @@ export class Side {
     this.render();
   }
 
-  /** What is shown follows from what is known: call it whenever that may differ, and as time passes. */
+  /** Renders the current state. Call it after every change and periodically. */
   render(): void {
     const model = viewModelOf({ ...this.#controller.state, isListening: this.#isListening }, this.#controller.now());
     const text = translate(this.#page.language());
@@ -102,7 +102,7 @@ export class Side {
       part.render(model, text);
     }
     if (hadFocus && !isReachable(document.activeElement)) {
-      // What had the focus is gone. Enter and Escape still mean this side.
+      // The focused element was hidden: keep the focus on this side for Enter and Escape.
       this.element.focus({ preventScroll: true });
     }
     this.#ringtone.isRinging = model.stage === 'incoming' && this.#page.isRingAudible();

@@ -7,7 +7,7 @@ const THEMES = ['light', 'dark'] as const;
 const COLOUR = /--([a-z-]+): light-dark\((#[0-9a-f]{6}), (#[0-9a-f]{6})\)/g;
 const palette = new Map([...css.matchAll(COLOUR)].map(([, name, light, dark]) => [name, { light, dark }]));
 
-/** Text on ground, as the style sheets put them together. */
+/** Text and background colours that the style sheets combine. */
 const TEXTS: readonly (readonly [text: string, ground: string])[] = [
   ['ink', 'ground'],
   ['ink', 'card'],
@@ -27,7 +27,7 @@ const TEXTS: readonly (readonly [text: string, ground: string])[] = [
   ['warn', 'warn-soft'],
 ];
 
-/** Edges and marks that something is known by, without a word (WCAG 2.2, 1.4.11). */
+/** Borders and icons that convey meaning (WCAG 2.2, 1.4.11). */
 const MARKS: readonly (readonly [mark: string, ground: string])[] = [
   ['edge', 'card'],
   ['accent', 'card'],
@@ -54,7 +54,7 @@ function contrast(one: string, other: string, theme: (typeof THEMES)[number]): n
 
 test('the contrast formula is that of WCAG', () => {
   assert.equal(((luminance('#ffffff') + 0.05) / (luminance('#000000') + 0.05)).toFixed(1), '21.0');
-  // The grey that is known to be the lightest which passes on white.
+  // The lightest grey that passes on white.
   assert.equal((1.05 / (luminance('#767676') + 0.05)).toFixed(2), '4.54');
 });
 

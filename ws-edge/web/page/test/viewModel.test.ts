@@ -92,7 +92,7 @@ test('a window that does not carry the audio may rejoin', () => {
   assert.ok(at({ state: 'accepted', localMedia: 'failed' }).mayRejoin);
   assert.ok(!at({ localMedia: 'none' }).mayRejoin);
   assert.ok(!at(connected).mayRejoin);
-  // Not while it is being set up, and not by one who has hung up.
+  // Not while media starts, and not after hanging up.
   assert.ok(!at({ ...connected, localMedia: 'none' }, { isBusy: true }).mayRejoin);
   assert.ok(!at({ ...connected, localMedia: 'none' }, { isLeaving: true }).mayRejoin);
 });

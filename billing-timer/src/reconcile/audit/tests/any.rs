@@ -20,7 +20,7 @@ fn stream(calls: &[(i64, i64)]) -> Stored {
 
 proptest! {
     #[test]
-    fn windows_that_follow_each_other_judge_every_call_once(calls in calls(), mut cuts in prop::collection::vec(0..DAY, 0..5)) {
+    fn adjacent_windows_check_every_call_once(calls in calls(), mut cuts in prop::collection::vec(0..DAY, 0..5)) {
         cuts.extend([-HOUR, 2 * DAY]);
         cuts.sort_unstable();
         let (mut checked, mut billed) = (0, 0);

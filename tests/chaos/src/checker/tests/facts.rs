@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::run::{Run, text, timestamp};
 use super::{Case, assert_found};
-use crate::report::Check::{Beginning, Evidence, Hole, Nothing, Order, Overflow, Parked, Repeated};
+use crate::report::Check::{Beginning, Evidence, Nothing, Order, Overflow, Parked, Repeated, StreamGap};
 use crate::report::Check::{FalseNotice, NotEnded, NotRequested, NotSettled, Unreadable};
 
 const COUNTS: &[Case] = &[
@@ -138,8 +138,10 @@ const UNREADABLE: &[Case] = &[
     ("other parties in the payload", &[NotSettled, Unreadable], |run| {
         run.fact("c2", "settled", 0).2["userId"] = json!("u1");
     }),
-    ("a hole in the stream", &[Hole], |run| run.hole_after = Some(2)),
-    ("the first message is missing", &[Hole], |run| run.hole_after = Some(0)),
+    ("a gap in the stream", &[StreamGap], |run| run.gap_after = Some(2)),
+    ("the first message is missing", &[StreamGap], |run| {
+        run.gap_after = Some(0)
+    }),
     ("a parked message", &[Parked], |run| {
         run.parked.push(("parked.billing-timer.billing-timer", "why"))
     }),

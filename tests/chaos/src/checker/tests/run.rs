@@ -22,7 +22,7 @@ pub(super) struct Run {
     pub(super) raw: Vec<(&'static str, &'static str)>,
     pub(super) parked: Vec<(&'static str, &'static str)>,
     /// The sequence after this one is left out.
-    pub(super) hole_after: Option<u64>,
+    pub(super) gap_after: Option<u64>,
     pub(super) received: Vec<(i64, &'static str, Role, Value)>,
     pub(super) entries: Entries,
 }
@@ -37,17 +37,17 @@ pub(super) fn text(ms: i64) -> Value {
     json!(time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true))
 }
 
-pub(super) fn fault(what: &str, injected: i64, mended: i64) -> Fault {
+pub(super) fn fault(what: &str, injected: i64, repaired: i64) -> Fault {
     Fault {
         what: what.to_owned(),
         target: "billing-timer-1".to_owned(),
         injected_at: timestamp(injected),
-        mended_at: Some(timestamp(mended)),
+        repaired_at: Some(timestamp(repaired)),
         total: false,
         since: if what == "SIGKILL" {
             Since::Injection
         } else {
-            Since::Mending
+            Since::Repair
         },
     }
 }
@@ -62,7 +62,7 @@ impl Run {
             facts: Vec::new(),
             raw: Vec::new(),
             parked: Vec::new(),
-            hole_after: None,
+            gap_after: None,
             received: Vec::new(),
             entries: Entries::default(),
         };
@@ -110,7 +110,7 @@ impl Run {
         let facts = self.facts.into_iter();
         let facts = facts.map(|(at, subject, body)| (at, subject, body.to_string().into_bytes()));
         let calls = facts.chain(raw).map(|(at, subject, payload)| {
-            sequence += if self.hole_after == Some(sequence) { 2 } else { 1 };
+            sequence += if self.gap_after == Some(sequence) { 2 } else { 1 };
             Stored {
                 sequence,
                 stored_at: timestamp(at).into(),

@@ -5,29 +5,31 @@ use crate::records::run_log::Fault;
 use crate::records::timestamp::Timestamp;
 
 /// A loss is dated back to the last heartbeat, which may be this long before the injection.
-const HINDSIGHT_MS: i64 = 3_000;
+const LATE_ATTRIBUTION_MS: i64 = 3_000;
 /// A fault this soon after the repair of another falls into its recovery. The schedule leaves at least twice as long after a fault
 /// that is planned alone.
 const NO_REST_MS: i64 = 3_000;
 
 /// The fault that caused a disturbance, in this order of preference: a total outage that was injected before the bound of recovery;
 /// of the faults of the known target, the latest that was active at the beginning, or the first one after; of all faults, the
-/// latest active at the beginning; one injected soon after ([`HINDSIGHT_MS`]) or before an attempt failed; the latest before; the
+/// latest active at the beginning; one injected soon after ([`LATE_ATTRIBUTION_MS`]) or before an attempt failed; the latest before; the
 /// first during the disturbance.
 pub(super) fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize> {
     let (since, until) = (disturbance.since, disturbance.until);
     let spans = faults.iter().enumerate().map(|(place, fault)| {
         let injected = Timestamp::from(fault.injected_at);
-        (injected, fault.mended_at.map(Timestamp::from), place)
+        (injected, fault.repaired_at.map(Timestamp::from), place)
     });
-    let hindsight = since.plus_ms(HINDSIGHT_MS).max(disturbance.failed_at.unwrap_or(since));
+    let hindsight = since
+        .plus_ms(LATE_ATTRIBUTION_MS)
+        .max(disturbance.failed_at.unwrap_or(since));
     let is_of_target = |(_, _, place): &(Timestamp, Option<Timestamp>, usize)| {
         let target = faults.get(*place).map(|fault| &fault.target);
         disturbance.target.is_some() && target == disturbance.target.as_ref()
     };
     let on = spans
         .clone()
-        .filter(|(injected, mended, _)| *injected <= since && mended.is_none_or(|mended| mended >= since));
+        .filter(|(injected, repaired, _)| *injected <= since && repaired.is_none_or(|repaired| repaired >= since));
     let during = spans
         .clone()
         .filter(|(injected, _, _)| *injected > since && until.is_none_or(|until| *injected <= until));
@@ -51,7 +53,7 @@ pub(super) fn cause(faults: &[Fault], disturbance: &Disturbance) -> Option<usize
 /// Whether another fault was active at about the same time, so that the recoveries cannot be separated.
 pub(super) fn is_together(faults: &[Fault], place: usize) -> bool {
     let span = |fault: &Fault| {
-        let rested = fault.mended_at.map(|at| Timestamp::from(at).plus_ms(NO_REST_MS));
+        let rested = fault.repaired_at.map(|at| Timestamp::from(at).plus_ms(NO_REST_MS));
         (Timestamp::from(fault.injected_at), rested)
     };
     let Some((injected, rested)) = faults.get(place).map(span) else {

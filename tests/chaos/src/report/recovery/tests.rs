@@ -6,17 +6,17 @@ fn at(seconds: f64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs_f64(seconds)
 }
 
-fn fault(what: &str, target: &str, injected: f64, mended: Option<f64>) -> Fault {
+fn fault(what: &str, target: &str, injected: f64, repaired: Option<f64>) -> Fault {
     Fault {
         what: what.to_owned(),
         target: target.to_owned(),
         injected_at: at(injected),
-        mended_at: mended.map(at),
+        repaired_at: repaired.map(at),
         total: false,
         since: if what == "SIGKILL" {
             Since::Injection
         } else {
-            Since::Mending
+            Since::Repair
         },
     }
 }

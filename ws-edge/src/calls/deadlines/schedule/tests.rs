@@ -80,7 +80,7 @@ fn the_own_call_stops_ringing_to_the_millisecond() {
 }
 
 #[test]
-fn others_calls_are_left_to_them_for_the_grace() {
+fn calls_of_other_nodes_are_due_after_the_grace() {
     let mut list = watchlist();
     list.call(ringing("other"), at(0));
     assert_eq!(due(&mut list, 31_999), []);
@@ -88,7 +88,7 @@ fn others_calls_are_left_to_them_for_the_grace() {
 }
 
 #[test]
-fn an_accepted_call_is_checked_after_its_media_deadline_and_then_now_and_again() {
+fn an_accepted_call_is_checked_after_its_media_deadline_and_then_periodically() {
     let mut list = watchlist();
     list.call(ringing("me"), at(0));
     list.worker(alive(0, 0), at(0));
@@ -103,7 +103,7 @@ fn an_accepted_call_is_checked_after_its_media_deadline_and_then_now_and_again()
 }
 
 #[test]
-fn the_calls_of_a_worker_that_is_gone_are_lost_at_its_last_sign_of_life() {
+fn the_calls_of_a_lost_worker_end_at_its_last_heartbeat() {
     let mut list = watchlist();
     list.call(accepted("me"), at(1_000));
     list.worker(alive(2_000, 0), at(2_001));
@@ -127,7 +127,7 @@ fn the_calls_of_a_worker_that_is_gone_are_lost_at_its_last_sign_of_life() {
 }
 
 #[test]
-fn a_worker_that_shows_itself_again_in_time_has_lost_nothing() {
+fn a_worker_that_returns_within_the_grace_keeps_its_calls() {
     let mut list = watchlist();
     list.call(accepted("me"), at(1_000));
     list.worker(alive(2_000, 0), at(2_001));
@@ -137,7 +137,7 @@ fn a_worker_that_shows_itself_again_in_time_has_lost_nothing() {
 }
 
 #[test]
-fn after_an_outage_workers_have_time_to_show_themselves() {
+fn after_an_outage_workers_get_one_ttl_for_a_heartbeat() {
     let mut list = watchlist();
     list.call(accepted("me"), at(1_000));
     list.worker(alive(2_000, 0), at(2_001));
@@ -232,7 +232,7 @@ fn many_due_calls_are_taken_a_few_at_a_time() {
 }
 
 #[test]
-fn a_call_that_goes_while_it_is_in_hand_does_not_come_back() {
+fn a_call_removed_during_its_check_is_not_rescheduled() {
     let mut list = watchlist();
     list.call(ringing("me"), at(0));
     assert_eq!(due(&mut list, 30_000), [Due::RingTimeout]);

@@ -1,4 +1,4 @@
-/** What can be done now: one row of buttons for each stage, and where the sound comes from. */
+/** The available actions: buttons for each stage, and the audio source. */
 
 import type { Role } from '@callpulse/client';
 
@@ -7,7 +7,7 @@ import type { Source, Stage } from '../viewModel.ts';
 import type { Key } from '../texts.ts';
 import type { Part } from './stage.ts';
 
-/** What a side does when it is told to. */
+/** The actions of a side. */
 export interface Actions {
   call(otomoId: string): void;
   accept(): void;
@@ -21,14 +21,14 @@ export interface Actions {
 }
 
 export interface Controls extends Part {
-  /** What Enter does here, while nothing else has the focus. */
+  /** Handles Enter while no other control has the focus. */
   pressEnter(): boolean;
-  /** What Escape does here: it ends nothing that has begun, but leads to where that is done. */
+  /** Handles Escape: in a call it only moves the focus to “Hang up”. */
   pressEscape(): boolean;
 }
 
 const SOURCES: readonly Source[] = ['tone', 'microphone'];
-/** Stages in which it makes a difference where the sound comes from. */
+/** Stages in which the audio source can be chosen. */
 const BEFORE: readonly Stage[] = ['idle', 'requesting', 'incoming', 'ended'];
 
 export function controlsPart(role: Role, callee: string, actions: Actions): Controls {
@@ -97,7 +97,7 @@ export function controlsPart(role: Role, callee: string, actions: Actions): Cont
         setText(element, text(key));
         element.disabled = model.isBusy || !isOnline;
       }
-      // To let go is always possible, and what only concerns this window, too.
+      // Hanging up and local playback work offline too.
       hangUp.disabled = false;
       listen.disabled = false;
       const isMuted = model.call?.isMuted === true;

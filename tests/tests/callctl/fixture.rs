@@ -1,4 +1,4 @@
-//! The program and what it says.
+//! Runs `callctl` and returns its output.
 
 use std::process::{Command, Output, Stdio};
 
@@ -21,34 +21,34 @@ pub(crate) fn callctl(server: &NatsServer, arguments: &[&str]) -> Result<Command
     Ok(command)
 }
 
-/// Runs it to its end, without holding up what else the test does.
+/// Runs it to its end without blocking the test's runtime.
 pub(crate) async fn run(server: &NatsServer, arguments: &[&str]) -> Result<Output> {
     let mut command = callctl(server, arguments)?;
     Ok(tokio::task::spawn_blocking(move || command.output()).await??)
 }
 
-/// What it prints when all is well.
+/// Its stdout; it must succeed.
 pub(crate) async fn output(server: &NatsServer, arguments: &[&str]) -> Result<String> {
     let output = run(server, arguments).await?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
+    let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(
         output.status.success(),
-        "callctl {arguments:?}: {}: {complaint}",
+        "callctl {arguments:?}: {}: {stderr}",
         output.status
     );
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// What it complains of when it fails with this code.
-pub(crate) async fn complaint(server: &NatsServer, arguments: &[&str], code: i32) -> Result<String> {
+/// Its stderr; it must fail with this code.
+pub(crate) async fn stderr_of_failure(server: &NatsServer, arguments: &[&str], code: i32) -> Result<String> {
     let output = run(server, arguments).await?;
-    let complaint = String::from_utf8(output.stderr)?;
+    let stderr = String::from_utf8(output.stderr)?;
     ensure!(
         output.status.code() == Some(code),
-        "callctl {arguments:?}: {}: {complaint}",
+        "callctl {arguments:?}: {}: {stderr}",
         output.status
     );
-    Ok(complaint)
+    Ok(stderr)
 }
 
 /// One JSON value a line.

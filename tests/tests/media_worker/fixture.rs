@@ -28,7 +28,7 @@ use tokio::task::JoinSet;
 /// The deadline for a step, with a reserve for busy machines.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-pub(crate) struct Rig {
+pub(crate) struct Fixture {
     pub(crate) worker: Service,
     pub(crate) worker_id: WorkerId,
     pub(crate) facts: Facts,
@@ -50,7 +50,7 @@ pub(crate) struct Sender {
     pub(crate) ssrc: u32,
 }
 
-impl Rig {
+impl Fixture {
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::Builder::new().prefix("callpulse-").tempdir().unwrap();
         let nats = NatsServer::start(&folder.path().join("nats"), Sync::Always)

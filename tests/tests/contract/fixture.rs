@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
-pub(crate) struct Rig {
+pub(crate) struct Fixture {
     pub(crate) nats: Nats,
     pub(crate) storage: Storage,
     pub(crate) facts: FactStore,
@@ -21,7 +21,7 @@ pub(crate) struct Rig {
     _folder: TempDir,
 }
 
-impl Rig {
+impl Fixture {
     pub(crate) async fn start() -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let server = NatsServer::start(folder.path(), Sync::Always).await?;
