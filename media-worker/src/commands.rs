@@ -214,3 +214,16 @@ async fn park(nats: &Nats, operation: &str, request: &Request, reason: &str) {
         Err(_) => tracing::error!(operation, "an unreadable command is lost: NATS does not answer"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use contract::wire::command::media_operations;
+
+    #[test]
+    fn every_declared_operation_has_a_handler() {
+        let handled: BTreeSet<_> = super::OPERATIONS.iter().map(|operation| operation.name).collect();
+        assert_eq!(handled, media_operations().collect());
+    }
+}

@@ -243,10 +243,10 @@ impl Audit {
 
 /// Whether the bill depends on facts of this kind.
 fn is_billed(kind: FactKind) -> bool {
-    match kind {
-        FactKind::Requested | FactKind::RtpDetected | FactKind::Tick | FactKind::Ended | FactKind::Settled => true,
-        FactKind::Accepted | FactKind::RtpLost | FactKind::RtpResumed => false,
-    }
+    matches!(
+        kind,
+        FactKind::Requested | FactKind::RtpDetected | FactKind::Tick | FactKind::Ended | FactKind::Settled
+    )
 }
 
 #[cfg(test)]

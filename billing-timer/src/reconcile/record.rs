@@ -94,8 +94,8 @@ impl Record {
             Fact::Tick(fact) => self.tick(sequence, &fact, terms),
             Fact::Ended(fact) => self.end(sequence, stored_at, fact),
             Fact::Settled(fact) => self.settle(sequence, stored_at, fact),
-            // The bill does not depend on these.
-            Fact::Requested(_) | Fact::Accepted(_) | Fact::RtpLost(_) | Fact::RtpResumed(_) => {}
+            // The bill depends on no other fact.
+            _ => {}
         }
     }
 
