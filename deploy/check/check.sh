@@ -38,7 +38,8 @@ install_systemd_analyze() {
     ! command -v systemd-analyze >/dev/null || return 0
     [ "$(id -u)" = 0 ] || fail "no systemd-analyze; run: sudo apt-get install systemd"
     echo "deploy-check: installing systemd for systemd-analyze"
-    DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends systemd >/dev/null
+    install() { DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends systemd >/dev/null; }
+    install 2>/dev/null || { apt-get -qq update && install; } || fail "no systemd-analyze; install Debian's package systemd"
 }
 
 skipped() {
