@@ -54,9 +54,10 @@ fn unknown_call(call: &CallId) -> Problem {
 }
 
 fn over(ended: &Ended) -> Problem {
-    let reason = serde_json::to_value(ended.reason).unwrap_or_default();
-    let reason = reason.as_str().unwrap_or_default().to_owned();
-    Problem::new(Code::WrongState, format!("the call is over ({reason})"))
+    Problem::new(
+        Code::WrongState,
+        format!("the call is over ({})", ended.reason.as_str()),
+    )
 }
 
 fn unavailable() -> Problem {

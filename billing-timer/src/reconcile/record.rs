@@ -4,8 +4,7 @@
 //! alone, without code shared with the ticker.
 
 use contract::wire::fact::{Ended, RtpDetected, Settled, Tick};
-use contract::{EndReason, Fact, Parties, Timestamp};
-use serde_json::Value;
+use contract::{Fact, Parties, Timestamp};
 
 use super::difference::{Difference, Kind};
 use super::minutes::{Minutes, Missing};
@@ -243,7 +242,11 @@ impl Record {
             ("durationMs", duration_ms.to_string(), settled.duration_ms.to_string()),
             ("ticks", ticks.to_string(), settled.ticks.to_string()),
             ("billedMinutes", billed.to_string(), settled.billed_minutes.to_string()),
-            ("reason", reason(ended.reason), reason(settled.reason)),
+            (
+                "reason",
+                ended.reason.as_str().to_owned(),
+                settled.reason.as_str().to_owned(),
+            ),
         ];
         for (field, expected, found) in fields {
             if expected != found {
@@ -298,13 +301,5 @@ fn named(parties: &Parties) -> String {
 }
 
 fn ending(ended: &Ended) -> String {
-    format!("{} at {} by {}", reason(ended.reason), ended.ended_at, ended.by)
-}
-
-/// The wire form of a reason.
-fn reason(reason: EndReason) -> String {
-    match serde_json::to_value(reason) {
-        Ok(Value::String(written)) => written,
-        _ => format!("{reason:?}"),
-    }
+    format!("{} at {} by {}", ended.reason.as_str(), ended.ended_at, ended.by)
 }
