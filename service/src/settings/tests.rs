@@ -263,18 +263,18 @@ fn a_variable_that_is_not_utf_8_is_reported() {
 #[test]
 fn a_secret_in_the_defaults_is_rejected() {
     #[derive(Debug, Serialize, Deserialize)]
-    struct Careless {
+    struct SecretInDefaults {
         key: Secret,
     }
-    impl Default for Careless {
+    impl Default for SecretInDefaults {
         fn default() -> Self {
             Self {
                 key: Secret::new("changeme"),
             }
         }
     }
-    impl Validate for Careless {}
-    let errors = load_from::<Careless, &str, &str>("X", None, []).unwrap_err();
+    impl Validate for SecretInDefaults {}
+    let errors = load_from::<SecretInDefaults, &str, &str>("X", None, []).unwrap_err();
     assert!(errors.to_string().contains("defaults do not read back"), "{errors}");
 }
 

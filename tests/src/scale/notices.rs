@@ -1,18 +1,20 @@
 //! Counts the notices `tick` as ws-edge nodes receive them.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use anyhow::Result;
 use async_nats::{Client, ConnectOptions};
+use contract::Role;
+use contract::wire::notice::NoticeKind;
+use contract::wire::subject;
 use futures::{StreamExt, stream};
+use parking_lot::Mutex;
 use serde::Deserialize;
 use tokio::task::JoinSet;
 
 /// Notices that may wait to be counted: a burst must not drop any.
 const CAPACITY: usize = 1 << 20;
-/// The notices of both parties.
-const SUBJECTS: [&str; 2] = ["user.*.tick", "otomo.*.tick"];
 
 /// How often each notice was published, by subject and minute.
 type Counts = HashMap<(String, u32), u32>;
@@ -56,7 +58,8 @@ impl NoticeCounter {
         let options = ConnectOptions::new().subscription_capacity(CAPACITY);
         let client = options.connect(url).await?;
         let mut subscriptions = Vec::new();
-        for subject in SUBJECTS {
+        for role in Role::BOTH {
+            let subject = subject::notices_of_kind(role, NoticeKind::Tick);
             subscriptions.push(client.subscribe(subject).await?);
         }
         client.flush().await?;
@@ -69,7 +72,7 @@ impl NoticeCounter {
                 while let Some(message) = messages.next().await {
                     let minute = serde_json::from_slice::<Envelope>(&message.payload);
                     let minute = minute.map_or(0, |envelope| envelope.payload.minute);
-                    let mut counts = counts.lock().unwrap_or_else(PoisonError::into_inner);
+                    let mut counts = counts.lock();
                     *counts.entry((message.subject.to_string(), minute)).or_default() += 1;
                 }
             }
@@ -84,7 +87,7 @@ impl NoticeCounter {
     /// What was counted so far.
     #[must_use]
     pub fn counts(&self) -> NoticeCounts {
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let counts = self.counts.lock();
         NoticeCounts {
             notices: counts.len(),
             repeated: counts.values().filter(|count| **count > 1).count(),
