@@ -54,6 +54,7 @@ pub mod app;
 pub mod context;
 pub mod exit;
 pub mod health;
+pub mod http;
 pub mod logging;
 pub mod ops;
 pub mod run;

@@ -25,6 +25,7 @@ use tokio::time::{interval, sleep, timeout};
 
 use crate::app::App;
 use crate::health::Health;
+use crate::http;
 
 /// The keys `ops.*`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -116,7 +117,10 @@ async fn serve_within(limits: Limits, listener: TcpListener, endpoints: Endpoint
 
 async fn connection(limits: Limits, stream: TcpStream, endpoints: Arc<Endpoints>) {
     let answer = service_fn(move |request: Request<Incoming>| {
-        let response = endpoints.answer(request.method(), request.uri().path());
+        let response = match http::authority(&request) {
+            Ok(_) => endpoints.answer(request.method(), request.uri().path()),
+            Err(problem) => reply(StatusCode::BAD_REQUEST, TEXT, format!("{problem}\n")),
+        };
         async move { Ok::<_, Infallible>(response) }
     });
     // One request per connection, so that one deadline bounds it. hyper's header timeout alone would wait for the first byte

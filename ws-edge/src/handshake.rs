@@ -10,16 +10,14 @@
 
 mod rejection;
 pub mod token;
+mod upgrade;
 
 use contract::Party;
 use http_body_util::Full;
-use hyper::body::Bytes;
-use hyper::header::{
-    AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION,
-    WWW_AUTHENTICATE,
-};
+use hyper::body::{Body, Bytes};
+use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE};
+use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 
 pub use rejection::{CloseResponse, Rejection};
 
@@ -92,7 +90,7 @@ impl Authenticator {
     ///
     /// # Errors
     /// [`Rejection`]
-    pub fn authenticate<B>(&self, request: &Request<B>) -> Result<Admission, Rejection> {
+    pub fn authenticate<B: Body>(&self, request: &Request<B>) -> Result<Admission, Rejection> {
         let headers = request.headers();
         let endpoint = Endpoint::at(request.uri().path()).ok_or_else(|| {
             let message = format!("the WebSocket is at {PATH}");
@@ -104,13 +102,11 @@ impl Authenticator {
         if has_token(request.uri()) {
             return Err(Rejection::token_in_url("use Authorization, or a subprotocol"));
         }
-        self.check_origin(headers)?;
+        let host = service::http::authority(request).map_err(Rejection::bad_request)?;
+        let mut response = upgrade::accept(request)?;
+        self.check_origin(headers, host.as_ref())?;
         let offered = Subprotocols::of(headers);
         let principal = self.principal(endpoint, headers, &offered)?;
-        let mut response = create_response_with_body(request, Full::default).map_err(|error| {
-            let refusal = Rejection::new(StatusCode::UPGRADE_REQUIRED, "upgrade_required", error.to_string());
-            refusal.with(SEC_WEBSOCKET_VERSION, "13")
-        })?;
         if offered.ours {
             select_subprotocol(&mut response);
         } else if offered.any {
@@ -125,19 +121,16 @@ impl Authenticator {
         Ok(Admission { principal, response })
     }
 
-    fn check_origin(&self, headers: &HeaderMap) -> Result<(), Rejection> {
+    fn check_origin(&self, headers: &HeaderMap, host: Option<&Authority>) -> Result<(), Rejection> {
         let Some(origin) = headers.get(ORIGIN) else {
             return Ok(());
         };
         let origin = origin.to_str().unwrap_or_default();
-        let own = headers
-            .get(HOST)
-            .and_then(|host| host.to_str().ok())
-            .is_some_and(|host| {
-                ["https://", "http://"]
-                    .iter()
-                    .any(|scheme| origin.strip_prefix(scheme) == Some(host))
-            });
+        let own = host.is_some_and(|host| {
+            ["https://", "http://"]
+                .iter()
+                .any(|scheme| origin.strip_prefix(scheme) == Some(host.as_str()))
+        });
         if own || self.allowed_origins.iter().any(|allowed| allowed == origin) {
             Ok(())
         } else {

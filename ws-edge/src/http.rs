@@ -1,4 +1,6 @@
 //! Connections from `accept` to their first request: a page of the node's own, or the upgrade to a WebSocket.
 
+pub mod address_limit;
+pub mod client_address;
 pub mod listener;
 pub mod pages;

@@ -24,6 +24,8 @@ use crate::connection::registry::ConnectionRegistry;
 use crate::connection::{self, resync};
 use crate::handshake::Authenticator;
 use crate::handshake::token::Tokens;
+use crate::http::address_limit::AddressLimit;
+use crate::http::client_address::TrustedProxies;
 use crate::http::listener;
 use crate::http::pages::Pages;
 use crate::ops::{self, OpsFeed};
@@ -117,6 +119,8 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let accept = listener::Deps {
         authenticator: Authenticator::new(Tokens::new(&settings.jwt), settings.allowed_origins),
         pages: settings.pages.then(Pages::built_in),
+        proxies: TrustedProxies::new(settings.trusted_proxies, settings.forwarded_header),
+        addresses: AddressLimit::new(limits.connections_per_address),
         limits,
         nats: nats.clone(),
         sessions: Arc::clone(&sessions),

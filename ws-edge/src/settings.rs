@@ -8,6 +8,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::{CommonSettings, Secret, ServiceSettings, Validate};
 
+use crate::http::client_address::{ForwardedHeader, Network};
+
 /// All keys of `ws-edge`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Settings {
@@ -25,6 +27,11 @@ pub struct Settings {
     /// Origins (`https://app.example`) whose pages may connect, in addition to this node's own pages. Clients other than browsers
     /// send no origin and need no entry.
     pub allowed_origins: Vec<String>,
+    /// Proxies in front of this node, as addresses or networks (`10.0.0.0/8`). The address that they report in `forwarded_header`
+    /// is the client's; from anybody else the header is ignored.
+    pub trusted_proxies: Vec<Network>,
+    /// The header in which `trusted_proxies` report the address of their client. Each must append to it or replace it.
+    pub forwarded_header: ForwardedHeader,
     /// Whether the node serves the built-in pages: `/` for calls, `/ops` for operators.
     pub pages: bool,
     /// Time that a call rings. It then ends with `no_answer`.
@@ -72,6 +79,9 @@ pub enum TokenAlgorithm {
 pub struct Limits {
     /// Largest number of sockets of this node.
     pub connections: usize,
+    /// Largest number of connections of one client address (IPv6: one /64 network) to this node. One more is rejected. Loopback
+    /// has no limit.
+    pub connections_per_address: usize,
     /// Largest number of sockets of one party on this node. One more closes the oldest (4001).
     pub connections_per_party: usize,
     /// Time limit from `accept` to the end of the upgrade, including the wait for the first byte.
@@ -107,6 +117,8 @@ impl Default for Settings {
             nats_password: Secret::default(),
             jwt: JwtSettings::default(),
             allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            forwarded_header: ForwardedHeader::XForwardedFor,
             pages: true,
             ring_timeout_ms: 30_000,
             takeover_grace_ms: 2_000,
@@ -133,6 +145,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 10_000,
+            connections_per_address: 1_000,
             connections_per_party: 8,
             handshake_timeout_ms: 10_000,
             message_bytes: 64 * 1024,
@@ -212,6 +225,7 @@ impl Validate for Settings {
             ("command_timeout_ms", self.command_timeout_ms),
             ("storage_timeout_ms", self.storage_timeout_ms),
             ("limits.connections", limits.connections as u64),
+            ("limits.connections_per_address", limits.connections_per_address as u64),
             ("limits.connections_per_party", limits.connections_per_party as u64),
             ("limits.handshake_timeout_ms", limits.handshake_timeout_ms),
             ("limits.message_bytes", limits.message_bytes as u64),

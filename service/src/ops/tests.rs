@@ -76,6 +76,18 @@ async fn readiness_follows_health() {
 }
 
 #[tokio::test]
+async fn a_request_without_exactly_one_host_is_rejected() {
+    let port = Port::open(LIMITS).await;
+    for hosts in ["", "Host: a\r\nHost: a\r\n", "Host: a b\r\n"] {
+        let mut stream = port.connect().await;
+        let request = format!("GET /livez HTTP/1.1\r\n{hosts}\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = until_closed(stream).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{hosts:?}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn metrics_are_in_prometheus_text() {
     let port = Port::open(LIMITS).await;
     metrics::counter!("sample_things_total").increment(3);

@@ -15,6 +15,7 @@ mod races;
 
 mod bad_input;
 mod codes;
+mod handshake;
 mod limits;
 
 mod failures;

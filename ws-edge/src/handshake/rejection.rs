@@ -1,16 +1,15 @@
 //! Why a request is not upgraded, in a form that the client can read.
 
 use http_body_util::Full;
-use hyper::body::Bytes;
+use hyper::body::{Body, Bytes};
 use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
 use serde_json::json;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
-use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use super::{Endpoint, Subprotocols, select_subprotocol};
+use super::{Endpoint, Subprotocols, select_subprotocol, upgrade};
 
 /// Why a request is not upgraded, or a page not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +18,7 @@ pub struct Rejection {
     /// For programs; the label of its metric.
     pub code: &'static str,
     message: String,
-    header: Option<(HeaderName, &'static str)>,
+    headers: Vec<(HeaderName, &'static str)>,
 }
 
 /// A rejection that a browser's scripts can read: the handshake succeeds, and the socket is closed at once.
@@ -31,29 +30,43 @@ pub struct CloseResponse {
 }
 
 impl Rejection {
+    /// The code of [`Rejection::unavailable`].
+    pub const UNAVAILABLE: &str = "unavailable";
+
     pub(super) fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Self {
         Self {
             status,
             code,
             message: message.into(),
-            header: None,
+            headers: Vec::new(),
         }
     }
 
     pub(super) fn with(mut self, name: HeaderName, value: &'static str) -> Self {
-        self.header = Some((name, value));
+        self.headers.push((name, value));
         self
     }
 
     /// This node cannot accept sockets at the moment.
     pub fn unavailable(message: &str) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", message).with(RETRY_AFTER, "1")
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, Self::UNAVAILABLE, message).with(RETRY_AFTER, "1")
+    }
+
+    /// The client's address has as many connections to this node as it may.
+    pub fn address_full() -> Self {
+        let message = "this address has too many connections to this node; close some";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "address_full", message).with(RETRY_AFTER, "1")
     }
 
     /// The path supports only the methods `allowed`.
     pub fn method_not_allowed(allowed: &'static str) -> Self {
         let message = format!("only {allowed}");
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message).with(ALLOW, allowed)
+    }
+
+    /// The request violates HTTP.
+    pub fn bad_request(problem: &'static str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "bad_request", problem)
     }
 
     /// The URL carries a token, and URLs end up in logs.
@@ -70,7 +83,7 @@ impl Rejection {
         response
             .headers_mut()
             .insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        if let Some((name, value)) = &self.header {
+        for (name, value) in &self.headers {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
@@ -78,11 +91,11 @@ impl Rejection {
 
     /// As a close, for clients that offer the subprotocol and cannot set `Authorization`. `None` for other clients, and for
     /// errors that only a client's developer meets: those get an HTTP status.
-    pub fn close_response<B>(&self, request: &Request<B>) -> Option<CloseResponse> {
+    pub fn close_response<B: Body>(&self, request: &Request<B>) -> Option<CloseResponse> {
         let code = match self.status {
             StatusCode::UNAUTHORIZED => CloseCode::Library(4401),
             StatusCode::FORBIDDEN => CloseCode::Library(4403),
-            StatusCode::SERVICE_UNAVAILABLE => CloseCode::Again,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => CloseCode::Again,
             _ => return None,
         };
         let headers = request.headers();
@@ -90,7 +103,7 @@ impl Rejection {
             return None;
         }
         Endpoint::at(request.uri().path())?;
-        let mut response = create_response_with_body(request, Full::default).ok()?;
+        let mut response = upgrade::accept(request).ok()?;
         select_subprotocol(&mut response);
         Some(CloseResponse {
             response,

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use contract::Role;
+use http_body_util::Empty;
 use service::Secret;
 
 use super::*;
@@ -19,7 +20,7 @@ fn token() -> String {
         .unwrap()
 }
 
-fn upgrade(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+fn upgrade(uri: &str, headers: &[(&str, &str)]) -> Request<Empty<Bytes>> {
     let mut request = Request::builder()
         .uri(uri)
         .header("host", "call.example")
@@ -30,7 +31,7 @@ fn upgrade(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
-    request.body(()).unwrap()
+    request.body(Empty::<Bytes>::new()).unwrap()
 }
 
 fn admit(uri: &str, headers: &[(&str, &str)]) -> Result<Admission, Rejection> {
@@ -124,13 +125,18 @@ fn requests_that_are_no_websocket_handshake_are_refused() {
     let plain = Request::builder()
         .uri("/ws")
         .header("authorization", &good)
-        .body(())
+        .body(Empty::<Bytes>::new())
         .unwrap();
+    assert_eq!(authenticator.authenticate(&plain).err().unwrap().code, "bad_request");
     assert_eq!(
-        authenticator.authenticate(&plain).err().unwrap().code,
-        "upgrade_required"
+        refused("/ws", &[("sec-websocket-version", "13")]),
+        (400, "bad_handshake")
     );
-    let post = Request::builder().method("POST").uri("/ws").body(()).unwrap();
+    let post = Request::builder()
+        .method("POST")
+        .uri("/ws")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
     assert_eq!(
         authenticator.authenticate(&post).err().unwrap().code,
         "method_not_allowed"
@@ -138,7 +144,7 @@ fn requests_that_are_no_websocket_handshake_are_refused() {
 }
 
 /// The close, if it is one, and the subprotocol that was agreed to.
-fn close_response(rejection: &Rejection, request: &Request<()>) -> Option<(u16, String)> {
+fn close_response(rejection: &Rejection, request: &Request<Empty<Bytes>>) -> Option<(u16, String)> {
     let CloseResponse { response, frame } = rejection.close_response(request)?;
     assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
     assert_eq!(response.headers()[SEC_WEBSOCKET_PROTOCOL], SUBPROTOCOL);
@@ -215,5 +221,9 @@ fn clients_that_can_read_http_statuses_get_one() {
     let bad = Rejection::token_in_url("no");
     assert_eq!(close_response(&bad, &upgrade("/ws?token=x", &browser)), None);
     let plain = Request::builder().uri("/ws").header(browser[0].0, browser[0].1);
-    assert_eq!(close_response(&refusal, &plain.body(()).unwrap()), None, "no upgrade");
+    assert_eq!(
+        close_response(&refusal, &plain.body(Empty::<Bytes>::new()).unwrap()),
+        None,
+        "no upgrade"
+    );
 }

@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use contract::{Nats, NodeId};
 use futures::StreamExt;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{CONNECTION, HeaderValue};
+use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::upgrade::OnUpgrade;
@@ -26,6 +26,8 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::address_limit::{AddressLimit, AddressPlace};
+use super::client_address::TrustedProxies;
 use super::pages::Pages;
 use crate::connection;
 use crate::connection::session::{self, Socket};
@@ -55,6 +57,10 @@ pub struct Deps {
     pub authenticator: Authenticator,
     /// The pages, where they are enabled.
     pub pages: Option<Pages>,
+    /// Where the addresses of clients come from.
+    pub proxies: TrustedProxies,
+    /// The connections of each address.
+    pub addresses: AddressLimit,
     /// The limits of each connection and of all together.
     pub limits: Limits,
     /// Handshakes are refused while NATS is not connected.
@@ -99,18 +105,20 @@ pub async fn serve(listener: TcpListener, deps: Arc<Deps>, stop: CancellationTok
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, peer)) => {
                 // Messages are small and urgent.
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "connection closed before its handshake");
                     continue;
                 }
-                match Arc::clone(&places).try_acquire_owned() {
-                    Ok(place) => drop(
-                        deps.tracker
-                            .spawn(connection(Arc::clone(&deps), stream, place, stop.clone())),
-                    ),
-                    Err(_) => refuse_full(&deps, stream, &refusals),
+                match Places::take(&deps, &places, peer.ip()) {
+                    Ok(places) => {
+                        drop(
+                            deps.tracker
+                                .spawn(connection(Arc::clone(&deps), stream, peer.ip(), places, stop.clone())),
+                        )
+                    }
+                    Err(rejection) => refuse(&deps, stream, rejection, &refusals),
                 }
             }
             Err(error) => {
@@ -125,9 +133,32 @@ pub async fn serve(listener: TcpListener, deps: Arc<Deps>, stop: CancellationTok
     Ok(())
 }
 
+/// What a connection holds until its end.
+struct Places {
+    _node: OwnedSemaphorePermit,
+    /// `None` for a connection of a trusted proxy, whose client is known after the request.
+    _address: Option<AddressPlace>,
+}
+
+impl Places {
+    fn take(deps: &Deps, node: &Arc<Semaphore>, peer: IpAddr) -> Result<Self, Rejection> {
+        let full = || Rejection::unavailable("this node is full; try another");
+        let node = Arc::clone(node).try_acquire_owned().map_err(|_| full())?;
+        let address = if deps.proxies.contains(peer) {
+            None
+        } else {
+            Some(deps.addresses.enter(peer).ok_or_else(Rejection::address_full)?)
+        };
+        Ok(Self {
+            _node: node,
+            _address: address,
+        })
+    }
+}
+
 /// The outcome of a handshake that ends in an upgrade.
 enum Handshaken {
-    Accepted(Principal),
+    Accepted(Principal, Option<AddressPlace>),
     /// Counted already; to be closed with this frame.
     Rejected(CloseFrame),
 }
@@ -135,11 +166,11 @@ enum Handshaken {
 /// Set by the request handler if the connection is to be upgraded.
 type PendingUpgrade = Arc<Mutex<Option<(Handshaken, OnUpgrade)>>>;
 
-async fn connection(deps: Arc<Deps>, stream: TcpStream, place: OwnedSemaphorePermit, stop: CancellationToken) {
+async fn connection(deps: Arc<Deps>, stream: TcpStream, peer: IpAddr, places: Places, stop: CancellationToken) {
     let deadline = Instant::now() + deps.limits.handshake_timeout();
     let answer = {
         let deps = Arc::clone(&deps);
-        move |pending: &PendingUpgrade, request| answer(&deps, pending, request)
+        move |pending: &PendingUpgrade, request| answer(&deps, peer, pending, request)
     };
     let handshake = Box::pin(handshake(&deps.limits, stream, answer));
     let handshaken = tokio::select! {
@@ -148,7 +179,7 @@ async fn connection(deps: Arc<Deps>, stream: TcpStream, place: OwnedSemaphorePer
         () = stop.cancelled() => return,
     };
     match handshaken {
-        Ok(Some((Handshaken::Accepted(principal), socket))) => {
+        Ok(Some((Handshaken::Accepted(principal, _place), socket))) => {
             metrics::handshake("ok");
             let _open = OpenSocket::count();
             match principal {
@@ -166,7 +197,7 @@ async fn connection(deps: Arc<Deps>, stream: TcpStream, place: OwnedSemaphorePer
         Ok(None) => {}
         Err(_) => metrics::handshake("timeout"),
     }
-    drop(place);
+    drop(places);
 }
 
 async fn handshake<F>(limits: &Limits, stream: TcpStream, answer: F) -> Option<(Handshaken, Socket)>
@@ -205,9 +236,14 @@ where
         let mut response = answer(request);
         // One request per connection. Not on the upgrade: clients refuse `Connection: Upgrade, close`.
         if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-            response
-                .headers_mut()
-                .insert(CONNECTION, HeaderValue::from_static("close"));
+            let headers = response.headers_mut();
+            // A connection-specific field is named in `Connection` (RFC 9110 section 7.6.1).
+            let options = if headers.contains_key(UPGRADE) {
+                "upgrade, close"
+            } else {
+                "close"
+            };
+            headers.insert(CONNECTION, HeaderValue::from_static(options));
         }
         async move { Ok::<_, Infallible>(response) }
     });
@@ -220,22 +256,31 @@ where
 }
 
 /// Pages by their path; anything else is a handshake.
-fn answer(deps: &Deps, pending: &PendingUpgrade, request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn answer(deps: &Deps, peer: IpAddr, pending: &PendingUpgrade, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    if let Err(problem) = service::http::authority(&request) {
+        metrics::handshake("bad_request");
+        return Rejection::bad_request(problem).response();
+    }
     let page = deps.pages.as_ref().and_then(|pages| pages.answer(&request));
-    page.unwrap_or_else(|| authenticate(deps, pending, request))
+    page.unwrap_or_else(|| authenticate(deps, peer, pending, request))
 }
 
-fn authenticate(deps: &Deps, pending: &PendingUpgrade, mut request: Request<Incoming>) -> Response<Full<Bytes>> {
+fn authenticate(
+    deps: &Deps,
+    peer: IpAddr,
+    pending: &PendingUpgrade,
+    mut request: Request<Incoming>,
+) -> Response<Full<Bytes>> {
     let admission = deps.authenticator.authenticate(&request).and_then(|admission| {
         if deps.nats.state().borrow().connected {
-            Ok(admission)
+            Ok((admission, client_place(deps, peer, &request)?))
         } else {
             Err(Rejection::unavailable("NATS is away; try again"))
         }
     });
     match admission {
-        Ok(admission) => {
-            upgrade(pending, &mut request, Handshaken::Accepted(admission.principal));
+        Ok((admission, place)) => {
+            upgrade(pending, &mut request, Handshaken::Accepted(admission.principal, place));
             admission.response
         }
         Err(rejection) => {
@@ -243,6 +288,22 @@ fn authenticate(deps: &Deps, pending: &PendingUpgrade, mut request: Request<Inco
             reject(pending, &mut request, &rejection)
         }
     }
+}
+
+/// The place of a trusted proxy's client.
+fn client_place<B>(deps: &Deps, peer: IpAddr, request: &Request<B>) -> Result<Option<AddressPlace>, Rejection> {
+    if !deps.proxies.contains(peer) {
+        return Ok(None);
+    }
+    let client = deps.proxies.client(peer, request.headers());
+    // The proxy itself, such as its probes, has no limit.
+    if deps.proxies.contains(client) {
+        return Ok(None);
+    }
+    deps.addresses
+        .enter(client)
+        .ok_or_else(Rejection::address_full)
+        .map(Some)
 }
 
 fn reject(pending: &PendingUpgrade, request: &mut Request<Incoming>, rejection: &Rejection) -> Response<Full<Bytes>> {
@@ -260,16 +321,15 @@ fn upgrade(pending: &PendingUpgrade, request: &mut Request<Incoming>, outcome: H
     *pending.lock() = Some((outcome, upgrade));
 }
 
-fn refuse_full(deps: &Deps, stream: TcpStream, refusals: &Arc<Semaphore>) {
-    metrics::handshake("full");
+fn refuse(deps: &Deps, stream: TcpStream, rejection: Rejection, refusals: &Arc<Semaphore>) {
+    let is_full = rejection.code == Rejection::UNAVAILABLE;
+    metrics::handshake(if is_full { "full" } else { rejection.code });
     let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else {
         return;
     };
     let limits = deps.limits.clone();
-    let answer = |pending: &PendingUpgrade, mut request: Request<Incoming>| {
-        let full = Rejection::unavailable("this node is full; try another");
-        reject(pending, &mut request, &full)
-    };
+    let answer =
+        move |pending: &PendingUpgrade, mut request: Request<Incoming>| reject(pending, &mut request, &rejection);
     let answered = async move {
         if let Some((Handshaken::Rejected(frame), socket)) = handshake(&limits, stream, answer).await {
             close_rejected(socket, frame).await;

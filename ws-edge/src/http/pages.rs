@@ -56,10 +56,7 @@ fn file(path: &str) -> Option<&str> {
 }
 
 fn show(file: &str, asked: &HeaderMap) -> Response<Full<Bytes>> {
-    let gzip = mentions(asked, ACCEPT_ENCODING, |coding| {
-        let mut parts = coding.split(';').map(str::trim);
-        parts.next() == Some("gzip") && parts.all(|weight| !matches!(weight, "q=0" | "q=0.0"))
-    });
+    let gzip = accepts_gzip(asked);
     let Some(asset) = Asset::find(file, gzip) else {
         return missing(file);
     };
@@ -87,8 +84,37 @@ fn missing(file: &str) -> Response<Full<Bytes>> {
     response
 }
 
+/// Whether `Accept-Encoding` has a weight above 0 for gzip (RFC 9110 section 12.5.3). `*` stands for what is not listed.
+fn accepts_gzip(headers: &HeaderMap) -> bool {
+    let weight = |accepted: fn(&str) -> bool| {
+        let mut weight = None;
+        mentions(headers, ACCEPT_ENCODING, |coding| {
+            let (name, parameters) = coding.split_once(';').unwrap_or((coding, ""));
+            if accepted(&name.trim().to_ascii_lowercase()) {
+                weight = Some(quality(parameters));
+            }
+            weight.is_some()
+        });
+        weight
+    };
+    let gzip = weight(|name| matches!(name, "gzip" | "x-gzip"));
+    gzip.or_else(|| weight(|name| name == "*"))
+        .is_some_and(|weight| weight > 0.0)
+}
+
+/// The weight `q` among the parameters of a list element (RFC 9110 section 12.4.2), 1 by default. An invalid one counts as 0.
+fn quality(parameters: &str) -> f32 {
+    let pairs = parameters.split(';').filter_map(|pair| pair.split_once('='));
+    let mut weights = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case("q"));
+    let Some((_, weight)) = weights.next() else { return 1.0 };
+    let weight = weight.trim();
+    let is_digits = weight.len() <= 5 && weight.bytes().all(|byte| byte == b'.' || byte.is_ascii_digit());
+    let weight = is_digits.then(|| weight.parse().ok()).flatten();
+    weight.filter(|weight| (0.0..=1.0).contains(weight)).unwrap_or_default()
+}
+
 /// Whether one of a header's comma-separated values matches.
-fn mentions(headers: &HeaderMap, name: hyper::header::HeaderName, is: impl Fn(&str) -> bool) -> bool {
+fn mentions(headers: &HeaderMap, name: hyper::header::HeaderName, mut is: impl FnMut(&str) -> bool) -> bool {
     let values = headers
         .get_all(name)
         .into_iter()
@@ -127,6 +153,34 @@ mod tests {
             assert_eq!(response.status() == StatusCode::OK, found, "{file}");
         }
         assert_eq!(super::file("/.gitignore"), None);
+    }
+
+    #[test]
+    fn gzip_is_sent_to_clients_that_accept_it() {
+        for (lines, accepts) in [
+            (&[] as &[&'static str], false),
+            (&["gzip"], true),
+            (&["GZIP;Q=1.0"], true),
+            (&["br, x-gzip ; q=0.001"], true),
+            (&["deflate", "gzip;q=0.8"], true),
+            (&["*"], true),
+            (&["*;q=0, gzip"], true),
+            (&["*, gzip;q=0"], false),
+            (&["gzip;q=0"], false),
+            (&["gzip;q=0."], false),
+            (&["gzip; q=0.000"], false),
+            (&["gzip;q=2"], false),
+            (&["gzip;q=x"], false),
+            (&["gzip;q=NaN"], false),
+            (&["identity;q=0"], false),
+            (&["br"], false),
+        ] {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(ACCEPT_ENCODING, HeaderValue::from_static(line));
+            }
+            assert_eq!(accepts_gzip(&headers), accepts, "{lines:?}");
+        }
     }
 
     #[test]

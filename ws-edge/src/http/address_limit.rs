@@ -1,0 +1,113 @@
+//! How many connections an address may have at a time.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+/// The connections of this node, by address. Clones share them.
+#[derive(Debug, Clone)]
+pub struct AddressLimit {
+    max: usize,
+    connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+/// One connection; dropping it frees its place.
+#[derive(Debug)]
+pub struct AddressPlace {
+    /// `None` for an address without a limit.
+    counted: Option<(AddressLimit, IpAddr)>,
+}
+
+impl AddressLimit {
+    /// At most `max` connections of an address at a time.
+    pub fn new(max: usize) -> Self {
+        Self {
+            max,
+            connections: Arc::default(),
+        }
+    }
+
+    /// A place for a connection of an address; `None` if all its places are taken. Loopback has no limit: behind it is a proxy
+    /// that is not declared as one, or a test.
+    pub fn enter(&self, address: IpAddr) -> Option<AddressPlace> {
+        let address = limited(address);
+        if address.is_loopback() {
+            return Some(AddressPlace { counted: None });
+        }
+        let mut connections = self.connections.lock();
+        let count = connections.entry(address).or_default();
+        if *count >= self.max {
+            return None;
+        }
+        *count += 1;
+        Some(AddressPlace {
+            counted: Some((self.clone(), address)),
+        })
+    }
+}
+
+impl Drop for AddressPlace {
+    fn drop(&mut self) {
+        let Some((limit, address)) = &self.counted else { return };
+        let mut connections = limit.connections.lock();
+        if let Some(count) = connections.get_mut(address) {
+            *count -= 1;
+            if *count == 0 {
+                connections.remove(address);
+            }
+        }
+    }
+}
+
+/// What is counted as one address: an IPv6 host chooses freely among the addresses of its /64 network (RFC 6177, RFC 8981).
+fn limited(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            let network = u128::from(address) >> 64 << 64;
+            Ipv6Addr::from(network).into()
+        }
+        address => address,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn an_address_has_its_places_and_no_more() {
+        let limit = AddressLimit::new(2);
+        let first = limit.enter(address("198.51.100.7")).unwrap();
+        let _second = limit.enter(address("::ffff:198.51.100.7")).unwrap();
+        assert!(limit.enter(address("198.51.100.7")).is_none());
+        assert!(limit.enter(address("198.51.100.8")).is_some());
+        drop(first);
+        assert!(limit.enter(address("198.51.100.7")).is_some());
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        let limit = AddressLimit::new(1);
+        let _place = limit.enter(address("2001:db8::1")).unwrap();
+        assert!(limit.enter(address("2001:db8::2")).is_none());
+        assert!(limit.enter(address("2001:db8:0:1::1")).is_some());
+    }
+
+    #[test]
+    fn loopback_has_no_limit_and_nothing_is_kept_of_the_gone() {
+        let limit = AddressLimit::new(1);
+        let places: Vec<_> = ["127.0.0.1", "127.0.0.1", "::1", "::1"]
+            .iter()
+            .map(|loopback| limit.enter(address(loopback)).unwrap())
+            .collect();
+        drop(places);
+        drop(limit.enter(address("198.51.100.7")).unwrap());
+        assert!(limit.connections.lock().is_empty());
+    }
+}
