@@ -24,7 +24,9 @@ use contract::jetstream::connection::API_PREFIX;
 use contract::jetstream::parking;
 use contract::jetstream::storage::{CALLS, PARKED};
 use contract::jetstream::stored_messages::{ALL_SUBJECTS, DirectMessage, IncompleteRead, Last, Start, StoredMessages};
+use contract::wire::fact_codec::DecodeError;
 use contract::wire::subject;
+use contract::wire::unknown::Unknown;
 use contract::{CallId, Fact, Nats, Timestamp};
 use futures::future::try_join;
 use service::{App, BoxError, ServiceArgs};
@@ -151,7 +153,12 @@ async fn open(nats: &Nats, stream: &str, from: Timestamp) -> Result<StoredMessag
 
 /// A message of the stream of facts.
 enum Seen {
-    Fact(SeenFact),
+    Fact(SeenFact, Unknown),
+    /// A kind of a later version, on which no bill of this version depends.
+    UnknownKind {
+        stored_at: Timestamp,
+        unknown: Unknown,
+    },
     Unreadable {
         call: Option<CallId>,
         sequence: u64,
@@ -163,21 +170,27 @@ enum Seen {
 impl Seen {
     fn stored_at(&self) -> Timestamp {
         match self {
-            Self::Fact(fact) => fact.stored_at,
-            Self::Unreadable { stored_at, .. } => *stored_at,
+            Self::Fact(fact, _) => fact.stored_at,
+            Self::UnknownKind { stored_at, .. } | Self::Unreadable { stored_at, .. } => *stored_at,
         }
     }
 
     fn of(message: &DirectMessage) -> Self {
         let (sequence, stored_at) = (message.sequence, message.stored_at);
-        match Fact::decode(&message.subject, &message.payload) {
-            Ok(fact) => Self::Fact(SeenFact {
-                sequence,
-                stored_at,
-                fact,
-            }),
+        let fact = Fact::decode(&message.subject, &message.payload);
+        let unknown = Unknown::of(&fact, &message.payload);
+        match fact {
+            Ok(fact) => {
+                let fact = SeenFact {
+                    sequence,
+                    stored_at,
+                    fact,
+                };
+                Self::Fact(fact, unknown)
+            }
+            Err(DecodeError::UnknownKind { .. }) => Self::UnknownKind { stored_at, unknown },
             Err(error) => Self::Unreadable {
-                call: subject::parse_fact(&message.subject).map(|(call, _)| call),
+                call: subject::call_of_fact(&message.subject),
                 sequence,
                 stored_at,
                 reason: error.to_string(),
@@ -207,7 +220,9 @@ async fn read_facts(
 async fn see(nats: &Nats, audit: &mut Audit, seen: Seen) -> Result<(), Unfinished> {
     audit.advance_to(seen.stored_at());
     match seen {
-        Seen::Fact(fact) => {
+        Seen::UnknownKind { stored_at, unknown } => audit.unknown(stored_at, unknown),
+        Seen::Fact(fact, unknown) => {
+            audit.unknown(fact.stored_at, unknown);
             if audit.lacks_history(&fact.fact) {
                 recall(nats, audit, &fact).await?;
             }
@@ -238,8 +253,8 @@ async fn recall(nats: &Nats, audit: &mut Audit, before: &SeenFact) -> Result<(),
             break;
         }
         for message in page.iter().filter(|message| message.sequence < before.sequence) {
-            // Unreadable messages are reported by the window in which they were stored.
-            if let Seen::Fact(fact) = Seen::of(message) {
+            // All other messages are counted by the window in which they were stored.
+            if let Seen::Fact(fact, _) = Seen::of(message) {
                 audit.recall(fact)?;
             }
         }
@@ -256,7 +271,7 @@ async fn read_parked(mut messages: StoredMessages, window: Window, audit: &mut A
             let header = |name: &str| message.headers.get(name).map(HeaderValue::as_str);
             let original = header(parking::ORIGINAL_SUBJECT).unwrap_or_default();
             let sequence = header(parking::ORIGINAL_SEQUENCE).and_then(|text| text.parse().ok());
-            let call = subject::parse_fact(original).map(|(call, _)| call);
+            let call = subject::call_of_fact(original);
             let reason = header(parking::REASON).unwrap_or("no reason given");
             let found = format!("{} with {reason}", message.subject);
             audit.parked(call, sequence, message.stored_at, found);

@@ -11,6 +11,7 @@ use contract::jetstream::stored_messages::{Start, StoredMessages};
 use contract::views::history::Recorded;
 use contract::wire::fact::Settled;
 use contract::wire::subject;
+use contract::wire::unknown::Unknown;
 use contract::{CallId, EndReason, Fact, FactKind, OtomoId, Timestamp, UserId};
 use serde::Serialize;
 
@@ -91,6 +92,7 @@ struct Count {
     exported: u64,
     minutes: u64,
     undecodable: u64,
+    unknown: Unknown,
     last_sequence: Option<u64>,
 }
 
@@ -116,6 +118,7 @@ impl Export {
             "{} calls settled from {from} to {to}, {} minutes billed",
             count.exported, count.minutes
         ));
+        out::unknown(count.unknown);
         if count.undecodable > 0 {
             bail!(
                 "{} settlements could not be decoded and are missing from this export",
@@ -152,6 +155,7 @@ async fn export(mut messages: StoredMessages, to: Timestamp, writer: &mut Writer
             if recorded.stored_at >= to {
                 return Ok(());
             }
+            count.unknown += recorded.unknown();
             match &recorded.fact {
                 Ok(Fact::Settled(settled)) => {
                     writer.write(&Record::new(settled, &recorded))?;

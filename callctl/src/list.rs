@@ -9,6 +9,8 @@ use contract::buckets::active_calls::CallChange;
 use contract::views::call_view::{CallState, CallView, MediaChange};
 use contract::views::history::Recorded;
 use contract::views::tail;
+use contract::wire::fact_codec::DecodeError;
+use contract::wire::unknown::Unknown;
 use contract::{CallId, Timestamp};
 use serde::Serialize;
 
@@ -78,6 +80,11 @@ async fn live_calls(link: &Link) -> Result<Vec<CallId>> {
 }
 
 fn views(facts: &[Recorded]) -> Vec<CallView> {
+    let mut unknown = Unknown::default();
+    for recorded in facts {
+        unknown += recorded.unknown();
+    }
+    out::unknown(unknown);
     let mut views: HashMap<&CallId, CallView> = HashMap::new();
     for recorded in facts {
         match &recorded.fact {
@@ -88,6 +95,8 @@ fn views(facts: &[Recorded]) -> Vec<CallView> {
                     .and_modify(|view| view.apply(fact, sequence, trace))
                     .or_insert_with(|| CallView::new(fact, sequence, trace));
             }
+            // No state of a call depends on it.
+            Err(DecodeError::UnknownKind { .. }) => {}
             Err(error) => out::message(&format!("{} ({}): {error}", recorded.subject, recorded.sequence)),
         }
     }

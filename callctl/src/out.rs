@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, StdoutLock, Write};
 use anyhow::Result;
 use comfy_table::{Table, presets};
 use contract::Timestamp;
+use contract::wire::unknown::Unknown;
 use serde::Serialize;
 
 /// Buffered standard output. The caller handles errors, so that a closed pipe is no failure.
@@ -55,6 +56,16 @@ pub(crate) fn duration(millis: u64) -> String {
 /// Writes a message to standard error. A failure to write is ignored.
 pub(crate) fn message(text: &str) {
     let _ = writeln!(io::stderr(), "callctl: {text}");
+}
+
+/// Says what this version does not know of what it has read.
+pub(crate) fn unknown(unknown: Unknown) {
+    let Unknown { kinds, fields, reasons } = unknown;
+    if !unknown.is_empty() {
+        message(&format!(
+            "from a later version: {kinds} facts of unknown kinds, {fields} unknown fields, {reasons} unknown reasons"
+        ));
+    }
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ impl Show {
             bail!("no facts of {}", self.call);
         }
         let timeline = Timeline::new(&page, Timestamp::now());
+        out::unknown(timeline.unknown);
         let mut stdout = out::standard();
         if self.json {
             out::json_line(&mut stdout, &timeline)?;

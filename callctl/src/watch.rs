@@ -71,16 +71,17 @@ impl Watch {
     }
 
     fn wants(&self, recorded: &Recorded) -> bool {
-        self.call.as_ref().is_none_or(|call| {
-            contract::wire::subject::parse_fact(&recorded.subject).is_some_and(|(of, _)| of == *call)
-        })
+        self.call
+            .as_ref()
+            .is_none_or(|call| contract::wire::subject::call_of_fact(&recorded.subject).is_some_and(|of| of == *call))
     }
 
     fn print(&self, stdout: &mut impl Write, recorded: &Recorded) -> Result<()> {
-        let (at, payload, error) = match &recorded.fact {
-            Ok(fact) => (fact.occurred_at(), serde_json::from_slice(&fact.encode()?)?, None),
-            Err(error) => (recorded.stored_at, Value::Null, Some(error.to_string())),
-        };
+        let at = recorded
+            .fact
+            .as_ref()
+            .map_or(recorded.stored_at, contract::Fact::occurred_at);
+        let (payload, error) = (recorded.json(), recorded.error().map(ToString::to_string));
         if !self.json {
             let text = error.unwrap_or_else(|| payload.to_string());
             return Ok(writeln!(stdout, "{at}  {}  {text}", recorded.subject)?);

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use contract::buckets::active_calls::ActiveCalls;
-use contract::jetstream::fact_store::{FactError, StoredFact};
+use contract::jetstream::fact_store::{FactError, StoredFact, StoredOfCall};
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::CallClosed;
 use contract::wire::fact::{Ended, RtpDetected};
@@ -211,11 +211,12 @@ impl FactPublisher {
             self.deps.nats.connected().await;
             let condition = match self.deps.facts.last_of_call(call_id).await {
                 Ok(None) => PublishCondition::CallUnchangedSince(0),
-                Ok(Some(StoredFact { fact, sequence, .. })) => match fact {
-                    Fact::Accepted(accepted) if accepted.worker_id != self.deps.worker_id => return Ok(None),
-                    Fact::Requested(_) | Fact::Accepted(_) => PublishCondition::CallUnchangedSince(sequence),
-                    // The call is over, or connected on another worker.
+                Ok(Some(StoredOfCall { fact, sequence, .. })) => match fact {
+                    Some(Fact::Accepted(accepted)) if accepted.worker_id != self.deps.worker_id => return Ok(None),
+                    Some(Fact::Requested(_) | Fact::Accepted(_)) => PublishCondition::CallUnchangedSince(sequence),
+                    // The call is over, or connected on another worker, or this is a kind of a later version.
                     _ if self.is_hosted_elsewhere().await => return Ok(None),
+                    None if self.is_unconnected_and_open().await => PublishCondition::CallUnchangedSince(sequence),
                     _ => PublishCondition::OnceWhileOpen,
                 },
                 Err(error @ FactError::Read { .. }) => {
@@ -249,6 +250,17 @@ impl FactPublisher {
                 Err(_) => return false,
             }
         }
+    }
+
+    /// Whether neither a connection nor an end is stored.
+    async fn is_unconnected_and_open(&self) -> bool {
+        let call_id = &self.parties.call_id;
+        for kind in [FactKind::RtpDetected, FactKind::Ended] {
+            if !matches!(self.deps.facts.last(call_id, kind).await, Ok(None)) {
+                return false;
+            }
+        }
+        true
     }
 
     async fn store(&self, fact: &Fact, condition: PublishCondition) -> Result<Outcome, FactError> {

@@ -19,6 +19,8 @@ pub mod buckets;
 
 pub mod views;
 
+pub mod metrics;
+
 pub use jetstream::connection::{Nats, NatsSettings};
 pub use jetstream::fact_store::{FactError, FactStore, Outcome, PublishCondition};
 pub use wire::envelope::{Source, TraceParent};

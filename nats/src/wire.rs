@@ -11,6 +11,7 @@ pub mod notice;
 pub mod subject;
 
 pub mod fact_codec;
+pub mod unknown;
 
 pub mod rights;
 

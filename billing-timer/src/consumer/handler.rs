@@ -5,6 +5,8 @@ use std::time::Duration;
 use contract::jetstream::bucket::BucketError;
 use contract::jetstream::fact_store::FactError;
 use contract::wire::fact::{Ended, RtpDetected};
+use contract::wire::fact_codec::DecodeError;
+use contract::wire::unknown::Unknown;
 use contract::{CallId, Fact, FactKind, Timestamp, TraceParent};
 use thiserror::Error;
 
@@ -33,14 +35,23 @@ pub(super) struct Delivered {
 }
 
 impl FactConsumer {
-    /// Decodes a message, or parks it.
+    /// Decodes a message. Acknowledges one of an unknown kind, and parks one that is no fact.
     pub(super) async fn decode(&self, message: Box<dyn DeliveredMessage>) -> Option<Delivered> {
-        match Fact::decode(message.subject(), message.payload()) {
+        let fact = Fact::decode(message.subject(), message.payload());
+        contract::metrics::unknown(Unknown::of(&fact, message.payload()));
+        match fact {
             Ok(fact) => Some(Delivered {
                 trace: TraceParent::of(message.headers()),
                 fact,
                 message,
             }),
+            Err(DecodeError::UnknownKind { call, kind }) => {
+                tracing::debug!(call_id = %call, kind, "fact of an unknown kind skipped");
+                if let Err(error) = message.acknowledge().await {
+                    tracing::warn!(call_id = %call, %error, "acknowledgement failed; the fact will be redelivered");
+                }
+                None
+            }
             Err(error) => {
                 park(message.as_ref(), &error.to_string()).await;
                 None

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
+use contract::wire::unknown::Unknown;
 use contract::{CallId, Fact, FactKind, Timestamp};
 use serde::Serialize;
 use thiserror::Error;
@@ -41,6 +42,8 @@ pub(crate) struct Summary {
     pub(crate) ticks_due: u64,
     /// Stored ticks of the calls in the window.
     pub(crate) ticks_stored: u64,
+    /// What this version does not know in the facts of the window: kinds, fields, reasons. No bill depends on it.
+    pub(crate) unknown: Unknown,
     /// Differences by kind.
     pub(crate) differences: BTreeMap<&'static str, u64>,
     /// Differences omitted because their call has too many.
@@ -136,6 +139,13 @@ impl Audit {
             self.closing.push_back((stored_at.plus(grace), call));
         }
         Ok(())
+    }
+
+    /// Counts what this version does not know of a message.
+    pub(crate) fn unknown(&mut self, stored_at: Timestamp, unknown: Unknown) {
+        if self.window.contains(stored_at) {
+            self.summary.unknown += unknown;
+        }
     }
 
     /// Reports a message that is not a fact.

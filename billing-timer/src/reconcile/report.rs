@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 
 use contract::Timestamp;
+use contract::wire::unknown::Unknown;
 use serde::Serialize;
 use serde_json::json;
 use tokio::time::{Duration, Instant};
@@ -55,6 +56,7 @@ impl<W: Write> Report<W> {
             billed_minutes,
             ticks_due,
             ticks_stored,
+            unknown,
             differences,
             omitted,
         } = summary;
@@ -71,6 +73,13 @@ impl<W: Write> Report<W> {
             self.out,
             "minutes      {billed_minutes} billed; {ticks_due} ticks due, {ticks_stored} stored"
         )?;
+        if !unknown.is_empty() {
+            let Unknown { kinds, fields, reasons } = unknown;
+            writeln!(
+                self.out,
+                "unknown      {kinds} facts of later versions, {fields} fields, {reasons} reasons"
+            )?;
+        }
         let all: u64 = differences.values().sum();
         let kinds: Vec<String> = differences
             .iter()

@@ -18,11 +18,14 @@ use crate::jetstream::direct_reader::{self, DirectReader};
 use crate::jetstream::fact_stream::{FactStream, JetStreamFactStream, NotAcknowledged, Publication, StoredMessage};
 use crate::jetstream::publish_condition::ExpectedSequence;
 use crate::jetstream::storage::{CALLS, Storage};
+use crate::metrics;
 use crate::wire::envelope::{self, Source, TraceParent};
 use crate::wire::fact::{Fact, FactKind};
 use crate::wire::fact_codec::DecodeError;
 use crate::wire::id::CallId;
 use crate::wire::subject;
+use crate::wire::time::Timestamp;
+use crate::wire::unknown::Unknown;
 
 /// First wait after a publication that was not acknowledged.
 const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
@@ -40,6 +43,19 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 pub struct StoredFact {
     /// The fact.
     pub fact: Fact,
+    /// Its sequence in the stream.
+    pub sequence: u64,
+    /// Its trace.
+    pub trace: TraceParent,
+}
+
+/// A stored message of a call, of any kind.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredOfCall {
+    /// The fact; `None` for a kind that this version does not know.
+    pub fact: Option<Fact>,
+    /// When it happened: for an unknown kind the `ce-time` of its envelope, if it has one.
+    pub occurred_at: Option<Timestamp>,
     /// Its sequence in the stream.
     pub sequence: u64,
     /// Its trace.
@@ -315,15 +331,17 @@ impl FactStore {
     /// # Errors
     /// [`FactError::Read`] if NATS does not reply, [`FactError::Stored`] if the stored message is not a fact.
     pub async fn last(&self, call: &CallId, kind: FactKind) -> Result<Option<StoredFact>, FactError> {
-        self.last_on(subject::fact(call, kind)).await
+        let last = self.last_message(subject::fact(call, kind)).await?;
+        last.as_ref().map(stored).transpose()
     }
 
-    /// The call's last fact of any kind, see [`FactStore::last`].
+    /// The call's last fact of any kind, known or not, see [`FactStore::last`].
     ///
     /// # Errors
     /// See [`FactStore::last`].
-    pub async fn last_of_call(&self, call: &CallId) -> Result<Option<StoredFact>, FactError> {
-        self.last_on(subject::facts_of(call)).await
+    pub async fn last_of_call(&self, call: &CallId) -> Result<Option<StoredOfCall>, FactError> {
+        let last = self.last_message(subject::facts_of(call)).await?;
+        last.as_ref().map(stored_of_call).transpose()
     }
 
     /// The last stored message of each kind of these calls, from any replica. The replica may lag, but the messages of a call are
@@ -366,11 +384,6 @@ impl FactStore {
         Ok(last.map_or(0, |message| message.sequence))
     }
 
-    async fn last_on(&self, subject: String) -> Result<Option<StoredFact>, FactError> {
-        let last = self.last_message(subject).await?;
-        last.as_ref().map(stored).transpose()
-    }
-
     async fn last_message(&self, subject: String) -> Result<Option<StoredMessage>, FactError> {
         let mut failure = String::new();
         for attempt in 0..READ_ATTEMPTS {
@@ -389,23 +402,44 @@ impl FactStore {
         })
     }
 
-    /// The first fact of a call at or after a sequence. Iterate with `sequence + 1` to read all of them in order.
+    /// The first fact of a call at or after a sequence, of a known kind or not. Iterate with `sequence + 1` to read all of them
+    /// in order.
     ///
     /// # Errors
     /// See [`FactStore::last`].
-    pub async fn next_of_call(&self, call: &CallId, sequence: u64) -> Result<Option<StoredFact>, FactError> {
+    pub async fn next_of_call(&self, call: &CallId, sequence: u64) -> Result<Option<StoredOfCall>, FactError> {
         let subject = subject::facts_of(call);
         match self.stream.next(subject.clone(), sequence).await {
-            Ok(Some(message)) => Ok(Some(stored(&message)?)),
+            Ok(Some(message)) => Ok(Some(stored_of_call(&message)?)),
             Ok(None) => Ok(None),
             Err(reason) => Err(FactError::Read { subject, reason }),
         }
     }
 }
 
+fn stored_of_call(message: &StoredMessage) -> Result<StoredOfCall, FactError> {
+    match stored(message) {
+        Ok(StoredFact { fact, sequence, trace }) => Ok(StoredOfCall {
+            occurred_at: Some(fact.occurred_at()),
+            fact: Some(fact),
+            sequence,
+            trace,
+        }),
+        Err(FactError::Stored(DecodeError::UnknownKind { .. })) => Ok(StoredOfCall {
+            fact: None,
+            occurred_at: envelope::time(&message.headers),
+            sequence: message.sequence,
+            trace: TraceParent::of(Some(&message.headers)),
+        }),
+        Err(error) => Err(error),
+    }
+}
+
 fn stored(message: &StoredMessage) -> Result<StoredFact, FactError> {
+    let fact = Fact::decode(&message.subject, &message.payload);
+    metrics::unknown(Unknown::of(&fact, &message.payload));
     Ok(StoredFact {
-        fact: Fact::decode(&message.subject, &message.payload)?,
+        fact: fact?,
         sequence: message.sequence,
         trace: TraceParent::of(Some(&message.headers)),
     })

@@ -4,9 +4,12 @@
 //! [`StoredMessages`](crate::jetstream::stored_messages::StoredMessages).
 
 use async_nats::Client;
+use bytes::Bytes;
+use serde_json::Value;
 
 use crate::jetstream::connection::{API_PREFIX, Nats};
 use crate::jetstream::direct_reader::{Answer, DirectMessage, DirectReader, Request};
+use crate::jetstream::fact_store::MAX_CALLS_PER_READ;
 use crate::jetstream::storage::CALLS;
 use crate::wire::envelope::{CE_SOURCE, TraceParent};
 use crate::wire::fact::{Fact, FactKind};
@@ -14,6 +17,7 @@ use crate::wire::fact_codec::DecodeError;
 use crate::wire::id::CallId;
 use crate::wire::subject;
 use crate::wire::time::Timestamp;
+use crate::wire::unknown::Unknown;
 
 pub use crate::jetstream::direct_reader::{MAX_ANSWER, ReadError, Start};
 
@@ -24,6 +28,8 @@ pub struct Recorded {
     pub subject: String,
     /// The fact, or why it was not decoded.
     pub fact: Result<Fact, DecodeError>,
+    /// The payload as it is stored.
+    pub payload: Bytes,
     /// Its sequence in the stream.
     pub sequence: u64,
     /// When the server stored it.
@@ -108,7 +114,7 @@ impl History {
     /// [`ReadError`]
     pub async fn last_of_calls(&self, calls: &[CallId]) -> Result<Vec<Recorded>, ReadError> {
         let mut facts = Vec::new();
-        for calls in calls.chunks(MAX_ANSWER / FactKind::ALL.len()) {
+        for calls in calls.chunks(MAX_CALLS_PER_READ) {
             let request = Request {
                 multi_last: calls.iter().map(subject::facts_of).collect(),
                 batch: Some(MAX_ANSWER),
@@ -141,7 +147,31 @@ impl Recorded {
             stored_at: message.stored_at,
             source: message.headers.get(CE_SOURCE).map(ToString::to_string),
             trace: TraceParent::of(Some(&message.headers)),
+            payload: message.payload,
             subject: message.subject,
+        }
+    }
+
+    /// What this version does not know of it.
+    pub fn unknown(&self) -> Unknown {
+        Unknown::of(&self.fact, &self.payload)
+    }
+
+    /// Why it is not a fact; `None` for a fact, also for one of an unknown kind.
+    pub fn error(&self) -> Option<&DecodeError> {
+        self.fact
+            .as_ref()
+            .err()
+            .filter(|error| !matches!(error, DecodeError::UnknownKind { .. }))
+    }
+
+    /// The payload with all its fields, also unknown ones; null if this is not a fact.
+    pub fn json(&self) -> Value {
+        let payload = || serde_json::from_slice(&self.payload);
+        match self.error() {
+            // An unknown kind may have any form.
+            None => payload().unwrap_or_else(|_| String::from_utf8_lossy(&self.payload).into()),
+            Some(_) => Value::Null,
         }
     }
 }

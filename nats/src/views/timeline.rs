@@ -2,12 +2,13 @@
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::views::call_view::{CallState, CallView};
 use crate::views::history::{Page, Recorded};
 use crate::wire::fact::Fact;
 use crate::wire::time::Timestamp;
+use crate::wire::unknown::Unknown;
 
 /// One stored fact.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
@@ -17,7 +18,7 @@ pub struct Entry {
     pub sequence: u64,
     /// The last token of its subject.
     pub fact: String,
-    /// When it happened; null if it was not decoded.
+    /// When it happened; null if it was not decoded, or is of an unknown kind.
     pub at: Option<Timestamp>,
     /// When the server stored it.
     pub stored_at: Timestamp,
@@ -64,6 +65,8 @@ pub struct Timeline {
     pub truncated: bool,
     /// Its minutes.
     pub minutes: Minutes,
+    /// What this version does not know: kinds of facts, fields, reasons.
+    pub unknown: Unknown,
 }
 
 /// The most missing minutes that are listed.
@@ -79,9 +82,18 @@ impl Timeline {
             minutes: minutes(call.as_ref(), facts, now),
             entries: entries(facts),
             truncated: page.more,
+            unknown: unknown(facts),
             call,
         }
     }
+}
+
+fn unknown(facts: &[Recorded]) -> Unknown {
+    let mut unknown = Unknown::default();
+    for recorded in facts {
+        unknown += recorded.unknown();
+    }
+    unknown
 }
 
 fn entries(facts: &[Recorded]) -> Vec<Entry> {
@@ -100,25 +112,25 @@ fn entries(facts: &[Recorded]) -> Vec<Entry> {
             lag_ms: at.map(|at| stored_at.millis_since(at)),
             gap_ms,
             source: recorded.source.clone(),
-            payload: recorded.fact.as_ref().map_or(Value::Null, payload),
-            error: recorded.fact.as_ref().err().map(ToString::to_string),
+            payload: payload(recorded),
+            error: recorded.error().map(ToString::to_string),
         }
     });
     entries.collect()
 }
 
 /// Without the fields that are the same in every fact of the call.
-fn payload(fact: &Fact) -> Value {
-    let encoded = fact.encode().ok();
-    let mut value = encoded
-        .and_then(|encoded| serde_json::from_slice(&encoded).ok())
-        .unwrap_or(Value::Null);
-    if let Some(fields) = value.as_object_mut() {
-        for repeated in ["callId", "userId", "otomoId"] {
-            fields.remove(repeated);
+fn payload(recorded: &Recorded) -> Value {
+    match recorded.json() {
+        Value::Object(mut fields) => {
+            for repeated in ["callId", "userId", "otomoId"] {
+                fields.remove(repeated);
+            }
+            Value::Object(fields)
         }
+        Value::Null => Value::Null,
+        other => json!({ "value": other }),
     }
-    value
 }
 
 fn minutes(call: Option<&CallView>, facts: &[Recorded], now: Timestamp) -> Minutes {
@@ -230,6 +242,7 @@ mod tests {
         let recorded = (1..).zip(facts).map(|(sequence, fact)| Recorded {
             subject: fact.subject(),
             fact: Fact::decode(&fact.subject(), &fact.encode().unwrap()),
+            payload: fact.encode().unwrap(),
             sequence,
             stored_at: fact.occurred_at().plus_millis(lag),
             source: Some("/test/1".to_owned()),
@@ -290,6 +303,7 @@ mod tests {
         let subject = subject::fact(&parties().call_id, crate::FactKind::Ended);
         page.facts.push(Recorded {
             fact: Fact::decode(&subject, b"{}"),
+            payload: "{}".into(),
             subject,
             sequence: 2,
             stored_at: at(10),

@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::wire::fact::Fact;
+use crate::wire::time::Timestamp;
 
 /// Prefix of `ce-type`.
 const TYPE_PREFIX: &str = "callpulse.call";
@@ -132,6 +133,12 @@ impl From<TraceParent> for String {
     fn from(trace: TraceParent) -> String {
         trace.to_string()
     }
+}
+
+/// When the fact with these headers happened; `None` without a valid `ce-time`.
+pub fn time(headers: &HeaderMap) -> Option<Timestamp> {
+    let text = headers.get(CE_TIME)?.as_str();
+    serde_json::from_value(text.into()).ok()
 }
 
 /// The headers of a fact.

@@ -4,11 +4,14 @@
 //! may have it, who may publish it, when it happened and which notices follow. The kinds, the JSON schema
 //! (`docs/schema/facts.json`), the publish rights and the list of self-reports follow from it ([`crate::wire::rights`]).
 //!
-//! The serialised forms are frozen by the golden files in `tests/golden`. Fields may be added; readers ignore fields that
-//! they do not know.
+//! The serialised forms are frozen by the golden files in `tests/golden`. Kinds, fields and reasons may be added: readers keep
+//! what they do not know as text, and count it ([`crate::wire::unknown`]).
+
+use std::collections::HashSet;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 use crate::wire::id::WorkerId;
@@ -153,6 +156,17 @@ pub struct Settled {
     pub billed_minutes: u32,
     /// Why it ended.
     pub reason: EndReason,
+}
+
+impl Fact {
+    /// Why the call ended, in facts that have it.
+    pub fn reason(&self) -> Option<EndReason> {
+        match self {
+            Self::Ended(fact) => Some(fact.reason),
+            Self::Settled(fact) => Some(fact.reason),
+            _ => None,
+        }
+    }
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes a reference")]

@@ -13,6 +13,14 @@ pub enum DecodeError {
     /// The subject is not one of a fact.
     #[error("{0:?} is not the subject of a fact")]
     Subject(String),
+    /// A kind of a later version. This is no fault of the message: readers keep it as text and continue.
+    #[error("{kind:?} is an unknown kind of fact")]
+    UnknownKind {
+        /// The call in the subject.
+        call: CallId,
+        /// The last token of the subject.
+        kind: String,
+    },
     /// The payload does not have the fact's shape.
     #[error("not a {kind}: {error}")]
     Payload {
@@ -64,9 +72,13 @@ impl Fact {
     /// Reads a stored message.
     ///
     /// # Errors
-    /// [`DecodeError`] if subject and payload are not a fact, or do not agree.
+    /// [`DecodeError`] if subject and payload are not a fact of a known kind, or do not agree.
     pub fn decode(subject: &str, payload: &[u8]) -> Result<Self, DecodeError> {
-        let (call, kind) = subject::parse_fact(subject).ok_or_else(|| DecodeError::Subject(subject.to_owned()))?;
+        let (call, kind) = subject::split_fact(subject).ok_or_else(|| DecodeError::Subject(subject.to_owned()))?;
+        let Ok(kind) = kind.parse::<FactKind>() else {
+            let kind = kind.to_owned();
+            return Err(DecodeError::UnknownKind { call, kind });
+        };
         let fact = Self::from_json(kind, payload).map_err(|error| DecodeError::Payload { kind, error })?;
         if *fact.call_id() == call {
             Ok(fact)

@@ -40,9 +40,11 @@ pub fn call_of_fact(subject: &str) -> Option<CallId> {
     split_fact(subject).map(|(call, _)| call)
 }
 
-fn split_fact(subject: &str) -> Option<(CallId, &str)> {
+/// The call and the kind in `call.<callId>.<fact>`, as they are written.
+pub(in crate::wire) fn split_fact(subject: &str) -> Option<(CallId, &str)> {
     let (call, kind) = subject.strip_prefix("call.")?.split_once('.')?;
-    Some((call.parse().ok()?, kind))
+    let is_token = !kind.is_empty() && !kind.contains('.');
+    is_token.then_some((call.parse().ok()?, kind))
 }
 
 /// `user.<userId>.<notice>` or `otomo.<otomoId>.<notice>`
@@ -109,7 +111,7 @@ mod tests {
             assert_eq!(parse_fact(other), None, "{other}");
         }
         assert_eq!(call_of_fact("call.c.unheard"), Some("c".parse().unwrap()));
-        for other in ["call.c", "call.c*.tick", "user.c.tick", ""] {
+        for other in ["call.c", "call.c.", "call.c.tick.x", "call.c*.tick", "user.c.tick", ""] {
             assert_eq!(call_of_fact(other), None, "{other}");
         }
     }

@@ -18,6 +18,10 @@ fn readers_ignore_unknown_fields_and_reject_contradictions() {
     ));
     assert!(matches!(
         Fact::decode("call.c.unheard_of", later.as_bytes()),
+        Err(DecodeError::UnknownKind { kind, .. }) if kind == "unheard_of"
+    ));
+    assert!(matches!(
+        Fact::decode("call.c.unheard.of", later.as_bytes()),
         Err(DecodeError::Subject(_))
     ));
     let injected = later.replace(r#""userId":"u""#, r#""userId":"u.>""#);

@@ -149,6 +149,8 @@ pub struct Report {
     pub interval_ms: i64,
     /// Messages in the stream.
     pub facts: u64,
+    /// Of these, facts of kinds that the checker does not know.
+    pub unknown: u64,
     /// Parked messages.
     pub parked: u64,
     /// Messages that parties received.

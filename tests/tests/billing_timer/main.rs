@@ -12,6 +12,7 @@ mod faults;
 
 mod leases;
 
+mod later;
 mod reconcile;
 
 mod crashes;

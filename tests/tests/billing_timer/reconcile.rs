@@ -1,6 +1,6 @@
 //! `billing-timer reconcile` reports no difference for facts stored by the services, and each manipulation by others.
 
-mod run;
+pub(crate) mod run;
 mod volume;
 
 use std::process::Command;

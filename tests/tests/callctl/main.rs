@@ -7,5 +7,6 @@ mod lossy;
 
 mod export;
 mod incomplete;
+mod later;
 mod live;
 mod refusal;

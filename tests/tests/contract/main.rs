@@ -14,4 +14,5 @@ mod buckets;
 
 mod storage;
 
+mod later;
 mod reading;

@@ -140,7 +140,7 @@ async fn a_publication_can_require_an_unchanged_call() -> Result<()> {
         .last_of_call(end.call_id())
         .await?
         .context("nothing stored")?;
-    ensure!(last.sequence == connected && last.fact.kind() == FactKind::RtpDetected);
+    ensure!(last.sequence == connected && last.fact.is_some_and(|fact| fact.kind() == FactKind::RtpDetected));
     let timely = fixture
         .facts
         .publish(&end, PublishCondition::CallUnchangedSince(connected), trace)
@@ -260,7 +260,7 @@ async fn the_facts_of_a_call_are_read_in_order() -> Result<()> {
     let (call, mut sequence, mut read) = ("c".parse()?, 1, Vec::new());
     while let Some(stored) = fixture.facts.next_of_call(&call, sequence).await? {
         sequence = stored.sequence + 1;
-        read.push(stored.fact);
+        read.extend(stored.fact);
     }
     ensure!(read == facts, "{read:?}");
     ensure!(fixture.facts.last(&call, FactKind::Tick).await?.is_none());

@@ -151,6 +151,40 @@ async fn a_reservation_for_a_call_of_another_worker_expires_without_a_fact() {
 }
 
 #[tokio::test]
+async fn a_fact_of_a_later_version_hides_neither_the_call_nor_its_worker() {
+    let fixture = Fixture::start(&[("media_timeout_ms", "500")]).await;
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
+    for (worker, expected) in [
+        ("mw-1", ["accepted", "moon_rose", "ended"].as_slice()),
+        ("mw-2", &["accepted", "moon_rose"]),
+    ] {
+        let parties = new_parties();
+        let accepted = Accepted {
+            parties: parties.clone(),
+            accepted_at: Timestamp::now(),
+            worker_id: worker.parse().unwrap(),
+        };
+        client.publish(accepted, PublishCondition::First).await.unwrap();
+        let subject = format!("call.{}.moon_rose", parties.call_id);
+        client.publish_unconditionally(subject, "{}".into()).await.unwrap();
+        let open = OpenCall {
+            parties: parties.clone(),
+        };
+        fixture.ask(&open).await.unwrap();
+        eventually("the end of the call", SOON, async || {
+            let error = fixture.hang_up(&parties).await.err();
+            ensure!(matches!(&error, Some(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall));
+            Ok(())
+        })
+        .await
+        .unwrap();
+        assert_eq!(fixture.stored(&parties).await, expected);
+    }
+    let (_, metrics) = fixture.worker.ops("/metrics").await.unwrap();
+    assert!(metrics.contains("callpulse_unknown_total{what=\"kind\"}"), "{metrics}");
+}
+
+#[tokio::test]
 async fn concurrent_hangups_store_one_end() {
     let fixture = Fixture::start(&[]).await;
     let parties = fixture.call().await;

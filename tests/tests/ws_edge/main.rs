@@ -22,6 +22,7 @@ mod failures;
 
 mod pages;
 
+mod later;
 mod ops;
 
 mod settings;

@@ -1,7 +1,7 @@
 //! The operations feed during real calls, failures and outages.
 
 mod injector;
-mod viewer;
+pub(crate) mod viewer;
 
 mod volume;
 

@@ -189,7 +189,9 @@ impl CallEnder {
             Some(at) => at,
             None => {
                 let last = self.storage.within(self.storage.facts.last_of_call(call)).await?;
-                let last = last.map_or(accepted.accepted_at, |stored| stored.fact.occurred_at());
+                let last = last
+                    .and_then(|stored| stored.occurred_at)
+                    .unwrap_or(accepted.accepted_at);
                 // Ticks continue until `ended` is stored, and do not prove that a replaced worker was alive.
                 match self.known_workers.started_at(&accepted.worker_id) {
                     Some(replaced_at) if replaced_at > accepted.accepted_at => last.min(replaced_at),

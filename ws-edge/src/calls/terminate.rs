@@ -102,6 +102,9 @@ fn read(message: &Message) -> Result<(CallId, Terminate), Refusal> {
     let bad = |reason: String| Refusal::new(RefusalCode::BadRequest, reason);
     let call = subject::parse_terminate(&message.subject).ok_or_else(|| bad("the subject names no call".to_owned()))?;
     let command: Terminate = serde_json::from_slice(&message.payload).map_err(|error| bad(error.to_string()))?;
+    if !command.reason.is_known() {
+        return Err(bad(format!("reason: {:?} is unknown", command.reason.as_str())));
+    }
     let allowed = |c: char| c.is_ascii_alphanumeric() || "_-:.@".contains(c);
     if command.by.is_empty() || command.by.len() > MAX_BY_CHARS || !command.by.chars().all(allowed) {
         return Err(bad(format!("by: is 1 to {MAX_BY_CHARS} letters, digits and _-:.@")));

@@ -54,12 +54,15 @@ pub(super) struct ReadModel {
 impl ReadModel {
     /// Applies a stored fact.
     pub(super) fn apply_fact(&mut self, recorded: &Recorded, now: Timestamp) {
+        contract::metrics::unknown(recorded.unknown());
         let Ok(fact) = &recorded.fact else {
-            metrics::undecodable("fact");
-            tracing::error!(
-                subject = recorded.subject,
-                "stored fact not decoded: compare its publisher's version with this node's"
-            );
+            if recorded.error().is_some() {
+                metrics::undecodable("fact");
+                tracing::error!(
+                    subject = recorded.subject,
+                    "stored fact not decoded: compare its publisher's version with this node's"
+                );
+            }
             return;
         };
         let id = fact.call_id();

@@ -74,6 +74,13 @@ macro_rules! facts {
             pub fn schema(self, generator: &mut SchemaGenerator) -> Schema {
                 match self { $(Self::$fact => generator.subschema_for::<$fact>(),)* }
             }
+
+            /// The fields of its payload.
+            pub(in crate::wire) fn fields(self) -> HashSet<String> {
+                let schema = match self { $(Self::$fact => schemars::schema_for!($fact),)* };
+                let properties = schema.get("properties").and_then(Value::as_object);
+                properties.into_iter().flat_map(|fields| fields.keys().cloned()).collect()
+            }
         }
 
         /// A fact of any kind.

@@ -17,20 +17,20 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use super::SOON;
 
 /// Keeps the rows of the feed.
-pub(super) struct Viewer {
+pub(crate) struct Viewer {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// By kind, then by identifier.
     rows: BTreeMap<String, BTreeMap<String, Value>>,
     /// States that a call was seen in, in order and without repetition.
-    pub(super) states: BTreeMap<String, Vec<String>>,
-    pub(super) away: bool,
+    pub(crate) states: BTreeMap<String, Vec<String>>,
+    pub(crate) away: bool,
     /// Complete ones.
-    pub(super) snapshots: usize,
-    pub(super) longest: usize,
+    pub(crate) snapshots: usize,
+    pub(crate) longest: usize,
 }
 
 impl Viewer {
-    pub(super) async fn connect(edge: SocketAddr) -> Result<Self> {
+    pub(crate) async fn connect(edge: SocketAddr) -> Result<Self> {
         let token = token::operator("alice", Duration::from_secs(600))?;
         let request = ClientRequestBuilder::new(format!("ws://{edge}/ops/live").parse()?)
             .with_sub_protocol("callpulse.v1")
@@ -111,7 +111,7 @@ impl Viewer {
         self.rows.entry(kind.to_owned()).or_default().insert(id, update.clone());
     }
 
-    pub(super) async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) -> Result<()> {
+    pub(crate) async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) -> Result<()> {
         let deadline = Instant::now() + SOON;
         while !is(self) {
             let message = timeout_at(deadline, self.read()).await;
@@ -121,16 +121,16 @@ impl Viewer {
         Ok(())
     }
 
-    pub(super) fn all(&self, kind: &str) -> Vec<&Value> {
+    pub(crate) fn all(&self, kind: &str) -> Vec<&Value> {
         self.rows.get(kind).into_iter().flat_map(BTreeMap::values).collect()
     }
 
-    pub(super) fn call(&self, id: &str) -> &Value {
+    pub(crate) fn call(&self, id: &str) -> &Value {
         let call = self.rows.get("call").and_then(|calls| calls.get(id));
         call.unwrap_or(&Value::Null)
     }
 
-    pub(super) async fn timeline(&mut self, call: &str) -> Result<Value> {
+    pub(crate) async fn timeline(&mut self, call: &str) -> Result<Value> {
         let mut whole = json!({ "entries": [] });
         let mut from = json!(0);
         while !from.is_null() {

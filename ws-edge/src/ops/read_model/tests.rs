@@ -35,6 +35,7 @@ fn recorded(sequence: u64, fact: impl Into<Fact>) -> Recorded {
         stored_at: fact.occurred_at(),
         source: None,
         trace: TraceParent::generate(),
+        payload: fact.encode().unwrap(),
         fact: Ok(fact),
     }
 }

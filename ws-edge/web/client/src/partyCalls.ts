@@ -14,7 +14,8 @@ export interface LastTick {
 
 /** How a call ended. If it ended while this phone was offline, the rest is null until `call_ended` arrives. */
 export interface Ended {
-  readonly reason: EndReason | 'unknown';
+  /** The reason in the protocol's words: a later server may have others than these. */
+  readonly reason: EndReason | 'unknown' | (string & {});
   readonly endedAt: Date | null;
   readonly durationMs: number | null;
   readonly billedMinutes: number | null;
@@ -49,6 +50,8 @@ export interface PartyCalls {
   readonly active: CallRecord | null;
   /** Ended calls, the last first; kept because messages about them may still arrive. */
   readonly past: readonly CallRecord[];
+  /** Messages, states and reasons of a later server that this library does not know. */
+  readonly unknown: number;
 }
 
 /** A message of the server, or its answer to `call_request`. */
@@ -81,7 +84,7 @@ const MAX_PAST = 8;
 const UNSEEN_END: Ended = { reason: 'unknown', endedAt: null, durationMs: null, billedMinutes: null };
 
 export function noCalls(me: Party): PartyCalls {
-  return { me, active: null, past: [] };
+  return { me, active: null, past: [], unknown: 0 };
 }
 
 /** Finds a call, active or ended. */
@@ -123,7 +126,8 @@ export function reduce(calls: PartyCalls, input: Input): Outcome {
       return applyMedia(calls, input.payload.callId, input.payload.party, input.type === 'media_lost');
     case 'call_ended': {
       const { callId, reason, endedAt, durationMs, billedMinutes } = input.payload;
-      return applyEnd(calls, callId, { reason, endedAt: new Date(endedAt), durationMs, billedMinutes });
+      const known = Object.hasOwn(REASONS, reason) ? calls : counted(calls);
+      return applyEnd(known, callId, { reason, endedAt: new Date(endedAt), durationMs, billedMinutes });
     }
     case 'rtc_new_producer': {
       const call = calls.active;
@@ -131,14 +135,31 @@ export function reduce(calls: PartyCalls, input: Input): Outcome {
       return { calls, changes: ours ? [{ kind: 'producer', call }] : [] };
     }
     default:
-      // Answers belong to their requests. Notices of later versions are ignored.
-      return { calls, changes: [] };
+      // A notice of a later version. Answers belong to their requests.
+      return { calls: counted(calls), changes: [] };
   }
 }
 
 type Fields = Partial<Omit<CallRecord, 'id' | 'lost' | 'end'>>;
 
 const ORDER: readonly CallState[] = ['ringing', 'accepted', 'connected', 'ended'];
+
+const REASONS: Readonly<Record<EndReason, true>> = {
+  hangup: true,
+  rejected: true,
+  cancelled: true,
+  no_answer: true,
+  media_timeout: true,
+  rtp_timeout: true,
+  worker_lost: true,
+  worker_shutdown: true,
+  max_duration: true,
+  terminated: true,
+};
+
+function counted(calls: PartyCalls): PartyCalls {
+  return { ...calls, unknown: calls.unknown + 1 };
+}
 
 /** Merges the fields of a message into a call: a state never goes back, a known time stays. */
 function update(calls: PartyCalls, id: string, fields: Fields): Outcome {
@@ -213,9 +234,13 @@ function applySnapshot(calls: PartyCalls, snapshot: CallSnapshot | null): Outcom
   if (snapshot === null) {
     return calls.active === null ? { calls, changes: [] } : applyEnd(calls, calls.active.id, UNSEEN_END);
   }
-  const { callId, userId, otomoId, state, lastTick } = snapshot;
+  const { callId, userId, otomoId, lastTick } = snapshot;
+  const isKnown = ORDER.includes(snapshot.state);
+  // The times imply the state if the server has a further one.
+  const implied = snapshot.connectedAt == null ? (snapshot.acceptedAt == null ? 'ringing' : 'accepted') : 'connected';
+  const state = isKnown ? snapshot.state : implied;
   const date = (text: string | null | undefined): Date | null => (text == null ? null : new Date(text));
-  const outcome = update(calls, callId, {
+  const outcome = update(isKnown ? calls : counted(calls), callId, {
     userId,
     otomoId,
     state,

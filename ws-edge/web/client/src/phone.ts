@@ -83,6 +83,11 @@ export class Phone implements Listenable<PhoneEvents> {
     return active === null ? null : (this.#calls.get(active.id)?.call ?? null);
   }
 
+  /** Messages, states and reasons of a later server that this library does not know, and has skipped or passed on as text. */
+  get unknown(): number {
+    return this.#partyCalls.unknown;
+  }
+
   /** Calls an otomo (user). Opens the microphone first: if that fails, no call is requested. Resolves when the call rings. */
   async call(otomoId: string, options: AudioOptions = {}): Promise<Call> {
     if (this.#partyCalls.active !== null) {

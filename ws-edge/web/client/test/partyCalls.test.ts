@@ -51,6 +51,37 @@ function all(calls: PartyCalls, ...inputs: Input[]): { calls: PartyCalls; change
 
 const kinds = (changes: readonly Change[]): string[] => changes.map((change) => change.kind).filter((kind) => kind !== 'record');
 
+/** What a later server sends: every reader of the project gets the same. */
+const later = JSON.parse(
+  readFileSync(join(golden, '..', '..', '..', 'tests', 'src', 'facts', 'later', 'notices.json'), 'utf8'),
+) as ServerMessage[];
+
+describe('a later server', () => {
+  test('its notices, fields and reasons change no more than they must, and are counted', () => {
+    const { calls: before } = all(user, welcome({ ...snapshot, callId: 'call_later', lastTick: null }));
+    const { calls, changes } = all(before, ...later);
+    assert.deepEqual(kinds(changes), ['tick', 'ended']);
+    const ended = find(calls, 'call_later');
+    assert.equal(ended?.end?.reason, 'eclipse');
+    assert.equal(ended.end.billedMinutes, 2);
+    assert.equal(calls.unknown, 2, 'a notice and a reason');
+  });
+
+  test('a state that does not exist yet follows from the times', () => {
+    const state = 'on_hold' as CallSnapshot['state'];
+    const times: [Partial<CallSnapshot>, string][] = [
+      [{}, 'connected'],
+      [{ connectedAt: null }, 'accepted'],
+      [{ connectedAt: null, acceptedAt: null }, 'ringing'],
+    ];
+    for (const [missing, expected] of times) {
+      const { calls } = reduce(user, welcome({ ...snapshot, ...missing, state }));
+      assert.equal(calls.active?.state, expected);
+      assert.equal(calls.unknown, 1);
+    }
+  });
+});
+
 describe('a call, message by message', () => {
   const course = ['call_accepted', 'rtc_new_producer', 'call_connected', 'media_lost', 'media_resumed', 'tick', 'call_ended'];
 
@@ -139,7 +170,7 @@ describe('a call, message by message', () => {
 
   test('a message of a later version changes nothing', () => {
     const message = { type: 'call_transferred', payload: { callId: 'call_abc123' } } as unknown as ServerMessage;
-    assert.deepEqual(reduce(user, message), { calls: user, changes: [] });
+    assert.deepEqual(reduce(user, message), { calls: { ...user, unknown: 1 }, changes: [] });
   });
 });
 

@@ -40,7 +40,7 @@ export interface Column {
   readonly fill: (cell: HTMLElement, call: Call, screen: Screen) => void;
 }
 
-const STATE_ORDER = { ringing: 0, accepted: 1, connected: 2, ended: 3, settled: 4 };
+const STATE_ORDER: readonly string[] = ['ringing', 'accepted', 'connected', 'ended', 'settled'];
 /** RTP that is older shows as late, in milliseconds: workers are asked every 2 seconds, and sample once a second. */
 const LATE_RTP_MS = 5_000;
 
@@ -49,11 +49,11 @@ export const COLUMNS: readonly [Column, ...Column[]] = [
     name: 'state',
     header: { en: 'State', ja: '状態' },
     width: 'minmax(8rem, 1.7fr)',
-    compare: (a, b) => STATE_ORDER[a.row.state] - STATE_ORDER[b.row.state] || b.sinceMs - a.sinceMs,
+    compare: (a, b) => STATE_ORDER.indexOf(a.row.state) - STATE_ORDER.indexOf(b.row.state) || b.sinceMs - a.sinceMs,
     fill: titledText(({ row }, { text, language }) => {
       const reason = row.end === null ? '' : nameOf(language, 'reason', row.end.reason);
       const bill = row.bill === null ? '' : text('state.billed', { minutes: row.bill.billedMinutes });
-      return [text(`state.${row.state}`), reason, bill].filter((part) => part !== '').join(' · ');
+      return [nameOf(language, 'state', row.state), reason, bill].filter((part) => part !== '').join(' · ');
     }),
   },
   {

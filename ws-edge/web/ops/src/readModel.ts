@@ -1,6 +1,6 @@
 /** The rows of the page, folded from the messages of the server. Nothing here depends on the DOM. */
 
-import { type Call, isLost } from './call.ts';
+import { type Call, isLive, isLost } from './call.ts';
 import { searchText } from './columns.ts';
 import type {
   CallRow,
@@ -59,8 +59,7 @@ export class ReadModel {
   }
 
   counts(): Counts {
-    const { ringing, accepted, connected, ended, settled } = this.#counts;
-    return { ...this.#counts, live: ringing + accepted + connected, over: ended + settled };
+    return { ...this.#counts };
   }
 
   #apply(update: RowUpdate): void {
@@ -138,12 +137,20 @@ export class ReadModel {
       }
       return;
     }
-    const tables = { worker: this.workers, edge: this.edges, timer: this.timers };
-    tables[table].delete(id);
+    const tables: Readonly<Partial<Record<string, Map<string, unknown>>>> = {
+      worker: this.workers,
+      edge: this.edges,
+      timer: this.timers,
+    };
+    tables[table]?.delete(id);
   }
 
   #count(call: Call, by: number): void {
-    this.#counts[call.row.state] += by;
+    // A later version may have further states.
+    if (Object.hasOwn(this.#counts, call.row.state)) {
+      this.#counts[call.row.state] += by;
+    }
+    this.#counts[isLive(call) ? 'live' : 'over'] += by;
     if (isLost(call)) {
       this.#counts.lost += by;
     }
@@ -162,6 +169,6 @@ export class ReadModel {
   }
 }
 
-function noCalls(): Record<CallState | 'lost', number> {
-  return { ringing: 0, accepted: 0, connected: 0, ended: 0, settled: 0, lost: 0 };
+function noCalls(): Record<keyof Counts, number> {
+  return { ringing: 0, accepted: 0, connected: 0, ended: 0, settled: 0, live: 0, over: 0, lost: 0 };
 }

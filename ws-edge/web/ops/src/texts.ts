@@ -13,8 +13,8 @@ export function translate(language: Language): Translate {
   return translator(TEXTS[language]);
 }
 
-/** The name of a fact or a reason; the word of the protocol itself if it is unknown here. */
-export function nameOf(language: Language, prefix: 'fact' | 'reason', word: string): string {
+/** The name of a fact, a reason or a state; the word of the protocol itself if it is unknown here. */
+export function nameOf(language: Language, prefix: 'fact' | 'reason' | 'state', word: string): string {
   const key = `${prefix}.${word}`;
   const table: Readonly<Record<string, string>> = TEXTS[language];
   return Object.hasOwn(table, key) ? (table[key] ?? word) : word;

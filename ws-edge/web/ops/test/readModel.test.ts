@@ -106,6 +106,23 @@ test('calls are found by any identifier and sorted by the selected column', () =
   assert.deepEqual(ids(model, { filter: 'ringing' }), ['call_4']);
 });
 
+test('states, rows and tables of a later server break no count', () => {
+  const state = 'on_hold' as CallState;
+  const model = complete(call(1), call(2, state, { lastTick: { minute: 1, at: at(1) } }));
+  const { live, over, connected } = model.counts();
+  assert.deepEqual({ live, over, connected }, { live: 2, over: 0, connected: 1 });
+  for (const count of Object.values(model.counts())) {
+    assert.ok(Number.isSafeInteger(count), String(count));
+  }
+  assert.deepEqual(ids(model, { column: column('state'), isDescending: false }), ['call_2', 'call_1']);
+  const unknown = [
+    { kind: 'moon', phase: 'full' },
+    { kind: 'gone', what: 'moon', id: 'm' },
+  ] as unknown as RowUpdate[];
+  model.apply([...unknown, call(2, 'ended'), { kind: 'gone', what: 'call', id: 'call_1' }]);
+  assert.deepEqual(model.counts(), { ...complete(call(2, 'ended')).counts() });
+});
+
 test('fleet rows are added and removed', () => {
   const model = complete();
   const edge: RowUpdate = { kind: 'edge', nodeId: 'e', sockets: 1, operators: 0, at: at(0), startedAt: at(0) };

@@ -9,6 +9,16 @@ export type Translate = Translator<Key>;
 
 export const TEXTS: Readonly<Record<Language, Readonly<Record<Key, string>>>> = { en, ja };
 
+/** Why a call ended; the word of the protocol itself if it is unknown here. */
+export function reasonOf(text: Translate, reason: string): string {
+  const key = `reason.${reason}`;
+  return isKey(key) ? text(key) : reason;
+}
+
+function isKey(text: string): text is Key {
+  return Object.hasOwn(en, text);
+}
+
 export function translate(language: Language): Translate {
   return translator(TEXTS[language]);
 }

@@ -33,7 +33,7 @@ test('placeholders are replaced, and unknown ones stay visible', () => {
 
 test('every key is used', async () => {
   const folder = new URL('../src/', import.meta.url);
-  const names = ['main.ts', 'head.ts', 'side.ts'].concat(
+  const names = ['main.ts', 'head.ts', 'side.ts', 'texts.ts'].concat(
     ['controls', 'log', 'messages', 'record', 'sentences', 'signIn', 'stage', 'party'].map((name) => `view/${name}.ts`),
   );
   const sources = await Promise.all(names.map((name) => readFile(new URL(name, folder), 'utf8')));

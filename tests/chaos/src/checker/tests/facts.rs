@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::run::{Run, text, timestamp};
 use super::{Case, assert_found};
 use crate::report::Check::{Beginning, Evidence, Nothing, Order, Overflow, Parked, Repeated, StreamGap};
-use crate::report::Check::{FalseNotice, NotEnded, NotRequested, NotSettled, Unreadable};
+use crate::report::Check::{FalseNotice, NotEnded, NotRequested, NotSettled, Settlement, Unreadable};
 
 const COUNTS: &[Case] = &[
     ("requested twice", &[Repeated], |run| run.repeat("c1", "requested")),
@@ -112,9 +112,6 @@ const UNREADABLE: &[Case] = &[
     ("not the subject of a fact", &[Unreadable], |run| {
         run.raw.push(("call.c1.tick.more", "{}"))
     }),
-    ("an unknown fact", &[Unreadable], |run| {
-        run.store(1, "c1", "charged", json!({}))
-    }),
     (
         "a time without milliseconds",
         &[NotRequested, Unreadable, FalseNotice],
@@ -122,9 +119,13 @@ const UNREADABLE: &[Case] = &[
             run.fact("c2", "requested", 0).2["requestedAt"] = json!("2023-11-14T22:13:20Z");
         },
     ),
-    ("an unknown reason", &[NotEnded, Unreadable, FalseNotice], |run| {
-        run.fact("c2", "ended", 0).2["reason"] = json!("boredom");
-    }),
+    (
+        "a reason that the settlement does not have",
+        &[Settlement, FalseNotice],
+        |run| {
+            run.fact("c2", "ended", 0).2["reason"] = json!("boredom");
+        },
+    ),
     ("a missing field", &[NotEnded, Unreadable, FalseNotice], |run| {
         run.fact("c2", "ended", 0)
             .2
@@ -175,6 +176,28 @@ fn a_connection_without_evidence_is_found() {
 #[test]
 fn a_malformed_message_is_found() {
     assert_found(UNREADABLE);
+}
+
+#[test]
+fn kinds_fields_and_reasons_of_a_later_version_are_no_finding() {
+    let mut run = Run::clean();
+    run.store(1, "c1", "charged", json!({}));
+    run.raw.push(("call.c1.sung", "la la"));
+    for (_, subject, payload) in &mut run.facts {
+        payload["mood"] = json!({"is": "good"});
+        if subject == "call.c2.ended" || subject == "call.c2.settled" {
+            payload["reason"] = json!("boredom");
+        }
+    }
+    for (.., message) in &mut run.received {
+        let payload = &mut message["payload"];
+        if payload["callId"] == "c2" && message["type"] == "call_ended" {
+            message["payload"]["reason"] = json!("boredom");
+        }
+    }
+    let report = run.check();
+    assert!(report.is_clean(), "{report}");
+    assert_eq!(report.unknown, 2);
 }
 
 #[test]

@@ -296,6 +296,7 @@ export interface TimelinePage {
    * More facts are stored than were read.
    */
   truncated: boolean;
+  unknown: Unknown;
 }
 /**
  * A call, folded from its facts.
@@ -361,7 +362,7 @@ export interface MediaChange {
  */
 export interface Entry {
   /**
-   * When it happened; null if it was not decoded.
+   * When it happened; null if it was not decoded, or is of an unknown kind.
    */
   at: Timestamp | null;
   /**
@@ -420,6 +421,23 @@ export interface Minutes {
    * Stored ticks.
    */
   stored: number;
+}
+/**
+ * The unknown things in stored messages.
+ */
+export interface Unknown {
+  /**
+   * Fields that the kind does not have.
+   */
+  fields: number;
+  /**
+   * Messages of an unknown kind.
+   */
+  kinds: number;
+  /**
+   * Reasons of an end.
+   */
+  reasons: number;
 }
 export interface ErrorPayload {
   code: string;

@@ -131,7 +131,7 @@ export class TimelineView {
       this.#parties,
       call == null
         ? ''
-        : `${call.userId} → ${call.otomoId}${page?.state == null ? '' : ` · ${text(`state.${page.state}`)}`}`,
+        : `${call.userId} → ${call.otomoId}${page?.state == null ? '' : ` · ${nameOf(this.#language, 'state', page.state)}`}`,
     );
     const known = KNOWN_ERRORS.find((known) => known === code);
     setText(

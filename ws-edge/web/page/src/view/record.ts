@@ -3,7 +3,7 @@
 import { exactSpan, timeOfDay } from '../clock.ts';
 import { el, setText, show } from '../dom.ts';
 import type { ViewModel } from '../viewModel.ts';
-import type { Key, Translate } from '../texts.ts';
+import { type Key, reasonOf, type Translate } from '../texts.ts';
 import type { Part } from './stage.ts';
 
 const ROWS = ['id', 'peer', 'connected', 'ended', 'duration', 'billed', 'reason'] as const;
@@ -52,6 +52,6 @@ function valueOf(row: Row, { call }: ViewModel, text: Translate): string {
         ? text('record.pending')
         : text('record.billed.n', { minutes: end.billedMinutes });
     case 'reason':
-      return text(`reason.${end.reason}`);
+      return reasonOf(text, end.reason);
   }
 }

@@ -1,0 +1,58 @@
+//! A call of a later version is settled and reconciled: unknown kinds, fields and reasons are kept and counted.
+
+use anyhow::{Result, ensure};
+use callpulse_tests::facts::later::{self, CALL, FIELDS, KINDS, REASON, REASONS};
+use callpulse_tests::wait::eventually;
+use serde_json::json;
+
+use crate::fixture::{Fixture, SOON};
+use crate::reconcile::run::reconcile;
+
+#[tokio::test]
+async fn a_call_with_unknown_facts_is_settled_for_its_unknown_reason() -> Result<()> {
+    let mut fixture = Fixture::start(60_000).await?;
+    // A running timer would see the connection of a year ago before the end.
+    fixture.timer().kill()?;
+    later::store(&fixture.contract, Some("ended")).await?;
+    fixture.timer().restart().await?;
+    let settled = fixture.settled(CALL).await?;
+    ensure!(
+        settled["reason"] == REASON && settled["ticks"] == 2 && settled["billedMinutes"] == 2,
+        "{settled}"
+    );
+    ensure!(settled.get("overTicks").is_none(), "{settled}");
+    for what in ["field", "reason"] {
+        let counted = fixture.metric("callpulse_unknown_total", what).await?;
+        ensure!(counted > 0.0, "{what}: {counted}");
+    }
+    ensure!(fixture.metric("callpulse_billing_parked_total", "").await? == 0.0);
+    reconcile(&fixture, &[]).await?.check_clean()
+}
+
+#[tokio::test]
+async fn reconcile_counts_what_it_does_not_know_and_reports_no_difference() -> Result<()> {
+    let mut fixture = Fixture::start(60_000).await?;
+    fixture.timer().kill()?;
+    later::store(&fixture.contract, None).await?;
+    let clean = reconcile(&fixture, &[]).await?;
+    clean.check_clean()?;
+    let unknown = json!({ "kinds": KINDS, "fields": FIELDS, "reasons": REASONS });
+    ensure!(clean.summary["unknown"] == unknown, "{}", clean.summary);
+    ensure!(
+        clean.summary["settled"] == 1 && clean.summary["billedMinutes"] == 2,
+        "{}",
+        clean.summary
+    );
+    // The consumer acknowledges all of it, and adds nothing.
+    fixture.timer().restart().await?;
+    eventually("the facts being handled", SOON, async || {
+        let handled = fixture
+            .metric("callpulse_billing_facts_total", "settled_before")
+            .await?;
+        ensure!(handled >= 2.0, "{handled}");
+        Ok(())
+    })
+    .await?;
+    ensure!(fixture.reader.of_call(CALL).await?.len() == later::facts()?.len());
+    Ok(())
+}
