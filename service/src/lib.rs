@@ -52,6 +52,7 @@
 
 pub mod app;
 pub mod context;
+pub mod descriptors;
 pub mod exit;
 pub mod health;
 pub mod http;
@@ -64,6 +65,7 @@ pub mod tasks;
 
 pub use app::App;
 pub use context::{CommonSettings, ServiceContext};
+pub use descriptors::DescriptorNeed;
 pub use health::{Condition, Health};
 pub use logging::LogSettings;
 pub use ops::OpsSettings;

@@ -11,6 +11,7 @@ use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{CommonSettings, ServiceContext};
+use crate::descriptors::{self, DescriptorNeed};
 use crate::settings::{self, SettingsErrors, Validate};
 use crate::{App, BoxError, exit, logging, shutdown};
 
@@ -40,6 +41,12 @@ pub struct ServiceArgs {
 pub trait ServiceSettings: Validate + Serialize + DeserializeOwned + Default {
     /// The keys that every service has.
     fn common(&self) -> &CommonSettings;
+
+    /// The settings that bound connections, with the descriptors that they may take. The service does not start if they, and a
+    /// reserve, do not fit the process's hard limit.
+    fn descriptors(&self) -> Vec<DescriptorNeed> {
+        Vec::new()
+    }
 }
 
 /// Runs a service: reads its settings, starts logs, signals and the operations port, and drives `run` to its end.
@@ -53,7 +60,17 @@ where
     Fut: Future<Output = Result<(), E>>,
     E: Into<BoxError>,
 {
-    execute(app, args, |settings: S| async move {
+    let starting = |settings: &S| {
+        if !args.print_config {
+            descriptors_fit(settings)?;
+        }
+        if !args.check_config && !args.print_config {
+            descriptors::raise_limit()
+                .map_err(|error| SettingsErrors::of_process("descriptors", &error.to_string()))?;
+        }
+        Ok(())
+    };
+    execute(app, args, starting, |settings: S| async move {
         let context = ServiceContext::start(app, settings.common()).await?;
         shutdown::stop_on_signals(context.stop.clone())?;
         let (stop, drain) = (context.stop.clone(), context.drain_limit());
@@ -77,20 +94,27 @@ where
     Fut: Future<Output = Result<(), E>>,
     E: Into<BoxError>,
 {
-    execute(app, args, |settings: S| async move {
-        let stop = CancellationToken::new();
-        shutdown::stop_on_signals(stop.clone())?;
-        run(settings, stop).await.map_err(Into::into)
-    })
+    execute(
+        app,
+        args,
+        |_: &S| Ok(()),
+        |settings: S| async move {
+            let stop = CancellationToken::new();
+            shutdown::stop_on_signals(stop.clone())?;
+            run(settings, stop).await.map_err(Into::into)
+        },
+    )
 }
 
-fn execute<S, F, Fut>(app: App, args: &ServiceArgs, run: F) -> ExitCode
+fn execute<S, C, F, Fut>(app: App, args: &ServiceArgs, check: C, run: F) -> ExitCode
 where
     S: ServiceSettings,
+    C: FnOnce(&S) -> Result<(), SettingsErrors>,
     F: FnOnce(S) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
 {
-    let settings: S = match settings::load(&app.prefix(), args.config.as_deref()) {
+    let loaded = settings::load(&app.prefix(), args.config.as_deref());
+    let settings: S = match loaded.and_then(|settings| check(&settings).map(|()| settings)) {
         Ok(settings) => settings,
         Err(errors) => return refuse(app, &errors),
     };
@@ -120,6 +144,15 @@ where
     };
     logging::flush();
     ExitCode::from(code)
+}
+
+fn descriptors_fit<S: ServiceSettings>(settings: &S) -> Result<(), SettingsErrors> {
+    let limit =
+        descriptors::hard_limit().map_err(|error| SettingsErrors::of_process("descriptors", &error.to_string()))?;
+    match descriptors::exceeded(&settings.descriptors(), limit) {
+        Some((key, message)) => Err(SettingsErrors::of_process(key, &message)),
+        None => Ok(()),
+    }
 }
 
 fn refuse(app: App, errors: &SettingsErrors) -> ExitCode {

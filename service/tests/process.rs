@@ -19,7 +19,9 @@ use clap::Parser;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
-use service::{App, BoxError, CommonSettings, Secret, ServiceArgs, ServiceContext, ServiceSettings, Validate};
+use service::{
+    App, BoxError, CommonSettings, DescriptorNeed, Secret, ServiceArgs, ServiceContext, ServiceSettings, Validate,
+};
 
 const APP: App = App::new("sample-service", "1.2.3");
 const BOUND: Duration = Duration::from_secs(20);
@@ -43,6 +45,7 @@ struct Settings {
     mode: Mode,
     key: Secret,
     nats: String,
+    connections: u64,
     #[serde(flatten)]
     common: CommonSettings,
 }
@@ -52,6 +55,13 @@ impl Validate for Settings {}
 impl ServiceSettings for Settings {
     fn common(&self) -> &CommonSettings {
         &self.common
+    }
+
+    fn descriptors(&self) -> Vec<DescriptorNeed> {
+        vec![DescriptorNeed {
+            key: "connections",
+            descriptors: self.connections,
+        }]
     }
 }
 
@@ -106,7 +116,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-const CHECKS: [(&str, fn()); 11] = [
+const CHECKS: [(&str, fn()); 12] = [
     ("announces its ports, is ready, and ends cleanly", good),
     ("SIGINT stops it too", interrupt),
     ("a failed task exits with 1", failing),
@@ -117,6 +127,10 @@ const CHECKS: [(&str, fn()); 11] = [
     ("it continues when nobody reads its log", closed_log),
     ("it continues when its log reader stalls", stalled_log),
     ("invalid settings exit with 2, all reported", bad_settings),
+    (
+        "descriptors are raised to the hard limit, which the settings must fit",
+        descriptors,
+    ),
     ("prints settings without secrets, and runs subcommands", subcommands),
 ];
 
@@ -324,6 +338,31 @@ fn bad_settings() {
     );
     assert_eq!(Running::start(&["--no-such-option"], &[]).end().0, Some(2));
     assert_eq!(Running::start(&["--check-config"], &[]).end().0, Some(0));
+}
+
+fn descriptors() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 128, hard).unwrap();
+    let mut service = Running::start(&[], &[("SAMPLE_SERVICE__CONNECTIONS", "1")]);
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    service.announced();
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", service.child.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let fields: Vec<_> = line.split_whitespace().collect();
+    assert_eq!(fields[3..5], [hard.to_string(), hard.to_string()], "{line}");
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.end().0, Some(0));
+
+    let too_many = [("SAMPLE_SERVICE__CONNECTIONS", "1000000000000")];
+    for arguments in [&[][..], &["--check-config"]] {
+        let (code, out, err) = Running::start(arguments, &too_many).end();
+        assert_eq!((code, out.as_str()), (Some(2), ""), "{err}");
+        assert!(
+            err.contains("connections (limits of this process): needs 1000000000256 descriptors"),
+            "{err}"
+        );
+    }
 }
 
 fn subcommands() {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use contract::{NatsSettings, NodeId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use service::{CommonSettings, Secret, ServiceSettings, Validate};
+use service::{CommonSettings, DescriptorNeed, Secret, ServiceSettings, Validate};
 
 use crate::http::client_address::{ForwardedHeader, Network};
 
@@ -256,6 +256,13 @@ impl Validate for Settings {
 impl ServiceSettings for Settings {
     fn common(&self) -> &CommonSettings {
         &self.common
+    }
+
+    fn descriptors(&self) -> Vec<DescriptorNeed> {
+        vec![DescriptorNeed {
+            key: "limits.connections",
+            descriptors: self.limits.connections as u64,
+        }]
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) enum Origin {
     Default,
     /// Several sources together.
     Merged,
+    /// The limits of the process.
+    Process,
 }
 
 /// One invalid key.
@@ -48,6 +50,11 @@ impl SettingError {
 }
 
 impl SettingsErrors {
+    /// A setting that does not fit this process.
+    pub(crate) fn of_process(key: &str, message: &str) -> Self {
+        Self::new(vec![SettingError::new(key, Origin::Process, message)])
+    }
+
     pub(super) fn new(errors: Vec<SettingError>) -> Self {
         Self { errors }
     }
@@ -60,6 +67,7 @@ impl fmt::Display for Origin {
             Self::Variable(name) => write!(f, "variable {name}"),
             Self::Default => f.write_str("default"),
             Self::Merged => f.write_str("all sources"),
+            Self::Process => f.write_str("limits of this process"),
         }
     }
 }
