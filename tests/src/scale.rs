@@ -13,6 +13,8 @@ pub mod run;
 
 pub mod report;
 
+pub mod observers;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -45,6 +47,9 @@ pub struct Options {
     /// The billing-timer to run, such as a release build [default: the one beside this program]
     #[arg(long)]
     pub billing_timer: Option<PathBuf>,
+    /// Instead: start the other services and commands with as many active calls, and print how long each needs
+    #[arg(long)]
+    pub observers: bool,
 }
 
 /// Plays all runs: 0 if every stored fact is correct, 1 otherwise. Missed goals are printed and do not fail: they depend
@@ -69,6 +74,11 @@ async fn play(screen: &Screen, options: &Options) -> Result<()> {
     for calls in &options.calls {
         for number in 1..=options.runs {
             screen.heading(&format!("{calls} calls, run {number} of {}", options.runs));
+            let progress = |text: &str| screen.line(LineKind::Quiet, text);
+            if options.observers {
+                observers::run(*calls, &progress).await?;
+                continue;
+            }
             let plan = Plan {
                 calls: *calls,
                 interval_ms: options.tick_interval_ms,
@@ -76,10 +86,12 @@ async fn play(screen: &Screen, options: &Options) -> Result<()> {
                 sync: Sync::Always,
                 billing_timer: options.billing_timer.clone(),
             };
-            let run = run::run(&plan, &|text: &str| screen.line(LineKind::Quiet, text)).await;
+            let run = run::run(&plan, &progress).await;
             figures.push(run.with_context(|| format!("{calls} calls, run {number}"))?);
         }
     }
-    Report::new(&figures).print(screen);
+    if !figures.is_empty() {
+        Report::new(&figures).print(screen);
+    }
     Ok(())
 }

@@ -5,6 +5,7 @@
 
 use async_nats::Client;
 use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::Value;
 
 use crate::jetstream::connection::{API_PREFIX, Nats};
@@ -51,6 +52,9 @@ pub struct Page {
 
 /// The most facts of one call that [`History::of_call`] reads: the ticks of a day and a half.
 pub const MAX_OF_CALL: usize = 2_048;
+
+/// Requests of one [`History::last_of_calls`] that run concurrently.
+const CONCURRENT_READS: usize = 4;
 
 /// Reads the stream of facts.
 #[derive(Debug, Clone)]
@@ -113,16 +117,22 @@ impl History {
     /// # Errors
     /// [`ReadError`]
     pub async fn last_of_calls(&self, calls: &[CallId]) -> Result<Vec<Recorded>, ReadError> {
-        let mut facts = Vec::new();
-        for calls in calls.chunks(MAX_CALLS_PER_READ) {
-            let request = Request {
-                multi_last: calls.iter().map(subject::facts_of).collect(),
-                batch: Some(MAX_ANSWER),
-                ..Request::default()
-            };
-            facts.extend(recorded(self.reader.ask(&request).await?).facts);
-        }
-        Ok(facts)
+        let reads: Vec<_> = calls
+            .chunks(MAX_CALLS_PER_READ)
+            .map(|calls| {
+                let reader = self.reader.clone();
+                let request = Request {
+                    multi_last: calls.iter().map(subject::facts_of).collect(),
+                    batch: Some(MAX_ANSWER),
+                    ..Request::default()
+                };
+                async move { Ok(recorded(reader.ask(&request).await?).facts) }
+            })
+            .collect();
+        stream::iter(reads)
+            .buffered(CONCURRENT_READS)
+            .try_concat()
+            .await
     }
 
     async fn read(&self, filter: String, from: Start, limit: usize) -> Result<Page, ReadError> {

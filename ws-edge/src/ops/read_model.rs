@@ -16,7 +16,7 @@ use crate::metrics;
 use super::row::{CallRow, LeaseRow, MediaColumns, PartyMediaRow, RowUpdate, Table, TimerRow, WorkerRow};
 
 /// Calls that are listed; further ones are left out.
-const MAX_CALLS: usize = 50_000;
+const MAX_CALLS: usize = 200_000;
 /// How long an ended call stays listed.
 const ENDED_RETENTION: Duration = Duration::from_secs(60);
 /// Ended calls that stay listed.

@@ -8,8 +8,7 @@ use contract::buckets::fleet::FleetChange;
 use contract::buckets::leases::LeaseChange;
 use contract::views::history::{ReadError, Recorded, Start};
 use contract::views::tail::{self, BucketChange, Tail};
-use contract::{CallId, Nats, Timestamp};
-use futures::{StreamExt, TryStreamExt, stream};
+use contract::{Nats, Timestamp};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -27,10 +26,6 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(2);
 const RETRY_DELAY: Duration = Duration::from_millis(500);
 /// Each request may be answered by another replica of the stream, and replicas may lag behind each other by this much.
 const MAX_REPLICA_LAG_MS: i64 = 10_000;
-/// Calls whose last facts are read with one request.
-const CALLS_PER_READ: usize = 128;
-/// Such requests that run concurrently.
-const CONCURRENT_READS: usize = 4;
 
 /// Positions in the stream and the buckets.
 struct Tails {
@@ -69,7 +64,7 @@ async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
     let mut read_model = ReadModel::default();
     loop {
         tails.poll().await?.apply_to(&mut read_model, Timestamp::now());
-        let facts = facts_of(shared, read_model.take_unread()).await?;
+        let facts = shared.history.last_of_calls(&read_model.take_unread()).await?;
         read_model.apply_read_facts(&facts, Timestamp::now());
         if !tails.is_behind() {
             break;
@@ -98,7 +93,7 @@ async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
                     polled.apply_to(model, Timestamp::now());
                     model.take_unread()
                 });
-                let facts = facts_of(shared, unread).await?;
+                let facts = shared.history.last_of_calls(&unread).await?;
                 shared.change(|model| model.apply_read_facts(&facts, Timestamp::now()));
                 shared.publish(Timestamp::now());
             }
@@ -131,17 +126,6 @@ async fn replicated_sequence(shared: &Shared) -> Result<u64, ReadError> {
         Some(first) => Ok(first.sequence - 1),
         None => shared.history.last_sequence().await,
     }
-}
-
-/// The last facts of each of these calls.
-async fn facts_of(shared: &Arc<Shared>, calls: Vec<CallId>) -> Result<Vec<Recorded>, ReadError> {
-    let reads: Vec<_> = calls.chunks(CALLS_PER_READ).map(<[CallId]>::to_vec).collect();
-    let reads = reads.into_iter().map(|calls| {
-        let shared = Arc::clone(shared);
-        async move { shared.history.last_of_calls(&calls).await }
-    });
-    let answers: Vec<_> = stream::iter(reads).buffered(CONCURRENT_READS).try_collect().await?;
-    Ok(answers.into_iter().flatten().collect())
 }
 
 impl Tails {
