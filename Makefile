@@ -43,10 +43,10 @@ chaos: build ## Inject faults under load and check the bill; SEED=, RUNS=, DURAT
 	$(BUILT)/chaos $(CHAOS)
 
 # The timer is measured as it is deployed; the rest of the workspace has no release build, which would compile the C++ worker again.
-scale: setup ## Kill a billing-timer with many calls and check it; CALLS=10000,30000,100000 RUNS=3
+scale: build ## Kill a billing-timer with many calls and check it, then read them all; CALLS=10000,30000,100000 RUNS=3
 	$(CARGO) build --release -p billing-timer
-	$(CARGO) build -p callpulse-tests --bin scale
 	$(BUILT)/scale --billing-timer $(dir $(BUILT))release/billing-timer $(if $(CALLS),--calls $(CALLS)) $(if $(RUNS),--runs $(RUNS))
+	$(BUILT)/scale --observers $(if $(CALLS),--calls $(CALLS))
 
 up: build ## Run the whole stack until Ctrl-C, with links to call from a browser
 	$(BUILT)/up

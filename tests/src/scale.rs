@@ -2,7 +2,7 @@
 //!
 //! The facts are injected, without media: [`load`] plans the calls and stores their facts. [`run`] plays one run, [`checker`]
 //! compares every stored tick and settlement with the facts, [`notices`] counts notices, [`report`] prints the figures beside
-//! the goals. The test `billing_timer::scale` plays the same run with fewer calls.
+//! the goals. [`observers`] is another run: the other services and `callctl` with as many calls. The test `billing_timer::scale` plays the same run with fewer calls.
 
 pub mod load;
 

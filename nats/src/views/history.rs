@@ -129,10 +129,7 @@ impl History {
                 async move { Ok(recorded(reader.ask(&request).await?).facts) }
             })
             .collect();
-        stream::iter(reads)
-            .buffered(CONCURRENT_READS)
-            .try_concat()
-            .await
+        stream::iter(reads).buffered(CONCURRENT_READS).try_concat().await
     }
 
     async fn read(&self, filter: String, from: Start, limit: usize) -> Result<Page, ReadError> {

@@ -4,6 +4,7 @@
 mod checks;
 pub mod schedule;
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use async_nats::Subscriber;
@@ -27,6 +28,10 @@ use schedule::{CallSchedule, CheckResult};
 
 /// Calls that are ended or checked at once; the others wait.
 const MAX_CONCURRENT: usize = 64;
+/// Ended calls that wait to be looked up. A later check releases those that exceed it.
+const MAX_ENDED: usize = 100_000;
+/// Ends that are taken from the subscription at once.
+const ENDS_AT_ONCE: usize = 1_024;
 /// Between losing a watch and renewing it.
 const RENEW_DELAY: Duration = Duration::from_millis(500);
 /// The longest sleep: wall clocks are set, and sleeping does not notice.
@@ -42,6 +47,8 @@ pub struct Deadlines {
     watching: Condition,
     /// The checks that run, each of another call.
     running: JoinSet<(CallId, CheckResult)>,
+    /// Calls of which an end was published. They are taken from the subscription at once, so that no burst of ends overflows it.
+    ended: VecDeque<CallId>,
     /// Ends that are being looked up.
     releasing: JoinSet<()>,
 }
@@ -57,6 +64,7 @@ impl Deadlines {
             checks,
             watching,
             running: JoinSet::new(),
+            ended: VecDeque::new(),
             releasing: JoinSet::new(),
         }
     }
@@ -92,7 +100,7 @@ impl Deadlines {
         let since = *link.borrow_and_update();
         let mut calls = Box::pin(self.active.watch().await?);
         let mut workers = Box::pin(self.fleet.watch().await?);
-        let mut ends = self.ends().await?;
+        let mut ends = self.ends().await?.ready_chunks(ENDS_AT_ONCE);
         self.list.watch_restored(Timestamp::now());
         self.watching.set(true);
         loop {
@@ -108,11 +116,11 @@ impl Deadlines {
                     Some(change) => self.note_worker(change),
                     None => return Ok(()),
                 },
-                end = ends.next(), if self.releasing.len() < MAX_CONCURRENT => match end {
-                    Some(end) => self.check_end(&end),
+                ends = ends.next() => match ends {
+                    Some(ends) => self.note_ends(&ends),
                     None => return Ok(()),
                 },
-                Some(_) = self.releasing.join_next() => {}
+                Some(_) = self.releasing.join_next() => self.start_releases(),
                 Some(done) = self.running.join_next() => {
                     // A panic is a bug, and was logged; the call comes up again after a restart, or at another node.
                     if let Ok((call, result)) = done {
@@ -122,8 +130,8 @@ impl Deadlines {
                 changed = link.changed() => {
                     changed?;
                     let now = *link.borrow();
-                    // `ends` is a plain subscription, so overflows count too.
-                    if now.connected && (now.gaps, now.overflows) != (since.gaps, since.overflows) {
+                    // An overflow of `ends` needs no new watch: a later check releases the call.
+                    if now.connected && now.gaps != since.gaps {
                         return Ok(());
                     }
                 }
@@ -185,9 +193,22 @@ impl Deadlines {
         }
     }
 
-    fn check_end(&mut self, message: &async_nats::Message) {
-        // The subject is enough: the check reads what is stored.
-        if let Some((call, FactKind::Ended)) = subject::parse_fact(&message.subject) {
+    fn note_ends(&mut self, messages: &[async_nats::Message]) {
+        for message in messages {
+            // The subject is enough: the check reads what is stored.
+            if let Some((call, FactKind::Ended)) = subject::parse_fact(&message.subject)
+                && self.ended.len() < MAX_ENDED
+            {
+                self.ended.push_back(call);
+            }
+        }
+        self.start_releases();
+    }
+
+    fn start_releases(&mut self) {
+        while self.releasing.len() < MAX_CONCURRENT
+            && let Some(call) = self.ended.pop_front()
+        {
             let checks = self.checks.clone();
             self.releasing.spawn(async move { checks.release_if_over(&call).await });
         }

@@ -19,8 +19,11 @@ use crate::protocol::{Code, Problem};
 
 /// The queue group of which one node answers; also names it in parked commands.
 pub const QUEUE_GROUP: &str = "ws-edge";
-/// Commands that are worked on at once; more wait in the subscription.
-const MAX_CONCURRENT: u32 = 64;
+/// Commands that are worked on at once.
+const MAX_CONCURRENT: usize = 64;
+/// Commands that are worked on or wait; further ones are refused. They do not wait in the subscription: when it overflows, the
+/// client does not tell which subscription lost a message, and every party needs a new snapshot.
+const MAX_WAITING: u32 = 4_096;
 /// The longest `by`, in characters.
 const MAX_BY_CHARS: usize = 128;
 
@@ -33,37 +36,48 @@ pub async fn serve(nats: Nats, ender: CallEnder, stop: CancellationToken) -> Res
         .client
         .queue_subscribe(subject::ALL_TERMINATE, QUEUE_GROUP.to_owned())
         .await?;
-    let permits = Arc::new(Semaphore::new(MAX_CONCURRENT as usize));
+    let places = Arc::new(Semaphore::new(MAX_WAITING as usize));
+    let working = Arc::new(Semaphore::new(MAX_CONCURRENT));
     let mut draining = false;
     loop {
-        let next = async {
-            let permit = Arc::clone(&permits).acquire_owned().await;
-            (permit, commands.next().await)
-        };
-        let (permit, command) = tokio::select! {
+        let command = tokio::select! {
             () = stop.cancelled(), if !draining => {
                 // The server now gives commands to other nodes; those that this node already has are answered.
                 draining = true;
                 commands.drain().await?;
                 continue;
             }
-            next = next => next,
+            command = commands.next() => command,
         };
         match command {
-            Some(command) => {
-                let (nats, ender) = (nats.clone(), ender.clone());
-                tokio::spawn(async move {
-                    answer(&nats, &ender, &command).await;
-                    drop(permit);
-                });
-            }
+            Some(command) => match Arc::clone(&places).try_acquire_owned() {
+                Ok(place) => {
+                    let (nats, ender, working) = (nats.clone(), ender.clone(), Arc::clone(&working));
+                    tokio::spawn(async move {
+                        if let Ok(_permit) = working.acquire().await {
+                            answer(&nats, &ender, &command).await;
+                        }
+                        drop(place);
+                    });
+                }
+                Err(_) => refuse(&nats, &command).await,
+            },
             None if draining => break,
             None => return Err("the subscription to terminate commands has ended".into()),
         }
     }
-    // All permits are back once all answers are out.
-    let _ = permits.acquire_many(MAX_CONCURRENT).await?;
+    // All places are free once all answers are out.
+    let _ = places.acquire_many(MAX_WAITING).await?;
     Ok(())
+}
+
+async fn refuse(nats: &Nats, command: &Message) {
+    let refusal = Refusal::new(
+        RefusalCode::AtCapacity,
+        "too many terminate commands: send it again later",
+    );
+    metrics::request_answered("terminate", refusal.code.as_str());
+    request::answer::<CallClosed>(&nats.client, command, &Err(refusal)).await;
 }
 
 async fn answer(nats: &Nats, ender: &CallEnder, message: &Message) {
