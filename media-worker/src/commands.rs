@@ -1,6 +1,7 @@
 //! Commands from the edges: registered with the NATS service API, each handled in a task of its own.
 
 mod close_call;
+mod grant_credit;
 mod open_call;
 mod report_calls;
 mod rtc;
@@ -14,7 +15,7 @@ use bytes::Bytes;
 use contract::jetstream::parking;
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{
-    CloseCall, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, Relayed, ReportCalls,
+    CloseCall, GrantCredit, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, Relayed, ReportCalls,
 };
 use contract::wire::request::{
     RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce, RtcResume,
@@ -40,7 +41,7 @@ const CLOSING_CONCURRENCY: usize = 1024;
 const PARKING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Every operation of the worker.
-const OPERATIONS: [Operation; 9] = [
+const OPERATIONS: [Operation; 10] = [
     Operation::of::<OpenCall>(),
     Operation::of::<Relayed<RtcCapabilities>>(),
     Operation::of::<Relayed<RtcCreateTransport>>(),
@@ -48,6 +49,7 @@ const OPERATIONS: [Operation; 9] = [
     Operation::of::<Relayed<RtcProduce>>(),
     Operation::of::<Relayed<RtcConsume>>(),
     Operation::of::<Relayed<RtcResume>>(),
+    Operation::of::<GrantCredit>(),
     Operation::of::<CloseCall>(),
     Operation::of::<ReportCalls>(),
 ];

@@ -25,6 +25,6 @@ pub use jetstream::connection::{Nats, NatsSettings};
 pub use jetstream::fact_store::{FactError, FactStore, Outcome, PublishCondition};
 pub use wire::envelope::{Source, TraceParent};
 pub use wire::fact::{EndReason, Fact, FactKind};
-pub use wire::id::{CallId, NodeId, OtomoId, UserId, WorkerId};
+pub use wire::id::{CallId, GrantId, NodeId, OtomoId, UserId, WorkerId};
 pub use wire::party::{Parties, Party, Role};
 pub use wire::time::Timestamp;

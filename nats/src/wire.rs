@@ -19,4 +19,6 @@ pub mod request;
 
 pub mod command;
 
+pub mod credit;
+
 pub mod envelope;

@@ -41,6 +41,8 @@ pub enum RefusalCode {
     AlreadyProducing,
     /// The client's capabilities do not fit the peer's producer.
     CannotConsume,
+    /// The duration of a grant is not one that can be granted.
+    InvalidGrant,
     /// The state of the call does not allow this.
     WrongState,
     /// The worker has reached its capacity.
@@ -60,7 +62,7 @@ impl RefusalCode {
     /// The error code of the service API: an HTTP status.
     fn status(self) -> usize {
         match self {
-            Self::BadRequest | Self::InvalidParameters | Self::AudioOnly => 400,
+            Self::BadRequest | Self::InvalidParameters | Self::AudioOnly | Self::InvalidGrant => 400,
             Self::NotAParty => 403,
             Self::UnknownCall | Self::UnknownTransport | Self::UnknownConsumer | Self::NoProducer => 404,
             Self::AlreadyProducing | Self::CannotConsume | Self::WrongState => 409,

@@ -206,6 +206,7 @@ impl CallView {
             }
             Fact::RtpLost(fact) => self.media(fact.party, true, fact.last_rtp_at, sequence),
             Fact::RtpResumed(fact) => self.media(fact.party, false, fact.at, sequence),
+            Fact::CreditGranted(_) | Fact::CreditLow(_) => {}
             Fact::Tick(fact) => {
                 let tick = LastTick {
                     minute: fact.minute,

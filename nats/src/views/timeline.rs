@@ -186,7 +186,7 @@ mod tests {
     fn requested() -> Fact {
         let parties = parties();
         let requested_at = at(0);
-        Requested { parties, requested_at }.into()
+        Requested::new(parties, requested_at).into()
     }
 
     fn rtp_detected() -> Fact {

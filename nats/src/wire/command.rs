@@ -1,5 +1,5 @@
-//! Commands: request/reply, to one media-worker (`media.<workerId>.<operation>`), to any ws-edge (`cmd.call.<id>.terminate`) or
-//! to all of them (`cmd.edges.report`).
+//! Commands: request/reply, to one media-worker (`media.<workerId>.<operation>`), to any ws-edge (`cmd.call.<id>.terminate`,
+//! `cmd.call.<id>.grant`) or to all of them (`cmd.edges.report`).
 //!
 //! Operations are registered with the NATS service API (ADR-32), so `$SRV.INFO` lists the fleet. Errors have the headers
 //! `Nats-Service-Error` (`<code>: <message>`) and `Nats-Service-Error-Code` (an HTTP status).
@@ -9,8 +9,9 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::wire::credit::Grant;
 use crate::wire::fact::EndReason;
-use crate::wire::id::{CallId, NodeId, WorkerId};
+use crate::wire::id::{CallId, GrantId, NodeId, WorkerId};
 use crate::wire::party::{Parties, Role};
 use crate::wire::request::{MediaRequest, RtcRequest};
 use crate::wire::subject;
@@ -65,6 +66,7 @@ macro_rules! operations {
 
 operations! {
     OpenCall = "open_call" -> CallOpened;
+    GrantCredit = "grant_credit" -> CreditExtended;
     CloseCall = "close_call" -> CallClosed;
     ReportCalls = "report_calls" -> CallsReported;
 }
@@ -118,6 +120,44 @@ pub struct OpenCall {
     /// The call and its parties, the only ones that may use its media.
     #[serde(flatten)]
     pub parties: Parties,
+    /// With credit control: the first grant. The worker ends the call when its time is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// With credit control: the identifier of that grant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_id: Option<GrantId>,
+}
+
+impl OpenCall {
+    /// A call without credit control.
+    pub fn new(parties: Parties) -> Self {
+        Self {
+            parties,
+            until_ms: None,
+            grant_id: None,
+        }
+    }
+}
+
+/// Extends a call with credit control. It is idempotent, and never shortens a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GrantCredit {
+    /// The call.
+    pub call_id: CallId,
+    /// The grant.
+    #[serde(flatten)]
+    pub grant: Grant,
+}
+
+/// Reply to [`GrantCredit`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CreditExtended {
+    /// The duration that is granted now, from `connectedAt`, in milliseconds.
+    pub until_ms: u64,
+    /// An equal or longer grant was there before: this one changed nothing.
+    pub superseded: bool,
 }
 
 /// Reply to [`OpenCall`].
@@ -234,6 +274,23 @@ pub struct Terminate {
     pub reason: EndReason,
     /// The originator, for the record: letters, digits and `_-:.@`, at most 128.
     pub by: String,
+}
+
+/// `cmd.call.<id>.grant`: the wallet extends a call. The reply is that of [`GrantCredit`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExtendCall {
+    /// The grant.
+    #[serde(flatten)]
+    pub grant: Grant,
+}
+
+impl Command for ExtendCall {
+    type Recipient = CallId;
+    type Reply = CreditExtended;
+
+    fn subject(&self, call: &CallId) -> String {
+        subject::grant(call)
+    }
 }
 
 impl Command for Terminate {

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
-use crate::wire::id::WorkerId;
+use crate::wire::credit::Grant;
+use crate::wire::id::{GrantId, WorkerId};
 use crate::wire::notice::{Notice, NoticeKind};
 use crate::wire::party::{Parties, Role};
 use crate::wire::service::Service;
@@ -36,6 +37,29 @@ pub struct Requested {
     pub parties: Parties,
     /// When the request reached the edge.
     pub requested_at: Timestamp,
+    /// With credit control: the duration that the wallet has granted first, from `connectedAt`, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// With credit control: that grant, by the wallet or by the edge's fallback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub grant_id: Option<GrantId>,
+}
+
+impl Requested {
+    /// A request without credit control.
+    pub fn new(parties: Parties, requested_at: Timestamp) -> Self {
+        Self {
+            parties,
+            requested_at,
+            until_ms: None,
+            grant_id: None,
+        }
+    }
+
+    /// The first grant.
+    pub fn grant(&self) -> Option<Grant> {
+        Grant::of(self.grant_id.as_ref(), self.until_ms)
+    }
 }
 
 /// The otomo accepted the call.
@@ -100,6 +124,38 @@ pub struct RtpResumed {
     pub at: Timestamp,
     /// Length of the silence, in milliseconds.
     pub gap_ms: u64,
+}
+
+/// The wallet extended the call. The first grant is in [`Requested`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreditGranted {
+    /// The call and its parties.
+    #[serde(flatten)]
+    pub parties: Parties,
+    /// The grant.
+    pub grant_id: GrantId,
+    /// The duration that is granted in all, from `connectedAt`, in milliseconds.
+    pub until_ms: u64,
+    /// When the worker received it.
+    pub granted_at: Timestamp,
+}
+
+/// The granted time is nearly over: the wallet may extend it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CreditLow {
+    /// The call and its parties.
+    #[serde(flatten)]
+    pub parties: Parties,
+    /// The grant that is nearly used up.
+    pub grant_id: GrantId,
+    /// The granted time that was left, in milliseconds.
+    pub remaining_ms: u64,
+    /// The duration that is granted in all, from `connectedAt`, in milliseconds.
+    pub until_ms: u64,
+    /// When so much was left.
+    pub at: Timestamp,
 }
 
 /// A minute is complete.
@@ -185,6 +241,10 @@ facts! {
     RtpLost: many per party, by [MediaWorker], at last_rtp_at, notices [MediaLost];
     /// A party's RTP resumed.
     RtpResumed: many per party, by [MediaWorker], at at, notices [MediaResumed];
+    /// The wallet extended the call.
+    CreditGranted: once per grant_id, by [MediaWorker], at granted_at, notices [CreditGranted];
+    /// The granted time is nearly over.
+    CreditLow: once per grant_id, by [MediaWorker], at at, notices [CreditLow];
     /// A minute is complete.
     Tick: once per minute, by [BillingTimer], at at, notices [Tick];
     /// The call ended.

@@ -115,6 +115,10 @@ id!(
     WorkerId
 );
 id!(
+    /// One grant of a wallet: the time until which it lets a call go on.
+    GrantId
+);
+id!(
     /// One process of any other service: a ws-edge node, a billing-timer instance.
     NodeId
 );

@@ -94,6 +94,22 @@ pub enum Notice {
         /// The party.
         party: Role,
     },
+    /// WS-S08, to the user: the wallet extended the call.
+    CreditGranted {
+        /// The call.
+        call_id: CallId,
+        /// The duration that is granted in all, from `connectedAt`, in milliseconds.
+        until_ms: u64,
+    },
+    /// WS-S08, to the user: the granted time is nearly over.
+    CreditLow {
+        /// The call.
+        call_id: CallId,
+        /// The time that was left, in milliseconds.
+        remaining_ms: u64,
+        /// The duration that is granted in all, from `connectedAt`, in milliseconds.
+        until_ms: u64,
+    },
     /// WS-S06, to both: the call is over.
     CallEnded {
         /// The call.

@@ -26,6 +26,8 @@ pub enum EndReason {
     MediaTimeout,
     /// RTP stopped.
     RtpTimeout,
+    /// The time that the wallet had granted was over.
+    CreditExhausted,
     /// The media-worker disappeared.
     WorkerLost,
     /// The media-worker shut down.

@@ -203,6 +203,9 @@ pub struct CallRequested<'a> {
     pub call_id: &'a CallId,
     /// When it stops ringing.
     pub expires_at: Timestamp,
+    /// With credit control: the duration that is granted so far, from `connectedAt`, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
 }
 
 /// WS-C02

@@ -11,6 +11,10 @@ pub const ALL_FACTS: &str = "call.*.*";
 pub const ALL_PARKED: &str = "parked.>";
 /// Requests to end a call. The ws-edge nodes reply as one queue group.
 pub const ALL_TERMINATE: &str = "cmd.call.*.terminate";
+/// Requests to extend a call. The ws-edge nodes reply as one queue group.
+pub const ALL_GRANT: &str = "cmd.call.*.grant";
+/// The request to the wallet before a call rings.
+pub const AUTHORIZE: &str = "wallet.authorize";
 /// The request to which every ws-edge replies.
 pub const REPORT_EDGES: &str = "cmd.edges.report";
 
@@ -83,6 +87,17 @@ pub fn parse_terminate(subject: &str) -> Option<CallId> {
     call.parse().ok()
 }
 
+/// `cmd.call.<callId>.grant`
+pub fn grant(call: &CallId) -> String {
+    format!("cmd.call.{call}.grant")
+}
+
+/// Parses `cmd.call.<callId>.grant`; `None` for another subject.
+pub fn parse_grant(subject: &str) -> Option<CallId> {
+    let call = subject.strip_prefix("cmd.call.")?.strip_suffix(".grant")?;
+    call.parse().ok()
+}
+
 /// `parked.<consumer>.<original subject>`
 pub fn parked(consumer: &str, original: &str) -> String {
     format!("parked.{consumer}.{original}")
@@ -117,8 +132,10 @@ mod tests {
     }
 
     #[test]
-    fn the_subject_of_terminate_is_built_and_parsed() {
+    fn the_subjects_of_terminate_and_grant_are_built_and_parsed() {
         let call: CallId = "c-1".parse().unwrap();
+        assert_eq!(parse_grant(&grant(&call)), Some(call.clone()));
+        assert_eq!(parse_grant(&terminate(&call)), None);
         assert_eq!(parse_terminate(&terminate(&call)), Some(call));
         assert_eq!(parse_terminate("cmd.call.a.b.terminate"), None);
     }

@@ -1,6 +1,7 @@
 //! Commands and their replies.
 
 use contract::wire::command::*;
+use contract::wire::credit::{Authorization, Authorize, Denial, Grant};
 use contract::wire::fact::EndReason;
 use contract::wire::request::*;
 use serde_json::json;
@@ -8,14 +9,31 @@ use serde_json::json;
 use crate::golden::Golden;
 use crate::values::{call, connected_at, ended_at, parties, relayed};
 
+fn grant() -> Grant {
+    Grant {
+        grant_id: "grant_2".parse().unwrap(),
+        until_ms: 240_000,
+    }
+}
+
 #[test]
 fn commands() {
     let mut golden = Golden::default();
     let names = [
         golden.operation(
-            &OpenCall { parties: parties() },
+            &OpenCall::new(parties()),
             &CallOpened {
                 media_deadline: ended_at(),
+            },
+        ),
+        golden.operation(
+            &GrantCredit {
+                call_id: call(),
+                grant: grant(),
+            },
+            &CreditExtended {
+                until_ms: 240_000,
+                superseded: false,
             },
         ),
         golden.operation(
@@ -124,6 +142,24 @@ fn commands() {
             reason: EndReason::MaxDuration,
             by: "wallet".to_owned(),
         },
+    );
+    golden.value(
+        "command.open_call.request.credit",
+        &OpenCall {
+            until_ms: Some(120_000),
+            grant_id: Some("grant_1".parse().unwrap()),
+            ..OpenCall::new(parties())
+        },
+    );
+    golden.value("command.grant.request", &ExtendCall { grant: grant() });
+    golden.value("command.authorize.request", &Authorize { parties: parties() });
+    golden.value("command.authorize.reply", &Authorization::Allowed(grant()));
+    golden.value(
+        "command.authorize.reply.denied",
+        &Authorization::Denied(Denial {
+            code: "insufficient_balance".to_owned(),
+            message: "The balance does not cover one minute.".to_owned(),
+        }),
     );
     golden.value("command.report_edge.request", &ReportEdge {});
     golden.value(

@@ -10,13 +10,7 @@ use crate::values::{connected_at, ended_at, parties, time, worker};
 fn facts() {
     let mut golden = Golden::default();
     let kinds = [
-        golden.fact(
-            "requested",
-            Requested {
-                parties: parties(),
-                requested_at: time("2025-01-15T12:02:00.000Z"),
-            },
-        ),
+        golden.fact("requested", Requested::new(parties(), time("2025-01-15T12:02:00.000Z"))),
         golden.fact(
             "accepted",
             Accepted {
@@ -56,6 +50,25 @@ fn facts() {
             },
         ),
         golden.fact(
+            "credit_granted",
+            CreditGranted {
+                parties: parties(),
+                grant_id: "grant_2".parse().unwrap(),
+                until_ms: 240_000,
+                granted_at: time("2025-01-15T12:03:15.200Z"),
+            },
+        ),
+        golden.fact(
+            "credit_low",
+            CreditLow {
+                parties: parties(),
+                grant_id: "grant_1".parse().unwrap(),
+                remaining_ms: 60_000,
+                until_ms: 120_000,
+                at: time("2025-01-15T12:03:15.123Z"),
+            },
+        ),
+        golden.fact(
             "tick",
             Tick {
                 parties: parties(),
@@ -90,6 +103,14 @@ fn facts() {
     ];
     assert_eq!(kinds, FactKind::ALL, "every kind of fact, in the order of a call");
 
+    golden.fact(
+        "requested.credit",
+        Requested {
+            until_ms: Some(120_000),
+            grant_id: Some("grant_1".parse().unwrap()),
+            ..Requested::new(parties(), time("2025-01-15T12:02:00.000Z"))
+        },
+    );
     golden.fact(
         "ended.never_connected",
         Ended {

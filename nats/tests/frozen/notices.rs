@@ -47,6 +47,15 @@ fn notices() {
             call_id: call_id.clone(),
             party: Role::Otomo,
         },
+        Notice::CreditGranted {
+            call_id: call_id.clone(),
+            until_ms: 240_000,
+        },
+        Notice::CreditLow {
+            call_id: call_id.clone(),
+            remaining_ms: 60_000,
+            until_ms: 120_000,
+        },
         Notice::CallEnded {
             call_id,
             ended_at: ended_at(),

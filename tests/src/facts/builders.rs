@@ -38,10 +38,7 @@ pub fn new_parties() -> Parties {
 /// The user's request.
 #[must_use]
 pub fn requested(call: &str, requested_at: Timestamp) -> Requested {
-    Requested {
-        parties: parties(call),
-        requested_at,
-    }
+    Requested::new(parties(call), requested_at)
 }
 
 /// The otomo's answer.

@@ -15,9 +15,7 @@ use crate::fixture::{Fixture, SOON, code, metric, metric_becomes, requester, rtp
 async fn open_call_is_idempotent_and_limited_by_the_capacity() {
     let fixture = Fixture::start(&[("capacity", "1"), ("mediasoup_workers", "2")]).await;
     let parties = fixture.call().await;
-    let again = contract::wire::command::OpenCall {
-        parties: parties.clone(),
-    };
+    let again = contract::wire::command::OpenCall::new(parties.clone());
     let (first, second) = (fixture.ask(&again).await.unwrap(), fixture.ask(&again).await.unwrap());
     assert_eq!(first, second);
     let others = contract::Parties {
@@ -25,14 +23,10 @@ async fn open_call_is_idempotent_and_limited_by_the_capacity() {
         ..parties.clone()
     };
     assert_eq!(
-        code(
-            fixture
-                .ask(&contract::wire::command::OpenCall { parties: others })
-                .await
-        ),
+        code(fixture.ask(&contract::wire::command::OpenCall::new(others)).await),
         RefusalCode::WrongState
     );
-    let more = contract::wire::command::OpenCall { parties: new_parties() };
+    let more = contract::wire::command::OpenCall::new(new_parties());
     assert_eq!(code(fixture.ask(&more).await), RefusalCode::AtCapacity);
     fixture.hang_up(&parties).await.unwrap();
     fixture.ask(&more).await.unwrap();
@@ -61,7 +55,7 @@ async fn a_full_worker_samples_all_calls_and_ends_them_when_it_stops() {
         }
     });
     opened.buffer_unordered(16).collect::<Vec<()>>().await;
-    let one_more = OpenCall { parties: new_parties() };
+    let one_more = OpenCall::new(new_parties());
     assert_eq!(code(fixture.ask(&one_more).await), RefusalCode::AtCapacity);
 
     let rounds = metric(&fixture.worker, "callpulse_media_sampling_seconds_count")
@@ -108,7 +102,7 @@ async fn a_worker_with_a_full_backlog_refuses_calls_and_loses_no_fact() {
         calls.push((parties, speaker));
     }
     metric_becomes(&fixture.worker, "callpulse_media_outbox_facts", 3.0).await;
-    let one_more = OpenCall { parties: new_parties() };
+    let one_more = OpenCall::new(new_parties());
     assert_eq!(code(fixture.ask(&one_more).await), RefusalCode::AtCapacity);
 
     jetstream.update_stream(usual).await.unwrap();

@@ -136,9 +136,7 @@ async fn a_reservation_for_a_call_of_another_worker_expires_without_a_fact() {
         worker_id: "mw-2".parse().unwrap(),
     };
     client.publish(accepted, PublishCondition::First).await.unwrap();
-    let open = OpenCall {
-        parties: parties.clone(),
-    };
+    let open = OpenCall::new(parties.clone());
     fixture.ask(&open).await.unwrap();
     eventually("the reservation being released", SOON, async || {
         let error = fixture.hang_up(&parties).await.err();
@@ -167,9 +165,7 @@ async fn a_fact_of_a_later_version_hides_neither_the_call_nor_its_worker() {
         client.publish(accepted, PublishCondition::First).await.unwrap();
         let subject = format!("call.{}.moon_rose", parties.call_id);
         client.publish_unconditionally(subject, "{}".into()).await.unwrap();
-        let open = OpenCall {
-            parties: parties.clone(),
-        };
+        let open = OpenCall::new(parties.clone());
         fixture.ask(&open).await.unwrap();
         eventually("the end of the call", SOON, async || {
             let error = fixture.hang_up(&parties).await.err();

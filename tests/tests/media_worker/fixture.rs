@@ -96,11 +96,7 @@ impl Fixture {
     /// Opens a call with new parties.
     pub(crate) async fn call(&self) -> Parties {
         let parties = new_parties();
-        self.ask(&OpenCall {
-            parties: parties.clone(),
-        })
-        .await
-        .unwrap();
+        self.ask(&OpenCall::new(parties.clone())).await.unwrap();
         parties
     }
 

@@ -70,7 +70,7 @@ async fn a_draining_worker_refuses_calls_ends_the_rest_and_removes_its_entry() {
             |change| matches!(change, FleetChange::Alive(it) if it.draining),
         )
         .await;
-        let open = OpenCall { parties: new_parties() };
+        let open = OpenCall::new(new_parties());
         let trace = contract::TraceParent::generate();
         code(contract::jetstream::request::ask(&client, &worker_id, &open, trace, SOON).await)
     };

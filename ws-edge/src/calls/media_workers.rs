@@ -40,7 +40,7 @@ impl MediaWorkers {
         trace: TraceParent,
     ) -> Result<contract::wire::command::CallOpened, CommandError> {
         let parties = parties.clone();
-        self.ask(worker, &OpenCall { parties }, trace).await
+        self.ask(worker, &OpenCall::new(parties), trace).await
     }
 
     /// Closes a call that the worker has opened, or may have, because its acceptance was not stored.

@@ -73,10 +73,7 @@ impl CallSetup {
                 return Err(unavailable());
             }
         }
-        let requested = Requested {
-            parties: parties.clone(),
-            requested_at,
-        };
+        let requested = Requested::new(parties.clone(), requested_at);
         let (requested, trace) = (Fact::from(requested), call.traceparent.child());
         let store = || self.storage.facts.publish(&requested, PublishCondition::First, trace);
         match answer.before_deadline(store()).await {
@@ -101,6 +98,7 @@ impl CallSetup {
         Ok(payload(CallRequested {
             call_id: &parties.call_id,
             expires_at: call.ring_deadline,
+            until_ms: None,
         }))
     }
 

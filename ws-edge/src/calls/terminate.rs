@@ -107,6 +107,7 @@ async fn terminate(ender: &CallEnder, call: &CallId, command: &Terminate) -> Res
         Err(EndError::Unavailable(Problem {
             code: Code::Worker(code),
             message,
+            ..
         })) => Err(Refusal::new(code, message)),
         Err(error) => Err(Refusal::new(RefusalCode::Internal, error.to_string())),
     }

@@ -29,6 +29,9 @@ struct Answer<'a, P> {
 pub(super) struct ErrorPayload<'a> {
     code: Code,
     message: &'a str,
+    /// Of `call_denied`: the wallet's reason, for programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
 }
 
 #[derive(Serialize)]
@@ -58,6 +61,7 @@ pub fn error(id: Option<&RequestId>, problem: &Problem) -> Utf8Bytes {
     let payload = ErrorPayload {
         code: problem.code,
         message: &problem.message,
+        reason: problem.reason.as_deref(),
     };
     write(&Answer {
         kind: "error",

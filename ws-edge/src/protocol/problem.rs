@@ -1,6 +1,7 @@
 //! Errors, as clients receive them.
 
 use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::credit::Denial;
 use schemars::JsonSchema;
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantNames};
@@ -19,6 +20,7 @@ pub enum Code {
     SelfReportForbidden,
     RateLimited,
     RoleForbidden,
+    CallDenied,
     Busy,
     UnknownCall,
     NotAParty,
@@ -47,6 +49,8 @@ pub struct Problem {
     pub code: Code,
     /// For people.
     pub message: String,
+    /// The wallet's reason to deny a call, for programs.
+    pub reason: Option<String>,
 }
 
 impl Problem {
@@ -55,6 +59,15 @@ impl Problem {
         Self {
             code,
             message: message.into(),
+            reason: None,
+        }
+    }
+
+    /// The wallet, or the node in its place, denies a call.
+    pub fn denied(Denial { code, message }: Denial) -> Self {
+        Self {
+            reason: Some(code),
+            ..Self::new(Code::CallDenied, message)
         }
     }
 }

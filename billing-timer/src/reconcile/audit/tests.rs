@@ -34,11 +34,7 @@ fn window(from: i64, to: i64) -> Window {
 }
 
 fn requested(call: &str, moment: i64) -> Fact {
-    Requested {
-        parties: parties(call),
-        requested_at: at(moment),
-    }
-    .into()
+    Requested::new(parties(call), at(moment)).into()
 }
 
 fn settled(call: &str, connected: Option<i64>, ended: i64) -> Settled {

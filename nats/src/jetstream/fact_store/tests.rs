@@ -102,7 +102,7 @@ fn some_fact() -> Fact {
         otomo_id: "o".parse().unwrap(),
     };
     let requested_at = Timestamp::now();
-    Requested { parties, requested_at }.into()
+    Requested::new(parties, requested_at).into()
 }
 
 #[tokio::test]

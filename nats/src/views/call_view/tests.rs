@@ -31,11 +31,7 @@ fn call() -> Vec<Fact> {
         connected_at: at(2_000),
     };
     vec![
-        Requested {
-            parties: parties.clone(),
-            requested_at: at(0),
-        }
-        .into(),
+        Requested::new(parties.clone(), at(0)).into(),
         Accepted {
             parties: parties.clone(),
             accepted_at: at(1_000),

@@ -1,6 +1,6 @@
 //! The notice that follows each fact.
 
-use super::{Accepted, Ended, Requested, RtpDetected, RtpLost, RtpResumed, Settled, Tick};
+use super::{Accepted, CreditGranted, CreditLow, Ended, Requested, RtpDetected, RtpLost, RtpResumed, Settled, Tick};
 use crate::wire::notice::Notice;
 use crate::wire::party::Parties;
 
@@ -62,6 +62,27 @@ impl RtpResumed {
         Some(Notice::MediaResumed {
             call_id: self.parties.call_id.clone(),
             party: self.party,
+        })
+    }
+}
+
+impl CreditGranted {
+    /// To the user, who pays.
+    pub fn notice(&self) -> Option<Notice> {
+        Some(Notice::CreditGranted {
+            call_id: self.parties.call_id.clone(),
+            until_ms: self.until_ms,
+        })
+    }
+}
+
+impl CreditLow {
+    /// To the user, who pays.
+    pub fn notice(&self) -> Option<Notice> {
+        Some(Notice::CreditLow {
+            call_id: self.parties.call_id.clone(),
+            remaining_ms: self.remaining_ms,
+            until_ms: self.until_ms,
         })
     }
 }

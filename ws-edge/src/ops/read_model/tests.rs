@@ -43,7 +43,7 @@ fn recorded(sequence: u64, fact: impl Into<Fact>) -> Recorded {
 fn requested(number: usize) -> Recorded {
     let parties = parties(number);
     let requested_at = at(0);
-    recorded(1, Requested { parties, requested_at })
+    recorded(1, Requested::new(parties, requested_at))
 }
 
 fn detected(number: usize) -> Recorded {

@@ -33,6 +33,7 @@ export const ADVICE = {
   bad_request: reload,
   binary_unsupported: reload,
   invalid_parameters: reload,
+  invalid_grant: reload,
   audio_only: reload,
   unknown_type: reload,
   self_report_forbidden: reload,
@@ -57,6 +58,10 @@ export const ADVICE = {
   role_forbidden: {
     en: 'This action belongs to the other role: users call, otomos answer. Sign in with the other role.',
     ja: 'この操作は相手側のものです。ユーザーが発信し、お供が応答します。別の役割でサインインしてください。',
+  },
+  call_denied: {
+    en: 'The balance does not cover this call. Top it up, then call again.',
+    ja: '残高が足りないため発信できません。チャージしてから、もう一度おかけください。',
   },
   busy: {
     en: 'One of you is in another call. Wait until it ends, then call again.',

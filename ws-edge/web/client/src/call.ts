@@ -73,6 +73,11 @@ export class Call implements Listenable<CallEvents> {
     return this.#record.lost;
   }
 
+  /** With credit control, for the user: all time that the wallet has granted, from `connectedAt`; null if unknown. */
+  get untilMs(): number | null {
+    return this.#record.untilMs;
+  }
+
   get end(): Ended | null {
     return this.#record.end;
   }

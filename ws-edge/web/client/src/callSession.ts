@@ -1,7 +1,7 @@
 /** A call in this window: its record, its events, and its media once the window has joined. */
 
 import { type OpenSource, openSource } from './audio.ts';
-import type { CallRecord, CallState, Ended, LastTick } from './partyCalls.ts';
+import type { CallRecord, CallState, CreditLow, Ended, LastTick } from './partyCalls.ts';
 import { Emitter } from './emitter.ts';
 import { isReplaced, MediaConnection, type Request } from './mediaConnection.ts';
 import type { AudioSource, Environment, Logger } from './options.ts';
@@ -22,6 +22,9 @@ export type CallEvents = {
   /** A party's RTP is lost. */
   mediaLost: [{ party: Role }];
   mediaResumed: [{ party: Role }];
+  /** The granted time is nearly over, or was extended. */
+  creditLow: [CreditLow];
+  creditGranted: [{ untilMs: number }];
   ended: [Ended];
   /** The peer's audio, for an `<audio>` element. It replaces an earlier stream. */
   remoteAudio: [MediaStream];

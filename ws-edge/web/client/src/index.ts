@@ -2,7 +2,7 @@
 
 export { ADVICE } from './advice.ts';
 export { RECONNECT, type ReconnectPolicy } from './backoff.ts';
-export type { CallState, Ended, LastTick, Party } from './partyCalls.ts';
+export type { CallState, CreditLow, Ended, LastTick, Party } from './partyCalls.ts';
 export type { Call } from './call.ts';
 export type { Listenable, Unsubscribe } from './emitter.ts';
 export type { AudioOptions, AudioSource, ConnectOptions, Environment, Logger, Socket } from './options.ts';

@@ -12,6 +12,13 @@ export interface LastTick {
   readonly at: Date;
 }
 
+/** How much of the granted time is left. */
+export interface CreditLow {
+  readonly remainingMs: number;
+  /** All granted time, from `connectedAt`. */
+  readonly untilMs: number;
+}
+
 /** How a call ended. If it ended while this phone was offline, the rest is null until `call_ended` arrives. */
 export interface Ended {
   /** The reason in the protocol's words: a later server may have others than these. */
@@ -35,6 +42,8 @@ export interface CallRecord {
   readonly lastTick: LastTick | null;
   /** The parties whose RTP is lost. */
   readonly lost: readonly Role[];
+  /** With credit control, for the user: all time that the wallet has granted, from `connectedAt`; null if unknown. */
+  readonly untilMs: number | null;
   readonly end: Ended | null;
 }
 
@@ -57,7 +66,7 @@ export interface PartyCalls {
 /** A message of the server, or its answer to `call_request`. */
 export type Input =
   | ServerMessage
-  | { readonly type: 'requested'; readonly callId: string; readonly otomoId: string; readonly expiresAt: string };
+  | { readonly type: 'requested'; readonly callId: string; readonly otomoId: string; readonly expiresAt: string; readonly untilMs?: number | null };
 
 /** A change. Every kind but `producer` changes the {@link CallRecord}. */
 export type Change =
@@ -69,6 +78,8 @@ export type Change =
   | { readonly kind: 'connected'; readonly call: CallRecord; readonly connectedAt: Date }
   | { readonly kind: 'tick'; readonly call: CallRecord; readonly tick: LastTick }
   | { readonly kind: 'mediaLost' | 'mediaResumed'; readonly call: CallRecord; readonly party: Role }
+  | { readonly kind: 'creditLow'; readonly call: CallRecord; readonly low: CreditLow }
+  | { readonly kind: 'creditGranted'; readonly call: CallRecord; readonly untilMs: number }
   | { readonly kind: 'ended'; readonly call: CallRecord; readonly end: Ended }
   /** The peer has a producer to consume. */
   | { readonly kind: 'producer'; readonly call: CallRecord };
@@ -103,6 +114,7 @@ export function reduce(calls: PartyCalls, input: Input): Outcome {
         userId: calls.me.id,
         otomoId: input.otomoId,
         expiresAt: new Date(input.expiresAt),
+        untilMs: input.untilMs ?? null,
       });
     case 'incoming_call': {
       const { callId, userId, expiresAt } = input.payload;
@@ -124,6 +136,9 @@ export function reduce(calls: PartyCalls, input: Input): Outcome {
     case 'media_lost':
     case 'media_resumed':
       return applyMedia(calls, input.payload.callId, input.payload.party, input.type === 'media_lost');
+    case 'credit_low':
+    case 'credit_granted':
+      return applyCredit(calls, input);
     case 'call_ended': {
       const { callId, reason, endedAt, durationMs, billedMinutes } = input.payload;
       const known = Object.hasOwn(REASONS, reason) ? calls : counted(calls);
@@ -193,6 +208,7 @@ function update(calls: PartyCalls, id: string, fields: Fields): Outcome {
     acceptedAt: old.acceptedAt ?? fields.acceptedAt ?? null,
     connectedAt: old.connectedAt ?? fields.connectedAt ?? null,
     lastTick: ticked ? (fields.lastTick ?? null) : old.lastTick,
+    untilMs: longest(old.untilMs, fields.untilMs ?? null),
   };
   const added: Change[] = [];
   if (known === null) {
@@ -226,8 +242,29 @@ function newCall(id: string, userId: string, otomoId: string): CallRecord {
     connectedAt: null,
     lastTick: null,
     lost: [],
+    untilMs: null,
     end: null,
   };
+}
+
+/** A grant never shortens a call. */
+function longest(a: number | null, b: number | null): number | null {
+  return a === null || b === null ? (a ?? b) : Math.max(a, b);
+}
+
+function applyCredit(calls: PartyCalls, input: Extract<ServerMessage, { type: 'credit_low' | 'credit_granted' }>): Outcome {
+  const { callId, untilMs } = input.payload;
+  const old = calls.active;
+  const known = old?.untilMs ?? 0;
+  if (old === null || old.id !== callId || known > untilMs || (known === untilMs && input.type === 'credit_granted')) {
+    return { calls, changes: [] };
+  }
+  const call: CallRecord = { ...old, untilMs };
+  const change: Change =
+    input.type === 'credit_low'
+      ? { kind: 'creditLow', call, low: { remainingMs: input.payload.remainingMs, untilMs } }
+      : { kind: 'creditGranted', call, untilMs };
+  return { calls: { ...calls, active: call }, changes: [change, { kind: 'record', call }] };
 }
 
 function applySnapshot(calls: PartyCalls, snapshot: CallSnapshot | null): Outcome {

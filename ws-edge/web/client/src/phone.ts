@@ -191,6 +191,12 @@ export class Phone implements Listenable<PhoneEvents> {
       case 'mediaResumed':
         events.emit(change.kind, { party: change.party });
         break;
+      case 'creditLow':
+        events.emit('creditLow', change.low);
+        break;
+      case 'creditGranted':
+        events.emit('creditGranted', { untilMs: change.untilMs });
+        break;
       case 'ended':
         session.leave();
         events.emit('ended', change.end);

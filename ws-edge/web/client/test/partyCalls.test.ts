@@ -108,6 +108,7 @@ describe('a call, message by message', () => {
       connectedAt: new Date('2025-01-15T12:02:15.123Z'),
       lastTick: { minute: 1, at: new Date('2025-01-15T12:03:15.123Z') },
       lost: [],
+      untilMs: null,
       end: {
         reason: 'hangup',
         endedAt: new Date('2025-01-15T12:04:45.000Z'),
@@ -127,6 +128,16 @@ describe('a call, message by message', () => {
     const { changes } = all(user, requested, requested, ...twice);
     const once = kinds(changes).filter((kind) => kind !== 'producer');
     assert.equal(once.join(), 'call,accepted,connected,mediaLost,mediaResumed,tick,ended');
+  });
+
+  test('a warning and an extension tell how long a call may last, and none shortens it', () => {
+    const under = all(user, { ...requested, untilMs: 120_000 }, notice('call_accepted'), notice('call_connected'));
+    assert.equal(under.calls.active?.untilMs, 120_000);
+    const { calls, changes } = all(under.calls, notice('credit_low'), notice('credit_granted'), notice('credit_granted'), notice('credit_low'));
+    assert.equal(kinds(changes).join(), 'creditLow,creditGranted');
+    assert.equal(calls.active?.untilMs, 240_000);
+    assert.deepEqual(changes[0], { kind: 'creditLow', call: under.calls.active, low: { remainingMs: 60_000, untilMs: 120_000 } });
+    assert.equal(find(all(calls, notice('call_ended')).calls, 'call_abc123')?.untilMs, 240_000);
   });
 
   test('each change has the record after the whole message', () => {

@@ -55,6 +55,7 @@ export type ErrorCode =
       | 'self_report_forbidden'
       | 'rate_limited'
       | 'role_forbidden'
+      | 'call_denied'
       | 'busy'
       | 'unknown_call'
       | 'not_a_party'
@@ -78,6 +79,7 @@ export type RefusalCode =
   | 'no_producer'
   | 'already_producing'
   | 'cannot_consume'
+  | 'invalid_grant'
   | 'wrong_state'
   | 'at_capacity'
   | 'draining'
@@ -151,6 +153,30 @@ export type Notice =
     }
   | {
       payload: {
+        callId: CallId;
+        /**
+         * The duration that is granted in all, from `connectedAt`, in milliseconds.
+         */
+        untilMs: number;
+      };
+      type: 'credit_granted';
+    }
+  | {
+      payload: {
+        callId: CallId;
+        /**
+         * The time that was left, in milliseconds.
+         */
+        remainingMs: number;
+        /**
+         * The duration that is granted in all, from `connectedAt`, in milliseconds.
+         */
+        untilMs: number;
+      };
+      type: 'credit_low';
+    }
+  | {
+      payload: {
         /**
          * Minutes that the user pays for.
          */
@@ -179,6 +205,7 @@ export type EndReason =
   | 'no_answer'
   | 'media_timeout'
   | 'rtp_timeout'
+  | 'credit_exhausted'
   | 'worker_lost'
   | 'worker_shutdown'
   | 'max_duration'
@@ -272,6 +299,10 @@ export interface CallRequest {
 export interface CallRequested {
   callId: CallId;
   expiresAt: Timestamp;
+  /**
+   * With credit control: the duration that is granted so far, from `connectedAt`, in milliseconds.
+   */
+  untilMs?: number | null;
 }
 /**
  * RTC-01
@@ -474,4 +505,8 @@ export interface Snapshot {
 export interface ErrorPayload {
   code: ErrorCode;
   message: string;
+  /**
+   * Of `call_denied`: the wallet's reason, for programs.
+   */
+  reason?: string | null;
 }

@@ -68,6 +68,7 @@ export type EndReason =
   | 'no_answer'
   | 'media_timeout'
   | 'rtp_timeout'
+  | 'credit_exhausted'
   | 'worker_lost'
   | 'worker_shutdown'
   | 'max_duration'

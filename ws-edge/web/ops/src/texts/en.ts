@@ -90,6 +90,8 @@ export const en = {
   'fact.rtp_detected': 'First RTP packet: connected',
   'fact.rtp_lost': 'RTP lost',
   'fact.rtp_resumed': 'RTP resumed',
+  'fact.credit_granted': 'Credit extended',
+  'fact.credit_low': 'Credit nearly used up',
   'fact.tick': 'Minute complete',
   'fact.ended': 'Ended',
   'fact.settled': 'Settled',
@@ -103,5 +105,6 @@ export const en = {
   'reason.worker_lost': 'worker lost',
   'reason.worker_shutdown': 'worker shut down',
   'reason.max_duration': 'maximum duration',
+  'reason.credit_exhausted': 'credit used up',
   'reason.terminated': 'terminated',
 } as const;

@@ -92,6 +92,8 @@ export const ja: Readonly<Record<keyof typeof en, string>> = {
   'fact.rtp_detected': '最初の RTP パケット: 接続',
   'fact.rtp_lost': 'RTP 途絶',
   'fact.rtp_resumed': 'RTP 復帰',
+  'fact.credit_granted': '残高の延長',
+  'fact.credit_low': '残高わずか',
   'fact.tick': '1 分経過',
   'fact.ended': '終了',
   'fact.settled': '精算',
@@ -105,5 +107,6 @@ export const ja: Readonly<Record<keyof typeof en, string>> = {
   'reason.worker_lost': 'ワーカー障害',
   'reason.worker_shutdown': 'ワーカー停止',
   'reason.max_duration': '最長時間に到達',
+  'reason.credit_exhausted': '残高切れ',
   'reason.terminated': '強制終了',
 };

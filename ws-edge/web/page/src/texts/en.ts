@@ -103,6 +103,7 @@ export const en = {
   'reason.worker_lost': 'The media server failed',
   'reason.worker_shutdown': 'The media server was shut down',
   'reason.max_duration': 'Maximum duration reached',
+  'reason.credit_exhausted': 'The balance is used up',
   'reason.terminated': 'Ended by the service',
   'reason.unknown': 'Ended while this page was offline',
 

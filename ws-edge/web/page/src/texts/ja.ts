@@ -105,6 +105,7 @@ export const ja: Readonly<Record<keyof typeof en, string>> = {
   'reason.worker_lost': 'メディアサーバーが停止しました',
   'reason.worker_shutdown': 'メディアサーバーが終了しました',
   'reason.max_duration': '最長の通話時間に達しました',
+  'reason.credit_exhausted': '残高がなくなりました',
   'reason.terminated': 'サービス側で終了しました',
   'reason.unknown': 'このページがオフラインの間に終わりました',
 

@@ -1,0 +1,214 @@
+//! Credit control, after RFC 8506 but in time instead of money: what the wallet is asked, and how it answers.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::wire::command::Command;
+use crate::wire::id::GrantId;
+use crate::wire::party::Parties;
+use crate::wire::subject;
+
+/// The longest `code` of a denial, in bytes.
+pub const MAX_DENIAL_CODE_BYTES: usize = 64;
+/// The longest `message` of a denial, in characters.
+pub const MAX_DENIAL_MESSAGE_CHARS: usize = 256;
+
+/// Time that is granted to a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Grant {
+    /// The grant: a repetition of the same one changes nothing.
+    pub grant_id: GrantId,
+    /// The duration that is granted in all, from `connectedAt`, in milliseconds.
+    pub until_ms: u64,
+}
+
+impl Grant {
+    /// From the two fields of a fact or a command, which are there together.
+    pub fn of(grant_id: Option<&GrantId>, until_ms: Option<u64>) -> Option<Self> {
+        let (grant_id, until_ms) = (grant_id?.clone(), until_ms?);
+        Some(Self { grant_id, until_ms })
+    }
+
+    /// Checks the duration against the limits of the call.
+    ///
+    /// # Errors
+    /// [`InvalidGrant`]
+    pub fn check(&self, interval_ms: u64, max_ms: u64) -> Result<(), InvalidGrant> {
+        let until_ms = self.until_ms;
+        if until_ms == 0 {
+            Err(InvalidGrant::Nothing)
+        } else if until_ms > max_ms {
+            Err(InvalidGrant::TooLong { until_ms, max_ms })
+        } else if !until_ms.is_multiple_of(interval_ms) {
+            Err(InvalidGrant::NotWhole { until_ms, interval_ms })
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Why the duration of a grant is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidGrant {
+    /// It is 0.
+    #[error("untilMs: must be above 0")]
+    Nothing,
+    /// It exceeds the maximum duration of a call.
+    #[error("untilMs: {until_ms} is beyond the maximum duration of a call, {max_ms}")]
+    TooLong {
+        /// The grant.
+        until_ms: u64,
+        /// The maximum.
+        max_ms: u64,
+    },
+    /// It is no multiple of the interval that is billed.
+    #[error("untilMs: {until_ms} is no multiple of intervalMs, {interval_ms}")]
+    NotWhole {
+        /// The grant.
+        until_ms: u64,
+        /// The interval.
+        interval_ms: u64,
+    },
+}
+
+/// `wallet.authorize`: whether the user can pay for this call, asked before it rings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Authorize {
+    /// The call and its parties.
+    #[serde(flatten)]
+    pub parties: Parties,
+}
+
+impl Command for Authorize {
+    type Recipient = ();
+    type Reply = Authorization;
+
+    fn subject(&self, (): &()) -> String {
+        subject::AUTHORIZE.to_owned()
+    }
+}
+
+/// Reply to [`Authorize`]: `{"allow": true, "grantId", "untilMs"}` or `{"allow": false, "code", "message"}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "AuthorizationFields", into = "AuthorizationFields")]
+pub enum Authorization {
+    /// The call may ring.
+    Allowed(Grant),
+    /// The call is denied.
+    Denied(Denial),
+}
+
+/// Why a wallet denies a call, as the caller receives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Denial {
+    /// For programs: letters, digits, `_` and `-`, for example `insufficient_balance`.
+    pub code: String,
+    /// For people.
+    pub message: String,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct AuthorizationFields {
+    allow: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    grant_id: Option<GrantId>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    code: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    message: Option<String>,
+}
+
+impl TryFrom<AuthorizationFields> for Authorization {
+    type Error = &'static str;
+
+    fn try_from(fields: AuthorizationFields) -> Result<Self, Self::Error> {
+        if fields.allow {
+            let grant = Grant::of(fields.grant_id.as_ref(), fields.until_ms);
+            return grant.map(Self::Allowed).ok_or("a permission needs grantId and untilMs");
+        }
+        let code = fields.code.ok_or("a denial needs a code")?;
+        let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+        if code.is_empty() || code.len() > MAX_DENIAL_CODE_BYTES || !code.chars().all(allowed) {
+            return Err("the code of a denial has 1 to 64 letters, digits, _ and -");
+        }
+        let message = fields.message.unwrap_or_default();
+        let message = message.chars().take(MAX_DENIAL_MESSAGE_CHARS);
+        let message = message.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        Ok(Self::Denied(Denial { code, message }))
+    }
+}
+
+impl From<Authorization> for AuthorizationFields {
+    fn from(authorization: Authorization) -> Self {
+        let (allow, grant, denial) = match authorization {
+            Authorization::Allowed(grant) => (true, Some(grant), None),
+            Authorization::Denied(denial) => (false, None, Some(denial)),
+        };
+        let (grant_id, until_ms) = grant.map(|grant| (grant.grant_id, grant.until_ms)).unzip();
+        let (code, message) = denial.map(|denial| (denial.code, denial.message)).unzip();
+        Self {
+            allow,
+            grant_id,
+            until_ms,
+            code,
+            message,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_of_a_wallet_are_complete_or_rubbish() {
+        let read = |text: &str| serde_json::from_str::<Authorization>(text);
+        let allowed = read(r#"{"allow":true,"grantId":"g-1","untilMs":60000,"later":[]}"#).unwrap();
+        assert!(matches!(allowed, Authorization::Allowed(grant) if grant.until_ms == 60_000));
+        let denied = read(r#"{"allow":false,"code":"insufficient_balance","message":"a\nb"}"#).unwrap();
+        assert!(matches!(denied, Authorization::Denied(denial) if denial.message == "a b"));
+        for rubbish in [
+            "",
+            "7",
+            "[]",
+            "{}",
+            r#"{"allow":1}"#,
+            r#"{"allow":true}"#,
+            r#"{"allow":true,"grantId":"g"}"#,
+            r#"{"allow":true,"untilMs":60000}"#,
+            r#"{"allow":true,"grantId":"a.b","untilMs":60000}"#,
+            r#"{"allow":true,"grantId":"g","untilMs":-60000}"#,
+            r#"{"allow":true,"grantId":"g","untilMs":1.5}"#,
+            r#"{"allow":true,"grantId":"g","untilMs":1e99}"#,
+            r#"{"allow":false}"#,
+            r#"{"allow":false,"code":""}"#,
+            r#"{"allow":false,"code":"a b"}"#,
+        ] {
+            assert!(read(rubbish).is_err(), "{rubbish}");
+        }
+    }
+
+    #[test]
+    fn the_duration_of_a_grant_is_a_multiple_of_the_interval_within_the_maximum() {
+        let check = |until_ms| {
+            let grant = Grant {
+                grant_id: "g".parse().unwrap(),
+                until_ms,
+            };
+            grant.check(60_000, 14_400_000)
+        };
+        assert_eq!((check(60_000), check(14_400_000)), (Ok(()), Ok(())));
+        assert_eq!(check(0), Err(InvalidGrant::Nothing));
+        for odd in [1, 59_999, 60_001] {
+            assert!(matches!(check(odd), Err(InvalidGrant::NotWhole { .. })), "{odd}");
+        }
+        for absurd in [14_460_000, u64::MAX] {
+            assert!(matches!(check(absurd), Err(InvalidGrant::TooLong { .. })), "{absurd}");
+        }
+    }
+}
