@@ -18,7 +18,7 @@ use contract::wire::command::{
     CloseCall, GrantCredit, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, Relayed, ReportCalls,
 };
 use contract::wire::request::{
-    RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce, RtcResume,
+    RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce, RtcRestartIce, RtcResume,
 };
 use contract::wire::subject;
 use contract::{Nats, TraceParent};
@@ -41,7 +41,7 @@ const CLOSING_CONCURRENCY: usize = 1024;
 const PARKING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Every operation of the worker.
-const OPERATIONS: [Operation; 10] = [
+const OPERATIONS: [Operation; 11] = [
     Operation::of::<OpenCall>(),
     Operation::of::<Relayed<RtcCapabilities>>(),
     Operation::of::<Relayed<RtcCreateTransport>>(),
@@ -49,6 +49,7 @@ const OPERATIONS: [Operation; 10] = [
     Operation::of::<Relayed<RtcProduce>>(),
     Operation::of::<Relayed<RtcConsume>>(),
     Operation::of::<Relayed<RtcResume>>(),
+    Operation::of::<Relayed<RtcRestartIce>>(),
     Operation::of::<GrantCredit>(),
     Operation::of::<CloseCall>(),
     Operation::of::<ReportCalls>(),

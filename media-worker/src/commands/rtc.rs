@@ -1,12 +1,12 @@
-//! RTC-01 to RTC-06: requests of the parties about their media, as ws-edge relays them.
+//! RTC-01 to RTC-07: requests of the parties about their media, as ws-edge relays them.
 
 use contract::Role;
 use contract::jetstream::request::Refusal;
 use contract::wire::command::{MediaOperation, Relayed};
 use contract::wire::notice::Notice;
 use contract::wire::request::{
-    Capabilities, Consumed, Done, MediaRequest, Produced, RtcCapabilities, RtcConnectTransport, RtcConsume,
-    RtcCreateTransport, RtcProduce, RtcResume, TransportCreated,
+    Capabilities, Consumed, Done, IceRestarted, MediaRequest, Produced, RtcCapabilities, RtcConnectTransport,
+    RtcConsume, RtcCreateTransport, RtcProduce, RtcRestartIce, RtcResume, TransportCreated,
 };
 
 use super::{Context, Handle};
@@ -61,6 +61,12 @@ impl HandleOnRouter for RtcResume {
     async fn handle(self, router: &mut CallRouter, role: Role) -> Result<Done, Refusal> {
         router.resume_consumer(role, &self.consumer_id).await?;
         Ok(Done {})
+    }
+}
+
+impl HandleOnRouter for RtcRestartIce {
+    async fn handle(self, router: &mut CallRouter, role: Role) -> Result<IceRestarted, Refusal> {
+        router.restart_ice(role, &self.transport_id).await
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Weak};
 
 use contract::Role;
 use contract::jetstream::request::{Refusal, RefusalCode};
-use contract::wire::request::{Consumed, Direction, TransportCreated};
+use contract::wire::request::{Consumed, Direction, IceRestarted, TransportCreated};
 use mediasoup::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
@@ -114,6 +114,19 @@ impl CallRouter {
             .map_err(request_failed)?;
         transport.connected = true;
         Ok(())
+    }
+
+    /// Gives a transport new ICE parameters (`rtc_restart_ice`). Media continues on the old path until the client uses them.
+    ///
+    /// # Errors
+    /// `unknown_transport`.
+    pub async fn restart_ice(&mut self, role: Role, transport_id: &str) -> Result<IceRestarted, Refusal> {
+        let transport = self.participant(role).transport_mut(transport_id);
+        let transport = &transport.ok_or_else(unknown_transport)?.transport;
+        let parameters = with_timeout(transport.restart_ice()).await?.map_err(request_failed)?;
+        Ok(IceRestarted {
+            ice_parameters: json(&parameters)?,
+        })
     }
 
     /// Creates the party's producer (`rtc_produce`). With `detect`, the observer receives its first packet.

@@ -143,6 +143,8 @@ rtc_requests! {
     RtcConsume = "consume" -> Consumed;
     /// RTC-06
     RtcResume = "resume_consumer" -> Done;
+    /// RTC-07
+    RtcRestartIce = "restart_ice" -> IceRestarted;
 }
 
 impl RtcRequest {
@@ -153,7 +155,9 @@ impl RtcRequest {
             Self::RtcConnectTransport(request) => Some(("dtlsParameters", &request.dtls_parameters)),
             Self::RtcProduce(request) => Some(("rtpParameters", &request.rtp_parameters)),
             Self::RtcConsume(request) => Some(("rtpCapabilities", &request.rtp_capabilities)),
-            Self::RtcCapabilities(_) | Self::RtcCreateTransport(_) | Self::RtcResume(_) => None,
+            Self::RtcCapabilities(_) | Self::RtcCreateTransport(_) | Self::RtcResume(_) | Self::RtcRestartIce(_) => {
+                None
+            }
         }
     }
 }
@@ -341,6 +345,22 @@ pub struct Consumed {
 pub struct RtcResume {
     /// The consumer to resume.
     pub consumer_id: String,
+}
+
+/// RTC-07. Producers and consumers stay, on whichever path ICE finds next.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RtcRestartIce {
+    /// The transport, in either direction.
+    pub transport_id: String,
+}
+
+/// Response to `rtc_restart_ice`. The previous parameters stay valid until the client uses these.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct IceRestarted {
+    /// mediasoup `IceParameters`.
+    pub ice_parameters: Value,
 }
 
 /// An empty response.

@@ -119,6 +119,14 @@ fn commands() {
             }),
             &Done {},
         ),
+        golden.operation(
+            &relayed(RtcRestartIce {
+                transport_id: "t1".to_owned(),
+            }),
+            &IceRestarted {
+                ice_parameters: json!({ "usernameFragment": "v", "password": "q", "iceLite": true }),
+            },
+        ),
     ];
     assert!(names.into_iter().eq(media_operations()), "every operation");
 

@@ -16,6 +16,9 @@ pub struct Caller {
     producer_id: String,
     send: Transport,
     receive: Option<Transport>,
+    /// As the SFU named them.
+    send_id: String,
+    receive_id: Option<String>,
 }
 
 impl Caller {
@@ -46,6 +49,8 @@ impl Caller {
             producer_id,
             send,
             receive: None,
+            send_id: id,
+            receive_id: None,
         })
     }
 
@@ -72,6 +77,7 @@ impl Caller {
             .request("rtc_resume", json!({ "consumerId": consumer_id }))
             .await?;
         self.receive = Some(receive);
+        self.receive_id = Some(id);
         Ok(())
     }
 
@@ -129,6 +135,22 @@ impl Caller {
             Some(receive) => receive.restore().await,
             None => Ok(()),
         }
+    }
+
+    /// Moves to another network: each transport restarts ICE (`rtc_restart_ice`) on a new socket, and keeps its streams.
+    ///
+    /// # Errors
+    /// When a request is refused, or a transport has ended.
+    pub async fn change_network(&self, party: &Party) -> Result<()> {
+        let receive = self.receive_id.as_deref().zip(self.receive.as_ref());
+        for (id, transport) in [Some((self.send_id.as_str(), &self.send)), receive]
+            .into_iter()
+            .flatten()
+        {
+            let restarted = party.request("rtc_restart_ice", json!({ "transportId": id })).await?;
+            transport.restart_ice(&restarted).await?;
+        }
+        Ok(())
     }
 
     /// When the first RTP packet with a payload was handed to the socket.

@@ -3,7 +3,7 @@
 //! Without SDP: the mediasoup parameters of the SFU are passed to str0m's direct API. mediasoup is ICE-lite and the DTLS server,
 //! so this side is ICE-controlling and the DTLS client.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
@@ -52,13 +52,13 @@ enum State {
     Ended(String),
 }
 
-#[derive(Debug)]
 enum Command {
     Expect(Ssrc),
     Talk(Ssrc, Pace),
     Silence(Ssrc),
     Padding(Ssrc, u32),
     Cut(bool),
+    Restart(UdpSocket, IceCreds),
 }
 
 /// Counters of the task.
@@ -75,6 +75,7 @@ struct Counters {
 pub struct PendingTransport {
     rtc: Rtc,
     socket: UdpSocket,
+    remote: SocketAddr,
     payload_type: Pt,
 }
 
@@ -84,6 +85,7 @@ pub struct Transport {
     commands: mpsc::Sender<(Command, oneshot::Sender<()>)>,
     state: watch::Receiver<State>,
     counters: Arc<Counters>,
+    remote: SocketAddr,
     _task: JoinSet<()>,
 }
 
@@ -92,6 +94,17 @@ fn certificate() -> Result<DtlsCert> {
     static CERTIFICATE: OnceLock<Option<DtlsCert>> = OnceLock::new();
     let made = CERTIFICATE.get_or_init(|| padding::crypto().dtls_provider.generate_certificate());
     made.clone().context("generating a DTLS certificate")
+}
+
+/// A socket on the address that reaches `remote`.
+async fn socket_towards(remote: SocketAddr) -> Result<UdpSocket> {
+    let any: IpAddr = match remote {
+        SocketAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        SocketAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
+    };
+    let probe = UdpSocket::bind((any, 0)).await?;
+    probe.connect(remote).await?;
+    Ok(UdpSocket::bind((probe.local_addr()?.ip(), 0)).await?)
 }
 
 impl PendingTransport {
@@ -123,20 +136,14 @@ impl PendingTransport {
         *config.codec_config() = codecs;
         let mut rtc = config.build(Instant::now());
 
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let remote = parameters::remote_address(created)?;
+        let socket = socket_towards(remote).await?;
         rtc.add_local_candidate(Candidate::host(socket.local_addr()?, "udp")?);
-        rtc.add_remote_candidate(Candidate::host(parameters::remote_address(created)?, "udp")?);
-        let text = |pointer: &str| {
-            let text = created.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-            text.with_context(|| format!("no {pointer} in {created}"))
-        };
+        rtc.add_remote_candidate(Candidate::host(remote, "udp")?);
         let mut direct = rtc.direct_api();
         direct.set_ice_lite(false);
         direct.set_ice_controlling(true);
-        direct.set_remote_ice_credentials(IceCreds {
-            ufrag: text("/iceParameters/usernameFragment")?,
-            pass: text("/iceParameters/password")?,
-        });
+        direct.set_remote_ice_credentials(parameters::ice_credentials(created)?);
         direct.set_remote_fingerprint(
             parameters::remote_fingerprint(created)?
                 .parse()
@@ -147,6 +154,7 @@ impl PendingTransport {
         Ok(Self {
             rtc,
             socket,
+            remote,
             payload_type,
         })
     }
@@ -175,6 +183,7 @@ impl PendingTransport {
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
         let (sender, state) = watch::channel(State::Connecting);
         let counters = Arc::new(Counters::default());
+        let remote = self.remote;
         let mut task = JoinSet::new();
         let driver = Driver::new(self, sender.clone(), Arc::clone(&counters));
         task.spawn(async move {
@@ -188,6 +197,7 @@ impl PendingTransport {
             commands,
             state,
             counters,
+            remote,
             _task: task,
         }
     }
@@ -268,6 +278,16 @@ impl Transport {
     /// When the transport has ended.
     pub async fn restore(&self) -> Result<()> {
         self.command(Command::Cut(false)).await
+    }
+
+    /// Moves to another network: leaves the socket for a new one, and restarts ICE with the answer to `rtc_restart_ice`.
+    ///
+    /// # Errors
+    /// When the answer lacks a field, or the transport has ended.
+    pub async fn restart_ice(&self, restarted: &Value) -> Result<()> {
+        let credentials = parameters::ice_credentials(restarted)?;
+        let socket = socket_towards(self.remote).await?;
+        self.command(Command::Restart(socket, credentials)).await
     }
 
     /// When the first RTP packet with a payload was handed to the socket.

@@ -189,6 +189,11 @@ impl Fixture {
 
     /// Consumes the peer's media. The peer must produce.
     pub(crate) async fn listen(&self, requester: &Requester) -> Transport {
+        self.listen_with_id(requester).await.0
+    }
+
+    /// Like [`listen`](Self::listen), with the identifier of the transport.
+    pub(crate) async fn listen_with_id(&self, requester: &Requester) -> (Transport, String) {
         let (capabilities, payload_type) = (self.capabilities(requester).await, self.payload_type(requester).await);
         let created = self.create(requester, Direction::Recv).await;
         let mut prepared = PendingTransport::new(&serde_json::to_value(&created).unwrap(), payload_type)
@@ -204,7 +209,7 @@ impl Fixture {
         receive.connected().await.unwrap();
         let consumer_id = consumed.consumer_id;
         self.ask(&relayed(requester, RtcResume { consumer_id })).await.unwrap();
-        receive
+        (receive, created.id)
     }
 
     pub(crate) async fn consume(

@@ -8,5 +8,6 @@ mod capacity;
 mod connection;
 mod ending;
 mod fleet;
+mod ice_restart;
 mod refusal;
 mod silence;

@@ -9,7 +9,7 @@ use anyhow::{Result, bail};
 use str0m::media::{Mid, Pt};
 use str0m::net::{Protocol, Receive, Transmit};
 use str0m::rtp::{RtpWrite, Ssrc};
-use str0m::{Event, Input, Output, Rtc};
+use str0m::{Candidate, Event, Input, Output, Rtc};
 use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
@@ -52,6 +52,7 @@ impl Driver {
             rtc,
             socket,
             payload_type,
+            ..
         } = prepared;
         // RFC 3550 wants it random; below 2^15 so that SRTP's rollover counter starts from 0 on both sides.
         let sequence = u64::from(rand::random::<u16>() >> 1);
@@ -70,7 +71,6 @@ impl Driver {
     }
 
     pub(super) async fn run(mut self, mut queue: mpsc::Receiver<(Command, oneshot::Sender<()>)>) -> Result<()> {
-        let local = self.socket.local_addr()?;
         let mut buffer = vec![0; DATAGRAM_BYTES];
         self.rtc.handle_input(Input::Timeout(Instant::now()))?;
         while self.rtc.is_alive() {
@@ -81,13 +81,14 @@ impl Driver {
             tokio::select! {
                 command = queue.recv() => {
                     let Some((command, done)) = command else { return Ok(()) };
-                    self.execute(&command);
+                    self.execute(command)?;
                     self.rtc.handle_input(Input::Timeout(Instant::now()))?;
                     self.flush().await?;
                     let _ = done.send(()); // the caller may have been dropped
                 }
                 received = self.socket.recv_from(&mut buffer) => {
                     let (length, source) = received?;
+                    let local = self.socket.local_addr()?;
                     if let (false, Some(datagram)) = (self.cut, buffer.get(..length)) {
                         // Datagrams other than STUN, DTLS and RTP are ignored.
                         if let Ok(receive) = Receive::new(Protocol::Udp, source, local, datagram) {
@@ -109,8 +110,8 @@ impl Driver {
         *self.state.borrow() == State::Connected
     }
 
-    fn execute(&mut self, command: &Command) {
-        match *command {
+    fn execute(&mut self, command: Command) -> Result<()> {
+        match command {
             Command::Expect(ssrc) => {
                 self.rtc.direct_api().expect_stream_rx(ssrc, None, Mid::from(MID), None);
             }
@@ -132,7 +133,18 @@ impl Driver {
                     self.padding.insert(number);
                 }
             }
+            Command::Restart(socket, credentials) => {
+                let old = std::mem::replace(&mut self.socket, socket);
+                // The SFU is ICE-lite: new credentials on one side are enough (RFC 8445 section 2.4), and its candidates stay.
+                self.rtc.direct_api().set_remote_ice_credentials(credentials);
+                self.rtc
+                    .add_local_candidate(Candidate::host(self.socket.local_addr()?, "udp")?);
+                self.rtc
+                    .direct_api()
+                    .invalidate_candidate(&Candidate::host(old.local_addr()?, "udp")?);
+            }
         }
+        Ok(())
     }
 
     fn send_due_frame(&mut self, now: Instant) {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use str0m::ice::IceCreds;
 
 /// The UDP candidate: mediasoup has one per listening address.
 pub(super) fn remote_address(created: &Value) -> Result<SocketAddr> {
@@ -29,6 +30,18 @@ pub(super) fn remote_address(created: &Value) -> Result<SocketAddr> {
         .and_then(Value::as_u64)
         .context("no port in the candidate")?;
     Ok(SocketAddr::new(ip.parse::<IpAddr>()?, u16::try_from(port)?))
+}
+
+/// The username fragment and the password of `iceParameters`.
+pub(super) fn ice_credentials(answer: &Value) -> Result<IceCreds> {
+    let text = |pointer: &str| {
+        let text = answer.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+        text.with_context(|| format!("no {pointer} in {answer}"))
+    };
+    Ok(IceCreds {
+        ufrag: text("/iceParameters/usernameFragment")?,
+        pass: text("/iceParameters/password")?,
+    })
 }
 
 /// In the form of str0m: `sha-256 AB:CD:…`.

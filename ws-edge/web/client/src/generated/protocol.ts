@@ -262,6 +262,10 @@ export interface Exchanges {
     request: RtcProduce;
     response: Produced;
   };
+  rtc_restart_ice: {
+    request: RtcRestartIce;
+    response: IceRestarted;
+  };
   rtc_resume: {
     request: RtcResume;
     response: Done;
@@ -441,6 +445,28 @@ export interface Produced {
    * The producer.
    */
   producerId: string;
+}
+/**
+ * RTC-07. Producers and consumers stay, on whichever path ICE finds next.
+ */
+export interface RtcRestartIce {
+  /**
+   * The call. A party that leaves it out means the only call it is in.
+   */
+  callId?: CallId | null;
+  /**
+   * The transport, in either direction.
+   */
+  transportId: string;
+}
+/**
+ * Response to `rtc_restart_ice`. The previous parameters stay valid until the client uses these.
+ */
+export interface IceRestarted {
+  /**
+   * mediasoup `IceParameters`.
+   */
+  iceParameters: unknown;
 }
 /**
  * RTC-06
