@@ -38,7 +38,7 @@ use crate::NAME;
 use crate::settings::Settings;
 use audit::{Audit, TooManyCalls};
 use record::SeenFact;
-use report::{Progress, Report};
+use report::{PipeWriter, Progress, Report};
 use window::Window;
 
 pub use window::Options;
@@ -119,7 +119,7 @@ async fn reconcile(settings: &Settings, options: &Options) -> Result<bool, Unfin
     .await?;
     tracing::info!(from = %window.from, to = %window.to, reading_from = %window.reading_from(&terms), "reconciling");
 
-    let mut report = Report::new(io::stdout().lock(), options.json);
+    let mut report = Report::new(PipeWriter::new(io::stdout().lock()), options.json);
     let mut progress = Progress::new(&window);
     let mut audit = Audit::new(terms, window);
     let (sender, mut pages) = mpsc::channel(PAGES_AHEAD);

@@ -1,5 +1,6 @@
 //! `callctl export`
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use contract::wire::unknown::Unknown;
 use contract::{CallId, EndReason, Fact, FactKind, OtomoId, Timestamp, UserId};
 use serde::Serialize;
 
+use crate::csv_text::cell;
 use crate::link::Link;
 use crate::out;
 use crate::period::Period;
@@ -34,7 +36,7 @@ pub(crate) struct Export {
     #[arg(long)]
     json: bool,
     /// Resume after this sequence: the last column of an incomplete export
-    #[arg(long, value_name = "SEQUENCE")]
+    #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(u64).range(..u64::MAX))]
     after: Option<u64>,
     /// File to write, which must not exist; default: standard output
     #[arg(long, short, value_name = "FILE")]
@@ -49,7 +51,23 @@ enum Format {
     Jsonl,
 }
 
-/// A settled call. The columns are frozen: new ones come last.
+/// The columns of CSV. They are frozen: new ones come last.
+const COLUMNS: [&str; 12] = [
+    "callId",
+    "userId",
+    "otomoId",
+    "connectedAt",
+    "endedAt",
+    "durationMs",
+    "ticks",
+    "overTicks",
+    "billedMinutes",
+    "reason",
+    "settledAt",
+    "sequence",
+];
+
+/// A settled call.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Record {
@@ -84,6 +102,24 @@ impl Record {
             sequence: recorded.sequence,
         }
     }
+
+    /// The cells of [`COLUMNS`].
+    fn cells(&self) -> [Cow<'_, str>; COLUMNS.len()] {
+        [
+            cell(self.call_id.as_str()),
+            cell(self.user_id.as_str()),
+            cell(self.otomo_id.as_str()),
+            self.connected_at.map_or_else(String::new, |at| at.to_string()).into(),
+            self.ended_at.to_string().into(),
+            self.duration_ms.to_string().into(),
+            self.ticks.to_string().into(),
+            self.over_ticks.to_string().into(),
+            self.billed_minutes.to_string().into(),
+            cell(self.reason.as_str()),
+            self.settled_at.to_string().into(),
+            self.sequence.to_string().into(),
+        ]
+    }
 }
 
 /// The result so far.
@@ -100,12 +136,14 @@ impl Export {
     /// Writes the settled calls of the period in the order in which they were settled.
     pub(crate) async fn run(self, link: &Link) -> Result<()> {
         let (from, to) = self.period.bounds()?;
-        let start = self.after.map_or(Start::Time(from), |after| Start::Sequence(after + 1));
+        let start = self
+            .after
+            .map_or(Start::Time(from), |after| Start::Sequence(after.saturating_add(1)));
         let format = if self.json { Format::Jsonl } else { self.format };
         let filter = subject::facts_of_kind(FactKind::Settled);
         let messages = StoredMessages::open(&link.client, &link.api_prefix, CALLS, &filter, start).await;
         let messages = messages.with_context(|| incomplete(self.after))?;
-        let mut writer = Writer::new(format, self.target()?);
+        let mut writer = Writer::new(format, self.target()?)?;
         let mut count = Count {
             last_sequence: self.after,
             ..Count::default()
@@ -179,16 +217,21 @@ enum Writer {
 }
 
 impl Writer {
-    fn new(format: Format, target: Box<dyn Write>) -> Self {
-        match format {
-            Format::Csv => Self::Csv(Box::new(csv::Writer::from_writer(target))),
+    /// CSV begins with its header, also if no record follows.
+    fn new(format: Format, target: Box<dyn Write>) -> Result<Self> {
+        Ok(match format {
+            Format::Csv => {
+                let mut writer = csv::Writer::from_writer(target);
+                writer.write_record(COLUMNS)?;
+                Self::Csv(Box::new(writer))
+            }
             Format::Jsonl => Self::Jsonl(target),
-        }
+        })
     }
 
     fn write(&mut self, record: &Record) -> Result<()> {
         match self {
-            Self::Csv(writer) => Ok(writer.serialize(record)?),
+            Self::Csv(writer) => Ok(writer.write_record(record.cells().iter().map(|cell| cell.as_bytes()))?),
             Self::Jsonl(writer) => out::json_line(writer, record),
         }
     }
@@ -197,6 +240,42 @@ impl Writer {
         match self {
             Self::Csv(mut writer) => Ok(writer.flush()?),
             Self::Jsonl(mut writer) => Ok(writer.flush()?),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+
+    #[test]
+    fn csv_and_json_have_the_same_fields() {
+        let at = Timestamp::from_millis(1_700_000_000_000).unwrap();
+        let record = Record {
+            call_id: "call_1".parse().unwrap(),
+            user_id: "u".parse().unwrap(),
+            otomo_id: "o".parse().unwrap(),
+            connected_at: None,
+            ended_at: at,
+            duration_ms: 2,
+            ticks: 3,
+            over_ticks: 4,
+            billed_minutes: 5,
+            reason: EndReason::Hangup,
+            settled_at: at,
+            sequence: 6,
+        };
+        let json = serde_json::to_value(&record).unwrap();
+        assert_eq!(json.as_object().unwrap().len(), COLUMNS.len());
+        for (column, cell) in COLUMNS.iter().zip(record.cells()) {
+            let text = match &json[column] {
+                Value::Null => String::new(),
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            assert_eq!(cell, text, "{column}");
         }
     }
 }

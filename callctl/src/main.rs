@@ -1,6 +1,5 @@
 //! `callctl`: shows stored calls in a terminal and to scripts. It changes nothing.
 
-use std::io;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -18,6 +17,7 @@ mod list;
 mod show;
 mod watch;
 
+mod csv_text;
 mod export;
 mod period;
 
@@ -64,16 +64,11 @@ async fn main() -> ExitCode {
     };
     match outcome.await {
         Ok(()) => ExitCode::SUCCESS,
-        // The reader has closed the pipe: `callctl list | head`.
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        // The reader has enough: `callctl list | head`.
+        Err(_) if out::reader_is_gone() => ExitCode::SUCCESS,
         Err(error) => {
             out::message(&format!("{error:#}"));
             ExitCode::from(FAILED)
         }
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    let mut causes = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
-    causes.any(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }

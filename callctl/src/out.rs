@@ -1,6 +1,8 @@
 //! Output: results to standard output, everything else to standard error.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, StdoutLock, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use comfy_table::{Table, presets};
@@ -8,9 +10,41 @@ use contract::Timestamp;
 use contract::wire::unknown::Unknown;
 use serde::Serialize;
 
-/// Buffered standard output. The caller handles errors, so that a closed pipe is no failure.
-pub(crate) fn standard() -> BufWriter<StdoutLock<'static>> {
-    BufWriter::new(io::stdout().lock())
+static READER_IS_GONE: AtomicBool = AtomicBool::new(false);
+
+/// Standard output, which notes that its reader has closed the pipe. Formats wrap errors, and some lose their cause.
+pub(crate) struct Standard(StdoutLock<'static>);
+
+impl Standard {
+    fn note<T>(result: io::Result<T>) -> io::Result<T> {
+        if result
+            .as_ref()
+            .is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
+        {
+            READER_IS_GONE.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
+
+impl Write for Standard {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Self::note(self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Self::note(self.0.flush())
+    }
+}
+
+/// Buffered standard output. The caller handles errors.
+pub(crate) fn standard() -> BufWriter<Standard> {
+    BufWriter::new(Standard(io::stdout().lock()))
+}
+
+/// Whether the reader of standard output has closed the pipe, which is no failure.
+pub(crate) fn reader_is_gone() -> bool {
+    READER_IS_GONE.load(Ordering::Relaxed)
 }
 
 /// Writes a JSON value and a line break.
@@ -32,9 +66,18 @@ pub(crate) fn table<const N: usize>(head: [&str; N]) -> Table {
 /// Writes a table without trailing spaces.
 pub(crate) fn write_table(out: &mut impl Write, table: &Table) -> io::Result<()> {
     for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
+        writeln!(out, "{}", printable(line.trim_end()))?;
     }
     Ok(())
+}
+
+/// The text without control characters, which a terminal would execute.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    if text.contains(char::is_control) {
+        text.replace(char::is_control, "\u{fffd}").into()
+    } else {
+        text.into()
+    }
 }
 
 /// A time, or a dash.
@@ -55,7 +98,8 @@ pub(crate) fn duration(millis: u64) -> String {
 
 /// Writes a message to standard error. A failure to write is ignored.
 pub(crate) fn message(text: &str) {
-    let _ = writeln!(io::stderr(), "callctl: {text}");
+    let lines: Vec<_> = text.lines().map(printable).collect();
+    let _ = writeln!(io::stderr(), "callctl: {}", lines.join("\n"));
 }
 
 /// Says what this version does not know of what it has read.
@@ -76,6 +120,12 @@ mod tests {
     fn durations_have_the_unit_of_their_size() {
         let durations = [7, 3_250, 59_999, 60_000, 245_000, 3_723_000].map(duration);
         assert_eq!(durations, ["7 ms", "3.2 s", "59.9 s", "1:00", "4:05", "1:02:03"]);
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_a_terminal() {
+        assert_eq!(printable("\u{1b}[2Jx\u{9b}"), "\u{fffd}[2Jx\u{fffd}");
+        assert!(matches!(printable("x → y"), Cow::Borrowed(_)));
     }
 
     #[test]

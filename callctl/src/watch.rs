@@ -84,7 +84,8 @@ impl Watch {
         let (payload, error) = (recorded.json(), recorded.error().map(ToString::to_string));
         if !self.json {
             let text = error.unwrap_or_else(|| payload.to_string());
-            return Ok(writeln!(stdout, "{at}  {}  {text}", recorded.subject)?);
+            let line = format!("{at}  {}  {text}", recorded.subject);
+            return Ok(writeln!(stdout, "{}", out::printable(&line))?);
         }
         let watched = Watched {
             sequence: recorded.sequence,

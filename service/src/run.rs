@@ -123,7 +123,10 @@ where
     }
     if args.print_config {
         let printed = writeln!(io::stdout(), "{:#}", settings::redacted(&settings));
-        return ExitCode::from(if printed.is_ok() { exit::CLEAN } else { exit::FAILURE });
+        return ExitCode::from(match printed {
+            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => exit::FAILURE,
+            _ => exit::CLEAN,
+        });
     }
     let runtime = logging::init(&settings.common().log)
         .and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());

@@ -42,7 +42,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     pub runs: usize,
     /// The length of a minute, in milliseconds
-    #[arg(long, default_value_t = 60_000)]
+    #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
     pub tick_interval_ms: u64,
     /// The billing-timer to run, such as a release build [default: the one beside this program]
     #[arg(long)]

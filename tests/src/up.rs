@@ -42,7 +42,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 #[command(about = "Runs nats-server, a media-worker, two ws-edge nodes and a billing-timer until Ctrl-C")]
 pub struct Options {
     /// The length of a minute, in milliseconds
-    #[arg(long, default_value_t = 60_000)]
+    #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
     pub tick_interval_ms: u64,
     /// A page's origin that may connect, such as http://localhost:5173; may be given several times
     #[arg(long = "allow-origin", value_name = "ORIGIN")]

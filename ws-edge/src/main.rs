@@ -51,7 +51,10 @@ fn main() -> ExitCode {
                     TokenRole::Otomo => tokens.mint(&Party::new(Role::Otomo, &sub)?, ttl),
                     TokenRole::Ops => tokens.mint_operator(&Operator::new(&sub)?, ttl),
                 }?;
-                writeln!(std::io::stdout(), "{token}")?;
+                match writeln!(std::io::stdout(), "{token}") {
+                    Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),
+                    _ => {}
+                }
                 Ok::<_, BoxError>(())
             })
         }

@@ -15,6 +15,41 @@ use super::window::Window;
 /// The interval between progress lines in the log.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
+/// Discards what follows once the reader has closed the pipe: the exit code still says whether there are differences.
+pub(crate) struct PipeWriter<W> {
+    out: W,
+    closed: bool,
+}
+
+impl<W> PipeWriter<W> {
+    pub(crate) fn new(out: W) -> Self {
+        Self { out, closed: false }
+    }
+
+    fn unless_closed<T>(&mut self, otherwise: T, action: impl FnOnce(&mut W) -> io::Result<T>) -> io::Result<T> {
+        if self.closed {
+            return Ok(otherwise);
+        }
+        match action(&mut self.out) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+                self.closed = true;
+                Ok(otherwise)
+            }
+            result => result,
+        }
+    }
+}
+
+impl<W: Write> Write for PipeWriter<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.unless_closed(bytes.len(), |out| out.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.unless_closed((), Write::flush)
+    }
+}
+
 /// Writes differences and the summary.
 pub(crate) struct Report<W> {
     out: W,
@@ -151,6 +186,25 @@ impl Progress {
 mod tests {
     use super::*;
     use crate::reconcile::difference::Kind;
+
+    struct Closed;
+
+    impl Write for Closed {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+    }
+
+    #[test]
+    fn a_closed_pipe_is_no_failure_of_the_check() {
+        let mut report = Report::new(PipeWriter::new(Closed), true);
+        report.line(&json!({})).unwrap();
+        report.differences(&[]).unwrap();
+    }
 
     fn printed(json: bool) -> String {
         let at = |text| super::super::window::time(text).unwrap();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
@@ -13,6 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 /// The precision is that of the serialised form, so a stored time equals the original.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Timestamp(DateTime<Utc>);
+
+/// The first and the last millisecond that RFC 3339 can write, with years of four digits.
+const CALENDAR: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
 impl Timestamp {
     /// The wall clock, cut to the millisecond.
@@ -25,8 +28,11 @@ impl Timestamp {
         self.0.timestamp_millis()
     }
 
-    /// From milliseconds since the Unix epoch; `None` outside of the calendar.
+    /// From milliseconds since the Unix epoch; `None` outside of the years 0 to 9999.
     pub fn from_millis(millis: i64) -> Option<Self> {
+        if !CALENDAR.contains(&millis) {
+            return None;
+        }
         DateTime::from_timestamp_millis(millis).map(Self)
     }
 
@@ -35,13 +41,12 @@ impl Timestamp {
         u64::try_from(self.as_millis() - earlier.as_millis()).unwrap_or(0)
     }
 
-    /// This time plus `millis`, limited to the end of the calendar.
+    /// This time plus `millis`, limited to the year 9999, which is the last that can be read back.
     pub fn plus_millis(self, millis: u64) -> Self {
-        let delta = i64::try_from(millis)
-            .ok()
-            .and_then(TimeDelta::try_milliseconds)
-            .unwrap_or(TimeDelta::MAX);
-        Self(self.0.checked_add_signed(delta).unwrap_or(DateTime::<Utc>::MAX_UTC))
+        let later = self
+            .as_millis()
+            .saturating_add(i64::try_from(millis).unwrap_or(i64::MAX));
+        Self::from_millis(later.min(*CALENDAR.end())).unwrap_or(self)
     }
 
     /// This time plus `duration`, see [`Timestamp::plus_millis`].
@@ -57,7 +62,8 @@ impl Timestamp {
 
 impl From<DateTime<Utc>> for Timestamp {
     fn from(time: DateTime<Utc>) -> Self {
-        DateTime::from_timestamp_millis(time.timestamp_millis()).map_or(Self(time), Self)
+        let millis = time.timestamp_millis().clamp(*CALENDAR.start(), *CALENDAR.end());
+        Self::from_millis(millis).unwrap_or(Self(time))
     }
 }
 
@@ -115,6 +121,24 @@ mod tests {
         assert_eq!(start.plus_millis(250).millis_since(start), 250);
         assert_eq!(start.millis_since(start.plus_millis(250)), 0);
         assert!(start.plus_millis(u64::MAX) > start);
+    }
+
+    #[test]
+    fn every_time_can_be_read_back() {
+        let now = Timestamp::now();
+        let first: Timestamp = "0000-01-01T00:00:00+23:59".parse::<DateTime<Utc>>().unwrap().into();
+        let last: Timestamp = "9999-12-31T23:59:59-23:59".parse::<DateTime<Utc>>().unwrap().into();
+        for time in [
+            now.plus_millis(1_000_000_000_000_000),
+            now.plus_millis(u64::MAX),
+            first,
+            last,
+        ] {
+            let text = serde_json::to_string(&time).unwrap();
+            assert_eq!(serde_json::from_str::<Timestamp>(&text).unwrap(), time, "{text}");
+        }
+        assert_eq!(Timestamp::from_millis(i64::MAX), None);
+        assert_eq!(Timestamp::from_millis(i64::MIN), None);
     }
 
     #[test]

@@ -24,28 +24,28 @@ pub struct Options {
     #[arg(long)]
     pub seed: Option<u64>,
     /// Runs, one after another, each with the next seed; recovery is measured over all of them
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub runs: u32,
     /// Duration of each run in seconds, without start and settlement
-    #[arg(long, default_value_t = 300)]
+    #[arg(long, default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub duration: u64,
     /// Target of simultaneously connected calls
-    #[arg(long, default_value_t = 200)]
+    #[arg(long, default_value_t = 200, value_parser = at_most::<10_000>)]
     pub calls: usize,
     /// Mean duration of a conversation, in seconds
-    #[arg(long, default_value_t = 35)]
+    #[arg(long, default_value_t = 35, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub talk: u64,
     /// Approximate time between faults, in seconds
-    #[arg(long, default_value_t = 10.0)]
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
     pub gap: f64,
     /// The longest freeze, cut or stall, in seconds
-    #[arg(long, default_value_t = 12.0)]
+    #[arg(long, default_value_t = 12.0, value_parser = seconds)]
     pub longest: f64,
     /// The longest time without any nats-server, in seconds
-    #[arg(long, default_value_t = 30.0)]
+    #[arg(long, default_value_t = 30.0, value_parser = seconds)]
     pub longest_outage: f64,
     /// Minimum pause after a fault, in seconds; twice as long for nats-servers
-    #[arg(long, default_value_t = 6.0)]
+    #[arg(long, default_value_t = 6.0, value_parser = seconds)]
     pub rest: f64,
     /// Kinds of faults, such as `timer-kill`, or all of a part or action, such as `edge` or `freeze`; all by default
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
@@ -54,19 +54,19 @@ pub struct Options {
     #[arg(long)]
     pub calm: bool,
     /// media-worker processes
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = at_most::<64>)]
     pub workers: usize,
     /// ws-edge processes
-    #[arg(long, default_value_t = 2)]
+    #[arg(long, default_value_t = 2, value_parser = at_most::<64>)]
     pub edges: usize,
     /// billing-timer processes
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 3, value_parser = at_most::<64>)]
     pub timers: usize,
     /// One nats-server instead of a cluster of three
     #[arg(long)]
     pub single: bool,
     /// Length of a minute, in milliseconds
-    #[arg(long, default_value_t = 2_000)]
+    #[arg(long, default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(100..=3_600_000))]
     pub interval_ms: u64,
     /// Keep logs and stores of clean runs
     #[arg(long)]
@@ -119,5 +119,58 @@ impl Options {
             rest: Duration::from_secs_f64(self.rest),
             nats_rest: Duration::from_secs_f64(self.rest * 2.0).max(NATS_REST),
         }
+    }
+}
+
+/// A number from 1 to `MAX`.
+fn at_most<const MAX: usize>(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number) if (1..=MAX).contains(&number) => Ok(number),
+        _ => Err(format!("is a number from 1 to {MAX}")),
+    }
+}
+
+/// Seconds, up to a day.
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=86_400.0).contains(&seconds) => Ok(seconds),
+        _ => Err("is a number of seconds from 0.1 to 86400".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_number_is_without_bounds() {
+        for (option, values) in [
+            ("--duration", &["0", "18446744073709551615", "-1"][..]),
+            ("--calls", &["0", "18446744073709551615"]),
+            ("--talk", &["0", "18446744073709551615"]),
+            ("--gap", &["0", "-1", "NaN", "inf", "1e300"]),
+            ("--longest", &["0", "-1", "NaN", "inf", "1e300"]),
+            ("--longest-outage", &["0", "-1", "NaN", "inf", "1e300"]),
+            ("--rest", &["-1", "NaN", "inf", "1e300"]),
+            ("--workers", &["0", "18446744073709551615"]),
+            ("--edges", &["0", "65"]),
+            ("--timers", &["0", "65"]),
+            ("--interval-ms", &["0", "18446744073709551615"]),
+            ("--runs", &["0", "4294967295"]),
+        ] {
+            for value in values {
+                assert!(
+                    Options::try_parse_from(["chaos", &format!("{option}={value}")]).is_err(),
+                    "{option}={value}"
+                );
+            }
+        }
+        assert!(
+            !Options::try_parse_from(["chaos"])
+                .unwrap()
+                .schedule_options()
+                .kinds
+                .is_empty()
+        );
     }
 }

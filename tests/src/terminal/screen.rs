@@ -40,12 +40,12 @@ impl Default for Screen {
 }
 
 impl Screen {
-    /// Colour on a terminal, unless `NO_COLOR` is set to anything (see no-color.org).
+    /// Colour on a terminal, unless `NO_COLOR` is set to anything (see no-color.org) or `TERM` is `dumb`.
     #[must_use]
     pub fn new() -> Self {
-        let unwanted = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        let wanted = !anstyle_query::no_color() && anstyle_query::term_supports_color();
         Self {
-            colour: std::io::stdout().is_terminal() && !unwanted,
+            colour: std::io::stdout().is_terminal() && wanted,
             started: Instant::now(),
         }
     }

@@ -5,6 +5,7 @@
 mod fixture;
 mod lossy;
 
+mod conventions;
 mod export;
 mod incomplete;
 mod later;
