@@ -1,7 +1,7 @@
 //! Builders of facts and entries for this crate's tests.
 
 use contract::buckets::billing_index::{BillingEnd, BillingEntry};
-use contract::wire::fact::{EndReason, Ended, Method, RtpDetected, Tick};
+use contract::wire::fact::{EndReason, Ended, Method, RtpDetected, RtpEvidence, Tick};
 use contract::{Parties, Role, Timestamp, TraceParent, WorkerId};
 
 pub(crate) fn at(millis: i64) -> Timestamp {
@@ -45,9 +45,13 @@ pub(crate) fn rtp_detected(call: &str, connected: i64) -> RtpDetected {
         connected_at: at(connected),
         method: Method::SfuRtpDetected,
         detected_from: Role::User,
-        worker_id: "mw".parse::<WorkerId>().unwrap(),
-        producer_id: "p".to_owned(),
-        ssrc: 1,
+        evidence: RtpEvidence {
+            worker_id: "mw".parse::<WorkerId>().unwrap(),
+            producer_id: "p".to_owned(),
+            ssrc: 1,
+            sequence_number: None,
+            rtp_timestamp: None,
+        },
     }
 }
 
@@ -58,5 +62,8 @@ pub(crate) fn ended(call: &str, ended: i64, connected: Option<i64>) -> Ended {
         reason: EndReason::Hangup,
         by: "user".to_owned(),
         connected_at: connected.map(at),
+        duration_ms: None,
+        clock_step_ms: None,
+        party: None,
     }
 }

@@ -12,7 +12,7 @@ use contract::buckets::active_calls::ActiveCalls;
 use contract::jetstream::fact_store::{FactError, StoredFact, StoredOfCall};
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::CallClosed;
-use contract::wire::fact::{Ended, RtpDetected};
+use contract::wire::fact::{Ended, Occurrence};
 use contract::wire::notice::Notice;
 use contract::{
     EndReason, Fact, FactKind, FactStore, Nats, Outcome, Parties, PublishCondition, Timestamp, TraceParent, WorkerId,
@@ -20,7 +20,7 @@ use contract::{
 use tokio::sync::mpsc;
 
 use crate::metrics;
-use queue::QueuedFact;
+use queue::Entry;
 pub use queue::{Backlog, FactQueue};
 
 /// Dependencies shared by all publishers.
@@ -77,23 +77,15 @@ impl FactPublisher {
     }
 
     /// Publishes until the call has ended.
-    async fn run(mut self, mut queue: mpsc::Receiver<QueuedFact>) -> EndOutcome {
-        while let Some(fact) = queue.recv().await {
-            let end = match fact {
-                QueuedFact::RtpDetected { fact, packet_seen } => {
-                    self.publish_rtp_detected(fact, packet_seen).await;
+    async fn run(mut self, mut queue: mpsc::Receiver<Entry>) -> EndOutcome {
+        while let Some(entry) = queue.recv().await {
+            let end = match entry {
+                Entry::Fact { fact, observed } => {
+                    self.publish(fact, observed).await;
                     None
                 }
-                QueuedFact::RtpLost(fact) => {
-                    self.publish_rtp_change(fact.into(), "lost").await;
-                    None
-                }
-                QueuedFact::RtpResumed(fact) => {
-                    self.publish_rtp_change(fact.into(), "resumed").await;
-                    None
-                }
-                QueuedFact::End(Some(end)) => Some(self.publish_end(end).await),
-                QueuedFact::End(None) => Some(Ok(NO_END)),
+                Entry::End(Some(end)) => Some(self.publish_end(end).await),
+                Entry::End(None) => Some(Ok(NO_END)),
             };
             self.deps.backlog.remove(1);
             if let Some(outcome) = end {
@@ -107,51 +99,37 @@ impl FactPublisher {
         Ok(NO_END)
     }
 
-    async fn publish_rtp_detected(&mut self, fact: RtpDetected, packet_seen: Instant) {
-        let call_id = self.parties.call_id.clone();
-        self.connected_at = Some(fact.connected_at);
+    async fn publish(&mut self, fact: Fact, observed: Instant) {
+        let (call_id, kind) = (self.parties.call_id.clone(), fact.kind());
+        self.note_connection(&fact);
         // An edge may have ended the call while this worker was cut off.
-        let stored = match self.store(&fact.clone().into(), PublishCondition::OnceWhileOpen).await {
+        let condition = match kind.declaration().occurrence {
+            Occurrence::Once => PublishCondition::OnceWhileOpen,
+            Occurrence::OncePer(_) | Occurrence::ManyPer(_) => PublishCondition::WhileOpen,
+        };
+        let stored = match self.store(&fact, condition).await {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
-                metrics::call_connected(packet_seen.elapsed());
+                metrics::fact_stored(&fact, observed.elapsed());
                 fact
             }
-            Ok(Outcome::Superseded(stored)) => {
-                let Fact::RtpDetected(stored) = stored.fact else {
-                    return;
-                };
-                tracing::warn!(%call_id, worker_id = %stored.worker_id, "call already connected: keeping the stored time");
-                self.connected_at = Some(stored.connected_at);
-                stored
+            Ok(Outcome::Superseded(stored)) if stored.fact.kind() == kind => {
+                tracing::warn!(%call_id, fact = %kind, stored = ?stored.fact, "fact already stored by another worker: keeping it");
+                self.note_connection(&stored.fact);
+                stored.fact
             }
-            Ok(Outcome::Refused) => {
-                tracing::info!(%call_id, "connection not stored: another service has ended the call");
-                return;
-            }
-            Err(error) => return self.fact_lost(FactKind::RtpDetected, &error.to_string()),
-        };
-        self.notify(stored.notice()).await;
-        tracing::info!(
-            %call_id,
-            connected_at = %stored.connected_at,
-            detected_from = %stored.detected_from,
-            ssrc = stored.ssrc,
-            "call connected"
-        );
-    }
-
-    async fn publish_rtp_change(&self, fact: Fact, event: &'static str) {
-        let (call_id, kind) = (&self.parties.call_id, fact.kind());
-        match self.store(&fact, PublishCondition::WhileOpen).await {
             Ok(Outcome::Superseded(_) | Outcome::Refused) => {
                 tracing::info!(%call_id, fact = %kind, "fact not stored: another service has ended the call");
+                return;
             }
-            Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
-                metrics::rtp_changed(event);
-                tracing::info!(%call_id, fact = %kind, "RTP {event}");
-                self.notify(fact.notice()).await;
-            }
-            Err(error) => self.fact_lost(kind, &error.to_string()),
+            Err(error) => return self.fact_lost(kind, &error.to_string()),
+        };
+        self.notify(stored.notice()).await;
+        tracing::info!(%call_id, fact = %kind, at = %stored.occurred_at(), "fact stored");
+    }
+
+    fn note_connection(&mut self, fact: &Fact) {
+        if let Fact::RtpDetected(detected) = fact {
+            self.connected_at = Some(detected.connected_at);
         }
     }
 
@@ -165,6 +143,9 @@ impl FactPublisher {
             reason,
             by,
             connected_at,
+            duration_ms: None,
+            clock_step_ms: None,
+            party: None,
         };
         match self.store_end(&fact.clone().into()).await {
             Ok(Some(Outcome::Stored(_) | Outcome::AlreadyStored(_))) => {

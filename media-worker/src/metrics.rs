@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::EndReason;
+use contract::{EndReason, Fact};
 use metrics::{counter, gauge, histogram};
 
 /// Sets the number of calls on this worker.
@@ -15,15 +15,18 @@ pub fn set_waiting_facts(count: usize) {
     gauge!("callpulse_media_outbox_facts").set(float(count));
 }
 
-/// Counts a connected call; `latency` runs from the first packet to the acknowledgement of the fact.
-pub fn call_connected(latency: Duration) {
-    counter!("callpulse_media_connected_total").increment(1);
-    histogram!("callpulse_media_detection_seconds").record(latency.as_secs_f64());
-}
-
-/// Counts a stored `rtp_lost` (`event` is `lost`) or `rtp_resumed` (`resumed`).
-pub fn rtp_changed(event: &'static str) {
-    counter!("callpulse_media_rtp_total", "event" => event).increment(1);
+/// Counts a stored fact; `latency` runs from the event to the acknowledgement.
+pub fn fact_stored(fact: &Fact, latency: Duration) {
+    let rtp = |event| counter!("callpulse_media_rtp_total", "event" => event).increment(1);
+    match fact {
+        Fact::RtpDetected(_) => {
+            counter!("callpulse_media_connected_total").increment(1);
+            histogram!("callpulse_media_detection_seconds").record(latency.as_secs_f64());
+        }
+        Fact::RtpLost(_) => rtp("lost"),
+        Fact::RtpResumed(_) => rtp("resumed"),
+        _ => {}
+    }
 }
 
 /// Counts a call that this worker ended.

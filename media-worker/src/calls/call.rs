@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use contract::wire::command::CallMedia;
-use contract::wire::fact::{Method, RtpDetected, RtpLost, RtpResumed};
+use contract::wire::fact::{Method, RtpDetected, RtpEvidence, RtpLost, RtpResumed};
 use contract::{EndReason, Parties, Role, Timestamp, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::Semaphore;
@@ -128,28 +128,35 @@ impl Call {
 
     fn apply(&self, event: LivenessEvent) -> Option<CallEnd> {
         let millis = |gap: Duration| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
-        let parties = self.parties.clone();
+        let (parties, now) = (self.parties.clone(), ClockReading::now());
         match event {
             LivenessEvent::Lost {
                 party,
                 last_rtp_at,
                 gap,
             } => {
-                self.facts.rtp_lost(RtpLost {
-                    parties,
-                    party,
-                    last_rtp_at,
-                    gap_ms: millis(gap),
-                });
+                self.facts.publish(
+                    RtpLost {
+                        parties,
+                        party,
+                        last_rtp_at: Some(last_rtp_at),
+                        lost_at: Some(now.wall),
+                        gap_ms: millis(gap),
+                    },
+                    now.instant,
+                );
                 None
             }
             LivenessEvent::Resumed { party, at, gap } => {
-                self.facts.rtp_resumed(RtpResumed {
-                    parties,
-                    party,
-                    at,
-                    gap_ms: millis(gap),
-                });
+                self.facts.publish(
+                    RtpResumed {
+                        parties,
+                        party,
+                        at,
+                        gap_ms: millis(gap),
+                    },
+                    now.instant,
+                );
                 None
             }
             LivenessEvent::RtpTimeout { ended_at } => Some(self.end_by_worker(EndReason::RtpTimeout, ended_at)),
@@ -182,12 +189,16 @@ impl Observer for Call {
                 connected_at: at.wall,
                 method: Method::SfuRtpDetected,
                 detected_from: role,
-                worker_id: self.worker_id.clone(),
-                producer_id,
-                ssrc,
+                evidence: RtpEvidence {
+                    worker_id: self.worker_id.clone(),
+                    producer_id,
+                    ssrc,
+                    sequence_number: None,
+                    rtp_timestamp: None,
+                },
             };
             // Queued before liveness may report a loss, so that no `rtp_lost` precedes it.
-            self.facts.rtp_detected(fact, at.instant);
+            self.facts.publish(fact, at.instant);
             self.liveness.lock().connected();
         }
     }

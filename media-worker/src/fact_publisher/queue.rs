@@ -5,17 +5,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use contract::jetstream::request::{Refusal, RefusalCode};
-use contract::wire::fact::{RtpDetected, RtpLost, RtpResumed};
-use contract::{Parties, TraceParent};
+use contract::wire::fact::Occurrence;
+use contract::{Fact, Parties, TraceParent};
 use tokio::sync::{mpsc, watch};
 
 use super::{CallEnd, Deps, EndOutcome, FactPublisher};
 use crate::metrics;
 
-/// Facts of one call that may wait. A call has two, and a pair for each interruption of its media.
+/// Facts of one call that may wait: one of each kind that occurs once, and a pair for each interruption of its media.
 const CALL_CAPACITY: usize = 256;
-/// Of these, the places kept for facts that must never be dropped: `rtp_detected` and `ended`.
-const RESERVED: usize = 2;
+/// Of these, the places kept for facts that occur once, such as `rtp_detected` and `ended`: they are never dropped.
+const RESERVED: usize = 8;
 
 /// The facts of all calls that wait for NATS.
 #[derive(Debug)]
@@ -60,20 +60,19 @@ impl Backlog {
 /// One call's facts, on their way to its publisher.
 #[derive(Debug)]
 pub struct FactQueue {
-    facts: mpsc::Sender<QueuedFact>,
+    facts: mpsc::Sender<Entry>,
     end: watch::Receiver<Option<EndOutcome>>,
     backlog: Arc<Backlog>,
 }
 
 /// The next item to store.
 #[derive(Debug)]
-pub(super) enum QueuedFact {
-    RtpDetected {
-        fact: RtpDetected,
-        packet_seen: Instant,
+pub(super) enum Entry {
+    Fact {
+        fact: Fact,
+        /// When this worker observed the event.
+        observed: Instant,
     },
-    RtpLost(RtpLost),
-    RtpResumed(RtpResumed),
     /// The last entry; without a [`CallEnd`] the call ends here without a fact.
     End(Option<CallEnd>),
 }
@@ -97,24 +96,19 @@ impl FactQueue {
         }
     }
 
-    /// Queues the connection of the call; `packet_seen` is when the SFU saw the first packet.
-    pub fn rtp_detected(&self, fact: RtpDetected, packet_seen: Instant) {
-        self.push(QueuedFact::RtpDetected { fact, packet_seen }, 0);
-    }
-
-    /// Queues the loss of a party's RTP.
-    pub fn rtp_lost(&self, fact: RtpLost) {
-        self.push(QueuedFact::RtpLost(fact), RESERVED);
-    }
-
-    /// Queues the return of a party's RTP.
-    pub fn rtp_resumed(&self, fact: RtpResumed) {
-        self.push(QueuedFact::RtpResumed(fact), RESERVED);
+    /// Queues a fact that this worker `observed` then. How it is stored follows from its declaration.
+    pub fn publish(&self, fact: impl Into<Fact>, observed: Instant) {
+        let fact = fact.into();
+        let reserved = match fact.kind().declaration().occurrence {
+            Occurrence::Once => 0,
+            Occurrence::OncePer(_) | Occurrence::ManyPer(_) => RESERVED,
+        };
+        self.push(Entry::Fact { fact, observed }, reserved);
     }
 
     /// Queues the end of the call; `None` ends it on this worker without a fact.
     pub fn end(&self, end: Option<CallEnd>) {
-        self.push(QueuedFact::End(end), 0);
+        self.push(Entry::End(end), 0);
     }
 
     /// Waits until the end of the call is stored.
@@ -131,15 +125,15 @@ impl FactQueue {
         }
     }
 
-    fn push(&self, fact: QueuedFact, reserved: usize) {
+    fn push(&self, entry: Entry, reserved: usize) {
         let droppable = reserved > 0;
         if self.facts.capacity() <= reserved || (droppable && self.backlog.is_full()) {
             metrics::fact_lost();
-            tracing::error!(?fact, "fact lost: the queue is full; check the connection to NATS");
+            tracing::error!(?entry, "fact lost: the queue is full; check the connection to NATS");
             return;
         }
         self.backlog.add();
-        if let Err(error) = self.facts.try_send(fact) {
+        if let Err(error) = self.facts.try_send(entry) {
             self.backlog.remove(1);
             tracing::debug!(%error, "fact dropped: it came after the end of its call");
         }

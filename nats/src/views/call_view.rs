@@ -75,7 +75,7 @@ pub struct LastTick {
 pub struct MediaChange {
     /// Lost and not resumed.
     pub lost: bool,
-    /// The last packet before the loss, or the first after it.
+    /// The last packet before the loss, or the first after it. If there was no packet, when that was declared a loss.
     pub at: Timestamp,
     /// Sequence of the fact.
     #[serde(skip)]
@@ -194,6 +194,7 @@ impl CallView {
         if sequence < self.first_sequence {
             (self.first_sequence, self.traceparent) = (sequence, trace);
         }
+        let occurred_at = fact.occurred_at();
         match fact {
             Fact::Requested(fact) => self.requested_at = Some(fact.requested_at),
             Fact::Accepted(fact) => {
@@ -204,7 +205,8 @@ impl CallView {
                 self.connected_at = Some(fact.connected_at);
                 self.detected_from = Some(fact.detected_from);
             }
-            Fact::RtpLost(fact) => self.media(fact.party, true, fact.last_rtp_at, sequence),
+            Fact::MediaStarted(_) => {}
+            Fact::RtpLost(fact) => self.media(fact.party, true, occurred_at, sequence),
             Fact::RtpResumed(fact) => self.media(fact.party, false, fact.at, sequence),
             Fact::CreditGranted(_) | Fact::CreditLow(_) => {}
             Fact::Tick(fact) => {

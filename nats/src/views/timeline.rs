@@ -167,7 +167,7 @@ mod tests {
     use super::*;
     use crate::EndReason;
     use crate::wire::envelope::TraceParent;
-    use crate::wire::fact::{Ended, Method, Requested, RtpDetected, Settled, Tick};
+    use crate::wire::fact::{Ended, Method, Requested, RtpDetected, RtpEvidence, Settled, Tick};
     use crate::wire::party::{Parties, Role};
     use crate::wire::subject;
 
@@ -195,9 +195,13 @@ mod tests {
             connected_at: at(2_000),
             method: Method::SfuRtpDetected,
             detected_from: Role::User,
-            worker_id: "mw_1".parse().unwrap(),
-            producer_id: "p".to_owned(),
-            ssrc: 1,
+            evidence: RtpEvidence {
+                worker_id: "mw_1".parse().unwrap(),
+                producer_id: "p".to_owned(),
+                ssrc: 1,
+                sequence_number: None,
+                rtp_timestamp: None,
+            },
         }
         .into()
     }
@@ -219,6 +223,9 @@ mod tests {
             reason: EndReason::Hangup,
             by: "user".to_owned(),
             connected_at: Some(at(2_000)),
+            duration_ms: None,
+            clock_step_ms: None,
+            party: None,
         }
         .into()
     }

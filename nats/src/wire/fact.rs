@@ -88,15 +88,46 @@ pub struct RtpDetected {
     pub method: Method,
     /// The party that sent the packet.
     pub detected_from: Role,
-    /// Evidence: the worker that saw it.
+    /// The packet.
+    #[serde(flatten)]
+    pub evidence: RtpEvidence,
+}
+
+/// The RTP packet that proves a fact (RFC 3550 section 5.1).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RtpEvidence {
+    /// Evidence: the worker that saw the packet.
     pub worker_id: WorkerId,
     /// Evidence: the mediasoup producer that it arrived on.
     pub producer_id: String,
-    /// Evidence: the SSRC of the packet (RFC 3550 section 5.1).
+    /// Evidence: its SSRC.
     pub ssrc: u32,
+    /// Evidence: its sequence number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sequence_number: Option<u16>,
+    /// Evidence: its RTP timestamp, time zero of any recording.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rtp_timestamp: Option<u32>,
 }
 
-/// A party's RTP stopped.
+/// The SFU received the first RTP packet of the party that did not connect the call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct MediaStarted {
+    /// The call and its parties.
+    #[serde(flatten)]
+    pub parties: Parties,
+    /// The party.
+    pub party: Role,
+    /// When its first packet was received.
+    pub at: Timestamp,
+    /// The packet.
+    #[serde(flatten)]
+    pub evidence: RtpEvidence,
+}
+
+/// A party's RTP stopped, or never began.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RtpLost {
@@ -105,8 +136,11 @@ pub struct RtpLost {
     pub parties: Parties,
     /// The party.
     pub party: Role,
-    /// When its last packet was received.
-    pub last_rtp_at: Timestamp,
+    /// When its last packet was received; null if none ever was: its silence runs from `connectedAt`.
+    pub last_rtp_at: Option<Timestamp>,
+    /// When the silence was declared a loss.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<Timestamp>,
     /// Length of the silence when it was declared a loss, in milliseconds.
     pub gap_ms: u64,
 }
@@ -188,6 +222,17 @@ pub struct Ended {
     pub by: String,
     /// When the call was connected; null if it never was.
     pub connected_at: Option<Timestamp>,
+    /// From `connectedAt` to `endedAt` by the worker's monotonic clock, in milliseconds. Absent if the publisher has no
+    /// such measure.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duration_ms: Option<u64>,
+    /// By how much the worker's wall clock ran ahead of its monotonic clock from `connectedAt` to `endedAt`, in
+    /// milliseconds; negative if it fell behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock_step_ms: Option<i64>,
+    /// The party whose silence alone ended the call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub party: Option<Role>,
 }
 
 /// The call's record: the authority on the bill.
@@ -237,8 +282,10 @@ facts! {
     Accepted: once, by [WsEdge], at accepted_at, notices [CallAccepted];
     /// The SFU received the first audio RTP packet: the call is connected.
     RtpDetected: once, by [MediaWorker], at connected_at, notices [CallConnected];
-    /// A party's RTP stopped.
-    RtpLost: many per party, by [MediaWorker], at last_rtp_at, notices [MediaLost];
+    /// The SFU received the first RTP packet of the party that did not connect the call.
+    MediaStarted: once, by [MediaWorker], at at, notices [];
+    /// A party's RTP stopped, or never began.
+    RtpLost: many per party, by [MediaWorker], at last_rtp_at or lost_at, notices [MediaLost];
     /// A party's RTP resumed.
     RtpResumed: many per party, by [MediaWorker], at at, notices [MediaResumed];
     /// The wallet extended the call.

@@ -18,6 +18,9 @@ pub struct Timestamp(DateTime<Utc>);
 const CALENDAR: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
 
 impl Timestamp {
+    /// 1970-01-01T00:00:00.000Z.
+    pub const UNIX_EPOCH: Self = Self(DateTime::UNIX_EPOCH);
+
     /// The wall clock, cut to the millisecond.
     pub fn now() -> Self {
         Utc::now().into()

@@ -26,9 +26,16 @@ fn facts() {
                 connected_at: connected_at(),
                 method: Method::SfuRtpDetected,
                 detected_from: Role::User,
-                worker_id: worker(),
-                producer_id: "0a1b2c3d-0000-4000-8000-000000000001".to_owned(),
-                ssrc: 3_735_928_559,
+                evidence: evidence(),
+            },
+        ),
+        golden.fact(
+            "media_started",
+            MediaStarted {
+                parties: parties(),
+                party: Role::Otomo,
+                at: time("2025-01-15T12:02:15.723Z"),
+                evidence: evidence(),
             },
         ),
         golden.fact(
@@ -36,7 +43,8 @@ fn facts() {
             RtpLost {
                 parties: parties(),
                 party: Role::Otomo,
-                last_rtp_at: time("2025-01-15T12:03:00.250Z"),
+                last_rtp_at: Some(time("2025-01-15T12:03:00.250Z")),
+                lost_at: Some(time("2025-01-15T12:03:05.250Z")),
                 gap_ms: 5_000,
             },
         ),
@@ -85,6 +93,9 @@ fn facts() {
                 reason: EndReason::Hangup,
                 by: "user".to_owned(),
                 connected_at: Some(connected_at()),
+                duration_ms: Some(149_877),
+                clock_step_ms: Some(-30_000),
+                party: None,
             },
         ),
         golden.fact(
@@ -112,6 +123,29 @@ fn facts() {
         },
     );
     golden.fact(
+        "rtp_lost.never_heard",
+        RtpLost {
+            parties: parties(),
+            party: Role::Otomo,
+            last_rtp_at: None,
+            lost_at: Some(time("2025-01-15T12:02:20.123Z")),
+            gap_ms: 5_000,
+        },
+    );
+    golden.fact(
+        "ended.one_sided",
+        Ended {
+            parties: parties(),
+            ended_at: ended_at(),
+            reason: EndReason::RtpTimeout,
+            by: "mw_1".to_owned(),
+            connected_at: Some(connected_at()),
+            duration_ms: Some(149_877),
+            clock_step_ms: Some(0),
+            party: Some(Role::Otomo),
+        },
+    );
+    golden.fact(
         "ended.never_connected",
         Ended {
             parties: parties(),
@@ -119,6 +153,9 @@ fn facts() {
             reason: EndReason::NoAnswer,
             by: "edge_1".to_owned(),
             connected_at: None,
+            duration_ms: None,
+            clock_step_ms: None,
+            party: None,
         },
     );
     golden.fact(
@@ -148,6 +185,16 @@ fn facts() {
         },
     );
     golden.complete("fact.");
+}
+
+fn evidence() -> RtpEvidence {
+    RtpEvidence {
+        worker_id: worker(),
+        producer_id: "0a1b2c3d-0000-4000-8000-000000000001".to_owned(),
+        ssrc: 3_735_928_559,
+        sequence_number: Some(65_535),
+        rtp_timestamp: Some(4_294_967_295),
+    }
 }
 
 #[test]

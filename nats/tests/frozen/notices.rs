@@ -1,7 +1,7 @@
 //! Notices.
 
 use contract::Role;
-use contract::wire::fact::{EndReason, Method, RtpDetected};
+use contract::wire::fact::{EndReason, Method, RtpDetected, RtpEvidence};
 use contract::wire::notice::{Notice, NoticeKind};
 
 use crate::golden::Golden;
@@ -83,9 +83,13 @@ fn call_connected_has_the_fields_of_the_specification() {
         connected_at: connected_at(),
         method: Method::SfuRtpDetected,
         detected_from: Role::Otomo,
-        worker_id: worker(),
-        producer_id: "p".to_owned(),
-        ssrc: 1,
+        evidence: RtpEvidence {
+            worker_id: worker(),
+            producer_id: "p".to_owned(),
+            ssrc: 1,
+            sequence_number: Some(1),
+            rtp_timestamp: Some(1),
+        },
     };
     let wire = fact.notice().unwrap().encode().unwrap();
     let specified = concat!(

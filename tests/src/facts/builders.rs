@@ -1,6 +1,8 @@
 //! Facts for tests, one builder each. A test replaces values with struct update syntax: `Ended { reason, ..ended(…) }`.
 
-use contract::wire::fact::{Accepted, EndReason, Ended, Method, Requested, RtpDetected, RtpLost, Settled, Tick};
+use contract::wire::fact::{
+    Accepted, EndReason, Ended, Method, Requested, RtpDetected, RtpEvidence, RtpLost, Settled, Tick,
+};
 use contract::{CallId, Parties, Role, Timestamp, WorkerId};
 
 /// The worker in every fact that names one.
@@ -59,9 +61,13 @@ pub fn rtp_detected(call: &str, connected_at: Timestamp) -> RtpDetected {
         connected_at,
         method: Method::SfuRtpDetected,
         detected_from: Role::User,
-        worker_id: worker_id(),
-        producer_id: "producer_1".to_owned(),
-        ssrc: 1,
+        evidence: RtpEvidence {
+            worker_id: worker_id(),
+            producer_id: "producer_1".to_owned(),
+            ssrc: 1,
+            sequence_number: None,
+            rtp_timestamp: None,
+        },
     }
 }
 
@@ -71,7 +77,8 @@ pub fn rtp_lost(call: &str, last_rtp_at: Timestamp) -> RtpLost {
     RtpLost {
         parties: parties(call),
         party: Role::User,
-        last_rtp_at,
+        last_rtp_at: Some(last_rtp_at),
+        lost_at: None,
         gap_ms: 5_000,
     }
 }
@@ -96,6 +103,9 @@ pub fn ended(call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -
         reason: EndReason::Hangup,
         by: "user".to_owned(),
         connected_at,
+        duration_ms: None,
+        clock_step_ms: None,
+        party: None,
     }
 }
 

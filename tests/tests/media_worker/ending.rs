@@ -85,6 +85,9 @@ async fn the_first_stored_end_is_returned() {
         reason: EndReason::WorkerLost,
         by: "edge-1".to_owned(),
         connected_at: None,
+        duration_ms: None,
+        clock_step_ms: None,
+        party: None,
     };
     client.publish(theirs, PublishCondition::First).await.unwrap();
     let closed = fixture.hang_up(&parties).await.unwrap();
@@ -112,6 +115,9 @@ async fn a_call_with_a_stored_end_does_not_connect() {
         reason: EndReason::WorkerLost,
         by: "mw-1".to_owned(),
         connected_at: None,
+        duration_ms: None,
+        clock_step_ms: None,
+        party: None,
     };
     client.publish(theirs, PublishCondition::First).await.unwrap();
     user.talk().await;

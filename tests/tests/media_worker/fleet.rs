@@ -158,6 +158,9 @@ async fn calls_that_others_ended_during_a_freeze_are_released() {
         reason: EndReason::WorkerLost,
         by: "edge-1".to_owned(),
         connected_at: None,
+        duration_ms: None,
+        clock_step_ms: None,
+        party: None,
     };
     client.publish(ended, PublishCondition::First).await.unwrap();
     fixture.worker.resume().unwrap();

@@ -120,6 +120,9 @@ impl CallEnder {
             reason,
             by: by.to_owned(),
             connected_at: None,
+            duration_ms: None,
+            clock_step_ms: None,
+            party: None,
         };
         // Not merely "no `ended` yet": an acceptance of this moment would leave a worker with a call that is over.
         let condition = PublishCondition::CallUnchangedSince(state.sequence);
@@ -229,6 +232,9 @@ impl CallEnder {
                 reason,
                 by: by.to_owned(),
                 connected_at,
+                duration_ms: None,
+                clock_step_ms: None,
+                party: None,
             };
             let condition = PublishCondition::OnceWhileOpen;
             match self

@@ -80,7 +80,7 @@ impl ReadModel {
             }
         }
         match fact {
-            Fact::RtpLost(lost) => call.set_media(lost.party, true, lost.last_rtp_at),
+            Fact::RtpLost(lost) => call.set_media(lost.party, true, fact.occurred_at()),
             Fact::RtpResumed(resumed) => call.set_media(resumed.party, false, resumed.at),
             _ => {}
         }

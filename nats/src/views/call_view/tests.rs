@@ -1,7 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::fact::{Accepted, Ended, Method, Requested, RtpDetected, RtpLost, RtpResumed, Settled, Tick};
+use crate::wire::fact::{
+    Accepted, Ended, Method, Requested, RtpDetected, RtpEvidence, RtpLost, RtpResumed, Settled, Tick,
+};
 
 fn at(millis: i64) -> Timestamp {
     Timestamp::from_millis(1_700_000_000_000 + millis).unwrap()
@@ -21,7 +23,8 @@ fn call() -> Vec<Fact> {
     let lost = |party, at| RtpLost {
         parties: parties.clone(),
         party,
-        last_rtp_at: at,
+        last_rtp_at: Some(at),
+        lost_at: None,
         gap_ms: 5_000,
     };
     let tick = |minute: u32| Tick {
@@ -43,9 +46,13 @@ fn call() -> Vec<Fact> {
             connected_at: at(2_000),
             method: Method::SfuRtpDetected,
             detected_from: Role::Otomo,
-            worker_id: "mw_1".parse().unwrap(),
-            producer_id: "p".to_owned(),
-            ssrc: 1,
+            evidence: RtpEvidence {
+                worker_id: "mw_1".parse().unwrap(),
+                producer_id: "p".to_owned(),
+                ssrc: 1,
+                sequence_number: None,
+                rtp_timestamp: None,
+            },
         }
         .into(),
         tick(1).into(),
@@ -65,6 +72,9 @@ fn call() -> Vec<Fact> {
             reason: EndReason::Hangup,
             by: "user".to_owned(),
             connected_at: Some(at(2_000)),
+            duration_ms: None,
+            clock_step_ms: None,
+            party: None,
         }
         .into(),
         Settled {

@@ -42,7 +42,7 @@ macro_rules! occurrence {
 }
 
 macro_rules! facts {
-    ($($(#[$doc:meta])* $fact:ident: $often:ident $(per $key:ident)?, by [$($by:ident),+], at $at:ident, notices [$($notice:ident),*];)*) => {
+    ($($(#[$doc:meta])* $fact:ident: $often:ident $(per $key:ident)?, by [$($by:ident),+], at $at:ident $(or $else_at:ident)?, notices [$($notice:ident),*];)*) => {
         /// The kinds of facts; the last token of the subject.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString, IntoStaticStr, VariantArray)]
         #[strum(serialize_all = "snake_case")]
@@ -108,7 +108,7 @@ macro_rules! facts {
 
             /// The time of the event, which may be long before it was stored.
             pub fn occurred_at(&self) -> Timestamp {
-                match self { $(Self::$fact(fact) => fact.$at,)* }
+                match self { $(Self::$fact(fact) => fact.$at$(.or(fact.$else_at).unwrap_or(Timestamp::UNIX_EPOCH))?,)* }
             }
 
             /// The notice that its publisher sends once it is stored, if the fact alone determines it.

@@ -1,6 +1,8 @@
 //! The notice that follows each fact.
 
-use super::{Accepted, CreditGranted, CreditLow, Ended, Requested, RtpDetected, RtpLost, RtpResumed, Settled, Tick};
+use super::{
+    Accepted, CreditGranted, CreditLow, Ended, MediaStarted, Requested, RtpDetected, RtpLost, RtpResumed, Settled, Tick,
+};
 use crate::wire::notice::Notice;
 use crate::wire::party::Parties;
 
@@ -43,6 +45,13 @@ impl RtpDetected {
             connected_at: self.connected_at,
             method: self.method,
         })
+    }
+}
+
+impl MediaStarted {
+    /// None: a party hears its peer.
+    pub fn notice(&self) -> Option<Notice> {
+        None
     }
 }
 

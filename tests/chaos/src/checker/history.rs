@@ -11,10 +11,11 @@ use super::stream::Stored;
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "requested",
     "accepted",
     "rtp_detected",
+    "media_started",
     "rtp_lost",
     "rtp_resumed",
     "tick",
@@ -42,13 +43,24 @@ pub(super) struct Detected {
     pub(super) ssrc: u32,
 }
 
+/// `call.<id>.media_started`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Started {
+    pub(super) party: String,
+    pub(super) at: Timestamp,
+    pub(super) worker_id: String,
+    pub(super) ssrc: u32,
+}
+
 /// `call.<id>.rtp_lost` and `call.<id>.rtp_resumed`
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(super) struct Media {
     pub(super) party: String,
-    #[serde(alias = "lastRtpAt")]
-    pub(super) at: Timestamp,
+    /// Null if the party was never heard.
+    #[serde(alias = "lastRtpAt", deserialize_with = "present")]
+    pub(super) at: Option<Timestamp>,
 }
 
 /// `call.<id>.tick`
@@ -101,6 +113,7 @@ pub(super) struct Call {
     pub(super) requested: Vec<Fact<()>>,
     pub(super) accepted: Vec<Fact<Accepted>>,
     pub(super) detected: Vec<Fact<Detected>>,
+    pub(super) started: Vec<Fact<Started>>,
     pub(super) lost: Vec<Fact<Media>>,
     pub(super) resumed: Vec<Fact<Media>>,
     pub(super) ticks: Vec<Fact<Tick>>,
@@ -148,6 +161,7 @@ impl Call {
             }
             "accepted" => self.accepted.push(stored.read(body)?),
             "rtp_detected" => self.detected.push(stored.read(body)?),
+            "media_started" => self.started.push(stored.read(body)?),
             "rtp_lost" => self.lost.push(stored.read(body)?),
             "rtp_resumed" => self.resumed.push(stored.read(body)?),
             "tick" => self.ticks.push(stored.read(body)?),

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::CLOCK_MS;
-use super::history::{Call, Detected, Fact};
+use super::history::{Call, Detected, Fact, Started};
 use crate::records::run_log::Sent;
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
@@ -32,6 +32,9 @@ pub(super) fn check(id: &str, call: &Call, packets: &FirstPackets<'_>, report: &
     if let Some(detected) = call.detected.first() {
         connection(id, call, detected, packets, report);
     }
+    if let Some(started) = call.started.first() {
+        start(id, call, started, packets, report);
+    }
     end(id, call, report);
 }
 
@@ -40,6 +43,7 @@ fn counts(id: &str, call: &Call, report: &mut Report) {
         ("requested", sequences(&call.requested)),
         ("accepted", sequences(&call.accepted)),
         ("rtp_detected", sequences(&call.detected)),
+        ("media_started", sequences(&call.started)),
         ("ended", sequences(&call.ended)),
         ("settled", sequences(&call.settled)),
     ];
@@ -106,22 +110,44 @@ fn connection(id: &str, call: &Call, fact: &Fact<Detected>, packets: &FirstPacke
     if detected.method != "sfu_rtp_detected" || detected.producer_id.is_empty() || detected.worker_id.is_empty() {
         wrong(Check::Evidence, format!("no evidence: {detected:?}"));
     }
+    let evidence = (&*detected.detected_from, detected.ssrc, detected.connected_at);
+    if let Some(text) = unproven(call, evidence, packets) {
+        wrong(Check::Evidence, text);
+    }
+}
+
+/// The other party's first packet needs the same evidence.
+fn start(id: &str, call: &Call, fact: &Fact<Started>, packets: &FirstPackets<'_>, report: &mut Report) {
+    let started = &fact.payload;
+    let mut wrong = |check, text: String| report.find(check, id, &[fact.sequence], text);
+    let host = call.accepted.first().map(|accepted| &accepted.payload.worker_id);
+    if host.is_some_and(|host| *host != started.worker_id) {
+        wrong(
+            Check::Evidence,
+            format!("hosted by {host:?}, started on {}", started.worker_id),
+        );
+    }
+    match call.detected.first() {
+        Some(detected) if detected.payload.detected_from == started.party => {
+            wrong(Check::Evidence, format!("the {} started and connected", started.party));
+        }
+        _ => {}
+    }
+    if let Some(text) = unproven(call, (&started.party, started.ssrc, started.at), packets) {
+        wrong(Check::Evidence, text);
+    }
+}
+
+/// The reason why a packet of a party, with an SSRC and a time, was not sent by it before that time.
+fn unproven(call: &Call, (role, ssrc, at): (&str, u32, Timestamp), packets: &FirstPackets<'_>) -> Option<String> {
     let parties = call.parties();
-    let sender = parties.iter().find(|(role, _)| *role == detected.detected_from);
-    let sent = sender.and_then(|(_, party)| packets.get(&(*party, detected.ssrc)));
-    match sent {
-        None => {
-            let text = format!("the {} did not send SSRC {}", detected.detected_from, detected.ssrc);
-            wrong(Check::Evidence, text);
+    let sender = parties.iter().find(|(known, _)| *known == role);
+    match sender.and_then(|(_, party)| packets.get(&(*party, ssrc))) {
+        None => Some(format!("the {role} did not send SSRC {ssrc}")),
+        Some(sent) if at < sent.plus_ms(-CLOCK_MS) => {
+            Some(format!("seen at {at}, the first packet was sent at {sent}"))
         }
-        Some(sent) if detected.connected_at < sent.plus_ms(-CLOCK_MS) => {
-            let text = format!(
-                "connectedAt {}, the first packet was sent at {sent}",
-                detected.connected_at
-            );
-            wrong(Check::Evidence, text);
-        }
-        Some(_) => {}
+        Some(_) => None,
     }
 }
 
@@ -158,11 +184,12 @@ fn end(id: &str, call: &Call, report: &mut Report) {
         report.find(Check::Order, id, &[at], text);
     }
     for media in call.lost.iter().chain(&call.resumed) {
-        if media.sequence > at && media.payload.at > ended.ended_at && !lost {
-            let text = format!(
-                "RTP lost or resumed at {}, ended at {}",
-                media.payload.at, ended.ended_at
-            );
+        let changed_at = media.payload.at.filter(|changed_at| *changed_at > ended.ended_at);
+        if let Some(changed_at) = changed_at
+            && media.sequence > at
+            && !lost
+        {
+            let text = format!("RTP lost or resumed at {changed_at}, ended at {}", ended.ended_at);
             report.find(Check::Order, id, &[at, media.sequence], text);
         }
     }
@@ -189,6 +216,7 @@ impl Call {
             sequences(&self.requested),
             sequences(&self.accepted),
             sequences(&self.detected),
+            sequences(&self.started),
             sequences(&self.lost),
             sequences(&self.resumed),
             sequences(&self.ticks),

@@ -3,7 +3,7 @@ use contract::buckets::leases::{Lease, Partition};
 use contract::jetstream::bucket::Revised;
 use contract::views::call_view::CallState;
 use contract::wire::command::PartyMedia;
-use contract::wire::fact::{Ended, Requested, RtpDetected, RtpLost};
+use contract::wire::fact::{Ended, Requested, RtpDetected, RtpEvidence, RtpLost};
 use contract::{EndReason, Parties, TraceParent};
 
 use super::*;
@@ -52,9 +52,13 @@ fn detected(number: usize) -> Recorded {
         connected_at: at(1),
         method: contract::wire::fact::Method::SfuRtpDetected,
         detected_from: Role::User,
-        worker_id: "mw".parse().unwrap(),
-        producer_id: "p".to_owned(),
-        ssrc: 1,
+        evidence: RtpEvidence {
+            worker_id: "mw".parse().unwrap(),
+            producer_id: "p".to_owned(),
+            ssrc: 1,
+            sequence_number: None,
+            rtp_timestamp: None,
+        },
     };
     recorded(2, fact)
 }
@@ -66,6 +70,9 @@ fn ended(number: usize) -> Recorded {
         reason: EndReason::Hangup,
         by: "user".to_owned(),
         connected_at: Some(at(1)),
+        duration_ms: None,
+        clock_step_ms: None,
+        party: None,
     };
     recorded(9, fact)
 }
@@ -192,7 +199,8 @@ fn reports_change_the_media_of_live_calls_only() {
     let lost = RtpLost {
         parties: parties(1),
         party: Role::User,
-        last_rtp_at: at(2),
+        last_rtp_at: Some(at(2)),
+        lost_at: None,
         gap_ms: 5_000,
     };
     model.apply_fact(&recorded(3, lost), at(7));

@@ -105,6 +105,18 @@ const EVIDENCE: &[Case] = &[
     ("another method", &[Evidence], |run| {
         detected(run, "method", json!("client_reported"))
     }),
+    ("a second party that did not send", &[Evidence], |run| {
+        run.fact("c1", "media_started", 0).2["ssrc"] = json!(7);
+    }),
+    ("a second party before its first packet", &[Evidence], |run| {
+        run.fact("c1", "media_started", 0).2["at"] = text(1_100);
+    }),
+    ("a second party on another worker", &[Evidence], |run| {
+        run.fact("c1", "media_started", 0).2["workerId"] = json!("media-worker-2");
+    }),
+    ("the same party as the second one", &[Evidence], |run| {
+        run.fact("c1", "media_started", 0).2["party"] = json!("user");
+    }),
 ];
 
 const UNREADABLE: &[Case] = &[

@@ -319,6 +319,6 @@ fn a_finding_names_the_call_and_the_facts() {
     let mut run = Run::clean();
     run.repeat("c1", "ended");
     let printed = run.check().to_string();
-    assert!(printed.contains("Repeated c1 [13, 14]: 2 times ended"), "{printed}");
+    assert!(printed.contains("Repeated c1 [14, 15]: 2 times ended"), "{printed}");
     assert!(printed.ends_with("not clean"), "{printed}");
 }

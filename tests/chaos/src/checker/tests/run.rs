@@ -80,6 +80,8 @@ impl Run {
         run.sent("u1", 7, 999);
         run.sent("o1", 9, 1_200);
         run.detect(1_002, "c1", 1_000, 7);
+        let started = json!({"party": "otomo", "at": text(1_201), "workerId": "media-worker-1", "ssrc": 9});
+        run.store(1_203, "c1", "media_started", started);
         run.ring("c2", 1_100);
         run.end("c2", 2_000, "cancelled", Value::Null);
         run.notify(2_005, "c2", "call_ended", bill(2_000, "cancelled", 0, 0));

@@ -88,6 +88,7 @@ export const en = {
   'fact.requested': 'Requested',
   'fact.accepted': 'Accepted',
   'fact.rtp_detected': 'First RTP packet: connected',
+  'fact.media_started': 'First RTP packet of the other party',
   'fact.rtp_lost': 'RTP lost',
   'fact.rtp_resumed': 'RTP resumed',
   'fact.credit_granted': 'Credit extended',

@@ -90,6 +90,7 @@ export const ja: Readonly<Record<keyof typeof en, string>> = {
   'fact.requested': '発信',
   'fact.accepted': '応答',
   'fact.rtp_detected': '最初の RTP パケット: 接続',
+  'fact.media_started': '相手側の最初の RTP パケット',
   'fact.rtp_lost': 'RTP 途絶',
   'fact.rtp_resumed': 'RTP 復帰',
   'fact.credit_granted': '残高の延長',
