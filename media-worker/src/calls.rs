@@ -9,10 +9,13 @@ use std::sync::{Arc, Weak};
 
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{CallOpened, Requester};
+use contract::wire::credit::Grant;
 use contract::{CallId, Parties, TraceParent, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::credit::{Credit, CreditSettings};
+use crate::credit_timer;
 use crate::detection::ConnectPolicy;
 use crate::fact_publisher::{self, CallEnd, FactQueue};
 use crate::liveness::MediaTimeouts;
@@ -35,6 +38,8 @@ pub struct CallSettings {
     pub connect_policy: ConnectPolicy,
     /// When its media counts as lost, and when that ends it.
     pub timeouts: MediaTimeouts,
+    /// The limits of grants.
+    pub credit: CreditSettings,
 }
 
 /// The table of calls.
@@ -80,9 +85,14 @@ impl Calls {
     /// Opens a call: creates its router. Idempotent for the same parties.
     ///
     /// # Errors
-    /// `draining`, `at_capacity`, `wrong_state` if the call is over or has other parties.
-    pub async fn open(&self, parties: Parties, trace: TraceParent) -> Result<CallOpened, Refusal> {
-        let call = self.insert(parties, trace)?;
+    /// `draining`, `at_capacity`, `invalid_grant`, `wrong_state` if the call is over or has other parties.
+    pub async fn open(
+        &self,
+        parties: Parties,
+        grant: Option<Grant>,
+        trace: TraceParent,
+    ) -> Result<CallOpened, Refusal> {
+        let call = self.insert(parties, grant, trace)?;
         let mut media = call.media.lock().await;
         match &*media {
             MediaState::Open(_) => {}
@@ -108,7 +118,7 @@ impl Calls {
         })
     }
 
-    fn insert(&self, parties: Parties, trace: TraceParent) -> Result<Arc<Call>, Refusal> {
+    fn insert(&self, parties: Parties, grant: Option<Grant>, trace: TraceParent) -> Result<Arc<Call>, Refusal> {
         let mut table = self.table.lock();
         if let Some(call) = table.get(&parties.call_id) {
             let other_parties = || Refusal::new(RefusalCode::WrongState, "the call is open here with other parties");
@@ -117,6 +127,8 @@ impl Calls {
                 .ok_or_else(other_parties);
         }
         self.admission.admit(table.len())?;
+        let credit = grant.map(|grant| Credit::new(self.settings.credit.clone(), grant));
+        let credit = credit.transpose()?;
         let call_id = parties.call_id.clone();
         let (calls, ended) = (self.weak.clone(), call_id.clone());
         let on_end = move || {
@@ -125,7 +137,10 @@ impl Calls {
             }
         };
         let facts = FactQueue::open(Arc::clone(&self.publisher), parties.clone(), trace, on_end);
-        let call = Arc::new(Call::new(parties, facts, &self.settings));
+        let call = Arc::new(Call::new(parties, credit, facts, &self.settings));
+        if call.has_credit_control() {
+            tokio::spawn(credit_timer::run(Arc::clone(&call)));
+        }
         table.insert(call_id, Arc::clone(&call));
         self.publish_count(table.len());
         Ok(call)
@@ -133,7 +148,9 @@ impl Calls {
 
     fn remove(&self, call_id: &CallId) {
         let mut table = self.table.lock();
-        table.remove(call_id);
+        if let Some(call) = table.remove(call_id) {
+            call.set_removed();
+        }
         self.publish_count(table.len());
     }
 
@@ -188,5 +205,6 @@ pub async fn end(call: &Call, end: Option<CallEnd>) {
     }
     // The media first: none of it may come after the recorded end.
     drop(before);
+    call.close_credit();
     call.facts.end(end);
 }

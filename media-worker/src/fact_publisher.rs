@@ -253,7 +253,7 @@ impl FactPublisher {
     async fn notify(&self, notice: Option<Notice>) {
         if let Some(notice) = notice {
             let publisher = &self.deps.nats.notice_publisher;
-            publisher.publish_to_both(&self.parties, &notice).await;
+            publisher.publish(&self.parties, notice.recipients(), &notice).await;
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! As a call flows: edges find the worker by its [`heartbeat`]; [`commands`] open a call in the table of [`calls`] and
 //! build its media in the [`sfu`]; [`detection`] decides which packet connects it; [`sampling`] feeds [`liveness`], which
-//! decides whether its media is alive; the [`fact_publisher`] stores its facts in order. The [`worker_supervisor`]
+//! decides whether its media is alive; the [`credit_timer`] stops it when the granted [`credit`] is used up; the [`fact_publisher`] stores its facts in order. The [`worker_supervisor`]
 //! replaces dead mediasoup workers, and [`draining`] ends the process.
 
 pub mod settings;
@@ -17,6 +17,9 @@ pub mod detection;
 
 pub mod liveness;
 pub mod sampling;
+
+pub mod credit;
+pub mod credit_timer;
 
 pub mod fact_publisher;
 
@@ -92,6 +95,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         capacity: settings.capacity,
         connect_policy: settings.connect_policy,
         timeouts: settings.media_timeouts(),
+        credit: settings.credit(),
     };
     let calls = Calls::new(call_settings, Arc::clone(&pool), Arc::new(publisher));
     let commands = Commands::register(nats.clone(), Arc::clone(&calls)).await?;

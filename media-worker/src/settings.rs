@@ -9,6 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::{CommonSettings, Secret, ServiceSettings, Validate};
 
+use crate::credit::CreditSettings;
 use crate::detection::ConnectPolicy;
 use crate::liveness::MediaTimeouts;
 
@@ -20,6 +21,9 @@ const ICE_CONSENT_TIMEOUT_S: std::ops::RangeInclusive<u8> = 10..=60;
 const HEARTBEATS_PER_TTL: u32 = 2;
 /// Longer than the other services' drain, for calls go on meanwhile; shorter than the 30 s that Kubernetes leaves a process.
 const DRAIN_TIMEOUT_MS: u64 = 25_000;
+
+/// The range of warnings before the end of the granted time.
+const CREDIT_LOW_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
 
 /// All keys of `media-worker`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -50,6 +54,13 @@ pub struct Settings {
     pub rtp_timeout_ms: u64,
     /// Time without RTP from one party after which the call ends with `rtp_timeout`. Null disables this limit.
     pub one_sided_timeout_ms: Option<u64>,
+    /// With credit control: time before the end of the granted time at which the wallet and the user are warned (`credit_low`),
+    /// from 1 s to 1 h.
+    pub credit_low_ms: u64,
+    /// With credit control: longest duration of a call that a wallet may grant in all.
+    pub credit_max_ms: u64,
+    /// With credit control: granted durations are multiples of this, as billed minutes are.
+    pub credit_interval_ms: u64,
     /// Interval at which producer statistics are read.
     pub stats_interval_ms: u64,
     /// Interval of the heartbeats in the bucket `media_workers`. A worker without a heartbeat counts as dead, and its calls end.
@@ -79,6 +90,9 @@ impl Default for Settings {
             rtp_lost_after_ms: 5_000,
             rtp_timeout_ms: 15_000,
             one_sided_timeout_ms: None,
+            credit_low_ms: 60_000,
+            credit_max_ms: 14_400_000,
+            credit_interval_ms: 60_000,
             stats_interval_ms: 1_000,
             heartbeat_interval_ms: 2_000,
             ice_consent_timeout_s: 30,
@@ -115,6 +129,14 @@ impl Validate for Settings {
             ),
             (blank, "announced_address: is neither an address nor a host name".into()),
             (self.capacity == 0, "capacity: must be at least 1".into()),
+            (
+                !CREDIT_LOW_MS.contains(&self.credit_low_ms),
+                "credit_low_ms: must be between 1000 and 3600000".into(),
+            ),
+            (
+                self.credit_interval_ms == 0 || self.credit_max_ms < self.credit_interval_ms,
+                "credit_max_ms: must be at least credit_interval_ms, and that above 0".into(),
+            ),
             (
                 self.media_timeout_ms == 0,
                 "media_timeout_ms: must be at least 1".into(),
@@ -170,6 +192,15 @@ impl Settings {
             rtp_timeout: Duration::from_millis(self.rtp_timeout_ms),
             one_sided_timeout: self.one_sided_timeout_ms.map(Duration::from_millis),
             sample_interval: Duration::from_millis(self.stats_interval_ms),
+        }
+    }
+
+    /// The limits of grants.
+    pub fn credit(&self) -> CreditSettings {
+        CreditSettings {
+            low_before: Duration::from_millis(self.credit_low_ms),
+            max_duration: Duration::from_millis(self.credit_max_ms),
+            interval: Duration::from_millis(self.credit_interval_ms),
         }
     }
 }

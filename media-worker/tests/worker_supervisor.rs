@@ -50,6 +50,7 @@ async fn calls_on(nats: &Nats, pool: &Arc<WorkerPool>) -> Arc<Calls> {
         capacity: 100,
         connect_policy: ConnectPolicy::FirstRtp,
         timeouts,
+        credit: media_worker::Settings::default().credit(),
     };
     let publisher = Deps {
         nats: nats.clone(),
@@ -85,7 +86,7 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
     let calls = calls_on(&nats, &pool).await;
     let names = ["call_1", "call_2", "call_3", "call_4"];
     for name in names {
-        calls.open(parties(name), TraceParent::generate()).await.unwrap();
+        calls.open(parties(name), None, TraceParent::generate()).await.unwrap();
     }
     let worker_of = |name: &str| {
         calls
@@ -127,7 +128,10 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
         assert!(facts.of_call(name).await.unwrap().is_empty(), "{name} goes on");
     }
     // The replacement has the fewest calls, so the next call goes there.
-    calls.open(parties("call_5"), TraceParent::generate()).await.unwrap();
+    calls
+        .open(parties("call_5"), None, TraceParent::generate())
+        .await
+        .unwrap();
     assert!(worker_of("call_5") > 2, "the replacement has an identifier of its own");
 
     drained.cancel();

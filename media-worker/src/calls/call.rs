@@ -1,16 +1,20 @@
 //! One call: its media, the detection of its connection, its liveness, and the facts that follow from them.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use contract::wire::command::CallMedia;
-use contract::wire::fact::{Method, RtpDetected, RtpEvidence, RtpLost, RtpResumed};
+use contract::jetstream::request::{Refusal, RefusalCode};
+use contract::wire::command::{CallMedia, CreditExtended};
+use contract::wire::credit::Grant;
+use contract::wire::fact::{CreditGranted, CreditLow, Method, RtpDetected, RtpEvidence, RtpLost, RtpResumed};
 use contract::{EndReason, Parties, Role, Timestamp, WorkerId};
 use parking_lot::Mutex;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 use super::CallSettings;
 use crate::clock_reading::ClockReading;
+use crate::credit::{Credit, CreditAction};
 use crate::detection::{Detection, FirstPacket};
 use crate::fact_publisher::{CallEnd, EndOutcome, FactQueue};
 use crate::liveness::{Liveness, LivenessEvent, ProducerNumber};
@@ -33,6 +37,9 @@ pub struct Call {
     detection: Mutex<Detection>,
     liveness: Mutex<Liveness>,
     packet_counters: Mutex<[Option<PacketCounter>; 2]>,
+    credit: Option<Mutex<Credit>>,
+    credit_changed: Notify,
+    removed: AtomicBool,
 }
 
 /// The state of a call's media.
@@ -46,7 +53,7 @@ pub(super) enum MediaState {
 }
 
 impl Call {
-    pub(super) fn new(parties: Parties, facts: FactQueue, settings: &CallSettings) -> Self {
+    pub(super) fn new(parties: Parties, credit: Option<Credit>, facts: FactQueue, settings: &CallSettings) -> Self {
         let now = ClockReading::now();
         Self {
             parties,
@@ -59,6 +66,9 @@ impl Call {
             detection: Mutex::new(Detection::new(settings.connect_policy)),
             liveness: Mutex::new(Liveness::new(settings.timeouts.clone(), now)),
             packet_counters: Mutex::default(),
+            credit: credit.map(Mutex::new),
+            credit_changed: Notify::new(),
+            removed: AtomicBool::new(false),
         }
     }
 
@@ -124,6 +134,92 @@ impl Call {
         }
         let events = self.liveness.lock().tick(ClockReading::now());
         events.into_iter().filter_map(|event| self.apply(event)).last()
+    }
+
+    /// Whether the wallet limits its duration.
+    pub fn has_credit_control(&self) -> bool {
+        self.credit.is_some()
+    }
+
+    /// When [`Call::act_on_credit`] has something to do.
+    pub fn credit_due(&self) -> Option<Instant> {
+        self.credit.as_ref()?.lock().due()
+    }
+
+    /// Waits until that may have changed.
+    pub async fn credit_changed(&self) {
+        self.credit_changed.notified().await;
+    }
+
+    /// Queues the warning if it is due, and returns the end of the call if its granted time is over.
+    pub fn act_on_credit(&self) -> Option<CallEnd> {
+        let now = ClockReading::now();
+        match self.credit.as_ref()?.lock().act(now)? {
+            CreditAction::Low {
+                grant,
+                remaining_ms,
+                at,
+            } => {
+                let low = CreditLow {
+                    parties: self.parties.clone(),
+                    grant_id: grant.grant_id,
+                    remaining_ms,
+                    until_ms: grant.until_ms,
+                    at,
+                };
+                self.facts.publish(low, now.instant);
+                None
+            }
+            CreditAction::Exhausted { ended_at } => Some(self.end_by_worker(EndReason::CreditExhausted, ended_at)),
+        }
+    }
+
+    /// Takes a grant, and queues its fact if it extends the call.
+    ///
+    /// # Errors
+    /// `invalid_grant`; `wrong_state` if the call has no credit control, or is over.
+    pub fn extend_credit(&self, grant: Grant) -> Result<CreditExtended, Refusal> {
+        let credit = self.credit.as_ref();
+        let credit = credit.ok_or_else(|| Refusal::new(RefusalCode::WrongState, "the call has no credit control"))?;
+        let now = ClockReading::now();
+        let mut credit = credit.lock();
+        if !self.facts.has_room() {
+            return Err(Refusal::new(
+                RefusalCode::Internal,
+                "too many facts of the call wait for NATS",
+            ));
+        }
+        let extended = credit.extend(grant.clone(), now.instant)?;
+        if !extended.superseded {
+            // Under the lock: the facts are in the order of the grants.
+            let granted = CreditGranted {
+                parties: self.parties.clone(),
+                grant_id: grant.grant_id,
+                until_ms: grant.until_ms,
+                granted_at: now.wall,
+            };
+            self.facts.publish(granted, now.instant);
+            self.credit_changed.notify_one();
+        }
+        Ok(extended)
+    }
+
+    /// No grant extends the call any more.
+    pub(super) fn close_credit(&self) {
+        if let Some(credit) = &self.credit {
+            credit.lock().close();
+        }
+    }
+
+    /// The call is not in the table any more.
+    pub(super) fn set_removed(&self) {
+        self.removed.store(true, Ordering::Relaxed);
+        self.credit_changed.notify_one();
+    }
+
+    /// Whether its end is stored, or was given up.
+    pub fn is_removed(&self) -> bool {
+        self.removed.load(Ordering::Relaxed)
     }
 
     fn apply(&self, event: LivenessEvent) -> Option<CallEnd> {
@@ -200,6 +296,10 @@ impl Observer for Call {
             // Queued before liveness may report a loss, so that no `rtp_lost` precedes it.
             self.facts.publish(fact, at.instant);
             self.liveness.lock().connected();
+            if let Some(credit) = &self.credit {
+                credit.lock().connected(at);
+                self.credit_changed.notify_one();
+            }
         }
     }
 

@@ -2,12 +2,14 @@
 
 use contract::jetstream::request::Refusal;
 use contract::wire::command::{CallOpened, OpenCall};
+use contract::wire::credit::Grant;
 
 use super::{Context, Handle};
 use crate::calls::Calls;
 
 impl Handle for OpenCall {
     async fn handle(self, calls: &Calls, context: Context) -> Result<CallOpened, Refusal> {
-        calls.open(self.parties, context.trace).await
+        let grant = Grant::of(self.grant_id.as_ref(), self.until_ms);
+        calls.open(self.parties, grant, context.trace).await
     }
 }

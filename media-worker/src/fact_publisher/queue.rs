@@ -106,6 +106,11 @@ impl FactQueue {
         self.push(Entry::Fact { fact, observed }, reserved);
     }
 
+    /// Whether a fact that may occur many times would be queued now.
+    pub fn has_room(&self) -> bool {
+        self.facts.capacity() > RESERVED && !self.backlog.is_full()
+    }
+
     /// Queues the end of the call; `None` ends it on this worker without a fact.
     pub fn end(&self, end: Option<CallEnd>) {
         self.push(Entry::End(end), 0);

@@ -131,6 +131,15 @@ impl Notice {
         NoticeKind::from(self).into()
     }
 
+    /// The parties that receive it after its fact.
+    pub fn recipients(&self) -> &'static [Role] {
+        match self {
+            Self::CreditGranted { .. } | Self::CreditLow { .. } => &[Role::User],
+            Self::IncomingCall { .. } => &[Role::Otomo],
+            _ => &Role::BOTH,
+        }
+    }
+
     /// The bytes on the wire, for NATS and for the WebSocket alike.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use parking_lot::Mutex;
 use serde_json::{Value, json};
 use str0m::config::DtlsCert;
 use str0m::format::{Codec, CodecConfig, FormatParams};
@@ -44,6 +45,15 @@ pub struct ClockReading {
     pub wall: SystemTime,
 }
 
+impl ClockReading {
+    fn now() -> Self {
+        Self {
+            at: Instant::now(),
+            wall: SystemTime::now(),
+        }
+    }
+}
+
 /// The state of a transport.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
@@ -68,6 +78,7 @@ struct Counters {
     sent: AtomicU64,
     padding_sent: AtomicU64,
     received: AtomicU64,
+    last_received: Mutex<Option<ClockReading>>,
 }
 
 /// Built and bound, but not started: the SFU needs its fingerprint first.
@@ -312,6 +323,12 @@ impl Transport {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.counters.received.load(Ordering::Relaxed)
+    }
+
+    /// When the last of them was received.
+    #[must_use]
+    pub fn last_received_at(&self) -> Option<ClockReading> {
+        *self.counters.last_received.lock()
     }
 
     /// Returns when the task has executed it.

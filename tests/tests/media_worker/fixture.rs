@@ -1,5 +1,6 @@
 //! A nats-server, a media-worker, and clients that send commands to it without an edge.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use callpulse_tests::facts::reader::{Fact, Facts};
 use callpulse_tests::inbox::Inbox;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use callpulse_tests::servers::process::Service;
+use callpulse_tests::servers::proxy::Proxy;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{self, CommandError, Refusal, RefusalCode};
 use contract::wire::command::{CloseCall, End, MediaOperation, OpenCall, Relayed, Requester};
@@ -52,6 +54,16 @@ pub(crate) struct Sender {
 
 impl Fixture {
     pub(crate) async fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_with(settings, false).await.0
+    }
+
+    /// The worker reaches NATS through the proxy only.
+    pub(crate) async fn start_behind_proxy(settings: &[(&str, &str)]) -> (Self, Proxy) {
+        let (fixture, proxy) = Self::start_with(settings, true).await;
+        (fixture, proxy.unwrap())
+    }
+
+    async fn start_with(settings: &[(&str, &str)], behind_proxy: bool) -> (Self, Option<Proxy>) {
         let folder = tempfile::Builder::new().prefix("callpulse-").tempdir().unwrap();
         let nats = NatsServer::start(&folder.path().join("nats"), Sync::Always)
             .await
@@ -61,21 +73,29 @@ impl Fixture {
             .chain(settings)
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()));
         let as_itself = nats.settings_of("media-worker").unwrap();
-        let given = given
+        let mut given: BTreeMap<String, String> = given
             .chain(as_itself.map(|(key, value)| (key.to_owned(), value)))
             .collect();
+        let proxy = if behind_proxy {
+            let proxy = Proxy::to(([127, 0, 0, 1], nats.port()).into()).await.unwrap();
+            given.insert("nats.url".to_owned(), format!("nats://{}", proxy.address()));
+            Some(proxy)
+        } else {
+            None
+        };
         let mut worker = Service::start("media-worker", "media-worker", given, folder.path())
             .await
             .unwrap();
         worker.ready().await.unwrap();
         let facts = Facts::connect(&nats.url()).await.unwrap();
-        Self {
+        let fixture = Self {
             worker,
             worker_id: "mw-1".parse().unwrap(),
             facts,
             nats,
             _folder: folder,
-        }
+        };
+        (fixture, proxy)
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use str0m::media::{Mid, Pt};
@@ -182,6 +182,7 @@ impl Driver {
                 }
                 Output::Event(Event::RtpPacket(_)) => {
                     self.counters.received.fetch_add(1, Ordering::Relaxed);
+                    *self.counters.last_received.lock() = Some(ClockReading::now());
                 }
                 Output::Event(_) => {}
             }
@@ -198,10 +199,7 @@ impl Driver {
         if self.cut {
             return;
         }
-        let now = ClockReading {
-            at: Instant::now(),
-            wall: SystemTime::now(),
-        };
+        let now = ClockReading::now();
         // A datagram that cannot be sent is a lost datagram.
         if self.socket.send_to(&datagram, transmit.destination).await.is_err() || rtp.is_none() {
             return;
