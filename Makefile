@@ -27,6 +27,9 @@ endif
 	$(CARGO) build --workspace --bins
 
 test: build ## Run every test; the ones that start services use the binaries of `build`
+ifneq ($(WEB),skip)
+	@deploy/examples/setup.sh
+endif
 	$(CARGO) test --workspace
 ifneq ($(WEB),skip)
 	@ws-edge/web/run.sh test
