@@ -1,4 +1,4 @@
-//! `callctl`: shows stored calls in a terminal and to scripts. It changes nothing.
+//! `callctl`: shows stored calls in a terminal and to scripts, and gives other teams access. It changes no call.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use crate::export::Export;
 use crate::link::LinkArgs;
 use crate::list::List;
 use crate::show::Show;
+use crate::team::Team;
 use crate::watch::Watch;
 
 mod link;
@@ -20,6 +21,8 @@ mod watch;
 mod csv_text;
 mod export;
 mod period;
+
+mod team;
 
 /// Exit code of a failure. Invalid arguments have clap's, 2.
 const FAILED: u8 = 1;
@@ -48,6 +51,9 @@ enum Command {
     Watch(Watch),
     /// The settled calls of a period as CSV or JSON lines: the legal record
     Export(Export),
+    /// Access for another team
+    #[command(subcommand)]
+    Team(Team),
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -60,6 +66,7 @@ async fn main() -> ExitCode {
             Command::Show(show) => show.run(&link).await,
             Command::Watch(watch) => watch.run(&link).await,
             Command::Export(export) => export.run(&link).await,
+            Command::Team(team) => team.run(&link).await,
         }
     };
     match outcome.await {

@@ -6,10 +6,12 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+use async_nats::jetstream::consumer::pull;
 use clap::Parser;
 use tokio::time::interval;
 
 use crate::demo::scenario::{OTOMO, USER};
+use crate::facts::contract_client::ContractClient;
 use crate::facts::reader::Facts;
 use crate::servers::process::{self, Service};
 use crate::servers::stack::{Stack, StackBuilder};
@@ -74,6 +76,7 @@ async fn run(screen: &Screen, folder: &Path, options: &Options) -> Result<()> {
     let facts = Facts::connect(&stack.nats.url()).await?;
     let _printer = EventPrinter::new(*screen, &facts).await?;
     print_addresses(screen, &stack)?;
+    print_team_access(screen, &stack).await?;
     print_links(screen, &stack)?;
     tokio::select! {
         outcome = interrupted() => outcome?,
@@ -148,6 +151,27 @@ fn print_addresses(screen: &Screen, stack: &Stack) -> Result<()> {
         "  more: WS_EDGE__JWT__SECRET={} target/debug/ws-edge token --role user --sub user_002",
         token::SECRET
     ));
+    Ok(())
+}
+
+/// Another team's access: the user `observer`, with its consumer.
+async fn print_team_access(screen: &Screen, stack: &Stack) -> Result<()> {
+    const TEAM: &str = "observer";
+    let client = ContractClient::open(&stack.nats).await?;
+    let config = pull::Config {
+        durable_name: Some(TEAM.to_owned()),
+        ..pull::Config::default()
+    };
+    client.storage.calls.create_consumer(config).await?;
+    screen.heading("For another team's programs: docs/src/other-teams.md");
+    screen.plain(
+        LineKind::Quiet,
+        &format!(
+            "  NATS_URL={} NATS_USER={TEAM} NATS_PASSWORD={} .tools/bin/python deploy/examples/python/facts.py live",
+            stack.nats.url(),
+            stack.nats.password(TEAM)?
+        ),
+    );
     Ok(())
 }
 

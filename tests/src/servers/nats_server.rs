@@ -174,6 +174,19 @@ impl NatsServer {
         try_join_all(self.nodes.iter_mut().map(Node::stop)).await.map(drop)
     }
 
+    /// Restarts a single server with this content of `teams.conf`.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start), and when it is a cluster.
+    pub async fn restart_with_teams(&mut self, teams: &str) -> Result<()> {
+        let [node] = &mut self.nodes[..] else {
+            bail!("a cluster has several configurations")
+        };
+        let configuration = configuration::server(node.folder(), "dev.conf", Sync::Always, teams)?;
+        fs::write(node.folder().join("server.conf"), configuration)?;
+        node.start().await
+    }
+
     /// Restarts all on the same ports and stores. Kills running ones first.
     ///
     /// # Errors
@@ -243,6 +256,9 @@ pub fn program() -> Result<PathBuf> {
 fn prepared(folder: &Path, base: &str, sync: Sync) -> Result<PathBuf> {
     fs::create_dir_all(folder)?;
     let folder = folder.canonicalize()?;
-    fs::write(folder.join("server.conf"), configuration::server(&folder, base, sync)?)?;
+    fs::write(
+        folder.join("server.conf"),
+        configuration::server(&folder, base, sync, "")?,
+    )?;
     Ok(folder)
 }

@@ -11,3 +11,4 @@ mod incomplete;
 mod later;
 mod live;
 mod refusal;
+mod team;

@@ -1,6 +1,7 @@
 //! The repository's server configuration, with the additions of the tests.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::path::Path;
@@ -50,13 +51,23 @@ impl Passwords {
     }
 }
 
-/// The configuration of a server with this folder. `base` is a file of `nats/conf`.
-pub(super) fn server(folder: &Path, base: &str, sync: Sync) -> Result<String> {
-    // The server resolves included files below the folder of the including file, even absolute paths.
-    let root = "../".repeat(folder.components().count() - 1);
-    let conf = Path::new(env!("CARGO_MANIFEST_DIR"))
+/// The configuration of a server with this folder. `base` is a file of `nats/conf`, and `teams` replaces the content of `teams.conf`.
+pub(super) fn server(folder: &Path, base: &str, sync: Sync, teams: &str) -> Result<String> {
+    let mut conf = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../nats/conf")
         .canonicalize()?;
+    if !teams.is_empty() {
+        let copy = folder.join("conf");
+        fs::create_dir_all(&copy)?;
+        for file in fs::read_dir(&conf)? {
+            let file = file?;
+            fs::copy(file.path(), copy.join(file.file_name()))?;
+        }
+        fs::write(copy.join("teams.conf"), teams)?;
+        conf = copy.canonicalize()?;
+    }
+    // The server resolves included files below the folder of the including file, even absolute paths.
+    let root = "../".repeat(folder.components().count() - 1);
     let conf = format!("{root}{}", conf.strip_prefix("/")?.display());
     let lazy = match sync {
         Sync::Always => String::new(),

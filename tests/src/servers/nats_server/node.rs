@@ -56,6 +56,10 @@ impl Node {
         &self.name
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// 0 before the first start, unless a port was given.
     pub(super) fn port(&self) -> u16 {
         self.port.unwrap_or_default()

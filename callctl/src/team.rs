@@ -1,0 +1,164 @@
+//! `callctl team add`: what another team needs to read facts with any NATS client.
+
+use std::io::Write;
+use std::str::FromStr;
+
+use anyhow::{Context, Result};
+use async_nats::jetstream::{self, consumer::pull};
+use clap::{Args, Subcommand};
+
+use crate::link::Link;
+use crate::out;
+
+/// The stream of facts.
+const STREAM: &str = "CALLS";
+/// The longest name of a team.
+const MAX_NAME_CHARS: usize = 32;
+/// Users and accounts of the server's configuration.
+const RESERVED: [&str; 8] = [
+    "admin",
+    "billing-timer",
+    "callpulse",
+    "media-worker",
+    "observer",
+    "sys",
+    "wallet",
+    "ws-edge",
+];
+
+/// The commands of `team`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Team {
+    /// Create a team's consumer, and print the account to append to teams.conf
+    Add(Add),
+}
+
+/// The options of `team add`.
+#[derive(Debug, Args)]
+pub(crate) struct Add {
+    /// Name of the team, its NATS user and its consumer: lower-case letters, digits and '-', such as analytics
+    name: TeamName,
+    /// The team may end calls
+    #[arg(long)]
+    may_terminate: bool,
+}
+
+/// Safe in subjects and in the server's configuration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct TeamName(String);
+
+impl FromStr for TeamName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let is_valid = text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.len() <= MAX_NAME_CHARS
+            && text.chars().all(allowed);
+        if !is_valid {
+            return Err(format!(
+                "expected 1 to {MAX_NAME_CHARS} lower-case letters, digits and '-', and a letter first"
+            ));
+        }
+        if RESERVED.contains(&text) {
+            return Err("the server's configuration has this user already".to_owned());
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl Team {
+    /// Runs the command.
+    pub(crate) async fn run(self, link: &Link) -> Result<()> {
+        let Self::Add(add) = self;
+        let Add { name, may_terminate } = &add;
+        create_consumer(link, name).await?;
+        let mut stdout = out::standard();
+        write!(stdout, "{}", account(name, *may_terminate))?;
+        stdout.flush()?;
+        out::message(&format!(
+            "the consumer {name} exists. Append the account above to teams.conf, set {variable} in the server's environment, and reload \
+             the server: nats-server --signal reload",
+            name = name.0,
+            variable = password_variable(name)
+        ));
+        Ok(())
+    }
+}
+
+/// Creates the durable pull consumer of a team, or finds it.
+async fn create_consumer(link: &Link, name: &TeamName) -> Result<()> {
+    let jetstream = jetstream::with_prefix(link.client.clone(), &link.api_prefix);
+    let needed = "the user admin is needed to create a consumer: --nats-user admin";
+    let stream = jetstream.get_stream_no_info(STREAM).await?;
+    let config = pull::Config {
+        durable_name: Some(name.0.clone()),
+        description: Some(format!("Facts for the team {}", name.0)),
+        ..pull::Config::default()
+    };
+    stream.create_consumer(config).await.context(needed)?;
+    Ok(())
+}
+
+fn password_variable(name: &TeamName) -> String {
+    format!("NATS_{}_PASSWORD", name.0.to_uppercase().replace('-', "_"))
+}
+
+/// The block of the team's account.
+fn account(name: &TeamName, may_terminate: bool) -> String {
+    let if_allowed = |text: &'static str| if may_terminate { text } else { "" };
+    include_str!("team/account.conf")
+        .replace("@MAY_TERMINATE_TEXT@", if_allowed(", may end calls"))
+        .replace(
+            "@TERMINATE_IMPORT@",
+            if_allowed("    { service: { account: CALLPULSE, subject: \"cmd.call.*.terminate\" } }\n"),
+        )
+        .replace(
+            "@TERMINATE_RIGHT@",
+            if_allowed("            \"cmd.call.*.terminate\"\n"),
+        )
+        .replace("@PASSWORD@", &password_variable(name))
+        .replace("@ACCOUNT@", &name.0.to_uppercase().replace('-', "_"))
+        .replace("@NAME@", &name.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_safe_in_subjects_and_configurations() {
+        for valid in ["analytics", "fraud-2"] {
+            assert!(valid.parse::<TeamName>().is_ok(), "{valid}");
+        }
+        let long = "x".repeat(MAX_NAME_CHARS + 1);
+        for invalid in [
+            "",
+            "Analytics",
+            "2fraud",
+            "a.b",
+            "a>",
+            "a b",
+            "wallet",
+            "ws-edge",
+            "a\"",
+            &long,
+        ] {
+            assert!(invalid.parse::<TeamName>().is_err(), "{invalid}");
+        }
+    }
+
+    #[test]
+    fn every_placeholder_of_the_account_is_replaced() {
+        let name = TeamName("fraud-2".to_owned());
+        for may_terminate in [false, true] {
+            let account = account(&name, may_terminate);
+            assert!(!account.contains('@'), "{account}");
+            assert!(account.contains("FRAUD_2 {") && account.contains("$NATS_FRAUD_2_PASSWORD"));
+            assert_eq!(
+                account.matches("cmd.call.*.terminate").count(),
+                if may_terminate { 2 } else { 0 }
+            );
+        }
+    }
+}
