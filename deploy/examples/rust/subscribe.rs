@@ -5,6 +5,8 @@
 //! subscribe durable    every stored fact once, and after a restart from where it stopped
 //! ```
 
+#![allow(clippy::print_stdout, reason = "its result")]
+
 use std::collections::HashSet;
 use std::env::{args, var};
 

@@ -2,6 +2,8 @@
 //!
 //! NATS_URL, NATS_USER and NATS_PASSWORD come from the environment.
 
+#![allow(clippy::print_stdout, reason = "its result")]
+
 use std::env::{args, var};
 
 use async_nats::ConnectOptions;
