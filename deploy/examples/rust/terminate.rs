@@ -19,12 +19,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
     let answer = client
         .request(format!("cmd.call.{call}.terminate"), command.into())
         .await?;
-    let refusal = answer
+    if let Some(refusal) = answer
         .headers
         .as_ref()
-        .and_then(|headers| headers.get("Nats-Service-Error"));
-    match refusal {
-        Some(refusal) => Err(refusal.as_str().into()),
-        None => Ok(println!("{}", String::from_utf8_lossy(&answer.payload))),
+        .and_then(|headers| headers.get("Nats-Service-Error"))
+    {
+        return Err(refusal.as_str().into());
     }
+    println!("{}", String::from_utf8_lossy(&answer.payload));
+    Ok(())
 }
