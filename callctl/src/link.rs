@@ -68,7 +68,7 @@ impl LinkArgs {
         if timeout(CONNECT_TIMEOUT, nats.connected()).await.is_err() {
             bail!(
                 "no NATS at {} within {} s{}; see --nats-url, --nats-user",
-                settings.url,
+                settings.hosts(),
                 CONNECT_TIMEOUT.as_secs(),
                 match settings.user.as_str() {
                     "" => ", or it requires a user".to_owned(),

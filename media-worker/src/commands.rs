@@ -8,11 +8,10 @@ mod rtc;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use async_nats::service::{Request, Service, ServiceExt};
 use bytes::Bytes;
-use contract::jetstream::parking;
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{
     CloseCall, GrantCredit, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, Relayed, ReportCalls,
@@ -37,8 +36,6 @@ use crate::metrics;
 const CONCURRENCY: usize = 128;
 /// Commands that wait for NATS to store the end of their call, which may take long.
 const CLOSING_CONCURRENCY: usize = 1024;
-/// Timeout for parking an undecodable command.
-const PARKING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Every operation of the worker.
 const OPERATIONS: [Operation; 11] = [
@@ -148,13 +145,7 @@ impl Commands {
                 permit,
                 closing: Arc::clone(&closing),
             };
-            tasks.spawn(answer(
-                self.nats.clone(),
-                Arc::clone(&self.calls),
-                operation,
-                request,
-                context,
-            ));
+            tasks.spawn(answer(Arc::clone(&self.calls), operation, request, context));
         }
         tasks.close();
         tasks.wait().await;
@@ -162,7 +153,7 @@ impl Commands {
     }
 }
 
-async fn answer(nats: Nats, calls: Arc<Calls>, operation: Operation, request: Request, context: Context) {
+async fn answer(calls: Arc<Calls>, operation: Operation, request: Request, context: Context) {
     let Operation { name: operation, run } = operation;
     let started = Instant::now();
     let payload = request.message.payload.clone();
@@ -173,18 +164,15 @@ async fn answer(nats: Nats, calls: Arc<Calls>, operation: Operation, request: Re
     });
     let code = outcome.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
     metrics::command_answered(operation, code, started.elapsed());
-    let refusal = outcome.as_ref().err().cloned();
+    // The requester learns why. Its client may have caused it, so this is no error of the service, and nothing is parked.
+    if let Err(refusal) = &outcome {
+        tracing::debug!(operation, %refusal, "refused");
+    }
     if let Err(error) = request
         .respond(outcome.map_err(|refusal| refusal.to_service_error()))
         .await
     {
         tracing::warn!(operation, %error, "a reply was not sent");
-    }
-    if let Some(refusal) = refusal {
-        tracing::debug!(operation, %refusal, "refused");
-        if refusal.code == RefusalCode::BadRequest {
-            park(&nats, operation, &request, &refusal.message).await;
-        }
     }
 }
 
@@ -207,15 +195,6 @@ async fn run<C: Handle>(calls: &Calls, payload: &[u8], context: Context) -> Resu
 /// What is wrong and where, in a line: serde may quote all that was sent.
 fn unquoted(error: &serde_json::Error) -> String {
     error.to_string().chars().take(200).collect()
-}
-
-async fn park(nats: &Nats, operation: &str, request: &Request, reason: &str) {
-    let parked = parking::park(nats, MEDIA_SERVICE, &request.message, reason);
-    match tokio::time::timeout(PARKING_TIMEOUT, parked).await {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(operation, %error, "an unreadable command is lost"),
-        Err(_) => tracing::error!(operation, "an unreadable command is lost: NATS does not answer"),
-    }
 }
 
 #[cfg(test)]

@@ -19,6 +19,8 @@ const MEDIASOUP_WORKERS_MAX: u16 = 64;
 const ICE_CONSENT_TIMEOUT_S: std::ops::RangeInclusive<u8> = 10..=60;
 /// So many heartbeats fit into the time after which a worker counts as dead: one may be late, one may be lost.
 const HEARTBEATS_PER_TTL: u32 = 2;
+/// A party that waits longer for media has left.
+const MEDIA_TIMEOUT_MS_MAX: u64 = 600_000;
 /// Longer than the other services' drain, for calls go on meanwhile; shorter than the 30 s that Kubernetes leaves a process.
 const DRAIN_TIMEOUT_MS: u64 = 25_000;
 
@@ -110,10 +112,6 @@ impl Validate for Settings {
         let ttl_ms = u64::try_from((WORKER_TTL / HEARTBEATS_PER_TTL).as_millis()).unwrap_or(u64::MAX);
         let last_port = u32::from(self.rtc_port) + u32::from(self.mediasoup_workers);
         let unannounced = self.listen_ip.is_unspecified() && self.announced_address.is_none();
-        let blank = self
-            .announced_address
-            .as_ref()
-            .is_some_and(|it| it.is_empty() || it.contains(char::is_whitespace));
         [
             (
                 !(1..=MEDIASOUP_WORKERS_MAX).contains(&self.mediasoup_workers),
@@ -127,7 +125,18 @@ impl Validate for Settings {
                 unannounced,
                 "announced_address: clients cannot send to an unspecified listen_ip, so it is needed".into(),
             ),
-            (blank, "announced_address: is neither an address nor a host name".into()),
+            (
+                self.announced_address.as_deref().is_some_and(|it| !is_announceable(it)),
+                "announced_address: is neither an address to which clients can send nor a host name".into(),
+            ),
+            (
+                self.listen_ip.is_multicast(),
+                "listen_ip: is a multicast address".into(),
+            ),
+            (
+                self.media_timeout_ms > MEDIA_TIMEOUT_MS_MAX,
+                format!("media_timeout_ms: must be at most {MEDIA_TIMEOUT_MS_MAX}"),
+            ),
             (self.capacity == 0, "capacity: must be at least 1".into()),
             (
                 !CREDIT_LOW_MS.contains(&self.credit_low_ms),
@@ -175,6 +184,22 @@ impl Validate for Settings {
         .filter_map(|(wrong, what)| wrong.then_some(what))
         .collect()
     }
+}
+
+/// Whether clients can send to it: an IP address that is neither unspecified nor multicast, or a host name (RFC 1123), whose last
+/// label is never a number.
+fn is_announceable(address: &str) -> bool {
+    if let Ok(ip) = address.parse::<IpAddr>() {
+        return !ip.is_unspecified() && !ip.is_multicast();
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+    };
+    let last = address.rsplit('.').next().unwrap_or_default();
+    address.len() <= 253 && address.split('.').all(is_label) && !last.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 impl ServiceSettings for Settings {
@@ -267,6 +292,61 @@ mod tests {
             "worker_id",
         ] {
             assert!(told.contains(key), "{key} is missing in {told}");
+        }
+    }
+
+    #[test]
+    fn the_announced_address_can_be_reached() {
+        for good in [
+            "203.0.113.7",
+            "2001:db8::1",
+            "media.example",
+            "localhost",
+            "a-1.example",
+        ] {
+            assert!(load(&[("ANNOUNCED_ADDRESS", good)]).is_ok(), "{good}");
+        }
+        for bad in [
+            "300.1.1.1",
+            "1.2.3",
+            "0.0.0.0",
+            "::",
+            "224.0.0.1",
+            "ff02::1",
+            "a b",
+            "-a.example",
+            "a..b",
+            ".",
+            "a.example.",
+            "[::1]",
+            "1.2.3.4:5000",
+            "http://a.example",
+            "a_b.example",
+            "例.example",
+        ] {
+            let told = load(&[("ANNOUNCED_ADDRESS", bad)]).unwrap_err();
+            assert!(told.starts_with("announced_address "), "{bad}: {told}");
+        }
+        assert!(load(&[("LISTEN_IP", "224.0.0.1")]).unwrap_err().contains("multicast"));
+    }
+
+    #[test]
+    fn nats_and_every_number_are_checked() {
+        for (key, value, says) in [
+            ("NATS__URL", "nats://u:hunter2@h:99999", "URL 1 is not an address"),
+            ("NATS__URL", "http://h", "another scheme"),
+            ("NATS__REPLICAS", "0", "is 1, 3 or 5"),
+            ("NATS__REPLICAS", "7", "is 1, 3 or 5"),
+            ("CAPACITY", "4294967295", "at most"),
+            ("MEDIA_TIMEOUT_MS", "9223372036854775808", "at most"),
+            ("DRAIN_TIMEOUT_MS", "18446744073709551615", "at most"),
+            ("OUTBOX_CAPACITY", "9223372036854775808", "at most"),
+        ] {
+            let told = load(&[(key, value)]).unwrap_err();
+            assert!(
+                told.contains(says) && !told.contains("hunter2"),
+                "{key}={value}: {told}"
+            );
         }
     }
 

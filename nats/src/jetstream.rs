@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod connection_state;
 pub mod notice_publisher;
+pub mod server_urls;
 
 pub mod connection;
 pub mod storage;

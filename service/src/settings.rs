@@ -3,9 +3,12 @@
 //! `S::default()` defines the keys: any other key is unknown. Its serialised form also decides how a variable's text is parsed
 //! (a bool, a number, a list separated by commas). A default of `None` or an empty map accepts any keys inside.
 //!
+//! Every number has an upper bound by the unit of its key ([`bounds`]), and may have a tighter one.
+//!
 //! Any text key, such as `password`, may be given as `password_file` instead: the path of a file with the value, as Docker and
 //! Kubernetes mount secrets. Errors never quote a value, because it may be a secret under the wrong key.
 
+mod bounds;
 mod defaults;
 mod error;
 pub mod reference;
@@ -84,7 +87,8 @@ where
             return Err(SettingsErrors::new(errors));
         }
     };
-    for line in settings.validate() {
+    let numbers = serde_json::to_value(&settings).map(|settings| bounds::exceeded(&settings));
+    for line in settings.validate().into_iter().chain(numbers.unwrap_or_default()) {
         let (key, message) = line.split_once(": ").unwrap_or(("all keys together", &line));
         // A key that could not be converted has its default here, whose errors are irrelevant.
         if errors.iter().all(|error| error.key() != key) {

@@ -8,6 +8,7 @@
 //! Rejections use HTTP status codes. Browsers hide HTTP errors from scripts; clients that offer `callpulse.v1` therefore get a
 //! WebSocket close code ([`CloseResponse`]): 4401, 4403, or 1013 (retry).
 
+pub mod origin;
 mod rejection;
 pub mod token;
 mod upgrade;
@@ -80,9 +81,10 @@ pub struct Admission {
 impl Authenticator {
     /// Accepts tokens that `tokens` verifies, and pages of `allowed_origins` and of this host.
     pub fn new(tokens: Tokens, allowed_origins: Vec<String>) -> Self {
+        let normalised = allowed_origins.iter().filter_map(|origin| origin::normalised(origin));
         Self {
             tokens,
-            allowed_origins,
+            allowed_origins: normalised.collect(),
         }
     }
 
@@ -131,7 +133,8 @@ impl Authenticator {
                 .iter()
                 .any(|scheme| origin.strip_prefix(scheme) == Some(host.as_str()))
         });
-        if own || self.allowed_origins.iter().any(|allowed| allowed == origin) {
+        let allowed = origin::normalised(origin).is_some_and(|origin| self.allowed_origins.contains(&origin));
+        if own || allowed {
             Ok(())
         } else {
             Err(Rejection::new(

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::{CommonSettings, DescriptorNeed, Secret, ServiceSettings, Validate};
 
+use crate::handshake::origin;
 use crate::http::client_address::{ForwardedHeader, Network};
 
 /// All keys of `ws-edge`.
@@ -193,6 +194,11 @@ impl Limits {
 /// Far above any read buffer that 10,000 idle sockets can afford.
 const READ_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 
+/// Both parties are busy while a call rings.
+const RING_TIMEOUT_MS_MAX: u64 = 600_000;
+/// A person who waits longer has left.
+const REPLY_TIMEOUT_MS_MAX: u64 = 60_000;
+
 impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
         let mut wrong = Vec::new();
@@ -212,13 +218,22 @@ impl Validate for Settings {
             wrong.push("jwt.audience: must not be empty".to_owned());
         }
         for origin in &self.allowed_origins {
-            let rest = origin
-                .strip_prefix("https://")
-                .or_else(|| origin.strip_prefix("http://"));
-            if rest.is_none_or(|rest| rest.is_empty() || rest.contains(['/', '*', ' '])) {
+            if origin::normalised(origin).is_none() {
                 wrong.push("allowed_origins: each is a scheme and a host, such as https://app.example".to_owned());
             }
         }
+        let timeouts = [
+            ("ring_timeout_ms", self.ring_timeout_ms, RING_TIMEOUT_MS_MAX),
+            ("takeover_grace_ms", self.takeover_grace_ms, RING_TIMEOUT_MS_MAX),
+            ("command_timeout_ms", self.command_timeout_ms, REPLY_TIMEOUT_MS_MAX),
+            ("storage_timeout_ms", self.storage_timeout_ms, REPLY_TIMEOUT_MS_MAX),
+        ];
+        wrong.extend(
+            timeouts
+                .iter()
+                .filter(|(_, value, most)| value > most)
+                .map(|(key, _, most)| format!("{key}: is at most {most}")),
+        );
         let limits = &self.limits;
         let positive = [
             ("ring_timeout_ms", self.ring_timeout_ms),
@@ -297,6 +312,14 @@ mod tests {
             "app.example",
             "https://*.example",
             "https://a.example/path",
+            "https://a.example:0",
+            "https://a.example:99999",
+            "https://user@a.example",
+            "https://a.example?x",
+            "https://例.example",
+            "ftp://a.example",
+            "null",
+            "",
         ] {
             assert_eq!(
                 problems(|settings| settings.allowed_origins = vec![origin.to_owned()]).len(),
@@ -305,6 +328,18 @@ mod tests {
             );
         }
         assert!(problems(|settings| settings.allowed_origins = vec!["https://a.example:8443".to_owned()]).is_empty());
+    }
+
+    #[test]
+    fn a_timeout_locks_nobody_out_for_days() {
+        for wrong in [
+            problems(|settings| settings.ring_timeout_ms = 1_000_000_000_000_000),
+            problems(|settings| settings.takeover_grace_ms = 600_001),
+            problems(|settings| settings.command_timeout_ms = 60_001),
+            problems(|settings| settings.storage_timeout_ms = u64::MAX),
+        ] {
+            assert_eq!(wrong.len(), 1, "{wrong:?}");
+        }
     }
 
     #[test]

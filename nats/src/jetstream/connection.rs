@@ -4,22 +4,26 @@ use std::time::Duration;
 
 use async_nats::{Client, ConnectOptions, Event, jetstream};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use thiserror::Error;
 use tokio::sync::watch;
 
 use crate::jetstream::connection_state::ConnectionState;
 use crate::jetstream::notice_publisher::NoticePublisher;
+use crate::jetstream::server_urls;
 
 /// Address and user of NATS. The password comes from the service's secret handling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
-    /// URLs of the NATS servers, separated by commas. List every server of a cluster: no others are tried.
+    /// URLs of the NATS servers (`nats://host:4222`, `tls://host`), separated by commas. List every server of a cluster: no others
+    /// are tried.
+    #[serde(deserialize_with = "deserialize_servers")]
     pub url: String,
     /// NATS user. Leave it empty for a server without authentication.
     pub user: String,
-    /// Replicas of each stream and bucket: 1 on a single server, 3 on a cluster.
+    /// Replicas of each stream and bucket: 1 on a single server, 3 or 5 on a cluster.
+    #[serde(deserialize_with = "deserialize_replicas")]
     pub replicas: usize,
 }
 
@@ -33,6 +37,27 @@ impl Default for NatsSettings {
     }
 }
 
+impl NatsSettings {
+    /// The servers' hosts and ports, without user and password.
+    pub fn hosts(&self) -> String {
+        server_urls::hosts(&self.url)
+    }
+}
+
+fn deserialize_servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    server_urls::parse(&text).map_err(D::Error::custom)?;
+    Ok(text)
+}
+
+/// An even number of replicas tolerates no more failures than the odd one below it; JetStream has at most 5.
+fn deserialize_replicas<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    match usize::deserialize(deserializer)? {
+        replicas @ (1 | 3 | 5) => Ok(replicas),
+        _ => Err(D::Error::custom("is 1, 3 or 5")),
+    }
+}
+
 /// Prefix of JetStream's API for users of its own account.
 pub const API_PREFIX: &str = "$JS.API";
 
@@ -40,8 +65,8 @@ pub const API_PREFIX: &str = "$JS.API";
 #[derive(Debug, Error)]
 pub enum ConnectError {
     /// Invalid URL.
-    #[error("nats.url: {0:?} is not a NATS server address: {1}")]
-    Url(String, std::io::Error),
+    #[error("nats.url: {0}")]
+    Url(#[from] server_urls::InvalidUrl),
     /// The client cannot connect.
     #[error("cannot connect to NATS: {0}")]
     Connect(#[from] async_nats::ConnectError),
@@ -88,15 +113,7 @@ impl Nats {
     /// # Errors
     /// [`ConnectError`] if a retry would not help.
     pub async fn connect(settings: &NatsSettings, password: &str, name: &str) -> Result<Self, ConnectError> {
-        let servers = settings
-            .url
-            .split(',')
-            .map(|url| {
-                let url = url.trim();
-                url.parse::<async_nats::ServerAddr>()
-                    .map_err(|error| ConnectError::Url(url.to_owned(), error))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let servers = server_urls::parse(&settings.url)?;
         let (sender, state) = watch::channel(ConnectionState::default());
         let mut options = ConnectOptions::new()
             .name(name)

@@ -1,4 +1,6 @@
-//! Stores messages that could not be decoded in `PARKED` with the reason, so that none is acknowledged without a copy.
+//! Stores messages of streams that could not be decoded in `PARKED` with the reason, so that none is acknowledged without a copy.
+//!
+//! Commands are not parked: their senders receive an error. A client or another team could otherwise fill the stream.
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::message::PublishMessage;
@@ -23,14 +25,6 @@ pub struct ParkError {
     reason: String,
 }
 
-/// Parks a message of core NATS.
-///
-/// # Errors
-/// [`ParkError`] if it is not stored.
-pub async fn park(nats: &Nats, consumer: &str, message: &async_nats::Message, reason: &str) -> Result<(), ParkError> {
-    store(nats, consumer, message, reason, None).await
-}
-
 /// Parks a message of a consumer, and then terminates its delivery.
 ///
 /// # Errors
@@ -42,7 +36,7 @@ pub async fn park_delivery(
     reason: &str,
 ) -> Result<(), ParkError> {
     let sequence = delivery.info().ok().map(|info| info.stream_sequence);
-    store(nats, consumer, &delivery.message, reason, sequence).await?;
+    store(nats, consumer, delivery, reason, sequence).await?;
     delivery.ack_with(AckKind::Term).await.map_err(|error| ParkError {
         subject: delivery.subject.to_string(),
         reason: error.to_string(),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantNames};
 use thiserror::Error;
 
-use crate::wire::command::Command;
+use crate::wire::command::{Command, MAX_COMMAND_BYTES};
 use crate::wire::envelope::{TRACEPARENT, TraceParent};
 
 const ERROR_HEADER: &str = "Nats-Service-Error";
@@ -72,8 +72,8 @@ impl RefusalCode {
     }
 }
 
-/// The refusal of a command.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
+/// The refusal of a command, `{"code", "message"}` in JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Error, Serialize)]
 #[error("{}: {message}", code.as_str())]
 pub struct Refusal {
     /// For programs.
@@ -146,6 +146,13 @@ pub async fn ask<C: Command>(
             format!("the command has no JSON form: {error}"),
         )
     })?;
+    // Encoding may lengthen what a client has sent: `1e9` becomes `1000000000.0`.
+    if payload.len() > MAX_COMMAND_BYTES {
+        let length = payload.len();
+        let message =
+            format!("the request has {length} bytes when it is encoded, a command has at most {MAX_COMMAND_BYTES}");
+        return Err(Refusal::new(RefusalCode::BadRequest, message).into());
+    }
     let mut headers = HeaderMap::new();
     headers.insert(TRACEPARENT, trace.to_string());
     let request = async_nats::Request::new()
@@ -178,7 +185,7 @@ pub async fn answer<A: Serialize>(client: &Client, message: &async_nats::Message
         Err(refusal) => {
             headers.insert(ERROR_HEADER, refusal.to_string());
             headers.insert(ERROR_CODE_HEADER, refusal.code.status().to_string());
-            Vec::new()
+            serde_json::to_vec(refusal).unwrap_or_default()
         }
     };
     if let Err(error) = client.publish_with_headers(reply, headers, payload.into()).await {

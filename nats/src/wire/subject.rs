@@ -98,9 +98,19 @@ pub fn parse_grant(subject: &str) -> Option<CallId> {
     call.parse().ok()
 }
 
-/// `parked.<consumer>.<original subject>`
+/// The longest subject that is built from somebody else's, in bytes. NATS closes the connection of a client whose protocol line is
+/// longer than 4,096.
+const MAX_DERIVED_LEN: usize = 256;
+
+/// `parked.<consumer>.<original subject>`, or `parked.<consumer>.long` if the original one is too long; the header
+/// `callpulse-original-subject` has it.
 pub fn parked(consumer: &str, original: &str) -> String {
-    format!("parked.{consumer}.{original}")
+    let subject = format!("parked.{consumer}.{original}");
+    if subject.len() <= MAX_DERIVED_LEN {
+        subject
+    } else {
+        format!("parked.{consumer}.long")
+    }
 }
 
 #[cfg(test)]
@@ -138,5 +148,11 @@ mod tests {
         assert_eq!(parse_grant(&terminate(&call)), None);
         assert_eq!(parse_terminate(&terminate(&call)), Some(call));
         assert_eq!(parse_terminate("cmd.call.a.b.terminate"), None);
+    }
+
+    #[test]
+    fn a_subject_from_a_long_subject_is_short() {
+        assert_eq!(parked("edge", "call.c.x"), "parked.edge.call.c.x");
+        assert_eq!(parked("edge", &"x".repeat(4_000)), "parked.edge.long");
     }
 }

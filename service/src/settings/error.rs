@@ -93,6 +93,8 @@ pub(super) fn without_value(error: &serde_json::Error, value: Option<&Value>) ->
     if let Some((_, expected)) = text.rsplit_once(", expected ") {
         return format!("expected {expected}");
     }
-    let quoted = value.and_then(Value::as_str).is_some_and(|value| text.contains(value));
+    let quoted = value
+        .and_then(Value::as_str)
+        .is_some_and(|value| !value.is_empty() && text.contains(value));
     if quoted { "does not fit".to_owned() } else { text }
 }

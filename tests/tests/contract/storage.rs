@@ -138,18 +138,5 @@ async fn a_parked_message_has_its_origin_and_reason_and_is_acknowledged() -> Res
         Ok(())
     })
     .await?;
-
-    // A message of core NATS has no sequence, and can be parked too.
-    let plain = async_nats::Message {
-        subject: "cmd.call.x.terminate".into(),
-        reply: None,
-        payload: "{".into(),
-        headers: None,
-        status: None,
-        description: None,
-        length: 1,
-    };
-    parking::park(&fixture.nats, "edge", &plain, "no JSON").await?;
-    ensure!(parked.info().await?.state.messages == 2);
     Ok(())
 }

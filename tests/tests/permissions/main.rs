@@ -185,9 +185,10 @@ async fn the_wallet_can_terminate_a_call_and_the_observer_can_read_its_facts() -
         otomo: "otomo_777",
     };
     let call = Conversation::accepted(pair).await?;
+    // It claims to be the user, who hung up.
     let terminate = Terminate {
-        reason: EndReason::Terminated,
-        by: WALLET.to_owned(),
+        reason: EndReason::Hangup,
+        by: "user".to_owned(),
     };
     let wallet = client(&stack.nats, WALLET).await?;
     let closed = request::ask(
@@ -216,7 +217,10 @@ async fn the_wallet_can_terminate_a_call_and_the_observer_can_read_its_facts() -
         .await?;
     let ended = stream.direct_get_last_for_subject(stored[2].as_str()).await?;
     let ended: Value = serde_json::from_slice(&ended.payload)?;
-    ensure!(ended["reason"] == "terminated" && ended["by"] == WALLET, "{ended}");
+    ensure!(
+        ended["reason"] == "terminated" && ended["by"] == "wallet:user",
+        "{ended}"
+    );
     let last = stream.get_last_raw_message_by_subject(subject::ALL_FACTS).await?;
     ensure!(last.subject.as_str() == stored[2]);
     let first = stream.direct_get_first_for_subject(subject::ALL_FACTS).await?;

@@ -6,7 +6,6 @@ use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::clients::party::{Handshake, Party, Received};
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::{self, Role, TokenDefect};
-use contract::jetstream::parking;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
@@ -318,10 +317,12 @@ async fn a_browser_gets_the_reason_of_a_rejection_in_a_close_frame() {
 }
 
 #[tokio::test]
-async fn an_undecodable_command_is_refused_and_parked() {
+async fn an_undecodable_command_is_refused_with_json_counted_and_not_parked() {
     let stack = edge().start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let long: &str = format!("cmd.call.{}.terminate", "x".repeat(3_900)).leak();
     let cases = [
+        (long, r#"{"by":"wallet"}"#),
         ("cmd.call.call_1.terminate", "not json"),
         ("cmd.call.call_1.terminate", "{}"),
         ("cmd.call.call_1.terminate", r#"{"by":"a b"}"#),
@@ -343,23 +344,51 @@ async fn an_undecodable_command_is_refused_and_parked() {
             "{payload}: {}",
             refusal.as_str()
         );
+        let body: Value = serde_json::from_slice(&answer.payload).unwrap();
+        assert_eq!(body["code"], "bad_request", "{body}");
+        assert!(body["message"].is_string(), "{body}");
     }
     let jetstream = async_nats::jetstream::new(facts.client().clone());
-    let parked = jetstream
+    let mut parked = jetstream
         .get_stream(contract::jetstream::storage::PARKED)
         .await
         .unwrap();
-    for (sequence, (subject, payload)) in (1..).zip(cases) {
-        let message = parked.get_raw_message(sequence).await.unwrap();
-        assert_eq!(&*message.payload, payload.as_bytes());
-        assert_eq!(
-            message.headers.get(parking::ORIGINAL_SUBJECT).unwrap().as_str(),
-            subject
-        );
-        assert!(!message.headers.get(parking::REASON).unwrap().as_str().is_empty());
-    }
+    assert_eq!(parked.info().await.unwrap().state.messages, 0);
     let counted = metric(&stack.edges[0], "callpulse_ws_undecodable_total{what=\"terminate\"}").await;
     assert_eq!(counted, Some(cases.len() as f64));
+    assert!(!stack.edges[0].child().log_tail().contains("ERROR"));
+}
+
+#[tokio::test]
+async fn a_request_that_grows_when_it_is_encoded_is_refused_and_not_parked() {
+    let stack = edge().workers(1).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let address = stack.edge(0).unwrap();
+    let pair = Pair {
+        user_edge: address,
+        otomo_edge: address,
+        user: "user_001",
+        otomo: "otomo_777",
+    };
+    let call = Conversation::accepted(pair).await.unwrap();
+    let numbers = vec!["1e9"; 6_000].join(",");
+    let text = format!(
+        r#"{{"type":"rtc_produce","id":"big","payload":{{"callId":"{}","transportId":"t","kind":"audio","rtpParameters":{{"codecs":[{numbers}]}}}}}}"#,
+        call.call_id
+    );
+    call.user.send_raw(Message::text(text)).await.unwrap();
+    let (id, code, message) = error(&call.user).await;
+    assert_eq!((id, code.as_str()), (json!("big"), "bad_request"), "{message}");
+    assert!(message.contains("at most 65536"), "{message}");
+    let jetstream = async_nats::jetstream::new(facts.client().clone());
+    let mut parked = jetstream
+        .get_stream(contract::jetstream::storage::PARKED)
+        .await
+        .unwrap();
+    assert_eq!(parked.info().await.unwrap().state.messages, 0);
+    for service in [&stack.edges[0], &stack.workers[0]] {
+        assert!(!service.child().log_tail().contains("ERROR"));
+    }
 }
 
 #[tokio::test]

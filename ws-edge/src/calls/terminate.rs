@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
-use async_nats::Message;
-use contract::jetstream::parking;
+use async_nats::{HeaderMap, Message};
 use contract::jetstream::request::{self, Refusal, RefusalCode};
 use contract::wire::command::{CallClosed, Terminate};
+use contract::wire::service::Service;
 use contract::wire::subject;
-use contract::{CallId, Nats};
+use contract::{CallId, EndReason, Nats, Role};
 use futures::StreamExt;
+use serde::Deserialize;
 use service::BoxError;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,10 @@ const MAX_CONCURRENT: usize = 64;
 /// Commands that are worked on or wait; further ones are refused. They do not wait in the subscription: when it overflows, the
 /// client does not tell which subscription lost a message, and every party needs a new snapshot.
 const MAX_WAITING: u32 = 4_096;
+/// The server's description of a requester in another account.
+const REQUEST_INFO: &str = "Nats-Request-Info";
+/// The originator of a command of this account that names a party instead.
+const UNNAMED: &str = "command";
 /// The longest `by`, in characters.
 const MAX_BY_CHARS: usize = 128;
 
@@ -85,9 +90,6 @@ async fn answer(nats: &Nats, ender: &CallEnder, message: &Message) {
         Ok((call, command)) => terminate(ender, &call, &command).await,
         Err(refusal) => {
             metrics::undecodable("terminate");
-            if let Err(error) = parking::park(nats, QUEUE_GROUP, message, &refusal.message).await {
-                tracing::error!(%error, "unreadable command not parked, and lost: check the stream PARKED");
-            }
             Err(refusal)
         }
     };
@@ -97,8 +99,9 @@ async fn answer(nats: &Nats, ender: &CallEnder, message: &Message) {
 }
 
 async fn terminate(ender: &CallEnder, call: &CallId, command: &Terminate) -> Result<CallClosed, Refusal> {
-    tracing::info!(call_id = %call, by = command.by, reason = ?command.reason, "asked to terminate a call");
-    match ender.end(call, command.reason, &command.by, EndScope::Any).await {
+    let Terminate { reason, by } = command;
+    tracing::info!(call_id = %call, by, reason = reason.as_str(), "asked to terminate a call");
+    match ender.end(call, *reason, by, EndScope::Any).await {
         Ok(end) => Ok(CallClosed {
             ended_at: Some(end.ended_at),
             connected_at: end.connected_at,
@@ -124,5 +127,87 @@ fn read(message: &Message) -> Result<(CallId, Terminate), Refusal> {
     if command.by.is_empty() || command.by.len() > MAX_BY_CHARS || !command.by.chars().all(allowed) {
         return Err(bad(format!("by: is 1 to {MAX_BY_CHARS} letters, digits and _-:.@")));
     }
-    Ok((call, command))
+    let account = message.headers.as_ref().and_then(account_of);
+    Ok((call, recorded(command, account.as_deref())))
+}
+
+/// The account of a requester in another one. The server sets this header and removes a client's, because the import shares the
+/// requester's identity (`share: true` in `accounts.conf`).
+fn account_of(headers: &HeaderMap) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Requester {
+        #[serde(rename = "acc")]
+        account: String,
+    }
+    let requester: Requester = serde_json::from_str(headers.get(REQUEST_INFO)?.as_str()).ok()?;
+    let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+    let account: String = requester.account.chars().filter(|c| allowed(*c)).collect();
+    (!account.is_empty()).then(|| account.to_ascii_lowercase())
+}
+
+/// The command as it may be recorded. Only parties hang up and only workers lose media: whoever else ends a call has `terminated` it,
+/// except billing-timer at the maximum duration. `by` begins with the requester's account, and never is a party.
+fn recorded(command: Terminate, account: Option<&str>) -> Terminate {
+    let Terminate { reason, by } = command;
+    let at_maximum = account.is_none() && reason == EndReason::MaxDuration && by == Service::BillingTimer.to_string();
+    let is_party = [Role::User, Role::Otomo]
+        .iter()
+        .any(|role| by.eq_ignore_ascii_case(role.as_str()));
+    let owner = match account {
+        Some(account) if by != account && !by.starts_with(&format!("{account}:")) => Some(account),
+        None if is_party => Some(UNNAMED),
+        _ => None,
+    };
+    let mut by = owner.map_or(by.clone(), |owner| format!("{owner}:{by}"));
+    by.truncate(MAX_BY_CHARS);
+    Terminate {
+        reason: if at_maximum { reason } else { EndReason::Terminated },
+        by,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_ends_a_call_in_the_name_of_a_party_or_a_service() {
+        let told = |reason, by: &str, account| {
+            let command = recorded(
+                Terminate {
+                    reason,
+                    by: by.to_owned(),
+                },
+                account,
+            );
+            (command.reason, command.by)
+        };
+        use EndReason::{Hangup, MaxDuration, RtpTimeout, Terminated};
+        for (reason, by, account, expected) in [
+            (Hangup, "user", Some("wallet"), (Terminated, "wallet:user")),
+            (
+                MaxDuration,
+                "billing-timer",
+                Some("wallet"),
+                (Terminated, "wallet:billing-timer"),
+            ),
+            (Terminated, "wallet", Some("wallet"), (Terminated, "wallet")),
+            (
+                Terminated,
+                "wallet:no-balance",
+                Some("wallet"),
+                (Terminated, "wallet:no-balance"),
+            ),
+            (Terminated, "wallets", Some("wallet"), (Terminated, "wallet:wallets")),
+            (MaxDuration, "billing-timer", None, (MaxDuration, "billing-timer")),
+            (MaxDuration, "operator", None, (Terminated, "operator")),
+            (RtpTimeout, "Otomo", None, (Terminated, "command:Otomo")),
+        ] {
+            assert_eq!(told(reason, by, account), (expected.0, expected.1.to_owned()), "{by}");
+        }
+        assert_eq!(
+            told(Terminated, &"x".repeat(MAX_BY_CHARS), Some("wallet")).1.len(),
+            MAX_BY_CHARS
+        );
+    }
 }
