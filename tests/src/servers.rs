@@ -9,3 +9,4 @@ pub mod links;
 pub mod proxy;
 
 pub mod stack;
+pub mod wallet;

@@ -62,7 +62,12 @@ pub fn resync() {
     counter!("callpulse_ws_resyncs_total").increment(1);
 }
 
-/// Counts input from NATS that cannot be decoded; `what` is `fact`, `bucket` or `terminate`.
+/// Counts questions to the wallet; `outcome` is `allowed`, `denied` or `failed` (no usable answer).
+pub fn wallet_answered(outcome: &'static str) {
+    counter!("callpulse_ws_wallet_answers_total", "outcome" => outcome).increment(1);
+}
+
+/// Counts input from NATS that cannot be decoded; `what` is `fact`, `bucket`, `terminate` or `grant`.
 pub fn undecodable(what: &'static str) {
     counter!("callpulse_ws_undecodable_total", "what" => what).increment(1);
 }

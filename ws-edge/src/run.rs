@@ -10,8 +10,11 @@ use service::{BoxError, ServiceContext};
 use tokio_util::task::TaskTracker;
 
 use crate::calls::accept::CallAcceptor;
+use crate::calls::command_server;
+use crate::calls::credit::CreditControl;
 use crate::calls::deadlines::{CallChecks, Deadlines};
 use crate::calls::end::CallEnder;
+use crate::calls::grant::GrantRelay;
 use crate::calls::handler::RequestHandler;
 use crate::calls::media_workers::MediaWorkers;
 use crate::calls::placement::KnownWorkers;
@@ -19,7 +22,7 @@ use crate::calls::request::CallSetup;
 use crate::calls::rtc_relay::RtcRelay;
 use crate::calls::snapshot::SnapshotReader;
 use crate::calls::storage::CallStorage;
-use crate::calls::terminate;
+use crate::calls::terminate::Terminator;
 use crate::connection::registry::ConnectionRegistry;
 use crate::connection::{self, resync};
 use crate::handshake::Authenticator;
@@ -77,10 +80,18 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         known_workers: known_workers.clone(),
         notices: notices.clone(),
     };
+    let grants = GrantRelay {
+        storage: calls.clone(),
+        workers: workers.clone(),
+    };
     let handler = RequestHandler {
         nats: nats.clone(),
         setup: CallSetup {
             storage: calls.clone(),
+            credit: CreditControl {
+                nats: nats.clone(),
+                settings: settings.credit,
+            },
             ender: ender.clone(),
             notices: notices.clone(),
             node_id: node_id.clone(),
@@ -132,7 +143,12 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let stop = &context.stop;
     let mut tasks = context.tasks();
     tasks.spawn("listener", listener::serve(listener, Arc::new(accept), stop.clone()));
-    tasks.spawn("terminate", terminate::serve(nats.clone(), ender, stop.clone()));
+    let terminator = Terminator { ender };
+    tasks.spawn(
+        "terminate",
+        command_server::serve(nats.clone(), terminator, stop.clone()),
+    );
+    tasks.spawn("grant", command_server::serve(nats.clone(), grants, stop.clone()));
     tasks.spawn("resync", resync::run(sessions, nats.clone(), nats_up, stop.clone()));
     let sockets = move || registry.socket_count();
     tasks.spawn("reports", ops::serve_reports(ops_feed, node_id, sockets, stop.clone()));

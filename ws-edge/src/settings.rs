@@ -44,6 +44,8 @@ pub struct Settings {
     /// Time limit for JetStream. The client then receives `unavailable` and may retry. A `call_request` is answered within this time,
     /// any other request within this time plus `command_timeout_ms`.
     pub storage_timeout_ms: u64,
+    /// The keys `credit.*`.
+    pub credit: CreditSettings,
     /// The keys `limits.*`.
     pub limits: Limits,
     /// The keys that every service has.
@@ -73,6 +75,33 @@ pub enum TokenAlgorithm {
     HS384,
     /// SHA-512
     HS512,
+}
+
+/// The keys `credit.*`: credit control.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct CreditSettings {
+    /// Whether the wallet is asked (`wallet.authorize`) before a call rings.
+    pub enabled: bool,
+    /// Time limit for the wallet's answer, less than `storage_timeout_ms`. A later answer counts as none.
+    pub timeout_ms: u64,
+    /// Duration that this node grants itself when the wallet gives no usable answer. Null denies the call then.
+    pub fallback_grant_ms: Option<u64>,
+    /// Granted durations are multiples of this, as billed minutes are.
+    pub interval_ms: u64,
+    /// Longest duration that may be granted.
+    pub max_ms: u64,
+}
+
+impl Default for CreditSettings {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            timeout_ms: 2_000,
+            fallback_grant_ms: None,
+            interval_ms: 60_000,
+            max_ms: 14_400_000,
+        }
+    }
 }
 
 /// The keys `limits.*`.
@@ -125,6 +154,7 @@ impl Default for Settings {
             takeover_grace_ms: 2_000,
             command_timeout_ms: 3_000,
             storage_timeout_ms: 5_000,
+            credit: CreditSettings::default(),
             limits: Limits::default(),
             common: CommonSettings::with_ops_port(4002),
         }
@@ -234,6 +264,20 @@ impl Validate for Settings {
                 .filter(|(_, value, most)| value > most)
                 .map(|(key, _, most)| format!("{key}: is at most {most}")),
         );
+        let credit = &self.credit;
+        if credit.timeout_ms == 0 || credit.timeout_ms >= self.storage_timeout_ms {
+            wrong.push("credit.timeout_ms: is above 0, and less than storage_timeout_ms".to_owned());
+        }
+        if credit.interval_ms == 0 || credit.max_ms < credit.interval_ms {
+            wrong.push("credit.max_ms: is at least credit.interval_ms, and that is above 0".to_owned());
+        }
+        let is_grant =
+            |until_ms: u64| until_ms > 0 && until_ms <= credit.max_ms && until_ms.is_multiple_of(credit.interval_ms);
+        if credit.fallback_grant_ms.is_some_and(|until_ms| !is_grant(until_ms)) {
+            wrong.push(
+                "credit.fallback_grant_ms: is a multiple of credit.interval_ms, at most credit.max_ms".to_owned(),
+            );
+        }
         let limits = &self.limits;
         let positive = [
             ("ring_timeout_ms", self.ring_timeout_ms),

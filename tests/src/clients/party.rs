@@ -100,6 +100,8 @@ pub enum Answer {
         code: String,
         /// For people.
         message: String,
+        /// Of `call_denied`: the wallet's reason. Otherwise empty.
+        reason: String,
     },
 }
 
@@ -248,6 +250,7 @@ impl Party {
             "error" => Ok(Answer::Refusal {
                 code: text("code"),
                 message: text("message"),
+                reason: text("reason"),
             }),
             other => bail!("{what} is of type {other:?}: {}", received.message),
         }
@@ -260,7 +263,7 @@ impl Party {
     pub async fn request(&self, kind: &str, payload: Value) -> Result<Value> {
         match self.ask(kind, payload).await? {
             Answer::Response(payload) => Ok(payload),
-            Answer::Refusal { code, message } => bail!("{kind} of {} was refused: {code}: {message}", self.name),
+            Answer::Refusal { code, message, .. } => bail!("{kind} of {} was refused: {code}: {message}", self.name),
         }
     }
 

@@ -62,7 +62,7 @@ async fn a_request_stored_after_its_rejection_is_ended() -> Result<()> {
                         .await?,
                 ),
                 Answer::Refusal { code, .. } if code == "unavailable" => refused += 1,
-                Answer::Refusal { code, message } => bail!("{}: {code}: {message}", user.name()),
+                Answer::Refusal { code, message, .. } => bail!("{}: {code}: {message}", user.name()),
             }
         }
         // Nobody stays busy.
@@ -73,7 +73,7 @@ async fn a_request_stored_after_its_rejection_is_ended() -> Result<()> {
                         .await?;
                     Ok(())
                 }
-                Answer::Refusal { code, message } => bail!("{}: {code}: {message}", user.name()),
+                Answer::Refusal { code, message, .. } => bail!("{}: {code}: {message}", user.name()),
             })
             .await?;
         }

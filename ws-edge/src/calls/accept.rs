@@ -72,7 +72,7 @@ impl CallAcceptor {
             && let Some(worker) = self.known_workers.choose(&asked)
         {
             opening.0 = Some((worker.clone(), state.trace));
-            match self.workers.open(&worker, &state.requested.parties, state.trace).await {
+            match self.workers.open(&worker, &state.requested, state.trace).await {
                 Ok(opened) => return Ok((state, worker, opened)),
                 Err(error) => {
                     tracing::warn!(call_id = %call, worker_id = %worker, %error, "worker did not open the call: trying another");

@@ -20,7 +20,7 @@ use service::{BoxError, Condition};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::calls::terminate::QUEUE_GROUP;
+use crate::calls::command_server::QUEUE_GROUP;
 use crate::metrics;
 
 pub use checks::CallChecks;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contract::jetstream::request::{self, CommandError, RefusalCode};
 use contract::wire::command::{CloseCall, Command, OpenCall, Relayed, Requester};
+use contract::wire::fact::Requested;
 use contract::wire::request::RtcCapabilities;
 use contract::{CallId, Nats, Parties, Role, TraceParent, WorkerId};
 
@@ -36,11 +37,15 @@ impl MediaWorkers {
     pub(super) async fn open(
         &self,
         worker: &WorkerId,
-        parties: &Parties,
+        requested: &Requested,
         trace: TraceParent,
     ) -> Result<contract::wire::command::CallOpened, CommandError> {
-        let parties = parties.clone();
-        self.ask(worker, &OpenCall::new(parties), trace).await
+        let open = OpenCall {
+            until_ms: requested.until_ms,
+            grant_id: requested.grant_id.clone(),
+            ..OpenCall::new(requested.parties.clone())
+        };
+        self.ask(worker, &open, trace).await
     }
 
     /// Closes a call that the worker has opened, or may have, because its acceptance was not stored.

@@ -15,6 +15,7 @@ use contract::{
 use serde_json::Value;
 
 use super::answer::Answer;
+use super::credit::CreditControl;
 use super::end::{CallEnder, EndError, EndScope};
 use super::storage::CallStorage;
 use super::unavailable;
@@ -28,6 +29,8 @@ const CLEAN_UP_DELAY: Duration = Duration::from_millis(250);
 pub struct CallSetup {
     /// Stores the calls.
     pub storage: CallStorage,
+    /// Asks the wallet before the call is stored.
+    pub credit: CreditControl,
     /// Ends a call that was stored too late.
     pub ender: CallEnder,
     /// Sends `incoming_call`.
@@ -73,7 +76,23 @@ impl CallSetup {
                 return Err(unavailable());
             }
         }
-        let requested = Requested::new(parties.clone(), requested_at);
+        // After the claim: nothing is reserved for a party that is busy.
+        let trace = call.traceparent.child();
+        let grant = match answer.before_deadline(self.credit.authorize(&parties, trace)).await {
+            Some(Ok(grant)) => grant,
+            denied => {
+                let problem = denied.and_then(Result::err).unwrap_or_else(unavailable);
+                answer.send(Err(problem.clone()));
+                self.release_claim(&parties).await;
+                return Err(problem);
+            }
+        };
+        let (grant_id, until_ms) = grant.map(|grant| (grant.grant_id, grant.until_ms)).unzip();
+        let requested = Requested {
+            until_ms,
+            grant_id,
+            ..Requested::new(parties.clone(), requested_at)
+        };
         let (requested, trace) = (Fact::from(requested), call.traceparent.child());
         let store = || self.storage.facts.publish(&requested, PublishCondition::First, trace);
         match answer.before_deadline(store()).await {
@@ -98,7 +117,7 @@ impl CallSetup {
         Ok(payload(CallRequested {
             call_id: &parties.call_id,
             expires_at: call.ring_deadline,
-            until_ms: None,
+            until_ms,
         }))
     }
 

@@ -1,30 +1,18 @@
 //! `cmd.call.<callId>.terminate`: another team ends a call. All edges answer as one queue group.
 
-use std::sync::Arc;
-
 use async_nats::{HeaderMap, Message};
-use contract::jetstream::request::{self, Refusal, RefusalCode};
+use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{CallClosed, Terminate};
 use contract::wire::service::Service;
 use contract::wire::subject;
-use contract::{CallId, EndReason, Nats, Role};
-use futures::StreamExt;
+use contract::{CallId, EndReason, Role};
 use serde::Deserialize;
-use service::BoxError;
-use tokio::sync::Semaphore;
-use tokio_util::sync::CancellationToken;
 
+use super::command_server::TeamCommand;
 use super::end::{CallEnder, EndError, EndScope};
 use crate::metrics;
 use crate::protocol::{Code, Problem};
 
-/// The queue group of which one node answers; also names it in parked commands.
-pub const QUEUE_GROUP: &str = "ws-edge";
-/// Commands that are worked on at once.
-const MAX_CONCURRENT: usize = 64;
-/// Commands that are worked on or wait; further ones are refused. They do not wait in the subscription: when it overflows, the
-/// client does not tell which subscription lost a message, and every party needs a new snapshot.
-const MAX_WAITING: u32 = 4_096;
 /// The server's description of a requester in another account.
 const REQUEST_INFO: &str = "Nats-Request-Info";
 /// The originator of a command of this account that names a party instead.
@@ -32,70 +20,23 @@ const UNNAMED: &str = "command";
 /// The longest `by`, in characters.
 const MAX_BY_CHARS: usize = 128;
 
-/// Answers until `stop` is cancelled.
-///
-/// # Errors
-/// If the subscription cannot be made, or ends.
-pub async fn serve(nats: Nats, ender: CallEnder, stop: CancellationToken) -> Result<(), BoxError> {
-    let mut commands = nats
-        .client
-        .queue_subscribe(subject::ALL_TERMINATE, QUEUE_GROUP.to_owned())
-        .await?;
-    let places = Arc::new(Semaphore::new(MAX_WAITING as usize));
-    let working = Arc::new(Semaphore::new(MAX_CONCURRENT));
-    let mut draining = false;
-    loop {
-        let command = tokio::select! {
-            () = stop.cancelled(), if !draining => {
-                // The server now gives commands to other nodes; those that this node already has are answered.
-                draining = true;
-                commands.drain().await?;
-                continue;
-            }
-            command = commands.next() => command,
-        };
-        match command {
-            Some(command) => match Arc::clone(&places).try_acquire_owned() {
-                Ok(place) => {
-                    let (nats, ender, working) = (nats.clone(), ender.clone(), Arc::clone(&working));
-                    tokio::spawn(async move {
-                        if let Ok(_permit) = working.acquire().await {
-                            answer(&nats, &ender, &command).await;
-                        }
-                        drop(place);
-                    });
-                }
-                Err(_) => refuse(&nats, &command).await,
-            },
-            None if draining => break,
-            None => return Err("the subscription to terminate commands has ended".into()),
-        }
+/// Ends calls for other teams.
+#[derive(Debug, Clone)]
+pub struct Terminator {
+    /// Ends the calls.
+    pub ender: CallEnder,
+}
+
+impl TeamCommand for Terminator {
+    const NAME: &'static str = "terminate";
+    const SUBJECTS: &'static str = subject::ALL_TERMINATE;
+    type Reply = CallClosed;
+
+    async fn handle(&self, message: &Message) -> Result<CallClosed, Refusal> {
+        let read = read(message);
+        let (call, command) = read.inspect_err(|_| metrics::undecodable("terminate"))?;
+        terminate(&self.ender, &call, &command).await
     }
-    // All places are free once all answers are out.
-    let _ = places.acquire_many(MAX_WAITING).await?;
-    Ok(())
-}
-
-async fn refuse(nats: &Nats, command: &Message) {
-    let refusal = Refusal::new(
-        RefusalCode::AtCapacity,
-        "too many terminate commands: send it again later",
-    );
-    metrics::request_answered("terminate", refusal.code.as_str());
-    request::answer::<CallClosed>(&nats.client, command, &Err(refusal)).await;
-}
-
-async fn answer(nats: &Nats, ender: &CallEnder, message: &Message) {
-    let outcome = match read(message) {
-        Ok((call, command)) => terminate(ender, &call, &command).await,
-        Err(refusal) => {
-            metrics::undecodable("terminate");
-            Err(refusal)
-        }
-    };
-    let label = outcome.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
-    metrics::request_answered("terminate", label);
-    request::answer(&nats.client, message, &outcome).await;
 }
 
 async fn terminate(ender: &CallEnder, call: &CallId, command: &Terminate) -> Result<CallClosed, Refusal> {

@@ -136,7 +136,7 @@ impl Client {
         let asked = self
             .on_party(ANSWERED_WITHIN, async |party| match party.ask(step, payload).await? {
                 Answer::Response(payload) => Ok(payload),
-                Answer::Refusal { code, message } => bail!("{code}: {message}"),
+                Answer::Refusal { code, message, .. } => bail!("{code}: {message}"),
             })
             .await;
         // A refusal because of the call's state is a valid answer.

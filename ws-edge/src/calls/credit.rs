@@ -1,0 +1,113 @@
+//! Credit control: the wallet is asked before a call rings.
+
+use std::time::Duration;
+
+use contract::jetstream::request::{self, CommandError};
+use contract::wire::credit::{Authorization, Authorize, Denial, Grant};
+use contract::{GrantId, Nats, Parties, TraceParent};
+
+use super::media_workers::nats_away;
+use crate::metrics;
+use crate::protocol::Problem;
+use crate::settings::CreditSettings;
+
+/// The reason of a denial by this node, because the wallet gave no usable answer.
+const NO_ANSWER: &str = "wallet_unavailable";
+/// What the identifiers of this node's own grants start with.
+const FALLBACK_PREFIX: &str = "fallback";
+
+/// Asks the wallet.
+#[derive(Debug, Clone)]
+pub struct CreditControl {
+    /// The connection.
+    pub nats: Nats,
+    /// `enabled`, deadline, fallback and limits.
+    pub settings: CreditSettings,
+}
+
+impl CreditControl {
+    /// The first grant of a call; `None` without credit control.
+    ///
+    /// A late answer counts as none: the wallet releases its reservation, because no `requested` follows, or one with another grant.
+    pub(super) async fn authorize(&self, parties: &Parties, trace: TraceParent) -> Result<Option<Grant>, Problem> {
+        if !self.settings.enabled {
+            return Ok(None);
+        }
+        let question = Authorize {
+            parties: parties.clone(),
+        };
+        let timeout = Duration::from_millis(self.settings.timeout_ms);
+        let answer = request::ask(&self.nats.client, &(), &question, trace, timeout).await;
+        let failure = match decide(answer, &self.settings) {
+            Ok(decision) => {
+                metrics::wallet_answered(if decision.is_ok() { "allowed" } else { "denied" });
+                return decision.map(Some).map_err(Problem::denied);
+            }
+            Err(failure) => failure,
+        };
+        metrics::wallet_answered("failed");
+        if !self.nats.state().borrow().connected {
+            return Err(nats_away());
+        }
+        let fallback = self.settings.fallback_grant_ms;
+        tracing::warn!(call_id = %parties.call_id, failure, ?fallback, "no usable answer of the wallet: check its service");
+        let Some(until_ms) = fallback else {
+            return Err(Problem::denied(Denial {
+                code: NO_ANSWER.to_owned(),
+                message: "The wallet does not answer; try again.".to_owned(),
+            }));
+        };
+        let grant_id = fallback_id(parties).map_err(|_| nats_away())?;
+        Ok(Some(Grant { grant_id, until_ms }))
+    }
+}
+
+/// One per call: its identifier is at most 64 characters, so is this one.
+fn fallback_id(parties: &Parties) -> Result<GrantId, contract::wire::id::InvalidId> {
+    let call = parties.call_id.as_str();
+    let tail = call.get(call.len().saturating_sub(50)..).unwrap_or(call);
+    format!("{FALLBACK_PREFIX}-{tail}").parse()
+}
+
+/// The wallet's decision, or why its answer cannot be used.
+fn decide(
+    answer: Result<Authorization, CommandError>,
+    settings: &CreditSettings,
+) -> Result<Result<Grant, Denial>, String> {
+    match answer.map_err(|error| error.to_string())? {
+        Authorization::Denied(denial) => Ok(Err(denial)),
+        Authorization::Allowed(grant) => {
+            let checked = grant.check(settings.interval_ms, settings.max_ms);
+            checked.map_err(|error| error.to_string())?;
+            Ok(Ok(grant))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_grants_within_the_limits_are_used() {
+        let settings = CreditSettings::default();
+        let decide = |until_ms| {
+            let grant_id = "g".parse().unwrap();
+            decide(Ok(Authorization::Allowed(Grant { grant_id, until_ms })), &settings)
+        };
+        assert!(matches!(decide(60_000), Ok(Ok(grant)) if grant.until_ms == 60_000));
+        for bad in [0, 59_999, 14_460_000, u64::MAX] {
+            assert!(decide(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_identifier_of_a_fallback_is_valid_for_the_longest_call_id() {
+        let parties = Parties {
+            call_id: "c".repeat(64).parse().unwrap(),
+            user_id: "u".parse().unwrap(),
+            otomo_id: "o".parse().unwrap(),
+        };
+        assert!(fallback_id(&parties).is_ok());
+    }
+}
