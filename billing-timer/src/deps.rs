@@ -10,11 +10,12 @@ use contract::buckets::leases::Leases;
 use contract::jetstream::clock::{Clock, SystemClock};
 use contract::jetstream::connection_state::ConnectionState;
 use contract::jetstream::storage::Storage;
-use contract::{FactStore, Nats, NodeId, Source};
+use contract::{FactStore, Nats, NodeId, Source, Timestamp};
 use tokio::sync::watch;
 
 use crate::fact_source::{FactSource, JetStreamSource};
 use crate::notices::Notices;
+use crate::server_clock::ServerClock;
 use crate::termination::Terminations;
 
 /// The dependencies of one instance.
@@ -22,6 +23,8 @@ use crate::termination::Terminations;
 pub struct Deps {
     /// Wall clock, monotonic clock, timers.
     pub clock: Arc<dyn Clock>,
+    /// The server's clock, which ticks wait for.
+    pub server_clock: ServerClock,
     /// Whether NATS is connected, and how often messages may have been missed.
     pub link: watch::Receiver<ConnectionState>,
     /// The stream `CALLS`.
@@ -43,6 +46,7 @@ impl Deps {
     pub fn new(nats: &Nats, storage: &Storage, instance: &NodeId) -> Self {
         Self {
             clock: Arc::new(SystemClock),
+            server_clock: ServerClock::default(),
             link: nats.state(),
             facts: FactStore::new(nats, storage, Source::new(crate::NAME, instance)),
             active_billing: ActiveBilling::new(nats, storage),
@@ -54,6 +58,12 @@ impl Deps {
             notices: Arc::new(nats.clone()),
             terminations: Arc::new(nats.clone()),
         }
+    }
+
+    /// The time by the server's clock. Until it is known, which is before this instance holds a lease, by the wall clock.
+    pub(crate) fn server_now(&self) -> Timestamp {
+        let now = self.server_clock.at(self.clock.instant());
+        now.unwrap_or_else(|| self.clock.now())
     }
 
     /// Whether NATS is connected at this moment.

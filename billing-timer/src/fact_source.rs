@@ -9,7 +9,7 @@ use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use contract::jetstream::parking;
 use contract::wire::subject;
-use contract::{FactKind, Nats};
+use contract::{FactKind, Nats, Timestamp};
 use futures::future::BoxFuture;
 use futures::stream::BoxStream;
 use futures::{FutureExt, StreamExt};
@@ -44,6 +44,9 @@ pub trait DeliveredMessage: Debug + Send + Sync {
 
     /// The headers.
     fn headers(&self) -> Option<&HeaderMap>;
+
+    /// When the server stored it.
+    fn stored_at(&self) -> Option<Timestamp>;
 
     /// Acknowledges, and waits until the server has confirmed it and all acknowledgements sent before.
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>>;
@@ -121,6 +124,10 @@ impl DeliveredMessage for JetStreamMessage {
 
     fn headers(&self) -> Option<&HeaderMap> {
         self.message.headers.as_ref()
+    }
+
+    fn stored_at(&self) -> Option<Timestamp> {
+        self.message.info().ok().map(|info| info.published.into())
     }
 
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>> {

@@ -27,6 +27,8 @@ mod index_watcher;
 
 mod lease_manager;
 
+pub mod server_clock;
+
 mod ticker;
 
 pub mod domain;

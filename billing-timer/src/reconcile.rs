@@ -10,6 +10,7 @@ mod window;
 mod audit;
 mod minutes;
 mod record;
+mod silence;
 
 mod difference;
 mod report;
@@ -153,7 +154,7 @@ async fn open(nats: &Nats, stream: &str, from: Timestamp) -> Result<StoredMessag
 
 /// A message of the stream of facts.
 enum Seen {
-    Fact(SeenFact, Unknown),
+    Fact(Box<SeenFact>, Unknown),
     /// A kind of a later version, on which no bill of this version depends.
     UnknownKind {
         stored_at: Timestamp,
@@ -186,7 +187,7 @@ impl Seen {
                     stored_at,
                     fact,
                 };
-                Self::Fact(fact, unknown)
+                Self::Fact(Box::new(fact), unknown)
             }
             Err(DecodeError::UnknownKind { .. }) => Self::UnknownKind { stored_at, unknown },
             Err(error) => Self::Unreadable {
@@ -226,7 +227,7 @@ async fn see(nats: &Nats, audit: &mut Audit, seen: Seen) -> Result<(), Unfinishe
             if audit.lacks_history(&fact.fact) {
                 recall(nats, audit, &fact).await?;
             }
-            audit.take(fact)?;
+            audit.take(*fact)?;
         }
         Seen::Unreadable {
             call,
@@ -255,7 +256,7 @@ async fn recall(nats: &Nats, audit: &mut Audit, before: &SeenFact) -> Result<(),
         for message in page.iter().filter(|message| message.sequence < before.sequence) {
             // All other messages are counted by the window in which they were stored.
             if let Seen::Fact(fact, _) = Seen::of(message) {
-                audit.recall(fact)?;
+                audit.recall(*fact)?;
             }
         }
     }

@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::{CommonSettings, Secret, ServiceSettings, Validate};
 
-use crate::domain::terms::{Charge, MIN_INTERVAL_MS, Terms};
+use crate::domain::terms::{Charge, FleetTerms, MIN_INTERVAL_MS};
 
 /// The longest interval in milliseconds: one day. Longer values are taken for mistakes.
 const MAX_INTERVAL_MS: u64 = 24 * 3_600_000;
@@ -81,8 +81,8 @@ impl Default for Settings {
 
 impl Settings {
     /// The fleet's terms.
-    pub fn terms(&self) -> Terms {
-        Terms {
+    pub fn terms(&self) -> FleetTerms {
+        FleetTerms {
             interval_ms: self.tick_interval_ms,
             charge: self.charge,
             max_call_duration_ms: (self.max_call_duration_ms > 0).then_some(self.max_call_duration_ms),

@@ -1,7 +1,7 @@
 //! Builders of facts and entries for this crate's tests.
 
 use contract::buckets::billing_index::{BillingEnd, BillingEntry};
-use contract::wire::fact::{EndReason, Ended, Method, RtpDetected, RtpEvidence, Tick};
+use contract::wire::fact::{EndReason, Ended, Method, RtpDetected, RtpEvidence, RtpLost, Tick};
 use contract::{Parties, Role, Timestamp, TraceParent, WorkerId};
 
 pub(crate) fn at(millis: i64) -> Timestamp {
@@ -20,6 +20,8 @@ pub(crate) fn entry(call: &str, connected: Option<i64>, ended: Option<i64>) -> B
     BillingEntry {
         parties: parties(call),
         connected_at: connected.map(at),
+        started_at: None,
+        interval_ms: None,
         end: ended.map(|ended| BillingEnd {
             ended_at: at(ended),
             reason: EndReason::Hangup,
@@ -52,6 +54,17 @@ pub(crate) fn rtp_detected(call: &str, connected: i64) -> RtpDetected {
             sequence_number: None,
             rtp_timestamp: None,
         },
+        terms: None,
+    }
+}
+
+pub(crate) fn lost(call: &str) -> RtpLost {
+    RtpLost {
+        parties: parties(call),
+        party: Role::User,
+        last_rtp_at: None,
+        lost_at: None,
+        gap_ms: 5_000,
     }
 }
 
@@ -65,5 +78,6 @@ pub(crate) fn ended(call: &str, ended: i64, connected: Option<i64>) -> Ended {
         duration_ms: None,
         clock_step_ms: None,
         party: None,
+        terms: None,
     }
 }

@@ -1,8 +1,7 @@
 //! The ticker: one task that drives the scheduler and runs the bounded work that the scheduler hands out.
 //!
-//! The wall clock decides what is due; the monotonic timer only wakes the task. If the wall clock is set forward, newly due
-//! ticks are published within [`MAX_SLEEP`]; if it is set back, nothing is ticked until it has caught up. Instances and
-//! media-workers need synchronised clocks (NTP): if a worker's clock is ahead, the ticks of its calls are late by as much.
+//! The server's clock decides what is due, see [`crate::server_clock`]: the wall clocks of this machine and of media-workers may step or
+//! be off. The monotonic timer only wakes the task, at the latest after [`MAX_SLEEP`].
 
 mod last_stored;
 
@@ -22,7 +21,6 @@ use service::BoxError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::last_stored::SettlementFacts;
 use self::settlement::SettleOutcome;
 use self::tick_batch::Published;
 use crate::backoff::Backoff;
@@ -30,7 +28,7 @@ use crate::deps::Deps;
 use crate::domain::partition::HeldPartitions;
 use crate::domain::partitioned_index::PartitionedIndex;
 use crate::domain::scheduler::Scheduler;
-use crate::domain::terms::Terms;
+use crate::domain::terms::FleetTerms;
 use crate::domain::work::{LastStored, TickFailure, WorkToken};
 use crate::index_watcher::{INDEX_CHANGE_CAPACITY, IndexChange};
 use crate::{metrics, termination};
@@ -45,7 +43,7 @@ const MAX_BATCHES: usize = 4;
 const MAX_SETTLEMENTS: usize = 64;
 /// Concurrent requests to end a call.
 const MAX_TERMINATIONS: usize = 16;
-/// The longest sleep, after which the wall clock is checked again.
+/// The longest sleep, after which the server's clock is checked again.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
 /// Delay before a failed read is repeated …
 const REREAD_DELAY: Duration = Duration::from_millis(500);
@@ -56,7 +54,7 @@ const UNREADABLE_DELAY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Ticker {
     pub(crate) deps: Deps,
-    pub(crate) terms: Terms,
+    pub(crate) terms: FleetTerms,
     pub(crate) changes: mpsc::Receiver<IndexChange>,
     pub(crate) held: watch::Receiver<HeldPartitions>,
 }
@@ -105,7 +103,7 @@ impl Ticker {
         let mut link = self.deps.link.clone();
         let mut changes = Vec::with_capacity(INDEX_CHANGE_CAPACITY);
         loop {
-            let now = self.deps.clock.now();
+            let now = self.deps.server_now();
             let lease_expiry = self.apply_leases(&mut scheduler, &mut index, now);
             scheduler.wake(now);
             let pause = pacing.pause(self.deps.clock.instant());
@@ -123,15 +121,15 @@ impl Ticker {
                 Some(published) = work.batches.next() => self.on_batch(&mut scheduler, &mut pacing, published),
                 Some(read) = work.batch_reads.next() => self.on_batch_read(&mut scheduler, read).await,
                 Some((token, stored)) = work.reads.next() => self.on_read(&mut scheduler, &token, stored).await,
-                Some((token, outcome)) = work.settlements.next() => on_settlement(&mut scheduler, &token, outcome, self.deps.clock.now()),
-                Some(token) = work.terminations.next() => scheduler.termination_requested(&token, self.deps.clock.now()),
+                Some((token, outcome)) = work.settlements.next() => on_settlement(&mut scheduler, &token, outcome, self.deps.server_now()),
+                Some(token) = work.terminations.next() => scheduler.termination_requested(&token, self.deps.server_now()),
                 Ok(()) = self.held.changed() => {}
                 Ok(()) = link.changed() => {}
                 received = self.changes.recv_many(&mut changes, INDEX_CHANGE_CAPACITY) => {
                     if received == 0 {
                         break;
                     }
-                    let now = self.deps.clock.now();
+                    let now = self.deps.server_now();
                     changes.drain(..).for_each(|change| on_change(&mut scheduler, &mut index, change, now));
                 }
                 () = self.deps.clock.sleep(sleep) => {}
@@ -195,7 +193,7 @@ impl Ticker {
             && let Some(due) = scheduler.next_settlement(now)
         {
             work.settlements
-                .push(settlement::settle(self.deps.clone(), due).boxed());
+                .push(settlement::settle(self.deps.clone(), self.terms, due).boxed());
         }
         while work.terminations.len() < MAX_TERMINATIONS
             && let Some(token) = scheduler.next_termination(now)
@@ -221,7 +219,7 @@ impl Ticker {
     }
 
     async fn on_read(&self, scheduler: &mut Scheduler, token: &WorkToken, stored: Result<LastStored, FactError>) {
-        let now = self.deps.clock.now();
+        let now = self.deps.server_now();
         match stored {
             Ok(stored) => {
                 let result = scheduler.read_done(token, stored, now);
@@ -248,7 +246,7 @@ impl Ticker {
     }
 
     fn on_batch(&self, scheduler: &mut Scheduler, pacing: &mut BatchPacing, published: Published) {
-        let now = self.deps.clock.now();
+        let now = self.deps.server_now();
         match published.outcome {
             Ok(sequences) => {
                 *pacing = BatchPacing::default();
@@ -280,9 +278,7 @@ fn on_change(scheduler: &mut Scheduler, index: &mut PartitionedIndex, change: In
 fn on_settlement(scheduler: &mut Scheduler, token: &WorkToken, outcome: SettleOutcome, now: Timestamp) {
     match outcome {
         SettleOutcome::Removed(revision) => scheduler.entry_removed(token, revision),
-        SettleOutcome::Outdated(SettlementFacts { connected_at, stored }) => {
-            scheduler.settlement_outdated(token, connected_at, stored, now);
-        }
+        SettleOutcome::Outdated(facts) => scheduler.settlement_outdated(token, *facts, now),
         SettleOutcome::Changed(entry) => scheduler.entry_conflicted(token, entry, now),
         SettleOutcome::Stuck => {}
     }

@@ -10,6 +10,7 @@ use std::sync::{Arc, Weak};
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{CallOpened, Requester};
 use contract::wire::credit::Grant;
+use contract::wire::terms::Terms;
 use contract::{CallId, Parties, TraceParent, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -89,10 +90,11 @@ impl Calls {
     pub async fn open(
         &self,
         parties: Parties,
+        terms: Option<Terms>,
         grant: Option<Grant>,
         trace: TraceParent,
     ) -> Result<CallOpened, Refusal> {
-        let call = self.insert(parties, grant, trace)?;
+        let call = self.insert(parties, terms, grant, trace)?;
         let mut media = call.media.lock().await;
         match &*media {
             MediaState::Open(_) => {}
@@ -118,7 +120,13 @@ impl Calls {
         })
     }
 
-    fn insert(&self, parties: Parties, grant: Option<Grant>, trace: TraceParent) -> Result<Arc<Call>, Refusal> {
+    fn insert(
+        &self,
+        parties: Parties,
+        terms: Option<Terms>,
+        grant: Option<Grant>,
+        trace: TraceParent,
+    ) -> Result<Arc<Call>, Refusal> {
         let mut table = self.table.lock();
         if let Some(call) = table.get(&parties.call_id) {
             let other_parties = || Refusal::new(RefusalCode::WrongState, "the call is open here with other parties");
@@ -136,7 +144,7 @@ impl Calls {
                 calls.remove(&ended);
             }
         };
-        let facts = FactQueue::open(Arc::clone(&self.publisher), parties.clone(), trace, on_end);
+        let facts = FactQueue::open(Arc::clone(&self.publisher), parties.clone(), terms, trace, on_end);
         let call = Arc::new(Call::new(parties, credit, facts, &self.settings));
         if call.has_credit_control() {
             tokio::spawn(credit_timer::run(Arc::clone(&call)));

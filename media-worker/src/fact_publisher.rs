@@ -12,8 +12,9 @@ use contract::buckets::active_calls::ActiveCalls;
 use contract::jetstream::fact_store::{FactError, StoredFact, StoredOfCall};
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::CallClosed;
-use contract::wire::fact::{Ended, Occurrence};
+use contract::wire::fact::{Ended, Occurrence, RtpDetected};
 use contract::wire::notice::Notice;
+use contract::wire::terms::Terms;
 use contract::{
     EndReason, Fact, FactKind, FactStore, Nats, Outcome, Parties, PublishCondition, Timestamp, TraceParent, WorkerId,
 };
@@ -62,15 +63,17 @@ const NO_END: CallClosed = CallClosed {
 struct FactPublisher {
     deps: Arc<Deps>,
     parties: Parties,
+    terms: Option<Terms>,
     trace: TraceParent,
     connected_at: Option<Timestamp>,
 }
 
 impl FactPublisher {
-    fn new(deps: Arc<Deps>, parties: Parties, trace: TraceParent) -> Self {
+    fn new(deps: Arc<Deps>, parties: Parties, terms: Option<Terms>, trace: TraceParent) -> Self {
         Self {
             deps,
             parties,
+            terms,
             trace,
             connected_at: None,
         }
@@ -101,13 +104,14 @@ impl FactPublisher {
 
     async fn publish(&mut self, fact: Fact, observed: Instant) {
         let (call_id, kind) = (self.parties.call_id.clone(), fact.kind());
+        let fact = self.with_terms(fact);
         self.note_connection(&fact);
         // An edge may have ended the call while this worker was cut off.
         let condition = match kind.declaration().occurrence {
             Occurrence::Once => PublishCondition::OnceWhileOpen,
             Occurrence::OncePer(_) | Occurrence::ManyPer(_) => PublishCondition::WhileOpen,
         };
-        let stored = match self.store(&fact, condition).await {
+        let stored = match self.store_observed(&fact, condition, observed).await {
             Ok(Outcome::Stored(_) | Outcome::AlreadyStored(_)) => {
                 metrics::fact_stored(&fact, observed.elapsed());
                 fact
@@ -125,6 +129,16 @@ impl FactPublisher {
         };
         self.notify(stored.notice()).await;
         tracing::info!(%call_id, fact = %kind, at = %stored.occurred_at(), "fact stored");
+    }
+
+    fn with_terms(&self, fact: Fact) -> Fact {
+        match fact {
+            Fact::RtpDetected(detected) => Fact::RtpDetected(RtpDetected {
+                terms: self.terms.clone(),
+                ..detected
+            }),
+            other => other,
+        }
     }
 
     fn note_connection(&mut self, fact: &Fact) {
@@ -146,6 +160,7 @@ impl FactPublisher {
             duration_ms: None,
             clock_step_ms: None,
             party: None,
+            terms: self.terms.clone(),
         };
         match self.store_end(&fact.clone().into()).await {
             Ok(Some(Outcome::Stored(_) | Outcome::AlreadyStored(_))) => {
@@ -242,6 +257,18 @@ impl FactPublisher {
             }
         }
         true
+    }
+
+    /// The server's time of the fact follows from its age, whatever the wall clock does meanwhile.
+    async fn store_observed(
+        &self,
+        fact: &Fact,
+        condition: PublishCondition,
+        observed: Instant,
+    ) -> Result<Outcome, FactError> {
+        self.deps.nats.connected().await;
+        let facts = self.deps.facts.observed(observed);
+        facts.publish(fact, condition, self.trace.child()).await
     }
 
     async fn store(&self, fact: &Fact, condition: PublishCondition) -> Result<Outcome, FactError> {

@@ -86,7 +86,10 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
     let calls = calls_on(&nats, &pool).await;
     let names = ["call_1", "call_2", "call_3", "call_4"];
     for name in names {
-        calls.open(parties(name), None, TraceParent::generate()).await.unwrap();
+        calls
+            .open(parties(name), None, None, TraceParent::generate())
+            .await
+            .unwrap();
     }
     let worker_of = |name: &str| {
         calls
@@ -129,7 +132,7 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
     }
     // The replacement has the fewest calls, so the next call goes there.
     calls
-        .open(parties("call_5"), None, TraceParent::generate())
+        .open(parties("call_5"), None, None, TraceParent::generate())
         .await
         .unwrap();
     assert!(worker_of("call_5") > 2, "the replacement has an identifier of its own");

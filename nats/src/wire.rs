@@ -4,6 +4,7 @@ pub mod id;
 pub mod party;
 pub mod reason;
 pub mod service;
+pub mod terms;
 pub mod time;
 
 pub mod fact;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use contract::buckets::active_calls::ActiveCalls;
 use contract::jetstream::storage::Storage;
+use contract::wire::terms::Terms;
 use contract::{FactStore, Nats, NodeId, Source};
 use service::{BoxError, ServiceContext};
 use tokio_util::task::TaskTracker;
@@ -97,6 +98,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
             node_id: node_id.clone(),
             ring_timeout: Duration::from_millis(settings.ring_timeout_ms),
             storage_timeout,
+            terms: Terms::from(&settings.terms),
         },
         acceptor: CallAcceptor {
             storage: calls.clone(),

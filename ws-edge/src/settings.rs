@@ -1,8 +1,11 @@
 //! Settings of a ws-edge node; environment variables begin with `WS_EDGE__`. Doc comments appear in the configuration reference.
 
 use std::net::SocketAddr;
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use contract::wire::id::TermsId;
+use contract::wire::terms::{Charge, Silence, Terms};
 use contract::{NatsSettings, NodeId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -46,6 +49,8 @@ pub struct Settings {
     pub storage_timeout_ms: u64,
     /// The keys `credit.*`.
     pub credit: CreditSettings,
+    /// The keys `terms.*`.
+    pub terms: TermsSettings,
     /// The keys `limits.*`.
     pub limits: Limits,
     /// The keys that every service has.
@@ -104,6 +109,52 @@ impl Default for CreditSettings {
     }
 }
 
+/// The keys `terms.*`: how calls are billed that are requested from now on. All nodes must have the same values.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TermsSettings {
+    /// Name of these terms in the facts, at most 64 characters of `[A-Za-z0-9_-]`. Change it whenever another key changes.
+    pub id: TermsId,
+    /// Length of a billed minute, and of a tick.
+    pub interval_ms: u64,
+    /// Whether a minute is billed when it is `full` or from its `start`.
+    pub charge: Charge,
+    /// Time of each call that is not billed.
+    pub free_ms: u64,
+    /// Shortest time that is billed if the call was connected.
+    pub minimum_ms: u64,
+    /// Whose silence is not billed: `deduct_otomo`, `deduct_any`, or none (`bill`). Only silence that was declared a loss counts.
+    pub silence: Silence,
+}
+
+impl Default for TermsSettings {
+    fn default() -> Self {
+        Self {
+            id: DEFAULT_TERMS.clone(),
+            interval_ms: 60_000,
+            charge: Charge::Full,
+            free_ms: 0,
+            minimum_ms: 0,
+            silence: Silence::DeductOtomo,
+        }
+    }
+}
+
+#[allow(clippy::expect_used, reason = "the text is an identifier")]
+static DEFAULT_TERMS: LazyLock<TermsId> = LazyLock::new(|| "standard".parse().expect("an identifier"));
+
+impl From<&TermsSettings> for Terms {
+    fn from(settings: &TermsSettings) -> Self {
+        Self {
+            terms_id: settings.id.clone(),
+            interval_ms: settings.interval_ms,
+            charge: settings.charge,
+            free_ms: settings.free_ms,
+            minimum_ms: settings.minimum_ms,
+            silence: settings.silence,
+        }
+    }
+}
+
 /// The keys `limits.*`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
@@ -155,6 +206,7 @@ impl Default for Settings {
             command_timeout_ms: 3_000,
             storage_timeout_ms: 5_000,
             credit: CreditSettings::default(),
+            terms: TermsSettings::default(),
             limits: Limits::default(),
             common: CommonSettings::with_ops_port(4002),
         }
@@ -278,6 +330,8 @@ impl Validate for Settings {
                 "credit.fallback_grant_ms: is a multiple of credit.interval_ms, at most credit.max_ms".to_owned(),
             );
         }
+        let terms = Terms::from(&self.terms).problems().into_iter();
+        wrong.extend(terms.map(|problem| format!("terms.{problem}")));
         let limits = &self.limits;
         let positive = [
             ("ring_timeout_ms", self.ring_timeout_ms),
@@ -346,6 +400,18 @@ mod tests {
     fn a_secret_is_at_least_as_long_as_the_hash() {
         assert!(problems(|settings| settings.jwt.secret = Secret::new("x".repeat(31)))[0].contains("31 bytes"));
         assert!(problems(|settings| settings.jwt.algorithm = TokenAlgorithm::HS512)[0].contains("at least 64"));
+    }
+
+    #[test]
+    fn terms_are_within_their_limits() {
+        let found = problems(|settings| {
+            settings.terms.interval_ms = 99;
+            settings.terms.free_ms = u64::MAX;
+        });
+        assert!(
+            found.len() == 2 && found[0].starts_with("terms.interval_ms: "),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -71,7 +71,13 @@ impl FactConsumer {
         let mut states = self.read(batch).await?;
         let mut changed = BTreeSet::new();
         let mut outcomes = Vec::with_capacity(batch.len());
-        for Delivered { fact, trace, .. } in batch {
+        for Delivered {
+            fact,
+            trace,
+            happened_at,
+            ..
+        } in batch
+        {
             let call = fact.call_id();
             if states.settled.contains(call) {
                 outcomes.push("settled_before");
@@ -83,7 +89,7 @@ impl FactConsumer {
             });
             let before = state.value.clone();
             let after = match fact {
-                Fact::RtpDetected(fact) => entry::connected(state.value.take(), fact, *trace),
+                Fact::RtpDetected(fact) => entry::connected(state.value.take(), fact, *happened_at, *trace),
                 Fact::Ended(fact) => {
                     let connected_at = states.connected.get(call).copied().or(fact.connected_at);
                     entry::ended(state.value.take(), fact, connected_at, *trace)

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contract::jetstream::bucket::BucketError;
 use contract::jetstream::fact_store::FactError;
+use contract::wire::envelope;
 use contract::wire::fact::{Ended, RtpDetected};
 use contract::wire::fact_codec::DecodeError;
 use contract::wire::unknown::Unknown;
@@ -32,6 +33,8 @@ pub(super) struct Delivered {
     pub(super) message: Box<dyn DeliveredMessage>,
     pub(super) fact: Fact,
     pub(super) trace: TraceParent,
+    /// When it happened, by the server's clock.
+    pub(super) happened_at: Option<Timestamp>,
 }
 
 impl FactConsumer {
@@ -42,6 +45,9 @@ impl FactConsumer {
         match fact {
             Ok(fact) => Some(Delivered {
                 trace: TraceParent::of(message.headers()),
+                happened_at: message
+                    .stored_at()
+                    .and_then(|stored_at| envelope::happened_at(message.headers(), stored_at)),
                 fact,
                 message,
             }),
@@ -61,8 +67,8 @@ impl FactConsumer {
 
     /// Handles a fact by itself.
     pub(super) async fn handle(&self, delivered: &Delivered) {
-        let Delivered { message, fact, trace } = delivered;
-        match self.write(fact, *trace).await {
+        let Delivered { message, fact, .. } = delivered;
+        match self.write(delivered).await {
             Ok(outcome) => {
                 metrics::fact_handled(fact.kind().as_str(), outcome);
                 if let Err(error) = message.acknowledge().await {
@@ -77,8 +83,14 @@ impl FactConsumer {
         }
     }
 
-    async fn write(&self, fact: &Fact, trace: TraceParent) -> Result<&'static str, WriteError> {
-        let call = fact.call_id();
+    async fn write(&self, delivered: &Delivered) -> Result<&'static str, WriteError> {
+        let Delivered {
+            fact,
+            trace,
+            happened_at,
+            ..
+        } = delivered;
+        let (call, trace) = (fact.call_id(), *trace);
         let bucket = &self.deps.active_billing;
         if self.deps.facts.last(call, FactKind::Settled).await?.is_some() {
             return Ok("settled_before");
@@ -86,7 +98,7 @@ impl FactConsumer {
         match fact {
             Fact::RtpDetected(fact) => {
                 bucket
-                    .upsert(call, |entry| entry::connected(entry, fact, trace))
+                    .upsert(call, |entry| entry::connected(entry, fact, *happened_at, trace))
                     .await?;
             }
             Fact::Ended(fact) => {

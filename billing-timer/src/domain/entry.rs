@@ -1,21 +1,45 @@
 //! Merges facts into a call's entry in `billing_active`. The result does not depend on their order or repetition.
 
+use std::num::NonZeroU32;
+
 use contract::buckets::billing_index::{BillingEnd, BillingEntry};
 use contract::wire::fact::{Ended, RtpDetected};
-use contract::{Timestamp, TraceParent};
+use contract::wire::terms::Terms;
+use contract::{Parties, Timestamp, TraceParent};
 
 /// Merges `rtp_detected`, which is authoritative for `connectedAt`.
-pub fn connected(entry: Option<BillingEntry>, fact: &RtpDetected, trace: TraceParent) -> BillingEntry {
-    let entry = entry.unwrap_or_else(|| BillingEntry {
-        parties: fact.parties.clone(),
-        connected_at: None,
-        end: None,
-        traceparent: trace,
-    });
+///
+/// `started_at` is when the call was connected by the server's clock, if that is known.
+pub fn connected(
+    entry: Option<BillingEntry>,
+    fact: &RtpDetected,
+    started_at: Option<Timestamp>,
+    trace: TraceParent,
+) -> BillingEntry {
+    let entry = entry.unwrap_or_else(|| empty(&fact.parties, trace));
     BillingEntry {
         connected_at: Some(fact.connected_at),
+        started_at: started_at.or(entry.started_at),
+        interval_ms: interval_ms(fact.terms.as_ref()).or(entry.interval_ms),
         ..entry
     }
+}
+
+fn empty(parties: &Parties, traceparent: TraceParent) -> BillingEntry {
+    BillingEntry {
+        parties: parties.clone(),
+        connected_at: None,
+        started_at: None,
+        interval_ms: None,
+        end: None,
+        traceparent,
+    }
+}
+
+/// The interval of a call's terms as its entry has it.
+pub fn interval_ms(terms: Option<&Terms>) -> Option<NonZeroU32> {
+    let interval_ms = u32::try_from(terms?.interval_ms).ok()?;
+    NonZeroU32::new(interval_ms)
 }
 
 /// Merges `ended`. `connected_at` comes from another source and applies only if the entry has none.
@@ -25,14 +49,10 @@ pub fn ended(
     connected_at: Option<Timestamp>,
     trace: TraceParent,
 ) -> BillingEntry {
-    let entry = entry.unwrap_or_else(|| BillingEntry {
-        parties: fact.parties.clone(),
-        connected_at: None,
-        end: None,
-        traceparent: trace,
-    });
+    let entry = entry.unwrap_or_else(|| empty(&fact.parties, trace));
     BillingEntry {
         connected_at: entry.connected_at.or(connected_at),
+        interval_ms: entry.interval_ms.or(interval_ms(fact.terms.as_ref())),
         end: entry.end.or_else(|| Some(BillingEnd::from(fact))),
         ..entry
     }
@@ -58,7 +78,7 @@ mod tests {
                 entry = Some(if *is_end {
                     ended(entry, &ended_fact, ended_fact.connected_at, trace)
                 } else {
-                    connected(entry, &connected_fact, trace)
+                    connected(entry, &connected_fact, None, trace)
                 });
             }
             let entry = entry.unwrap();

@@ -82,7 +82,7 @@ impl PartitionedIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::terms::{Charge, Terms};
+    use crate::domain::terms::{Charge, FleetTerms};
     use crate::testing::{at, entry};
 
     fn call(name: &str) -> (CallId, Revised<BillingEntry>) {
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn calls_of_held_partitions_are_scheduled() {
-        let terms = Terms {
+        let terms = FleetTerms {
             interval_ms: 60_000,
             charge: Charge::Full,
             max_call_duration_ms: None,

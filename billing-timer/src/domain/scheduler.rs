@@ -26,7 +26,7 @@ use contract::jetstream::bucket::Revised;
 use contract::{CallId, Timestamp};
 
 use super::step::{Step, deadline, step};
-use super::terms::Terms;
+use super::terms::FleetTerms;
 use super::timer_queue::TimerQueue;
 use super::work::{LastStored, WorkToken};
 use read_queue::ReadQueue;
@@ -35,7 +35,7 @@ use tracked_calls::{Phase, TrackedCall, TrackedCalls};
 /// All calls of the held partitions. Bounded by the bucket, and so by the fleet's capacity.
 #[derive(Debug)]
 pub struct Scheduler {
-    terms: Terms,
+    terms: FleetTerms,
     max_batch: usize,
     generations: u64,
     calls: TrackedCalls,
@@ -54,7 +54,7 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// An empty scheduler; `max_batch` is the most ticks in one batch.
-    pub fn new(terms: Terms, max_batch: usize) -> Self {
+    pub fn new(terms: FleetTerms, max_batch: usize) -> Self {
         Self {
             terms,
             max_batch,
@@ -115,7 +115,7 @@ impl Scheduler {
             call: call.clone(),
             generation: self.generations,
         };
-        self.to_read.push(entry.connected_at, token);
+        self.to_read.push(entry.started_at.or(entry.connected_at), token);
         let tracked = TrackedCall {
             generation: self.generations,
             entry,
@@ -198,7 +198,7 @@ impl Scheduler {
             generation: tracked.generation,
         };
         let next = match &tracked.stored.settled {
-            Some(settled) => Step::Settle(settled.as_ref().clone()),
+            Some(_) => Step::Settle,
             None => step(&tracked.entry, tracked.stored.tick.as_ref(), &self.terms, now),
         };
         self.timers.cancel(&mut tracked.timer, call);
@@ -215,7 +215,7 @@ impl Scheduler {
                 self.timers.set(&mut tracked.timer, call, at);
                 Phase::Waiting
             }
-            Step::Settle(_) => {
+            Step::Settle => {
                 self.to_settle.push_back(token);
                 Phase::Settling
             }

@@ -10,14 +10,16 @@ use contract::wire::fact::Settled;
 use contract::{CallId, Timestamp};
 use proptest::prelude::*;
 
+use super::call_facts::CallFacts;
 use super::entry;
 use super::last_tick::LastTick;
 use super::scheduler::Scheduler;
-use super::terms::{Charge, Terms, due};
+use super::settlement::settle_if_complete;
+use super::terms::{Charge, FleetTerms, billed_minutes, due};
 use super::work::{DueTicks, LastStored, TickFailure, WorkToken};
 use crate::testing::{at, ended, rtp_detected};
 
-const TERMS: Terms = Terms {
+const TERMS: FleetTerms = FleetTerms {
     interval_ms: 1_000,
     charge: Charge::Start,
     max_call_duration_ms: None,
@@ -112,10 +114,17 @@ impl Server {
         }
         let now = self.now();
         let store = |due: &DueTicks| {
+            let entry = self.entries.get(&due.token.call);
+            let is_over = entry.is_some_and(|entry| entry.value.end.is_some());
             for tick in &due.ticks {
                 self.sequence += 1;
                 let last = LastTick::new(tick, self.sequence);
-                self.ticks.entry(due.token.call.clone()).or_default().push((last, now));
+                // Ends are delivered at any time here. A stored end proves that the minutes before it are full.
+                let stored_at = if is_over { now.max(tick.at) } else { now };
+                self.ticks
+                    .entry(due.token.call.clone())
+                    .or_default()
+                    .push((last, stored_at));
             }
             self.sequence
         };
@@ -193,25 +202,28 @@ fn work(server: &mut Server, scheduler: &mut Scheduler, network: Network) {
             idle = false;
             let call = settlement.token.call.clone();
             let stored = server.last_stored(&call);
-            if settlement.stored {
-                assert_eq!(stored.settled.as_deref(), Some(&settlement.settled));
-            } else if stored.settled.is_some() || stored.tick.as_ref().map(|last| last.sequence) != settlement.last_tick
-            {
-                scheduler.settlement_outdated(&settlement.token, None, stored, now);
-                continue;
-            } else {
+            if settlement.stored.is_some() {
+                assert_eq!(stored.settled, settlement.stored);
+            } else if stored.settled.is_none() {
+                let facts = CallFacts {
+                    sequence: stored.sequence,
+                    tick: stored.tick,
+                    ..CallFacts::default()
+                };
+                let Some(settled) = settle_if_complete(&settlement.entry.value, &facts, &TERMS, now) else {
+                    scheduler.settlement_outdated(&settlement.token, facts, now);
+                    continue;
+                };
                 server.sequence += 1;
-                server
-                    .settled
-                    .insert(call.clone(), (settlement.settled, server.sequence));
+                server.settled.insert(call.clone(), (settled, server.sequence));
             }
             match server.entries.get(&call) {
-                Some(entry) if entry.revision == settlement.revision => {
+                Some(entry) if entry.revision == settlement.entry.revision => {
                     server.entries.remove(&call);
-                    scheduler.entry_removed(&settlement.token, settlement.revision);
+                    scheduler.entry_removed(&settlement.token, settlement.entry.revision);
                 }
                 Some(entry) => scheduler.entry_conflicted(&settlement.token, entry.clone(), now),
-                None => scheduler.entry_removed(&settlement.token, settlement.revision),
+                None => scheduler.entry_removed(&settlement.token, settlement.entry.revision),
             }
         }
         // The network does not change within a round, so a few losses suffice.
@@ -246,7 +258,7 @@ fn check(server: &Server, calls: &[Call], finished: bool) {
         assert_eq!((settled.duration_ms, settled.ticks), (duration, full));
         assert_eq!(
             settled.billed_minutes,
-            TERMS.charge.minutes(duration, TERMS.interval_ms)
+            billed_minutes(TERMS.charge, duration, TERMS.interval_ms)
         );
         assert!(ticks >= full as usize, "a minute was lost");
         assert_eq!(settled.over_ticks as usize, ticks - full as usize);
@@ -289,7 +301,7 @@ fn deliver(server: &mut Server, instances: &mut [Scheduler], call: &Call, is_end
         }
         (false, Some(connected)) => {
             let fact = rtp_detected(call.id.as_str(), connected);
-            server.upsert(&call.id, |entry| entry::connected(entry, &fact, test_trace()));
+            server.upsert(&call.id, |entry| entry::connected(entry, &fact, None, test_trace()));
         }
         (false, None) => return,
     }

@@ -2,11 +2,10 @@
 
 use contract::Timestamp;
 use contract::buckets::billing_index::BillingEntry;
-use contract::wire::fact::{Settled, Tick};
+use contract::wire::fact::Tick;
 
 use super::last_tick::{self, Contradiction, LastTick};
-use super::settlement::settle;
-use super::terms::{Terms, due};
+use super::terms::{FleetTerms, due};
 
 /// The next step of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,43 +15,46 @@ pub enum Step {
     /// Wait until this time.
     Wait(Timestamp),
     /// Settle: the call is over and all its ticks are stored.
-    Settle(Settled),
+    Settle,
     /// Nothing until the entry changes.
     Idle,
 }
 
-/// Decides from the call's entry, its last stored tick and the wall clock.
+/// Decides from the call's entry, its last stored tick, and the time by the server's clock.
 ///
-/// No tick is early: a tick due in the future is waited for even if the call is known to end after it, which happens only if
-/// clocks differ. A call whose stored ticks contradict its entry gets no more ticks, but it is settled.
-pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms, now: Timestamp) -> Step {
-    let Some(connected_at) = connected_at(entry, last) else {
-        return entry.end.as_ref().map_or(Step::Idle, |end| {
-            Step::Settle(settle(entry, None, end, last, terms.interval_ms, terms.charge))
-        });
-    };
-    let (interval_ms, next) = match last_tick::interval_ms(last, connected_at, terms.interval_ms) {
-        Ok(interval_ms) => (interval_ms, next_tick(entry, last, connected_at, interval_ms)),
-        Err(_) => (terms.interval_ms, None),
-    };
+/// The times in a call's facts are those of its media-worker, whose clock may be off. A tick is due as long after
+/// [`started_at`](BillingEntry::started_at) as its `at` is after `connectedAt`. Once the call has ended, all minutes up to its end have
+/// passed, and nothing is waited for. A call whose stored ticks contradict its entry gets no more ticks, but it is settled.
+pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &FleetTerms, now: Timestamp) -> Step {
+    let next = connected_at(entry, last).and_then(|connected_at| {
+        let interval_ms = last_tick::interval_ms(last, connected_at, interval_ms(entry, terms)).ok()?;
+        next_tick(entry, last, connected_at, interval_ms)
+    });
     match (next, &entry.end) {
-        (Some(tick), end) if end.as_ref().is_none_or(|end| tick.at <= end.ended_at) => {
-            if tick.at <= now {
-                Step::Tick(tick)
-            } else {
-                Step::Wait(tick.at)
-            }
-        }
-        (_, Some(end)) => Step::Settle(settle(entry, Some(connected_at), end, last, interval_ms, terms.charge)),
-        (_, None) => Step::Idle,
+        (Some(tick), Some(end)) if tick.at <= end.ended_at => Step::Tick(tick),
+        (_, Some(_)) => Step::Settle,
+        (Some(tick), None) => match on_server(entry, tick.at) {
+            due if due <= now => Step::Tick(tick),
+            due => Step::Wait(due),
+        },
+        (None, None) => Step::Idle,
     }
+}
+
+/// A time of a call's facts by the server's clock.
+pub fn on_server(entry: &BillingEntry, at: Timestamp) -> Timestamp {
+    let (Some(connected_at), Some(started_at)) = (entry.connected_at, entry.started_at) else {
+        return at;
+    };
+    let behind_ms = started_at.as_millis() - connected_at.as_millis();
+    Timestamp::from_millis(at.as_millis().saturating_add(behind_ms)).unwrap_or(at)
 }
 
 /// The ticks that are due, in order, at most `max`.
 pub fn due_ticks(
     entry: &BillingEntry,
     last: Option<&LastTick>,
-    terms: &Terms,
+    terms: &FleetTerms,
     now: Timestamp,
     max: usize,
 ) -> Vec<Tick> {
@@ -68,15 +70,22 @@ pub fn due_ticks(
 }
 
 /// The reason why a connected call gets no more ticks, if any.
-pub fn contradiction(entry: &BillingEntry, last: Option<&LastTick>, terms: &Terms) -> Option<Contradiction> {
+pub fn contradiction(entry: &BillingEntry, last: Option<&LastTick>, terms: &FleetTerms) -> Option<Contradiction> {
     let connected_at = connected_at(entry, last)?;
-    last_tick::interval_ms(last, connected_at, terms.interval_ms).err()
+    last_tick::interval_ms(last, connected_at, interval_ms(entry, terms)).err()
+}
+
+/// The interval of a call without ticks.
+fn interval_ms(entry: &BillingEntry, terms: &FleetTerms) -> u64 {
+    entry
+        .interval_ms
+        .map_or(terms.interval_ms, |interval| interval.get().into())
 }
 
 /// When the call reaches its maximum duration, if it is connected and has not ended.
-pub fn deadline(entry: &BillingEntry, terms: &Terms) -> Option<Timestamp> {
+pub fn deadline(entry: &BillingEntry, terms: &FleetTerms) -> Option<Timestamp> {
     match (entry.connected_at, &entry.end, terms.max_call_duration_ms) {
-        (Some(connected_at), None, Some(max)) => Some(connected_at.plus_millis(max)),
+        (Some(connected_at), None, Some(max)) => Some(on_server(entry, connected_at.plus_millis(max))),
         _ => None,
     }
 }
@@ -107,7 +116,7 @@ mod tests {
     use crate::domain::terms::Charge;
     use crate::testing::{at, entry, tick};
 
-    const TERMS: Terms = Terms {
+    const TERMS: FleetTerms = FleetTerms {
         interval_ms: 60_000,
         charge: Charge::Full,
         max_call_duration_ms: Some(300_000),
@@ -150,55 +159,53 @@ mod tests {
             panic!("the second minute is full");
         };
         assert_eq!(second.at, at(120_000));
-        let Step::Settle(settled) = step(&entry("c", Some(0), Some(119_999)), Some(&last(1)), &TERMS, at(500_000))
-        else {
-            panic!("the second minute is not full");
-        };
-        assert_eq!(
-            (settled.ticks, settled.billed_minutes, settled.duration_ms),
-            (1, 1, 119_999)
-        );
+        let ended = entry("c", Some(0), Some(119_999));
+        assert_eq!(step(&ended, Some(&last(1)), &TERMS, at(500_000)), Step::Settle);
     }
 
     #[test]
-    fn ticks_beyond_the_end_are_reported_and_not_billed() {
-        let Step::Settle(settled) = step(&entry("c", Some(0), Some(130_000)), Some(&last(4)), &TERMS, at(500_000))
-        else {
-            panic!("over");
-        };
-        assert_eq!((settled.ticks, settled.over_ticks, settled.billed_minutes), (2, 2, 2));
-    }
-
-    #[test]
-    fn an_unconnected_call_is_settled_with_zeros_and_an_empty_entry_is_idle() {
-        let Step::Settle(settled) = step(&entry("c", None, Some(5)), None, &TERMS, at(0)) else {
-            panic!("over")
-        };
-        assert_eq!(
-            (settled.connected_at, settled.duration_ms, settled.billed_minutes),
-            (None, 0, 0)
-        );
+    fn an_unconnected_call_is_settled_and_an_empty_entry_is_idle() {
+        assert_eq!(step(&entry("c", None, Some(5)), None, &TERMS, at(0)), Step::Settle);
         assert_eq!(step(&entry("c", None, None), None, &TERMS, at(0)), Step::Idle);
+        // Connected after its end.
+        assert_eq!(step(&entry("c", Some(10), Some(5)), None, &TERMS, at(9)), Step::Settle);
     }
 
     #[test]
-    fn a_call_connected_after_its_end_has_no_duration() {
-        let Step::Settle(settled) = step(&entry("c", Some(10), Some(5)), None, &TERMS, at(9)) else {
-            panic!("over")
+    fn a_call_keeps_the_interval_of_its_terms() {
+        let call = BillingEntry {
+            interval_ms: std::num::NonZeroU32::new(5_000),
+            ..entry("c", Some(0), None)
         };
-        assert_eq!(
-            (settled.connected_at, settled.duration_ms, settled.ticks),
-            (Some(at(10)), 0, 0)
-        );
+        assert_eq!(step(&call, None, &TERMS, at(4_999)), Step::Wait(at(5_000)));
+        assert_eq!(step(&call, None, &TERMS, at(5_000)), Step::Tick(tick("c", 1, 0, 5_000)));
     }
 
     #[test]
-    fn an_end_in_the_future_causes_no_early_tick() {
+    fn an_ended_call_waits_for_no_clock() {
+        // Its media-worker's clock is ahead of the server's.
         let call = entry("c", Some(0), Some(200_000));
-        assert_eq!(
-            step(&call, Some(&last(1)), &TERMS, at(119_999)),
-            Step::Wait(at(120_000))
-        );
+        let Step::Tick(second) = step(&call, Some(&last(1)), &TERMS, at(5)) else {
+            panic!("its end proves that the minute is full");
+        };
+        assert_eq!(second.at, at(120_000));
+    }
+
+    #[test]
+    fn ticks_are_due_by_the_server_whatever_the_clock_of_the_media_worker_shows() {
+        for off in [-3_600_000i64, -30_000, 0, 30_000, 3_600_000] {
+            let call = BillingEntry {
+                connected_at: Some(at(7_200_000 + off)),
+                started_at: Some(at(7_200_000)),
+                ..entry("c", None, None)
+            };
+            assert_eq!(step(&call, None, &TERMS, at(7_259_999)), Step::Wait(at(7_260_000)));
+            let Step::Tick(first) = step(&call, None, &TERMS, at(7_260_000)) else {
+                panic!("due");
+            };
+            assert_eq!(first.at, at(7_260_000 + off));
+            assert_eq!(deadline(&call, &TERMS), Some(at(7_500_000)));
+        }
     }
 
     #[test]
@@ -209,10 +216,8 @@ mod tests {
             step(&entry("c", Some(0), None), Some(&odd), &TERMS, at(500_000)),
             Step::Idle
         );
-        let Step::Settle(settled) = step(&entry("c", Some(0), Some(300_000)), Some(&odd), &TERMS, at(500_000)) else {
-            panic!("over");
-        };
-        assert_eq!((settled.ticks, settled.billed_minutes), (5, 5));
+        let ended = entry("c", Some(0), Some(300_000));
+        assert_eq!(step(&ended, Some(&odd), &TERMS, at(500_000)), Step::Settle);
     }
 
     #[test]
@@ -220,7 +225,7 @@ mod tests {
         assert_eq!(deadline(&entry("c", Some(0), None), &TERMS), Some(at(300_000)));
         assert_eq!(deadline(&entry("c", Some(0), Some(1)), &TERMS), None);
         assert_eq!(deadline(&entry("c", None, None), &TERMS), None);
-        let endless = Terms {
+        let endless = FleetTerms {
             max_call_duration_ms: None,
             ..TERMS
         };

@@ -1,41 +1,24 @@
-//! The fleet's terms: the length of a minute, and which minutes are billed.
+//! Minutes, and the fleet's settings for calls whose facts have no terms.
 
 use contract::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-/// The shortest interval in milliseconds. Shorter ones would cost more than they are worth.
-pub const MIN_INTERVAL_MS: u64 = 100;
+pub use contract::wire::terms::{Charge, MIN_INTERVAL_MS};
 
-/// Which minutes are billed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Charge {
-    /// A minute is billed when it is complete, so the bill equals the number of ticks.
-    #[default]
-    Full,
-    /// A minute is billed from its first millisecond. A call of 0 ms is not billed, and a call that ends exactly at the end of a
-    /// minute has not begun the next one.
-    Start,
+/// The billed minutes of this billed time.
+pub fn billed_minutes(charge: Charge, billed_ms: u64, interval_ms: u64) -> u32 {
+    let interval_ms = interval_ms.max(1);
+    count(match charge {
+        Charge::Full => billed_ms / interval_ms,
+        Charge::Start => billed_ms.div_ceil(interval_ms),
+    })
 }
 
-impl Charge {
-    /// The billed minutes of a call of this duration.
-    pub fn minutes(self, duration_ms: u64, interval_ms: u64) -> u32 {
-        let interval_ms = interval_ms.max(1);
-        count(match self {
-            Self::Full => duration_ms / interval_ms,
-            Self::Start => duration_ms.div_ceil(interval_ms),
-        })
-    }
-}
-
-/// The policy of the whole fleet. All instances must have the same.
+/// The settings of the whole fleet. All instances must have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Terms {
-    /// Time between ticks in milliseconds, for calls without a tick; see [`super::last_tick`] for the others.
+pub struct FleetTerms {
+    /// Time between ticks in milliseconds, for calls without terms and without a tick; see [`super::last_tick`] for the others.
     pub interval_ms: u64,
-    /// Which minutes are billed.
+    /// Which minutes are billed, for calls without terms.
     pub charge: Charge,
     /// The end of a call is requested when it has been connected for this long.
     pub max_call_duration_ms: Option<u64>,
@@ -66,8 +49,8 @@ mod tests {
     fn a_minute_is_full_at_its_end_and_started_after_its_start() {
         let minutes = |duration| {
             (
-                Charge::Full.minutes(duration, 60_000),
-                Charge::Start.minutes(duration, 60_000),
+                billed_minutes(Charge::Full, duration, 60_000),
+                billed_minutes(Charge::Start, duration, 60_000),
             )
         };
         assert_eq!(minutes(0), (0, 0));
@@ -83,7 +66,10 @@ mod tests {
             duration in 0u64..40_000_000_000,
             interval in MIN_INTERVAL_MS..120_000,
         ) {
-            let (full, start) = (Charge::Full.minutes(duration, interval), Charge::Start.minutes(duration, interval));
+            let (full, start) = (
+                billed_minutes(Charge::Full, duration, interval),
+                billed_minutes(Charge::Start, duration, interval),
+            );
             prop_assert_eq!(start - full, u32::from(duration % interval != 0));
             prop_assert_eq!(full, full_minutes(duration, interval));
         }

@@ -1,9 +1,10 @@
 //! The pieces of work that the scheduler hands out, and their results.
 
-use contract::buckets::billing_index::BillingEnd;
+use contract::buckets::billing_index::{BillingEnd, BillingEntry};
+use contract::jetstream::bucket::Revised;
 use contract::jetstream::fact_store::PublishCondition;
 use contract::wire::fact::{Settled, Tick};
-use contract::{CallId, TraceParent};
+use contract::{CallId, Timestamp, TraceParent};
 
 use super::last_tick::{Contradiction, LastTick};
 
@@ -36,6 +37,8 @@ pub struct DueTicks {
     pub token: WorkToken,
     /// The facts, in order.
     pub ticks: Vec<Tick>,
+    /// When the first one was due, by the server's clock.
+    pub due_at: Timestamp,
     /// The publish condition of the first one. The others follow it directly.
     pub condition: PublishCondition,
     /// The call's trace.
@@ -47,16 +50,10 @@ pub struct DueTicks {
 pub struct DueSettlement {
     /// Identifies this work.
     pub token: WorkToken,
-    /// The revision of the entry.
-    pub revision: u64,
-    /// The fact.
-    pub settled: Settled,
-    /// The fact is already stored; only the entry remains to be removed.
-    pub stored: bool,
-    /// The sequence of the last tick that the fact includes.
-    pub last_tick: Option<u64>,
-    /// The call's trace.
-    pub trace: TraceParent,
+    /// The call's entry.
+    pub entry: Revised<BillingEntry>,
+    /// The settlement, if it is stored already: only the entry remains to be removed.
+    pub stored: Option<Box<Settled>>,
 }
 
 /// What follows from a completed read.

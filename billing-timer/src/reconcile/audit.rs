@@ -12,9 +12,9 @@ use serde::Serialize;
 use thiserror::Error;
 
 use super::difference::{Difference, Kind};
-use super::record::{CheckResult, Record, SeenFact};
+use super::record::{CheckResult, Record, SeenFact, SharedTerms};
 use super::window::Window;
-use crate::domain::terms::Terms;
+use crate::domain::terms::FleetTerms;
 
 /// The most open calls. Each takes about half a kilobyte.
 pub(crate) const MAX_OPEN_CALLS: usize = 1_000_000;
@@ -46,6 +46,8 @@ pub(crate) struct Summary {
     pub(crate) unknown: Unknown,
     /// Differences by kind.
     pub(crate) differences: BTreeMap<&'static str, u64>,
+    /// Findings that are no differences, by kind.
+    pub(crate) findings: BTreeMap<&'static str, u64>,
     /// Differences omitted because their call has too many.
     #[serde(rename = "untold")]
     pub(crate) omitted: u64,
@@ -68,9 +70,11 @@ struct Open {
 
 /// Checks the calls of a window.
 pub(crate) struct Audit {
-    terms: Terms,
+    terms: FleetTerms,
     window: Window,
     calls: HashMap<CallId, Open>,
+    /// The terms of open calls: there are few different ones.
+    shared: SharedTerms,
     /// Calls that are over, with the time at which they are checked, in order of time.
     closing: VecDeque<(Timestamp, CallId)>,
     found: Vec<Difference>,
@@ -79,11 +83,12 @@ pub(crate) struct Audit {
 
 impl Audit {
     /// Checks a window by the fleet's terms.
-    pub(crate) fn new(terms: Terms, window: Window) -> Self {
+    pub(crate) fn new(terms: FleetTerms, window: Window) -> Self {
         Self {
             terms,
             window,
             calls: HashMap::new(),
+            shared: SharedTerms::default(),
             closing: VecDeque::new(),
             found: Vec::new(),
             summary: Summary::default(),
@@ -195,7 +200,7 @@ impl Audit {
             reported: None,
             late: false,
         });
-        open.record.take(seen, &self.terms);
+        open.record.take(seen, &self.terms, &mut self.shared);
         Ok(open)
     }
 
@@ -245,7 +250,12 @@ impl Audit {
 
     fn report(&mut self, differences: Vec<Difference>) {
         for difference in &differences {
-            *self.summary.differences.entry(difference.kind.as_str()).or_default() += 1;
+            let summary = &mut self.summary;
+            let counts = match difference.kind.is_difference() {
+                true => &mut summary.differences,
+                false => &mut summary.findings,
+            };
+            *counts.entry(difference.kind.as_str()).or_default() += 1;
         }
         self.found.extend(differences);
     }
@@ -255,7 +265,14 @@ impl Audit {
 fn is_billed(kind: FactKind) -> bool {
     matches!(
         kind,
-        FactKind::Requested | FactKind::RtpDetected | FactKind::Tick | FactKind::Ended | FactKind::Settled
+        FactKind::Requested
+            | FactKind::RtpDetected
+            | FactKind::RtpLost
+            | FactKind::RtpResumed
+            | FactKind::CreditGranted
+            | FactKind::Tick
+            | FactKind::Ended
+            | FactKind::Settled
     )
 }
 

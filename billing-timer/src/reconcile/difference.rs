@@ -3,6 +3,7 @@
 use std::fmt;
 
 use contract::CallId;
+use serde::ser::SerializeStruct;
 use serde::{Serialize, Serializer};
 
 macro_rules! kinds {
@@ -39,6 +40,8 @@ kinds! {
     Beginning = "beginning";
     /// A fact names other parties than the call's first one.
     Parties = "parties";
+    /// A fact names other terms than the call's request.
+    Terms = "terms";
     /// A minute was due but has no tick.
     TickMissing = "tick_missing";
     /// A minute has a second tick.
@@ -55,10 +58,19 @@ kinds! {
     TickBeyondEnd = "tick_beyond_end";
     /// A field of `settled` does not follow from the facts.
     Settlement = "settlement";
+    /// The wall clock of the media-worker stepped during the call. The bill does not depend on it.
+    ClockStep = "clock_step";
     /// A message of the stream is not a fact.
     Unreadable = "unreadable";
     /// A service has parked a message that it could not decode.
     Parked = "parked";
+}
+
+impl Kind {
+    /// Whether the bill or the facts are wrong. All others are findings.
+    pub(crate) fn is_difference(self) -> bool {
+        self != Self::ClockStep
+    }
 }
 
 impl fmt::Display for Kind {
@@ -74,11 +86,9 @@ impl Serialize for Kind {
 }
 
 /// A mismatch between the stored messages and what follows from the facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
     /// The kind.
-    #[serde(rename = "difference")]
     pub(crate) kind: Kind,
     /// The call, if known.
     pub(crate) call_id: Option<CallId>,
@@ -88,6 +98,23 @@ pub(crate) struct Difference {
     pub(crate) expected: String,
     /// The stored value.
     pub(crate) found: String,
+}
+
+impl Serialize for Difference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let name = if self.kind.is_difference() {
+            "difference"
+        } else {
+            "finding"
+        };
+        let mut fields = serializer.serialize_struct("Difference", 5)?;
+        fields.serialize_field(name, &self.kind)?;
+        fields.serialize_field("callId", &self.call_id)?;
+        fields.serialize_field("sequences", &self.sequences)?;
+        fields.serialize_field("expected", &self.expected)?;
+        fields.serialize_field("found", &self.found)?;
+        fields.end()
+    }
 }
 
 impl fmt::Display for Difference {

@@ -1,14 +1,25 @@
 //! One call reconstructed from its stored facts, and the differences between them.
 //!
-//! The first fact of a kind counts; every later one is a difference. Due ticks and bills are computed from the fleet's terms
-//! alone, without code shared with the ticker.
+//! The first fact of a kind counts; every later one is a difference. Due ticks and bills are computed from the call's terms, or
+//! from the fleet's settings if its facts have none, without code shared with the ticker.
+
+use std::collections::HashSet;
+use std::sync::Arc;
 
 use contract::wire::fact::{Ended, RtpDetected, Settled, Tick};
-use contract::{Fact, Parties, Timestamp};
+use contract::wire::terms::{Charge, Silence as SilenceRule, Terms};
+use contract::{Fact, FactKind, Parties, Role, Timestamp};
 
 use super::difference::{Difference, Kind};
 use super::minutes::{Minutes, Missing};
-use crate::domain::terms::{Terms, full_minutes};
+use super::silence::Silence;
+use crate::domain::terms::{FleetTerms, full_minutes};
+
+/// Different terms that open calls share; further ones are kept by each call.
+const MAX_SHARED: usize = 4_096;
+
+/// A clock that differs by less is slewed, as NTP does it.
+const MAX_CLOCK_STEP_MS: u64 = 1_000;
 
 /// The most differences reported per call; further ones are counted.
 const MAX_DIFFERENCES: usize = 32;
@@ -24,6 +35,25 @@ pub(crate) struct SeenFact {
     pub(crate) fact: Fact,
 }
 
+/// Each terms once.
+#[derive(Debug, Default)]
+pub(crate) struct SharedTerms(HashSet<Arc<Terms>>);
+
+impl SharedTerms {
+    fn share(&mut self, terms: Terms) -> Arc<Terms> {
+        match self.0.get(&terms) {
+            Some(shared) => Arc::clone(shared),
+            None => {
+                let terms = Arc::new(terms);
+                if self.0.len() < MAX_SHARED {
+                    self.0.insert(Arc::clone(&terms));
+                }
+                terms
+            }
+        }
+    }
+}
+
 /// A call reconstructed from its facts.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
@@ -37,6 +67,9 @@ pub(crate) struct Record {
     ended: Option<(u64, Box<Ended>)>,
     settled: Option<(u64, Box<Settled>)>,
     minutes: Minutes,
+    terms: Option<Arc<Terms>>,
+    silence: Silence,
+    until_ms: Option<u64>,
     unconnected: bool,
     differences: Vec<Difference>,
     omitted: u32,
@@ -66,6 +99,9 @@ impl Record {
             ended: None,
             settled: None,
             minutes: Minutes::default(),
+            terms: None,
+            silence: Silence::default(),
+            until_ms: None,
             unconnected: false,
             differences: Vec::new(),
             omitted: 0,
@@ -73,7 +109,7 @@ impl Record {
     }
 
     /// Adds the next fact of the call, in stream order.
-    pub(crate) fn take(&mut self, seen: SeenFact, terms: &Terms) {
+    pub(crate) fn take(&mut self, seen: SeenFact, fleet: &FleetTerms, shared: &mut SharedTerms) {
         let SeenFact {
             sequence,
             stored_at,
@@ -88,13 +124,42 @@ impl Record {
                 format!("{found} in {}", fact.kind()),
             );
         }
+        let terms = match &fact {
+            Fact::Requested(fact) => fact.terms.as_ref(),
+            Fact::RtpDetected(fact) => fact.terms.as_ref(),
+            Fact::Ended(fact) => fact.terms.as_ref(),
+            _ => None,
+        };
+        if let Some(terms) = terms {
+            self.agree(sequence, fact.kind(), terms, shared);
+        }
+        let until_ms = match &fact {
+            Fact::Requested(fact) => fact.until_ms,
+            Fact::CreditGranted(fact) => Some(fact.until_ms),
+            _ => None,
+        };
+        self.until_ms = self.until_ms.max(until_ms);
         match fact {
             Fact::RtpDetected(fact) => self.connect(sequence, &fact),
-            Fact::Tick(fact) => self.tick(sequence, &fact, terms),
+            Fact::RtpLost(fact) => self.silence.lost(fact.party, fact.last_rtp_at),
+            Fact::RtpResumed(fact) => self.silence.resumed(fact.party, fact.at),
+            Fact::Tick(fact) => self.tick(sequence, &fact, fleet),
             Fact::Ended(fact) => self.end(sequence, stored_at, fact),
             Fact::Settled(fact) => self.settle(sequence, stored_at, fact),
             // The bill depends on no other fact.
             _ => {}
+        }
+    }
+
+    /// The terms of the request travel with the call.
+    fn agree(&mut self, sequence: u64, kind: FactKind, terms: &Terms, shared: &mut SharedTerms) {
+        match &self.terms {
+            None => self.terms = Some(shared.share(terms.clone())),
+            Some(known) if **known == *terms => {}
+            Some(known) => {
+                let (expected, found) = (format!("terms {}", shown(known)), format!("{} in {kind}", shown(terms)));
+                self.note(Kind::Terms, [sequence], expected, found);
+            }
         }
     }
 
@@ -108,7 +173,7 @@ impl Record {
         }
     }
 
-    fn tick(&mut self, sequence: u64, tick: &Tick, terms: &Terms) {
+    fn tick(&mut self, sequence: u64, tick: &Tick, terms: &FleetTerms) {
         match self.connected_at() {
             Some(at) if at != tick.connected_at => {
                 let found = format!("{} in tick {}", tick.connected_at, tick.minute);
@@ -121,7 +186,8 @@ impl Record {
             }
             _ => {}
         }
-        for (kind, expected, found) in self.minutes.add(tick, sequence, terms.interval_ms) {
+        let interval_ms = self.terms.as_ref().map_or(terms.interval_ms, |terms| terms.interval_ms);
+        for (kind, expected, found) in self.minutes.add(tick, sequence, interval_ms) {
             self.note(kind, [sequence], expected, found);
         }
     }
@@ -153,12 +219,13 @@ impl Record {
     }
 
     /// Checks a call that is over: all due ticks and the settlement must be stored.
-    pub(crate) fn over(&self, terms: &Terms) -> CheckResult {
+    pub(crate) fn over(&self, terms: &FleetTerms) -> CheckResult {
         let mut checked = self.clone();
         let due = match (&self.ended, &self.settled) {
             (Some((_, ended)), settled) => {
                 let due = self.due(ended.ended_at, terms);
                 checked.check_connected_at();
+                checked.check_clock();
                 checked.missing(due);
                 match settled {
                     Some((sequence, settled)) => checked.compare(ended, *sequence, settled, terms),
@@ -180,7 +247,7 @@ impl Record {
     }
 
     /// Checks a call that continued at `now`: all ticks due by then must be stored. Its bill belongs to a later window.
-    pub(crate) fn running(&self, terms: &Terms, now: Timestamp) -> CheckResult {
+    pub(crate) fn running(&self, terms: &FleetTerms, now: Timestamp) -> CheckResult {
         let mut checked = self.clone();
         let until = self.ended.as_ref().map_or(now, |(_, ended)| ended.ended_at.min(now));
         let due = self.due(until, terms);
@@ -201,9 +268,16 @@ impl Record {
         }
     }
 
-    fn due(&self, until: Timestamp, terms: &Terms) -> u32 {
+    fn due(&self, until: Timestamp, terms: &FleetTerms) -> u32 {
         let duration_ms = self.connected_at().map_or(0, |at| until.millis_since(at));
-        full_minutes(duration_ms, self.minutes.interval_ms(terms.interval_ms))
+        full_minutes(duration_ms, self.interval_ms(terms))
+    }
+
+    fn interval_ms(&self, fleet: &FleetTerms) -> u64 {
+        match &self.terms {
+            Some(terms) => terms.interval_ms,
+            None => self.minutes.interval_ms(fleet.interval_ms),
+        }
     }
 
     /// `ended` may lack a `connectedAt`, but one that is present must be correct.
@@ -221,6 +295,23 @@ impl Record {
         self.note(Kind::Beginning, [sequence], expected, format!("{in_end} in ended"));
     }
 
+    fn check_clock(&mut self) {
+        let step = self
+            .ended
+            .as_ref()
+            .and_then(|(sequence, ended)| Some((*sequence, ended.clock_step_ms?)));
+        if let Some((sequence, step_ms)) = step
+            && step_ms.unsigned_abs() >= MAX_CLOCK_STEP_MS
+        {
+            self.note(
+                Kind::ClockStep,
+                [sequence],
+                "a clock that does not step",
+                format!("{step_ms} ms"),
+            );
+        }
+    }
+
     fn missing(&mut self, due: u32) {
         for missing in self.minutes.missing(due) {
             let (expected, found) = Missing::texts(missing);
@@ -228,16 +319,16 @@ impl Record {
         }
     }
 
-    fn compare(&mut self, ended: &Ended, sequence: u64, settled: &Settled, terms: &Terms) {
-        let interval_ms = self.minutes.interval_ms(terms.interval_ms);
+    fn compare(&mut self, ended: &Ended, sequence: u64, settled: &Settled, terms: &FleetTerms) {
         let connected_at = self.connected_at();
-        let duration_ms = connected_at.map_or(0, |at| ended.ended_at.millis_since(at));
-        let ticks = full_minutes(duration_ms, interval_ms);
-        let billed = terms.charge.minutes(duration_ms, interval_ms);
+        let elapsed_ms = connected_at.map_or(0, |at| ended.ended_at.millis_since(at));
+        let duration_ms = connected_at.and(ended.duration_ms).unwrap_or(elapsed_ms);
+        let ticks = full_minutes(elapsed_ms, self.interval_ms(terms));
+        let (billed_ms, billed) = self.bill(ended, duration_ms, terms);
         let over = self.minutes.highest.saturating_sub(ticks);
-        let shown = |at: Option<Timestamp>| at.map_or_else(|| "null".to_owned(), |at| at.to_string());
-        let fields = [
-            ("connectedAt", shown(connected_at), shown(settled.connected_at)),
+        let time = |at: Option<Timestamp>| at.map_or_else(|| "null".to_owned(), |at| at.to_string());
+        let mut fields = vec![
+            ("connectedAt", time(connected_at), time(settled.connected_at)),
             ("endedAt", ended.ended_at.to_string(), settled.ended_at.to_string()),
             ("durationMs", duration_ms.to_string(), settled.duration_ms.to_string()),
             ("ticks", ticks.to_string(), settled.ticks.to_string()),
@@ -248,6 +339,21 @@ impl Record {
                 settled.reason.as_str().to_owned(),
             ),
         ];
+        // Absent in the settlements of earlier versions.
+        if let Some(found) = settled.billed_ms {
+            fields.push(("billedMs", billed_ms.to_string(), found.to_string()));
+        }
+        if let Some(found) = settled.silent_ms {
+            let silent = |party| self.silent_ms(&[party], ended).to_string();
+            fields.push(("silentMs.user", silent(Role::User), found.user.to_string()));
+            fields.push(("silentMs.otomo", silent(Role::Otomo), found.otomo.to_string()));
+        }
+        if settled.billed_ms.is_some() {
+            let number = |value: Option<u64>| value.map_or_else(|| "null".to_owned(), |value| value.to_string());
+            fields.push(("untilMs", number(self.until_ms), number(settled.until_ms)));
+            let terms = |terms: Option<&Terms>| terms.map_or_else(|| "null".to_owned(), shown);
+            fields.push(("terms", terms(self.terms.as_deref()), terms(settled.terms.as_ref())));
+        }
         for (field, expected, found) in fields {
             if expected != found {
                 self.note(Kind::Settlement, [sequence], format!("{field} {expected}"), found);
@@ -261,6 +367,36 @@ impl Record {
             let found = settled.over_ticks.to_string();
             self.note(Kind::Settlement, [sequence], format!("overTicks {over}"), found);
         }
+    }
+
+    /// The billed time and minutes.
+    fn bill(&self, ended: &Ended, duration_ms: u64, fleet: &FleetTerms) -> (u64, u32) {
+        let rounded = |charge, billed_ms: u64, interval_ms: u64| {
+            let (full, rest) = (billed_ms / interval_ms, billed_ms % interval_ms);
+            let minutes = full + u64::from(charge == Charge::Start && rest > 0);
+            u32::try_from(minutes).unwrap_or(u32::MAX)
+        };
+        let granted = |time: u64| self.until_ms.map_or(time, |until_ms| until_ms.min(time));
+        let Some(terms) = &self.terms else {
+            let billed_ms = granted(duration_ms);
+            return (billed_ms, rounded(fleet.charge, billed_ms, self.interval_ms(fleet)));
+        };
+        let silent_parties: &[Role] = match terms.silence {
+            SilenceRule::Bill => &[],
+            SilenceRule::DeductOtomo => &[Role::Otomo],
+            SilenceRule::DeductAny => &Role::BOTH,
+        };
+        let free_ms = self.silent_ms(silent_parties, ended).saturating_add(terms.free_ms);
+        let mut billed_ms = granted(duration_ms).saturating_sub(free_ms);
+        if self.connected_at().is_some() && billed_ms < terms.minimum_ms {
+            billed_ms = granted(terms.minimum_ms).max(billed_ms);
+        }
+        (billed_ms, rounded(terms.charge, billed_ms, terms.interval_ms))
+    }
+
+    fn silent_ms(&self, parties: &[Role], ended: &Ended) -> u64 {
+        let millis = |connected_at| self.silence.millis(parties, connected_at, ended.ended_at);
+        self.connected_at().map_or(0, millis)
     }
 
     fn note(
@@ -294,6 +430,10 @@ impl Record {
             omitted: self.omitted,
         }
     }
+}
+
+fn shown(terms: &Terms) -> String {
+    serde_json::to_string(terms).unwrap_or_default()
 }
 
 fn named(parties: &Parties) -> String {

@@ -93,6 +93,7 @@ impl<W: Write> Report<W> {
             ticks_stored,
             unknown,
             differences,
+            findings,
             omitted,
         } = summary;
         writeln!(
@@ -114,6 +115,10 @@ impl<W: Write> Report<W> {
                 self.out,
                 "unknown      {kinds} facts of later versions, {fields} fields, {reasons} reasons"
             )?;
+        }
+        let found: Vec<String> = findings.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        if !found.is_empty() {
+            writeln!(self.out, "findings     {}", found.join(", "))?;
         }
         let all: u64 = differences.values().sum();
         let kinds: Vec<String> = differences

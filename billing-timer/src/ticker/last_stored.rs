@@ -6,10 +6,14 @@ use contract::buckets::billing_index::BillingEnd;
 use contract::jetstream::fact_store::{FactError, StoredFact};
 use contract::jetstream::fact_stream::StoredMessage;
 use contract::wire::subject;
-use contract::{CallId, Fact, FactKind, FactStore, Timestamp};
+use contract::{CallId, Fact, FactKind, FactStore};
 
+use crate::domain::call_facts::CallFacts;
 use crate::domain::last_tick::LastTick;
 use crate::domain::work::{LastStored, WorkToken};
+
+/// The kinds of which every fact counts, not only the last one.
+const MANY: [FactKind; 3] = [FactKind::RtpLost, FactKind::RtpResumed, FactKind::CreditGranted];
 
 /// Reads the last stored messages of a call from the leader. [`LastStored::sequence`] is read first, so a message stored during the read has
 /// a higher sequence.
@@ -93,26 +97,41 @@ fn collect(messages: &[StoredMessage]) -> Result<LastStored, FactError> {
     Ok(stored)
 }
 
-/// The facts that a settlement is made from, as stored at one moment.
-#[derive(Debug)]
-pub(crate) struct SettlementFacts {
-    /// From `rtp_detected`, if it is stored and can be decoded.
-    pub(crate) connected_at: Option<Timestamp>,
-    pub(crate) stored: LastStored,
-}
-
-/// Reads the facts of a settlement. The order of the reads guarantees that only messages after `stored.sequence` can be
-/// missing.
-pub(crate) async fn read_for_settlement(facts: &FactStore, call: &CallId) -> Result<SettlementFacts, FactError> {
-    // The settlement takes the end from the entry.
-    let stored = read_without_end(facts, call).await?;
-    let connected_at = match facts.last(call, FactKind::RtpDetected).await {
-        Ok(stored) => stored.map(|stored| stored.fact.occurred_at()),
-        // An unreadable fact is parked when it is delivered. The end of the call does not wait for that.
-        Err(FactError::Stored(_)) => None,
-        Err(error) => return Err(error),
-    };
-    Ok(SettlementFacts { connected_at, stored })
+/// Reads the facts of a settlement, from any replica: if it lacks some, the settlement is rejected.
+///
+/// The last fact of each kind is enough, except for the losses of RTP and the grants, of which few calls have any.
+pub(crate) async fn read_for_settlement(facts: &FactStore, call: &CallId) -> Result<CallFacts, FactError> {
+    let messages = facts.last_of_each_kind(std::slice::from_ref(call)).await?;
+    let mut read = CallFacts::default();
+    let mut many = Vec::new();
+    for message in &messages {
+        // Of an unknown kind, only the sequence counts.
+        read.sequence = read.sequence.max(message.sequence);
+        let Some((_, kind)) = subject::parse_fact(&message.subject) else {
+            continue;
+        };
+        if MANY.contains(&kind) {
+            many.push((kind, message.sequence));
+            continue;
+        }
+        match Fact::decode(&message.subject, &message.payload) {
+            Ok(fact) => read.add(fact, message.sequence),
+            // The entry has what is needed of these. An unreadable fact is parked when it is delivered.
+            Err(error) if matches!(kind, FactKind::Requested | FactKind::RtpDetected | FactKind::Ended) => {
+                tracing::error!(call_id = %call, %error, "a fact of an ended call cannot be decoded; settling without it. Check the stored message");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let mut all = Vec::new();
+    for (kind, last) in many {
+        all.extend(facts.all_of_kind(call, kind, last).await?);
+    }
+    all.sort_unstable_by_key(|stored| stored.sequence);
+    for StoredFact { fact, sequence, .. } in all {
+        read.add(fact, sequence);
+    }
+    Ok(read)
 }
 
 #[cfg(test)]

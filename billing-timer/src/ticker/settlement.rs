@@ -9,9 +9,12 @@ use contract::jetstream::fact_store::{FactError, Outcome, PublishCondition};
 use contract::wire::fact::Settled;
 use contract::{CallId, Fact};
 
-use super::last_stored::{self, SettlementFacts};
+use super::last_stored;
 use crate::backoff::Backoff;
 use crate::deps::Deps;
+use crate::domain::call_facts::CallFacts;
+use crate::domain::settlement::settle_if_complete;
+use crate::domain::terms::FleetTerms;
 use crate::domain::work::{DueSettlement, WorkToken};
 use crate::metrics;
 
@@ -22,40 +25,38 @@ pub(crate) enum SettleOutcome {
     Removed(u64),
     /// The entry had changed to this.
     Changed(Revised<BillingEntry>),
-    /// More facts are stored than the settlement was made from.
-    Outdated(SettlementFacts),
+    /// Ticks are due that the entry does not show.
+    Outdated(Box<CallFacts>),
     /// The settlement cannot be stored. The entry remains.
     Stuck,
 }
 
 /// Settles a call and removes its entry. Retries while NATS is away. The future may be dropped at any point.
-pub(crate) async fn settle(deps: Deps, due: DueSettlement) -> (WorkToken, SettleOutcome) {
-    let settled = if due.stored {
-        due.settled.clone()
-    } else {
-        match store(&deps, &due).await {
+pub(crate) async fn settle(deps: Deps, fleet: FleetTerms, due: DueSettlement) -> (WorkToken, SettleOutcome) {
+    let DueSettlement { token, entry, stored } = due;
+    let settled = match stored {
+        Some(settled) => *settled,
+        None => match store(&deps, &fleet, &entry.value).await {
             Ok(settled) => settled,
-            Err(outcome) => return (due.token, outcome),
-        }
+            Err(outcome) => return (token, outcome),
+        },
     };
     if let Some(notice) = settled.notice() {
         deps.notices.send_to_both(&settled.parties, &notice).await;
     }
-    let outcome = remove(&deps, &settled, due.revision).await;
-    (due.token, outcome)
+    let outcome = remove(&deps, &settled, entry.revision).await;
+    (token, outcome)
 }
 
 /// Stores the settlement and returns what the stream holds.
 ///
-/// The publish condition is that no fact of the call was stored since the facts were read, and the facts must equal those
-/// that the settlement was made from. So it covers all facts stored before it, including a late `rtp_detected` and the last
-/// tick of another instance.
-async fn store(deps: &Deps, due: &DueSettlement) -> Result<Settled, SettleOutcome> {
-    let call = &due.token.call;
-    let fact = Fact::Settled(due.settled.clone());
+/// The publish condition is that no fact of the call was stored since the facts were read. So it covers all facts stored before
+/// it, including a late `rtp_detected` and the last tick of another instance.
+async fn store(deps: &Deps, fleet: &FleetTerms, entry: &BillingEntry) -> Result<Settled, SettleOutcome> {
+    let call = &entry.parties.call_id;
     let mut backoff = Backoff::default();
     loop {
-        let facts = match last_stored::read_for_settlement(&deps.facts, call).await {
+        let mut facts = match last_stored::read_for_settlement(&deps.facts, call).await {
             Ok(facts) => facts,
             Err(error @ FactError::Read { .. }) => {
                 tracing::warn!(call_id = %call, %error, "facts of an ended call not read; retrying");
@@ -64,22 +65,26 @@ async fn store(deps: &Deps, due: &DueSettlement) -> Result<Settled, SettleOutcom
             }
             Err(error) => return Err(stuck(call, &error)),
         };
-        if is_outdated(due, &facts) {
-            return Err(SettleOutcome::Outdated(facts));
+        if let Some(settled) = facts.settled.take() {
+            return Ok(*settled);
         }
-        let condition = PublishCondition::CallUnchangedSince(facts.stored.sequence);
-        match deps.facts.publish(&fact, condition, due.trace.child()).await {
+        let Some(settled) = settle_if_complete(entry, &facts, fleet, deps.server_now()) else {
+            return Err(SettleOutcome::Outdated(Box::new(facts)));
+        };
+        let fact = Fact::Settled(settled.clone());
+        let condition = PublishCondition::CallUnchangedSince(facts.sequence);
+        match deps.facts.publish(&fact, condition, entry.traceparent.child()).await {
             Ok(Outcome::Stored(_)) => {
-                metrics::settled(&due.settled);
-                return Ok(due.settled.clone());
+                metrics::settled(&settled);
+                return Ok(settled);
             }
-            Ok(Outcome::AlreadyStored(_)) => return Ok(due.settled.clone()),
+            Ok(Outcome::AlreadyStored(_)) => return Ok(settled),
             Ok(Outcome::Superseded(stored)) => {
                 metrics::settlement_disputed();
-                tracing::error!(call_id = %call, stored = ?stored.fact, ours = ?due.settled, "a different settlement is stored; using the stored one. Run reconcile for this call");
+                tracing::error!(call_id = %call, stored = ?stored.fact, ours = ?settled, "a different settlement is stored; using the stored one. Run reconcile for this call");
                 return Ok(match stored.fact {
                     Fact::Settled(stored) => stored,
-                    _ => due.settled.clone(),
+                    _ => settled,
                 });
             }
             Ok(Outcome::Refused) => {
@@ -89,14 +94,6 @@ async fn store(deps: &Deps, due: &DueSettlement) -> Result<Settled, SettleOutcom
             Err(error) => return Err(stuck(call, &error)),
         }
     }
-}
-
-fn is_outdated(due: &DueSettlement, facts: &SettlementFacts) -> bool {
-    let SettlementFacts { connected_at, stored } = facts;
-    let last_tick = stored.tick.as_ref().map(|tick| tick.sequence);
-    stored.settled.is_some()
-        || last_tick != due.last_tick
-        || (connected_at.is_some() && *connected_at != due.settled.connected_at)
 }
 
 fn stuck(call: &CallId, error: &FactError) -> SettleOutcome {

@@ -23,14 +23,23 @@ pub(crate) async fn publish(deps: Deps, batch: Vec<DueTicks>) -> Published {
     let (mut tokens, mut entries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
     // How many entries the calls up to each one have.
     let mut ends = Vec::with_capacity(batch.len());
+    // When each tick was due, by the server's clock.
+    let mut due = Vec::with_capacity(batch.len());
     for DueTicks {
         token,
         ticks,
+        due_at,
         condition,
         trace,
     } in batch
     {
         tokens.push(token);
+        let first = ticks.first().map(|first| first.at);
+        due.extend(
+            ticks
+                .iter()
+                .filter_map(|tick| Some(due_at.plus_millis(tick.at.millis_since(first?)))),
+        );
         let conditions = std::iter::once(condition).chain(std::iter::repeat(PublishCondition::AfterPreviousEntry));
         entries.extend(ticks.into_iter().zip(conditions).map(|(tick, condition)| Entry {
             fact: Fact::Tick(tick),
@@ -41,7 +50,7 @@ pub(crate) async fn publish(deps: Deps, batch: Vec<DueTicks>) -> Published {
     }
     let outcome = match deps.facts.publish_batch(&entries).await {
         Ok(sequences) => {
-            metrics::batch_stored(entries.iter().map(|entry| entry.fact.occurred_at()), deps.clock.now());
+            metrics::batch_stored(due.into_iter(), deps.server_now());
             for entry in &entries {
                 if let Some(notice) = entry.fact.notice() {
                     deps.notices.send_to_both(entry.fact.parties(), &notice).await;

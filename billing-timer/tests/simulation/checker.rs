@@ -2,8 +2,8 @@
 //!
 //! - A call's ticks are minute 1, 2, … without gap or repetition, each with `at` = `connectedAt` + minute × interval, and all
 //!   ticks due up to `endedAt` are stored: *missing* and *doubled* are 0.
-//! - No tick is stored before the wall clock of its publisher has shown its time: *early* is 0. Ticks that are early because a
-//!   clock is ahead are counted separately.
+//! - No tick is stored before the true time at which it is due: *early* is 0, although the clocks of instances jump and those of
+//!   media-workers are off by up to an hour.
 //! - There is one settlement, and each of its fields follows from the facts stored before it: start, end, duration, ticks,
 //!   minutes, and the number of ticks beyond the end. So no tick is *beyond* the end without being reported, and no tick
 //!   follows the settlement.
@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::core::Core;
 use crate::core::server::stream::Stored;
+use crate::plan::Call;
 use crate::report::Report;
 use crate::time::timestamp;
 
@@ -45,6 +46,10 @@ struct Record<'a> {
     detected: Option<(u64, &'a Stored, Value)>,
     ended: Option<(u64, &'a Stored, Value)>,
     settled: Vec<(u64, &'a Stored, Value)>,
+    requested: Option<Value>,
+    /// Kind and payload, in stream order.
+    media: Vec<(u64, String, Value)>,
+    granted: Vec<(u64, u64)>,
 }
 
 pub(crate) fn check(core: &Core) -> Report {
@@ -64,21 +69,24 @@ pub(crate) fn check(core: &Core) -> Report {
             "rtp_detected" => record.detected = Some(fact),
             "ended" => record.ended = Some(fact),
             "settled" => record.settled.push(fact),
+            "requested" => record.requested = Some(fact.2),
+            "rtp_lost" | "rtp_resumed" => record.media.push((sequence, kind.to_owned(), fact.2)),
+            "credit_granted" => record.granted.push((sequence, fact.2["untilMs"].as_u64().unwrap())),
             other => report.violation(call, &format!("an unknown fact {other}")),
         }
     }
     for call in &core.plan.calls {
         report.calls += 1;
         match records.get(call.id.as_str()) {
-            Some(record) => check_call(core, &call.id, record, &mut report),
+            Some(record) => check_call(core, call, record, &mut report),
             None => report.violations.push(format!("{}: no fact is stored", call.id)),
         }
     }
     report
 }
 
-fn check_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report) {
-    let interval = core.plan.interval_ms;
+fn check_call(core: &Core, planned: &Call, record: &Record<'_>, report: &mut Report) {
+    let call = planned.id.as_str();
     let Some((_, _, end)) = &record.ended else {
         return report.violation(call, "it has no end");
     };
@@ -92,14 +100,47 @@ fn check_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
         None => time(&end["connectedAt"]),
     };
     let ended = time(&end["endedAt"]).unwrap();
-    let duration = connected.map_or(0, |connected| (ended.as_millis() - connected.as_millis()).max(0));
-    let duration = u64::try_from(duration).unwrap();
-    let due = duration / interval;
-    let billed = if core.plan.charged_at_start {
-        duration.div_ceil(interval)
-    } else {
-        due
+    let requested = record.requested.as_ref().unwrap_or(&Value::Null);
+    let terms = &requested["terms"];
+    let interval = terms["intervalMs"].as_u64().unwrap_or(core.plan.interval_ms);
+    let wall_clock = connected.map_or(0, |connected| (ended.as_millis() - connected.as_millis()).max(0));
+    let wall_clock = u64::try_from(wall_clock).unwrap();
+    let duration = match connected {
+        Some(_) => end["durationMs"].as_u64().unwrap_or(wall_clock),
+        None => 0,
     };
+    let due = wall_clock / interval;
+    let span = connected.map_or((0, 0), |connected| (connected.as_millis(), ended.as_millis()));
+    let media: Vec<_> = record
+        .media
+        .iter()
+        .filter(|(sequence, ..)| *sequence < settled_at)
+        .collect();
+    let silent = |parties: &[&str]| silence(&media, parties, span);
+    let deducted = match terms["silence"].as_str() {
+        None | Some("bill") => 0,
+        Some("deduct_otomo") => silent(&["otomo"]),
+        Some(_) => silent(&["user", "otomo"]),
+    };
+    let granted = record.granted.iter().filter(|(sequence, _)| *sequence < settled_at);
+    let until = granted
+        .map(|(_, until)| *until)
+        .chain(requested["untilMs"].as_u64())
+        .max();
+    let most = until.unwrap_or(u64::MAX);
+    let (free, minimum) = (
+        terms["freeMs"].as_u64().unwrap_or(0),
+        terms["minimumMs"].as_u64().unwrap_or(0),
+    );
+    let mut base = i128::from(duration.min(most)) - i128::from(deducted) - i128::from(free);
+    if connected.is_some() {
+        base = base.max(i128::from(minimum.min(most)));
+    }
+    let base = u64::try_from(base.max(0)).unwrap();
+    let from_start = terms["charge"]
+        .as_str()
+        .map_or(core.plan.charged_at_start, |charge| charge == "start");
+    let billed = base / interval + u64::from(from_start && base % interval > 0);
     let mut seen: BTreeMap<u64, u64> = BTreeMap::new();
     let (mut announced, mut unannounced) = (0, 0);
     for (sequence, stored, tick) in &record.ticks {
@@ -120,13 +161,17 @@ fn check_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
                 );
             }
         }
-        if is_early(stored, at) {
+        // The true time at which it was due.
+        let due_at = Timestamp::from_millis(at.as_millis() - planned.ahead_ms).unwrap();
+        if stored.at < due_at {
             report.early += 1;
-            report.violation(call, &format!("tick {minute} is early by the clock of its publisher"));
+            report.violation(
+                call,
+                &format!("tick {minute} is early: stored at {}, due at {due_at}", stored.at),
+            );
         }
-        let late = lateness(core, record, stored, at);
+        let late = lateness(core, record, stored, due_at);
         report.latest_tick = report.latest_tick.max(late);
-        report.early_by_clocks_ahead += u64::from(stored.at < at);
     }
     let missing = (1..=due).filter(|minute| !seen.contains_key(minute)).count() as u64;
     let doubled: u64 = seen.values().map(|times| times - 1).sum();
@@ -142,6 +187,7 @@ fn check_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
         ("durationMs", duration),
         ("ticks", due),
         ("billedMinutes", billed),
+        ("billedMs", base),
         ("overTicks", announced),
     ];
     for (field, expected) in fields {
@@ -152,6 +198,21 @@ fn check_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
                 &format!("{field} of the settlement is {found}, expected {expected}"),
             );
         }
+    }
+    for (field, expected) in [("user", silent(&["user"])), ("otomo", silent(&["otomo"]))] {
+        if settled["silentMs"][field] != expected {
+            let found = &settled["silentMs"];
+            report.violation(
+                call,
+                &format!("silentMs of the {field} is in {found}, expected {expected}"),
+            );
+        }
+    }
+    if settled["untilMs"].as_u64() != until || settled["terms"] != *terms {
+        report.violation(
+            call,
+            &format!("untilMs or terms of {settled}, expected {until:?} and {terms}"),
+        );
     }
     for (field, expected) in [("connectedAt", connected), ("endedAt", Some(ended))] {
         if time(&settled[field]) != expected {
@@ -176,8 +237,37 @@ fn check_call(core: &Core, call: &str, record: &Record<'_>, report: &mut Report)
     report.beyond += unannounced;
 }
 
-fn is_early(stored: &Stored, at: Timestamp) -> bool {
-    stored.sent.is_some_and(|sent| sent.shown < at)
+/// The milliseconds of a call in which one of these parties was silent: each stretch between two changes is judged for itself.
+fn silence(media: &[&(u64, String, Value)], parties: &[&str], (from, to): (i64, i64)) -> u64 {
+    let mut stretches: Vec<(i64, i64)> = Vec::new();
+    for party in parties {
+        let mut since = None;
+        for (_, kind, payload) in media.iter().filter(|(.., payload)| payload["party"] == *party) {
+            let at = time(&payload["lastRtpAt"])
+                .or(time(&payload["at"]))
+                .map_or(from, Timestamp::as_millis);
+            match (kind.as_str(), since) {
+                ("rtp_lost", None) => since = Some(at),
+                ("rtp_resumed", Some(lost)) => {
+                    stretches.push((lost, at));
+                    since = None;
+                }
+                _ => {}
+            }
+        }
+        stretches.extend(since.map(|lost| (lost, i64::MAX)));
+    }
+    let mut points: Vec<i64> = stretches.iter().flat_map(|(lost, back)| [*lost, *back]).collect();
+    points.extend([from, to]);
+    points.retain(|point| (from..=to).contains(point));
+    points.sort_unstable();
+    let lengths = points.windows(2).filter_map(|pair| {
+        let is_silent = stretches
+            .iter()
+            .any(|(lost, back)| *lost <= pair[0] && pair[1] <= *back);
+        is_silent.then(|| u64::try_from(pair[1] - pair[0]).unwrap())
+    });
+    lengths.sum()
 }
 
 /// The delay of a tick that is attributable to billing alone.

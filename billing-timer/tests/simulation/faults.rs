@@ -26,12 +26,46 @@ impl Core {
     /// Schedules all events of the plan.
     pub(crate) fn schedule_plan(&mut self) {
         for call in self.plan.calls.clone() {
+            let first = call
+                .detected_stored
+                .map_or(call.ended_stored, |detected| detected.min(call.ended_stored));
+            let mut requested = json!({ "requestedAt": timestamp(0) });
+            if let Some(until) = call.grants.first() {
+                (requested["untilMs"], requested["grantId"]) = (json!(until), json!("g0"));
+            }
+            // Long before the call is connected.
+            self.store_at(0, &call, "requested", with_terms(requested, &call));
             if let (Some(connected), Some(stored)) = (call.connected, call.detected_stored) {
-                self.store_at(stored, &call, "rtp_detected", detected(connected));
+                self.store_at(
+                    stored,
+                    &call,
+                    "rtp_detected",
+                    with_terms(detected(connected + call.ahead_ms), &call),
+                );
+            }
+            for (number, until) in call.grants.iter().enumerate().skip(1) {
+                let granted = json!({ "grantId": format!("g{number}"), "untilMs": until, "grantedAt": timestamp(0) });
+                self.store_at(first, &call, "credit_granted", granted);
+            }
+            for sound in &call.sounds {
+                let at = sound
+                    .at
+                    .map_or(first, |at| at.clamp(first, call.ended_stored.max(first)));
+                let (kind, field) = if sound.lost {
+                    ("rtp_lost", "lastRtpAt")
+                } else {
+                    ("rtp_resumed", "at")
+                };
+                let payload = json!({ "party": sound.party, field: sound.at.map(|at| timestamp(at + call.ahead_ms)), "gapMs": 5_000 });
+                self.store_at(at, &call, kind, payload);
             }
             let connected = call.connected.filter(|_| call.end_knows_start);
-            let ended = ended(call.ended, call.reason, "worker", connected);
-            self.store_at(call.ended_stored, &call, "ended", ended);
+            let connected = connected.map(|connected| connected + call.ahead_ms);
+            let mut ended = ended(call.ended + call.ahead_ms, call.reason, "worker", connected);
+            if let Some(measured_ms) = call.measured_ms {
+                ended["durationMs"] = json!(measured_ms);
+            }
+            self.store_at(call.ended_stored, &call, "ended", with_terms(ended, &call));
         }
         for (at, fault) in self.plan.faults.clone() {
             self.run_at(at, move |core| core.inject(fault));
@@ -63,7 +97,21 @@ impl Core {
         }
         let mut headers = HeaderMap::new();
         headers.insert("traceparent", TRACE);
-        headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+        if !["rtp_lost", "rtp_resumed", "credit_granted"].contains(&kind) {
+            headers.insert("Nats-Expected-Last-Subject-Sequence", "0");
+        }
+        // The media-worker measures it by its own clocks.
+        if kind == "rtp_detected"
+            && let Some(connected) = self
+                .plan
+                .calls
+                .iter()
+                .find(|known| known.id == call)
+                .and_then(|known| known.connected)
+        {
+            let age = i64::try_from(self.now / 1_000).unwrap() - connected;
+            headers.insert("callpulse-age-ms", age.to_string());
+        }
         let publication = Publication {
             subject: format!("call.{call}.{kind}"),
             headers,
@@ -131,6 +179,16 @@ impl Core {
     }
 }
 
+fn with_terms(mut payload: Value, call: &Call) -> Value {
+    if let Some(terms) = call.terms {
+        payload["terms"] = json!({
+            "termsId": "t", "intervalMs": terms.interval_ms, "charge": terms.charge, "freeMs": terms.free_ms,
+            "minimumMs": terms.minimum_ms, "silence": terms.silence,
+        });
+    }
+    payload
+}
+
 fn detected(connected: i64) -> Value {
     json!({
         "connectedAt": timestamp(connected), "method": "sfu_rtp_detected", "detectedFrom": "user",
@@ -165,9 +223,15 @@ impl Terminations for SimulatedNotices {
         async move {
             let end = move |core: &mut Core| {
                 let connected = core.plan.calls.iter().find(|known| known.id == call);
-                let connected = connected.and_then(|known| known.connected);
                 let now = i64::try_from(core.now / 1_000).unwrap();
-                core.store_fact(&call, "ended", ended(now, "max_duration", "billing-timer", connected));
+                let ahead_ms = connected.map_or(0, |known| known.ahead_ms);
+                let start = connected.and_then(|known| known.connected);
+                let start = start.map(|start| start + ahead_ms);
+                let mut ended = ended(now + ahead_ms, "max_duration", "billing-timer", start);
+                if let Some(known) = connected {
+                    ended = with_terms(ended, known);
+                }
+                core.store_fact(&call, "ended", ended);
             };
             let answer = self.0.request("a request to end", Duration::from_secs(5), end).await;
             answer.map_err(|no_answer| format!("{no_answer:?}"))

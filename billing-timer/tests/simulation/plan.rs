@@ -38,6 +38,35 @@ pub(crate) struct Call {
     /// When the facts are stored.
     pub(crate) detected_stored: Option<i64>,
     pub(crate) ended_stored: i64,
+    /// By how much the clock of its media-worker is ahead, in milliseconds.
+    pub(crate) ahead_ms: i64,
+    /// In `requested`, `rtp_detected` and `ended`; without them the fleet's settings apply.
+    pub(crate) terms: Option<Terms>,
+    /// In `requested`, and then in `credit_granted`.
+    pub(crate) grants: Vec<u64>,
+    /// In `ended`.
+    pub(crate) measured_ms: Option<u64>,
+    /// In this order.
+    pub(crate) sounds: Vec<Sound>,
+}
+
+/// How a call is billed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Terms {
+    pub(crate) interval_ms: u64,
+    pub(crate) charge: &'static str,
+    pub(crate) free_ms: u64,
+    pub(crate) minimum_ms: u64,
+    pub(crate) silence: &'static str,
+}
+
+/// A party's RTP is lost, or resumes.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sound {
+    pub(crate) party: &'static str,
+    pub(crate) lost: bool,
+    /// None for a party that was never heard.
+    pub(crate) at: Option<i64>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +161,27 @@ fn call(rng: &mut Rng, number: u64, interval_ms: u64, horizon_ms: u64) -> Call {
     if lost {
         ended_stored += milli(rng.between(3_000, 6_000 + 2 * interval_ms));
     }
+    let terms = rng.per_mille(700).then(|| terms(rng, interval_ms));
+    let minute = terms.map_or(interval_ms, |terms| terms.interval_ms);
+    let grants = match rng.below(4) {
+        0 => vec![minute * rng.between(1, 3)],
+        1 => vec![minute * rng.between(1, 3), minute * rng.between(1, 6)],
+        _ => Vec::new(),
+    };
+    let wall_clock_ms = u64::try_from(ended - begins).unwrap_or(0);
+    let measured_ms = match rng.below(4) {
+        // The wall clock stepped.
+        0 => Some((wall_clock_ms + rng.below(2_000)).saturating_sub(1_000)),
+        1 | 2 => Some(wall_clock_ms),
+        _ => None,
+    };
+    let second = 1_000;
     Call {
+        ahead_ms: rng.one_of(&[0, 0, 0, 30, -30, 3_600, -3_600]) * second,
+        terms,
+        grants,
+        measured_ms: measured_ms.filter(|_| connected.is_some()),
+        sounds: sounds(rng, connected, ended),
         id: format!("call{number}_{:x}", rng.below(0x1_0000)),
         connected,
         ended,
@@ -141,6 +190,42 @@ fn call(rng: &mut Rng, number: u64, interval_ms: u64, horizon_ms: u64) -> Call {
         detected_stored,
         ended_stored,
     }
+}
+
+fn terms(rng: &mut Rng, interval_ms: u64) -> Terms {
+    let some = |rng: &mut Rng, chance, most| if rng.per_mille(chance) { rng.below(most) } else { 0 };
+    Terms {
+        interval_ms: rng.one_of(&[interval_ms, interval_ms, interval_ms / 2, interval_ms * 2]),
+        charge: rng.one_of(&["full", "start"]),
+        free_ms: some(rng, 300, interval_ms * 2),
+        minimum_ms: some(rng, 300, interval_ms * 3),
+        silence: rng.one_of(&["bill", "deduct_otomo", "deduct_any"]),
+    }
+}
+
+/// Losses and returns of both parties.
+fn sounds(rng: &mut Rng, connected: Option<i64>, ended: i64) -> Vec<Sound> {
+    let Some(connected) = connected else {
+        return Vec::new();
+    };
+    let lasts = u64::try_from(ended - connected).unwrap_or(0);
+    let (mut sounds, mut at) = (Vec::new(), connected);
+    if rng.per_mille(100) {
+        sounds.push(Sound {
+            party: "otomo",
+            lost: true,
+            at: None,
+        });
+    }
+    for _ in 0..rng.below(6) {
+        at += i64::try_from(rng.below(lasts / 2 + 2)).unwrap();
+        sounds.push(Sound {
+            party: rng.one_of(&["user", "otomo"]),
+            lost: rng.per_mille(600),
+            at: Some(at),
+        });
+    }
+    sounds
 }
 
 /// The delay between an event and its fact being stored.
@@ -164,7 +249,7 @@ fn fault(rng: &mut Rng, instances: usize) -> Fault {
         68..82 => Fault::NetworkConditions(network_conditions(rng), rng.span(ms * 300, second * 20)),
         82..88 => Fault::Stall(rng.span(ms * 50, second * 12)),
         88..94 => {
-            let by = i64::try_from(rng.span(ms * 2, second * 20).as_millis()).unwrap();
+            let by = i64::try_from(rng.span(ms * 2, second * 3_600).as_millis()).unwrap();
             Fault::ClockJump(host, if rng.per_mille(500) { by } else { -by })
         }
         94..98 => Fault::LoseConsumer(rng.per_mille(300)),

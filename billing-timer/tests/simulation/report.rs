@@ -11,10 +11,8 @@ pub(crate) struct Report {
     pub(crate) ticks_stored: u64,
     pub(crate) missing: u64,
     pub(crate) doubled: u64,
-    /// Stored before the clock of their publisher had shown their time.
+    /// Stored before their true time.
     pub(crate) early: u64,
-    /// Stored before their true time, by a clock that was ahead.
-    pub(crate) early_by_clocks_ahead: u64,
     /// Ticks beyond the end that the settlement does not report.
     pub(crate) beyond: u64,
     /// Ticks beyond the end that the settlement reports.
@@ -42,7 +40,6 @@ impl Report {
             (&mut self.missing, other.missing),
             (&mut self.doubled, other.doubled),
             (&mut self.early, other.early),
-            (&mut self.early_by_clocks_ahead, other.early_by_clocks_ahead),
             (&mut self.beyond, other.beyond),
             (&mut self.beyond_reported, other.beyond_reported),
             (&mut self.crashes, other.crashes),
@@ -64,12 +61,7 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "missing        {:>10}", self.missing)?;
         writeln!(f, "doubled        {:>10}", self.doubled)?;
-        let ahead = self.early_by_clocks_ahead;
-        writeln!(
-            f,
-            "early          {:>10}   and {ahead} by clocks that were ahead",
-            self.early
-        )?;
+        writeln!(f, "early          {:>10}", self.early)?;
         let reported = self.beyond_reported;
         writeln!(
             f,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use billing_timer::Settings;
 use billing_timer::deps::Deps;
 use billing_timer::domain::terms::Charge;
+use billing_timer::server_clock::ServerClock;
 use contract::buckets::billing_index::ActiveBilling;
 use contract::buckets::leases::Leases;
 use contract::jetstream::connection_state::ConnectionState;
@@ -30,7 +31,7 @@ use crate::faults::SimulatedNotices;
 use crate::plan::Plan;
 use crate::report::Report;
 use crate::rng::Rng;
-use crate::time::{micros, timestamp};
+use crate::time::micros;
 
 /// The drain deadline of an instance.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -345,7 +346,6 @@ impl Run {
             overflows: 0,
         });
         let link = here.link.subscribe();
-        here.latest_shown = timestamp(i64::MIN / 4_000_000);
         let name = if plan.keeps_name {
             format!("billing_{host}")
         } else {
@@ -369,6 +369,7 @@ impl Run {
         let stream = Arc::new(SimulatedFactStream(sender.clone()));
         let deps = Deps {
             clock: clock.clone(),
+            server_clock: ServerClock::default(),
             link,
             facts: FactStore::with_port(stream, clock.clone(), Source::new("billing-timer", &instance)),
             active_billing: ActiveBilling::with_port(keys(BucketName::ActiveBilling)),

@@ -292,6 +292,7 @@ impl Observer for Call {
                     sequence_number: None,
                     rtp_timestamp: None,
                 },
+                terms: None,
             };
             // Queued before liveness may report a loss, so that no `rtp_lost` precedes it.
             self.facts.publish(fact, at.instant);

@@ -10,6 +10,6 @@ use crate::calls::Calls;
 impl Handle for OpenCall {
     async fn handle(self, calls: &Calls, context: Context) -> Result<CallOpened, Refusal> {
         let grant = Grant::of(self.grant_id.as_ref(), self.until_ms);
-        calls.open(self.parties, grant, context.trace).await
+        calls.open(self.parties, self.terms, grant, context.trace).await
     }
 }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::fact::Occurrence;
+use contract::wire::terms::Terms;
 use contract::{Fact, Parties, TraceParent};
 use tokio::sync::{mpsc, watch};
 
@@ -79,11 +80,17 @@ pub(super) enum Entry {
 
 impl FactQueue {
     /// Opens a call's queue and starts its publisher; `on_end` runs once the end of the call is stored or has failed.
-    pub fn open(deps: Arc<Deps>, parties: Parties, trace: TraceParent, on_end: impl FnOnce() + Send + 'static) -> Self {
+    pub fn open(
+        deps: Arc<Deps>,
+        parties: Parties,
+        terms: Option<Terms>,
+        trace: TraceParent,
+        on_end: impl FnOnce() + Send + 'static,
+    ) -> Self {
         let (sender, facts) = mpsc::channel(CALL_CAPACITY);
         let (set_end, end) = watch::channel(None);
         let backlog = Arc::clone(&deps.backlog);
-        let publisher = FactPublisher::new(deps, parties, trace);
+        let publisher = FactPublisher::new(deps, parties, terms, trace);
         tokio::spawn(async move {
             let outcome = publisher.run(facts).await;
             on_end();

@@ -1,6 +1,7 @@
 //! Bucket `billing_active`: the calls being billed, from the first fact that concerns billing to their settlement.
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use futures::{Stream, StreamExt};
@@ -25,6 +26,12 @@ pub struct BillingEntry {
     pub parties: Parties,
     /// From `rtp_detected`; null until that fact is processed.
     pub connected_at: Option<Timestamp>,
+    /// When the call was connected, by the server's clock: what its ticks wait for. Null if that is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// The interval of the call's terms in milliseconds; null without terms.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub interval_ms: Option<NonZeroU32>,
     /// From `ended`; null until that fact is processed.
     pub end: Option<BillingEnd>,
     /// The call's trace.

@@ -6,7 +6,7 @@
 //! Source: NATS documentation, JetStream headers.
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::header;
 use thiserror::Error;
@@ -121,6 +121,8 @@ pub struct FactStore {
     stream: Arc<dyn FactStream>,
     clock: Arc<dyn Clock>,
     source: Source,
+    /// When the fact that is published was observed.
+    observed: Option<Instant>,
 }
 
 impl FactStore {
@@ -136,7 +138,34 @@ impl FactStore {
 
     /// Uses another implementation of stream and clock, such as simulated ones.
     pub fn with_port(stream: Arc<dyn FactStream>, clock: Arc<dyn Clock>, source: Source) -> Self {
-        Self { stream, clock, source }
+        Self {
+            stream,
+            clock,
+            source,
+            observed: None,
+        }
+    }
+
+    /// For one fact that was observed at this moment of the monotonic clock: a step of the wall clock since then does not change its
+    /// age, from which readers tell the server's time of the fact.
+    #[must_use]
+    pub fn observed(&self, at: Instant) -> Self {
+        Self {
+            observed: Some(at),
+            ..self.clone()
+        }
+    }
+
+    /// How old a fact is now, in milliseconds.
+    fn age_ms(&self, fact: &Fact) -> i64 {
+        match self.observed {
+            Some(at) => {
+                let age = self.clock.instant().saturating_duration_since(at);
+                i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
+            }
+            // Both by the wall clock of this machine.
+            None => self.clock.now().as_millis() - fact.occurred_at().as_millis(),
+        }
     }
 
     /// Stores a fact under a condition, and retries with growing delays until the server acknowledges or rejects it.
@@ -301,6 +330,7 @@ impl FactStore {
     ) -> serde_json::Result<Publication> {
         let mut headers = envelope::headers(fact, &self.source, trace);
         headers.insert(header::NATS_EXPECTED_STREAM, CALLS);
+        envelope::set_age(&mut headers, self.age_ms(fact));
         if let Some(ExpectedSequence::LastOfCall(_)) = expected {
             headers.insert(EXPECTED_SUBJECT, subject::facts_of(fact.call_id()));
         }
@@ -408,12 +438,34 @@ impl FactStore {
     /// # Errors
     /// See [`FactStore::last`].
     pub async fn next_of_call(&self, call: &CallId, sequence: u64) -> Result<Option<StoredOfCall>, FactError> {
-        let subject = subject::facts_of(call);
-        match self.stream.next(subject.clone(), sequence).await {
-            Ok(Some(message)) => Ok(Some(stored_of_call(&message)?)),
-            Ok(None) => Ok(None),
-            Err(reason) => Err(FactError::Read { subject, reason }),
+        let page = self.page(subject::facts_of(call), sequence, 1).await?;
+        page.first().map(stored_of_call).transpose()
+    }
+
+    /// The facts of one kind of a call, in order, up to the one with the sequence `last`.
+    ///
+    /// # Errors
+    /// [`FactError::Read`] if NATS does not reply, or if a replica that lags lacks some; [`FactError::Stored`] if one is not a fact.
+    pub async fn all_of_kind(&self, call: &CallId, kind: FactKind, last: u64) -> Result<Vec<StoredFact>, FactError> {
+        let (subject, mut all, mut read_to) = (subject::fact(call, kind), Vec::new(), 0);
+        while read_to < last {
+            let page = self
+                .page(subject.clone(), read_to + 1, direct_reader::MAX_ANSWER)
+                .await?;
+            let Some(end) = page.last() else {
+                let reason = format!("a replica lacks the message with sequence {last}");
+                return Err(FactError::Read { subject, reason });
+            };
+            read_to = end.sequence;
+            let wanted = page.iter().filter(|message| message.sequence <= last);
+            all.extend(wanted.map(stored).collect::<Result<Vec<_>, _>>()?);
         }
+        Ok(all)
+    }
+
+    async fn page(&self, subject: String, from: u64, limit: usize) -> Result<Vec<StoredMessage>, FactError> {
+        let page = self.stream.page(subject.clone(), from, limit).await;
+        page.map_err(|reason| FactError::Read { subject, reason })
     }
 }
 

@@ -7,7 +7,6 @@ use std::fmt::Debug;
 
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
-use async_nats::jetstream::stream::DirectGetErrorKind;
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
 use futures::FutureExt;
@@ -16,7 +15,7 @@ use futures::future::BoxFuture;
 use crate::jetstream::batch::BatchError;
 pub use crate::jetstream::batch::Publication;
 use crate::jetstream::commit;
-use crate::jetstream::direct_reader::{DirectMessage, DirectReader, Request};
+use crate::jetstream::direct_reader::{DirectMessage, DirectReader, Request, Start};
 use crate::jetstream::last_message::last_message;
 
 /// A stored message.
@@ -67,8 +66,9 @@ pub trait FactStream: Debug + Send + Sync {
     /// the leader. At most [`MAX_ANSWER`](crate::jetstream::direct_reader::MAX_ANSWER) subjects may match.
     fn last_of_each(&self, filters: Vec<String>) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>>;
 
-    /// The first message on a subject at or after a sequence.
-    fn next(&self, subject: String, sequence: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>>;
+    /// The first messages on a subject at or after a sequence, in order, at most `limit` and
+    /// [`MAX_ANSWER`](crate::jetstream::direct_reader::MAX_ANSWER), from any replica.
+    fn page(&self, subject: String, from: u64, limit: usize) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>>;
 }
 
 /// The implementation on JetStream.
@@ -129,14 +129,11 @@ impl FactStream for JetStreamFactStream {
         .boxed()
     }
 
-    fn next(&self, subject: String, sequence: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
+    fn page(&self, subject: String, from: u64, limit: usize) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
         async move {
-            let next = self.calls.direct_get_next_for_subject(subject, Some(sequence));
-            match next.await {
-                Ok(message) => Ok(Some(message.into())),
-                Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-                Err(error) => Err(error.to_string()),
-            }
+            let request = Request::page(&subject, Start::Sequence(from), limit);
+            let answer = self.reader.ask(&request).await.map_err(|error| error.to_string())?;
+            Ok(answer.messages.into_iter().map(Into::into).collect())
         }
         .boxed()
     }

@@ -202,6 +202,7 @@ mod tests {
                 sequence_number: None,
                 rtp_timestamp: None,
             },
+            terms: None,
         }
         .into()
     }
@@ -226,6 +227,7 @@ mod tests {
             duration_ms: None,
             clock_step_ms: None,
             party: None,
+            terms: None,
         }
         .into()
     }
@@ -240,6 +242,10 @@ mod tests {
             over_ticks: 0,
             billed_minutes: 2,
             reason: EndReason::Hangup,
+            billed_ms: None,
+            silent_ms: None,
+            until_ms: None,
+            terms: None,
         }
         .into()
     }

@@ -15,6 +15,7 @@ use crate::wire::id::{CallId, GrantId, NodeId, WorkerId};
 use crate::wire::party::{Parties, Role};
 use crate::wire::request::{MediaRequest, RtcRequest};
 use crate::wire::subject;
+use crate::wire::terms::Terms;
 use crate::wire::time::Timestamp;
 
 /// The name under which media-workers register with the service API.
@@ -126,15 +127,19 @@ pub struct OpenCall {
     /// With credit control: the identifier of that grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant_id: Option<GrantId>,
+    /// The terms of the call, for its facts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
 }
 
 impl OpenCall {
-    /// A call without credit control.
+    /// A call without credit control and without terms.
     pub fn new(parties: Parties) -> Self {
         Self {
             parties,
             until_ms: None,
             grant_id: None,
+            terms: None,
         }
     }
 }

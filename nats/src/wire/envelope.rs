@@ -20,6 +20,8 @@ const CE_TYPE: &str = "ce-type";
 pub(crate) const CE_SOURCE: &str = "ce-source";
 const CE_TIME: &str = "ce-time";
 const CE_SPECVERSION: &str = "ce-specversion";
+/// Header of a fact: how long before its publication it happened, in milliseconds, by the publisher's clocks alone.
+const AGE: &str = "callpulse-age-ms";
 /// Header that carries a [`TraceParent`], on facts and on commands.
 pub const TRACEPARENT: &str = "traceparent";
 
@@ -139,6 +141,17 @@ impl From<TraceParent> for String {
 pub fn time(headers: &HeaderMap) -> Option<Timestamp> {
     let text = headers.get(CE_TIME)?.as_str();
     serde_json::from_value(text.into()).ok()
+}
+
+/// When a fact happened, by the clock of the server that stored it at `stored_at`. None without the age of the fact.
+pub fn happened_at(headers: Option<&HeaderMap>, stored_at: Timestamp) -> Option<Timestamp> {
+    let age_ms: i64 = headers?.get(AGE)?.as_str().parse().ok()?;
+    Timestamp::from_millis(stored_at.as_millis().checked_sub(age_ms)?)
+}
+
+/// Adds how old a fact is.
+pub(crate) fn set_age(headers: &mut HeaderMap, age_ms: i64) {
+    headers.insert(AGE, age_ms.to_string());
 }
 
 /// The headers of a fact.

@@ -19,6 +19,7 @@ use crate::wire::id::{GrantId, WorkerId};
 use crate::wire::notice::{Notice, NoticeKind};
 use crate::wire::party::{Parties, Role};
 use crate::wire::service::Service;
+use crate::wire::terms::Terms;
 use crate::wire::time::Timestamp;
 use declaration::{facts, occurrence};
 
@@ -43,16 +44,20 @@ pub struct Requested {
     /// With credit control: that grant, by the wallet or by the edge's fallback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub grant_id: Option<GrantId>,
+    /// The terms of the call. Absent in calls of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
 }
 
 impl Requested {
-    /// A request without credit control.
+    /// A request without credit control and without terms.
     pub fn new(parties: Parties, requested_at: Timestamp) -> Self {
         Self {
             parties,
             requested_at,
             until_ms: None,
             grant_id: None,
+            terms: None,
         }
     }
 
@@ -88,6 +93,9 @@ pub struct RtpDetected {
     pub method: Method,
     /// The party that sent the packet.
     pub detected_from: Role,
+    /// The terms of the call. Absent in calls of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
     /// The packet.
     #[serde(flatten)]
     pub evidence: RtpEvidence,
@@ -233,6 +241,9 @@ pub struct Ended {
     /// The party whose silence alone ended the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub party: Option<Role>,
+    /// The terms of the call. Absent in calls of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
 }
 
 /// The call's record: the authority on the bill.
@@ -246,7 +257,7 @@ pub struct Settled {
     pub connected_at: Option<Timestamp>,
     /// When the call ended.
     pub ended_at: Timestamp,
-    /// From `connectedAt` to `endedAt`, in milliseconds; 0 if it was never connected.
+    /// The `durationMs` of `ended`, else from `connectedAt` to `endedAt`, in milliseconds; 0 if it was never connected.
     pub duration_ms: u64,
     /// Ticks due up to `endedAt`.
     pub ticks: u32,
@@ -257,6 +268,27 @@ pub struct Settled {
     pub billed_minutes: u32,
     /// Why it ended.
     pub reason: EndReason,
+    /// The time that the billed minutes are rounded from, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub billed_ms: Option<u64>,
+    /// How long each party was silent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub silent_ms: Option<SilentMs>,
+    /// The duration that was granted, in milliseconds. Absent without credit control.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// The terms of the call. Absent in calls of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub terms: Option<Terms>,
+}
+
+/// How long each party of a call was silent, in milliseconds. Only silence that was declared a loss counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SilentMs {
+    /// The user.
+    pub user: u64,
+    /// The otomo.
+    pub otomo: u64,
 }
 
 impl Fact {

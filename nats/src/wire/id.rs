@@ -119,6 +119,10 @@ id!(
     GrantId
 );
 id!(
+    /// The name of the terms of a call.
+    TermsId
+);
+id!(
     /// One process of any other service: a ws-edge node, a billing-timer instance.
     NodeId
 );

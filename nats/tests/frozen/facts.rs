@@ -1,10 +1,22 @@
 //! Facts, and why calls end.
 
 use contract::wire::fact::*;
+use contract::wire::terms::{Charge, Silence, Terms};
 use contract::{FactKind, Role};
 
 use crate::golden::Golden;
 use crate::values::{connected_at, ended_at, parties, time, worker};
+
+fn terms() -> Terms {
+    Terms {
+        terms_id: "standard".parse().unwrap(),
+        interval_ms: 60_000,
+        charge: Charge::Start,
+        free_ms: 0,
+        minimum_ms: 60_000,
+        silence: Silence::DeductOtomo,
+    }
+}
 
 #[test]
 fn facts() {
@@ -27,6 +39,7 @@ fn facts() {
                 method: Method::SfuRtpDetected,
                 detected_from: Role::User,
                 evidence: evidence(),
+                terms: None,
             },
         ),
         golden.fact(
@@ -96,6 +109,7 @@ fn facts() {
                 duration_ms: Some(149_877),
                 clock_step_ms: Some(-30_000),
                 party: None,
+                terms: None,
             },
         ),
         golden.fact(
@@ -109,6 +123,10 @@ fn facts() {
                 over_ticks: 0,
                 billed_minutes: 2,
                 reason: EndReason::Hangup,
+                billed_ms: None,
+                silent_ms: None,
+                until_ms: None,
+                terms: None,
             },
         ),
     ];
@@ -120,6 +138,31 @@ fn facts() {
             until_ms: Some(120_000),
             grant_id: Some("grant_1".parse().unwrap()),
             ..Requested::new(parties(), time("2025-01-15T12:02:00.000Z"))
+        },
+    );
+    let requested = Requested::new(parties(), time("2025-01-15T12:02:00.000Z"));
+    golden.fact(
+        "requested.terms",
+        Requested {
+            terms: Some(terms()),
+            ..requested
+        },
+    );
+    golden.fact(
+        "settled.terms",
+        Settled {
+            parties: parties(),
+            connected_at: Some(connected_at()),
+            ended_at: ended_at(),
+            duration_ms: 149_877,
+            ticks: 2,
+            over_ticks: 0,
+            billed_minutes: 3,
+            reason: EndReason::CreditExhausted,
+            billed_ms: Some(142_877),
+            silent_ms: Some(SilentMs { user: 0, otomo: 7_000 }),
+            until_ms: Some(180_000),
+            terms: Some(terms()),
         },
     );
     golden.fact(
@@ -143,6 +186,7 @@ fn facts() {
             duration_ms: Some(149_877),
             clock_step_ms: Some(0),
             party: Some(Role::Otomo),
+            terms: None,
         },
     );
     golden.fact(
@@ -156,6 +200,7 @@ fn facts() {
             duration_ms: None,
             clock_step_ms: None,
             party: None,
+            terms: None,
         },
     );
     golden.fact(
@@ -169,6 +214,10 @@ fn facts() {
             over_ticks: 0,
             billed_minutes: 0,
             reason: EndReason::NoAnswer,
+            billed_ms: None,
+            silent_ms: None,
+            until_ms: None,
+            terms: None,
         },
     );
     golden.fact(
@@ -182,6 +231,10 @@ fn facts() {
             over_ticks: 1,
             billed_minutes: 3,
             reason: EndReason::RtpTimeout,
+            billed_ms: None,
+            silent_ms: None,
+            until_ms: None,
+            terms: None,
         },
     );
     golden.complete("fact.");

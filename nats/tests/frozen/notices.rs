@@ -90,6 +90,7 @@ fn call_connected_has_the_fields_of_the_specification() {
             sequence_number: Some(1),
             rtp_timestamp: Some(1),
         },
+        terms: None,
     };
     let wire = fact.notice().unwrap().encode().unwrap();
     let specified = concat!(

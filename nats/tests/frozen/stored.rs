@@ -43,6 +43,8 @@ fn stored_values() {
         &BillingEntry {
             parties: parties(),
             connected_at: Some(connected_at()),
+            started_at: Some(connected_at()),
+            interval_ms: std::num::NonZeroU32::new(60_000),
             end: Some(BillingEnd {
                 ended_at: ended_at(),
                 reason: EndReason::Hangup,

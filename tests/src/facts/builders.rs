@@ -68,6 +68,7 @@ pub fn rtp_detected(call: &str, connected_at: Timestamp) -> RtpDetected {
             sequence_number: None,
             rtp_timestamp: None,
         },
+        terms: None,
     }
 }
 
@@ -106,6 +107,7 @@ pub fn ended(call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -
         duration_ms: None,
         clock_step_ms: None,
         party: None,
+        terms: None,
     }
 }
 
@@ -121,6 +123,10 @@ pub fn settled(call: &str, connected_at: Timestamp, duration_ms: u64, minutes: u
         over_ticks: 0,
         billed_minutes: minutes,
         reason: EndReason::Hangup,
+        billed_ms: None,
+        silent_ms: None,
+        until_ms: None,
+        terms: None,
     }
 }
 

@@ -107,7 +107,11 @@ fn settled(fact: &Fact, call: &mut Found, interval_ms: u64, ended_at: Timestamp)
             && fact.text("endedAt")? == ended_at.to_string()
             && settled["durationMs"] == duration
             && settled["ticks"] == full
-            && settled["billedMinutes"] == full,
+            && settled["billedMinutes"] == full
+            // Its facts have no terms, and no silence.
+            && settled["billedMs"] == duration
+            && settled["silentMs"] == serde_json::json!({ "user": 0, "otomo": 0 })
+            && settled.get("untilMs").or(settled.get("terms")).is_none(),
         "{id} lasted {duration} ms: {settled}"
     );
     ensure!(

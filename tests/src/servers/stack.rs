@@ -260,6 +260,14 @@ impl StackBuilder {
             ]),
             _ => settings.push(("instance_id", name.to_owned())),
         }
+        // Calls have the minutes of their edge's terms.
+        let interval = self
+            .overrides
+            .iter()
+            .filter(|(of, key, _)| of == BILLING_TIMER && key == "tick_interval_ms");
+        if program == WS_EDGE {
+            settings.extend(interval.map(|(.., value)| ("terms.interval_ms", value.clone())));
+        }
         let overrides = self.overrides.iter().filter(|(of, _, _)| of == program || of == name);
         let settings = settings.into_iter().map(|(key, value)| (key.to_owned(), value));
         Ok(settings

@@ -1,5 +1,7 @@
 //! Ticks of running calls.
 
+use std::time::Instant;
+
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::facts::builders::{ago, ended, parties, rtp_detected};
 use callpulse_tests::servers::stack::StackBuilder;
@@ -234,5 +236,34 @@ async fn ticks_due_together_are_batched_and_each_is_stored_once() -> Result<()> 
                 .value
                 .parties
     );
+    Ok(())
+}
+
+#[tokio::test]
+async fn ticks_are_on_time_although_the_clock_of_the_media_worker_is_an_hour_off() -> Result<()> {
+    let fixture = Fixture::start(1_000).await?;
+    let mut connected = Vec::new();
+    for (call, off_ms) in [("ahead", 3_600_000), ("behind", -3_600_000), ("stepped", 30_000)] {
+        let now = Timestamp::now();
+        let shown = Timestamp::from_millis(now.as_millis() + off_ms).context("no such time")?;
+        let facts = fixture.contract.facts.observed(Instant::now());
+        let fact = rtp_detected(call, shown).into();
+        facts
+            .publish(&fact, PublishCondition::First, TraceParent::generate())
+            .await?;
+        connected.push((call, shown, now));
+    }
+    for (call, shown, now) in connected {
+        fixture.expect_tick(call, 3).await?;
+        for (minute, tick) in (1..).zip(fixture.ticks(call).await?.iter().take(3)) {
+            let due = shown.plus_millis(minute * 1_000);
+            ensure!(tick.text("at")? == due.to_string(), "{call}: {:?}", tick.payload);
+            let late_ms = tick.server_time.timestamp_millis() - now.plus_millis(minute * 1_000).as_millis();
+            ensure!(
+                (0..1_000).contains(&late_ms),
+                "minute {minute} of {call} is {late_ms} ms late"
+            );
+        }
+    }
     Ok(())
 }

@@ -23,6 +23,8 @@ fn billing(call: &str, connected: Option<i64>) -> BillingEntry {
     BillingEntry {
         parties: parties(call),
         connected_at: connected.map(at),
+        started_at: None,
+        interval_ms: None,
         end: None,
         traceparent: TraceParent::generate(),
     }

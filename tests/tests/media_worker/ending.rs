@@ -88,6 +88,7 @@ async fn the_first_stored_end_is_returned() {
         duration_ms: None,
         clock_step_ms: None,
         party: None,
+        terms: None,
     };
     client.publish(theirs, PublishCondition::First).await.unwrap();
     let closed = fixture.hang_up(&parties).await.unwrap();
@@ -118,6 +119,7 @@ async fn a_call_with_a_stored_end_does_not_connect() {
         duration_ms: None,
         clock_step_ms: None,
         party: None,
+        terms: None,
     };
     client.publish(theirs, PublishCondition::First).await.unwrap();
     user.talk().await;

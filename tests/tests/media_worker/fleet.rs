@@ -161,6 +161,7 @@ async fn calls_that_others_ended_during_a_freeze_are_released() {
         duration_ms: None,
         clock_step_ms: None,
         party: None,
+        terms: None,
     };
     client.publish(ended, PublishCondition::First).await.unwrap();
     fixture.worker.resume().unwrap();

@@ -123,6 +123,7 @@ impl CallEnder {
             duration_ms: None,
             clock_step_ms: None,
             party: None,
+            terms: state.requested.terms.clone(),
         };
         // Not merely "no `ended` yet": an acceptance of this moment would leave a worker with a call that is over.
         let condition = PublishCondition::CallUnchangedSince(state.sequence);
@@ -235,6 +236,7 @@ impl CallEnder {
                 duration_ms: None,
                 clock_step_ms: None,
                 party: None,
+                terms: state.requested.terms.clone(),
             };
             let condition = PublishCondition::OnceWhileOpen;
             match self

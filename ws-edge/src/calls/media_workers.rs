@@ -43,6 +43,7 @@ impl MediaWorkers {
         let open = OpenCall {
             until_ms: requested.until_ms,
             grant_id: requested.grant_id.clone(),
+            terms: requested.terms.clone(),
             ..OpenCall::new(requested.parties.clone())
         };
         self.ask(worker, &open, trace).await

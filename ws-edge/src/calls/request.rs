@@ -8,6 +8,7 @@ use contract::jetstream::notice_publisher::NoticePublisher;
 use contract::wire::fact::Requested;
 use contract::wire::notice::Notice;
 use contract::wire::request::CallRequested;
+use contract::wire::terms::Terms;
 use contract::{
     CallId, EndReason, Fact, FactError, NodeId, OtomoId, Outcome, Parties, Party, PublishCondition, Role, Timestamp,
     TraceParent,
@@ -41,6 +42,8 @@ pub struct CallSetup {
     pub ring_timeout: Duration,
     /// How long locking both parties and storing the request may take in all.
     pub storage_timeout: Duration,
+    /// The terms of the calls that it requests.
+    pub terms: Terms,
 }
 
 impl CallSetup {
@@ -91,6 +94,7 @@ impl CallSetup {
         let requested = Requested {
             until_ms,
             grant_id,
+            terms: Some(self.terms.clone()),
             ..Requested::new(parties.clone(), requested_at)
         };
         let (requested, trace) = (Fact::from(requested), call.traceparent.child());

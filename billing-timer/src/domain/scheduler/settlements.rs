@@ -6,6 +6,8 @@ use contract::jetstream::bucket::Revised;
 
 use super::Scheduler;
 use super::tracked_calls::Phase;
+use crate::domain::call_facts::CallFacts;
+use crate::domain::entry;
 use crate::domain::step::{Step, step};
 use crate::domain::work::{DueSettlement, LastStored, WorkToken};
 
@@ -15,41 +17,36 @@ impl Scheduler {
         loop {
             let token = self.to_settle.pop_front()?;
             let Some(tracked) = self.calls.of(&token) else { continue };
+            let stored = tracked.stored.settled.clone();
             let last = tracked.stored.tick.as_ref();
-            let (settled, stored) = match &tracked.stored.settled {
-                Some(settled) => (settled.as_ref().clone(), true),
-                None => match step(&tracked.entry, last, &self.terms, now) {
-                    Step::Settle(settled) => (settled, false),
-                    _ => {
-                        self.reschedule(&token.call, now);
-                        continue;
-                    }
-                },
-            };
+            if stored.is_none() && step(&tracked.entry, last, &self.terms, now) != Step::Settle {
+                self.reschedule(&token.call, now);
+                continue;
+            }
             return Some(DueSettlement {
-                revision: tracked.revision,
-                settled,
+                entry: Revised {
+                    value: tracked.entry.clone(),
+                    revision: tracked.revision,
+                },
                 stored,
-                last_tick: last.map(|last| last.sequence),
-                trace: tracked.entry.traceparent,
                 token,
             });
         }
     }
 
-    /// More facts are stored than the settlement was made from. `connected_at` is from `rtp_detected`, if it is stored.
-    pub fn settlement_outdated(
-        &mut self,
-        token: &WorkToken,
-        connected_at: Option<Timestamp>,
-        stored: LastStored,
-        now: Timestamp,
-    ) {
+    /// More facts are stored than the call's entry and last tick show.
+    pub fn settlement_outdated(&mut self, token: &WorkToken, facts: CallFacts, now: Timestamp) {
         let Some(tracked) = self.calls.of(token).filter(|tracked| tracked.phase == Phase::Settling) else {
             return;
         };
-        tracked.entry.connected_at = connected_at.or(tracked.entry.connected_at);
-        tracked.stored = stored;
+        tracked.entry.connected_at = facts.connected_at.or(tracked.entry.connected_at);
+        tracked.entry.interval_ms = entry::interval_ms(facts.terms.as_ref()).or(tracked.entry.interval_ms);
+        tracked.stored = LastStored {
+            sequence: facts.sequence,
+            tick: facts.tick,
+            end: None,
+            settled: facts.settled,
+        };
         self.reschedule(&token.call, now);
     }
 

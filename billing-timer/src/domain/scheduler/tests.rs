@@ -4,12 +4,14 @@ use contract::jetstream::fact_store::PublishCondition;
 use contract::{CallId, EndReason, Timestamp};
 
 use super::Scheduler;
+use crate::domain::call_facts::CallFacts;
 use crate::domain::last_tick::LastTick;
-use crate::domain::terms::{Charge, Terms};
+use crate::domain::settlement::settle_if_complete;
+use crate::domain::terms::{Charge, FleetTerms};
 use crate::domain::work::{DueTicks, LastStored, TickFailure, WorkToken};
 use crate::testing::{at, entry, tick};
 
-const TERMS: Terms = Terms {
+const TERMS: FleetTerms = FleetTerms {
     interval_ms: 1_000,
     charge: Charge::Full,
     max_call_duration_ms: Some(10_000),
@@ -237,10 +239,7 @@ fn an_end_stops_a_tick_that_is_due_but_not_published() {
     upsert(&mut scheduler, "c", Some(0), Some(999), 2);
     assert!(scheduler.next_batch(at(1_000)).is_empty());
     let settlement = scheduler.next_settlement(at(1_000)).unwrap();
-    assert_eq!(
-        (settlement.settled.ticks, settlement.revision, settlement.stored),
-        (0, 2, false)
-    );
+    assert_eq!((settlement.entry.revision, settlement.stored), (2, None));
 }
 
 #[test]
@@ -251,18 +250,17 @@ fn an_entry_recreated_after_the_settlement_is_removed_again() {
     let settlement = scheduler.next_settlement(at(500)).unwrap();
     // A late delivery creates a new entry after the removal, and the watch skips the removal in between.
     upsert(&mut scheduler, "c", Some(0), None, 3);
-    scheduler.entry_removed(&settlement.token, settlement.revision);
+    scheduler.entry_removed(&settlement.token, settlement.entry.revision);
     let token = scheduler.next_read().unwrap();
-    let settled = Some(Box::new(settlement.settled.clone()));
+    let settled = settle_if_complete(&settlement.entry.value, &CallFacts::default(), &TERMS, at(500)).unwrap();
     let stored = LastStored {
         sequence: 4,
-        settled,
+        settled: Some(Box::new(settled.clone())),
         ..LastStored::default()
     };
     scheduler.read_done(&token, stored, at(500));
     let again = scheduler.next_settlement(at(500)).unwrap();
-    assert_eq!((again.stored, again.revision), (true, 3));
-    assert_eq!(again.settled, settlement.settled);
+    assert_eq!((again.stored, again.entry.revision), (Some(Box::new(settled)), 3));
     scheduler.entry_removed(&again.token, 3);
     assert!(scheduler.is_empty());
 }
@@ -302,29 +300,18 @@ fn an_rtp_detected_stored_during_the_settlement_is_billed() {
     upsert(&mut scheduler, "c", None, Some(2_500), 1);
     read_all(&mut scheduler, at(3_000));
     let settlement = scheduler.next_settlement(at(3_000)).unwrap();
-    assert_eq!(settlement.settled.connected_at, None);
-    scheduler.settlement_outdated(&settlement.token, Some(at(0)), LastStored::default(), at(3_000));
+    let facts = CallFacts {
+        connected_at: Some(at(0)),
+        ..CallFacts::default()
+    };
+    assert_eq!(
+        settle_if_complete(&settlement.entry.value, &facts, &TERMS, at(3_000)),
+        None
+    );
+    scheduler.settlement_outdated(&settlement.token, facts, at(3_000));
     assert_eq!(scheduler.next_settlement(at(3_000)), None);
     let due = scheduler.next_batch(at(3_000));
     assert_eq!((due[0].ticks[0].minute, due[0].ticks[0].at), (1, at(1_000)));
-}
-
-#[test]
-fn a_tick_stored_by_another_instance_during_the_settlement_is_reported_as_over_tick() {
-    let mut scheduler = Scheduler::new(TERMS, 10);
-    upsert(&mut scheduler, "c", Some(0), Some(500), 1);
-    read_all(&mut scheduler, at(3_000));
-    let settlement = scheduler.next_settlement(at(3_000)).unwrap();
-    assert_eq!((settlement.settled.over_ticks, settlement.last_tick), (0, None));
-    let last = LastTick::new(&tick("c", 1, 0, 1_000), 9);
-    let stored = LastStored {
-        sequence: last.sequence,
-        tick: Some(last),
-        ..LastStored::default()
-    };
-    scheduler.settlement_outdated(&settlement.token, Some(at(0)), stored, at(3_000));
-    let settlement = scheduler.next_settlement(at(3_000)).unwrap();
-    assert_eq!((settlement.settled.over_ticks, settlement.last_tick), (1, Some(9)));
 }
 
 #[test]

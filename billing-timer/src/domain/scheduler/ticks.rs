@@ -6,7 +6,7 @@ use contract::jetstream::fact_store::PublishCondition;
 use super::Scheduler;
 use super::tracked_calls::Phase;
 use crate::domain::last_tick::LastTick;
-use crate::domain::step::due_ticks;
+use crate::domain::step::{due_ticks, on_server};
 use crate::domain::work::{DueTicks, TickFailure, WorkToken};
 
 /// After each rejection a call's ticks go in batches smaller by this factor, so that a call that is always rejected is soon
@@ -55,10 +55,11 @@ impl Scheduler {
         let tracked = self.calls.of(&token).filter(|tracked| tracked.phase == Phase::Due)?;
         // The entry may have changed since the tick became due: the call may have ended.
         let ticks = due_ticks(&tracked.entry, tracked.stored.tick.as_ref(), &self.terms, now, max);
-        if ticks.is_empty() {
+        let Some(first) = ticks.first() else {
             self.reschedule(&token.call, now);
             return None;
-        }
+        };
+        let due_at = on_server(&tracked.entry, first.at);
         tracked.phase = Phase::Publishing;
         tracked.sent = ticks.clone().into();
         // The condition covers all facts, not only ticks: a late tick of an instance that lost the lease must not follow the
@@ -68,6 +69,7 @@ impl Scheduler {
         Some(DueTicks {
             token,
             ticks,
+            due_at,
             condition,
             trace,
         })

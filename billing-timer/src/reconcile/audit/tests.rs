@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use contract::wire::fact::{Ended, Requested, Settled};
-use contract::{EndReason, FactKind};
+use contract::wire::fact::{Ended, Requested, RtpDetected, RtpLost, RtpResumed, Settled, SilentMs};
+use contract::wire::terms::{Silence, Terms};
+use contract::{EndReason, FactKind, Role};
 
 use super::*;
 use crate::domain::terms::Charge;
-use crate::testing::{at, ended, parties, rtp_detected, tick};
+use crate::testing::{at, ended, lost, parties, rtp_detected, tick};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -16,7 +17,7 @@ const DAY: i64 = 24 * HOUR;
 
 mod any;
 
-const TERMS: Terms = Terms {
+const TERMS: FleetTerms = FleetTerms {
     interval_ms: 60_000,
     charge: Charge::Full,
     max_call_duration_ms: Some(4 * 3_600_000),
@@ -49,6 +50,10 @@ fn settled(call: &str, connected: Option<i64>, ended: i64) -> Settled {
         over_ticks: 0,
         billed_minutes: minutes,
         reason: EndReason::Hangup,
+        billed_ms: None,
+        silent_ms: None,
+        until_ms: None,
+        terms: None,
     }
 }
 
@@ -118,6 +123,139 @@ fn manipulated(manipulate: impl FnOnce(&mut Stored)) -> Vec<Kind> {
             .all(|difference| difference.call_id == Some("c1".parse().unwrap()))
     );
     kinds(&found)
+}
+
+/// A call with terms, silence and a grant, as the services store it.
+fn call_with_terms(terms: &Terms) -> Stored {
+    let parties = || parties("c1");
+    let requested = Requested {
+        terms: Some(terms.clone()),
+        until_ms: Some(240_000),
+        ..Requested::new(parties(), at(HOUR))
+    };
+    let detected = RtpDetected {
+        terms: Some(terms.clone()),
+        ..rtp_detected("c1", HOUR)
+    };
+    let lost = |party, from: i64| RtpLost {
+        party,
+        last_rtp_at: Some(at(HOUR + from)),
+        ..lost("c1")
+    };
+    let resumed = RtpResumed {
+        parties: parties(),
+        party: Role::Otomo,
+        at: at(HOUR + 60_000),
+        gap_ms: 30_000,
+    };
+    let ended = Ended {
+        duration_ms: Some(250_000),
+        terms: Some(terms.clone()),
+        // The wall clock was set back.
+        ..ended("c1", HOUR + 200_000, Some(HOUR))
+    };
+    let settled = Settled {
+        duration_ms: 250_000,
+        ticks: 40,
+        // 240 s were granted; the otomo was silent for 30 s; 5 s are free.
+        billed_ms: Some(205_000),
+        billed_minutes: 41,
+        silent_ms: Some(SilentMs {
+            user: 100_000,
+            otomo: 30_000,
+        }),
+        until_ms: Some(240_000),
+        terms: Some(terms.clone()),
+        ..settled("c1", Some(HOUR), HOUR + 200_000)
+    };
+    let mut stored: Stored = vec![(HOUR, requested.into()), (HOUR + 1, detected.into())];
+    let facts: [(i64, Fact); 3] = [
+        (35_002, lost(Role::Otomo, 30_000).into()),
+        (60_002, resumed.into()),
+        (105_002, lost(Role::User, 100_000).into()),
+    ];
+    stored.extend(facts.map(|(later, fact)| (HOUR + later, fact)));
+    for minute in 1..=40i64 {
+        let due = HOUR + minute * 5_000;
+        stored.push((due + 3, tick("c1", u32::try_from(minute).unwrap(), HOUR, due).into()));
+    }
+    stored.push((HOUR + 200_004, ended.into()));
+    stored.push((HOUR + 200_005, settled.into()));
+    stored
+}
+
+fn terms() -> Terms {
+    Terms {
+        terms_id: "t".parse().unwrap(),
+        interval_ms: 5_000,
+        charge: Charge::Start,
+        free_ms: 5_000,
+        minimum_ms: 0,
+        silence: Silence::DeductOtomo,
+    }
+}
+
+#[test]
+fn a_call_with_terms_is_judged_by_them_whatever_the_settings_are() {
+    let (found, summary) = reconcile(call_with_terms(&terms()), window(0, DAY));
+    assert_eq!((found, summary.billed_minutes, summary.ticks_due), (vec![], 41, 40));
+}
+
+#[test]
+fn a_clock_step_is_a_finding_and_no_difference() {
+    let mut stored = call_with_terms(&terms());
+    for (_, fact) in &mut stored {
+        if let Fact::Ended(ended) = fact {
+            ended.clock_step_ms = Some(-50_000);
+        }
+    }
+    let (found, summary) = reconcile(stored, window(0, DAY));
+    assert_eq!(kinds(&found), [Kind::ClockStep]);
+    assert!(summary.is_clean());
+    assert_eq!(summary.findings["clock_step"], 1);
+    let printed = serde_json::to_string(&found[0]).unwrap();
+    assert!(
+        printed.starts_with(r#"{"finding":"clock_step","callId":"c1""#),
+        "{printed}"
+    );
+}
+
+#[test]
+fn other_terms_or_another_bill_are_differences() {
+    let other = Terms {
+        charge: Charge::Full,
+        ..terms()
+    };
+    let mut stored = call_with_terms(&terms());
+    let (at, detected) = stored[1].clone();
+    let Fact::RtpDetected(detected) = detected else {
+        panic!("not connected")
+    };
+    stored[1] = (
+        at,
+        RtpDetected {
+            terms: Some(other),
+            ..detected
+        }
+        .into(),
+    );
+    assert_eq!(kinds(&reconcile(stored, window(0, DAY)).0), [Kind::Terms]);
+
+    let changes: [fn(&mut Settled); 6] = [
+        |settled| settled.billed_ms = Some(205_001),
+        |settled| settled.billed_minutes = 42,
+        |settled| settled.until_ms = None,
+        |settled| settled.terms = None,
+        |settled| settled.duration_ms = 200_000,
+        |settled| settled.silent_ms = Some(SilentMs { user: 0, otomo: 30_000 }),
+    ];
+    for change in changes {
+        let mut stored = call_with_terms(&terms());
+        if let Some((_, Fact::Settled(settled))) = stored.last_mut() {
+            change(settled);
+        }
+        assert_eq!(kinds(&reconcile(stored, window(0, DAY)).0), [Kind::Settlement]);
+    }
 }
 
 fn index(stored: &Stored, kind: FactKind) -> usize {

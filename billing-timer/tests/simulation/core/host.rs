@@ -25,8 +25,6 @@ pub(crate) struct Host {
     pub(crate) frozen_until: u64,
     /// By how much the wall clock is ahead, in milliseconds.
     pub(crate) ahead_ms: i64,
-    /// The latest time that the wall clock has shown.
-    pub(crate) latest_shown: Timestamp,
     /// Requests sent while disconnected, delivered after the reconnect.
     pub(crate) unsent: Vec<Effect>,
 }
@@ -44,7 +42,6 @@ impl Host {
             }),
             frozen_until: 0,
             ahead_ms: 0,
-            latest_shown: timestamp(0),
             unsent: Vec::new(),
         }
     }
@@ -55,12 +52,9 @@ impl Host {
 }
 
 impl Core {
-    pub(crate) fn wall(&mut self, host: usize) -> Timestamp {
+    pub(crate) fn wall(&self, host: usize) -> Timestamp {
         let millis = i64::try_from(self.now / 1_000).unwrap();
-        let host = &mut self.hosts[host];
-        let shown = timestamp(millis + host.ahead_ms);
-        host.latest_shown = host.latest_shown.max(shown);
-        shown
+        timestamp(millis + self.hosts[host].ahead_ms)
     }
 
     pub(crate) fn disconnect(&mut self, host: usize) {

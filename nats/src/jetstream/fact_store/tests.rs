@@ -43,8 +43,8 @@ impl FactStream for Undecided {
         async { Ok(Vec::new()) }.boxed()
     }
 
-    fn next(&self, _: String, _: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
-        async { Ok(None) }.boxed()
+    fn page(&self, _: String, _: u64, _: usize) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 }
 
@@ -86,8 +86,8 @@ impl FactStream for Silent {
         async { Ok(Vec::new()) }.boxed()
     }
 
-    fn next(&self, _: String, _: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
-        async { Ok(None) }.boxed()
+    fn page(&self, _: String, _: u64, _: usize) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
+        async { Ok(Vec::new()) }.boxed()
     }
 }
 

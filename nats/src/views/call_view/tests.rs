@@ -53,6 +53,7 @@ fn call() -> Vec<Fact> {
                 sequence_number: None,
                 rtp_timestamp: None,
             },
+            terms: None,
         }
         .into(),
         tick(1).into(),
@@ -75,6 +76,7 @@ fn call() -> Vec<Fact> {
             duration_ms: None,
             clock_step_ms: None,
             party: None,
+            terms: None,
         }
         .into(),
         Settled {
@@ -86,6 +88,10 @@ fn call() -> Vec<Fact> {
             over_ticks: 0,
             billed_minutes: 2,
             reason: EndReason::Hangup,
+            billed_ms: None,
+            silent_ms: None,
+            until_ms: None,
+            terms: None,
         }
         .into(),
     ]

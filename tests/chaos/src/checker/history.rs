@@ -11,7 +11,8 @@ use super::stream::Stored;
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
+    "credit_granted",
     "requested",
     "accepted",
     "rtp_detected",
@@ -22,6 +23,42 @@ const KINDS: [&str; 9] = [
     "ended",
     "settled",
 ];
+
+/// `call.<id>.requested`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Requested {
+    #[serde(rename = "requestedAt")]
+    _at: Timestamp,
+    pub(super) terms: Option<Terms>,
+    pub(super) until_ms: Option<i64>,
+}
+
+/// How a call is billed.
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Terms {
+    pub(super) terms_id: String,
+    pub(super) interval_ms: i64,
+    pub(super) charge: String,
+    pub(super) free_ms: i64,
+    pub(super) minimum_ms: i64,
+    pub(super) silence: String,
+}
+
+/// `call.<id>.credit_granted`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct Granted {
+    pub(super) until_ms: i64,
+}
+
+/// How long each party was silent.
+#[derive(Debug, Deserialize)]
+pub(super) struct SilentMs {
+    pub(super) user: i64,
+    pub(super) otomo: i64,
+}
 
 /// `call.<id>.accepted`
 #[derive(Debug, Deserialize)]
@@ -80,6 +117,7 @@ pub(super) struct Ended {
     pub(super) reason: String,
     #[serde(deserialize_with = "present")]
     pub(super) connected_at: Option<Timestamp>,
+    pub(super) duration_ms: Option<i64>,
 }
 
 /// `call.<id>.settled`
@@ -95,6 +133,10 @@ pub(super) struct Settled {
     pub(super) over_ticks: u64,
     pub(super) billed_minutes: u64,
     pub(super) reason: String,
+    pub(super) billed_ms: Option<i64>,
+    pub(super) silent_ms: Option<SilentMs>,
+    pub(super) until_ms: Option<i64>,
+    pub(super) terms: Option<Terms>,
 }
 
 /// One stored fact.
@@ -110,7 +152,8 @@ pub(super) struct Fact<T> {
 pub(super) struct Call {
     pub(super) user_id: String,
     pub(super) otomo_id: String,
-    pub(super) requested: Vec<Fact<()>>,
+    pub(super) requested: Vec<Fact<Requested>>,
+    pub(super) granted: Vec<Fact<Granted>>,
     pub(super) accepted: Vec<Fact<Accepted>>,
     pub(super) detected: Vec<Fact<Detected>>,
     pub(super) started: Vec<Fact<Started>>,
@@ -149,16 +192,8 @@ impl Call {
             ensure!(same, "its parties have changed");
         }
         match kind {
-            "requested" => {
-                #[derive(Deserialize)]
-                #[serde(rename_all = "camelCase")]
-                struct Requested {
-                    #[serde(rename = "requestedAt")]
-                    _at: Timestamp,
-                }
-                serde_json::from_value::<Requested>(body)?;
-                self.requested.push(stored.with(()));
-            }
+            "requested" => self.requested.push(stored.read(body)?),
+            "credit_granted" => self.granted.push(stored.read(body)?),
             "accepted" => self.accepted.push(stored.read(body)?),
             "rtp_detected" => self.detected.push(stored.read(body)?),
             "media_started" => self.started.push(stored.read(body)?),

@@ -1,13 +1,14 @@
 //! The minutes of one call: due, stored, and settled.
 //!
 //! The rules are those of the specification, implemented again: tick n is due at `connectedAt` + n × interval, up to and including
-//! `endedAt`, and by default a minute is billed when it is full.
+//! `endedAt`. The bill follows from the call's terms, its duration, its silence and its grants. A call without terms is billed for its
+//! full minutes.
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
 use super::CLOCK_MS;
-use super::history::{Call, Detected, Ended, Fact, Settled};
+use super::history::{Call, Detected, Ended, Fact, Media, Settled};
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
@@ -17,6 +18,8 @@ const MOST_NAMED: usize = 8;
 /// Checks the minutes of one call.
 pub(super) fn check(id: &str, call: &Call, interval_ms: i64, report: &mut Report) {
     report.ticks.stored += call.ticks.len() as u64;
+    let terms = call.requested.first().and_then(|fact| fact.payload.terms.as_ref());
+    let interval_ms = terms.map_or(interval_ms, |terms| terms.interval_ms);
     let detected = call.detected.first();
     check_ticks(
         id,
@@ -40,9 +43,10 @@ pub(super) fn check(id: &str, call: &Call, interval_ms: i64, report: &mut Report
     if let Some(settled) = call.settled.first() {
         let expected = Expected {
             connected_at: expected_connected_at(detected, ended, settled),
-            duration_ms,
             due,
             beyond,
+            bill: bill(call, detected, ended, settled.sequence, interval_ms),
+            terms: terms.map_or_else(|| "none".to_owned(), |terms| format!("{terms:?}")),
         };
         settlement(id, ended, settled, &expected, report);
     }
@@ -150,9 +154,107 @@ fn missing(id: &str, due: u64, minutes: &BTreeMap<u64, u64>, report: &mut Report
 
 struct Expected {
     connected_at: Option<Timestamp>,
-    duration_ms: i64,
     due: u64,
     beyond: u64,
+    bill: Bill,
+    /// Of the request.
+    terms: String,
+}
+
+/// What a call costs.
+struct Bill {
+    duration_ms: i64,
+    silent_user_ms: i64,
+    silent_otomo_ms: i64,
+    until_ms: Option<i64>,
+    billed_ms: i64,
+    minutes: i64,
+}
+
+/// From the facts that were stored before the settlement.
+fn bill(
+    call: &Call,
+    detected: Option<&Fact<Detected>>,
+    ended: &Fact<Ended>,
+    settled_at: u64,
+    interval_ms: i64,
+) -> Bill {
+    let terms = call.requested.first().and_then(|fact| fact.payload.terms.as_ref());
+    let first_grant = call.requested.first().and_then(|fact| fact.payload.until_ms);
+    let later_grants = call.granted.iter().filter(|fact| fact.sequence < settled_at);
+    let until_ms = later_grants.map(|fact| fact.payload.until_ms).chain(first_grant).max();
+    let measured = detected.and(ended.payload.duration_ms);
+    let duration_ms = measured.unwrap_or_else(|| duration_ms(detected, ended));
+    let silent = |party: Option<&str>| {
+        detected.map_or(0, |detected| {
+            let span = (detected.payload.connected_at, ended.payload.ended_at);
+            silent_ms(call, party, span, settled_at)
+        })
+    };
+    let deducted = match terms.map(|terms| terms.silence.as_str()) {
+        Some("deduct_otomo") => silent(Some("otomo")),
+        Some("deduct_any") => silent(None),
+        _ => 0,
+    };
+    let (free, minimum) = terms.map_or((0, 0), |terms| (terms.free_ms, terms.minimum_ms));
+    let most = until_ms.unwrap_or(i64::MAX);
+    let least = if detected.is_some() { minimum.min(most) } else { 0 };
+    let billed_ms = (duration_ms.min(most) - deducted - free).max(0).max(least);
+    let begun = i64::from(terms.is_some_and(|terms| terms.charge == "start") && billed_ms % interval_ms > 0);
+    Bill {
+        duration_ms,
+        silent_user_ms: silent(Some("user")),
+        silent_otomo_ms: silent(Some("otomo")),
+        until_ms,
+        billed_ms,
+        minutes: billed_ms / interval_ms + begun,
+    }
+}
+
+/// How long a party, or any of both, was silent.
+fn silent_ms(call: &Call, party: Option<&str>, (from, to): (Timestamp, Timestamp), settled_at: u64) -> i64 {
+    let length = to.ms_since(from).max(0);
+    let offset = |at: Timestamp| at.ms_since(from).clamp(0, length);
+    let mut gaps = Vec::new();
+    for name in ["user", "otomo"]
+        .into_iter()
+        .filter(|name| party.is_none_or(|party| party == *name))
+    {
+        let of_party = |fact: &&Fact<Media>| fact.payload.party == name && fact.sequence < settled_at;
+        let lost = call
+            .lost
+            .iter()
+            .filter(of_party)
+            .map(|fact| (fact.sequence, fact.payload.at, true));
+        let resumed = call
+            .resumed
+            .iter()
+            .filter(of_party)
+            .map(|fact| (fact.sequence, fact.payload.at, false));
+        let mut changes: Vec<_> = lost.chain(resumed).collect();
+        changes.sort_by_key(|(sequence, ..)| *sequence);
+        let mut silent_from = None;
+        for (_, at, is_lost) in changes {
+            match silent_from {
+                // Never heard: from the connection on.
+                None if is_lost => silent_from = Some(at.map_or(0, offset)),
+                Some(from) if !is_lost => {
+                    gaps.push((from, at.map_or(length, offset)));
+                    silent_from = None;
+                }
+                _ => {}
+            }
+        }
+        gaps.extend(silent_from.map(|from| (from, length)));
+    }
+    gaps.sort_unstable();
+    let mut silent = 0;
+    let mut reached = 0;
+    for (start, end) in gaps {
+        silent += (end - start.max(reached)).max(0);
+        reached = reached.max(end);
+    }
+    silent
 }
 
 fn settlement(id: &str, ended: &Fact<Ended>, settled: &Fact<Settled>, expected: &Expected, report: &mut Report) {
@@ -170,9 +272,27 @@ fn settlement(id: &str, ended: &Fact<Ended>, settled: &Fact<Settled>, expected: 
         &or_never(expected.connected_at),
     );
     compare("endedAt", &payload.ended_at, &ended.ended_at);
-    compare("durationMs", &payload.duration_ms, &expected.duration_ms);
+    compare("durationMs", &payload.duration_ms, &expected.bill.duration_ms);
     compare("ticks", &payload.ticks, &expected.due);
-    compare("billedMinutes", &payload.billed_minutes, &expected.due);
+    let bill = &expected.bill;
+    compare("billedMinutes", &payload.billed_minutes, &bill.minutes);
+    if let Some(billed_ms) = payload.billed_ms {
+        compare("billedMs", &billed_ms, &bill.billed_ms);
+        compare(
+            "untilMs",
+            &format!("{:?}", payload.until_ms),
+            &format!("{:?}", bill.until_ms),
+        );
+    }
+    if let Some(silent) = &payload.silent_ms {
+        compare("silentMs.user", &silent.user, &bill.silent_user_ms);
+        compare("silentMs.otomo", &silent.otomo, &bill.silent_otomo_ms);
+    }
+    if payload.billed_ms.is_some() {
+        let terms = payload.terms.as_ref();
+        let terms = terms.map_or_else(|| "none".to_owned(), |terms| format!("{terms:?}"));
+        compare("terms", &terms, &expected.terms);
+    }
     compare("reason", &payload.reason, &ended.reason);
     // A lower value is a finding about the ticks beyond the end.
     if payload.over_ticks > expected.beyond {

@@ -59,6 +59,7 @@ fn detected(number: usize) -> Recorded {
             sequence_number: None,
             rtp_timestamp: None,
         },
+        terms: None,
     };
     recorded(2, fact)
 }
@@ -73,6 +74,7 @@ fn ended(number: usize) -> Recorded {
         duration_ms: None,
         clock_step_ms: None,
         party: None,
+        terms: None,
     };
     recorded(9, fact)
 }

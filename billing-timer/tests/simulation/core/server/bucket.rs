@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
+use contract::Timestamp;
 use contract::jetstream::bucket::{BucketError, Change, Revised};
 use contract::jetstream::key_value::{Attempt, Changes, KeyValue};
 use contract::jetstream::storage::MARKER_TTL;
@@ -32,6 +33,7 @@ struct Key {
     revision: u64,
     /// None for a marker.
     value: Option<Bytes>,
+    at: Timestamp,
     /// The previous value, and the time at which it was replaced.
     before: Option<(u64, Option<Revised<Bytes>>)>,
 }
@@ -85,13 +87,14 @@ impl Bucket {
 
 impl Core {
     fn write(&mut self, which: BucketName, key: &str, value: Option<Bytes>) -> u64 {
-        let now = self.now;
+        let (now, at) = (self.now, self.true_time());
         let bucket = self.server.bucket(which);
         bucket.revision += 1;
         let (revision, before) = (bucket.revision, bucket.current(key));
         let entry = Key {
             revision,
             value: value.clone(),
+            at,
             before: Some((now, before)),
         };
         bucket.keys.insert(key.to_owned(), entry);
@@ -297,6 +300,14 @@ impl KeyValue for SimulatedKeys {
             revision
         };
         self.request("a key that expires", key, put).boxed()
+    }
+
+    fn stored_at<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<(u64, Timestamp)>> {
+        let stored_at = |core: &mut Core, which: BucketName, key: &str| {
+            let key = core.server.bucket(which).keys.get(key)?;
+            Some((key.revision, key.at))
+        };
+        self.request("a key's time stamp", key, stored_at).boxed()
     }
 
     fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64> {

@@ -8,6 +8,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use billing_timer::fact_source::{DeliveredMessage, DeliveredMessages, FactSource};
 use billing_timer::settings::ConsumerSettings;
+use contract::Timestamp;
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use service::BoxError;
@@ -280,6 +281,10 @@ impl DeliveredMessage for SimulatedMessage {
 
     fn headers(&self) -> Option<&HeaderMap> {
         Some(&self.stored.headers)
+    }
+
+    fn stored_at(&self) -> Option<Timestamp> {
+        Some(self.stored.at)
     }
 
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>> {

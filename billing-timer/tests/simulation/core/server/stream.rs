@@ -30,16 +30,12 @@ pub(crate) struct Stored {
     pub(crate) payload: Bytes,
     /// The true time.
     pub(crate) at: Timestamp,
-    /// None for facts of other services.
-    pub(crate) sent: Option<Sent>,
 }
 
 /// How an instance published a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sent {
     pub(crate) host: usize,
-    /// The latest time that the instance's wall clock had shown before.
-    pub(crate) shown: Timestamp,
 }
 
 #[derive(Debug, Default)]
@@ -110,7 +106,6 @@ impl Core {
                 headers,
                 payload,
                 at,
-                sent,
             });
             self.note("stored", sequence, || {
                 let from = sent.map_or_else(String::new, |sent| format!(" from host {}", sent.host));
@@ -120,6 +115,24 @@ impl Core {
         }
         self.deliver();
         Ok(sequences)
+    }
+}
+
+impl Core {
+    /// Up to when a replica has the messages: it may lag behind the leader.
+    fn stored_by_replica(&mut self) -> i64 {
+        let stale = self.plan.replicas && self.rng.per_mille(200);
+        let lag = self.rng.below(MAX_LAG_MS);
+        self.true_time().as_millis() - if stale { i64::try_from(lag).unwrap() } else { 0 }
+    }
+}
+
+fn message(sequence: u64, stored: &Stored) -> StoredMessage {
+    StoredMessage {
+        subject: stored.subject.clone(),
+        sequence,
+        headers: stored.headers.clone(),
+        payload: stored.payload.clone(),
     }
 }
 
@@ -159,12 +172,7 @@ impl SimulatedFactStream {
     }
 
     fn sent(&self) -> Sent {
-        let mut core = self.0.shared.lock();
-        core.wall(self.0.host);
-        Sent {
-            host: self.0.host,
-            shown: core.hosts[self.0.host].latest_shown,
-        }
+        Sent { host: self.0.host }
     }
 }
 
@@ -221,10 +229,7 @@ impl FactStream for SimulatedFactStream {
 
     fn last_of_each(&self, filters: Vec<String>) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
         let read = move |core: &mut Core| {
-            // A replica may lag behind the leader.
-            let stale = core.plan.replicas && core.rng.per_mille(200);
-            let lag = core.rng.below(MAX_LAG_MS);
-            let stored_by = core.true_time().as_millis() - if stale { i64::try_from(lag).unwrap() } else { 0 };
+            let stored_by = core.stored_by_replica();
             let mut last = BTreeMap::new();
             for (sequence, stored) in (1..).zip(&core.server.stream.messages) {
                 let call = stored.subject.rsplit_once('.').map_or("", |(call, _)| call);
@@ -248,7 +253,23 @@ impl FactStream for SimulatedFactStream {
         .boxed()
     }
 
-    fn next(&self, subject: String, sequence: u64) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {
-        async move { Err(format!("nothing reads {subject} from {sequence} in order")) }.boxed()
+    fn page(&self, subject: String, from: u64, limit: usize) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
+        let read = move |core: &mut Core| {
+            let stored_by = core.stored_by_replica();
+            let messages = (1..).zip(&core.server.stream.messages);
+            let wanted = messages.filter(|(sequence, stored)| {
+                *sequence >= from && stored.subject == subject && stored.at.as_millis() <= stored_by
+            });
+            // Short pages, so that the reader asks for more.
+            wanted
+                .take(limit.min(2))
+                .map(|(sequence, stored)| message(sequence, stored))
+                .collect()
+        };
+        async move {
+            let answer = self.0.request("a page", ACK_TIMEOUT, read).await;
+            answer.map_err(|no_answer| format!("{no_answer:?}"))
+        }
+        .boxed()
     }
 }
