@@ -168,6 +168,7 @@ const REASONS: Readonly<Record<EndReason, true>> = {
   rtp_timeout: true,
   worker_lost: true,
   worker_shutdown: true,
+  credit_exhausted: true,
   max_duration: true,
   terminated: true,
 };

@@ -26,6 +26,8 @@ export interface CallSummary {
   readonly connectedAt: Date | null;
   readonly lastTick: LastTick | null;
   readonly lost: readonly Role[];
+  /** With credit control: all granted time. */
+  readonly untilMs: number | null;
   readonly end: Ended | null;
   readonly localMedia: LocalMedia;
   readonly isMuted: boolean;
@@ -57,6 +59,8 @@ export interface ViewModel extends ControllerState {
   readonly secondsLeft: number;
   /** Since the call connected. */
   readonly elapsedMs: number;
+  /** With credit control, for the user of a connected call: what is left of the granted time. Otherwise null. */
+  readonly creditMs: number | null;
   /** Complete minutes. */
   readonly minute: number;
   /** Whose RTP is lost. */
@@ -100,6 +104,7 @@ export function viewModelOf(state: ControllerState, now: number): ViewModel {
     stage,
     secondsLeft: Math.max(0, Math.ceil(left / 1000)),
     elapsedMs: Math.max(0, since),
+    creditMs: stage === 'connected' && call?.untilMs != null ? Math.max(0, call.untilMs - since) : null,
     minute: call?.lastTick?.minute ?? 0,
     missed: isLost.me && isLost.peer ? 'both' : isLost.me ? 'me' : isLost.peer ? 'peer' : 'nobody',
     mayRejoin: isOn && !state.isBusy && !state.isLeaving && (call?.localMedia === 'none' || call?.localMedia === 'failed'),

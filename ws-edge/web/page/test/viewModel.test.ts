@@ -29,6 +29,7 @@ const call: CallSummary = {
   connectedAt: null,
   lastTick: null,
   lost: [],
+  untilMs: null,
   end: null,
   localMedia: 'none',
   isMuted: false,
@@ -74,6 +75,17 @@ test('complete minutes are shown, and announced once each', () => {
   assert.equal(announcement(first, text), 'Connected Minute 1 complete');
   const later = viewModelOf({ ...idle, call: first.call }, NOW + 5_000);
   assert.equal(announcement(later, text), announcement(first, text));
+});
+
+test('a user with credit control sees what is left, and is warned when it is little', () => {
+  const much = at({ ...connected, untilMs: 120_000 });
+  assert.equal(much.creditMs, 77_100);
+  assert.match(detailText(much, text), /^First minute in progress · .*1:17 of the balance left$/);
+  assert.equal(noteText(much, text), null);
+  const little = at({ ...connected, untilMs: 60_000 });
+  assert.match(noteText(little, text) ?? '', /nearly used up/);
+  assert.equal(at({ ...connected, untilMs: 40_000 }).creditMs, 0);
+  assert.equal(at({ untilMs: 60_000 }).creditMs, null, 'it rings');
 });
 
 test('lost media is described from the point of view of the side', () => {

@@ -1,8 +1,11 @@
 /** Sentences about a side, by its view model. */
 
-import { exactSpan } from '../clock.ts';
+import { exactSpan, span } from '../clock.ts';
 import type { ViewModel } from '../viewModel.ts';
 import type { Translate } from '../texts.ts';
+
+/** The balance is nearly used up when less granted time than this is left, as `credit_low_ms` of media-worker has it. */
+const CREDIT_LOW_MS = 60_000;
 
 /** The state, in large. */
 export function stateText(model: ViewModel, text: Translate): string {
@@ -31,7 +34,9 @@ export function detailText(model: ViewModel, text: Translate): string {
     case 'incoming':
       return text(`detail.${stage}`, { peer: call?.peerId ?? '', seconds: model.secondsLeft });
     case 'connected':
-      return minuteText(model, text);
+      return model.creditMs === null
+        ? minuteText(model, text)
+        : `${minuteText(model, text)} · ${text('detail.credit', { left: span(model.creditMs) })}`;
     case 'ended':
       return endText(model, text);
   }
@@ -63,6 +68,9 @@ export function noteText(model: ViewModel, text: Translate): string | null {
   }
   if (model.missed !== 'nobody') {
     return text(`lost.${model.missed}`, { peer: model.call?.peerId ?? '' });
+  }
+  if (model.creditMs !== null && model.creditMs <= CREDIT_LOW_MS) {
+    return text('note.credit_low');
   }
   if (model.stage === 'connected' && model.call?.isMuted === true) {
     return text('muted.me');
