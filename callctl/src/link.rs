@@ -66,8 +66,12 @@ impl LinkArgs {
         };
         let nats = Nats::connect(&settings, &password, "callctl").await?;
         if timeout(CONNECT_TIMEOUT, nats.connected()).await.is_err() {
+            let cause = nats
+                .connection_error()
+                .map(|cause| format!(": {cause}"))
+                .unwrap_or_default();
             bail!(
-                "no NATS at {} within {} s{}; see --nats-url, --nats-user",
+                "no NATS at {} within {} s{}{cause}; see --nats-url, --nats-user",
                 settings.hosts(),
                 CONNECT_TIMEOUT.as_secs(),
                 match settings.user.as_str() {

@@ -150,6 +150,7 @@ fn sfu_settings(settings: &Settings) -> SfuSettings {
             ip: settings.listen_ip,
             announced_address: settings.announced_address.clone(),
             first_port: settings.rtc_port,
+            tcp: settings.ice_tcp,
         },
         ice_consent_timeout_s: settings.ice_consent_timeout_s,
     }

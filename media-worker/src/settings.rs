@@ -36,7 +36,7 @@ pub struct Settings {
     pub nats_password: Secret,
     /// Name of this process in subjects and facts, at most 64 characters of `[A-Za-z0-9_-]`. Null generates one at every start.
     pub worker_id: Option<WorkerId>,
-    /// Number of mediasoup worker threads, from 1 to 64. Each has one UDP and one TCP port.
+    /// Number of mediasoup worker threads, from 1 to 64. Each has one UDP port, and with `ice_tcp` the TCP port of the same number.
     pub mediasoup_workers: u16,
     /// IP address on which media is received.
     pub listen_ip: IpAddr,
@@ -44,6 +44,10 @@ pub struct Settings {
     pub announced_address: Option<String>,
     /// Port of the first worker thread; the others use the ports that follow. 0 takes any free ports.
     pub rtc_port: u16,
+    /// Whether media is received over TCP, too, for clients whose network blocks UDP. mediasoup neither limits TCP connections nor
+    /// closes idle ones: 3,000 that send nothing take the descriptors of the process. Turn it on only behind a packet filter that
+    /// limits connections per address and in total; TURN over TLS serves the same clients.
+    pub ice_tcp: bool,
     /// Largest number of calls at the same time.
     pub capacity: u32,
     /// The RTP packet that connects a call.
@@ -86,6 +90,7 @@ impl Default for Settings {
             listen_ip: Ipv4Addr::LOCALHOST.into(),
             announced_address: None,
             rtc_port: 0,
+            ice_tcp: false,
             capacity: 500,
             connect_policy: ConnectPolicy::default(),
             media_timeout_ms: 30_000,

@@ -77,6 +77,7 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
             ip: Ipv4Addr::LOCALHOST.into(),
             announced_address: None,
             first_port: 0,
+            tcp: false,
         },
         ice_consent_timeout_s: 30,
     })

@@ -1,6 +1,7 @@
 //! Access to NATS and JetStream: one connection, the streams and buckets, and what is published and requested over them.
 
 pub mod clock;
+pub(crate) mod connection_log;
 pub mod connection_state;
 pub mod notice_publisher;
 pub mod server_urls;

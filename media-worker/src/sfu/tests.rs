@@ -24,6 +24,7 @@ fn settings(workers: u16, first_port: u16) -> SfuSettings {
         ip: Ipv4Addr::LOCALHOST.into(),
         announced_address: None,
         first_port,
+        tcp: true,
     };
     SfuSettings {
         workers,

@@ -1,4 +1,4 @@
-//! One mediasoup worker: a C++ thread with one UDP and one TCP port.
+//! One mediasoup worker: a C++ thread with one port, for UDP and, if it is on, TCP.
 
 use std::fmt::Display;
 use std::net::SocketAddr;

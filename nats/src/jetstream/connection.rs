@@ -1,13 +1,15 @@
 //! The connection to NATS: it retries from the start, reconnects by itself, and never drops messages silently.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use async_nats::{Client, ConnectOptions, Event, jetstream};
+use async_nats::{Client, ConnectOptions, Event, ServerError, jetstream};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use thiserror::Error;
 use tokio::sync::watch;
 
+use crate::jetstream::connection_log::ConnectionLog;
 use crate::jetstream::connection_state::ConnectionState;
 use crate::jetstream::notice_publisher::NoticePublisher;
 use crate::jetstream::server_urls;
@@ -103,6 +105,7 @@ pub struct Nats {
     /// Replicas of each stream and bucket.
     pub(crate) replicas: usize,
     state: watch::Receiver<ConnectionState>,
+    log: Arc<ConnectionLog>,
 }
 
 impl Nats {
@@ -114,6 +117,8 @@ impl Nats {
     /// [`ConnectError`] if a retry would not help.
     pub async fn connect(settings: &NatsSettings, password: &str, name: &str) -> Result<Self, ConnectError> {
         let servers = server_urls::parse(&settings.url)?;
+        let log = Arc::new(ConnectionLog::default());
+        let (attempts, events) = (Arc::clone(&log), Arc::clone(&log));
         let (sender, state) = watch::channel(ConnectionState::default());
         let mut options = ConnectOptions::new()
             .name(name)
@@ -130,8 +135,13 @@ impl Nats {
                 let shift = u32::try_from(attempts.min(6)).unwrap_or(6);
                 Duration::from_millis(25 << shift).min(RECONNECT_DELAY_MAX)
             })
+            // Before every attempt. Events name the kind of an error only, such as "IO error".
+            .reconnect_to_server_callback(move |servers, _| {
+                attempts.attempt(&servers);
+                async { None }
+            })
             .event_callback(move |event| {
-                note(&sender, &event);
+                note(&sender, &events, &event);
                 async {}
             });
         if !settings.user.is_empty() {
@@ -150,7 +160,13 @@ impl Nats {
             jetstream,
             replicas: settings.replicas,
             state,
+            log,
         })
+    }
+
+    /// Why the last attempts to connect failed and what to do, if they did.
+    pub fn connection_error(&self) -> Option<String> {
+        self.log.cause()
     }
 
     /// Watches the state of the connection.
@@ -178,9 +194,11 @@ impl Nats {
     }
 }
 
-fn note(state: &watch::Sender<ConnectionState>, event: &Event) {
+fn note(state: &watch::Sender<ConnectionState>, log: &ConnectionLog, event: &Event) {
+    let is_due = || log.is_due(&event.to_string(), Instant::now());
     match event {
         Event::Connected => {
+            log.connected();
             tracing::info!("connected to NATS");
             state.send_modify(|state| {
                 state.connected = true;
@@ -192,7 +210,9 @@ fn note(state: &watch::Sender<ConnectionState>, event: &Event) {
             state.send_modify(|state| state.connected = false);
         }
         Event::SlowConsumer(subscription) => {
-            tracing::warn!(subscription, "a subscription was full, a message was dropped");
+            if is_due() {
+                tracing::warn!(subscription, "a subscription was full, a message was dropped");
+            }
             state.send_modify(|state| state.overflows += 1);
         }
         // This process or its network paused. The client reconnects.
@@ -203,8 +223,11 @@ fn note(state: &watch::Sender<ConnectionState>, event: &Event) {
         Event::ServerError(error) if error.to_string().contains(LATE_REPLY) => {
             tracing::warn!(%error, "a reply came too late")
         }
-        Event::ServerError(error) => tracing::error!(%error, "rejected by NATS: check accounts.conf"),
-        Event::ClientError(error) => tracing::warn!(%error, "NATS client error"),
+        // An attempt that failed; its cause is logged before the next one.
+        Event::ServerError(ServerError::AuthorizationViolation) => {}
+        Event::ServerError(error) if is_due() => tracing::error!(%error, "rejected by NATS: check accounts.conf"),
+        Event::ServerError(_) => {}
+        Event::ClientError(error) => tracing::debug!(%error, "NATS client error"),
         other => tracing::info!(event = %other, "NATS event"),
     }
 }

@@ -6,6 +6,7 @@ use async_nats::jetstream::{self, kv, stream};
 use thiserror::Error;
 
 use crate::jetstream::connection::Nats;
+use crate::wire::command::MAX_COMMAND_BYTES;
 use crate::wire::subject;
 
 /// The stream of all facts.
@@ -35,6 +36,8 @@ const PARKED_MAX_BYTES: i64 = 256 * 1024 * 1024;
 const FACT_MAX_BYTES: i32 = 16 * 1024;
 /// The longest value in a bucket, in bytes.
 const VALUE_MAX_BYTES: i32 = 16 * 1024;
+/// Room for the headers of a message, which count towards the server's limit.
+const HEADER_BYTES: usize = 4 * 1024;
 /// The duplicate window. Expected sequences guarantee "once"; this window only saves repeated work.
 const DUPLICATE_WINDOW: Duration = Duration::from_secs(120);
 
@@ -48,6 +51,16 @@ pub enum StorageError {
         name: &'static str,
         /// The error of JetStream.
         reason: String,
+    },
+    /// The server accepts no messages as long as this contract's.
+    #[error(
+        "max_payload of NATS is {found} bytes, and messages have up to {needed}: raise it in the configuration of nats-server"
+    )]
+    MaxPayload {
+        /// The server's limit.
+        found: usize,
+        /// The longest message.
+        needed: usize,
     },
     /// It exists with another configuration: an operator must decide. It is never deleted.
     #[error(
@@ -85,6 +98,7 @@ impl Storage {
     /// [`StorageError`]. A retry helps with [`StorageError::Unavailable`] only.
     pub async fn open(nats: &Nats) -> Result<Self, StorageError> {
         let (jetstream, replicas) = (&nats.jetstream, nats.replicas);
+        fits(nats.client.server_info().max_payload)?;
         Ok(Self {
             calls: open_stream(jetstream, CALLS, calls(replicas)).await?,
             parked: open_stream(jetstream, PARKED, parked(replicas)).await?,
@@ -98,7 +112,7 @@ impl Storage {
     /// Like [`Storage::open`], but waits until JetStream replies. Race it against the stop signal.
     ///
     /// # Errors
-    /// Only [`StorageError::Differs`].
+    /// [`StorageError::Differs`] or [`StorageError::MaxPayload`].
     pub async fn open_when_available(nats: &Nats) -> Result<Self, StorageError> {
         let mut delay = Duration::from_millis(50);
         loop {
@@ -112,6 +126,16 @@ impl Storage {
                 outcome => return outcome,
             }
         }
+    }
+}
+
+/// Whether the longest command fits into the server's limit; 0 is a server that has not told it yet.
+fn fits(max_payload: usize) -> Result<(), StorageError> {
+    let needed = MAX_COMMAND_BYTES + HEADER_BYTES;
+    match max_payload {
+        0 => Ok(()),
+        found if found < needed => Err(StorageError::MaxPayload { found, needed }),
+        _ => Ok(()),
     }
 }
 
@@ -280,4 +304,19 @@ fn differences<const N: usize>(settings: [(&str, String, String); N]) -> Option<
         .map(|(setting, wanted, found)| format!("{setting} should be {wanted} and is {found}"))
         .collect();
     (!differing.is_empty()).then(|| differing.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_with_a_small_limit_is_refused_in_words() {
+        let error = fits(32 * 1024).unwrap_err().to_string();
+        assert!(
+            error.contains("max_payload of NATS is 32768 bytes") && error.contains("up to 69632"),
+            "{error}"
+        );
+        assert!(fits(1024 * 1024).is_ok() && fits(0).is_ok());
+    }
 }

@@ -33,7 +33,15 @@ async fn errors_name_the_cause_and_the_valid_arguments() -> Result<()> {
         .output()?;
     let stderr = String::from_utf8(wrong.stderr)?;
     ensure!(
-        wrong.status.code() == Some(1) && stderr.contains("the password of observer is wrong"),
+        wrong.status.code() == Some(1)
+            && stderr.contains("the password of observer is wrong")
+            && stderr.contains("authorization violation"),
+        "{stderr}"
+    );
+    let secret = callctl(&server, &["--nats-url", "nats://u:hunter2@h:99999", "list"])?.output()?;
+    let stderr = String::from_utf8(secret.stderr)?;
+    ensure!(
+        stderr.contains("nats.url: URL 1") && !stderr.contains("hunter2"),
         "{stderr}"
     );
     server.kill()?;
