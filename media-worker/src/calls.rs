@@ -117,6 +117,7 @@ impl Calls {
         }
         Ok(CallOpened {
             media_deadline: call.media_deadline,
+            media_timeout_ms: u64::try_from(self.settings.timeouts.media_timeout.as_millis()).ok(),
         })
     }
 

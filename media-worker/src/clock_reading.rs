@@ -35,4 +35,26 @@ impl ClockReading {
             wall: self.wall.plus(duration),
         }
     }
+
+    /// This reading minus `duration`.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        Self {
+            instant: self.instant.checked_sub(duration).unwrap_or(self.instant),
+            wall: self.wall.minus(duration),
+        }
+    }
+
+    /// The wall-clock time of `at` if the clock had not been set since this reading.
+    pub fn time_of(self, at: Self) -> Timestamp {
+        match at.instant.checked_duration_since(self.instant) {
+            Some(after) => self.wall.plus(after),
+            None => self.wall.minus(self.since(at)),
+        }
+    }
+
+    /// By how much the wall clock ran ahead of the monotonic clock from this reading to `later`, in milliseconds.
+    pub fn step_until(self, later: Self) -> i64 {
+        later.wall.as_millis() - self.time_of(later).as_millis()
+    }
 }

@@ -26,8 +26,23 @@ pub struct FirstPacket {
     pub at: ClockReading,
     /// The producer that it arrived on.
     pub producer_id: String,
-    /// Its SSRC (RFC 3550 section 5.1).
+    /// Its SSRC, sequence number and timestamp (RFC 3550 section 5.1).
     pub ssrc: u32,
+    /// See `ssrc`.
+    pub sequence_number: u16,
+    /// See `ssrc`.
+    pub rtp_timestamp: u32,
+}
+
+/// The meaning of a party's packet for its call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Detected {
+    /// It connects the call.
+    Connects,
+    /// It is the first packet of the party that does not connect the call.
+    Starts,
+    /// The party was heard before.
+    Nothing,
 }
 
 /// The first packets of a call so far.
@@ -50,16 +65,19 @@ impl Detection {
         }
     }
 
-    /// Whether this party's first packet can still connect the call.
+    /// Whether this party has not been heard.
     pub fn awaits(&self, role: Role) -> bool {
-        !self.connected && !self.seen(role)
+        !self.seen(role)
     }
 
-    /// Takes a party's first packet, and returns whether it connects the call. That is so for one packet of a call.
-    pub fn connects(&mut self, role: Role) -> bool {
-        match role {
-            Role::User => self.user_seen = true,
-            Role::Otomo => self.otomo_seen = true,
+    /// Takes a party's packet. One packet of a call connects it.
+    pub fn packet(&mut self, role: Role) -> Detected {
+        let seen = match role {
+            Role::User => &mut self.user_seen,
+            Role::Otomo => &mut self.otomo_seen,
+        };
+        if std::mem::replace(seen, true) {
+            return Detected::Nothing;
         }
         let enough = match self.policy {
             ConnectPolicy::FirstRtp => true,
@@ -67,7 +85,7 @@ impl Detection {
         };
         let connects = enough && !self.connected;
         self.connected |= enough;
-        connects
+        if connects { Detected::Connects } else { Detected::Starts }
     }
 
     fn seen(&self, role: Role) -> bool {
@@ -88,21 +106,23 @@ mod tests {
     fn the_first_packet_of_either_party_connects_by_default() {
         let mut detection = Detection::new(ConnectPolicy::FirstRtp);
         assert!(detection.awaits(Role::User) && detection.awaits(Role::Otomo));
-        assert!(detection.connects(Role::Otomo));
-        assert!(!detection.awaits(Role::User), "the second party needs no trace");
-        assert!(!detection.connects(Role::User));
+        assert_eq!(detection.packet(Role::Otomo), Detected::Connects);
+        assert!(detection.awaits(Role::User) && !detection.awaits(Role::Otomo));
+        assert_eq!(detection.packet(Role::User), Detected::Starts);
+        assert_eq!(detection.packet(Role::User), Detected::Nothing);
     }
 
     #[test]
     fn both_parties_are_needed_if_configured() {
         let mut detection = Detection::new(ConnectPolicy::BothRtp);
-        assert!(!detection.connects(Role::User));
-        assert!(
-            !detection.connects(Role::User),
+        assert_eq!(detection.packet(Role::User), Detected::Starts);
+        assert_eq!(
+            detection.packet(Role::User),
+            Detected::Nothing,
             "the same party twice does not count as both"
         );
         assert!(!detection.awaits(Role::User) && detection.awaits(Role::Otomo));
-        assert!(detection.connects(Role::Otomo));
+        assert_eq!(detection.packet(Role::Otomo), Detected::Connects);
     }
 
     proptest! {
@@ -111,7 +131,7 @@ mod tests {
             let policy = if both { ConnectPolicy::BothRtp } else { ConnectPolicy::FirstRtp };
             let mut detection = Detection::new(policy);
             let parties: Vec<Role> = packets.iter().map(|user| if *user { Role::User } else { Role::Otomo }).collect();
-            let times = parties.iter().filter(|role| detection.connects(**role)).count();
+            let times = parties.iter().filter(|role| detection.packet(**role) == Detected::Connects).count();
             let enough = if both {
                 parties.contains(&Role::User) && parties.contains(&Role::Otomo)
             } else {

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{EndReason, Timestamp};
+use contract::EndReason;
 use futures::StreamExt;
 use service::BoxError;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{self, Calls};
+use crate::clock_reading::ClockReading;
 
 /// The part of the drain timeout, at most two thirds of it, that is kept for storing the ends of the remaining calls. A
 /// cluster without a leader stores nothing for up to 10 s, and hundreds of calls are thousands of writes, each on disk
@@ -44,7 +45,7 @@ pub async fn run(
         );
         futures::stream::iter(remaining)
             .for_each_concurrent(ENDED_CALLS_MAX, |call| async move {
-                let end = call.end_by_worker(EndReason::WorkerShutdown, Timestamp::now());
+                let end = call.end_by_worker(EndReason::WorkerShutdown, ClockReading::now());
                 calls::end(&call, Some(end)).await;
             })
             .await;

@@ -16,10 +16,12 @@ use contract::wire::fact::{Ended, Occurrence, RtpDetected};
 use contract::wire::notice::Notice;
 use contract::wire::terms::Terms;
 use contract::{
-    EndReason, Fact, FactKind, FactStore, Nats, Outcome, Parties, PublishCondition, Timestamp, TraceParent, WorkerId,
+    EndReason, Fact, FactKind, FactStore, Nats, Outcome, Parties, PublishCondition, Role, Timestamp, TraceParent,
+    WorkerId,
 };
 use tokio::sync::mpsc;
 
+use crate::clock_reading::ClockReading;
 use crate::metrics;
 use queue::Entry;
 pub use queue::{Backlog, FactQueue};
@@ -47,11 +49,16 @@ pub struct CallEnd {
     /// The party or the service that ends it.
     pub by: String,
     /// When it was over.
-    pub ended_at: Timestamp,
+    pub at: ClockReading,
+    /// The party whose silence alone ended it.
+    pub party: Option<Role>,
 }
 
 /// The stored end of a call, or the reason why it was not stored.
 pub type EndOutcome = Result<CallClosed, Refusal>;
+
+/// The least disagreement of the wall clock with the monotonic clock that is reported as a step, in milliseconds.
+const CLOCK_STEP_MS: u64 = 500;
 
 /// No end is stored by this worker.
 const NO_END: CallClosed = CallClosed {
@@ -66,6 +73,8 @@ struct FactPublisher {
     terms: Option<Terms>,
     trace: TraceParent,
     connected_at: Option<Timestamp>,
+    /// The connection on both clocks, if this worker saw it.
+    connected: Option<ClockReading>,
 }
 
 impl FactPublisher {
@@ -76,6 +85,7 @@ impl FactPublisher {
             terms,
             trace,
             connected_at: None,
+            connected: None,
         }
     }
 
@@ -105,7 +115,7 @@ impl FactPublisher {
     async fn publish(&mut self, fact: Fact, observed: Instant) {
         let (call_id, kind) = (self.parties.call_id.clone(), fact.kind());
         let fact = self.with_terms(fact);
-        self.note_connection(&fact);
+        self.note_connection(&fact, Some(observed));
         // An edge may have ended the call while this worker was cut off.
         let condition = match kind.declaration().occurrence {
             Occurrence::Once => PublishCondition::OnceWhileOpen,
@@ -118,7 +128,7 @@ impl FactPublisher {
             }
             Ok(Outcome::Superseded(stored)) if stored.fact.kind() == kind => {
                 tracing::warn!(%call_id, fact = %kind, stored = ?stored.fact, "fact already stored by another worker: keeping it");
-                self.note_connection(&stored.fact);
+                self.note_connection(&stored.fact, None);
                 stored.fact
             }
             Ok(Outcome::Superseded(_) | Outcome::Refused) => {
@@ -141,25 +151,36 @@ impl FactPublisher {
         }
     }
 
-    fn note_connection(&mut self, fact: &Fact) {
+    fn note_connection(&mut self, fact: &Fact, observed: Option<Instant>) {
         if let Fact::RtpDetected(detected) = fact {
-            self.connected_at = Some(detected.connected_at);
+            let wall = detected.connected_at;
+            self.connected_at = Some(wall);
+            self.connected = observed.map(|instant| ClockReading { instant, wall });
         }
     }
 
-    async fn publish_end(&self, CallEnd { reason, by, ended_at }: CallEnd) -> EndOutcome {
+    async fn publish_end(&self, CallEnd { reason, by, at, party }: CallEnd) -> EndOutcome {
         let (call_id, connected_at) = (&self.parties.call_id, self.connected_at);
-        // Both are wall-clock times, and the clock may have been set back between them.
-        let ended_at = connected_at.map_or(ended_at, |connected_at| ended_at.max(connected_at));
+        let duration = self.connected.map(|connected| at.since(connected));
+        let clock_step_ms = self.connected.map(|connected| connected.step_until(at));
+        let ended_at = match connected_at.zip(duration) {
+            Some((connected_at, duration)) => connected_at.plus(duration),
+            // Another worker's clock: it may differ from this one's.
+            None => connected_at.map_or(at.wall, |connected_at| at.wall.max(connected_at)),
+        };
+        if let Some(step_ms) = clock_step_ms.filter(|step| step.unsigned_abs() >= CLOCK_STEP_MS) {
+            metrics::clock_stepped();
+            tracing::warn!(%call_id, step_ms, "wall clock was set during the call: the bill is not affected; check time synchronisation");
+        }
         let fact = Ended {
             parties: self.parties.clone(),
             ended_at,
             reason,
             by,
             connected_at,
-            duration_ms: None,
-            clock_step_ms: None,
-            party: None,
+            duration_ms: duration.map(|duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)),
+            clock_step_ms,
+            party,
             terms: self.terms.clone(),
         };
         match self.store_end(&fact.clone().into()).await {

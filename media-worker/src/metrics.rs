@@ -34,6 +34,11 @@ pub fn call_ended(reason: EndReason) {
     counter!("callpulse_media_ended_total", "reason" => reason.as_str()).increment(1);
 }
 
+/// Counts a call during which the wall clock was set.
+pub fn clock_stepped() {
+    counter!("callpulse_media_clock_steps_total").increment(1);
+}
+
 /// Counts a fact that will never be stored.
 pub fn fact_lost() {
     counter!("callpulse_media_facts_lost_total").increment(1);

@@ -96,7 +96,7 @@ impl Default for Settings {
             media_timeout_ms: 30_000,
             rtp_lost_after_ms: 5_000,
             rtp_timeout_ms: 15_000,
-            one_sided_timeout_ms: None,
+            one_sided_timeout_ms: Some(60_000),
             credit_low_ms: 60_000,
             credit_max_ms: 14_400_000,
             credit_interval_ms: 60_000,

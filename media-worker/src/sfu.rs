@@ -28,9 +28,9 @@ pub use worker_pool::{SfuSettings, WorkerPool};
 
 /// Receives the events of a call's media, on a thread of mediasoup: it must neither block nor panic.
 pub trait Observer: Send + Sync {
-    /// A producer's first packet with a payload arrived.
+    /// A packet with a payload arrived: the first one of a producer, or the first one after a loss.
     fn first_packet(&self, producer: ProducerNumber, packet: FirstPacket);
-    /// The transport of a producer is disconnected or closed.
+    /// The transport of a producer is closed.
     fn transport_lost(&self, role: Role, producer: ProducerNumber);
 }
 

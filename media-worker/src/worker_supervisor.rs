@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use contract::{EndReason, Timestamp};
+use contract::EndReason;
 use futures::StreamExt;
 use service::{BoxError, Condition};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{self, Calls};
+use crate::clock_reading::ClockReading;
 use crate::metrics;
 use crate::sfu::{DeadWorker, WorkerPool};
 
@@ -44,8 +45,8 @@ pub async fn run(
         );
         futures::stream::iter(calls.on_sfu_worker(dead.id))
             .for_each_concurrent(ENDED_CALLS_MAX, |call| async move {
-                let ended_at = call.last_rtp_at().unwrap_or_else(Timestamp::now);
-                let end = call.end_by_worker(EndReason::WorkerLost, ended_at);
+                let ended = call.last_rtp().unwrap_or_else(ClockReading::now);
+                let end = call.end_by_worker(EndReason::WorkerLost, ended);
                 calls::end(&call, Some(end)).await;
             })
             .await;

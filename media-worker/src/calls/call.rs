@@ -7,7 +7,9 @@ use std::time::{Duration, Instant};
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{CallMedia, CreditExtended};
 use contract::wire::credit::Grant;
-use contract::wire::fact::{CreditGranted, CreditLow, Method, RtpDetected, RtpEvidence, RtpLost, RtpResumed};
+use contract::wire::fact::{
+    CreditGranted, CreditLow, MediaStarted, Method, RtpDetected, RtpEvidence, RtpLost, RtpResumed,
+};
 use contract::{EndReason, Parties, Role, Timestamp, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
@@ -15,13 +17,16 @@ use tokio::sync::{Notify, Semaphore};
 use super::CallSettings;
 use crate::clock_reading::ClockReading;
 use crate::credit::{Credit, CreditAction};
-use crate::detection::{Detection, FirstPacket};
+use crate::detection::{Detected, Detection, FirstPacket};
 use crate::fact_publisher::{CallEnd, EndOutcome, FactQueue};
 use crate::liveness::{Liveness, LivenessEvent, ProducerNumber};
 use crate::sfu::{CallRouter, Observer, PacketCounter, SfuWorkerId};
 
 /// The most commands of one call that run or wait.
 const COMMANDS_MAX: usize = 16;
+
+/// The most samples of a stalled producer in a row.
+const REFINEMENTS_MAX: usize = 256;
 
 /// A call on this worker.
 pub struct Call {
@@ -34,6 +39,8 @@ pub struct Call {
     pub(super) facts: FactQueue,
     worker_id: WorkerId,
     sfu_worker: OnceLock<SfuWorkerId>,
+    connected: OnceLock<ClockReading>,
+    refining: AtomicBool,
     detection: Mutex<Detection>,
     liveness: Mutex<Liveness>,
     packet_counters: Mutex<[Option<PacketCounter>; 2]>,
@@ -63,6 +70,8 @@ impl Call {
             facts,
             worker_id: settings.worker_id.clone(),
             sfu_worker: OnceLock::new(),
+            connected: OnceLock::new(),
+            refining: AtomicBool::new(false),
             detection: Mutex::new(Detection::new(settings.connect_policy)),
             liveness: Mutex::new(Liveness::new(settings.timeouts.clone(), now)),
             packet_counters: Mutex::default(),
@@ -89,9 +98,9 @@ impl Call {
         self.facts.ended().await
     }
 
-    /// The time of the last packet of either party.
-    pub fn last_rtp_at(&self) -> Option<Timestamp> {
-        self.liveness.lock().last_rtp().map(|last| last.wall)
+    /// The last packet of either party.
+    pub fn last_rtp(&self) -> Option<ClockReading> {
+        self.liveness.lock().last_rtp()
     }
 
     /// The state of each party's RTP at the last sample.
@@ -106,7 +115,12 @@ impl Call {
 
     /// Whether the first packet of this party's next producer must be detected.
     pub fn awaits_first_packet(&self, role: Role) -> bool {
-        self.detection.lock().awaits(role)
+        self.detection.lock().awaits(role) || self.liveness.lock().is_lost(role)
+    }
+
+    /// The time of a reading in facts. After the connection it follows the monotonic clock alone.
+    fn time(&self, at: ClockReading) -> Timestamp {
+        self.connected.get().map_or(at.wall, |connected| connected.time_of(at))
     }
 
     /// Sets the counter of this party's packets; it replaces the counter of an earlier producer.
@@ -117,7 +131,30 @@ impl Call {
 
     /// Samples both parties' packet counters and queues the facts that follow. Returns the end of the call if its media
     /// has timed out. `timeout` bounds the reading of one counter.
-    pub async fn sample(&self, timeout: Duration) -> Option<CallEnd> {
+    pub async fn sample(self: &Arc<Self>, timeout: Duration) -> Option<CallEnd> {
+        self.read_counters(timeout).await;
+        let (events, refine) = {
+            let (mut liveness, now) = (self.liveness.lock(), ClockReading::now());
+            (liveness.tick(now), liveness.refine_in(now).is_some())
+        };
+        let mut end = None;
+        for event in events {
+            let lost = match &event {
+                LivenessEvent::Lost { party, .. } => Some(*party),
+                _ => None,
+            };
+            end = self.apply(event).or(end);
+            if let Some(party) = lost {
+                self.report_next_packet(party).await;
+            }
+        }
+        if refine && !self.refining.swap(true, Ordering::Relaxed) {
+            tokio::spawn(Arc::clone(self).refine(timeout));
+        }
+        end
+    }
+
+    async fn read_counters(&self, timeout: Duration) {
         let counters = self.packet_counters.lock().clone();
         let samples = Role::BOTH
             .into_iter()
@@ -125,15 +162,29 @@ impl Call {
             .filter_map(|(role, counter)| Some((role, counter?)))
             .map(async |(role, counter)| Some((role, counter.producer_number, counter.read(timeout).await?)));
         let samples: Vec<_> = futures::future::join_all(samples).await;
-        for (role, producer, packets) in samples.into_iter().flatten() {
-            let event = self
-                .liveness
-                .lock()
-                .sample(role, producer, packets, ClockReading::now());
+        for (role, producer, sample) in samples.into_iter().flatten() {
+            let event = self.liveness.lock().sample(role, producer, sample, ClockReading::now());
             event.and_then(|event| self.apply(event));
         }
-        let events = self.liveness.lock().tick(ClockReading::now());
-        events.into_iter().filter_map(|event| self.apply(event)).last()
+    }
+
+    /// Samples a stalled producer often, until its last packet is known.
+    async fn refine(self: Arc<Self>, timeout: Duration) {
+        for _ in 0..REFINEMENTS_MAX {
+            let pause = self.liveness.lock().refine_in(ClockReading::now());
+            let Some(pause) = pause else { break };
+            tokio::time::sleep(pause).await;
+            self.read_counters(timeout).await;
+        }
+        self.refining.store(false, Ordering::Relaxed);
+    }
+
+    async fn report_next_packet(&self, party: Role) {
+        let [user, otomo] = self.packet_counters.lock().clone();
+        let counter = if party == Role::User { user } else { otomo };
+        if let Some(counter) = counter {
+            counter.report_next_packet().await;
+        }
     }
 
     /// Whether the wallet limits its duration.
@@ -170,7 +221,13 @@ impl Call {
                 self.facts.publish(low, now.instant);
                 None
             }
-            CreditAction::Exhausted { ended_at } => Some(self.end_by_worker(EndReason::CreditExhausted, ended_at)),
+            CreditAction::Exhausted { ended_at } => {
+                let instant = self.connected.get().map_or(now.instant, |connected| {
+                    connected.plus(ended_at.until(connected.wall)).instant
+                });
+                let ended = ClockReading { instant, ..now };
+                Some(self.end_by_worker(EndReason::CreditExhausted, ended))
+            }
         }
     }
 
@@ -226,17 +283,13 @@ impl Call {
         let millis = |gap: Duration| u64::try_from(gap.as_millis()).unwrap_or(u64::MAX);
         let (parties, now) = (self.parties.clone(), ClockReading::now());
         match event {
-            LivenessEvent::Lost {
-                party,
-                last_rtp_at,
-                gap,
-            } => {
+            LivenessEvent::Lost { party, last_rtp, gap } => {
                 self.facts.publish(
                     RtpLost {
                         parties,
                         party,
-                        last_rtp_at: Some(last_rtp_at),
-                        lost_at: Some(now.wall),
+                        last_rtp_at: last_rtp.map(|last| self.time(last)),
+                        lost_at: Some(self.time(now)),
                         gap_ms: millis(gap),
                     },
                     now.instant,
@@ -248,60 +301,76 @@ impl Call {
                     RtpResumed {
                         parties,
                         party,
-                        at,
+                        at: self.time(at),
                         gap_ms: millis(gap),
                     },
                     now.instant,
                 );
                 None
             }
-            LivenessEvent::RtpTimeout { ended_at } => Some(self.end_by_worker(EndReason::RtpTimeout, ended_at)),
-            LivenessEvent::MediaTimeout => Some(self.end_by_worker(EndReason::MediaTimeout, Timestamp::now())),
+            LivenessEvent::RtpTimeout { ended, party } => Some(CallEnd {
+                party,
+                ..self.end_by_worker(EndReason::RtpTimeout, ended)
+            }),
+            LivenessEvent::MediaTimeout => Some(self.end_by_worker(EndReason::MediaTimeout, now)),
         }
     }
 
     /// The end of the call if this worker ends it.
-    pub fn end_by_worker(&self, reason: EndReason, ended_at: Timestamp) -> CallEnd {
+    pub fn end_by_worker(&self, reason: EndReason, at: ClockReading) -> CallEnd {
         CallEnd {
             reason,
             by: self.worker_id.to_string(),
-            ended_at,
+            at,
+            party: None,
         }
     }
 }
 
 impl Observer for Call {
     fn first_packet(&self, producer: ProducerNumber, packet: FirstPacket) {
-        let FirstPacket {
-            role,
-            at,
-            producer_id,
-            ssrc,
-        } = packet;
-        self.liveness.lock().first_packet(role, producer, at);
-        if self.detection.lock().connects(role) {
-            let fact = RtpDetected {
-                parties: self.parties.clone(),
-                connected_at: at.wall,
-                method: Method::SfuRtpDetected,
-                detected_from: role,
-                evidence: RtpEvidence {
-                    worker_id: self.worker_id.clone(),
-                    producer_id,
-                    ssrc,
-                    sequence_number: None,
-                    rtp_timestamp: None,
-                },
-                terms: None,
-            };
-            // Queued before liveness may report a loss, so that no `rtp_lost` precedes it.
-            self.facts.publish(fact, at.instant);
-            self.liveness.lock().connected();
-            if let Some(credit) = &self.credit {
-                credit.lock().connected(at);
-                self.credit_changed.notify_one();
+        let FirstPacket { role, at, .. } = packet;
+        let resumed = self.liveness.lock().first_packet(role, producer, at);
+        let evidence = RtpEvidence {
+            worker_id: self.worker_id.clone(),
+            producer_id: packet.producer_id,
+            ssrc: packet.ssrc,
+            sequence_number: Some(packet.sequence_number),
+            rtp_timestamp: Some(packet.rtp_timestamp),
+        };
+        let parties = self.parties.clone();
+        let detected = self.detection.lock().packet(role);
+        match detected {
+            Detected::Connects => {
+                let fact = RtpDetected {
+                    parties,
+                    connected_at: at.wall,
+                    method: Method::SfuRtpDetected,
+                    detected_from: role,
+                    evidence,
+                    terms: None,
+                };
+                // Queued before liveness may report a loss, so that no `rtp_lost` precedes it.
+                self.facts.publish(fact, at.instant);
+                let _ = self.connected.set(at);
+                self.liveness.lock().connected(at);
+                if let Some(credit) = &self.credit {
+                    credit.lock().connected(at);
+                    self.credit_changed.notify_one();
+                }
             }
+            Detected::Starts => {
+                let fact = MediaStarted {
+                    parties,
+                    party: role,
+                    at: self.time(at),
+                    evidence,
+                };
+                self.facts.publish(fact, at.instant);
+            }
+            Detected::Nothing => {}
         }
+        resumed.and_then(|event| self.apply(event));
     }
 
     fn transport_lost(&self, role: Role, producer: ProducerNumber) {

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use contract::Timestamp;
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{CallClosed, CloseCall};
 
 use super::{Context, Handle};
 use crate::calls::{self, Calls};
+use crate::clock_reading::ClockReading;
 use crate::fact_publisher::CallEnd;
 
 /// After this time the requester has given up.
@@ -26,13 +26,14 @@ impl Handle for CloseCall {
             return Err(Refusal::new(RefusalCode::BadRequest, what));
         }
         let call = calls.find(&self.call_id)?;
-        let ended_at = Timestamp::now();
+        let at = ClockReading::now();
         calls::end(
             &call,
             self.end.map(|end| CallEnd {
                 reason: end.reason,
                 by: end.by,
-                ended_at,
+                at,
+                party: None,
             }),
         )
         .await;

@@ -9,11 +9,12 @@ use mediasoup::prelude::*;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::first_packet::PacketTrace;
 use super::packet_counter::PacketCounter;
 use super::participant::{Participant, ParticipantTransport};
 use super::refusals::{invalid_parameters, request_failed, with_timeout};
 use super::worker::{SfuWorker, SfuWorkerId};
-use super::{Observer, first_packet, opus, parameters};
+use super::{Observer, opus, parameters};
 use crate::liveness::ProducerNumber;
 
 /// A call's media. Dropping it closes the router and all its transports.
@@ -161,13 +162,14 @@ impl CallRouter {
             ProduceError::Request(error) => request_failed(error),
             error => invalid_parameters(&error.to_string()),
         })?;
+        let trace = PacketTrace::new(&producer, role, number, observer);
         if detect {
-            first_packet::detect(&producer, role, number, observer).await?;
+            trace.arm().await?;
         }
         transport.set_producer(number);
         let new = NewProducer {
             id: producer.id().to_string(),
-            packet_counter: PacketCounter::new(number, &producer),
+            packet_counter: PacketCounter::new(number, &producer, trace),
         };
         participant.producer = Some(producer);
         self.last_producer = number;

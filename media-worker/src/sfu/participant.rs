@@ -6,7 +6,7 @@ use std::sync::{Arc, Weak};
 use contract::Role;
 use contract::wire::request::Direction;
 use mediasoup::prelude::*;
-use mediasoup::types::data_structures::{DtlsState, IceState};
+use mediasoup::types::data_structures::DtlsState;
 
 use super::Observer;
 use crate::liveness::ProducerNumber;
@@ -77,29 +77,18 @@ impl ParticipantTransport {
         self.producer.store(number, Ordering::Relaxed);
     }
 
-    /// Reports to `observer` when ICE disconnects or DTLS ends, if there is a producer.
+    /// Reports to `observer` when DTLS ends, if there is a producer. A client whose ICE disconnects may come back from another
+    /// address: that is silence.
     pub(super) fn observe(&self, role: Role, observer: &Weak<dyn Observer>) {
-        let report = {
-            let (producer, observer) = (Arc::clone(&self.producer), observer.clone());
-            move || {
-                let number = producer.load(Ordering::Relaxed);
-                if let (1.., Some(observer)) = (number, observer.upgrade()) {
-                    observer.transport_lost(role, number);
-                }
-            }
-        };
-        let report_ice = report.clone();
-        let on_ice = move |state| {
-            if state == IceState::Disconnected {
-                report_ice();
-            }
-        };
+        let (producer, observer) = (Arc::clone(&self.producer), observer.clone());
         let on_dtls = move |state| {
-            if matches!(state, DtlsState::Failed | DtlsState::Closed) {
-                report();
+            let number = producer.load(Ordering::Relaxed);
+            if matches!(state, DtlsState::Failed | DtlsState::Closed)
+                && let (1.., Some(observer)) = (number, observer.upgrade())
+            {
+                observer.transport_lost(role, number);
             }
         };
-        self.transport.on_ice_state_change(on_ice).detach();
         self.transport.on_dtls_state_change(on_dtls).detach();
     }
 }

@@ -171,6 +171,9 @@ pub struct CreditExtended {
 pub struct CallOpened {
     /// The worker ends the call at this time if no RTP has arrived (`media_timeout`).
     pub media_deadline: Timestamp,
+    /// The same as a duration from now on, because the clocks of two machines differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub media_timeout_ms: Option<u64>,
 }
 
 /// Ends a call at its worker. The media stops first, then `ended` is stored, then the reply is sent.

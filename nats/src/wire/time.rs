@@ -57,6 +57,14 @@ impl Timestamp {
         self.plus_millis(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
     }
 
+    /// This time minus `duration`, rounded down, and limited to the year 0.
+    #[must_use]
+    pub fn minus(self, duration: Duration) -> Self {
+        let millis = i64::try_from(duration.as_nanos().div_ceil(1_000_000)).unwrap_or(i64::MAX);
+        let earlier = self.as_millis().saturating_sub(millis);
+        Self::from_millis(earlier.max(*CALENDAR.start())).unwrap_or(self)
+    }
+
     /// The time from now until this time, by the wall clock; zero if it has passed.
     pub fn until(self, now: Self) -> Duration {
         Duration::from_millis(self.millis_since(now))

@@ -24,6 +24,7 @@ fn commands() {
             &OpenCall::new(parties()),
             &CallOpened {
                 media_deadline: ended_at(),
+                media_timeout_ms: Some(30_000),
             },
         ),
         golden.operation(

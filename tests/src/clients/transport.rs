@@ -75,6 +75,7 @@ enum Command {
 #[derive(Debug, Default)]
 struct Counters {
     first_sent: OnceLock<ClockReading>,
+    last_sent: Mutex<Option<ClockReading>>,
     sent: AtomicU64,
     padding_sent: AtomicU64,
     received: AtomicU64,
@@ -305,6 +306,12 @@ impl Transport {
     #[must_use]
     pub fn first_datagram_sent_at(&self) -> Option<ClockReading> {
         self.counters.first_sent.get().copied()
+    }
+
+    /// When the last RTP packet with a payload was handed to the socket.
+    #[must_use]
+    pub fn last_datagram_sent_at(&self) -> Option<ClockReading> {
+        *self.counters.last_sent.lock()
     }
 
     /// RTP packets with a payload that were sent.

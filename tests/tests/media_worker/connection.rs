@@ -67,8 +67,8 @@ async fn the_first_packet_with_a_payload_connects_the_call_and_notifies_both_par
     receives(&user_listener, 20).await;
     assert_eq!(
         fixture.stored(&parties).await,
-        ["rtp_detected"],
-        "the second party changes nothing"
+        ["rtp_detected", "media_started"],
+        "the second party does not connect the call again"
     );
     assert_eq!(
         (
@@ -94,7 +94,7 @@ async fn with_the_policy_both_rtp_a_call_connects_after_both_parties_have_sent()
     user.talk().await;
     let hears = fixture.listen(&requester(&parties, Role::Otomo)).await;
     receives(&hears, 20).await;
-    assert_eq!(fixture.stored(&parties).await, [""; 0], "one party has sent");
+    assert_eq!(fixture.stored(&parties).await, ["media_started"], "one party has sent");
     listener.talk().await;
     let fact = fixture.fact(&parties, "rtp_detected").await;
     assert_eq!(
@@ -110,8 +110,11 @@ async fn a_new_transport_replaces_the_old_one_and_the_call_continues() {
     let user = requester(&parties, Role::User);
     let notices = fixture.notices(&parties.party(Role::Otomo)).await;
     let first = fixture.join(&user).await;
+    let peer = fixture.join(&requester(&parties, Role::Otomo)).await;
     first.talk().await;
     fixture.fact(&parties, "rtp_detected").await;
+    peer.talk().await;
+    fixture.fact(&parties, "media_started").await;
     first.send.cut().await.unwrap();
 
     let second = fixture.join(&user).await;
@@ -124,7 +127,7 @@ async fn a_new_transport_replaces_the_old_one_and_the_call_continues() {
     notices.expect("media_resumed").await;
     assert_eq!(
         fixture.stored(&parties).await,
-        ["rtp_detected", "rtp_lost", "rtp_resumed"]
+        ["rtp_detected", "media_started", "rtp_lost", "rtp_resumed"]
     );
     assert_eq!(
         notices.count("rtc_new_producer"),

@@ -10,5 +10,6 @@ mod credit;
 mod ending;
 mod fleet;
 mod ice_restart;
+mod last_packet;
 mod refusal;
 mod silence;

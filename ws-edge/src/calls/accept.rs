@@ -123,7 +123,11 @@ impl CallAcceptor {
         let acceptance = Acceptance {
             accepted_at,
             worker_id,
-            media_deadline: opened.media_deadline,
+            // By this node's clock: the worker's may differ.
+            media_deadline: match opened.media_timeout_ms {
+                Some(media_timeout_ms) => accepted_at.plus_millis(media_timeout_ms),
+                None => opened.media_deadline,
+            },
         };
         self.storage.write_acceptance(call, acceptance).await;
         if let Some(notice) = accepted.notice() {

@@ -5,7 +5,7 @@ mod checks;
 pub mod schedule;
 
 use std::collections::VecDeque;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
 use contract::buckets::active_calls::{ActiveCalls, CallChange};
@@ -34,12 +34,33 @@ const MAX_ENDED: usize = 100_000;
 const ENDS_AT_ONCE: usize = 1_024;
 /// Between losing a watch and renewing it.
 const RENEW_DELAY: Duration = Duration::from_millis(500);
-/// The longest sleep: wall clocks are set, and sleeping does not notice.
+/// The longest sleep between two looks at the schedule.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// The monotonic clock, counted from the wall clock at the start: setting the wall clock moves no deadline.
+#[derive(Debug, Clone, Copy)]
+struct SteadyClock {
+    started: Instant,
+    wall: Timestamp,
+}
+
+impl SteadyClock {
+    fn start() -> Self {
+        Self {
+            started: Instant::now(),
+            wall: Timestamp::now(),
+        }
+    }
+
+    fn now(self) -> Timestamp {
+        self.wall.plus(self.started.elapsed())
+    }
+}
 
 /// Watches calls and workers, and runs due checks.
 pub struct Deadlines {
     nats: Nats,
+    clock: SteadyClock,
     active: ActiveCalls,
     fleet: Fleet,
     checks: CallChecks,
@@ -56,11 +77,13 @@ pub struct Deadlines {
 impl Deadlines {
     /// Nothing is scheduled before [`Deadlines::run`]; `watching` is set while everything is.
     pub fn new(nats: Nats, storage: &Storage, checks: CallChecks, grace: Duration, watching: Condition) -> Self {
+        let clock = SteadyClock::start();
         Self {
             nats,
+            clock,
             active: checks.storage.active.clone(),
             fleet: Fleet::new(storage),
-            list: CallSchedule::new(checks.node_id.clone(), grace, Timestamp::now()),
+            list: CallSchedule::new(checks.node_id.clone(), grace, clock.now()),
             checks,
             watching,
             running: JoinSet::new(),
@@ -101,7 +124,7 @@ impl Deadlines {
         let mut calls = Box::pin(self.active.watch().await?);
         let mut workers = Box::pin(self.fleet.watch().await?);
         let mut ends = self.ends().await?.ready_chunks(ENDS_AT_ONCE);
-        self.list.watch_restored(Timestamp::now());
+        self.list.watch_restored(self.clock.now());
         self.watching.set(true);
         loop {
             let pause = self.pause(*link.borrow());
@@ -124,7 +147,7 @@ impl Deadlines {
                 Some(done) = self.running.join_next() => {
                     // A panic is a bug, and was logged; the call comes up again after a restart, or at another node.
                     if let Ok((call, result)) = done {
-                        self.list.done(&call, result, Timestamp::now());
+                        self.list.done(&call, result, self.clock.now());
                     }
                 }
                 changed = link.changed() => {
@@ -158,7 +181,7 @@ impl Deadlines {
     fn pause(&self, link: ConnectionState) -> Duration {
         match self.list.next() {
             Some(next) if link.connected && self.running.len() < MAX_CONCURRENT => {
-                next.until(Timestamp::now()).min(LONGEST_SLEEP)
+                next.until(self.clock.now()).min(LONGEST_SLEEP)
             }
             _ => LONGEST_SLEEP,
         }
@@ -166,7 +189,7 @@ impl Deadlines {
 
     fn note_call(&mut self, change: Result<CallChange, BucketError>) {
         match change {
-            Ok(CallChange::Active(call)) => self.list.call(call.value, Timestamp::now()),
+            Ok(CallChange::Active(call)) => self.list.call(call.value, self.clock.now()),
             Ok(CallChange::Gone(call)) => self.list.remove_call(&call),
             Err(error) => unreadable(&error),
         }
@@ -179,7 +202,7 @@ impl Deadlines {
                 if let FleetChange::Gone(worker) = &change {
                     tracing::info!(worker_id = %worker, "media-worker lost: its calls will be ended");
                 }
-                self.list.worker(change, Timestamp::now());
+                self.list.worker(change, self.clock.now());
             }
             Err(error) => unreadable(&error),
         }
@@ -187,7 +210,7 @@ impl Deadlines {
 
     fn start_checks(&mut self) {
         let room = MAX_CONCURRENT.saturating_sub(self.running.len());
-        for (call, due) in self.list.due(Timestamp::now(), room) {
+        for (call, due) in self.list.due(self.clock.now(), room) {
             let checks = self.checks.clone();
             self.running.spawn(async move { checks.run(call, due).await });
         }

@@ -208,6 +208,7 @@ impl Driver {
             self.counters.padding_sent.fetch_add(1, Ordering::Relaxed);
         } else {
             self.counters.first_sent.get_or_init(|| now);
+            *self.counters.last_sent.lock() = Some(now);
             self.counters.sent.fetch_add(1, Ordering::Relaxed);
         }
     }

@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use contract::buckets::active_calls::{Acceptance, ActiveCall};
-use contract::{CallId, EndReason, FactKind, NodeId, Timestamp};
+use contract::{CallId, EndReason, FactKind, NodeId};
 
 use super::schedule::{CheckResult, Due};
 use crate::calls::end::{CallEnder, EndError, EndScope};
 use crate::calls::placement::KnownWorkers;
 use crate::calls::storage::CallStorage;
 
-/// Media deadline of an acceptance that is known from the stream alone, from now on.
+/// Media timeout of an acceptance that is known from the stream alone.
 const MEDIA_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Checks calls, and ends those that are overdue.
@@ -32,7 +32,8 @@ impl CallChecks {
         let id = call.parties.call_id.clone();
         let outcome = match due {
             Due::RingTimeout => self.stop_ringing(&call).await,
-            Due::Check => self.check(&call).await,
+            Due::Check => self.check(&call, false).await,
+            Due::MediaTimeout => self.check(&call, true).await,
             Due::WorkerLost { last_heartbeat } => {
                 let ended = self.ender.end_lost(&id, last_heartbeat).await;
                 ended.map(|_| CheckResult::Ended)
@@ -64,7 +65,7 @@ impl CallChecks {
                     let acceptance = Acceptance {
                         accepted_at: accepted.accepted_at,
                         worker_id: accepted.worker_id,
-                        media_deadline: Timestamp::now().plus(MEDIA_TIMEOUT),
+                        media_deadline: accepted.accepted_at.plus(MEDIA_TIMEOUT),
                     };
                     self.storage.write_acceptance(id, acceptance).await;
                 }
@@ -74,7 +75,7 @@ impl CallChecks {
         }
     }
 
-    async fn check(&self, call: &ActiveCall) -> Result<CheckResult, EndError> {
+    async fn check(&self, call: &ActiveCall, media_overdue: bool) -> Result<CheckResult, EndError> {
         let id = &call.parties.call_id;
         let state = self.storage.state(id).await?;
         let state = state.ok_or_else(|| EndError::Unknown(id.clone()))?;
@@ -90,7 +91,7 @@ impl CallChecks {
             // Perhaps another process under the same name; it is asked before anything is done.
             return self.ender.end_lost(id, None).await.map(|_| CheckResult::Ended);
         }
-        if Timestamp::now() < acceptance.media_deadline || self.storage.connected_at(id).await?.is_some() {
+        if !media_overdue || self.storage.connected_at(id).await?.is_some() {
             return Ok(CheckResult::Continues);
         }
         self.end(id, EndReason::MediaTimeout, EndScope::Any).await

@@ -1,4 +1,7 @@
 //! When each call must be checked. Input: changes of calls and workers, and `now`; output: due checks. No clock, no NATS.
+//!
+//! Entries have times of the clocks of other machines, which may be wrong. Only the differences of two times of one clock are
+//! used: a deadline is that long after this node has seen the entry, on its own monotonic clock.
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -23,8 +26,10 @@ const MAX_LOST_WORKERS: usize = 1024;
 pub enum Due {
     /// Its ringing deadline has passed.
     RingTimeout,
-    /// Its end may have been missed, or its media deadline has passed.
+    /// Its end may have been missed.
     Check,
+    /// Its media deadline has passed.
+    MediaTimeout,
     /// Its worker is lost; with the last heartbeat, if known.
     WorkerLost {
         /// By the worker's own clock.
@@ -63,6 +68,8 @@ pub struct CallSchedule {
 struct ScheduledCall {
     call: ActiveCall,
     first_seen: Timestamp,
+    ring_deadline: Timestamp,
+    media_deadline: Option<Timestamp>,
     not_before: Timestamp,
     next_check: Timestamp,
     queued_at: Timestamp,
@@ -115,13 +122,17 @@ impl CallSchedule {
     /// A call was added or changed.
     pub fn call(&mut self, call: ActiveCall, now: Timestamp) {
         let id = call.parties.call_id.clone();
-        let accepted = call.accepted.as_ref().map(|acceptance| acceptance.media_deadline);
+        let accepted = call.accepted.as_ref().map(|acceptance| {
+            let media_timeout = acceptance.media_deadline.until(acceptance.accepted_at);
+            now.plus(media_timeout)
+        });
         let delay = self.grace + self.delay(&call);
         match self.calls.get_mut(&id) {
             Some(scheduled) => {
                 if scheduled.call.accepted.is_none()
                     && let Some(deadline) = accepted
                 {
+                    scheduled.media_deadline = Some(deadline);
                     scheduled.next_check = deadline.plus(delay);
                     scheduled.not_before = now;
                 }
@@ -130,6 +141,8 @@ impl CallSchedule {
             None => {
                 let next_check = accepted.unwrap_or(now).plus(delay);
                 let scheduled = ScheduledCall {
+                    ring_deadline: now.plus(call.ring_deadline.until(call.requested_at)),
+                    media_deadline: accepted,
                     call,
                     first_seen: now,
                     not_before: now,
@@ -244,6 +257,12 @@ impl CallSchedule {
             };
             if let Some(scheduled) = self.calls.get_mut(&call) {
                 scheduled.in_progress = true;
+                let overdue = scheduled.media_deadline.is_some_and(|deadline| deadline <= now);
+                let check = if check == Due::Check && overdue {
+                    Due::MediaTimeout
+                } else {
+                    check
+                };
                 scheduled.next_check = now.plus(if scheduled.call.node_id == self.node {
                     OWN_CHECK
                 } else {
@@ -298,7 +317,7 @@ impl CallSchedule {
         let call = &scheduled.call;
         let delay = self.delay(call);
         let Some(acceptance) = &call.accepted else {
-            return (call.ring_deadline.plus(delay), Due::RingTimeout);
+            return (scheduled.ring_deadline.plus(delay), Due::RingTimeout);
         };
         let check = (scheduled.next_check, Due::Check);
         let lost = scheduled

@@ -94,12 +94,16 @@ fn an_accepted_call_is_checked_after_its_media_deadline_and_then_periodically() 
     list.worker(alive(0, 0), at(0));
     list.call(accepted("me"), at(1_000));
     assert_eq!(due(&mut list, 32_999), []);
-    assert_eq!(due(&mut list, 33_000), [Due::Check]);
+    assert_eq!(due(&mut list, 33_000), [Due::MediaTimeout]);
     done(&mut list, CheckResult::Continues, 33_000);
     assert_eq!(list.next(), Some(at(93_000)));
-    assert_eq!(due(&mut list, 93_000), [Due::Check]);
+    assert_eq!(due(&mut list, 93_000), [Due::MediaTimeout]);
     done(&mut list, CheckResult::Failed, 94_000);
-    assert_eq!(due(&mut list, 99_000), [Due::Check], "sooner if it could not be done");
+    assert_eq!(
+        due(&mut list, 99_000),
+        [Due::MediaTimeout],
+        "sooner if it could not be done"
+    );
 }
 
 #[test]
