@@ -12,10 +12,13 @@ pub mod send_queue;
 pub mod registry;
 pub(crate) mod resync;
 
+use std::sync::Arc;
+
 use tokio_util::task::TaskTracker;
 
 use crate::calls::handler::RequestHandler;
 use crate::calls::snapshot::SnapshotReader;
+use crate::handshake::token::Tokens;
 use crate::settings::Limits;
 use registry::ConnectionRegistry;
 
@@ -29,6 +32,8 @@ pub struct Deps {
     pub snapshots: SnapshotReader,
     /// Carries requests out.
     pub handler: RequestHandler,
+    /// Verifies the tokens with which clients keep their sockets open.
+    pub tokens: Arc<Tokens>,
     /// Tracks requests and their clean-up; the node's shutdown waits for them.
     pub tracker: TaskTracker,
 }

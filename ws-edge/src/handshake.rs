@@ -13,6 +13,8 @@ mod rejection;
 pub mod token;
 mod upgrade;
 
+use std::sync::Arc;
+
 use contract::Party;
 use http_body_util::Full;
 use hyper::body::{Body, Bytes};
@@ -22,7 +24,7 @@ use hyper::{Method, Request, Response, StatusCode, Uri};
 
 pub use rejection::{CloseResponse, Rejection};
 
-use crate::handshake::token::{Operator, TokenError, Tokens};
+use crate::handshake::token::{Operator, TokenError, Tokens, Verified};
 
 /// The path of the parties' WebSocket.
 pub const PATH: &str = "/ws";
@@ -66,21 +68,21 @@ pub enum Principal {
 
 /// Decides which requests may be upgraded.
 pub struct Authenticator {
-    tokens: Tokens,
+    tokens: Arc<Tokens>,
     allowed_origins: Vec<String>,
 }
 
 /// A request that may be upgraded.
 pub struct Admission {
-    /// The owner of the socket.
-    pub principal: Principal,
+    /// The owner of the socket, and how long it may stay open.
+    pub principal: Verified<Principal>,
     /// The response that switches protocols.
     pub response: Response<Full<Bytes>>,
 }
 
 impl Authenticator {
     /// Accepts tokens that `tokens` verifies, and pages of `allowed_origins` and of this host.
-    pub fn new(tokens: Tokens, allowed_origins: Vec<String>) -> Self {
+    pub fn new(tokens: Arc<Tokens>, allowed_origins: Vec<String>) -> Self {
         let normalised = allowed_origins.iter().filter_map(|origin| origin::normalised(origin));
         Self {
             tokens,
@@ -150,7 +152,7 @@ impl Authenticator {
         endpoint: Endpoint,
         headers: &HeaderMap,
         offered: &Subprotocols,
-    ) -> Result<Principal, Rejection> {
+    ) -> Result<Verified<Principal>, Rejection> {
         let refused = |code, message: String| {
             Rejection::new(StatusCode::UNAUTHORIZED, code, message).with(WWW_AUTHENTICATE, "Bearer")
         };
@@ -160,15 +162,22 @@ impl Authenticator {
             refused("token_missing", message)
         })?;
         let verified = match endpoint {
-            Endpoint::Party => self.tokens.verify(token).map(Principal::Party),
-            Endpoint::Ops => self.tokens.verify_operator(token).map(Principal::Operator),
+            Endpoint::Party => self.tokens.verify(token).map(|party| party.map(Principal::Party)),
+            Endpoint::Ops => {
+                let verified = self.tokens.verify_operator(token);
+                verified.map(|operator| operator.map(Principal::Operator))
+            }
         };
-        verified.map_err(|error| match &error {
-            TokenError::Expired => refused("token_expired", error.to_string()),
-            TokenError::OtherRole => Rejection::new(StatusCode::FORBIDDEN, "role_forbidden", error.to_string()),
-            TokenError::Invalid(reason) => {
+        verified.map_err(|error| {
+            if let TokenError::Invalid(reason) = &error {
                 tracing::info!(reason, "token refused: check its issuer");
-                refused("token_invalid", error.to_string())
+            }
+            match &error {
+                TokenError::OtherRole => Rejection::new(StatusCode::FORBIDDEN, error.code(), error.to_string()),
+                TokenError::NoKeys => Rejection::unavailable(&error.to_string()),
+                TokenError::Expired | TokenError::Claim(_) | TokenError::Invalid(_) => {
+                    refused(error.code(), error.to_string())
+                }
             }
         })
     }

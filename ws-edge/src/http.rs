@@ -2,5 +2,6 @@
 
 pub mod address_limit;
 pub mod client_address;
+pub mod fetch;
 pub mod listener;
 pub mod pages;

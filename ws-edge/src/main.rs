@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use contract::{Party, Role};
 use service::{App, BoxError, ServiceArgs};
 use ws_edge::Settings;
-use ws_edge::handshake::token::{Operator, TokenRole, Tokens, parse_lifetime, parse_role};
+use ws_edge::handshake::token::{Minter, Operator, TokenRole, parse_lifetime, parse_role};
 
 #[derive(Parser)]
 #[command(
@@ -45,11 +45,11 @@ fn main() -> ExitCode {
         None => service::serve(app, &cli.service, ws_edge::run),
         Some(Command::Token { role, sub, ttl }) => {
             service::command(app, &cli.service, |settings: Settings, _| async move {
-                let tokens = Tokens::new(&settings.jwt);
+                let minter = Minter::new(&settings.jwt)?;
                 let token = match role {
-                    TokenRole::User => tokens.mint(&Party::new(Role::User, &sub)?, ttl),
-                    TokenRole::Otomo => tokens.mint(&Party::new(Role::Otomo, &sub)?, ttl),
-                    TokenRole::Ops => tokens.mint_operator(&Operator::new(&sub)?, ttl),
+                    TokenRole::User => minter.mint(&Party::new(Role::User, &sub)?, ttl),
+                    TokenRole::Otomo => minter.mint(&Party::new(Role::Otomo, &sub)?, ttl),
+                    TokenRole::Ops => minter.mint_operator(&Operator::new(&sub)?, ttl),
                 }?;
                 match writeln!(std::io::stdout(), "{token}") {
                     Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => return Err(error.into()),

@@ -27,7 +27,7 @@ use crate::calls::terminate::Terminator;
 use crate::connection::registry::ConnectionRegistry;
 use crate::connection::{self, resync};
 use crate::handshake::Authenticator;
-use crate::handshake::token::Tokens;
+use crate::handshake::token::{KeySources, Tokens};
 use crate::http::address_limit::AddressLimit;
 use crate::http::client_address::TrustedProxies;
 use crate::http::listener;
@@ -52,6 +52,8 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let (nats_up, storage_open) = (context.health.condition("nats"), context.health.condition("streams"));
     let watching = context.health.condition("watches");
 
+    let keys = KeySources::open(&settings.jwt, context.health.condition("keys")).await?;
+    let tokens = Arc::new(Tokens::new(&settings.jwt, keys.ring()));
     let listener = listener::bind(settings.listen, &settings.limits)?;
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{SERVICE} {node_id}")).await?;
@@ -126,11 +128,12 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         registry: registry.clone(),
         snapshots: SnapshotReader { storage: calls },
         handler,
+        tokens: Arc::clone(&tokens),
         tracker: tracker.clone(),
     });
     let ops_feed = OpsFeed::new(nats.clone());
     let accept = listener::Deps {
-        authenticator: Authenticator::new(Tokens::new(&settings.jwt), settings.allowed_origins),
+        authenticator: Authenticator::new(tokens, settings.allowed_origins),
         pages: settings.pages.then(Pages::built_in),
         proxies: TrustedProxies::new(settings.trusted_proxies, settings.forwarded_header),
         addresses: AddressLimit::new(limits.connections_per_address),
@@ -145,6 +148,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let stop = &context.stop;
     let mut tasks = context.tasks();
     tasks.spawn("listener", listener::serve(listener, Arc::new(accept), stop.clone()));
+    tasks.spawn("keys", keys.follow(stop.clone()));
     let terminator = Terminator { ender };
     tasks.spawn(
         "terminate",

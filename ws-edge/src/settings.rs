@@ -1,6 +1,8 @@
 //! Settings of a ws-edge node; environment variables begin with `WS_EDGE__`. Doc comments appear in the configuration reference.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
 use std::sync::LazyLock;
 use std::time::Duration;
 
@@ -8,11 +10,13 @@ use contract::wire::id::TermsId;
 use contract::wire::terms::{Charge, Silence, Terms};
 use contract::{NatsSettings, NodeId};
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::de::{Error as _, IntoDeserializer as _};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use service::{CommonSettings, DescriptorNeed, Secret, ServiceSettings, Validate};
 
 use crate::handshake::origin;
 use crate::http::client_address::{ForwardedHeader, Network};
+use crate::http::fetch;
 
 /// All keys of `ws-edge`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -61,25 +65,86 @@ pub struct Settings {
 /// The keys `jwt.*`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct JwtSettings {
-    /// Key shared with the issuer of tokens, at least as long as the hash of `jwt.algorithm` (RFC 7518 section 3.2). Required.
+    /// Key shared with the issuer of tokens, at least as long as the hash of `jwt.algorithm` (RFC 7518 section 3.2). It has no
+    /// `kid`. Required unless `jwt.key_files` or `jwt.jwks` has keys.
     pub secret: Secret,
-    /// The only accepted signature algorithm, regardless of the token's header.
+    /// The only accepted signature algorithm of tokens signed with `jwt.secret`, regardless of their header: HS256, HS384 or HS512.
     pub algorithm: TokenAlgorithm,
+    /// Further keys, each as `KID:ALGORITHM:PATH`: a public key in PEM or, for HS256, HS384 and HS512, a shared key. A token selects
+    /// its key by `kid`; the key's algorithm is the only accepted one.
+    pub key_files: Vec<KeyFile>,
+    /// A JWKS document (RFC 7517) with further keys: the path of a file, or an `https://` URL (`http://` for loopback).
+    pub jwks: String,
+    /// Interval at which `jwt.key_files` and `jwt.jwks` are read again, from 1 to 86400. If that fails, the last keys stay in use.
+    pub refresh_interval_s: u64,
     /// Audience that the claim `aud` of a token must contain.
     pub audience: String,
     /// Tolerated clock difference between issuer and node, at most 5.
     pub leeway_s: u64,
 }
 
-/// HMAC with SHA-2 (RFC 7518 section 3.2).
+/// A file with a key, written as `KID:ALGORITHM:PATH`.
+#[derive(Debug, Clone, PartialEq, Eq, JsonSchema)]
+#[schemars(with = "String")]
+pub struct KeyFile {
+    /// Its identifier, the `kid` of tokens.
+    pub id: String,
+    /// The only algorithm that it verifies.
+    pub algorithm: TokenAlgorithm,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl FromStr for KeyFile {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut parts = text.splitn(3, ':');
+        let mut part = || parts.next().filter(|part| !part.is_empty());
+        let (Some(id), Some(algorithm), Some(path)) = (part(), part(), part()) else {
+            return Err("expected KID:ALGORITHM:PATH".to_owned());
+        };
+        let algorithm = TokenAlgorithm::deserialize(algorithm.into_deserializer());
+        Ok(Self {
+            id: id.to_owned(),
+            algorithm: algorithm.map_err(|error: serde::de::value::Error| error.to_string())?,
+            path: path.into(),
+        })
+    }
+}
+
+impl Serialize for KeyFile {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&format_args!(
+            "{}:{:?}:{}",
+            self.id,
+            self.algorithm,
+            self.path.display()
+        ))
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Algorithms of signatures (RFC 7518 section 3.1, RFC 8037 section 3.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TokenAlgorithm {
-    /// SHA-256
+    /// HMAC with SHA-256
     HS256,
-    /// SHA-384
+    /// HMAC with SHA-384
     HS384,
-    /// SHA-512
+    /// HMAC with SHA-512
     HS512,
+    /// RSA with SHA-256
+    RS256,
+    /// ECDSA with P-256 and SHA-256
+    ES256,
+    /// Ed25519
+    EdDSA,
 }
 
 /// The keys `credit.*`: credit control.
@@ -218,6 +283,9 @@ impl Default for JwtSettings {
         Self {
             secret: Secret::default(),
             algorithm: TokenAlgorithm::HS256,
+            key_files: Vec::new(),
+            jwks: String::new(),
+            refresh_interval_s: 60,
             audience: "callpulse".to_owned(),
             leeway_s: 2,
         }
@@ -246,12 +314,13 @@ impl Default for Limits {
 }
 
 impl TokenAlgorithm {
-    /// The shortest key that is as strong as the hash, in bytes.
-    pub fn least_secret_bytes(self) -> usize {
+    /// The shortest shared key that is as strong as the hash, in bytes; `None` for algorithms with a public key.
+    pub fn least_secret_bytes(self) -> Option<usize> {
         match self {
-            Self::HS256 => 32,
-            Self::HS384 => 48,
-            Self::HS512 => 64,
+            Self::HS256 => Some(32),
+            Self::HS384 => Some(48),
+            Self::HS512 => Some(64),
+            Self::RS256 | Self::ES256 | Self::EdDSA => None,
         }
     }
 }
@@ -284,14 +353,27 @@ const REPLY_TIMEOUT_MS_MAX: u64 = 60_000;
 impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
         let mut wrong = Vec::new();
-        let (given, least) = (self.jwt.secret.expose().len(), self.jwt.algorithm.least_secret_bytes());
-        if given == 0 {
-            wrong.push("jwt.secret: set it, or jwt.secret_file: no token can be verified without it".to_owned());
-        } else if given < least {
-            wrong.push(format!(
+        let jwt = &self.jwt;
+        let given = jwt.secret.expose().len();
+        match jwt.algorithm.least_secret_bytes() {
+            None => wrong.push("jwt.algorithm: is HS256, HS384 or HS512; use jwt.key_files or jwt.jwks for others".to_owned()),
+            Some(_) if given == 0 && jwt.key_files.is_empty() && jwt.jwks.is_empty() => wrong.push(
+                "jwt.secret: set it, or jwt.secret_file, jwt.key_files or jwt.jwks: no token can be verified without a key"
+                    .to_owned(),
+            ),
+            Some(least) if given != 0 && given < least => wrong.push(format!(
                 "jwt.secret: has {given} bytes, {:?} needs at least {least}",
-                self.jwt.algorithm
-            ));
+                jwt.algorithm
+            )),
+            Some(_) => {}
+        }
+        if !(1..=86_400).contains(&jwt.refresh_interval_s) {
+            wrong.push("jwt.refresh_interval_s: is from 1 to 86400".to_owned());
+        }
+        if jwt.jwks.contains("://")
+            && let Err(error) = fetch::parse(&jwt.jwks)
+        {
+            wrong.push(format!("jwt.jwks: {error}"));
         }
         if self.jwt.leeway_s > 5 {
             wrong.push("jwt.leeway_s: is at most 5".to_owned());
@@ -412,6 +494,33 @@ mod tests {
             found.len() == 2 && found[0].starts_with("terms.interval_ms: "),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn keys_come_from_a_secret_from_files_or_from_a_document() {
+        let jwt = |change: fn(&mut JwtSettings)| problems(|settings| change(&mut settings.jwt));
+        let key_file = || "2026-01:ES256:/run/secrets/a:b.pem".parse::<KeyFile>();
+        let file = key_file().unwrap();
+        assert_eq!((file.id.as_str(), file.algorithm), ("2026-01", TokenAlgorithm::ES256));
+        assert_eq!(file.path, PathBuf::from("/run/secrets/a:b.pem"));
+        for wrong in ["", "a", "a:ES256", "a:ES256:", ":ES256:/b", "a:none:/b", "a:HS1:/b"] {
+            assert!(wrong.parse::<KeyFile>().is_err(), "{wrong}");
+        }
+        assert!(
+            problems(|settings| {
+                settings.jwt.secret = Secret::default();
+                settings.jwt.key_files = vec![key_file().unwrap()];
+            })
+            .is_empty()
+        );
+        assert!(jwt(|jwt| jwt.jwks = "https://issuer.example/keys.json".to_owned()).is_empty());
+        assert!(jwt(|jwt| jwt.jwks = "/etc/keys.json".to_owned()).is_empty());
+        assert_eq!(
+            jwt(|jwt| jwt.jwks = "http://issuer.example/keys.json".to_owned()).len(),
+            1
+        );
+        assert_eq!(jwt(|jwt| jwt.algorithm = TokenAlgorithm::ES256).len(), 1);
+        assert_eq!(jwt(|jwt| jwt.refresh_interval_s = 0).len(), 1);
     }
 
     #[test]

@@ -1,10 +1,11 @@
 //! Requests on the WebSocket: each is one variant, named by its `type` in camel case. Their schema, and from it the types of
 //! the browser library, follow from here.
 //!
-//! [`SignallingRequest`]s are answered by ws-edge. [`RtcRequest`]s are relayed to the call's media-worker as they are; their
+//! [`SocketRequest`]s are answered by the socket itself, [`SignallingRequest`]s by ws-edge. [`RtcRequest`]s are relayed to the call's media-worker as they are; their
 //! WebRTC parameters pass through as JSON, because only media-worker knows mediasoup.
 
 use std::borrow::Cow;
+use std::fmt;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{Deserializer, Error, IntoDeserializer};
@@ -18,6 +19,8 @@ use crate::wire::time::Timestamp;
 /// What a client may request.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Request {
+    /// Answered by the socket on which it arrives.
+    Socket(SocketRequest),
     /// Answered by ws-edge.
     Signalling(SignallingRequest),
     /// Relayed to the media-worker.
@@ -28,6 +31,7 @@ impl Request {
     /// Its `type`.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Socket(request) => request.into(),
             Self::Signalling(request) => request.into(),
             Self::Rtc(request) => (&request.request).into(),
         }
@@ -115,6 +119,14 @@ macro_rules! rtc_requests {
 type Alone<P> = P;
 
 requests! {
+    /// What a party requests about its socket, in a call or not.
+    SocketRequest as Alone {
+        /// The socket lives until the new token expires.
+        TokenRefresh(TokenRefresh) -> TokenRefreshed;
+    }
+}
+
+requests! {
     /// What a party requests about a call itself.
     SignallingRequest as Alone {
         /// WS-C01: a user calls an otomo.
@@ -172,8 +184,18 @@ impl JsonSchema for Exchanges {
     }
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
-        let names = [SignallingRequest::VARIANTS, RtcRequest::VARIANTS].concat();
-        let schemas = [SignallingRequest::schemas(generator), RtcRequest::schemas(generator)].concat();
+        let names = [
+            SocketRequest::VARIANTS,
+            SignallingRequest::VARIANTS,
+            RtcRequest::VARIANTS,
+        ]
+        .concat();
+        let schemas = [
+            SocketRequest::schemas(generator),
+            SignallingRequest::schemas(generator),
+            RtcRequest::schemas(generator),
+        ]
+        .concat();
         let exchanges = names.iter().zip(schemas).map(|(name, [request, response])| {
             let exchange = json_schema!({
                 "type": "object",
@@ -189,6 +211,29 @@ impl JsonSchema for Exchanges {
             "required": names,
         })
     }
+}
+
+/// A new token of the same party.
+#[derive(Clone, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenRefresh {
+    /// With the same `sub` and `role` as the socket's first one.
+    pub token: String,
+}
+
+/// Without the token, which is a secret.
+impl fmt::Debug for TokenRefresh {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("TokenRefresh").finish_non_exhaustive()
+    }
+}
+
+/// Response to `token_refresh`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct TokenRefreshed {
+    /// When the token expires. Without another one, the socket is closed then (4401).
+    pub expires_at: Timestamp,
 }
 
 /// WS-C01, of a user.

@@ -26,3 +26,4 @@ mod later;
 mod ops;
 
 mod settings;
+mod tokens;

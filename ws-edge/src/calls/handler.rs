@@ -14,6 +14,7 @@ use super::end_requests;
 use super::media_workers::nats_away;
 use super::request::CallSetup;
 use super::rtc_relay::RtcRelay;
+use super::unavailable;
 use crate::metrics;
 use crate::protocol::Problem;
 
@@ -69,6 +70,8 @@ impl RequestHandler {
     async fn carry_out(&self, party: &Party, request: Request, answer: &mut Answer) {
         let ender = &self.ender;
         let outcome = match request {
+            // Only the socket that it arrives on can answer it.
+            Request::Socket(_) => Err(unavailable()),
             Request::Rtc(request) => match answer.before_deadline(self.relay.relay(party, request)).await {
                 Some(outcome) => outcome,
                 None => return,

@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use ::metrics::Counter;
 use contract::Party;
-use contract::wire::request::Request;
+use contract::wire::request::{Request, SocketRequest, TokenRefresh, TokenRefreshed};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde_json::Value;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 
 use super::Deps;
@@ -37,6 +38,8 @@ pub(super) struct RequestQueue {
     queue: SendQueue,
     limiter: DefaultDirectRateLimiter,
     consecutive_refusals: u32,
+    /// When the client's token is no longer accepted.
+    expires_at: Instant,
     /// Completes when the running request is answered.
     running: Option<oneshot::Receiver<()>>,
     waiting: VecDeque<(RequestId, Request)>,
@@ -44,7 +47,7 @@ pub(super) struct RequestQueue {
 }
 
 impl RequestQueue {
-    pub(super) fn new(deps: Arc<Deps>, party: Party, queue: SendQueue) -> Self {
+    pub(super) fn new(deps: Arc<Deps>, party: Party, queue: SendQueue, expires_at: Instant) -> Self {
         let limits = &deps.limits;
         let nonzero = |number| NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN);
         let quota = Quota::per_second(nonzero(limits.messages_per_second)).allow_burst(nonzero(limits.message_burst));
@@ -54,6 +57,7 @@ impl RequestQueue {
             party,
             queue,
             consecutive_refusals: 0,
+            expires_at,
             running: None,
             waiting: VecDeque::new(),
             received: metrics::messages("in"),
@@ -62,6 +66,11 @@ impl RequestQueue {
 
     pub(super) fn limits(&self) -> &Limits {
         &self.deps.limits
+    }
+
+    /// When the socket must be closed.
+    pub(super) fn expires_at(&self) -> Instant {
+        self.expires_at
     }
 
     pub(super) fn receive(&mut self, message: Message) -> Received {
@@ -112,6 +121,7 @@ impl RequestQueue {
 
     fn decode(&mut self, text: &str) -> Received {
         match protocol::parse(text) {
+            Ok((id, Request::Socket(request))) => self.answer(&id, request),
             Ok((id, _)) if self.waiting.len() >= self.deps.limits.pending_requests => refuse(
                 Some(&id),
                 &Problem::new(Code::RateLimited, "too many requests are waiting for their answers"),
@@ -132,6 +142,32 @@ impl RequestQueue {
                 refuse(id.as_ref(), &problem)
             }
         }
+    }
+
+    /// Answers a request about the socket itself, whatever else is running.
+    fn answer(&mut self, id: &RequestId, request: SocketRequest) -> Received {
+        let name: &'static str = (&request).into();
+        let answer = match request {
+            SocketRequest::TokenRefresh(request) => self.refresh_token(&request),
+        };
+        let outcome = answer.as_ref().map_or_else(|problem| problem.code.as_str(), |_| "ok");
+        metrics::request_answered(name, outcome);
+        Received::Answer(match answer {
+            Ok(answer) => protocol::response(id, &protocol::payload(answer)),
+            Err(problem) => protocol::error(Some(id), &problem),
+        })
+    }
+
+    fn refresh_token(&mut self, request: &TokenRefresh) -> Result<TokenRefreshed, Problem> {
+        let verified = self.deps.tokens.verify(&request.token)?;
+        if verified.owner != self.party {
+            let message = "the token is another party's: connect with it instead";
+            return Err(Problem::new(Code::TokenInvalid, message));
+        }
+        self.expires_at = Instant::now() + verified.remaining;
+        Ok(TokenRefreshed {
+            expires_at: verified.expires_at,
+        })
     }
 
     fn start_next(&mut self) {

@@ -17,6 +17,8 @@ pub enum CloseReason {
     Restart,
     /// The party has opened more sockets than allowed; the newest stay open. 4001.
     Replaced,
+    /// The client's token has expired, and was not refreshed. 4401.
+    TokenExpired,
     /// The client has sent nothing, not even a pong, for two ping intervals. 1001.
     Silent,
     /// Far too many messages. 1008.
@@ -36,6 +38,7 @@ impl CloseReason {
             Self::Slow | Self::Unavailable => CloseCode::Again,
             Self::Restart => CloseCode::Restart,
             Self::Replaced => CloseCode::Library(4001),
+            Self::TokenExpired => CloseCode::Library(4401),
             Self::Silent => CloseCode::Away,
             Self::Flood => CloseCode::Policy,
             Self::TooBig => CloseCode::Size,
@@ -51,6 +54,7 @@ impl CloseReason {
             Self::Unavailable => "unavailable",
             Self::Restart => "restart",
             Self::Replaced => "replaced",
+            Self::TokenExpired => "token_expired",
             Self::Silent => "silent",
             Self::Flood => "flood",
             Self::TooBig => "too_big",

@@ -3,6 +3,7 @@
 //! One task reads and writes, so that a notice costs one wake-up. Each request runs in a task of its own, so that a client
 //! that disconnects or does not read cannot stop a request halfway.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +11,7 @@ use contract::Party;
 use futures::{SinkExt, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
@@ -20,6 +21,7 @@ use tokio_util::sync::CancellationToken;
 use super::Deps;
 use super::request_queue::{Received, RequestQueue};
 use super::send_queue::{CloseReason, SendQueueReceiver, send_queue};
+use crate::handshake::token::Verified;
 use crate::metrics;
 use crate::protocol::{self, Welcome};
 
@@ -45,7 +47,9 @@ enum End {
 }
 
 /// Serves one socket until its end.
-pub async fn run(deps: Arc<Deps>, socket: Socket, party: Party, stop: CancellationToken) {
+pub async fn run(deps: Arc<Deps>, socket: Socket, owner: Verified<Party>, stop: CancellationToken) {
+    let expires_at = Instant::now() + owner.remaining;
+    let party = owner.owner;
     let (queue, queued) = send_queue(deps.limits.queued_messages);
     let session_id = format!("ws_{}", uuid::Uuid::now_v7().simple());
     let mut session = Session { socket, queued, stop };
@@ -64,7 +68,7 @@ pub async fn run(deps: Arc<Deps>, socket: Socket, party: Party, stop: Cancellati
                     snapshot,
                 },
             );
-            let requests = RequestQueue::new(deps, party.clone(), queue);
+            let requests = RequestQueue::new(deps, party.clone(), queue, expires_at);
             session.serve(welcome, requests).await
         }
         Err(_) => End::Close(CloseReason::Unavailable),
@@ -104,8 +108,13 @@ impl Session {
         let mut last_received = Instant::now();
         let mut pings = interval_at(last_received + interval, interval);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut expiry = pin!(sleep_until(requests.expires_at()));
         let mut batch = Vec::new();
         loop {
+            if expiry.deadline() != requests.expires_at() {
+                // The token was refreshed.
+                expiry.as_mut().reset(requests.expires_at());
+            }
             let outcome = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Box::pin(self.drain(requests, write_timeout)).await,
@@ -129,6 +138,7 @@ impl Session {
                     }
                 }
                 () = requests.next_answered() => Ok(()),
+                () = expiry.as_mut() => Err(End::Close(CloseReason::TokenExpired)),
                 _ = pings.tick() => {
                     if last_received.elapsed() > interval * 2 {
                         Err(End::Close(CloseReason::Silent))

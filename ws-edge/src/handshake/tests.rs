@@ -5,17 +5,24 @@ use http_body_util::Empty;
 use service::Secret;
 
 use super::*;
-use crate::settings::JwtSettings;
+use crate::handshake::token::{KeyRing, Minter};
+use crate::settings::{JwtSettings, TokenAlgorithm};
 
-fn tokens() -> Tokens {
-    Tokens::new(&JwtSettings {
+fn settings() -> JwtSettings {
+    JwtSettings {
         secret: Secret::new("s".repeat(32)),
         ..JwtSettings::default()
-    })
+    }
+}
+
+fn tokens() -> Arc<Tokens> {
+    let keys = KeyRing::with_secret(settings().secret.expose(), TokenAlgorithm::HS256).unwrap();
+    Arc::new(Tokens::new(&settings(), keys))
 }
 
 fn token() -> String {
-    tokens()
+    Minter::new(&settings())
+        .unwrap()
         .mint(&Party::new(Role::User, "user_001").unwrap(), Duration::from_secs(60))
         .unwrap()
 }
@@ -47,7 +54,7 @@ fn refused(uri: &str, headers: &[(&str, &str)]) -> (u16, &'static str) {
 fn a_bearer_token_is_accepted() {
     let admission = admit("/ws", &[("authorization", &format!("bearer {}", token()))]).unwrap();
     assert_eq!(
-        admission.principal,
+        admission.principal.owner,
         Principal::Party(Party::new(Role::User, "user_001").unwrap())
     );
     assert_eq!(admission.response.status(), StatusCode::SWITCHING_PROTOCOLS);

@@ -5,12 +5,17 @@ use std::time::Duration;
 
 use contract::wire::id::InvalidId;
 use contract::{Party, Role, Timestamp, UserId};
-use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, encode};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, Validation, decode, decode_header, encode};
 use serde::{Deserialize, Serialize};
+use serde_json::json;
 use thiserror::Error;
 
-use crate::settings::{JwtSettings, TokenAlgorithm};
+pub use key_ring::{KeyRing, KeySources};
+
+use crate::settings::JwtSettings;
+
+mod key_ring;
+mod keys;
 
 /// The `role` claim of a token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,21 +50,31 @@ impl fmt::Display for Operator {
     }
 }
 
-/// The claims of a token.
-#[derive(Debug, Serialize, Deserialize)]
+/// The claims of a token. Times are NumericDates: seconds, with or without a fraction (RFC 7519 section 2).
+#[derive(Debug, Deserialize)]
 struct Claims {
     sub: String,
     role: TokenRole,
     aud: Audience,
-    exp: u64,
+    exp: f64,
+    nbf: Option<f64>,
 }
 
-/// One audience or several; `jsonwebtoken` checks them.
-#[derive(Debug, Serialize, Deserialize)]
+/// One audience or several.
+#[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Audience {
     One(String),
     Several(Vec<String>),
+}
+
+impl Audience {
+    fn contains(&self, audience: &str) -> bool {
+        match self {
+            Self::One(one) => one == audience,
+            Self::Several(several) => several.iter().any(|one| one == audience),
+        }
+    }
 }
 
 /// Why a token is not accepted.
@@ -71,40 +86,70 @@ pub enum TokenError {
     /// It is valid, but its role may not use this endpoint.
     #[error("the token's role may not use this endpoint")]
     OtherRole,
+    /// There are no keys yet: their sources cannot be read.
+    #[error("this node has no keys yet; try again")]
+    NoKeys,
+    /// Its signature is valid, but not a claim. The details help its issuer.
+    #[error("the token is not valid: {0}")]
+    Claim(&'static str),
     /// Anything else. The details go to the log, not to the client.
     #[error("the token is not valid")]
     Invalid(String),
 }
 
-/// Verifies and mints tokens.
-pub struct Tokens {
-    verifying: DecodingKey,
-    signing: EncodingKey,
-    validation: Validation,
-    algorithm: Algorithm,
-    audience: String,
+impl TokenError {
+    /// For programs.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Expired => "token_expired",
+            Self::OtherRole => "role_forbidden",
+            Self::NoKeys => "unavailable",
+            Self::Claim(_) | Self::Invalid(_) => "token_invalid",
+        }
+    }
 }
 
+/// The owner of a token, and for how long it may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verified<T> {
+    /// A party or an operator.
+    pub owner: T,
+    /// The claim `exp`.
+    pub expires_at: Timestamp,
+    /// The time until it is no longer accepted: until `exp`, and the leeway.
+    pub remaining: Duration,
+}
+
+impl<T> Verified<T> {
+    /// With another owner.
+    pub fn map<U>(self, map: impl FnOnce(T) -> U) -> Verified<U> {
+        Verified {
+            owner: map(self.owner),
+            expires_at: self.expires_at,
+            remaining: self.remaining,
+        }
+    }
+}
+
+/// Verifies tokens.
+pub struct Tokens {
+    keys: KeyRing,
+    audience: String,
+    leeway: Duration,
+}
+
+/// The longest token, in bytes.
+const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// A NumericDate beyond this, in the year 5138, is one in milliseconds.
+const MAX_SECONDS: f64 = 1e11;
+
 impl Tokens {
-    /// From the settings.
-    pub fn new(settings: &JwtSettings) -> Self {
-        let algorithm = match settings.algorithm {
-            TokenAlgorithm::HS256 => Algorithm::HS256,
-            TokenAlgorithm::HS384 => Algorithm::HS384,
-            TokenAlgorithm::HS512 => Algorithm::HS512,
-        };
-        let mut validation = Validation::new(algorithm);
-        validation.leeway = settings.leeway_s;
-        validation.validate_nbf = true;
-        validation.set_audience(&[&settings.audience]);
-        validation.set_required_spec_claims(&["exp", "aud", "sub"]);
-        let secret = settings.secret.expose().as_bytes();
+    /// Accepts tokens signed with one of the `keys`, for the audience of the settings.
+    pub fn new(settings: &JwtSettings, keys: KeyRing) -> Self {
         Self {
-            verifying: DecodingKey::from_secret(secret),
-            signing: EncodingKey::from_secret(secret),
-            validation,
-            algorithm,
+            keys,
             audience: settings.audience.clone(),
+            leeway: Duration::from_secs(settings.leeway_s),
         }
     }
 
@@ -112,36 +157,136 @@ impl Tokens {
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn verify(&self, token: &str) -> Result<Party, TokenError> {
+    pub fn verify(&self, token: &str) -> Result<Verified<Party>, TokenError> {
         let claims = self.claims(token)?;
         let role = match claims.role {
             TokenRole::User => Role::User,
             TokenRole::Otomo => Role::Otomo,
             TokenRole::Ops => return Err(TokenError::OtherRole),
         };
-        Party::new(role, &claims.sub).map_err(|error| TokenError::Invalid(format!("sub: {error}")))
+        let party = Party::new(role, &claims.sub).map_err(|_| INVALID_SUB)?;
+        self.verified(party, &claims, Timestamp::now())
     }
 
     /// The operator of a token.
     ///
     /// # Errors
     /// [`TokenError`]
-    pub fn verify_operator(&self, token: &str) -> Result<Operator, TokenError> {
+    pub fn verify_operator(&self, token: &str) -> Result<Verified<Operator>, TokenError> {
         let claims = self.claims(token)?;
         match claims.role {
-            TokenRole::Ops => Operator::new(&claims.sub).map_err(|error| TokenError::Invalid(format!("sub: {error}"))),
+            TokenRole::Ops => {
+                let operator = Operator::new(&claims.sub).map_err(|_| INVALID_SUB)?;
+                self.verified(operator, &claims, Timestamp::now())
+            }
             TokenRole::User | TokenRole::Otomo => Err(TokenError::OtherRole),
         }
     }
 
+    /// The claims of a token whose signature is valid.
     fn claims(&self, token: &str) -> Result<Claims, TokenError> {
-        match decode::<Claims>(token, &self.verifying, &self.validation) {
-            Ok(decoded) => Ok(decoded.claims),
-            Err(error) => Err(match error.kind() {
-                ErrorKind::ExpiredSignature => TokenError::Expired,
-                _ => TokenError::Invalid(error.to_string()),
-            }),
+        let invalid = |reason: &str| TokenError::Invalid(reason.to_owned());
+        if token.len() > MAX_TOKEN_BYTES {
+            return Err(invalid("longer than the limit"));
         }
+        let header = decode_header(token).map_err(|error| TokenError::Invalid(error.to_string()))?;
+        // RFC 7515 section 4.1.11: an extension that is not understood must not be ignored. No extension is understood here.
+        if header.crit.is_some() {
+            return Err(invalid("crit: names an extension that is not supported"));
+        }
+        let kid = header.kid.as_deref();
+        let keys = self.keys.keys();
+        if keys.is_empty() {
+            return Err(TokenError::NoKeys);
+        }
+        let mut selected = keys.iter().filter(|key| key.is_selected_by(kid)).peekable();
+        if selected.peek().is_none() {
+            self.keys.want_more();
+            return Err(invalid("kid: names no key of this service"));
+        }
+        let mut failure = invalid("alg: is not the algorithm of the key");
+        // The algorithm is that of the key, whatever the token says.
+        for key in selected.filter(|key| key.algorithm == header.alg) {
+            match decode::<Claims>(token, &key.decoding, &signature_only(key.algorithm)) {
+                Ok(decoded) => return Ok(decoded.claims),
+                Err(error) => failure = TokenError::Invalid(error.to_string()),
+            }
+        }
+        Err(failure)
+    }
+
+    /// Checks the audience and the times.
+    fn verified<T>(&self, owner: T, claims: &Claims, now: Timestamp) -> Result<Verified<T>, TokenError> {
+        if !claims.aud.contains(&self.audience) {
+            return Err(TokenError::Claim("aud: names another service"));
+        }
+        if claims.exp > MAX_SECONDS {
+            return Err(TokenError::Claim("exp: is in milliseconds; RFC 7519 has seconds"));
+        }
+        if claims.nbf.is_some_and(|nbf| nbf > MAX_SECONDS) {
+            return Err(TokenError::Claim("nbf: is in milliseconds; RFC 7519 has seconds"));
+        }
+        if claims
+            .nbf
+            .is_some_and(|nbf| millis(nbf) > now.plus(self.leeway).as_millis())
+        {
+            return Err(TokenError::Claim("nbf: it is not valid yet"));
+        }
+        let expires_at = millis(claims.exp);
+        let remaining = expires_at.saturating_sub(now.as_millis());
+        let leeway = i64::try_from(self.leeway.as_millis()).unwrap_or(i64::MAX);
+        let remaining = u64::try_from(remaining.saturating_add(leeway)).unwrap_or_default();
+        if remaining == 0 {
+            return Err(TokenError::Expired);
+        }
+        Ok(Verified {
+            owner,
+            expires_at: Timestamp::from_millis(expires_at).ok_or(TokenError::Claim("exp: is no time"))?,
+            remaining: Duration::from_millis(remaining),
+        })
+    }
+}
+
+const INVALID_SUB: TokenError = TokenError::Claim("sub: expected 1 to 64 characters of A-Z, a-z, 0-9, _ and -");
+
+/// The claims are checked in [`Tokens::verified`]: the library takes no fractions of a second.
+fn signature_only(algorithm: Algorithm) -> Validation {
+    let mut validation = Validation::new(algorithm);
+    validation.validate_exp = false;
+    validation.validate_aud = false;
+    validation.required_spec_claims.clear();
+    validation
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a float is cut to the range, and NaN to 0"
+)]
+fn millis(numeric_date: f64) -> i64 {
+    (numeric_date * 1000.0) as i64
+}
+
+/// Mints tokens with the shared key of the settings.
+pub struct Minter {
+    key: EncodingKey,
+    algorithm: Algorithm,
+    audience: String,
+}
+
+impl Minter {
+    /// From the settings.
+    ///
+    /// # Errors
+    /// If they have no shared key.
+    pub fn new(settings: &JwtSettings) -> Result<Self, String> {
+        if settings.secret.is_empty() {
+            return Err("jwt.secret: is not set; only the issuer can mint tokens".to_owned());
+        }
+        Ok(Self {
+            key: EncodingKey::from_secret(settings.secret.expose().as_bytes()),
+            algorithm: settings.algorithm.into(),
+            audience: settings.audience.clone(),
+        })
     }
 
     /// A token for `party`, from now on for `lifetime`.
@@ -159,7 +304,7 @@ impl Tokens {
     /// A token for an operator, from now on for `lifetime`.
     ///
     /// # Errors
-    /// As [`Tokens::mint`].
+    /// As [`Minter::mint`].
     pub fn mint_operator(
         &self,
         operator: &Operator,
@@ -170,13 +315,9 @@ impl Tokens {
 
     fn sign(&self, sub: &str, role: TokenRole, lifetime: Duration) -> Result<String, jsonwebtoken::errors::Error> {
         let expires = Timestamp::now().plus(lifetime).as_millis() / 1000;
-        let claims = Claims {
-            sub: sub.to_owned(),
-            role,
-            aud: Audience::One(self.audience.clone()),
-            exp: u64::try_from(expires).unwrap_or_default(),
-        };
-        encode(&Header::new(self.algorithm), &claims, &self.signing)
+        // A whole number: not every reader takes `1.7e9`, or a fraction.
+        let claims = json!({ "sub": sub, "role": role, "aud": self.audience, "exp": expires });
+        encode(&Header::new(self.algorithm), &claims, &self.key)
     }
 }
 
@@ -214,126 +355,4 @@ pub fn parse_role(text: &str) -> Result<TokenRole, String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-    use service::Secret;
-
-    use super::*;
-
-    const SECRET: &str = "a secret for these tests that is long enough for every one of the algorithms";
-
-    fn settings() -> JwtSettings {
-        JwtSettings {
-            secret: Secret::new(SECRET),
-            ..JwtSettings::default()
-        }
-    }
-
-    fn now() -> i64 {
-        Timestamp::now().as_millis() / 1000
-    }
-
-    fn signed(algorithm: Algorithm, claims: &Value) -> String {
-        encode(
-            &Header::new(algorithm),
-            claims,
-            &EncodingKey::from_secret(SECRET.as_bytes()),
-        )
-        .unwrap()
-    }
-
-    fn claims(change: Value) -> Value {
-        let mut claims = json!({ "sub": "user_001", "role": "user", "aud": "callpulse", "exp": now() + 60 });
-        for (claim, value) in change.as_object().unwrap() {
-            claims[claim] = value.clone();
-        }
-        claims
-    }
-
-    fn verify(change: Value) -> Result<Party, TokenError> {
-        Tokens::new(&settings()).verify(&signed(Algorithm::HS256, &claims(change)))
-    }
-
-    #[test]
-    fn a_minted_token_is_accepted() {
-        let tokens = Tokens::new(&settings());
-        let party = Party::new(Role::Otomo, "otomo_777").unwrap();
-        let token = tokens.mint(&party, Duration::from_secs(60)).unwrap();
-        assert_eq!(tokens.verify(&token), Ok(party));
-    }
-
-    #[test]
-    fn operators_are_no_parties_and_parties_no_operators() {
-        let tokens = Tokens::new(&settings());
-        let operator = Operator::new("alice").unwrap();
-        let token = tokens.mint_operator(&operator, Duration::from_secs(60)).unwrap();
-        assert_eq!(tokens.verify_operator(&token), Ok(operator));
-        assert_eq!(tokens.verify(&token), Err(TokenError::OtherRole));
-        for role in Role::BOTH {
-            let party = Party::new(role, "alice").unwrap();
-            let token = tokens.mint(&party, Duration::from_secs(60)).unwrap();
-            assert_eq!(tokens.verify_operator(&token), Err(TokenError::OtherRole));
-        }
-        let invalid = signed(Algorithm::HS256, &claims(json!({ "role": "ops", "sub": "a.b" })));
-        assert!(matches!(tokens.verify_operator(&invalid), Err(TokenError::Invalid(_))));
-    }
-
-    #[test]
-    fn several_audiences_may_include_ours() {
-        assert!(verify(json!({ "aud": ["other", "callpulse"] })).is_ok());
-        assert!(verify(json!({ "aud": ["other"] })).is_err());
-    }
-
-    #[test]
-    fn time_is_checked_with_seconds_of_leeway() {
-        assert_eq!(verify(json!({ "exp": now() - 10 })), Err(TokenError::Expired));
-        assert!(verify(json!({ "exp": now() - 1 })).is_ok());
-        assert!(matches!(
-            verify(json!({ "nbf": now() + 10 })),
-            Err(TokenError::Invalid(_))
-        ));
-        assert!(verify(json!({ "nbf": now() - 10 })).is_ok());
-    }
-
-    #[test]
-    fn missing_and_mistyped_claims_are_refused() {
-        for change in [
-            json!({ "aud": "another-service" }),
-            json!({ "role": "admin" }),
-            json!({ "role": null }),
-            json!({ "sub": "user.>" }),
-            json!({ "sub": "" }),
-            json!({ "sub": 7 }),
-            json!({ "exp": "tomorrow" }),
-            json!({ "exp": null }),
-            json!({ "aud": null }),
-            json!({ "nbf": "yesterday" }),
-        ] {
-            assert!(
-                matches!(verify(change.clone()), Err(TokenError::Invalid(_))),
-                "{change}"
-            );
-        }
-    }
-
-    #[test]
-    fn the_algorithm_is_pinned() {
-        let tokens = Tokens::new(&settings());
-        for algorithm in [Algorithm::HS384, Algorithm::HS512] {
-            assert!(tokens.verify(&signed(algorithm, &claims(json!({})))).is_err());
-        }
-        let unsigned = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiJ1In0.";
-        for garbage in [unsigned, "", "a", "a.b", "a.b.c", "..", "\u{97f3}.b.c"] {
-            assert!(tokens.verify(garbage).is_err(), "{garbage}");
-        }
-    }
-
-    #[test]
-    fn lifetimes_are_read() {
-        assert_eq!(parse_lifetime("90s"), Ok(Duration::from_secs(90)));
-        assert_eq!(parse_lifetime("7d"), Ok(Duration::from_secs(604_800)));
-        for wrong in ["", "h", "1", "1w", "-1h", "1\u{97f3}", "99999999999h"] {
-            assert!(parse_lifetime(wrong).is_err(), "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -31,6 +31,7 @@ use super::client_address::TrustedProxies;
 use super::pages::Pages;
 use crate::connection;
 use crate::connection::session::{self, Socket};
+use crate::handshake::token::Verified;
 use crate::handshake::{Authenticator, Principal, Rejection};
 use crate::metrics;
 use crate::ops::{self, OpsFeed};
@@ -158,7 +159,7 @@ impl Places {
 
 /// The outcome of a handshake that ends in an upgrade.
 enum Handshaken {
-    Accepted(Principal, Option<AddressPlace>),
+    Accepted(Verified<Principal>, Option<AddressPlace>),
     /// Counted already; to be closed with this frame.
     Rejected(CloseFrame),
 }
@@ -182,10 +183,13 @@ async fn connection(deps: Arc<Deps>, stream: TcpStream, peer: IpAddr, places: Pl
         Ok(Some((Handshaken::Accepted(principal, _place), socket))) => {
             metrics::handshake("ok");
             let _open = OpenSocket::count();
-            match principal {
-                Principal::Party(party) => session::run(Arc::clone(&deps.sessions), socket, party, stop).await,
+            match principal.owner.clone() {
+                Principal::Party(party) => {
+                    let party = principal.map(|_| party);
+                    session::run(Arc::clone(&deps.sessions), socket, party, stop).await;
+                }
                 Principal::Operator(operator) => {
-                    let feed = deps.ops.clone();
+                    let (feed, operator) = (deps.ops.clone(), principal.map(|_| operator));
                     ops::session::run(feed, &deps.node_id, &deps.limits, socket, operator, stop).await;
                 }
             }

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroU32;
+use std::pin::pin;
 use std::time::Duration;
 
 use contract::{NodeId, Timestamp};
@@ -9,7 +10,7 @@ use futures::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
 use serde_json::Value;
-use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
@@ -19,7 +20,7 @@ use super::timeline::{self, TimelinePage, TimelineRequest};
 use super::{OpsFeed, Subscription};
 use crate::connection::send_queue::CloseReason;
 use crate::connection::session::Socket;
-use crate::handshake::token::Operator;
+use crate::handshake::token::{Operator, Verified};
 use crate::protocol::{Code, Problem, RequestId};
 use crate::settings::Limits;
 
@@ -66,9 +67,11 @@ pub(crate) async fn run(
     node_id: &NodeId,
     limits: &Limits,
     socket: Socket,
-    operator: Operator,
+    operator: Verified<Operator>,
     stop: CancellationToken,
 ) {
+    let expires_at = Instant::now() + operator.remaining;
+    let operator = operator.owner;
     let session_id = format!("ops_{}", uuid::Uuid::now_v7().simple());
     let subscription = ops.subscribe();
     let welcome = Welcome {
@@ -86,7 +89,7 @@ pub(crate) async fn run(
     let end = match subscription {
         Some(subscription) => {
             tracing::info!(%operator, session_id, "operator connected");
-            Box::pin(session.serve(subscription, limits, &stop)).await
+            Box::pin(session.serve(subscription, limits, expires_at, &stop)).await
         }
         None => {
             tracing::warn!(%operator, "operator rejected: too many viewers on this node");
@@ -104,11 +107,18 @@ pub(crate) async fn run(
 }
 
 impl Session {
-    async fn serve(&mut self, mut subscription: Subscription, limits: &Limits, stop: &CancellationToken) -> End {
+    async fn serve(
+        &mut self,
+        mut subscription: Subscription,
+        limits: &Limits,
+        expires_at: Instant,
+        stop: &CancellationToken,
+    ) -> End {
         let (ping_interval, write_timeout) = (limits.ping_interval(), limits.write_timeout());
         let mut last_received = Instant::now();
         let mut pings = interval_at(last_received + ping_interval, ping_interval);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut expiry = pin!(sleep_until(expires_at));
         loop {
             let outcome = match self.queue.pop_front() {
                 Some(message) => tokio::select! {
@@ -119,6 +129,7 @@ impl Session {
                 None => tokio::select! {
                     biased;
                     () = stop.cancelled() => Err(End::Close(CloseReason::Restart)),
+                    () = expiry.as_mut() => Err(End::Close(CloseReason::TokenExpired)),
                     frame = self.socket.next() => {
                         last_received = Instant::now();
                         match frame {

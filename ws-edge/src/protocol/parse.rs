@@ -1,7 +1,7 @@
 //! Parses text messages into requests.
 
 use contract::CallId;
-use contract::wire::request::{InCall, Request, RtcRequest, SignallingRequest};
+use contract::wire::request::{InCall, Request, RtcRequest, SignallingRequest, SocketRequest};
 use contract::wire::rights::is_self_report;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -74,7 +74,8 @@ fn request_id(id: Option<Value>) -> Result<RequestId, Problem> {
 
 fn request(kind: &str, payload: Option<Value>) -> Result<Request, Problem> {
     let is_signalling = SignallingRequest::VARIANTS.contains(&kind);
-    if !is_signalling && !RtcRequest::VARIANTS.contains(&kind) {
+    let is_of_socket = SocketRequest::VARIANTS.contains(&kind);
+    if !is_signalling && !is_of_socket && !RtcRequest::VARIANTS.contains(&kind) {
         let quoted: String = kind.chars().take(QUOTED_CHARS).collect();
         return Err(Problem::new(
             Code::UnknownType,
@@ -88,6 +89,9 @@ fn request(kind: &str, payload: Option<Value>) -> Result<Request, Problem> {
     };
     // As serde represents a variant.
     let variant = Value::from_iter([(kind, payload)]);
+    if is_of_socket {
+        return read(&variant).map(Request::Socket);
+    }
     if is_signalling {
         return read(&variant).map(Request::Signalling);
     }

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantNames};
 
+use crate::handshake::token::TokenError;
+
 /// The code of an error, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema, IntoStaticStr, VariantNames)]
 #[serde(rename = "ErrorCode", rename_all = "snake_case")]
@@ -21,6 +23,8 @@ pub enum Code {
     RateLimited,
     RoleForbidden,
     CallDenied,
+    TokenInvalid,
+    TokenExpired,
     Busy,
     UnknownCall,
     NotAParty,
@@ -69,6 +73,18 @@ impl Problem {
             reason: Some(code),
             ..Self::new(Code::CallDenied, message)
         }
+    }
+}
+
+impl From<TokenError> for Problem {
+    fn from(error: TokenError) -> Self {
+        let code = match error {
+            TokenError::Expired => Code::TokenExpired,
+            TokenError::OtherRole => Code::RoleForbidden,
+            TokenError::NoKeys => Code::Unavailable,
+            TokenError::Claim(_) | TokenError::Invalid(_) => Code::TokenInvalid,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

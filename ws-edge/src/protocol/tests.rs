@@ -106,7 +106,7 @@ fn optional_fields_may_be_null_and_unknown_fields_are_ignored() {
         let text = json!({ "type": "rtc_capabilities", "id": 1, "payload": payload, "more": 1 }).to_string();
         match parse(&text).unwrap().1 {
             Request::Rtc(request) => request.call_id,
-            Request::Signalling(_) => None,
+            Request::Socket(_) | Request::Signalling(_) => None,
         }
     };
     assert_eq!(call_id(json!(null)), None);
