@@ -4,4 +4,5 @@ pub mod address_limit;
 pub mod client_address;
 pub mod fetch;
 pub mod listener;
+pub mod paced;
 pub mod pages;

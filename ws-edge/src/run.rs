@@ -11,6 +11,7 @@ use service::{BoxError, ServiceContext};
 use tokio_util::task::TaskTracker;
 
 use crate::calls::accept::CallAcceptor;
+use crate::calls::call_limits::CallLimits;
 use crate::calls::command_server;
 use crate::calls::credit::CreditControl;
 use crate::calls::deadlines::{CallChecks, Deadlines};
@@ -98,6 +99,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
             ender: ender.clone(),
             notices: notices.clone(),
             node_id: node_id.clone(),
+            limits: CallLimits::new(&settings.limits),
             ring_timeout: Duration::from_millis(settings.ring_timeout_ms),
             storage_timeout,
             terms: Terms::from(&settings.terms),

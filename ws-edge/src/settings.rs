@@ -250,6 +250,12 @@ pub struct Limits {
     pub message_burst: u32,
     /// Consecutive rejected messages after which the socket is closed (1008).
     pub flood_limit: u32,
+    /// Calls that a user may request in a minute, on this node. Further ones are answered with `rate_limited` and `retryAfterMs`.
+    pub calls_per_minute_of_user: u32,
+    /// Calls that may ring at an otomo in a minute, from this node.
+    pub calls_per_minute_to_otomo: u32,
+    /// Calls of one user to one otomo in a minute, on this node.
+    pub calls_per_minute_of_pair: u32,
     /// Largest number of queued requests of one client, which are processed one at a time.
     pub pending_requests: usize,
 }
@@ -308,6 +314,9 @@ impl Default for Limits {
             messages_per_second: 20,
             message_burst: 40,
             flood_limit: 100,
+            calls_per_minute_of_user: 30,
+            calls_per_minute_to_otomo: 60,
+            calls_per_minute_of_pair: 20,
             pending_requests: 16,
         }
     }
@@ -430,6 +439,18 @@ impl Validate for Settings {
             ("limits.ping_interval_ms", limits.ping_interval_ms),
             ("limits.messages_per_second", limits.messages_per_second.into()),
             ("limits.message_burst", limits.message_burst.into()),
+            (
+                "limits.calls_per_minute_of_user",
+                limits.calls_per_minute_of_user.into(),
+            ),
+            (
+                "limits.calls_per_minute_to_otomo",
+                limits.calls_per_minute_to_otomo.into(),
+            ),
+            (
+                "limits.calls_per_minute_of_pair",
+                limits.calls_per_minute_of_pair.into(),
+            ),
             ("limits.flood_limit", limits.flood_limit.into()),
             ("limits.pending_requests", limits.pending_requests as u64),
         ];

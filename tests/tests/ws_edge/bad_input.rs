@@ -38,6 +38,11 @@ async fn a_malformed_request_gets_a_typed_error_and_the_socket_stays_open() {
         (json!({ "id": 1 }).to_string(), json!(1), "bad_message"),
         (json!({ "type": 5, "id": 2 }).to_string(), json!(2), "bad_message"),
         (
+            r#"{"type":"rtc_capabilities","id":99999999999999999999}"#.into(),
+            Value::Null,
+            "bad_message",
+        ),
+        (
             json!({ "type": "call_dance", "id": "a" }).to_string(),
             json!("a"),
             "unknown_type",

@@ -62,6 +62,62 @@ async fn a_flooding_client_is_rate_limited_and_then_disconnected() {
 }
 
 #[tokio::test]
+async fn a_user_who_calls_and_cancels_in_a_loop_is_limited() {
+    let stack = edge()
+        .set("ws-edge", "limits.calls_per_minute_of_pair", 3)
+        .start()
+        .await
+        .unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    // Over several sockets: the limit is the person's.
+    let sockets = [user(&stack, "user_001").await, user(&stack, "user_001").await];
+    let request = json!({ "otomoId": "otomo_777" });
+    for round in 0..3 {
+        let socket = &sockets[round % 2];
+        let call = socket.request("call_request", request.clone()).await.unwrap();
+        socket
+            .request("call_cancel", json!({ "callId": call["callId"] }))
+            .await
+            .unwrap();
+    }
+    for socket in &sockets {
+        assert_eq!(
+            socket.refused("call_request", request.clone()).await.unwrap(),
+            "rate_limited"
+        );
+        socket
+            .send(json!({ "type": "call_request", "id": "again", "payload": request }))
+            .await
+            .unwrap();
+        let error = socket.expect_notice("error").await.unwrap();
+        let wait = error.payload()["retryAfterMs"].as_u64().unwrap();
+        assert!((1..=20_001).contains(&wait), "{wait}");
+    }
+    assert_eq!(facts.all().await.unwrap().len(), 6);
+    sockets[0]
+        .request("call_request", json!({ "otomoId": "otomo_2" }))
+        .await
+        .unwrap();
+    // The same name in the other role is not a second person.
+    let own = json!({ "otomoId": "user_001" });
+    assert_eq!(sockets[0].refused("call_request", own).await.unwrap(), "bad_message");
+}
+
+#[tokio::test]
+async fn a_client_that_floods_with_pongs_is_disconnected() {
+    let stack = edge().start().await.unwrap();
+    let (flooding, other) = (user(&stack, "user_001").await, user(&stack, "user_002").await);
+    for _ in 0..1_000 {
+        if flooding.send_raw(Message::Pong(Default::default())).await.is_err() {
+            break;
+        }
+    }
+    let closed = flooding.until_closed(SOON).await.unwrap();
+    assert!(closed.starts_with("close frame 1008"), "{closed}");
+    assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+}
+
+#[tokio::test]
 async fn a_socket_above_the_limit_of_its_party_closes_the_oldest() {
     let stack = edge()
         .set("ws-edge", "limits.connections_per_party", 2)

@@ -16,6 +16,7 @@ use contract::{
 use serde_json::Value;
 
 use super::answer::Answer;
+use super::call_limits::CallLimits;
 use super::credit::CreditControl;
 use super::end::{CallEnder, EndError, EndScope};
 use super::storage::CallStorage;
@@ -38,6 +39,8 @@ pub struct CallSetup {
     pub notices: NoticePublisher,
     /// This node.
     pub node_id: NodeId,
+    /// How often parties may call and be called.
+    pub limits: CallLimits,
     /// How long a call rings.
     pub ring_timeout: Duration,
     /// How long locking both parties and storing the request may take in all.
@@ -53,6 +56,14 @@ impl CallSetup {
         let Party::User(user_id) = party.clone() else {
             return Err(Problem::new(Code::RoleForbidden, "call_request is for the user"));
         };
+        // One name in both roles would lock itself out, and be both sides of its bill.
+        if user_id.as_str() == otomo_id.as_str() {
+            return Err(Problem::new(
+                Code::BadMessage,
+                "payload.otomoId: is the caller's own name; nobody can call themselves",
+            ));
+        }
+        self.limits.check(&user_id, &otomo_id)?;
         let parties = Parties {
             call_id: CallId::generate(),
             user_id,

@@ -77,8 +77,8 @@ impl RequestQueue {
         let text = match message {
             Message::Text(text) => Some(text),
             Message::Binary(_) => None,
-            Message::Ping(_) => return self.receive_ping(),
-            Message::Pong(_) | Message::Close(_) | Message::Frame(_) => return Received::Nothing,
+            Message::Ping(_) | Message::Pong(_) => return self.receive_control(),
+            Message::Close(_) | Message::Frame(_) => return Received::Nothing,
         };
         self.received.increment(1);
         if !self.is_within_rate() {
@@ -96,8 +96,8 @@ impl RequestQueue {
         }
     }
 
-    /// The WebSocket layer answers protocol pings, but they count: each costs a write.
-    fn receive_ping(&mut self) -> Received {
+    /// The WebSocket layer answers protocol pings, but they count, and so do pongs: each is work.
+    fn receive_control(&mut self) -> Received {
         if !self.is_within_rate() && self.is_flood() {
             return Received::Close(CloseReason::Flood);
         }

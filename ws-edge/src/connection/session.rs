@@ -22,11 +22,12 @@ use super::Deps;
 use super::request_queue::{Received, RequestQueue};
 use super::send_queue::{CloseReason, SendQueueReceiver, send_queue};
 use crate::handshake::token::Verified;
+use crate::http::paced::Paced;
 use crate::metrics;
 use crate::protocol::{self, Welcome};
 
 /// A WebSocket of this node.
-pub type Socket = WebSocketStream<TcpStream>;
+pub type Socket = WebSocketStream<Paced<TcpStream>>;
 
 /// Messages per write.
 const WRITE_BATCH: usize = 64;

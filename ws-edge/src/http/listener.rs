@@ -28,6 +28,7 @@ use tokio_util::task::TaskTracker;
 
 use super::address_limit::{AddressLimit, AddressPlace};
 use super::client_address::TrustedProxies;
+use super::paced::Paced;
 use super::pages::Pages;
 use crate::connection;
 use crate::connection::session::{self, Socket};
@@ -220,7 +221,7 @@ where
     let config = Some(websocket_config(limits));
     Some((
         outcome,
-        WebSocketStream::from_partially_read(stream, read, Role::Server, config).await,
+        WebSocketStream::from_partially_read(Paced::new(stream), read, Role::Server, config).await,
     ))
 }
 

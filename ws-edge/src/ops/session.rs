@@ -21,7 +21,7 @@ use super::{OpsFeed, Subscription};
 use crate::connection::send_queue::CloseReason;
 use crate::connection::session::Socket;
 use crate::handshake::token::{Operator, Verified};
-use crate::protocol::{Code, Problem, RequestId};
+use crate::protocol::{Code, Problem, RequestId, request_id};
 use crate::settings::Limits;
 
 /// Requests a second of one viewer, in the long run.
@@ -32,8 +32,6 @@ const REQUEST_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 const FLOOD_LIMIT: u32 = 100;
 /// How long a viewer may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// The longest `id` of a request, in characters.
-const MAX_REQUEST_ID_CHARS: usize = 64;
 
 #[derive(Deserialize)]
 struct Request {
@@ -189,13 +187,9 @@ impl Session {
                 return rejection(None, &Problem::new(Code::BadMessage, message));
             }
         };
-        let id = match request.id {
-            Value::String(id) if id.chars().count() <= MAX_REQUEST_ID_CHARS => RequestId::Text(id),
-            Value::Number(id) => RequestId::Number(id),
-            _ => {
-                let message = format!("id: expected a number or a string of at most {MAX_REQUEST_ID_CHARS} characters");
-                return rejection(None, &Problem::new(Code::BadMessage, message));
-            }
+        let id = match request_id(Some(request.id)) {
+            Ok(id) => id,
+            Err(problem) => return rejection(None, &problem),
         };
         let answer = match request.kind.as_str() {
             "timeline" => self.timeline(request.payload).await,

@@ -26,12 +26,16 @@ struct Answer<'a, P> {
 }
 
 #[derive(Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub(super) struct ErrorPayload<'a> {
     code: Code,
     message: &'a str,
     /// Of `call_denied`: the wallet's reason, for programs.
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a str>,
+    /// Of `rate_limited` in answer to `call_request`: when the request would be within the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after_ms: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -62,6 +66,7 @@ pub fn error(id: Option<&RequestId>, problem: &Problem) -> Utf8Bytes {
         code: problem.code,
         message: &problem.message,
         reason: problem.reason.as_deref(),
+        retry_after_ms: problem.retry_after_ms,
     };
     write(&Answer {
         kind: "error",

@@ -46,7 +46,10 @@ pub fn parse(text: &str) -> Result<(RequestId, Request), Unread> {
     let request = match envelope.remove("type") {
         Some(Value::String(kind)) if is_self_report(&kind) => Err(Problem::new(
             Code::SelfReportForbidden,
-            format!("{kind} is for the server to say: a call is connected when RTP has reached it"),
+            format!(
+                "{} is for the server to say: a call is connected when RTP has reached it",
+                quoted(&kind)
+            ),
         )),
         // A message without a usable id could not be answered, so nothing is done for it.
         Some(Value::String(kind)) => id.clone().and_then(|_| request(&kind, envelope.remove("payload"))),
@@ -60,14 +63,15 @@ pub fn parse(text: &str) -> Result<(RequestId, Request), Unread> {
     }
 }
 
-fn request_id(id: Option<Value>) -> Result<RequestId, Problem> {
+/// The `id` of a request. An integer beyond 64 bits, or a fraction, would come back as another number.
+pub(crate) fn request_id(id: Option<Value>) -> Result<RequestId, Problem> {
     match id {
         Some(Value::String(text)) if text.chars().count() <= MAX_REQUEST_ID_CHARS => Ok(RequestId::Text(text)),
-        Some(Value::Number(number)) => Ok(RequestId::Number(number)),
+        Some(Value::Number(number)) if !number.is_f64() => Ok(RequestId::Number(number)),
         None => Err(Problem::new(Code::BadMessage, "id: is missing")),
         Some(_) => Err(Problem::new(
             Code::BadMessage,
-            format!("id: expected a number or a string of at most {MAX_REQUEST_ID_CHARS} characters"),
+            format!("id: expected an integer of 64 bits or a string of at most {MAX_REQUEST_ID_CHARS} characters"),
         )),
     }
 }
@@ -76,10 +80,9 @@ fn request(kind: &str, payload: Option<Value>) -> Result<Request, Problem> {
     let is_signalling = SignallingRequest::VARIANTS.contains(&kind);
     let is_of_socket = SocketRequest::VARIANTS.contains(&kind);
     if !is_signalling && !is_of_socket && !RtcRequest::VARIANTS.contains(&kind) {
-        let quoted: String = kind.chars().take(QUOTED_CHARS).collect();
         return Err(Problem::new(
             Code::UnknownType,
-            format!("there is no request {quoted:?}"),
+            format!("there is no request {}", quoted(kind)),
         ));
     }
     let payload = match payload {
@@ -106,6 +109,12 @@ fn request(kind: &str, payload: Option<Value>) -> Result<Request, Problem> {
     }
     let OptionalCall { call_id } = read(variant.get(kind).unwrap_or(&Value::Null))?;
     Ok(Request::Rtc(InCall { call_id, request }))
+}
+
+/// A client's text as it may be quoted and logged: short, and with its control characters escaped.
+fn quoted(text: &str) -> String {
+    let start: String = text.chars().take(QUOTED_CHARS).collect();
+    format!("{start:?}")
 }
 
 /// The call of an RTC request.

@@ -1,5 +1,7 @@
 //! Errors, as clients receive them.
 
+use std::time::Duration;
+
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::credit::Denial;
 use schemars::JsonSchema;
@@ -55,6 +57,8 @@ pub struct Problem {
     pub message: String,
     /// The wallet's reason to deny a call, for programs.
     pub reason: Option<String>,
+    /// Of `rate_limited`, for a request that is within the limit later.
+    pub retry_after_ms: Option<u64>,
 }
 
 impl Problem {
@@ -64,6 +68,16 @@ impl Problem {
             code,
             message: message.into(),
             reason: None,
+            retry_after_ms: None,
+        }
+    }
+
+    /// Too many requests; after `wait`, the next one is within the limit.
+    pub fn rate_limited(message: &str, wait: Duration) -> Self {
+        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        Self {
+            retry_after_ms: Some(millis.saturating_add(1)),
+            ..Self::new(Code::RateLimited, message)
         }
     }
 

@@ -48,6 +48,21 @@ fn a_malformed_request_gets_its_error_code() {
     assert_eq!(code(r#"{"type":"call_dance","id":1}"#).1, "unknown_type");
     assert_eq!(code(r#"{"type":"call_request"}"#), (None, "bad_message"));
     assert_eq!(code(r#"{"type":"call_request","id":{}}"#), (None, "bad_message"));
+    for id in [
+        "99999999999999999999",
+        "-99999999999999999999",
+        "1.5",
+        "1e3",
+        "true",
+        "[]",
+    ] {
+        let text = format!(r#"{{"type":"rtc_capabilities","id":{id}}}"#);
+        assert_eq!(code(&text), (None, "bad_message"), "{id}");
+    }
+    for id in ["9007199254740993", "18446744073709551615", "-9223372036854775808", "0"] {
+        let (read, _) = parse(&format!(r#"{{"type":"rtc_capabilities","id":{id}}}"#)).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), id);
+    }
     let long = "x".repeat(65);
     assert_eq!(
         code(&format!(r#"{{"type":"call_request","id":"{long}"}}"#)),
@@ -121,6 +136,20 @@ fn optional_fields_may_be_null_and_unknown_fields_are_ignored() {
 fn errors_do_not_quote_long_input() {
     let problem = problem("rtc_create_transport", &json!({ "direction": "x".repeat(60_000) }));
     assert!(problem.message.len() < 300, "{}", problem.message.len());
+}
+
+#[test]
+fn a_self_report_is_not_quoted_at_length_or_with_control_characters() {
+    let kind = format!("webrtc_connected\n\u{1b}[2J{}", "connected".repeat(7_000));
+    let text = json!({ "type": kind, "id": 1 }).to_string();
+    let problem = parse(&text).unwrap_err().problem;
+    assert_eq!(problem.code, Code::SelfReportForbidden);
+    assert!(problem.message.len() < 300, "{}", problem.message.len());
+    assert!(
+        !problem.message.contains(|found: char| found.is_control()),
+        "{:?}",
+        problem.message
+    );
 }
 
 #[test]

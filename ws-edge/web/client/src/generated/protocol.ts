@@ -56,6 +56,8 @@ export type ErrorCode =
       | 'rate_limited'
       | 'role_forbidden'
       | 'call_denied'
+      | 'token_invalid'
+      | 'token_expired'
       | 'busy'
       | 'unknown_call'
       | 'not_a_party'
@@ -270,6 +272,10 @@ export interface Exchanges {
     request: RtcResume;
     response: Done;
   };
+  token_refresh: {
+    request: TokenRefresh;
+    response: TokenRefreshed;
+  };
 }
 /**
  * WS-C02
@@ -482,6 +488,21 @@ export interface RtcResume {
   consumerId: string;
 }
 /**
+ * A new token of the same party.
+ */
+export interface TokenRefresh {
+  /**
+   * With the same `sub` and `role` as the socket's first one.
+   */
+  token: string;
+}
+/**
+ * Response to `token_refresh`.
+ */
+export interface TokenRefreshed {
+  expiresAt: Timestamp;
+}
+/**
  * The payload of `welcome`.
  */
 export interface Welcome {
@@ -535,4 +556,8 @@ export interface ErrorPayload {
    * Of `call_denied`: the wallet's reason, for programs.
    */
   reason?: string | null;
+  /**
+   * Of `rate_limited` in answer to `call_request`: when the request would be within the limit.
+   */
+  retryAfterMs?: number | null;
 }
