@@ -147,8 +147,7 @@ fn sfu_settings(settings: &Settings) -> SfuSettings {
     SfuSettings {
         workers: settings.mediasoup_workers,
         listen: ListenSettings {
-            ip: settings.listen_ip,
-            announced_address: settings.announced_address.clone(),
+            addresses: settings.listen_addresses(),
             first_port: settings.rtc_port,
             tcp: settings.ice_tcp,
         },

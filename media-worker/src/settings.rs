@@ -1,5 +1,6 @@
 //! Settings of a media-worker; environment variables begin with `MEDIA_WORKER__`. Doc comments appear in the configuration reference.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use service::{CommonSettings, Secret, ServiceSettings, Validate};
 use crate::credit::CreditSettings;
 use crate::detection::ConnectPolicy;
 use crate::liveness::MediaTimeouts;
+use crate::sfu::ListenAddress;
 
 /// The most mediasoup workers in one process; a crash takes all of them, so small processes are better.
 const MEDIASOUP_WORKERS_MAX: u16 = 64;
@@ -42,11 +44,14 @@ pub struct Settings {
     pub listen_ip: IpAddr,
     /// Address in the ICE candidates that clients receive. Null announces `listen_ip`; required if that is unspecified (`0.0.0.0`).
     pub announced_address: Option<String>,
+    /// Further addresses on which media is received, IPv4 or IPv6: `198.51.100.7`, `2001:db8::1`, or `10.0.0.7=198.51.100.7` with the
+    /// address in the ICE candidates behind `=`.
+    pub more_listen_addresses: Vec<ListenAddress>,
     /// Port of the first worker thread; the others use the ports that follow. 0 takes any free ports.
     pub rtc_port: u16,
     /// Whether media is received over TCP, too, for clients whose network blocks UDP. mediasoup neither limits TCP connections nor
-    /// closes idle ones: 3,000 that send nothing take the descriptors of the process. Turn it on only behind a packet filter that
-    /// limits connections per address and in total; TURN over TLS serves the same clients.
+    /// closes idle ones, each of which takes a descriptor: limit connections per address and in total by a packet filter, or turn
+    /// it off where TURN over TLS serves the same clients.
     pub ice_tcp: bool,
     /// Largest number of calls at the same time.
     pub capacity: u32,
@@ -89,8 +94,9 @@ impl Default for Settings {
             mediasoup_workers: 1,
             listen_ip: Ipv4Addr::LOCALHOST.into(),
             announced_address: None,
+            more_listen_addresses: Vec::new(),
             rtc_port: 0,
-            ice_tcp: false,
+            ice_tcp: true,
             capacity: 500,
             connect_policy: ConnectPolicy::default(),
             media_timeout_ms: 30_000,
@@ -109,6 +115,25 @@ impl Default for Settings {
                 ..CommonSettings::with_ops_port(4012)
             },
         }
+    }
+}
+
+impl Settings {
+    /// Every address on which media is received.
+    pub fn listen_addresses(&self) -> Vec<ListenAddress> {
+        let first = ListenAddress {
+            ip: self.listen_ip,
+            announced_address: self.announced_address.clone(),
+        };
+        std::iter::once(first)
+            .chain(self.more_listen_addresses.iter().cloned())
+            .collect()
+    }
+
+    fn listens_twice(&self) -> bool {
+        let all = self.listen_addresses();
+        let distinct: HashSet<IpAddr> = all.iter().map(|address| address.ip).collect();
+        distinct.len() != all.len()
     }
 }
 
@@ -141,6 +166,17 @@ impl Validate for Settings {
             (
                 self.media_timeout_ms > MEDIA_TIMEOUT_MS_MAX,
                 format!("media_timeout_ms: must be at most {MEDIA_TIMEOUT_MS_MAX}"),
+            ),
+            (
+                self.more_listen_addresses
+                    .iter()
+                    .any(|address| address.ip.is_unspecified() && address.announced_address.is_none()),
+                "more_listen_addresses: clients cannot send to an unspecified address, so it needs an announced one"
+                    .into(),
+            ),
+            (
+                self.listens_twice(),
+                "more_listen_addresses: an address is listed twice, or is listen_ip".into(),
             ),
             (self.capacity == 0, "capacity: must be at least 1".into()),
             (

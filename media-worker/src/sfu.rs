@@ -21,7 +21,7 @@ use crate::detection::FirstPacket;
 use crate::liveness::ProducerNumber;
 
 pub use call_router::CallRouter;
-pub use listen::ListenSettings;
+pub use listen::{ListenAddress, ListenSettings};
 pub use packet_counter::PacketCounter;
 pub use worker::{DeadWorker, SfuWorkerId, WorkerStartError};
 pub use worker_pool::{SfuSettings, WorkerPool};

@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
-use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use media_worker::calls::{CallSettings, Calls};
 use media_worker::detection::ConnectPolicy;
 use media_worker::fact_publisher::{Backlog, Deps};
 use media_worker::liveness::MediaTimeouts;
-use media_worker::sfu::{DeadWorker, ListenSettings, SfuSettings, WorkerPool};
+use media_worker::sfu::{DeadWorker, ListenAddress, ListenSettings, SfuSettings, WorkerPool};
 use media_worker::worker_supervisor;
 use service::Health;
 use tokio::sync::mpsc;
@@ -74,8 +73,7 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
     let (pool, _deaths) = WorkerPool::start(SfuSettings {
         workers: 2,
         listen: ListenSettings {
-            ip: Ipv4Addr::LOCALHOST.into(),
-            announced_address: None,
+            addresses: vec![ListenAddress::default()],
             first_port: 0,
             tcp: false,
         },

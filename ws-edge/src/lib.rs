@@ -6,6 +6,7 @@
 //! [`ops`] shows operators every call of the fleet. [`run`] puts all of it together.
 
 pub mod settings;
+pub mod turn;
 
 pub mod http;
 

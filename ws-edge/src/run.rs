@@ -35,6 +35,7 @@ use crate::http::listener;
 use crate::http::pages::Pages;
 use crate::ops::{self, OpsFeed};
 use crate::settings::Settings;
+use crate::turn::TurnServers;
 
 /// The service's name in facts and on NATS.
 const SERVICE: &str = "ws-edge";
@@ -98,6 +99,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
             },
             ender: ender.clone(),
             notices: notices.clone(),
+            known_workers: known_workers.clone(),
             node_id: node_id.clone(),
             limits: CallLimits::new(&settings.limits),
             ring_timeout: Duration::from_millis(settings.ring_timeout_ms),
@@ -114,6 +116,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         relay: RtcRelay {
             storage: calls.clone(),
             workers,
+            turn: TurnServers::new(&settings.turn),
         },
         request_timeout: storage_timeout + command_timeout,
     };

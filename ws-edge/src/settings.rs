@@ -17,6 +17,7 @@ use service::{CommonSettings, DescriptorNeed, Secret, ServiceSettings, Validate}
 use crate::handshake::origin;
 use crate::http::client_address::{ForwardedHeader, Network};
 use crate::http::fetch;
+use crate::turn::{TurnSettings, is_turn_url};
 
 /// All keys of `ws-edge`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -55,6 +56,8 @@ pub struct Settings {
     pub credit: CreditSettings,
     /// The keys `terms.*`.
     pub terms: TermsSettings,
+    /// The keys `turn.*`.
+    pub turn: TurnSettings,
     /// The keys `limits.*`.
     pub limits: Limits,
     /// The keys that every service has.
@@ -244,6 +247,8 @@ pub struct Limits {
     pub write_timeout_ms: u64,
     /// Interval of WebSocket pings. A client that is silent for two intervals is disconnected.
     pub ping_interval_ms: u64,
+    /// Interval at which clients should send `ping`, so that they notice a dead socket. 0 asks for none.
+    pub heartbeat_ms: u64,
     /// Sustained rate of messages of one client.
     pub messages_per_second: u32,
     /// Burst of messages of one client above the sustained rate.
@@ -278,6 +283,7 @@ impl Default for Settings {
             storage_timeout_ms: 5_000,
             credit: CreditSettings::default(),
             terms: TermsSettings::default(),
+            turn: TurnSettings::default(),
             limits: Limits::default(),
             common: CommonSettings::with_ops_port(4002),
         }
@@ -311,6 +317,7 @@ impl Default for Limits {
             queued_messages: 256,
             write_timeout_ms: 10_000,
             ping_interval_ms: 25_000,
+            heartbeat_ms: 2_000,
             messages_per_second: 20,
             message_burst: 40,
             flood_limit: 100,
@@ -423,11 +430,20 @@ impl Validate for Settings {
         }
         let terms = Terms::from(&self.terms).problems().into_iter();
         wrong.extend(terms.map(|problem| format!("terms.{problem}")));
+        if let Some(url) = self.turn.urls.iter().find(|url| !is_turn_url(url)) {
+            wrong.push(format!(
+                "turn.urls: {url:?} is not a URL such as turns:turn.example:443?transport=tcp"
+            ));
+        }
+        if !self.turn.urls.is_empty() && self.turn.secret.expose().is_empty() {
+            wrong.push("turn.secret: set it, or turn.secret_file: turn.urls need credentials".to_owned());
+        }
         let limits = &self.limits;
         let positive = [
             ("ring_timeout_ms", self.ring_timeout_ms),
             ("command_timeout_ms", self.command_timeout_ms),
             ("storage_timeout_ms", self.storage_timeout_ms),
+            ("turn.lifetime_s", self.turn.lifetime_s),
             ("limits.connections", limits.connections as u64),
             ("limits.connections_per_address", limits.connections_per_address as u64),
             ("limits.connections_per_party", limits.connections_per_party as u64),
@@ -542,6 +558,19 @@ mod tests {
         );
         assert_eq!(jwt(|jwt| jwt.algorithm = TokenAlgorithm::ES256).len(), 1);
         assert_eq!(jwt(|jwt| jwt.refresh_interval_s = 0).len(), 1);
+    }
+
+    #[test]
+    fn turn_servers_need_a_secret_and_valid_urls() {
+        let with = |url: &str, secret: &str| {
+            problems(|settings| {
+                settings.turn.urls = vec![url.to_owned()];
+                settings.turn.secret = Secret::new(secret.to_owned());
+            })
+        };
+        assert!(with("turn:turn.example", "secret").is_empty());
+        assert!(with("turn:turn.example", "")[0].starts_with("turn.secret"));
+        assert!(with("stun:turn.example", "secret")[0].starts_with("turn.urls"));
     }
 
     #[test]

@@ -36,9 +36,20 @@ impl HandleOnRouter for RtcCapabilities {
     }
 }
 
-impl HandleOnRouter for RtcCreateTransport {
-    async fn handle(self, router: &mut CallRouter, role: Role) -> Result<TransportCreated, Refusal> {
-        router.create_transport(role, self.direction).await
+/// The windows of the party are told which transport it replaces.
+impl Handle for Relayed<RtcCreateTransport> {
+    async fn handle(self, calls: &Calls, context: Context) -> Result<TransportCreated, Refusal> {
+        let mut access = calls.media_access(&self.requester).await?;
+        let (role, call) = (access.role, access.call.clone());
+        let (created, replaced) = access.router()?.create_transport(role, self.request.direction).await?;
+        drop(access);
+        if let Some(transport_id) = replaced {
+            let call_id = call.parties.call_id.clone();
+            let notice = Notice::RtcTransportReplaced { call_id, transport_id };
+            let publisher = &context.nats.notice_publisher;
+            publisher.publish(&call.parties, &[role], &notice).await;
+        }
+        Ok(created)
     }
 }
 

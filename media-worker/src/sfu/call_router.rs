@@ -71,11 +71,15 @@ impl CallRouter {
         json(&self.router.rtp_capabilities())
     }
 
-    /// Creates a transport (`rtc_create_transport`); the party's older transport of the direction closes.
+    /// Creates a transport (`rtc_create_transport`); the party's older transport of the direction closes, and is returned by name.
     ///
     /// # Errors
     /// `internal` if mediasoup fails.
-    pub async fn create_transport(&mut self, role: Role, direction: Direction) -> Result<TransportCreated, Refusal> {
+    pub async fn create_transport(
+        &mut self,
+        role: Role,
+        direction: Direction,
+    ) -> Result<(TransportCreated, Option<String>), Refusal> {
         let mut options = WebRtcTransportOptions::new_with_server(self.worker.server.clone());
         options.prefer_udp = true;
         options.ice_consent_timeout = self.ice_consent_timeout_s;
@@ -86,13 +90,14 @@ impl CallRouter {
             ice_parameters: json(transport.ice_parameters())?,
             ice_candidates: parameters::with_ip(json(transport.ice_candidates())?),
             dtls_parameters: json(&transport.dtls_parameters())?,
+            ice_servers: None,
         };
         let transport = ParticipantTransport::new(transport);
         if direction == Direction::Send {
             transport.observe(role, &self.observer);
         }
-        self.participant(role).replace_transport(direction, transport);
-        Ok(created)
+        let replaced = self.participant(role).replace_transport(direction, transport);
+        Ok((created, replaced.map(|transport| transport.id())))
     }
 
     /// Connects a transport (`rtc_connect_transport`) with the client's DTLS parameters.

@@ -1,29 +1,41 @@
 //! The addresses and ports on which a mediasoup worker receives media.
 
+use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use mediasoup::prelude::*;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 
 /// Where media is received.
 #[derive(Debug, Clone)]
 pub struct ListenSettings {
-    /// The local address.
-    pub ip: IpAddr,
-    /// The address in ICE candidates, if clients reach this one by another.
-    pub announced_address: Option<String>,
+    /// At least one address.
+    pub addresses: Vec<ListenAddress>,
     /// The port of the first worker, the others follow; 0 takes free ports.
     pub first_port: u16,
     /// Whether media is received over TCP, too.
     pub tcp: bool,
 }
 
+/// One local address: `ADDRESS` or `ADDRESS=ANNOUNCED`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct ListenAddress {
+    /// The local address.
+    pub ip: IpAddr,
+    /// The address in ICE candidates, if clients reach this one by another.
+    pub announced_address: Option<String>,
+}
+
 impl ListenSettings {
-    /// UDP, and TCP if it is on, on the port of the worker in `slot`.
+    /// UDP on every address, and TCP if it is on, on the port of the worker in `slot`. ICE prefers earlier ones.
     pub(super) fn listen_infos(&self, slot: u16) -> WebRtcServerListenInfos {
-        let info = |protocol| ListenInfo {
+        let info = |protocol, address: &ListenAddress| ListenInfo {
             protocol,
-            ip: self.ip,
-            announced_address: self.announced_address.clone(),
+            ip: address.ip,
+            announced_address: address.announced_address.clone(),
             expose_internal_ip: false,
             port: (self.first_port != 0).then(|| self.first_port.saturating_add(slot)),
             port_range: None,
@@ -31,23 +43,89 @@ impl ListenSettings {
             send_buffer_size: None,
             recv_buffer_size: None,
         };
-        let udp = WebRtcServerListenInfos::new(info(Protocol::Udp));
-        if self.tcp { udp.insert(info(Protocol::Tcp)) } else { udp }
+        let all = [Protocol::Udp, Protocol::Tcp]
+            .into_iter()
+            .filter(|protocol| self.tcp || *protocol == Protocol::Udp)
+            .flat_map(|protocol| self.addresses.iter().map(move |address| info(protocol, address)));
+        let mut all = all;
+        let first = all
+            .next()
+            .unwrap_or_else(|| info(Protocol::Udp, &ListenAddress::default()));
+        all.fold(WebRtcServerListenInfos::new(first), WebRtcServerListenInfos::insert)
+    }
+}
+
+impl Default for ListenAddress {
+    fn default() -> Self {
+        Self {
+            ip: IpAddr::from([127, 0, 0, 1]),
+            announced_address: None,
+        }
+    }
+}
+
+impl FromStr for ListenAddress {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (ip, announced) = match text.split_once('=') {
+            Some((ip, announced)) => (ip, Some(announced)),
+            None => (text, None),
+        };
+        let ip = ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?;
+        if announced.is_some_and(|it| it.is_empty() || it.contains(char::is_whitespace)) {
+            return Err("behind `=` is neither an address nor a host name".to_owned());
+        }
+        let announced_address = announced.map(str::to_owned);
+        Ok(Self { ip, announced_address })
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = String;
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.announced_address {
+            Some(announced) => write!(f, "{}={announced}", self.ip),
+            None => write!(f, "{}", self.ip),
+        }
+    }
+}
+
+impl From<ListenAddress> for String {
+    fn from(address: ListenAddress) -> String {
+        address.to_string()
+    }
+}
+
+impl JsonSchema for ListenAddress {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "ListenAddress".into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string" })
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use super::*;
 
     #[test]
     fn tcp_is_opened_only_if_it_is_on() {
         let protocols = |tcp| {
             let listen = ListenSettings {
-                ip: Ipv4Addr::LOCALHOST.into(),
-                announced_address: None,
+                addresses: vec![ListenAddress::default()],
                 first_port: 40_000,
                 tcp,
             };
@@ -57,5 +135,27 @@ mod tests {
         };
         assert_eq!(protocols(false), [Protocol::Udp]);
         assert_eq!(protocols(true), [Protocol::Udp, Protocol::Tcp]);
+    }
+
+    #[test]
+    fn an_address_may_have_an_announced_one() {
+        for text in [
+            "198.51.100.7",
+            "2001:db8::1",
+            "10.0.0.7=198.51.100.7",
+            "::=media.example",
+        ] {
+            assert_eq!(text.parse::<ListenAddress>().unwrap().to_string(), text);
+        }
+        for text in [
+            "",
+            "media.example",
+            "10.0.0.7=",
+            "10.0.0.7=a b",
+            "=10.0.0.7",
+            "10.0.0.7:40000",
+        ] {
+            assert!(text.parse::<ListenAddress>().is_err(), "{text}");
+        }
     }
 }

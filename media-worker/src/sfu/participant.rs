@@ -31,16 +31,20 @@ pub(super) struct ParticipantTransport {
 }
 
 impl Participant {
-    /// Replaces the transport of a direction; its producer or consumer closes with it.
-    pub(super) fn replace_transport(&mut self, direction: Direction, transport: ParticipantTransport) {
+    /// Replaces the transport of a direction, and returns it; its producer or consumer closes.
+    pub(super) fn replace_transport(
+        &mut self,
+        direction: Direction,
+        transport: ParticipantTransport,
+    ) -> Option<ParticipantTransport> {
         match direction {
             Direction::Send => {
                 self.producer = None;
-                self.send_transport = Some(transport);
+                self.send_transport.replace(transport)
             }
             Direction::Recv => {
                 self.consumer = None;
-                self.recv_transport = Some(transport);
+                self.recv_transport.replace(transport)
             }
         }
     }
@@ -68,8 +72,12 @@ impl ParticipantTransport {
         }
     }
 
+    pub(super) fn id(&self) -> String {
+        self.transport.id().to_string()
+    }
+
     pub(super) fn has_id(&self, id: &str) -> bool {
-        self.transport.id().to_string() == id
+        self.id() == id
     }
 
     /// Sets the producer whose loss [`Self::observe`] reports.

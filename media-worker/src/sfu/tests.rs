@@ -21,8 +21,7 @@ fn no_observer() -> Weak<dyn Observer> {
 
 fn settings(workers: u16, first_port: u16) -> SfuSettings {
     let listen = ListenSettings {
-        ip: Ipv4Addr::LOCALHOST.into(),
-        announced_address: None,
+        addresses: vec![ListenAddress::default()],
         first_port,
         tcp: true,
     };
@@ -90,7 +89,8 @@ async fn a_dead_worker_is_replaced_on_its_port() {
 async fn a_party_has_access_to_its_own_transports_only() {
     let (pool, _deaths) = WorkerPool::start(settings(1, 0)).await.unwrap();
     let mut router = pool.create_router(no_observer()).await.unwrap();
-    let created = router.create_transport(Role::User, Direction::Send).await.unwrap();
+    let (created, replaced) = router.create_transport(Role::User, Direction::Send).await.unwrap();
+    assert_eq!(replaced, None);
     let dtls = created.dtls_parameters;
     let refusal = router
         .connect_transport(Role::Otomo, &created.id, dtls.clone())

@@ -432,6 +432,23 @@ impl FactStore {
         })
     }
 
+    /// The first fact of one kind of a call at or after a sequence.
+    ///
+    /// # Errors
+    /// See [`FactStore::last`].
+    pub async fn next_of_kind(
+        &self,
+        call: &CallId,
+        kind: FactKind,
+        sequence: u64,
+    ) -> Result<Option<StoredFact>, FactError> {
+        let subject = subject::fact(call, kind);
+        match self.stream.next(subject.clone(), sequence).await {
+            Ok(message) => message.as_ref().map(stored).transpose(),
+            Err(reason) => Err(FactError::Read { subject, reason }),
+        }
+    }
+
     /// The first fact of a call at or after a sequence, of a known kind or not. Iterate with `sequence + 1` to read all of them
     /// in order.
     ///

@@ -103,6 +103,10 @@ id!(
     CallId
 );
 id!(
+    /// What a client gives its `call_request`, to repeat it safely.
+    RequestKey
+);
+id!(
     /// The party that calls and pays.
     UserId
 );

@@ -56,6 +56,13 @@ pub enum Notice {
         /// The peer's producer.
         producer_id: String,
     },
+    /// To the party itself: another of its sockets has created a transport, which replaces this one.
+    RtcTransportReplaced {
+        /// The call.
+        call_id: CallId,
+        /// The transport that is closed.
+        transport_id: String,
+    },
     /// WS-S04, to both: the SFU received the first RTP packet. Exactly these five fields.
     CallConnected {
         /// The call.
@@ -155,6 +162,6 @@ impl NoticeKind {
 
     /// The service that publishes it, for a notice that follows no fact.
     pub fn publisher_without_fact(self) -> Option<Service> {
-        matches!(self, Self::RtcNewProducer).then_some(Service::MediaWorker)
+        matches!(self, Self::RtcNewProducer | Self::RtcTransportReplaced).then_some(Service::MediaWorker)
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize, Serializer};
 use serde_json::{Map, Value};
 use strum::{IntoStaticStr, VariantNames};
 
-use crate::wire::id::{CallId, OtomoId};
+use crate::wire::id::{CallId, OtomoId, RequestKey};
 use crate::wire::time::Timestamp;
 
 /// What a client may request.
@@ -139,6 +139,8 @@ requests! {
         CallCancel(OfCall) -> CallOver<'static>;
         /// WS-C02: either party ends an accepted call.
         CallHangup(OfCall) -> CallOver<'static>;
+        /// The heartbeat: browsers do not show WebSocket pings to scripts.
+        Ping(Ping) -> Done;
     }
 }
 
@@ -242,7 +244,14 @@ pub struct TokenRefreshed {
 pub struct CallRequest {
     /// The otomo to call.
     pub otomo_id: OtomoId,
+    /// A new one for every call. The same key again, on any socket, is answered with the same call.
+    #[serde(default)]
+    pub request_key: Option<RequestKey>,
 }
+
+/// The payload of `ping`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, JsonSchema)]
+pub struct Ping {}
 
 /// Response to `call_request`: the call rings.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -328,6 +337,20 @@ pub struct TransportCreated {
     pub ice_candidates: Value,
     /// mediasoup `DtlsParameters`.
     pub dtls_parameters: Value,
+    /// TURN servers, where they are configured. The edge adds them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ice_servers: Option<Vec<IceServer>>,
+}
+
+/// An `RTCIceServer` (WebRTC 1.0, 4.2.3), with credentials of the TURN REST scheme that expire.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct IceServer {
+    /// `turn:` and `turns:` URLs (RFC 7065).
+    pub urls: Vec<String>,
+    /// The time at which it expires, in seconds since 1970, and the party.
+    pub username: String,
+    /// HMAC-SHA1 of the username, in base64.
+    pub credential: String,
 }
 
 /// RTC-03

@@ -83,6 +83,7 @@ fn commands() {
                 ice_parameters: json!({ "usernameFragment": "u", "password": "p", "iceLite": true }),
                 ice_candidates: json!([{ "address": "127.0.0.1", "ip": "127.0.0.1" }]),
                 dtls_parameters: json!({ "role": "auto", "fingerprints": [] }),
+                ice_servers: None,
             },
         ),
         golden.operation(

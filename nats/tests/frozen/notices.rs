@@ -26,6 +26,10 @@ fn notices() {
             call_id: call_id.clone(),
             producer_id: "0a1b2c3d-0000-4000-8000-000000000001".to_owned(),
         },
+        Notice::RtcTransportReplaced {
+            call_id: call_id.clone(),
+            transport_id: "0a1b2c3d-0000-4000-8000-000000000002".to_owned(),
+        },
         Notice::CallConnected {
             call_id: call_id.clone(),
             user_id,

@@ -7,7 +7,7 @@ use crate::fixture::{Fixture, INTERVAL_MS, SOON, span, time_of_day};
 use crate::script::Script;
 
 /// All requests that a page may send. None reports a state of the call.
-const MAY_BE_SENT: [&str; 9] = [
+const MAY_BE_SENT: [&str; 11] = [
     "call_request",
     "call_accept",
     "call_hangup",
@@ -17,6 +17,8 @@ const MAY_BE_SENT: [&str; 9] = [
     "rtc_produce",
     "rtc_consume",
     "rtc_resume",
+    "rtc_restart_ice",
+    "ping",
 ];
 
 /// The record that both sides must show after settlement.

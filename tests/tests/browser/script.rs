@@ -43,10 +43,20 @@ impl Script {
         prerequisites: &Prerequisites,
         name: &str,
         folder: &Path,
+        fixture: Value,
+    ) -> Result<Self> {
+        Self::start_by(Command::new(&prerequisites.node), prerequisites, name, folder, fixture).await
+    }
+
+    /// Like [`start`](Self::start), by another command that runs Node.
+    pub(crate) async fn start_by(
+        mut command: Command,
+        prerequisites: &Prerequisites,
+        name: &str,
+        folder: &Path,
         mut fixture: Value,
     ) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("callpulse-browser-").tempdir()?;
-        let mut command = Command::new(&prerequisites.node);
         command
             .arg(prerequisites.scripts.join(name).with_extension("ts"))
             .env_clear()

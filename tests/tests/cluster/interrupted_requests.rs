@@ -24,7 +24,6 @@ const USERS: u64 = 24;
 async fn a_request_stored_after_its_rejection_is_ended() -> Result<()> {
     let _permit = cluster_permit().await?;
     let stack = two_of_each()
-        .workers(0)
         .timers(0)
         .edges(1)
         .proxied()

@@ -59,7 +59,6 @@ async fn a_call_connected_while_all_servers_are_down_is_stored_with_its_time() -
 async fn parties_receive_a_snapshot_after_any_time_without_a_quorum() -> Result<()> {
     let _permit = cluster_permit().await?;
     let mut stack = two_of_each()
-        .workers(0)
         .timers(0)
         .edges(1)
         .set("ws-edge", "storage_timeout_ms", STORAGE_TIMEOUT.as_millis())

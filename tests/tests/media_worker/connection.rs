@@ -109,12 +109,14 @@ async fn a_new_transport_replaces_the_old_one_and_the_call_continues() {
     let parties = fixture.call().await;
     let user = requester(&parties, Role::User);
     let notices = fixture.notices(&parties.party(Role::Otomo)).await;
+    let own_notices = fixture.notices(&parties.party(Role::User)).await;
     let first = fixture.join(&user).await;
     let peer = fixture.join(&requester(&parties, Role::Otomo)).await;
     first.talk().await;
     fixture.fact(&parties, "rtp_detected").await;
     peer.talk().await;
     fixture.fact(&parties, "media_started").await;
+    assert_eq!(own_notices.count("rtc_transport_replaced"), 0, "it replaces nothing");
     first.send.cut().await.unwrap();
 
     let second = fixture.join(&user).await;
@@ -122,6 +124,10 @@ async fn a_new_transport_replaces_the_old_one_and_the_call_continues() {
         .produce(&user, &first.transport_id, rtp_parameters(100, 7))
         .await;
     assert_eq!(code(again), RefusalCode::UnknownTransport, "the old transport is gone");
+    let replaced = own_notices.expect("rtc_transport_replaced").await;
+    let expected = json!({ "callId": parties.call_id, "transportId": first.transport_id });
+    assert_eq!(replaced, expected, "the party's other window knows");
+    assert_eq!(notices.count("rtc_transport_replaced"), 0, "not the peer");
     notices.expect("media_lost").await;
     second.talk().await;
     notices.expect("media_resumed").await;

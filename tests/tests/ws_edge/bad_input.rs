@@ -26,7 +26,7 @@ async fn error(party: &Party) -> (Value, String, String) {
 
 #[tokio::test]
 async fn a_malformed_request_gets_a_typed_error_and_the_socket_stays_open() {
-    let stack = edge().start().await.unwrap();
+    let stack = edge().workers(1).start().await.unwrap();
     let party = user(&stack, "user_001").await;
     let long = "x".repeat(65);
     let cases: Vec<(String, Value, &str)> = vec![

@@ -24,12 +24,7 @@ const IN_A_ROW: usize = 14;
 
 #[tokio::test]
 async fn another_edge_ends_the_ringing_calls_of_a_killed_one() {
-    let mut stack = edges(2)
-        .workers(0)
-        .set("ws-edge", "ring_timeout_ms", 700)
-        .start()
-        .await
-        .unwrap();
+    let mut stack = edges(2).set("ws-edge", "ring_timeout_ms", 700).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
     stack.edges[0].kill().unwrap();
@@ -81,7 +76,6 @@ async fn a_hangup_ends_the_call_of_a_killed_worker() {
 #[tokio::test]
 async fn a_call_request_answered_with_unavailable_never_rings() {
     let stack = edges(1)
-        .workers(0)
         .set("ws-edge", "storage_timeout_ms", 500)
         .start()
         .await
@@ -159,7 +153,7 @@ async fn a_call_accept_that_no_worker_answers_in_time_leaves_the_call_ringing() 
 
 #[tokio::test]
 async fn sockets_are_closed_for_a_restart_when_the_node_stops() {
-    let mut stack = edges(2).workers(0).start().await.unwrap();
+    let mut stack = edges(2).start().await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
     let status = stack.edges[0].terminate(SOON).await.unwrap();
     assert!(status.success(), "{status}");

@@ -6,6 +6,7 @@ use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::{Facts, time};
 use callpulse_tests::token::Role;
+use callpulse_tests::wait::eventually;
 use contract::jetstream::request;
 use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::wire::command::Terminate;
@@ -115,12 +116,7 @@ async fn a_call_rings_is_accepted_and_hung_up_across_two_edges() {
 
 #[tokio::test]
 async fn an_unanswered_call_ends_at_its_deadline() {
-    let stack = edges(2)
-        .workers(0)
-        .set("ws-edge", "ring_timeout_ms", 500)
-        .start()
-        .await
-        .unwrap();
+    let stack = edges(2).set("ws-edge", "ring_timeout_ms", 500).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
     for party in call.parties() {
@@ -143,7 +139,7 @@ async fn an_unanswered_call_ends_at_its_deadline() {
 
 #[tokio::test]
 async fn only_the_otomo_rejects_and_only_the_user_cancels_a_ringing_call() {
-    let stack = edges(1).workers(0).start().await.unwrap();
+    let mut stack = edges(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
     assert_eq!(
@@ -166,13 +162,15 @@ async fn only_the_otomo_rejects_and_only_the_user_cancels_a_ringing_call() {
         .await
         .unwrap();
     let second = second["callId"].as_str().unwrap();
-    assert_eq!(
-        call.otomo
-            .refused("call_accept", json!({ "callId": second }))
-            .await
-            .unwrap(),
-        "no_worker"
-    );
+    stack.workers[0].terminate(SOON).await.unwrap();
+    eventually("the edge missing the worker", SOON, async || {
+        let accept = call.otomo.refused("call_accept", json!({ "callId": second }));
+        let code = accept.await?;
+        anyhow::ensure!(code == "no_worker", "{code}");
+        Ok(())
+    })
+    .await
+    .unwrap();
     call.user
         .request("call_cancel", json!({ "callId": second }))
         .await
@@ -184,20 +182,20 @@ async fn only_the_otomo_rejects_and_only_the_user_cancels_a_ringing_call() {
 
 #[tokio::test]
 async fn a_party_is_busy_until_its_call_ends() {
-    let stack = edges(1).workers(0).start().await.unwrap();
+    let stack = edges(1).start().await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
     let other = Party::connect(stack.edge(0).unwrap(), Role::User, "user_002")
         .await
         .unwrap();
     let to_otomo = json!({ "otomoId": "otomo_777" });
-    assert_eq!(other.refused("call_request", to_otomo.clone()).await.unwrap(), "busy");
-    assert_eq!(
-        call.user
-            .refused("call_request", json!({ "otomoId": "otomo_888" }))
+    for (caller, otomo, side) in [(&other, "otomo_777", "otomo"), (&call.user, "otomo_888", "user")] {
+        let code = caller
+            .refused("call_request", json!({ "otomoId": otomo }))
             .await
-            .unwrap(),
-        "busy"
-    );
+            .unwrap();
+        assert_eq!(code, "busy");
+        assert_eq!(caller.received_of("error").last().unwrap().payload()["side"], side);
+    }
     assert_eq!(
         call.otomo.refused("call_request", to_otomo.clone()).await.unwrap(),
         "role_forbidden"
@@ -209,6 +207,102 @@ async fn a_party_is_busy_until_its_call_ends() {
         .unwrap();
     call.user.request("call_cancel", call.id()).await.unwrap();
     call.user.request("call_request", to_otomo).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_repeated_request_key_is_answered_with_the_same_call_on_any_socket() {
+    let stack = edges(2).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let connect = async |edge: usize, role, name| {
+        let party = Party::connect(stack.edge(edge).unwrap(), role, name).await.unwrap();
+        party.expect_notice("welcome").await.unwrap();
+        party
+    };
+    let otomo = connect(0, Role::Otomo, "otomo_777").await;
+    let (first, second) = (
+        connect(0, Role::User, "user_001").await,
+        connect(1, Role::User, "user_001").await,
+    );
+    let keyed = |otomo: &str| json!({ "otomoId": otomo, "requestKey": "key_1" });
+    // At the same time, as after an interruption, and again later.
+    let (one, two) = tokio::join!(
+        first.request("call_request", keyed("otomo_777")),
+        second.request("call_request", keyed("otomo_777")),
+    );
+    let (one, two) = (one.unwrap(), two.unwrap());
+    assert_eq!(one["callId"], two["callId"]);
+    let again = second.request("call_request", keyed("otomo_777")).await.unwrap();
+    assert_eq!(again, one);
+    let call_id = one["callId"].as_str().unwrap();
+    assert_eq!(names(&facts, call_id).await, ["requested"]);
+    let rings = otomo.expect_notice("incoming_call").await.unwrap();
+    assert_eq!(rings.payload()["callId"], call_id);
+
+    assert_eq!(
+        second.refused("call_request", keyed("otomo_888")).await.unwrap(),
+        "bad_message"
+    );
+    let other = connect(1, Role::User, "user_002").await;
+    assert_eq!(
+        other.refused("call_request", keyed("otomo_777")).await.unwrap(),
+        "busy",
+        "a key is its user's own"
+    );
+    second
+        .request("call_cancel", json!({ "callId": call_id }))
+        .await
+        .unwrap();
+    assert_eq!(
+        second.refused("call_request", keyed("otomo_777")).await.unwrap(),
+        "wrong_state"
+    );
+    let call_id = first
+        .request("call_request", json!({ "otomoId": "otomo_777", "requestKey": "key_2" }))
+        .await
+        .unwrap()["callId"]
+        .clone();
+    assert_ne!(call_id, one["callId"]);
+}
+
+#[tokio::test]
+async fn without_room_on_any_worker_a_call_does_not_ring() {
+    let stack = edges(1).workers(0).start().await.unwrap();
+    let otomo = Party::connect(stack.edge(0).unwrap(), Role::Otomo, "otomo_777")
+        .await
+        .unwrap();
+    let user = Party::connect(stack.edge(0).unwrap(), Role::User, "user_001")
+        .await
+        .unwrap();
+    for party in [&user, &otomo] {
+        party.expect_notice("welcome").await.unwrap();
+    }
+    let to_otomo = json!({ "otomoId": "otomo_777" });
+    assert_eq!(user.refused("call_request", to_otomo).await.unwrap(), "no_capacity");
+    // Answers are in order with notices.
+    otomo.request("ping", json!({})).await.unwrap();
+    assert_eq!(otomo.received_of("incoming_call").len(), 0);
+}
+
+#[tokio::test]
+async fn a_ping_is_answered_at_once_and_welcome_says_how_often_to_send_one() {
+    let stack = edges(1)
+        .set("ws-edge", "limits.heartbeat_ms", 1_500)
+        .start()
+        .await
+        .unwrap();
+    let user = Party::connect(stack.edge(0).unwrap(), Role::User, "user_001")
+        .await
+        .unwrap();
+    let welcome = user.expect_notice("welcome").await.unwrap();
+    assert_eq!(welcome.payload()["heartbeatMs"], 1_500);
+    for payload in [json!({}), json!({ "more": 1 })] {
+        assert_eq!(user.request("ping", payload).await.unwrap(), json!({}));
+    }
+    // Before the answer to a request that takes a while.
+    user.send(json!({ "type": "call_request", "id": "slow", "payload": { "otomoId": "otomo_777" } }))
+        .await
+        .unwrap();
+    user.request("ping", json!({})).await.unwrap();
 }
 
 #[tokio::test]

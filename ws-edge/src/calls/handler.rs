@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::wire::request::{Request, SignallingRequest};
+use contract::wire::request::{Done, Request, SignallingRequest};
 use contract::{Nats, Party};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
@@ -16,7 +16,7 @@ use super::request::CallSetup;
 use super::rtc_relay::RtcRelay;
 use super::unavailable;
 use crate::metrics;
-use crate::protocol::Problem;
+use crate::protocol::{Problem, payload};
 
 /// How long a request may clean up after its deadline. JetStream may be away for minutes.
 const CLEAN_UP_TIMEOUT: Duration = Duration::from_secs(600);
@@ -77,7 +77,8 @@ impl RequestHandler {
                 None => return,
             },
             Request::Signalling(request) => match request {
-                SignallingRequest::CallRequest(request) => self.setup.call(party, request.otomo_id, answer).await,
+                SignallingRequest::CallRequest(request) => self.setup.call(party, request, answer).await,
+                SignallingRequest::Ping(_) => Ok(payload(Done {})),
                 SignallingRequest::CallAccept(of) => self.acceptor.accept(party, &of.call_id, answer).await,
                 // An end that is stored late is stored all the same, and both parties are notified.
                 SignallingRequest::CallReject(of) => {

@@ -42,6 +42,11 @@ impl KnownWorkers {
         Some(chosen)
     }
 
+    /// Whether any worker has room.
+    pub fn has_room(&self) -> bool {
+        self.lock().values().any(has_room)
+    }
+
     /// Whether a worker of that name runs, and was started after `time`.
     pub fn started_after(&self, worker: &WorkerId, time: Timestamp) -> bool {
         self.started_at(worker).is_some_and(|started_at| started_at > time)

@@ -3,28 +3,36 @@
 use std::future::Future;
 use std::time::Duration;
 
-use contract::buckets::active_calls::{ActiveCall, ClaimError};
+use contract::buckets::active_calls::{ActiveCall, BucketError, ClaimError};
 use contract::jetstream::notice_publisher::NoticePublisher;
 use contract::wire::fact::Requested;
+use contract::wire::id::RequestKey;
 use contract::wire::notice::Notice;
-use contract::wire::request::CallRequested;
+use contract::wire::request::{CallRequest, CallRequested};
 use contract::wire::terms::Terms;
 use contract::{
-    CallId, EndReason, Fact, FactError, NodeId, OtomoId, Outcome, Parties, Party, PublishCondition, Role, Timestamp,
-    TraceParent,
+    CallId, EndReason, Fact, FactError, NodeId, Outcome, Parties, Party, PublishCondition, Role, Timestamp,
+    TraceParent, UserId,
 };
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
 use super::call_limits::CallLimits;
 use super::credit::CreditControl;
 use super::end::{CallEnder, EndError, EndScope};
+use super::placement::KnownWorkers;
 use super::storage::CallStorage;
 use super::unavailable;
 use crate::protocol::{Code, Problem, payload};
 
 /// Wait between two attempts to clean up. The handler bounds their total time.
 const CLEAN_UP_DELAY: Duration = Duration::from_millis(250);
+
+/// Wait until an earlier request with the same key may be stored.
+const STORING_DELAY: Duration = Duration::from_millis(50);
+/// Hexadecimal digits of a call's identifier that follows from its key.
+const KEY_DIGITS: usize = 32;
 
 /// Sets calls up.
 #[derive(Debug, Clone)]
@@ -37,6 +45,8 @@ pub struct CallSetup {
     pub ender: CallEnder,
     /// Sends `incoming_call`.
     pub notices: NoticePublisher,
+    /// Whether a call that is accepted finds a worker.
+    pub known_workers: KnownWorkers,
     /// This node.
     pub node_id: NodeId,
     /// How often parties may call and be called.
@@ -52,10 +62,16 @@ pub struct CallSetup {
 impl CallSetup {
     /// Locks both parties, stores the request and lets it ring. If the deadline passes before the request is known to be
     /// stored, it does not ring: the parties are unlocked, and a request that is stored later is withdrawn.
-    pub(super) async fn call(&self, party: &Party, otomo_id: OtomoId, answer: &mut Answer) -> Result<Value, Problem> {
+    pub(super) async fn call(
+        &self,
+        party: &Party,
+        request: CallRequest,
+        answer: &mut Answer,
+    ) -> Result<Value, Problem> {
         let Party::User(user_id) = party.clone() else {
             return Err(Problem::new(Code::RoleForbidden, "call_request is for the user"));
         };
+        let CallRequest { otomo_id, request_key } = request;
         // One name in both roles would lock itself out, and be both sides of its bill.
         if user_id.as_str() == otomo_id.as_str() {
             return Err(Problem::new(
@@ -63,12 +79,31 @@ impl CallSetup {
                 "payload.otomoId: is the caller's own name; nobody can call themselves",
             ));
         }
-        self.limits.check(&user_id, &otomo_id)?;
+        let call_id = match &request_key {
+            Some(key) => call_id_of(&user_id, key)?,
+            None => CallId::generate(),
+        };
         let parties = Parties {
-            call_id: CallId::generate(),
+            call_id,
             user_id,
             otomo_id,
         };
+        // A repeated request is no new call.
+        if request_key.is_some() {
+            match answer.before_deadline(self.earlier(&parties)).await {
+                Some(Ok(None)) => {}
+                Some(Ok(Some(earlier))) => return Ok(earlier),
+                Some(Err(problem)) => return Err(problem),
+                None => return Err(unavailable()),
+            }
+        }
+        self.limits.check(&parties.user_id, &parties.otomo_id)?;
+        if !self.known_workers.has_room() {
+            return Err(Problem::new(
+                Code::NoCapacity,
+                "no media-worker has room: try again later",
+            ));
+        }
         let requested_at = Timestamp::now();
         let call = ActiveCall {
             parties: parties.clone(),
@@ -82,7 +117,12 @@ impl CallSetup {
         answer.limit(self.storage_timeout.min(self.ring_timeout));
         match answer.before_deadline(self.storage.active.claim(&call)).await {
             Some(Ok(_)) => {}
-            Some(Err(error @ ClaimError::Busy(_))) => return Err(Problem::new(Code::Busy, error.to_string())),
+            Some(Err(ClaimError::Busy(side))) => return Err(Problem::busy(side)),
+            // Another socket has just sent the same key.
+            Some(Err(ClaimError::Bucket(BucketError::Conflict { .. }))) if request_key.is_some() => {
+                let earlier = answer.before_deadline(self.earlier(&parties)).await;
+                return earlier.unwrap_or(Ok(None))?.ok_or_else(unavailable);
+            }
             failed => {
                 tracing::warn!(call_id = %parties.call_id, ?failed, "call not claimed: storage failed; check JetStream");
                 answer.send(Err(unavailable()));
@@ -136,6 +176,37 @@ impl CallSetup {
         }))
     }
 
+    /// The answer to an earlier request with the same key, if there was one. Waits while that one is being stored.
+    async fn earlier(&self, parties: &Parties) -> Result<Option<Value>, Problem> {
+        loop {
+            if let Some(state) = self.storage.state(&parties.call_id).await? {
+                if state.requested.parties != *parties {
+                    return Err(Problem::new(
+                        Code::BadMessage,
+                        "payload.requestKey: was used for another otomo",
+                    ));
+                }
+                if state.ended.is_some() {
+                    return Err(Problem::new(Code::WrongState, "the call of this requestKey is over"));
+                }
+                return Ok(Some(payload(CallRequested {
+                    call_id: &parties.call_id,
+                    expires_at: state.requested.requested_at.plus(self.ring_timeout),
+                    until_ms: state.requested.until_ms,
+                })));
+            }
+            if self
+                .storage
+                .within(self.storage.active.get(&parties.call_id))
+                .await?
+                .is_none()
+            {
+                return Ok(None);
+            }
+            tokio::time::sleep(STORING_DELAY).await;
+        }
+    }
+
     /// Withdraws a request that a server may have stored, or may still store. Its parties are unlocked first: they are free,
     /// and no snapshot shows the call. Its entry stays until its end is stored: if this node dies, another one ends the call.
     async fn withdraw(&self, parties: &Parties, storing: impl Future<Output = Result<Outcome, FactError>>) {
@@ -176,4 +247,16 @@ impl CallSetup {
             tokio::time::sleep(CLEAN_UP_DELAY).await;
         }
     }
+}
+
+/// The same for the same user and key, on any node. Keys of different users never meet.
+fn call_id_of(user: &UserId, key: &RequestKey) -> Result<CallId, Problem> {
+    let digest = Sha256::digest(format!("{user}/{key}"));
+    let digits: String = digest
+        .iter()
+        .flat_map(|byte| [byte >> 4, byte & 15])
+        .take(KEY_DIGITS)
+        .filter_map(|digit| char::from_digit(digit.into(), 16))
+        .collect();
+    format!("call_{digits}").parse().map_err(|_| unavailable())
 }

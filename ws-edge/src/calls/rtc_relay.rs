@@ -3,13 +3,14 @@
 use contract::buckets::active_calls::{ActiveCall, Revised};
 use contract::wire::command::{Relayed, Requester};
 use contract::wire::request::{InCall, RtcRequest};
-use contract::{CallId, Parties, Party, TraceParent, WorkerId};
+use contract::{CallId, Parties, Party, Timestamp, TraceParent, WorkerId};
 use serde_json::Value;
 
 use super::check_party;
 use super::media_workers::MediaWorkers;
 use super::storage::CallStorage;
-use crate::protocol::{Code, Problem};
+use crate::protocol::{Code, Problem, payload};
+use crate::turn::TurnServers;
 
 /// Relays RTC requests.
 #[derive(Debug, Clone)]
@@ -18,6 +19,8 @@ pub struct RtcRelay {
     pub storage: CallStorage,
     /// Carry the requests out.
     pub workers: MediaWorkers,
+    /// For clients that cannot reach them.
+    pub turn: Option<TurnServers>,
 }
 
 impl RtcRelay {
@@ -29,8 +32,16 @@ impl RtcRelay {
             role: party.role(),
             party_id: party.id().to_owned(),
         };
+        let creates_transport = matches!(request, RtcRequest::RtcCreateTransport(_));
         let reply = self.workers.ask(&worker, &Relayed { requester, request }, trace).await;
-        reply.map_err(|error| self.workers.problem(&worker, error))
+        let mut reply = reply.map_err(|error| self.workers.problem(&worker, error))?;
+        if let (true, Some(turn)) = (creates_transport, &self.turn) {
+            let servers = turn.for_party(party.id(), Timestamp::now());
+            if let Some(fields) = reply.as_object_mut() {
+                fields.insert("iceServers".to_owned(), payload(servers));
+            }
+        }
+        Ok(reply)
     }
 
     /// The call that the request names, or else the party's only one, with its worker.

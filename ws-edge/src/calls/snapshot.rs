@@ -1,10 +1,13 @@
 //! The snapshot of a party's call, read from storage, for clients that connect or reconnect.
 
 use contract::buckets::active_calls::ActiveCall;
-use contract::{Fact, FactKind, Party};
+use contract::{CallId, Fact, FactError, FactKind, Party, Role};
 
 use super::storage::CallStorage;
 use crate::protocol::{CallSnapshot, LastTick, Problem, Snapshot, SnapshotState};
+
+/// Losses of a call that are read; later ones are not in the snapshot.
+const MAX_CHANGES: usize = 1_000;
 
 /// Reads snapshots.
 #[derive(Debug, Clone)]
@@ -29,10 +32,11 @@ impl SnapshotReader {
     async fn snapshot_of(&self, call: ActiveCall) -> Result<Option<CallSnapshot>, Problem> {
         let id = &call.parties.call_id;
         let storage = &self.storage;
-        let (state, detected, tick) = tokio::try_join!(
+        let (state, detected, tick, lost) = tokio::try_join!(
             storage.state(id),
             storage.within(storage.facts.last(id, FactKind::RtpDetected)),
             storage.within(storage.facts.last(id, FactKind::Tick)),
+            storage.within(self.lost(id)),
         )?;
         // Claimed and not requested yet, or over and not released yet: no call either way.
         let Some(stored) = state.filter(|state| state.ended.is_none()) else {
@@ -66,6 +70,42 @@ impl SnapshotReader {
             connected_at: detected.as_ref().map(|detected| detected.connected_at),
             method: detected.map(|detected| detected.method),
             last_tick,
+            lost,
         }))
+    }
+
+    /// The parties whose RTP is lost.
+    async fn lost(&self, call: &CallId) -> Result<Vec<Role>, FactError> {
+        let facts = &self.storage.facts;
+        let mut last_change = [(Role::User, 0, false), (Role::Otomo, 0, false)];
+        for kind in [FactKind::RtpLost, FactKind::RtpResumed] {
+            let mut from = 0;
+            for _ in 0..MAX_CHANGES {
+                let Some(stored) = facts.next_of_kind(call, kind, from).await? else {
+                    break;
+                };
+                from = stored.sequence + 1;
+                let (party, is_lost) = match stored.fact {
+                    Fact::RtpLost(lost) => (lost.party, true),
+                    Fact::RtpResumed(resumed) => (resumed.party, false),
+                    _ => continue,
+                };
+                for change in last_change
+                    .iter_mut()
+                    .filter(|change| change.0 == party && change.1 < stored.sequence)
+                {
+                    *change = (party, stored.sequence, is_lost);
+                }
+            }
+            if from == 0 {
+                // Nothing was lost, so nothing has returned.
+                break;
+            }
+        }
+        Ok(last_change
+            .into_iter()
+            .filter(|change| change.2)
+            .map(|change| change.0)
+            .collect())
     }
 }

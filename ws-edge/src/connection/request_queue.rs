@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use ::metrics::Counter;
 use contract::Party;
-use contract::wire::request::{Request, SocketRequest, TokenRefresh, TokenRefreshed};
+use contract::wire::request::{Done, Request, SignallingRequest, SocketRequest, TokenRefresh, TokenRefreshed};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -122,6 +122,11 @@ impl RequestQueue {
     fn decode(&mut self, text: &str) -> Received {
         match protocol::parse(text) {
             Ok((id, Request::Socket(request))) => self.answer(&id, request),
+            // At once: behind a request that takes long, the socket would seem dead.
+            Ok((id, Request::Signalling(SignallingRequest::Ping(_)))) => {
+                metrics::request_answered("ping", "ok");
+                Received::Answer(protocol::response(&id, &protocol::payload(Done {})))
+            }
             Ok((id, _)) if self.waiting.len() >= self.deps.limits.pending_requests => refuse(
                 Some(&id),
                 &Problem::new(Code::RateLimited, "too many requests are waiting for their answers"),

@@ -66,6 +66,7 @@ pub async fn run(deps: Arc<Deps>, socket: Socket, owner: Verified<Party>, stop: 
                 "welcome",
                 Welcome {
                     session_id: &session_id,
+                    heartbeat_ms: deps.limits.heartbeat_ms,
                     snapshot,
                 },
             );

@@ -1,5 +1,6 @@
 //! Messages of the server: responses, errors and messages of its own.
 
+use contract::Role;
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Number, Value};
@@ -36,6 +37,9 @@ pub(super) struct ErrorPayload<'a> {
     /// Of `rate_limited` in answer to `call_request`: when the request would be within the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after_ms: Option<u64>,
+    /// With `busy`: the party that is in another call.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    side: Option<Role>,
 }
 
 #[derive(Serialize)]
@@ -67,6 +71,7 @@ pub fn error(id: Option<&RequestId>, problem: &Problem) -> Utf8Bytes {
         message: &problem.message,
         reason: problem.reason.as_deref(),
         retry_after_ms: problem.retry_after_ms,
+        side: problem.side,
     };
     write(&Answer {
         kind: "error",

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use contract::Role;
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::credit::Denial;
 use schemars::JsonSchema;
@@ -31,6 +32,7 @@ pub enum Code {
     UnknownCall,
     NotAParty,
     WrongState,
+    NoCapacity,
     NoWorker,
     WorkerUnreachable,
     Unavailable,
@@ -59,6 +61,8 @@ pub struct Problem {
     pub reason: Option<String>,
     /// Of `rate_limited`, for a request that is within the limit later.
     pub retry_after_ms: Option<u64>,
+    /// With `busy`: the party that is in another call.
+    pub side: Option<Role>,
 }
 
 impl Problem {
@@ -69,6 +73,7 @@ impl Problem {
             message: message.into(),
             reason: None,
             retry_after_ms: None,
+            side: None,
         }
     }
 
@@ -78,6 +83,14 @@ impl Problem {
         Self {
             retry_after_ms: Some(millis.saturating_add(1)),
             ..Self::new(Code::RateLimited, message)
+        }
+    }
+
+    /// The party is in another call.
+    pub fn busy(side: Role) -> Self {
+        Self {
+            side: Some(side),
+            ..Self::new(Code::Busy, format!("the {side} is in another call"))
         }
     }
 

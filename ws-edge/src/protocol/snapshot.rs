@@ -1,7 +1,7 @@
 //! The state of a party's call, as clients receive it when they connect, and after an outage.
 
 use contract::wire::fact::Method;
-use contract::{CallId, OtomoId, Timestamp, UserId};
+use contract::{CallId, OtomoId, Role, Timestamp, UserId};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -22,6 +22,8 @@ pub struct CallSnapshot {
     pub connected_at: Option<Timestamp>,
     pub method: Option<Method>,
     pub last_tick: Option<LastTick>,
+    /// The parties whose RTP is lost.
+    pub lost: Vec<Role>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
@@ -55,6 +57,8 @@ pub struct Snapshot {
 pub struct Welcome<'a> {
     /// This socket's name in logs.
     pub session_id: &'a str,
+    /// How often to send `ping`, in milliseconds; 0: never.
+    pub heartbeat_ms: u64,
     /// The state of the party's call.
     #[serde(flatten)]
     pub snapshot: Snapshot,

@@ -23,7 +23,8 @@ fn requests_are_read() {
     assert_eq!(
         request,
         Request::Signalling(SignallingRequest::CallRequest(CallRequest {
-            otomo_id: "otomo_777".parse().unwrap()
+            otomo_id: "otomo_777".parse().unwrap(),
+            request_key: None,
         }))
     );
     let (id, request) = parse(r#"{"type":"rtc_capabilities","id":7}"#).unwrap();

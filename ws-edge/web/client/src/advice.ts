@@ -67,6 +67,7 @@ export const ADVICE = {
     en: 'One of you is in another call. Wait until it ends, then call again.',
     ja: 'どちらかが別の通話中です。その通話が終わってから、もう一度おかけください。',
   },
+  no_capacity: soon,
   unknown_call: over,
   not_a_party: {
     en: 'This call belongs to other people. Go back and start your own call.',

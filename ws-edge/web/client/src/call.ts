@@ -92,6 +92,11 @@ export class Call implements Listenable<CallEvents> {
     return this.#session.local;
   }
 
+  /** While {@link localMedia} is `reconnecting`: since when. */
+  get interruptedAt(): Date | null {
+    return this.#session.interruptedAt;
+  }
+
   get isMuted(): boolean {
     return this.#session.isMuted;
   }

@@ -1,7 +1,7 @@
 /** A call in this window: its record, its events, and its media once the window has joined. */
 
 import { type OpenSource, openSource } from './audio.ts';
-import type { CallRecord, CallState, CreditLow, Ended, LastTick } from './partyCalls.ts';
+import type { CallRecord, CallState, RecordEvents } from './partyCalls.ts';
 import { Emitter } from './emitter.ts';
 import { isReplaced, MediaConnection, type Request } from './mediaConnection.ts';
 import type { AudioSource, Environment, Logger } from './options.ts';
@@ -9,23 +9,11 @@ import { CallpulseError, toCallpulseError } from './error.ts';
 import type { Role } from './protocol.ts';
 
 /** State of this window's media. It is independent of the call's state. */
-export type LocalMedia = 'none' | 'starting' | 'on' | 'failed';
+export type LocalMedia = 'none' | 'starting' | 'on' | 'reconnecting' | 'failed';
 
-export type CallEvents = {
+export type CallEvents = { [Name in keyof RecordEvents]: [RecordEvents[Name]] } & {
   /** The call has changed; follows the specific event. */
   state: [CallState];
-  accepted: [{ at: Date }];
-  /** The SFU received the first RTP packet. */
-  connected: [{ connectedAt: Date }];
-  /** A minute is complete. */
-  tick: [LastTick];
-  /** A party's RTP is lost. */
-  mediaLost: [{ party: Role }];
-  mediaResumed: [{ party: Role }];
-  /** The granted time is nearly over, or was extended. */
-  creditLow: [CreditLow];
-  creditGranted: [{ untilMs: number }];
-  ended: [Ended];
   /** The peer's audio, for an `<audio>` element. It replaces an earlier stream. */
   remoteAudio: [MediaStream];
   /** This window's media state has changed. */
@@ -63,9 +51,10 @@ export class CallSession {
   #silenced: MediaConnection | null = null;
   #silencedTimer: ReturnType<typeof setTimeout> | undefined;
   #local: LocalMedia = 'none';
+  #interruptedAt: Date | null = null;
   #isMuted = false;
-  /** This window has hung up, and the server has not confirmed the end yet. */
-  #hasHungUp = false;
+  /** This window has hung up, and the request has failed before the server confirmed the end. */
+  #mustHangUp = false;
   /** Automatic rebuilds since the phone is online. */
   #rebuilds = 0;
 
@@ -76,6 +65,11 @@ export class CallSession {
 
   get local(): LocalMedia {
     return this.#local;
+  }
+
+  /** While the media is `reconnecting`: since when. */
+  get interruptedAt(): Date | null {
+    return this.#local === 'reconnecting' ? this.#interruptedAt : null;
   }
 
   get isMuted(): boolean {
@@ -103,7 +97,7 @@ export class CallSession {
       return;
     }
     this.leave();
-    this.#hasHungUp = false;
+    this.#mustHangUp = false;
     this.#source = source;
     this.#rebuilds = 0;
     this.#applyMute();
@@ -123,7 +117,9 @@ export class CallSession {
     try {
       await this.#context.request(type, { callId: this.record.id });
     } catch (error) {
-      if (type === 'call_accept' || !this.#isOver()) {
+      // An acceptance that moved to another socket may have succeeded on the first one.
+      const isDone = type === 'call_accept' ? isCode(error, 'wrong_state') && this.#isOn() : this.#isOver();
+      if (!isDone) {
         throw error;
       }
     }
@@ -132,9 +128,12 @@ export class CallSession {
   /** Ends the call, and repeats the request after an interruption: a call is billed until its end is stored. */
   async hangUp(): Promise<void> {
     const silenced = this.#silence();
-    this.#hasHungUp = true;
+    this.#mustHangUp = false;
     try {
       await this.#askForEnd();
+    } catch (error) {
+      this.#mustHangUp = !this.#isOver();
+      throw error;
     } finally {
       if (this.#silenced === silenced) {
         this.#closeSilenced();
@@ -149,7 +148,7 @@ export class CallSession {
         return;
       } catch (error) {
         // It was accepted concurrently.
-        if (!(error instanceof CallpulseError && error.code === 'wrong_state')) {
+        if (!isCode(error, 'wrong_state')) {
           throw error;
         }
       }
@@ -192,9 +191,7 @@ export class CallSession {
 
   /** Connects the media if this window has joined, the call is accepted, and there is no media yet. */
   ensureMedia(): void {
-    const { state } = this.record;
-    const isOn = state === 'accepted' || state === 'connected';
-    if (isOn && this.#source !== null && this.#media === null && this.#local !== 'failed' && this.#context.isOnline()) {
+    if (this.#isOn() && this.#source !== null && this.#media === null && this.#local !== 'failed' && this.#context.isOnline()) {
       void this.#start(this.#source);
     }
   }
@@ -216,14 +213,20 @@ export class CallSession {
     });
   }
 
+  /** The connection is interrupted: after a hang-up, closed transports are the only way to tell the worker. */
+  interrupted(): void {
+    this.#closeSilenced();
+  }
+
   /** The phone is online again; the peer may have a new producer. */
   resume(): void {
     this.#rebuilds = 0;
-    if (this.#hasHungUp) {
+    if (this.#mustHangUp) {
       this.hangUp().catch((error: unknown) => this.events.emit('error', toCallpulseError(error, 'internal')));
     } else if (this.#media?.isBroken === true) {
-      void this.#rebuild(this.#media);
+      this.#rebuild(this.#media);
     } else if (this.#media !== null) {
+      void this.#media.restartIce();
       this.newProducer();
     } else {
       if (this.#local === 'failed' && this.#source !== null) {
@@ -279,42 +282,55 @@ export class CallSession {
           this.remoteAudio = new MediaStream([track]);
           this.events.emit('remoteAudio', this.remoteAudio);
         },
-        broken: () => this.#broken(media),
+        expectsPackets: () => {
+          const peer = this.role === 'user' ? 'otomo' : 'user';
+          return this.record.state === 'connected' && !this.record.lost.includes(peer);
+        },
+        isOnline: () => this.#context.isOnline(),
+        flows: (since) => {
+          if (this.#media === media && (this.#local === 'on' || this.#local === 'reconnecting')) {
+            this.#interruptedAt = since;
+            this.#setLocal(since === null ? 'on' : 'reconnecting');
+          }
+        },
+        broken: (error) => this.#broken(media, error),
       },
       this.#context.log,
     );
     return media;
   }
 
-  #broken(media: MediaConnection): void {
-    if (this.#media !== media || this.#local !== 'on') {
+  #broken(media: MediaConnection, error: CallpulseError): void {
+    if (this.#media !== media || (this.#local !== 'on' && this.#local !== 'reconnecting')) {
       return;
     }
-    if (!this.#context.isOnline()) {
-      // Probably the same interruption: `resume` rebuilds the media.
-      return;
+    if (isReplaced(error)) {
+      // To rebuild it here, the two windows would replace each other for ever.
+      this.#fail(new CallpulseError('media_elsewhere', undefined, { cause: error }));
+    } else if (this.#rebuilds === MAX_REBUILDS) {
+      this.#fail(new CallpulseError('media_failed', undefined, { cause: error }));
+    } else if (this.#context.isOnline()) {
+      this.#rebuilds += 1;
+      this.#rebuild(media);
     }
-    if (this.#rebuilds === MAX_REBUILDS) {
-      this.#fail(new CallpulseError('media_failed'));
-      return;
-    }
-    this.#rebuilds += 1;
-    void this.#rebuild(media);
+    // Otherwise `resume` rebuilds it.
   }
 
-  /** Rebuilds the media, unless another window carries it: the two would replace each other for ever. */
-  async #rebuild(media: MediaConnection): Promise<void> {
-    const isOurs = await media.isOurs();
-    if (this.#media !== media) {
-      return;
-    }
-    if (isOurs) {
-      media.close();
-      this.#media = null;
-      this.ensureMedia();
-    } else {
+  /** Another socket of this party has replaced the transport. */
+  replaced(transportId: string): void {
+    if (this.#media?.has(transportId) === true) {
       this.#fail(new CallpulseError('media_elsewhere'));
     }
+  }
+
+  #rebuild(media: MediaConnection): void {
+    media.close();
+    this.#media = null;
+    this.ensureMedia();
+  }
+
+  #isOn(): boolean {
+    return this.record.state === 'accepted' || this.record.state === 'connected';
   }
 
   #isOver(): boolean {
@@ -349,4 +365,8 @@ export class CallSession {
       this.events.emit('media', local);
     }
   }
+}
+
+function isCode(error: unknown, code: CallpulseError['code']): boolean {
+  return error instanceof CallpulseError && error.code === code;
 }

@@ -7,7 +7,8 @@ import type { ConnectOptions, Environment, Logger, Socket } from './options.ts';
 import { CallpulseError, isErrorCode, toCallpulseError } from './error.ts';
 import type { Requests, RequestType, Responses, ServerMessage } from './protocol.ts';
 
-export type ConnectionState = 'connecting' | 'online' | 'offline' | 'closed';
+/** `connecting` until the first welcome, `reconnecting` after an interruption. */
+export type ConnectionState = 'connecting' | 'online' | 'reconnecting' | 'closed';
 
 /** Receives the events of a {@link Connection}. */
 export interface ConnectionListener {
@@ -20,14 +21,21 @@ export interface ConnectionListener {
   closed(error: CallpulseError | null): void;
   /** The server has sent an error that belongs to no request. */
   serverError(error: CallpulseError): void;
+  /** Whether a call depends on this connection. */
+  isUrgent(): boolean;
 }
 
 interface Pending {
+  readonly type: RequestType;
+  /** The message, for another socket. */
+  readonly text: string;
   resolve(payload: unknown): void;
   reject(error: CallpulseError): void;
   timer: ReturnType<typeof setTimeout>;
 }
 
+/** The reason of a close without any answer: no node is overloaded, so there is no reason to wait. */
+const UNANSWERED = 'no answer';
 const SUBPROTOCOL = 'callpulse.v1';
 const CONNECT_TIMEOUT_MS = 10_000;
 /** Longer than a node takes to answer while its storage and its media-workers time out. */
@@ -38,6 +46,30 @@ const MAX_PENDING = 64;
 const RESTART_DELAY_MS = 300;
 /** A connection of this length was stable: the next interruption counts attempts from 0 again. */
 const STABLE_MS = 5_000;
+/** A ping without an answer for this long means a dead socket; with the heartbeat of 2 s it is known within 5 s. */
+const PING_TIMEOUT_MS = 3_000;
+/** The same when the browser reports another network, or after a sleep. */
+const PROBE_TIMEOUT_MS = 700;
+/** A timer that is this late has slept. */
+const SLEPT_MS = 5_000;
+/** During a call, attempts are short: on a path that carries nothing yet, TCP repeats its SYN less and less often. Every third is long, for slow networks. */
+const URGENT_TIMEOUTS_MS = [2_000, 2_000, 5_000] as const;
+/** The longest delay between attempts during a call, and after an attempt that reached nothing. */
+const URGENT_DELAY_MS = 1_000;
+const UNREACHED_DELAY_MS = 100;
+/** Requests that another socket may repeat: see "Repeat" in the protocol page. `call_request` has its `requestKey`. */
+const REPEATABLE: ReadonlySet<RequestType> = new Set([
+  'call_request',
+  'call_accept',
+  'call_reject',
+  'call_cancel',
+  'call_hangup',
+  'rtc_capabilities',
+  'rtc_create_transport',
+  'rtc_consume',
+  'rtc_resume',
+  'rtc_restart_ice',
+]);
 
 export class Connection {
   readonly #options: ConnectOptions;
@@ -46,7 +78,7 @@ export class Connection {
   readonly #policy: ReconnectPolicy;
   readonly #log: Logger | undefined;
   readonly #pending = new Map<number, Pending>();
-  readonly #unsent = new Set<() => void>();
+  readonly #unsent = new Map<number, Pending>();
   readonly #stopListening: () => void;
   #state: ConnectionState = 'connecting';
   #socket: Socket | null = null;
@@ -58,6 +90,11 @@ export class Connection {
   #attempt = 0;
   #onlineSince = 0;
   #lastId = 0;
+  /** When the last message was received. */
+  #heardAt = 0;
+  #heartbeat: ReturnType<typeof setInterval> | undefined;
+  /** The ping that has no answer yet, and its timeout. */
+  #ping: { readonly id: number; readonly timer: ReturnType<typeof setTimeout> } | null = null;
   #timer: ReturnType<typeof setTimeout> | undefined;
 
   constructor(options: ConnectOptions, listener: ConnectionListener) {
@@ -69,19 +106,22 @@ export class Connection {
     this.#token = options.token;
     // A socket may take minutes to notice a lost network, and does not survive a change of network.
     const stopGone = this.#environment.onNetworkGone(() => this.#drop('the network is gone'));
-    const stopBack = this.#environment.onNetworkBack(() => {
-      if (this.#state === 'offline') {
-        void this.#open();
-      }
-    });
+    const stopBack = this.#environment.onNetworkBack(() => this.#networkChanged());
+    const stopChange = this.#environment.onNetworkChange(() => this.#networkChanged());
     this.#stopListening = () => {
       stopGone();
       stopBack();
+      stopChange();
     };
   }
 
   get state(): ConnectionState {
     return this.#state;
+  }
+
+  /** While `reconnecting`: when the server was last heard. */
+  get interruptedAt(): Date | null {
+    return this.#state === 'reconnecting' ? new Date(this.#heardAt) : null;
   }
 
   /** Opens the first connection. */
@@ -90,7 +130,8 @@ export class Connection {
   }
 
   /**
-   * Sends a request. One timeout covers waiting for the connection and for the answer.
+   * Sends a request. One timeout covers waiting for the connection and for the answer. A request that is safe to repeat moves
+   * to the next socket.
    * @throws CallpulseError with the server's code, `offline`, `timeout` or `closed`.
    */
   request<T extends RequestType>(type: T, payload: Requests[T]): Promise<Responses[T]> {
@@ -104,32 +145,28 @@ export class Connection {
         return;
       }
       const id = ++this.#lastId;
-      const timeout = this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS;
-      const send = (): void => {
-        this.#unsent.delete(send);
-        if (this.#state === 'closed') {
-          clearTimeout(timer);
-          reject(new CallpulseError('closed'));
-          return;
-        }
-        this.#pending.set(id, { resolve, reject, timer });
-        this.#socket?.send(JSON.stringify({ type, id, payload }));
-      };
       const timer = setTimeout(() => {
         const sent = this.#pending.delete(id);
-        this.#unsent.delete(send);
+        this.#unsent.delete(id);
         reject(new CallpulseError(sent ? 'timeout' : 'offline', `${type}: ${sent ? 'no answer' : 'no connection'}`));
         if (sent) {
-          // A browser notices a dead connection only after minutes; a missing answer indicates one.
-          this.#drop('no answer');
+          // Without a heartbeat, a missing answer indicates a dead connection.
+          this.#drop(UNANSWERED);
         }
-      }, timeout);
+      }, this.#options.requestTimeoutMs ?? REQUEST_TIMEOUT_MS);
+      const request = { type, text: JSON.stringify({ type, id, payload }), resolve, reject, timer };
       if (this.#state === 'online') {
-        send();
+        this.#send(id, request);
       } else {
-        this.#unsent.add(send);
+        this.#unsent.set(id, request);
       }
     }) as Promise<Responses[T]>;
+  }
+
+  #send(id: number, request: Pending): void {
+    this.#unsent.delete(id);
+    this.#pending.set(id, request);
+    this.#socket?.send(request.text);
   }
 
   /** Closes the connection for good. */
@@ -141,25 +178,28 @@ export class Connection {
     clearTimeout(this.#timer);
     this.#stopListening();
     this.#closeSocket(1000);
-    this.#rejectPending(new CallpulseError('closed'));
-    for (const send of [...this.#unsent]) {
-      send();
+    for (const request of [...this.#pending.values(), ...this.#unsent.values()]) {
+      clearTimeout(request.timer);
+      request.reject(new CallpulseError('closed'));
     }
+    this.#pending.clear();
+    this.#unsent.clear();
     this.#listener.closed(error);
   }
 
   async #open(): Promise<void> {
     clearTimeout(this.#timer);
-    this.#state = 'connecting';
     this.#closeSocket(1000);
+    const allowed = this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS;
+    const urgent = URGENT_TIMEOUTS_MS[this.#attempt % URGENT_TIMEOUTS_MS.length] ?? allowed;
     // The timeout includes `getToken`, which may hang.
     let timedOut = false;
     const attempt = {};
     this.#current = attempt;
     this.#timer = setTimeout(() => {
       timedOut = true;
-      this.#ended({ code: 1006, reason: 'timeout', opened: false });
-    }, this.#options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS);
+      this.#ended({ code: 1006, reason: UNANSWERED, opened: false });
+    }, this.#state === 'reconnecting' && this.#listener.isUrgent() ? Math.min(urgent, allowed) : allowed);
     let token = this.#token;
     try {
       token ??= await this.#options.getToken?.();
@@ -170,7 +210,7 @@ export class Connection {
       }
       return;
     }
-    if (timedOut || this.#current !== attempt || this.#state !== 'connecting') {
+    if (timedOut || this.#current !== attempt || this.#state === 'closed') {
       return;
     }
     if (token === undefined) {
@@ -216,14 +256,19 @@ export class Connection {
       this.#log?.warn('callpulse: received a message that is not JSON');
       return;
     }
+    this.#heardAt = Date.now();
     switch (message.type) {
       case 'response':
+        this.#answerPing(message.id);
         this.#takePending(message.id)?.resolve(message.payload);
         break;
       case 'error': {
-        const { code, message: text } = message.payload;
-        const error = new CallpulseError(isErrorCode(code) ? code : 'internal', text);
+        const { code, message: text, side } = message.payload;
+        const error = new CallpulseError(isErrorCode(code) ? code : 'internal', text, { side: side ?? undefined });
         const pending = this.#takePending(message.id);
+        if (this.#answerPing(message.id)) {
+          break;
+        }
         if (pending === undefined) {
           this.#listener.serverError(error);
         } else {
@@ -233,15 +278,15 @@ export class Connection {
       }
       case 'welcome':
         this.#listener.message(message);
-        this.#welcomed();
+        this.#welcomed(message.payload.heartbeatMs ?? null);
         break;
       default:
         this.#listener.message(message);
     }
   }
 
-  #welcomed(): void {
-    if (this.#state !== 'connecting') {
+  #welcomed(heartbeatMs: number | null): void {
+    if (this.#state === 'online' || this.#state === 'closed') {
       return;
     }
     clearTimeout(this.#timer);
@@ -249,9 +294,55 @@ export class Connection {
     this.#renewed = false;
     this.#onlineSince = Date.now();
     this.#log?.debug('callpulse: online');
+    // The listener restarts ICE: these requests go first.
     this.#listener.up();
-    for (const send of [...this.#unsent]) {
-      send();
+    for (const [id, request] of [...this.#unsent]) {
+      this.#send(id, request);
+    }
+    if (heartbeatMs !== null && heartbeatMs > 0) {
+      this.#startHeartbeat(heartbeatMs);
+    }
+  }
+
+  #startHeartbeat(intervalMs: number): void {
+    let due = Date.now() + intervalMs;
+    this.#heartbeat = setInterval(() => {
+      const slept = Date.now() - due > SLEPT_MS;
+      due = Date.now() + intervalMs;
+      this.#sendPing(slept ? PROBE_TIMEOUT_MS : PING_TIMEOUT_MS);
+    }, intervalMs);
+  }
+
+  /** Asks the server for a sign of life; an older ping gets no more time than this one. */
+  #sendPing(timeoutMs: number): void {
+    if (this.#ping !== null && timeoutMs >= PING_TIMEOUT_MS) {
+      return;
+    }
+    clearTimeout(this.#ping?.timer);
+    const id = ++this.#lastId;
+    this.#ping = { id, timer: setTimeout(() => this.#drop(UNANSWERED), timeoutMs) };
+    this.#socket?.send(JSON.stringify({ type: 'ping', id, payload: {} }));
+  }
+
+  /** Whether the message answers the ping. Even an error is a sign of life. */
+  #answerPing(id: unknown): boolean {
+    const answered = this.#ping !== null && Number(id) === this.#ping.id;
+    if (answered) {
+      clearTimeout(this.#ping?.timer);
+      this.#ping = null;
+    }
+    return answered;
+  }
+
+  /** The network has changed: a socket may be dead, and an attempt on the old network is. */
+  #networkChanged(): void {
+    if (this.#state === 'online') {
+      if (this.#heartbeat !== undefined) {
+        this.#sendPing(PROBE_TIMEOUT_MS);
+      }
+    } else if (this.#state === 'reconnecting') {
+      this.#attempt = 0;
+      void this.#open();
     }
   }
 
@@ -293,16 +384,19 @@ export class Connection {
       this.close(new CallpulseError('not_reachable'));
       return;
     }
-    this.#state = 'offline';
-    // The answers are lost with the connection; the next welcome shows whether the requests took effect.
-    this.#rejectPending(new CallpulseError('offline'));
+    if (this.#state === 'online') {
+      this.#state = 'reconnecting';
+    }
+    this.#movePending();
     if (canRenew) {
       this.#renewed = true;
       this.#token = undefined;
     }
     const random = this.#environment.random();
     const soon = next.next === 'retry' && next.soon && this.#attempt === 0;
-    const delay = soon ? Math.round(RESTART_DELAY_MS * random) : delayBefore(this.#attempt, this.#policy, random);
+    const backoff = soon ? Math.round(RESTART_DELAY_MS * random) : delayBefore(this.#attempt, this.#policy, random);
+    const longest = close.reason === UNANSWERED ? UNREACHED_DELAY_MS : URGENT_DELAY_MS;
+    const delay = this.#listener.isUrgent() ? Math.min(backoff, longest) : backoff;
     this.#attempt = attempts;
     this.#timer = setTimeout(() => void this.#open(), delay);
     this.#listener.down(delay);
@@ -312,17 +406,26 @@ export class Connection {
     const socket = this.#socket;
     this.#socket = null;
     this.#current = null;
+    clearInterval(this.#heartbeat);
+    this.#heartbeat = undefined;
+    clearTimeout(this.#ping?.timer);
+    this.#ping = null;
     if (socket !== null) {
       socket.onopen = socket.onmessage = socket.onclose = socket.onerror = null;
       socket.close(code);
     }
   }
 
-  #rejectPending(error: CallpulseError): void {
-    for (const [id, pending] of [...this.#pending]) {
+  /** The answers are lost with the socket: what is safe to repeat moves to the next one. */
+  #movePending(): void {
+    for (const [id, request] of [...this.#pending]) {
       this.#pending.delete(id);
-      clearTimeout(pending.timer);
-      pending.reject(error);
+      if (REPEATABLE.has(request.type)) {
+        this.#unsent.set(id, request);
+      } else {
+        clearTimeout(request.timer);
+        request.reject(new CallpulseError('offline'));
+      }
     }
   }
 }

@@ -15,15 +15,20 @@ export const browser: Environment = {
     }
   },
   random: () => Math.random(),
-  onNetworkGone: (listener) => listen('offline', listener),
-  onNetworkBack: (listener) => listen('online', listener),
+  onNetworkGone: (listener) => listen(globalThis, 'offline', listener),
+  onNetworkBack: (listener) => listen(globalThis, 'online', listener),
+  // Network Information API, where there is one.
+  onNetworkChange: (listener) => {
+    const { connection } = (globalThis.navigator ?? {}) as { connection?: EventTarget };
+    return listen(connection, 'change', listener);
+  },
 };
 
-/** Outside of browsers there is no window, and no event. */
-function listen(event: 'offline' | 'online', listener: () => void): () => void {
-  if (typeof globalThis.addEventListener !== 'function') {
+/** Outside of browsers there are no events. */
+function listen(target: Partial<EventTarget> | undefined, event: string, listener: () => void): () => void {
+  if (typeof target?.addEventListener !== 'function') {
     return () => undefined;
   }
-  globalThis.addEventListener(event, listener);
-  return () => globalThis.removeEventListener(event, listener);
+  target.addEventListener(event, listener);
+  return () => target.removeEventListener?.(event, listener);
 }

@@ -1,5 +1,6 @@
 /** Errors, with a code for programs and advice for people. */
 
+import type { Role } from './protocol.ts';
 import { ADVICE, type Advice, type Language } from './advice.ts';
 
 export type { Advice, Language } from './advice.ts';
@@ -15,11 +16,15 @@ export class CallpulseError extends Error {
   /** What to do next, for people, by language. */
   readonly advice: Advice;
 
-  constructor(code: ErrorCode, message?: string, options?: ErrorOptions) {
+  /** With `busy`: the party that is in another call. */
+  readonly side: Role | undefined;
+
+  constructor(code: ErrorCode, message?: string, options?: ErrorOptions & { side?: Role | undefined }) {
     // Some errors of browsers have an empty message.
     super(message || ADVICE[code].en, options);
     this.code = code;
     this.advice = ADVICE[code];
+    this.side = options?.side;
   }
 
   /** The advice in a language; English for unknown languages. */

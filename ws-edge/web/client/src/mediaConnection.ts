@@ -3,7 +3,7 @@
 import type { Device, types } from 'mediasoup-client';
 
 import type { Logger } from './options.ts';
-import { CallpulseError } from './error.ts';
+import { CallpulseError, toCallpulseError } from './error.ts';
 import type { Requests, RequestType, Responses } from './protocol.ts';
 
 export type Request = <T extends RequestType>(type: T, payload: Requests[T]) => Promise<Responses[T]>;
@@ -12,8 +12,14 @@ export interface MediaListener {
   request: Request;
   /** The peer's track; it replaces an earlier one. */
   remoteTrack(track: MediaStreamTrack): void;
-  /** The transports have failed. */
-  broken(): void;
+  /** Whether packets of the peer are expected: its RTP is not lost. */
+  expectsPackets(): boolean;
+  /** Whether a request reaches the server now. */
+  isOnline(): boolean;
+  /** Media flows, or has not since a time. */
+  flows(since: Date | null): void;
+  /** The transports have failed for good, or belong to another window (`unknown_transport`). */
+  broken(error: CallpulseError): void;
 }
 
 /** Whether an error shows that another window of the party has created its own transports. */
@@ -21,8 +27,14 @@ export function isReplaced(error: unknown): boolean {
   return error instanceof CallpulseError && error.code === 'unknown_transport';
 }
 
-/** Chromium recovers from a short `disconnected` by itself. */
-const DISCONNECT_TIMEOUT_MS = 3_000;
+/** No packet of a peer that sends for this long restarts ICE: the path to this client is gone, and only the client can know. */
+const RECEIVE_TIMEOUT_MS = 3_000;
+/** How often the received packets are counted. */
+const RECEIVE_INTERVAL_MS = 1_000;
+/** How long ICE may take after a restart, until it is restarted again. */
+const RESTART_TIMEOUT_MS = 4_000;
+/** Restarts without success, until the transports count as failed. */
+const MAX_RESTARTS = 4;
 
 export class MediaConnection {
   readonly #callId: string;
@@ -33,10 +45,14 @@ export class MediaConnection {
   #producer: types.Producer | null = null;
   #consumer: types.Consumer | null = null;
   #capabilities: types.RtpCapabilities | null = null;
-  /** The DTLS parameters that the sending transport was connected with. */
-  #dtls: types.DtlsParameters | null = null;
   #consuming: Promise<void> = Promise.resolve();
-  #disconnectTimer: ReturnType<typeof setTimeout> | undefined;
+  #restartTimer: ReturnType<typeof setTimeout> | undefined;
+  #receiveTimer: ReturnType<typeof setInterval> | undefined;
+  #isRestarting = false;
+  /** Restarts since media flowed. */
+  #restarts = 0;
+  /** Since when a transport is interrupted. */
+  #interruptedAt: Date | null = null;
   #isBroken = false;
   #isSilenced = false;
   #isClosed = false;
@@ -112,6 +128,7 @@ export class MediaConnection {
       // The worker keeps one consumer per party: the new one has replaced the old one.
       this.#consumer?.close();
       this.#consumer = consumer;
+      this.#watchReceiver(consumer);
       this.#listener.remoteTrack(consumer.track);
       await request('rtc_resume', { callId, consumerId: answer.consumerId });
     } catch (error) {
@@ -123,25 +140,115 @@ export class MediaConnection {
   }
 
   /**
-   * Whether these transports still exist: another window of the party replaces them. The worker rejects connecting a
-   * transport twice either way; the error code shows which case it is.
+   * Restarts ICE on both transports (RTC-07): they look for a path from the addresses that this machine has now. Producer,
+   * consumer and call stay. Repeats itself until media flows.
    */
-  async isOurs(): Promise<boolean> {
-    if (this.#send === null || this.#dtls === null) {
-      return true;
+  async restartIce(): Promise<void> {
+    const transports = [this.#send, this.#receive].filter((transport) => transport !== null);
+    if (this.#isRestarting || this.#isBroken || this.#isSilenced || transports.length === 0) {
+      return;
     }
-    const payload = { callId: this.#callId, transportId: this.#send.id, dtlsParameters: this.#dtls };
+    this.#isRestarting = true;
+    clearTimeout(this.#restartTimer);
     try {
-      await this.#listener.request('rtc_connect_transport', payload);
-      return true;
+      await Promise.all(
+        transports.map(async (transport) => {
+          const payload = { callId: this.#callId, transportId: transport.id };
+          const { iceParameters } = await this.#listener.request('rtc_restart_ice', payload);
+          if (!transport.closed) {
+            await transport.restartIce({ iceParameters: iceParameters as types.IceParameters });
+          }
+        }),
+      );
     } catch (error) {
-      return !isReplaced(error);
+      if (isReplaced(error) || this.#listener.isOnline()) {
+        this.#break(toCallpulseError(error, 'media_failed'));
+      }
+      return;
+    } finally {
+      this.#isRestarting = false;
     }
+    this.#restartTimer = setTimeout(() => this.#checkRestart(), RESTART_TIMEOUT_MS);
+    this.#settle();
+  }
+
+  #checkRestart(): void {
+    if (this.#interruptedAt === null || !this.#listener.isOnline()) {
+      // Without a connection, the next one restarts ICE.
+      return;
+    }
+    this.#restarts += 1;
+    if (this.#restarts === MAX_RESTARTS) {
+      this.#break(new CallpulseError('media_failed'));
+    } else {
+      void this.restartIce();
+    }
+  }
+
+  #interrupt(since: Date): void {
+    if (this.#interruptedAt === null && !this.#isClosed && !this.#isSilenced) {
+      this.#interruptedAt = since;
+      this.#listener.flows(since);
+    }
+  }
+
+  /** Ends an interruption once both transports are connected. */
+  #settle(): void {
+    const isConnected = [this.#send, this.#receive].every((transport) => transport?.connectionState !== 'disconnected' && transport?.connectionState !== 'failed' && transport?.connectionState !== 'connecting');
+    if (isConnected && this.#interruptedAt !== null && !this.#isSilent) {
+      this.#interruptedAt = null;
+      this.#restarts = 0;
+      clearTimeout(this.#restartTimer);
+      this.#listener.flows(null);
+    }
+  }
+
+  /** The receiver has had no packets for {@link RECEIVE_TIMEOUT_MS}, though the peer sends. */
+  #isSilent = false;
+
+  #watchReceiver(consumer: types.Consumer): void {
+    clearInterval(this.#receiveTimer);
+    let [packets, at] = [0, Date.now()];
+    let checked = at;
+    const check = async (): Promise<void> => {
+      const stats = await consumer.getStats();
+      const now = Date.now();
+      if (this.#consumer !== consumer || consumer.closed) {
+        return;
+      }
+      let received = 0;
+      stats.forEach((entry: { type?: string; packetsReceived?: number }) => {
+        received += entry.type === 'inbound-rtp' ? (entry.packetsReceived ?? 0) : 0;
+      });
+      // Before the first packet, after a sleep, and while the peer's own RTP is lost, there is nothing to miss.
+      const slept = now - checked > RECEIVE_TIMEOUT_MS;
+      checked = now;
+      if (received !== packets || received === 0 || slept || !this.#listener.expectsPackets()) {
+        this.#isSilent = false;
+        [packets, at] = [received, now];
+        this.#settle();
+      } else if (now - at >= RECEIVE_TIMEOUT_MS && !this.#isSilent) {
+        this.#isSilent = true;
+        this.#interrupt(new Date(at));
+        if (this.#listener.isOnline()) {
+          await this.restartIce();
+        }
+      }
+    };
+    this.#receiveTimer = setInterval(() => {
+      check().catch((error: unknown) => this.#log?.debug('callpulse: no statistics', error));
+    }, RECEIVE_INTERVAL_MS);
+  }
+
+  /** Whether a transport of this name is one of these. */
+  has(transportId: string): boolean {
+    return this.#send?.id === transportId || this.#receive?.id === transportId;
   }
 
   /** Stops audio for good and leaves the transports open: a closed transport counts as lost at once. */
   silence(): void {
     this.#isSilenced = true;
+    this.#stopTimers();
     this.#producer?.replaceTrack({ track: null }).catch((error: unknown) => {
       this.#log?.debug('callpulse: the track was not removed', error);
     });
@@ -151,7 +258,7 @@ export class MediaConnection {
   close(): void {
     this.#isClosed = true;
     this.#isBroken = true;
-    clearTimeout(this.#disconnectTimer);
+    this.#stopTimers();
     this.#send?.close();
     this.#receive?.close();
     this.#consumer = null;
@@ -166,31 +273,32 @@ export class MediaConnection {
   #forwardEvents<T extends types.Transport>(transport: T): T {
     transport.on('connect', ({ dtlsParameters }, done, failed) => {
       const payload = { callId: this.#callId, transportId: transport.id, dtlsParameters };
-      if (transport.direction === 'send') {
-        this.#dtls = dtlsParameters;
-      }
       this.#listener.request('rtc_connect_transport', payload).then(() => done(), failed);
     });
     transport.on('connectionstatechange', (state) => {
       this.#log?.debug('callpulse:', transport.direction, state);
-      if (state === 'failed') {
-        this.#break();
-      } else if (state === 'disconnected') {
-        clearTimeout(this.#disconnectTimer);
-        this.#disconnectTimer = setTimeout(() => {
-          if (transport.connectionState !== 'connected') {
-            this.#break();
-          }
-        }, DISCONNECT_TIMEOUT_MS);
+      if (state === 'disconnected' || state === 'failed') {
+        this.#interrupt(new Date());
+        if (this.#listener.isOnline()) {
+          void this.restartIce();
+        }
+      } else if (state === 'connected') {
+        this.#settle();
       }
     });
     return transport;
   }
 
-  #break(): void {
+  #stopTimers(): void {
+    clearTimeout(this.#restartTimer);
+    clearInterval(this.#receiveTimer);
+  }
+
+  #break(error: CallpulseError): void {
     if (!this.#isBroken) {
       this.#isBroken = true;
-      this.#listener.broken();
+      this.#stopTimers();
+      this.#listener.broken(error);
     }
   }
 }

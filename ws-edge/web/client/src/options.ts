@@ -43,6 +43,8 @@ export interface Environment {
   onNetworkGone(listener: () => void): () => void;
   /** Calls `listener` when the network is back, until the returned function is called. */
   onNetworkBack(listener: () => void): () => void;
+  /** Calls `listener` when another network may be in use, until the returned function is called. */
+  onNetworkChange(listener: () => void): () => void;
 }
 
 export interface ConnectOptions {

@@ -68,21 +68,38 @@ export type Input =
   | ServerMessage
   | { readonly type: 'requested'; readonly callId: string; readonly otomoId: string; readonly expiresAt: string; readonly untilMs?: number | null };
 
-/** A change. Every kind but `producer` changes the {@link CallRecord}. */
+/** Events of a call that follow from messages of the server, with their details. A new one is declared here only. */
+export interface RecordEvents {
+  accepted: { at: Date };
+  /** The SFU received the first RTP packet. */
+  connected: { connectedAt: Date };
+  /** A minute is complete. */
+  tick: LastTick;
+  /** A party's RTP is lost. */
+  mediaLost: { party: Role };
+  mediaResumed: { party: Role };
+  /** The granted time is nearly over, or was extended. */
+  creditLow: CreditLow;
+  creditGranted: { untilMs: number };
+  ended: Ended;
+}
+
+/** A change. */
 export type Change =
   /** A new call. */
   | { readonly kind: 'call'; readonly call: CallRecord }
   /** The record has changed; comes after all other changes of a message. */
   | { readonly kind: 'record'; readonly call: CallRecord }
-  | { readonly kind: 'accepted'; readonly call: CallRecord; readonly at: Date }
-  | { readonly kind: 'connected'; readonly call: CallRecord; readonly connectedAt: Date }
-  | { readonly kind: 'tick'; readonly call: CallRecord; readonly tick: LastTick }
-  | { readonly kind: 'mediaLost' | 'mediaResumed'; readonly call: CallRecord; readonly party: Role }
-  | { readonly kind: 'creditLow'; readonly call: CallRecord; readonly low: CreditLow }
-  | { readonly kind: 'creditGranted'; readonly call: CallRecord; readonly untilMs: number }
-  | { readonly kind: 'ended'; readonly call: CallRecord; readonly end: Ended }
   /** The peer has a producer to consume. */
-  | { readonly kind: 'producer'; readonly call: CallRecord };
+  | { readonly kind: 'producer'; readonly call: CallRecord }
+  /** Another socket of this party has replaced the transport. */
+  | { readonly kind: 'replaced'; readonly call: CallRecord; readonly transportId: string }
+  | EventChange;
+
+/** An event to pass on. */
+type EventChange = {
+  [Name in keyof RecordEvents]: { readonly kind: 'event'; readonly name: Name; readonly detail: RecordEvents[Name]; readonly call: CallRecord };
+}[keyof RecordEvents];
 
 export interface Outcome {
   readonly calls: PartyCalls;
@@ -125,8 +142,9 @@ export function reduce(calls: PartyCalls, input: Input): Outcome {
       return update(calls, callId, { userId, otomoId, state: 'accepted', acceptedAt: new Date(acceptedAt) });
     }
     case 'call_connected': {
-      const { callId, userId, otomoId, connectedAt } = input.payload;
-      return update(calls, callId, { userId, otomoId, state: 'connected', connectedAt: new Date(connectedAt) });
+      // Without its parties: repeated late, it must not make a call active that is over.
+      const { callId, connectedAt } = input.payload;
+      return update(calls, callId, { state: 'connected', connectedAt: new Date(connectedAt) });
     }
     case 'tick': {
       const { callId, minute, at, connectedAt } = input.payload;
@@ -148,6 +166,11 @@ export function reduce(calls: PartyCalls, input: Input): Outcome {
       const call = calls.active;
       const ours = call !== null && call.id === input.payload.callId;
       return { calls, changes: ours ? [{ kind: 'producer', call }] : [] };
+    }
+    case 'rtc_transport_replaced': {
+      const { callId, transportId } = input.payload;
+      const call = calls.active;
+      return { calls, changes: call?.id === callId ? [{ kind: 'replaced', call, transportId }] : [] };
     }
     default:
       // A notice of a later version. Answers belong to their requests.
@@ -216,13 +239,13 @@ function update(calls: PartyCalls, id: string, fields: Fields): Outcome {
     added.push({ kind: 'call', call });
   }
   if (old.acceptedAt === null && call.acceptedAt !== null) {
-    added.push({ kind: 'accepted', call, at: call.acceptedAt });
+    added.push({ kind: 'event', name: 'accepted', detail: { at: call.acceptedAt }, call });
   }
   if (old.connectedAt === null && call.connectedAt !== null) {
-    added.push({ kind: 'connected', call, connectedAt: call.connectedAt });
+    added.push({ kind: 'event', name: 'connected', detail: { connectedAt: call.connectedAt }, call });
   }
   if (ticked && call.lastTick !== null) {
-    added.push({ kind: 'tick', call, tick: call.lastTick });
+    added.push({ kind: 'event', name: 'tick', detail: call.lastTick, call });
   }
   const differs = added.length > 0 || call.state !== old.state || call.expiresAt !== old.expiresAt;
   if (!differs) {
@@ -263,8 +286,8 @@ function applyCredit(calls: PartyCalls, input: Extract<ServerMessage, { type: 'c
   const call: CallRecord = { ...old, untilMs };
   const change: Change =
     input.type === 'credit_low'
-      ? { kind: 'creditLow', call, low: { remainingMs: input.payload.remainingMs, untilMs } }
-      : { kind: 'creditGranted', call, untilMs };
+      ? { kind: 'event', name: 'creditLow', detail: { remainingMs: input.payload.remainingMs, untilMs }, call }
+      : { kind: 'event', name: 'creditGranted', detail: { untilMs }, call };
   return { calls: { ...calls, active: call }, changes: [change, { kind: 'record', call }] };
 }
 
@@ -287,17 +310,16 @@ function applySnapshot(calls: PartyCalls, snapshot: CallSnapshot | null): Outcom
     connectedAt: date(snapshot.connectedAt),
     lastTick: lastTick == null ? null : { minute: lastTick.minute, at: new Date(lastTick.at) },
   });
-  return clearLosses(outcome, callId);
+  return setLosses(outcome, callId, snapshot.lost ?? []);
 }
 
-/** A snapshot does not list lost media: earlier losses may be over. */
-function clearLosses({ calls, changes }: Outcome, id: string): Outcome {
-  if (calls.active?.id !== id || calls.active.lost.length === 0) {
-    return { calls, changes };
-  }
-  const call: CallRecord = { ...calls.active, lost: [] };
-  const others = changes.filter((change) => change.kind !== 'record');
-  return { calls: { ...calls, active: call }, changes: [...others, { kind: 'record', call }] };
+/** The snapshot says whose media is lost now. */
+function setLosses(outcome: Outcome, id: string, lost: readonly Role[]): Outcome {
+  return (['user', 'otomo'] as const).reduce((before, party) => {
+    const { calls, changes } = applyMedia(before.calls, id, party, lost.includes(party));
+    const others = before.changes.filter((change) => changes.length === 0 || change.kind !== 'record');
+    return { calls, changes: [...others, ...changes] };
+  }, outcome);
 }
 
 function applyMedia(calls: PartyCalls, id: string, party: Role, isLost: boolean): Outcome {
@@ -307,11 +329,11 @@ function applyMedia(calls: PartyCalls, id: string, party: Role, isLost: boolean)
   }
   const lost = isLost ? [...old.lost, party] : old.lost.filter((role) => role !== party);
   const call: CallRecord = { ...old, lost };
-  const kind = isLost ? 'mediaLost' : 'mediaResumed';
+  const name = isLost ? 'mediaLost' : 'mediaResumed';
   return {
     calls: { ...calls, active: call },
     changes: [
-      { kind, call, party },
+      { kind: 'event', name, detail: { party }, call },
       { kind: 'record', call },
     ],
   };
@@ -338,7 +360,7 @@ function applyEnd(calls: PartyCalls, id: string, end: Ended): Outcome {
   return {
     calls: { ...calls, active: null, past },
     changes: [
-      { kind: 'ended', call, end },
+      { kind: 'event', name: 'ended', detail: end, call },
       { kind: 'record', call },
     ],
   };

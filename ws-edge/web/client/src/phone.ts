@@ -8,7 +8,16 @@ import { Emitter, type Listenable } from './emitter.ts';
 import { browser } from './environment.ts';
 import { CallpulseError, toCallpulseError } from './error.ts';
 import type { AudioOptions, ConnectOptions } from './options.ts';
-import { type CallRecord, type Change, find, type Input, noCalls, type Party, type PartyCalls, reduce } from './partyCalls.ts';
+import {
+  type CallRecord,
+  type Change,
+  find,
+  type Input,
+  noCalls,
+  type Party,
+  type PartyCalls,
+  reduce,
+} from './partyCalls.ts';
 import { partyOf } from './token.ts';
 
 export type PhoneState = ConnectionState;
@@ -60,9 +69,13 @@ export class Phone implements Listenable<PhoneEvents> {
     this.#connection = new Connection(options, {
       message: (message) => this.#reduce(message),
       up: () => this.#up(),
-      down: (retryInMs) => this.#emit('offline', { retryInMs }),
+      down: (retryInMs) => {
+        this.#sessionOf(this.#partyCalls.active)?.interrupted();
+        this.#emit('offline', { retryInMs });
+      },
       closed: (error) => this.#closed(error),
       serverError: (error) => this.#emit('error', error),
+      isUrgent: () => this.#partyCalls.active !== null,
     });
     this.#connection.start();
   }
@@ -70,6 +83,11 @@ export class Phone implements Listenable<PhoneEvents> {
   /** `online` once the server has sent the state of the party's call. */
   get state(): PhoneState {
     return this.#connection.state;
+  }
+
+  /** While `reconnecting`: when the server was last heard. */
+  get interruptedAt(): Date | null {
+    return this.#connection.interruptedAt;
   }
 
   /** The party that the token names. */
@@ -95,7 +113,7 @@ export class Phone implements Listenable<PhoneEvents> {
     }
     const source = await openSource(options.audio ?? 'microphone');
     try {
-      const { callId, expiresAt } = await this.#connection.request('call_request', { otomoId });
+      const { callId, expiresAt } = await this.#connection.request('call_request', { otomoId, requestKey: requestKey() });
       this.#reduce({ type: 'requested', callId, otomoId, expiresAt });
       const record = find(this.#partyCalls, callId);
       if (record === null) {
@@ -106,9 +124,12 @@ export class Phone implements Listenable<PhoneEvents> {
       return call;
     } catch (error) {
       source.stop();
-      // One of the two parties is in another call; this phone would know if it were this party.
-      const isBusy = error instanceof CallpulseError && error.code === 'busy' && this.#partyCalls.active === null;
-      throw isBusy ? new CallpulseError('otomo_busy', undefined, { cause: error }) : toCallpulseError(error, 'internal');
+      if (error instanceof CallpulseError && error.code === 'busy') {
+        // An older server does not say which party is in another call; this phone would know if it were this one.
+        const isOtomo = error.side === undefined ? this.#partyCalls.active === null : error.side === 'otomo';
+        throw new CallpulseError(isOtomo ? 'otomo_busy' : 'already_in_call', undefined, { cause: error });
+      }
+      throw toCallpulseError(error, 'internal');
     }
   }
 
@@ -171,42 +192,28 @@ export class Phone implements Listenable<PhoneEvents> {
 
   #apply(change: Change): void {
     const { session, call } = this.#entry(change.call);
-    const events = session.events;
     switch (change.kind) {
       case 'call':
         if (this.#isReady) {
           this.#ring(call);
         }
         break;
-      case 'accepted':
-        events.emit('accepted', { at: change.at });
-        break;
-      case 'connected':
-        events.emit('connected', { connectedAt: change.connectedAt });
-        break;
-      case 'tick':
-        events.emit('tick', change.tick);
-        break;
-      case 'mediaLost':
-      case 'mediaResumed':
-        events.emit(change.kind, { party: change.party });
-        break;
-      case 'creditLow':
-        events.emit('creditLow', change.low);
-        break;
-      case 'creditGranted':
-        events.emit('creditGranted', { untilMs: change.untilMs });
-        break;
-      case 'ended':
-        session.leave();
-        events.emit('ended', change.end);
+      case 'event':
+        if (change.name === 'ended') {
+          session.leave();
+        }
+        // Name and detail fit: RecordEvents declares them together.
+        (session.events as unknown as Emitter<Record<string, [unknown]>>).emit(change.name, change.detail);
         break;
       case 'producer':
         session.newProducer();
         break;
+      case 'replaced':
+        session.replaced(change.transportId);
+        break;
       case 'record':
         session.ensureMedia();
-        events.emit('state', change.call.state);
+        session.events.emit('state', change.call.state);
         break;
     }
   }
@@ -250,6 +257,11 @@ export class Phone implements Listenable<PhoneEvents> {
       this.#events.emit(name, ...args);
     }
   }
+}
+
+/** Makes a `call_request` safe to repeat on another socket. */
+function requestKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, '0')).join('');
 }
 
 /** How long the first connection may take. */

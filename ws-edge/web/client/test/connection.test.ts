@@ -6,7 +6,7 @@ import type { ConnectOptions } from '../src/options.ts';
 import { fakeServer, last, settle } from './fakeServer.ts';
 
 /** Records every event as text. */
-function startConnection(options: Partial<ConnectOptions> = {}) {
+function startConnection(options: Partial<ConnectOptions> = {}, isUrgent = false) {
   const events: string[] = [];
   const listener: ConnectionListener = {
     message: (message) => events.push(message.type),
@@ -14,6 +14,7 @@ function startConnection(options: Partial<ConnectOptions> = {}) {
     down: (retryInMs) => events.push(`down ${retryInMs}`),
     closed: (error) => events.push(`closed ${error?.code ?? ''}`),
     serverError: (error) => events.push(`serverError ${error.code}`),
+    isUrgent: () => isUrgent,
   };
   const server = fakeServer({ token: 'jwt', ...options });
   const connection = new Connection(server.options, listener);
@@ -22,7 +23,7 @@ function startConnection(options: Partial<ConnectOptions> = {}) {
 }
 
 describe('the connection', () => {
-  beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'Date'] }));
+  beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] }));
   afterEach(() => mock.timers.reset());
 
   test('sends protocol and token as subprotocols, and is online after the welcome', async () => {
@@ -40,7 +41,7 @@ describe('the connection', () => {
     await settle();
     last(sockets).welcome();
     last(sockets).break();
-    assert.equal(connection.state, 'offline');
+    assert.equal(connection.state, 'reconnecting');
     for (const wait of [375, 750, 1_500]) {
       assert.equal(events.at(-1), `down ${wait}`);
       mock.timers.tick(wait - 1);
@@ -79,7 +80,7 @@ describe('the connection', () => {
     await settle();
     last(sockets).welcome();
     gone();
-    assert.equal(connection.state, 'offline');
+    assert.equal(connection.state, 'reconnecting');
     assert.match(String(events.at(-1)), /^down /);
     assert.notEqual(last(sockets).closedWith, undefined);
     gone();
@@ -104,6 +105,97 @@ describe('the connection', () => {
     assert.equal(sockets.length, 2);
     last(sockets).welcome();
     assert.equal(connection.state, 'online');
+  });
+
+  test('knows a dead socket within 6 s by its heartbeat', async () => {
+    const { connection, sockets } = startConnection();
+    await settle();
+    const socket = last(sockets);
+    socket.welcome(null, 2_000);
+    for (let beat = 0; beat < 5; beat += 1) {
+      mock.timers.tick(2_000);
+      assert.equal(last(socket.sent).type, 'ping');
+      socket.answer('ping', {});
+    }
+    assert.equal(connection.state, 'online');
+    for (let ms = 0; ms < 5_000; ms += 100) {
+      assert.equal(connection.state, 'online');
+      mock.timers.tick(100);
+    }
+    assert.equal(connection.state, 'reconnecting');
+    assert.equal(socket.sent.length, 6, 'one ping at a time');
+    assert.equal(Date.now() - (connection.interruptedAt?.getTime() ?? 0), 5_000, 'since it was last heard');
+  });
+
+  test('sends no heartbeat to an older server', async () => {
+    const { sockets } = startConnection();
+    await settle();
+    last(sockets).welcome();
+    mock.timers.tick(60_000);
+    assert.deepEqual(last(sockets).sent, []);
+  });
+
+  test('gives the socket little time when the network has changed', async () => {
+    let changed = (): void => undefined;
+    const onNetworkChange = (listener: () => void): (() => void) => {
+      changed = listener;
+      return () => undefined;
+    };
+    const { connection, sockets } = startConnection({ environment: { onNetworkChange } });
+    await settle();
+    last(sockets).welcome(null, 2_000);
+    changed();
+    last(sockets).answer('ping', {});
+    mock.timers.tick(1_000);
+    assert.equal(connection.state, 'online', 'it has answered');
+    changed();
+    mock.timers.tick(700);
+    assert.equal(connection.state, 'reconnecting');
+    mock.timers.tick(100);
+    changed();
+    await settle();
+    assert.equal(sockets.length, 2, 'no waiting for the next attempt');
+  });
+
+  test('moves requests that are safe to repeat to the next socket', async () => {
+    const { connection, sockets } = startConnection();
+    await settle();
+    last(sockets).welcome();
+    const hungUp = connection.request('call_hangup', { callId: 'call_1' });
+    const produced = connection.request('rtc_produce', { transportId: 't', kind: 'audio', rtpParameters: {} });
+    const refused = assert.rejects(produced, { code: 'offline' });
+    last(sockets).break();
+    await refused;
+    mock.timers.tick(375);
+    await settle();
+    last(sockets).welcome();
+    assert.deepEqual(
+      last(sockets).sent.map((sent) => sent.type),
+      ['call_hangup'],
+    );
+    last(sockets).answer('call_hangup', { callId: 'call_1', endedAt: '2025-01-15T12:02:15.123Z' });
+    await hungUp;
+  });
+
+  test('tries again within a second during a call, whatever the path does', async () => {
+    const { sockets } = startConnection({}, true);
+    await settle();
+    last(sockets).welcome();
+    last(sockets).break();
+    for (let attempts = 2; attempts < 8; attempts += 1) {
+      mock.timers.tick(1_000);
+      await settle();
+      assert.equal(sockets.length, attempts);
+      last(sockets).break();
+    }
+    mock.timers.tick(1_000);
+    await settle();
+    const before = sockets.length;
+    // Nothing answers.
+    mock.timers.tick(5_000);
+    mock.timers.tick(100);
+    await settle();
+    assert.ok(sockets.length > before);
   });
 
   test('the timeout of a failed attempt does not close the next connection', async () => {
@@ -188,7 +280,7 @@ describe('the connection', () => {
 });
 
 describe('requests', () => {
-  beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'Date'] }));
+  beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] }));
   afterEach(() => mock.timers.reset());
 
   test('are matched to answers by id', async () => {
@@ -225,11 +317,13 @@ describe('requests', () => {
     await asked;
   });
 
-  test('fail as offline when the connection is lost before the answer', async () => {
+  test('that are not safe to repeat fail as offline when the connection is lost', async () => {
     const { connection, sockets } = startConnection();
     await settle();
     last(sockets).welcome();
-    const asked = assert.rejects(connection.request('call_cancel', { callId: 'a' }), { code: 'offline' });
+    const asked = assert.rejects(connection.request('rtc_connect_transport', { transportId: 't', dtlsParameters: {} }), {
+      code: 'offline',
+    });
     last(sockets).break();
     await asked;
   });
@@ -241,7 +335,7 @@ describe('requests', () => {
     const asked = assert.rejects(connection.request('call_cancel', { callId: 'a' }), { code: 'timeout' });
     mock.timers.tick(15_000);
     await asked;
-    assert.equal(connection.state, 'offline');
+    assert.equal(connection.state, 'reconnecting');
     assert.match(events.at(-1) ?? '', /^down/);
   });
 

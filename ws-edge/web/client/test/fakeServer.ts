@@ -37,9 +37,9 @@ export class FakeSocket implements Socket {
     this.onmessage?.({ data: JSON.stringify(message) });
   }
 
-  welcome(activeCall: Extract<ServerMessage, { type: 'welcome' }>['payload']['activeCall'] = null): void {
+  welcome(activeCall: Extract<ServerMessage, { type: 'welcome' }>['payload']['activeCall'] = null, heartbeatMs = 0): void {
     this.onopen?.(undefined as never);
-    this.say({ type: 'welcome', payload: { sessionId: 'ws_1', activeCall } });
+    this.say({ type: 'welcome', payload: { sessionId: 'ws_1', heartbeatMs, activeCall } });
   }
 
   break(code = 1006, reason = ''): void {

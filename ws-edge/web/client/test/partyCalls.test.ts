@@ -31,11 +31,12 @@ const snapshot: CallSnapshot = {
   acceptedAt: '2025-01-15T12:02:10.500Z',
   connectedAt: '2025-01-15T12:02:15.123Z',
   method: 'sfu_rtp_detected',
+  lost: [],
   lastTick: { minute: 7, at: '2025-01-15T12:09:15.123Z' },
 };
 const welcome = (activeCall: CallSnapshot | null): ServerMessage => ({
   type: 'welcome',
-  payload: { sessionId: 'ws_1', activeCall },
+  payload: { sessionId: 'ws_1', heartbeatMs: 0, activeCall },
 });
 
 /** Reads messages one after the other. */
@@ -49,7 +50,8 @@ function all(calls: PartyCalls, ...inputs: Input[]): { calls: PartyCalls; change
   return { calls, changes };
 }
 
-const kinds = (changes: readonly Change[]): string[] => changes.map((change) => change.kind).filter((kind) => kind !== 'record');
+const kinds = (changes: readonly Change[]): string[] => 
+  changes.map((change) => (change.kind === 'event' ? change.name : change.kind)).filter((kind) => kind !== 'record');
 
 /** What a later server sends: every reader of the project gets the same. */
 const later = JSON.parse(
@@ -136,7 +138,12 @@ describe('a call, message by message', () => {
     const { calls, changes } = all(under.calls, notice('credit_low'), notice('credit_granted'), notice('credit_granted'), notice('credit_low'));
     assert.equal(kinds(changes).join(), 'creditLow,creditGranted');
     assert.equal(calls.active?.untilMs, 240_000);
-    assert.deepEqual(changes[0], { kind: 'creditLow', call: under.calls.active, low: { remainingMs: 60_000, untilMs: 120_000 } });
+    assert.deepEqual(changes[0], {
+      kind: 'event',
+      name: 'creditLow',
+      detail: { remainingMs: 60_000, untilMs: 120_000 },
+      call: under.calls.active,
+    });
     assert.equal(find(all(calls, notice('call_ended')).calls, 'call_abc123')?.untilMs, 240_000);
   });
 
@@ -228,15 +235,25 @@ describe('resumption', () => {
     assert.equal(find(after, 'call_abc123')?.state, 'ended');
   });
 
-  test('lost media is cleared by a snapshot', () => {
+  test('a connection that is repeated after the end makes no call active', () => {
+    const { calls } = all(user, requested, notice('call_accepted'), notice('call_connected'), notice('call_ended'));
+    for (const known of [calls, user]) {
+      const { calls: after, changes } = reduce(known, notice('call_connected'));
+      assert.equal(after.active, null);
+      assert.deepEqual(changes, []);
+    }
+  });
+
+  test('lost media is what a snapshot says', () => {
     const { calls } = all(user, requested, notice('call_accepted'), notice('call_connected'), notice('media_lost'));
     assert.deepEqual(calls.active?.lost, ['otomo']);
     const { calls: after, changes } = reduce(calls, welcome({ ...snapshot, lastTick: null }));
     assert.deepEqual(after.active?.lost, []);
-    assert.deepEqual(
-      changes.map((change) => change.kind),
-      ['record'],
-    );
+    assert.deepEqual(kinds(changes), ['mediaResumed']);
+    const lost = reduce(after, welcome({ ...snapshot, lastTick: null, lost: ['user', 'otomo'] }));
+    assert.deepEqual(lost.calls.active?.lost, ['user', 'otomo']);
+    assert.deepEqual(kinds(lost.changes), ['mediaLost', 'mediaLost']);
+    assert.equal(lost.changes.filter((change) => change.kind === 'record').length, 1);
   });
 
   test('the number of ended calls is bounded', () => {

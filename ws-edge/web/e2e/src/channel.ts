@@ -17,6 +17,8 @@ export interface Fixture {
   readonly otherUser?: string;
   readonly otherOtomo?: string;
   readonly images?: string;
+  /** Between networks: how often they change. */
+  readonly rows?: number;
 }
 
 const received: string[] = [];

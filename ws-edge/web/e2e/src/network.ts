@@ -16,7 +16,7 @@ await runScript(async (windows) => {
   await user.minute(1);
 
   await request('cut');
-  await user.link('offline');
+  await user.link('reconnecting');
   // Only now: an offline browser may not report a closed connection.
   await user.page.context().setOffline(true);
   const old = await user.minute(1);

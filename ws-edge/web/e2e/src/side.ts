@@ -44,12 +44,9 @@ export class Side {
     return this.page.locator(`[data-testid=side-${this.role}][data-state=${stage}]`).waitFor();
   }
 
-  /** Waits until the link is online or offline. */
-  link(state: 'online' | 'offline'): Promise<void> {
-    // While reconnecting, the link alternates with `connecting`.
-    const names = state === 'online' ? ['online'] : ['offline', 'connecting'];
-    const links = names.map((name) => `[data-testid=side-${this.role}] [data-link=${name}]`);
-    return this.page.locator(links.join(', ')).waitFor();
+  /** Waits until the link is online or reconnecting. */
+  link(state: 'online' | 'reconnecting'): Promise<void> {
+    return this.page.locator(`[data-testid=side-${this.role}] [data-link=${state}]`).waitFor();
   }
 
   /** Waits until at least this minute is shown as complete, and returns the shown one. */

@@ -8,6 +8,11 @@ import type { ControllerState, Source } from './viewModel.ts';
 import type { SideStorage } from './storage.ts';
 import { readClaims } from './token.ts';
 
+/** Problems that end when the phone is online, or the call has ended. */
+const CONNECTION_PROBLEMS: readonly string[] = ['offline', 'timeout', 'unavailable', 'worker_unreachable'];
+/** Problems that end when the media is connected, or the call has ended. */
+const MEDIA_PROBLEMS: readonly string[] = ['media_failed', 'media_elsewhere', 'unknown_transport', 'unknown_consumer'];
+
 export interface ControllerListener {
   /** The state has changed. */
   changed(): void;
@@ -49,6 +54,7 @@ export class CallController {
       role: this.#role,
       me: this.#isConnecting || this.#isOnline() ? (readClaims(this.#storage.token ?? '')?.sub ?? null) : null,
       link: this.#isConnecting ? 'connecting' : (this.#phone?.state ?? 'out'),
+      interruptedAt: this.#phone?.interruptedAt ?? null,
       call: this.#call,
       isBusy: this.#isBusy,
       isCalling: this.#isCalling,
@@ -177,7 +183,10 @@ export class CallController {
     this.#isConnecting = false;
     this.#phone = phone;
     const changed = (): void => this.#listener.changed();
-    phone.on('online', changed);
+    phone.on('online', () => {
+      this.#forgetProblem(CONNECTION_PROBLEMS);
+      changed();
+    });
     phone.on('offline', changed);
     phone.on('error', (error) => this.#fail(error));
     phone.on('closed', (error) => {
@@ -213,9 +222,15 @@ export class CallController {
           void this.#resume(call);
           this.#listener.changed();
         }),
-        call.on('media', () => this.#listener.changed()),
+        call.on('media', (media) => {
+          if (media === 'on') {
+            this.#forgetProblem(MEDIA_PROBLEMS);
+          }
+          this.#listener.changed();
+        }),
         call.on('remoteAudio', (stream) => this.#listener.remoteAudio(stream)),
         call.on('ended', () => {
+          this.#forgetProblem([...CONNECTION_PROBLEMS, ...MEDIA_PROBLEMS]);
           this.#storage.carriedCallId = null;
           this.#listener.remoteAudio(null);
         }),
@@ -276,6 +291,13 @@ export class CallController {
   #fail(error: unknown): void {
     this.#problem = error instanceof CallpulseError ? error : new CallpulseError('internal', String(error));
     this.#listener.changed();
+  }
+
+  /** A problem that is over is not shown any longer. */
+  #forgetProblem(codes: readonly string[]): void {
+    if (this.#problem !== null && codes.includes(this.#problem.code)) {
+      this.#problem = null;
+    }
   }
 
   #isOnline(): boolean {

@@ -30,6 +30,7 @@ export interface CallSummary {
   readonly untilMs: number | null;
   readonly end: Ended | null;
   readonly localMedia: LocalMedia;
+  readonly interruptedAt: Date | null;
   readonly isMuted: boolean;
 }
 
@@ -39,6 +40,8 @@ export interface ControllerState {
   /** The party's identifier; null before sign-in. */
   readonly me: string | null;
   readonly link: PhoneState | 'out';
+  /** While the link reconnects: when the server was last heard. */
+  readonly interruptedAt: Date | null;
   /** The current call, or the last one until the next. */
   readonly call: CallSummary | null;
   /** A request is outstanding. */

@@ -12,6 +12,7 @@ const idle: ControllerState = {
   role: 'user',
   me: 'user_001',
   link: 'online',
+  interruptedAt: null,
   call: null,
   isBusy: false,
   isCalling: false,
@@ -32,6 +33,7 @@ const call: CallSummary = {
   untilMs: null,
   end: null,
   localMedia: 'none',
+  interruptedAt: null,
   isMuted: false,
 };
 
@@ -45,7 +47,7 @@ const connected: Partial<CallSummary> = {
 };
 
 test('without a call the stage follows from the connection', () => {
-  const stages = (['out', 'connecting', 'online', 'offline', 'closed'] as const).map(
+  const stages = (['out', 'connecting', 'online', 'reconnecting', 'closed'] as const).map(
     (link) => viewModelOf({ ...idle, link }, NOW).stage,
   );
   assert.deepEqual(stages, ['out', 'connecting', 'idle', 'idle', 'out']);
@@ -95,7 +97,7 @@ test('lost media is described from the point of view of the side', () => {
   assert.match(noteText(at({ ...connected, lost: ['otomo'] }), text) ?? '', /No audio from otomo_777/);
   assert.equal(noteText(at({ ...connected, isMuted: true }), text), 'You are muted.');
   assert.equal(noteText(at(connected), text), null);
-  assert.match(noteText(at(connected, { link: 'offline' }), text) ?? '', /The call continues/);
+  assert.match(noteText(at(connected, { link: 'reconnecting' }), text) ?? '', /The call continues/);
   assert.equal(noteText(at(connected, { isLeaving: true }), text), 'Hanging up…');
 });
 

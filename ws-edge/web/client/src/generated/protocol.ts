@@ -3,6 +3,7 @@
 export type CallId = string;
 export type Timestamp = string;
 export type OtomoId = string;
+export type RequestKey = string;
 /**
  * Which way media flows, as the client sees it.
  */
@@ -34,6 +35,10 @@ export type OwnMessage =
       type: 'error';
     };
 /**
+ * Which side of a call.
+ */
+export type Role = 'user' | 'otomo';
+/**
  * How the SFU detected the connection. There is one way.
  */
 export type Method = 'sfu_rtp_detected';
@@ -62,6 +67,7 @@ export type ErrorCode =
       | 'unknown_call'
       | 'not_a_party'
       | 'wrong_state'
+      | 'no_capacity'
       | 'no_worker'
       | 'worker_unreachable'
       | 'unavailable'
@@ -116,6 +122,16 @@ export type Notice =
         producerId: string;
       };
       type: 'rtc_new_producer';
+    }
+  | {
+      payload: {
+        callId: CallId;
+        /**
+         * The transport that is closed.
+         */
+        transportId: string;
+      };
+      type: 'rtc_transport_replaced';
     }
   | {
       payload: {
@@ -194,10 +210,6 @@ export type Notice =
       type: 'call_ended';
     };
 /**
- * Which side of a call.
- */
-export type Role = 'user' | 'otomo';
-/**
  * Why a call ended.
  */
 export type EndReason =
@@ -243,6 +255,10 @@ export interface Exchanges {
   call_request: {
     request: CallRequest;
     response: CallRequested;
+  };
+  ping: {
+    request: Ping;
+    response: Done;
   };
   rtc_capabilities: {
     request: RtcCapabilities;
@@ -302,6 +318,10 @@ export interface CallOver {
  */
 export interface CallRequest {
   otomoId: OtomoId;
+  /**
+   * A new one for every call. The same key again, on any socket, is answered with the same call.
+   */
+  requestKey: RequestKey | null;
 }
 /**
  * Response to `call_request`: the call rings.
@@ -314,6 +334,14 @@ export interface CallRequested {
    */
   untilMs?: number | null;
 }
+/**
+ * The payload of `ping`.
+ */
+export interface Ping {}
+/**
+ * An empty response.
+ */
+export interface Done {}
 /**
  * RTC-01
  */
@@ -349,10 +377,6 @@ export interface RtcConnectTransport {
    */
   transportId: string;
 }
-/**
- * An empty response.
- */
-export interface Done {}
 /**
  * RTC-05. A second consumer of a party replaces the first.
  */
@@ -418,9 +442,30 @@ export interface TransportCreated {
    */
   iceParameters: unknown;
   /**
+   * TURN servers, where they are configured. The edge adds them.
+   */
+  iceServers?: IceServer[] | null;
+  /**
    * The transport.
    */
   id: string;
+}
+/**
+ * An `RTCIceServer` (WebRTC 1.0, 4.2.3), with credentials of the TURN REST scheme that expire.
+ */
+export interface IceServer {
+  /**
+   * HMAC-SHA1 of the username, in base64.
+   */
+  credential: string;
+  /**
+   * `turn:` and `turns:` URLs (RFC 7065).
+   */
+  urls: string[];
+  /**
+   * The time at which it expires, in seconds since 1970, and the party.
+   */
+  username: string;
 }
 /**
  * RTC-04. A second producer of a party is refused while the first one lives.
@@ -511,6 +556,10 @@ export interface Welcome {
    */
   activeCall: CallSnapshot | null;
   /**
+   * How often to send `ping`, in milliseconds; 0: never.
+   */
+  heartbeatMs: number;
+  /**
    * This socket's name in logs.
    */
   sessionId: string;
@@ -530,6 +579,10 @@ export interface CallSnapshot {
    */
   expiresAt: Timestamp | null;
   lastTick: LastTick | null;
+  /**
+   * The parties whose RTP is lost.
+   */
+  lost: Role[];
   method: Method | null;
   otomoId: OtomoId;
   requestedAt: Timestamp;
@@ -557,7 +610,7 @@ export interface ErrorPayload {
    */
   reason?: string | null;
   /**
-   * Of `rate_limited` in answer to `call_request`: when the request would be within the limit.
+   * With `busy`: the party that is in another call.
    */
-  retryAfterMs?: number | null;
+  side?: Role | null;
 }

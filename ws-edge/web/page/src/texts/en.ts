@@ -20,7 +20,7 @@ export const en = {
 
   'link.online': 'Online',
   'link.connecting': 'Going online…',
-  'link.offline': 'Connection lost. Trying again…',
+  'link.reconnecting': 'Reconnecting since {time}…',
   'link.out': 'Signed out',
 
   'token.label': 'Token',
@@ -58,6 +58,7 @@ export const en = {
   'note.leaving': 'Hanging up…',
   'note.offline': 'The connection is interrupted. The call continues; this page reconnects automatically.',
   'note.credit_low': 'The balance is nearly used up. The call ends when it is, unless you top it up.',
+  'note.media': 'Audio is interrupted since {time}. The call continues; this page reconnects it automatically.',
   'lost.me': 'Your audio does not reach the server. The call continues; check your microphone and network.',
   'lost.peer': 'No audio from {peer} reaches the server. The call continues; wait a moment.',
   'lost.both': 'No audio from either side reaches the server. The call will end automatically.',

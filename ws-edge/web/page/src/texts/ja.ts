@@ -22,7 +22,7 @@ export const ja: Readonly<Record<keyof typeof en, string>> = {
 
   'link.online': 'オンライン',
   'link.connecting': '接続しています…',
-  'link.offline': '接続が切れました。再接続しています…',
+  'link.reconnecting': '{time} から再接続しています…',
   'link.out': 'サインアウト中',
 
   'token.label': 'トークン',
@@ -60,6 +60,7 @@ export const ja: Readonly<Record<keyof typeof en, string>> = {
   'note.leaving': '切断しています…',
   'note.offline': '接続が途切れています。通話は続いており、この画面は自動的に復帰します。',
   'note.credit_low': '残高がわずかです。チャージしないと、残高がなくなった時点で通話が終わります。',
+  'note.media': '{time} から音声が途切れています。通話は続いており、この画面が自動的につなぎ直します。',
   'lost.me': 'あなたの音がサーバーに届いていません。通話は続いています。マイクとネットワークを確認してください。',
   'lost.peer': '{peer} さんの音がサーバーに届いていません。通話は続いています。少しお待ちください。',
   'lost.both': 'どちらの音もサーバーに届いていません。このままでは通話が自動的に終わります。',

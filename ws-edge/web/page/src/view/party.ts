@@ -3,6 +3,7 @@
 import type { Role } from '@callpulse/client';
 
 import { button, el, setAttribute, setText, show } from '../dom.ts';
+import { timeOfDay } from '../clock.ts';
 import type { Part } from './stage.ts';
 
 export function partyPart(id: string, role: Role): Part {
@@ -15,7 +16,7 @@ export function partyPart(id: string, role: Role): Part {
       const state = model.link === 'closed' ? 'out' : model.link;
       setText(name, text(`role.${role}`));
       setText(party, model.me ?? '');
-      setText(link, text(`link.${state}`));
+      setText(link, text(`link.${state}`, { time: model.interruptedAt === null ? '' : timeOfDay(model.interruptedAt) }));
       setAttribute(link, 'data-link', state);
     },
   };

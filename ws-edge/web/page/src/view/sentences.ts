@@ -1,6 +1,6 @@
 /** Sentences about a side, by its view model. */
 
-import { exactSpan, span } from '../clock.ts';
+import { exactSpan, span, timeOfDay } from '../clock.ts';
 import type { ViewModel } from '../viewModel.ts';
 import type { Translate } from '../texts.ts';
 
@@ -65,6 +65,9 @@ export function noteText(model: ViewModel, text: Translate): string | null {
   }
   if (isOn && model.link !== 'online') {
     return text('note.offline');
+  }
+  if (isOn && model.call?.localMedia === 'reconnecting' && model.call.interruptedAt !== null) {
+    return text('note.media', { time: timeOfDay(model.call.interruptedAt) });
   }
   if (model.missed !== 'nobody') {
     return text(`lost.${model.missed}`, { peer: model.call?.peerId ?? '' });
