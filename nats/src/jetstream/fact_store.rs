@@ -442,11 +442,8 @@ impl FactStore {
         kind: FactKind,
         sequence: u64,
     ) -> Result<Option<StoredFact>, FactError> {
-        let subject = subject::fact(call, kind);
-        match self.stream.next(subject.clone(), sequence).await {
-            Ok(message) => message.as_ref().map(stored).transpose(),
-            Err(reason) => Err(FactError::Read { subject, reason }),
-        }
+        let page = self.page(subject::fact(call, kind), sequence, 1).await?;
+        page.first().map(stored).transpose()
     }
 
     /// The first fact of a call at or after a sequence, of a known kind or not. Iterate with `sequence + 1` to read all of them
