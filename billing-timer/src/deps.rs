@@ -60,7 +60,7 @@ impl Deps {
         }
     }
 
-    /// The time by the server's clock. Until it is known, which is before this instance holds a lease, by the wall clock.
+    /// The time by the server's clock. By the wall clock until it is known; until then, no call is ticked.
     pub(crate) fn server_now(&self) -> Timestamp {
         let now = self.server_clock.at(self.clock.instant());
         now.unwrap_or_else(|| self.clock.now())

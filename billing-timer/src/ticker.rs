@@ -25,7 +25,7 @@ use self::settlement::SettleOutcome;
 use self::tick_batch::Published;
 use crate::backoff::Backoff;
 use crate::deps::Deps;
-use crate::domain::partition::HeldPartitions;
+use crate::domain::partition::{HeldPartitions, PartitionSet};
 use crate::domain::partitioned_index::PartitionedIndex;
 use crate::domain::scheduler::Scheduler;
 use crate::domain::terms::FleetTerms;
@@ -144,7 +144,13 @@ impl Ticker {
     /// Schedules the calls of the partitions held at this moment, and returns how long the leases last.
     fn apply_leases(&mut self, scheduler: &mut Scheduler, index: &mut PartitionedIndex, now: Timestamp) -> Duration {
         let (held, instant) = (*self.held.borrow_and_update(), self.deps.clock.instant());
-        let partitions = held.at(instant);
+        // Without the server's clock, nothing is known to be due.
+        let is_clock_known = self.deps.server_clock.at(instant).is_some();
+        let partitions = if is_clock_known {
+            held.at(instant)
+        } else {
+            PartitionSet::NONE
+        };
         if partitions != index.held() {
             tracing::info!(held = partitions.len(), "held partitions changed");
             index.hold(scheduler, partitions, now);

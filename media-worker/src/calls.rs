@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod call;
+pub mod credit_timer;
 pub mod media_access;
 
 use std::collections::HashMap;
@@ -16,7 +17,6 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::credit::{Credit, CreditSettings};
-use crate::credit_timer;
 use crate::detection::ConnectPolicy;
 use crate::fact_publisher::{self, CallEnd, FactQueue};
 use crate::liveness::MediaTimeouts;

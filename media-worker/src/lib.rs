@@ -2,7 +2,7 @@
 //!
 //! As a call flows: edges find the worker by its [`heartbeat`]; [`commands`] open a call in the table of [`calls`] and
 //! build its media in the [`sfu`]; [`detection`] decides which packet connects it; [`sampling`] feeds [`liveness`], which
-//! decides whether its media is alive; the [`credit_timer`] stops it when the granted [`credit`] is used up; the [`fact_publisher`] stores its facts in order. The [`worker_supervisor`]
+//! decides whether its media is alive; the [`credit_timer`](calls) stops it when the granted [`credit`] is used up; the [`fact_publisher`] stores its facts in order. The [`worker_supervisor`]
 //! replaces dead mediasoup workers, and [`draining`] ends the process.
 
 pub mod settings;
@@ -19,7 +19,6 @@ pub mod liveness;
 pub mod sampling;
 
 pub mod credit;
-pub mod credit_timer;
 
 pub mod fact_publisher;
 

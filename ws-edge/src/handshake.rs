@@ -8,7 +8,6 @@
 //! Rejections use HTTP status codes. Browsers hide HTTP errors from scripts; clients that offer `callpulse.v1` therefore get a
 //! WebSocket close code ([`CloseResponse`]): 4401, 4403, or 1013 (retry).
 
-pub mod origin;
 mod rejection;
 pub mod token;
 mod upgrade;
@@ -21,9 +20,13 @@ use hyper::body::{Body, Bytes};
 use hyper::header::{AUTHORIZATION, HeaderMap, HeaderValue, ORIGIN, SEC_WEBSOCKET_PROTOCOL, WWW_AUTHENTICATE};
 use hyper::http::uri::Authority;
 use hyper::{Method, Request, Response, StatusCode, Uri};
+use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
 pub use rejection::{CloseResponse, Rejection};
 
+use crate::addresses::origin;
 use crate::handshake::token::{Operator, TokenError, Tokens, Verified};
 
 /// The path of the parties' WebSocket.
@@ -225,6 +228,33 @@ impl<'a> Subprotocols<'a> {
             offered.token = offered.token.or_else(|| name.strip_prefix(TOKEN_PREFIX));
         }
         offered
+    }
+}
+
+impl Rejection {
+    /// As a close, for clients that offer the subprotocol and cannot set `Authorization`. `None` for other clients, and for
+    /// errors that only a client's developer meets: those get an HTTP status.
+    pub fn close_response<B: Body>(&self, request: &Request<B>) -> Option<CloseResponse> {
+        let code = match self.status {
+            StatusCode::UNAUTHORIZED => CloseCode::Library(4401),
+            StatusCode::FORBIDDEN => CloseCode::Library(4403),
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => CloseCode::Again,
+            _ => return None,
+        };
+        let headers = request.headers();
+        if headers.contains_key(AUTHORIZATION) || !Subprotocols::of(headers).ours {
+            return None;
+        }
+        Endpoint::at(request.uri().path())?;
+        let mut response = upgrade::accept(request).ok()?;
+        select_subprotocol(&mut response);
+        Some(CloseResponse {
+            response,
+            frame: CloseFrame {
+                code,
+                reason: Utf8Bytes::from_static(self.code),
+            },
+        })
     }
 }
 

@@ -1,8 +1,6 @@
 //! Connections from `accept` to their first request: a page of the node's own, or the upgrade to a WebSocket.
 
 pub mod address_limit;
-pub mod client_address;
-pub mod fetch;
 pub mod listener;
 pub mod paced;
 pub mod pages;

@@ -5,6 +5,7 @@
 //! [`protocol`] decodes requests and encodes answers, [`calls`] carries the requests out and ends calls that are overdue.
 //! [`ops`] shows operators every call of the fleet. [`run`] puts all of it together.
 
+pub mod addresses;
 pub mod settings;
 pub mod turn;
 

@@ -10,6 +10,7 @@ use contract::{FactStore, Nats, NodeId, Source};
 use service::{BoxError, ServiceContext};
 use tokio_util::task::TaskTracker;
 
+use crate::addresses::client_address::TrustedProxies;
 use crate::calls::accept::CallAcceptor;
 use crate::calls::call_limits::CallLimits;
 use crate::calls::command_server;
@@ -30,7 +31,6 @@ use crate::connection::{self, resync};
 use crate::handshake::Authenticator;
 use crate::handshake::token::{KeySources, Tokens};
 use crate::http::address_limit::AddressLimit;
-use crate::http::client_address::TrustedProxies;
 use crate::http::listener;
 use crate::http::pages::Pages;
 use crate::ops::{self, OpsFeed};

@@ -14,9 +14,9 @@ use serde::de::{Error as _, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use service::{CommonSettings, DescriptorNeed, Secret, ServiceSettings, Validate};
 
-use crate::handshake::origin;
-use crate::http::client_address::{ForwardedHeader, Network};
-use crate::http::fetch;
+use crate::addresses::client_address::{ForwardedHeader, Network};
+use crate::addresses::fetch;
+use crate::addresses::origin;
 use crate::turn::{TurnSettings, is_turn_url};
 
 /// All keys of `ws-edge`.
@@ -415,7 +415,7 @@ impl Validate for Settings {
                 .map(|(key, _, most)| format!("{key}: is at most {most}")),
         );
         let credit = &self.credit;
-        if credit.timeout_ms == 0 || credit.timeout_ms >= self.storage_timeout_ms {
+        if credit.enabled && (credit.timeout_ms == 0 || credit.timeout_ms >= self.storage_timeout_ms) {
             wrong.push("credit.timeout_ms: is above 0, and less than storage_timeout_ms".to_owned());
         }
         if credit.interval_ms == 0 || credit.max_ms < credit.interval_ms {

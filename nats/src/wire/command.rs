@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::wire::credit::Grant;
+use crate::wire::credit::{Authorization, Authorize, Grant};
 use crate::wire::fact::EndReason;
 use crate::wire::id::{CallId, GrantId, NodeId, WorkerId};
 use crate::wire::party::{Parties, Role};
@@ -98,6 +98,15 @@ impl Command for Relayed<RtcRequest> {
 
     fn subject(&self, worker: &WorkerId) -> String {
         subject::media(worker, self.request.operation())
+    }
+}
+
+impl Command for Authorize {
+    type Recipient = ();
+    type Reply = Authorization;
+
+    fn subject(&self, (): &()) -> String {
+        subject::AUTHORIZE.to_owned()
     }
 }
 

@@ -3,10 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::wire::command::Command;
 use crate::wire::id::GrantId;
 use crate::wire::party::Parties;
-use crate::wire::subject;
 
 /// The longest `code` of a denial, in bytes.
 pub const MAX_DENIAL_CODE_BYTES: usize = 64;
@@ -79,15 +77,6 @@ pub struct Authorize {
     /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-}
-
-impl Command for Authorize {
-    type Recipient = ();
-    type Reply = Authorization;
-
-    fn subject(&self, (): &()) -> String {
-        subject::AUTHORIZE.to_owned()
-    }
 }
 
 /// Reply to [`Authorize`]: `{"allow": true, "grantId", "untilMs"}` or `{"allow": false, "code", "message"}`.

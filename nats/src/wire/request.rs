@@ -245,7 +245,7 @@ pub struct CallRequest {
     /// The otomo to call.
     pub otomo_id: OtomoId,
     /// A new one for every call. The same key again, on any socket, is answered with the same call.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub request_key: Option<RequestKey>,
 }
 

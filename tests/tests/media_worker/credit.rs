@@ -67,6 +67,7 @@ impl Talk {
         self.otomo.talk().await;
         self.user.talk().await;
         receives(&self.heard, 5).await;
+        fixture.fact(&self.parties, "media_started").await;
         fixture.fact(&self.parties, "rtp_detected").await
     }
 
@@ -109,7 +110,7 @@ async fn a_call_runs_dry_on_time_and_its_user_is_warned_before() {
     talk.assert_stopped_at(&ended);
     assert_eq!(
         fixture.stored(&talk.parties).await,
-        ["rtp_detected", "credit_low", "ended"]
+        ["rtp_detected", "media_started", "credit_low", "ended"]
     );
     let low = fixture.fact(&talk.parties, "credit_low").await;
     let remaining = low.payload["remainingMs"].as_u64().unwrap();
@@ -135,7 +136,7 @@ async fn without_nats_the_media_stops_on_time_and_the_end_is_stored_later() {
     proxy.cut();
     let_time_pass("the parties go on sending", Duration::from_secs(1)).await;
     assert_eq!(talk.heard.received(), packets);
-    assert_eq!(fixture.stored(&talk.parties).await, ["rtp_detected"]);
+    assert_eq!(fixture.stored(&talk.parties).await, ["rtp_detected", "media_started"]);
     proxy.restore();
     let ended = fixture.fact(&talk.parties, "ended").await;
     assert_eq!(ended.payload["reason"], "credit_exhausted");
@@ -143,7 +144,7 @@ async fn without_nats_the_media_stops_on_time_and_the_end_is_stored_later() {
     talk.assert_stopped_at(&ended);
     assert_eq!(
         fixture.stored(&talk.parties).await,
-        ["rtp_detected", "credit_low", "ended"]
+        ["rtp_detected", "media_started", "credit_low", "ended"]
     );
 }
 
@@ -166,7 +167,14 @@ async fn a_grant_extends_a_call_once_and_bad_ones_change_nothing() {
     let ended = fixture.fact(&talk.parties, "ended").await;
     assert_eq!(duration_ms(&ended, &detected), 6_000);
     talk.assert_stopped_at(&ended);
-    let expected = ["rtp_detected", "credit_low", "credit_granted", "credit_low", "ended"];
+    let expected = [
+        "rtp_detected",
+        "media_started",
+        "credit_low",
+        "credit_granted",
+        "credit_low",
+        "ended",
+    ];
     assert_eq!(fixture.stored(&talk.parties).await, expected);
     let granted = fixture.fact(&talk.parties, "credit_granted").await;
     assert_eq!(

@@ -29,7 +29,7 @@ fn declared() -> Vec<String> {
 fn tests() -> String {
     let tests = workspace().join("tests/tests");
     let mut files = vec![tests.join("call.rs")];
-    for folder in ["ws_edge", "media_worker"] {
+    for folder in ["ws_edge", "media_worker", "credit"] {
         let folder = fs::read_dir(tests.join(folder)).unwrap();
         files.extend(folder.map(|file| file.unwrap().path()));
     }

@@ -64,6 +64,7 @@ async fn a_flooding_client_is_rate_limited_and_then_disconnected() {
 #[tokio::test]
 async fn a_user_who_calls_and_cancels_in_a_loop_is_limited() {
     let stack = edge()
+        .workers(1)
         .set("ws-edge", "limits.calls_per_minute_of_pair", 3)
         .start()
         .await

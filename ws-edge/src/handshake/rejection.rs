@@ -1,20 +1,16 @@
 //! Why a request is not upgraded, in a form that the client can read.
 
 use http_body_util::Full;
-use hyper::body::{Body, Bytes};
-use hyper::header::{ALLOW, AUTHORIZATION, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode};
+use hyper::body::Bytes;
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER};
+use hyper::{Response, StatusCode};
 use serde_json::json;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
-
-use super::{Endpoint, Subprotocols, select_subprotocol, upgrade};
 
 /// Why a request is not upgraded, or a page not served.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rejection {
-    status: StatusCode,
+    pub(super) status: StatusCode,
     /// For programs; the label of its metric.
     pub code: &'static str,
     message: String,
@@ -87,30 +83,5 @@ impl Rejection {
             response.headers_mut().insert(name, HeaderValue::from_static(value));
         }
         response
-    }
-
-    /// As a close, for clients that offer the subprotocol and cannot set `Authorization`. `None` for other clients, and for
-    /// errors that only a client's developer meets: those get an HTTP status.
-    pub fn close_response<B: Body>(&self, request: &Request<B>) -> Option<CloseResponse> {
-        let code = match self.status {
-            StatusCode::UNAUTHORIZED => CloseCode::Library(4401),
-            StatusCode::FORBIDDEN => CloseCode::Library(4403),
-            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => CloseCode::Again,
-            _ => return None,
-        };
-        let headers = request.headers();
-        if headers.contains_key(AUTHORIZATION) || !Subprotocols::of(headers).ours {
-            return None;
-        }
-        Endpoint::at(request.uri().path())?;
-        let mut response = upgrade::accept(request).ok()?;
-        select_subprotocol(&mut response);
-        Some(CloseResponse {
-            response,
-            frame: CloseFrame {
-                code,
-                reason: Utf8Bytes::from_static(self.code),
-            },
-        })
     }
 }

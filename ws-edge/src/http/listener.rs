@@ -27,9 +27,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::address_limit::{AddressLimit, AddressPlace};
-use super::client_address::TrustedProxies;
 use super::paced::Paced;
 use super::pages::Pages;
+use crate::addresses::client_address::TrustedProxies;
 use crate::connection;
 use crate::connection::session::{self, Socket};
 use crate::handshake::token::Verified;

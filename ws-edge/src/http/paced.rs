@@ -12,18 +12,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The rate: 6 bytes are the smallest frame of a client, so that at most some 43,000 frames a second are read.
-const BYTES_PER_SECOND: u64 = 256 * 1024;
+const BYTES_PER_SECOND: i64 = 256 * 1024;
 /// What may be read at once after a pause.
-const BURST_BYTES: u64 = 1024 * 1024;
+const BURST_BYTES: i64 = 1024 * 1024;
 /// How much is waited for when nothing is left: fewer wake-ups.
-const RESUME_BYTES: u64 = 16 * 1024;
+const RESUME_BYTES: i64 = 16 * 1024;
 
 /// A paced stream.
 #[derive(Debug)]
 pub struct Paced<S> {
     stream: S,
-    /// Bytes that may be read now.
-    allowance: u64,
+    /// Bytes that may be read now; negative after a read of more than was left.
+    allowance: i64,
     counted_at: Instant,
     pause: Option<Pin<Box<Sleep>>>,
 }
@@ -40,7 +40,7 @@ impl<S> Paced<S> {
     }
 
     fn refill(&mut self) {
-        let micros = u64::try_from(self.counted_at.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let micros = i64::try_from(self.counted_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let gained = micros.saturating_mul(BYTES_PER_SECOND) / 1_000_000;
         // Less than a byte is counted later.
         if gained > 0 {
@@ -57,24 +57,25 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if let Some(pause) = &mut this.pause {
-            ready!(pause.as_mut().poll(context));
-            this.pause = None;
-        }
-        if this.allowance == 0 {
-            this.refill();
-        }
-        if this.allowance == 0 {
-            let wait = Duration::from_micros(RESUME_BYTES * 1_000_000 / BYTES_PER_SECOND);
-            let pause = this.pause.insert(Box::pin(sleep_until(Instant::now() + wait)));
-            ready!(pause.as_mut().poll(context));
-            this.pause = None;
-            this.refill();
+        loop {
+            if let Some(pause) = &mut this.pause {
+                ready!(pause.as_mut().poll(context));
+                this.pause = None;
+            }
+            if this.allowance <= 0 {
+                this.refill();
+            }
+            if this.allowance > 0 {
+                break;
+            }
+            let missing = u64::try_from(RESUME_BYTES - this.allowance).unwrap_or_default();
+            let wait = Duration::from_micros(missing * 1_000_000 / BYTES_PER_SECOND.unsigned_abs());
+            this.pause = Some(Box::pin(sleep_until(Instant::now() + wait)));
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(context, buffer))?;
-        let read = buffer.filled().len().saturating_sub(before) as u64;
-        this.allowance = this.allowance.saturating_sub(read);
+        let read = buffer.filled().len().saturating_sub(before);
+        this.allowance = this.allowance.saturating_sub(i64::try_from(read).unwrap_or(i64::MAX));
         Poll::Ready(Ok(()))
     }
 }
@@ -118,11 +119,11 @@ mod tests {
         let mut buffer = vec![0; 4096];
         let mut read = 0;
         while read < BURST_BYTES {
-            read += paced.read(&mut buffer).await.unwrap() as u64;
+            read += paced.read(&mut buffer).await.unwrap() as i64;
         }
         assert_eq!(started.elapsed(), Duration::ZERO);
         while read < BURST_BYTES + 10 * BYTES_PER_SECOND {
-            read += paced.read(&mut buffer).await.unwrap() as u64;
+            read += paced.read(&mut buffer).await.unwrap() as i64;
         }
         let elapsed = started.elapsed();
         assert!((9..=11).contains(&elapsed.as_secs()), "{elapsed:?}");
@@ -130,7 +131,7 @@ mod tests {
         let resumed = Instant::now();
         let mut again = 0;
         while again < BURST_BYTES / 2 {
-            again += paced.read(&mut buffer).await.unwrap() as u64;
+            again += paced.read(&mut buffer).await.unwrap() as i64;
         }
         assert_eq!(resumed.elapsed(), Duration::ZERO);
     }

@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use super::keys::{Key, parse_jwks};
-use crate::http::fetch::fetch;
+use crate::addresses::fetch::fetch;
 use crate::settings::{JwtSettings, KeyFile, TokenAlgorithm};
 
 /// The largest file or document, in bytes.
@@ -228,7 +228,7 @@ fn jwks_location(jwks: &str) -> Result<Option<Location>, String> {
     if !jwks.contains("://") {
         return Ok(Some(Location::JwksFile(jwks.into())));
     }
-    crate::http::fetch::parse(jwks)
+    crate::addresses::fetch::parse(jwks)
         .map(|url| Some(Location::JwksUrl(url)))
         .map_err(|error| format!("jwt.jwks: {error}"))
 }

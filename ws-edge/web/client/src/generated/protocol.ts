@@ -321,7 +321,7 @@ export interface CallRequest {
   /**
    * A new one for every call. The same key again, on any socket, is answered with the same call.
    */
-  requestKey: RequestKey | null;
+  requestKey?: RequestKey | null;
 }
 /**
  * Response to `call_request`: the call rings.
@@ -609,6 +609,10 @@ export interface ErrorPayload {
    * Of `call_denied`: the wallet's reason, for programs.
    */
   reason?: string | null;
+  /**
+   * Of `rate_limited` in answer to `call_request`: when the request would be within the limit.
+   */
+  retryAfterMs?: number | null;
   /**
    * With `busy`: the party that is in another call.
    */
