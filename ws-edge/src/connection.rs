@@ -4,6 +4,7 @@
 //! [`registry`] subscribes to each connected party's notices and hands them to the party's sockets; `resync` sends every
 //! connected party a new snapshot when NATS may have lost notices.
 
+pub mod paced;
 pub mod session;
 
 mod request_queue;

@@ -2,5 +2,4 @@
 
 pub mod address_limit;
 pub mod listener;
-pub mod paced;
 pub mod pages;

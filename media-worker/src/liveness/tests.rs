@@ -418,7 +418,9 @@ proptest! {
                     }
                     LivenessEvent::Resumed { party, gap, .. } => {
                         prop_assert!(std::mem::take(&mut lost[index(party)]));
-                        prop_assert!(talking.contains(&party) && gap > TIMEOUTS.lost_after);
+                        // A sample may count its packets up to a second later, when it is silent again.
+                        prop_assert!(talking.contains(&party) || before[index(party)].is_some());
+                        prop_assert!(gap > TIMEOUTS.lost_after);
                     }
                     LivenessEvent::RtpTimeout { ended, party } => {
                         prop_assert_eq!(party, None);

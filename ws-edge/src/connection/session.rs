@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use super::Deps;
 use super::request_queue::{Received, RequestQueue};
 use super::send_queue::{CloseReason, SendQueueReceiver, send_queue};
+use crate::connection::paced::Paced;
 use crate::handshake::token::Verified;
-use crate::http::paced::Paced;
 use crate::metrics;
 use crate::protocol::{self, Welcome};
 

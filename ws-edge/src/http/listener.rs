@@ -27,10 +27,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::address_limit::{AddressLimit, AddressPlace};
-use super::paced::Paced;
 use super::pages::Pages;
 use crate::addresses::client_address::TrustedProxies;
 use crate::connection;
+use crate::connection::paced::Paced;
 use crate::connection::session::{self, Socket};
 use crate::handshake::token::Verified;
 use crate::handshake::{Authenticator, Principal, Rejection};
