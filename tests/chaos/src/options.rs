@@ -45,7 +45,7 @@ pub struct Options {
     #[arg(long, default_value_t = 30.0, value_parser = seconds)]
     pub longest_outage: f64,
     /// Minimum pause after a fault, in seconds; twice as long for nats-servers
-    #[arg(long, default_value_t = 6.0, value_parser = seconds)]
+    #[arg(long, default_value_t = 6.0, value_parser = pause)]
     pub rest: f64,
     /// Kinds of faults, such as `timer-kill`, or all of a part or action, such as `edge` or `freeze`; all by default
     #[arg(long, value_delimiter = ',', value_name = "KIND")]
@@ -127,6 +127,14 @@ fn at_most<const MAX: usize>(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number) if (1..=MAX).contains(&number) => Ok(number),
         _ => Err(format!("is a number from 1 to {MAX}")),
+    }
+}
+
+/// A pause, which may be none.
+fn pause(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(0.0) => Ok(0.0),
+        _ => seconds(text),
     }
 }
 

@@ -28,11 +28,14 @@ pub(crate) async fn cluster_permit() -> Result<SemaphorePermit<'static>> {
 
 /// Two of each service, on three servers.
 pub(crate) fn two_of_each() -> StackBuilder {
-    StackBuilder::default().cluster().workers(2).edges(2).timers(2).set(
-        "billing-timer",
-        "tick_interval_ms",
-        INTERVAL_MS,
-    )
+    StackBuilder::default()
+        .cluster()
+        .workers(2)
+        .edges(2)
+        .timers(2)
+        .set("billing-timer", "tick_interval_ms", INTERVAL_MS)
+        // Minutes count here, and not who was heard.
+        .set("ws-edge", "terms.silence", "bill")
 }
 
 /// A new reader, connected to a running server. After a fault, create another one.
