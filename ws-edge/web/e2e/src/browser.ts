@@ -101,13 +101,20 @@ export class Windows {
   }
 }
 
+/** A page that is neither HTTPS nor on loopback has no microphone and tells less about its browser. */
+function trusted(given: Fixture): string[] {
+  const { protocol, hostname, origin } = new URL(given.user);
+  const isTrusted = protocol === 'https:' || hostname === '127.0.0.1' || hostname === 'localhost';
+  return isTrusted ? [] : [`--unsafely-treat-insecure-origin-as-secure=${origin}`];
+}
+
 /** Runs a script, and reports the result to the test. */
 export async function runScript(script: (windows: Windows) => Promise<void>, microphone: Microphone = 'allowed'): Promise<never> {
   let failed = false;
   const given = await fixture();
   const browser = await chromium.launch({
     executablePath: given.chromium,
-    args: [...ARGUMENTS, ANSWER[microphone]],
+    args: [...ARGUMENTS, ANSWER[microphone], ...trusted(given)],
   });
   const windows = new Windows(given, browser);
   onAbort(() => windows.saveEvidence());
