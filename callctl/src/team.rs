@@ -6,12 +6,11 @@ use std::str::FromStr;
 use anyhow::{Context, Result};
 use async_nats::jetstream::{self, consumer::pull};
 use clap::{Args, Subcommand};
+use contract::jetstream::storage::CALLS;
 
 use crate::link::Link;
 use crate::out;
 
-/// The stream of facts.
-const STREAM: &str = "CALLS";
 /// The longest name of a team.
 const MAX_NAME_CHARS: usize = 32;
 /// Users and accounts of the server's configuration.
@@ -90,7 +89,7 @@ impl Team {
 async fn create_consumer(link: &Link, name: &TeamName) -> Result<()> {
     let jetstream = jetstream::with_prefix(link.client.clone(), &link.api_prefix);
     let needed = "the user admin is needed to create a consumer: --nats-user admin";
-    let stream = jetstream.get_stream_no_info(STREAM).await?;
+    let stream = jetstream.get_stream_no_info(CALLS).await?;
     let config = pull::Config {
         durable_name: Some(name.0.clone()),
         description: Some(format!("Facts for the team {}", name.0)),

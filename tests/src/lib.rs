@@ -3,6 +3,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | [`wait`], [`inbox`] | bounded waits, and arrivals to wait for |
+//! | [`skip`] | what a machine lacks |
 //! | [`servers`] | nats-servers and services as child processes, and proxies that can cut their connections |
 //! | [`token`] | tokens for the WebSocket, valid and invalid |
 //! | [`clients`] | the parties of a call: WebSocket and WebRTC clients |
@@ -14,6 +15,7 @@
 //! It reads the wire as an outsider does: JSON values on the WebSocket, never the services' own types.
 
 pub mod inbox;
+pub mod skip;
 pub mod wait;
 
 pub mod servers;

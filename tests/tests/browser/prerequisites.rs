@@ -1,9 +1,9 @@
 //! Prerequisites of a browser test: Chromium, Node, and the npm packages.
 
 use std::env;
-use std::io::{Write, stderr};
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+
+use callpulse_tests::skip::skipped;
 
 /// Names of Chromium's executable in distributions.
 const NAMES: [&str; 4] = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
@@ -19,14 +19,10 @@ pub(crate) struct Prerequisites {
 impl Prerequisites {
     /// Finds them; none, with a message, if one is missing.
     pub(crate) fn find() -> Option<Self> {
-        static REPORTED: Once = Once::new();
         match Self::look() {
             Ok(prerequisites) => Some(prerequisites),
             Err(missing) => {
-                let required = env::var("CI_REQUIRE_BROWSER").is_ok_and(|required| required == "1");
-                assert!(!required, "{missing}, but CI_REQUIRE_BROWSER=1 requires it");
-                // Bypasses the test runner, which hides the output of passing tests.
-                REPORTED.call_once(|| drop(writeln!(stderr(), "skipped: {missing}")));
+                skipped(&missing);
                 None
             }
         }

@@ -6,6 +6,7 @@ use async_nats::{Client, ConnectOptions};
 use bytes::Bytes;
 use callpulse_tests::clients::conversation::Conversation;
 use callpulse_tests::servers::stack::Stack;
+use callpulse_tests::wait::let_time_pass;
 use contract::jetstream::request::{self, CommandError, RefusalCode};
 use contract::wire::command::ExtendCall;
 use contract::wire::credit::Grant;
@@ -36,7 +37,7 @@ async fn answering(client: &Client, answers: Vec<String>, delay: Duration) -> Jo
     let mut task = JoinSet::new();
     task.spawn(async move {
         while let Some(question) = questions.next().await {
-            tokio::time::sleep(delay).await;
+            let_time_pass("the wallet answers late", delay).await;
             for answer in &answers {
                 let reply = question.reply.clone().unwrap();
                 client.publish(reply, Bytes::from(answer.clone())).await.unwrap();
