@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use contract::NodeId;
-use contract::buckets::leases::{Lease, LeaseChange};
+use contract::buckets::leases::{Lease, LeaseChange, Process};
 use contract::jetstream::bucket::{BucketError, Revised};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -24,16 +24,41 @@ use crate::{link, metrics};
 
 /// Renewals within one TTL.
 const RENEWALS_PER_TTL: u32 = 3;
+/// Announcements of an earlier process with the same ID after which this one gives way. A dead process leaves fewer behind: those
+/// that were on their way to the server.
+const RIVAL_ANNOUNCEMENTS: u32 = 3;
 
 /// Holds leases.
 #[derive(Debug)]
 pub(crate) struct LeaseManager {
     pub(crate) deps: Deps,
     pub(crate) instance: NodeId,
+    pub(crate) process: Process,
     pub(crate) ttl: Duration,
     /// Holds while the bucket is watched and this instance is announced.
     pub(crate) announced: Condition,
     pub(crate) held: watch::Sender<HeldPartitions>,
+}
+
+/// Another process has this instance's ID, and is the earlier one.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "instance_id {instance} is used by another billing-timer, started at {}: give each its own instance_id, or none",
+    process.started_at
+)]
+struct InstanceTaken {
+    instance: NodeId,
+    process: Process,
+}
+
+/// Why a watch has ended.
+enum WatchEnd {
+    Lost(String),
+    Taken(InstanceTaken),
+}
+
+fn lost(reason: impl ToString) -> WatchEnd {
+    WatchEnd::Lost(reason.to_string())
 }
 
 enum WriteResult {
@@ -53,6 +78,8 @@ struct Session {
     announcing: bool,
     /// Partitions with a write in flight: at most one each, which bounds the writes.
     moving: PartitionSet,
+    /// Announcements of other processes with this instance's ID, since its own first one.
+    rival_announcements: u32,
     writes: FuturesUnordered<BoxFuture<'static, WriteResult>>,
 }
 
@@ -60,8 +87,16 @@ impl LeaseManager {
     /// Holds leases until `stop`, then gives them up.
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BoxError> {
         let mut backoff = Backoff::default();
-        while let Some(reason) = stop.run_until_cancelled(self.watch(&mut backoff)).await {
+        while let Some(end) = stop.run_until_cancelled(self.watch(&mut backoff)).await {
             self.announced.set(false);
+            let reason = match end {
+                WatchEnd::Lost(reason) => reason,
+                WatchEnd::Taken(taken) => {
+                    // The announcement is the other's: it is not withdrawn.
+                    self.held.send_replace(HeldPartitions::default());
+                    return Err(taken.into());
+                }
+            };
             metrics::lost("leases");
             tracing::warn!(reason, "watch of billing_leases lost; reopening it");
             if stop
@@ -82,12 +117,12 @@ impl LeaseManager {
         Ok(())
     }
 
-    /// Returns the reason the watch was lost.
-    async fn watch(&self, backoff: &mut Backoff) -> String {
+    /// Watches until the watch is lost, or the instance's ID is another's.
+    async fn watch(&self, backoff: &mut Backoff) -> WatchEnd {
         let mut gap = pin!(link::until_gap(&self.deps.link).await);
         let changes = match self.deps.leases.watch().await {
             Ok(changes) => changes,
-            Err(error) => return error.to_string(),
+            Err(error) => return lost(error),
         };
         let mut changes = pin!(changes);
         backoff.reset();
@@ -97,11 +132,14 @@ impl LeaseManager {
             let expiry = self.held.borrow().until;
             let trigger = tokio::select! {
                 biased;
-                () = &mut gap => return "the link had a gap".to_owned(),
+                () = &mut gap => return lost("the link had a gap"),
                 change = changes.next() => match change {
                     Some(Ok(change)) => {
                         if matches!(&change, LeaseChange::Gone(instance) if *instance == self.instance) {
                             renew_at = self.deps.clock.instant();
+                        }
+                        if let Some(taken) = self.rival(&mut session, &change) {
+                            return WatchEnd::Taken(taken);
                         }
                         session.view.apply(change);
                         Trigger::Change
@@ -110,8 +148,8 @@ impl LeaseManager {
                         tracing::error!(%error, "lease cannot be decoded; the calls of its partition may not be ticked. Check the entry");
                         continue;
                     }
-                    Some(Err(error)) => return error.to_string(),
-                    None => return "the stream of changes ended".to_owned(),
+                    Some(Err(error)) => return lost(error),
+                    None => return lost("the stream of changes ended"),
                 },
                 () = self.sleep_until(Some(renew_at)) => {
                     renew_at = self.deps.clock.instant() + self.ttl / RENEWALS_PER_TTL;
@@ -134,17 +172,38 @@ impl LeaseManager {
         }
     }
 
+    /// Whether a living process that started earlier has this instance's ID. Both would announce the ticks of the same calls.
+    fn rival(&self, session: &mut Session, change: &LeaseChange) -> Option<InstanceTaken> {
+        let LeaseChange::Alive(instance, revision, Some(process)) = change else {
+            return None;
+        };
+        let is_later = session.first_announcement.is_some_and(|first| *revision > first);
+        if *instance != self.instance || *process == self.process || !is_later {
+            return None;
+        }
+        session.rival_announcements += 1;
+        if *process > self.process {
+            tracing::warn!(started_at = %process.started_at, "another billing-timer has this instance_id; it gives way. Give each its own");
+            return None;
+        }
+        (session.rival_announcements >= RIVAL_ANNOUNCEMENTS).then(|| InstanceTaken {
+            instance: self.instance.clone(),
+            process: process.clone(),
+        })
+    }
+
     fn renew(&self, session: &mut Session) {
         if session.announcing {
             return;
         }
         session.announcing = true;
         let (deps, instance, ttl) = (self.deps.clone(), self.instance.clone(), self.ttl);
+        let process = self.process.clone();
         session.writes.push(
             async move {
                 // Taken before sending: the server may start the TTL at any moment afterwards.
                 let sent_at = deps.clock.instant();
-                WriteResult::Announced(sent_at, deps.leases.announce(&instance, ttl).await)
+                WriteResult::Announced(sent_at, deps.leases.announce(&instance, &process, ttl).await)
             }
             .boxed(),
         );

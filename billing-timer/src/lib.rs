@@ -44,6 +44,7 @@ mod metrics;
 #[cfg(test)]
 mod testing;
 
+use contract::buckets::leases::Process;
 use contract::jetstream::storage::Storage;
 use contract::{Nats, NodeId};
 use futures::FutureExt;
@@ -143,6 +144,7 @@ pub fn tasks(
     let leases = LeaseManager {
         deps: deps.clone(),
         instance: instance.clone(),
+        process: Process::new(deps.clock.now()),
         ttl: settings.lease_ttl(),
         announced: health.condition(ANNOUNCED),
         held: held_sender,

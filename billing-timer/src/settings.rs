@@ -19,7 +19,7 @@ pub struct Settings {
     pub nats: NatsSettings,
     /// Password of `nats.user`.
     pub nats_password: Secret,
-    /// The name of this instance in the facts that it publishes. Generated if absent.
+    /// The name of this instance in the facts that it publishes. Generated if absent. Of several with one name all but the first stop.
     pub instance_id: Option<NodeId>,
     /// The length of a minute in milliseconds. All instances of the fleet must have the same value. A changed value applies
     /// to calls without a tick; it moves no minute of a call that already has one.

@@ -10,6 +10,7 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Instant;
 
+use async_nats::HeaderMap;
 use async_nats::service::{Request, Service, ServiceExt};
 use bytes::Bytes;
 use contract::jetstream::request::{Refusal, RefusalCode};
@@ -165,13 +166,15 @@ async fn answer(calls: Arc<Calls>, operation: Operation, request: Request, conte
     let code = outcome.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
     metrics::command_answered(operation, code, started.elapsed());
     // The requester learns why. Its client may have caused it, so this is no error of the service, and nothing is parked.
-    if let Err(refusal) = &outcome {
-        tracing::debug!(operation, %refusal, "refused");
-    }
-    if let Err(error) = request
-        .respond(outcome.map_err(|refusal| refusal.to_service_error()))
-        .await
-    {
+    let (headers, body) = match outcome {
+        Ok(reply) => (HeaderMap::new(), reply),
+        Err(refusal) => {
+            tracing::debug!(operation, %refusal, "refused");
+            refusal.reply()
+        }
+    };
+    // As `Ok`, because the client's `Err` has no body.
+    if let Err(error) = request.respond_with_headers(Ok(body), headers).await {
         tracing::warn!(operation, %error, "a reply was not sent");
     }
 }

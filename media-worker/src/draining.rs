@@ -38,20 +38,22 @@ pub async fn run(
         .await
         .is_err()
     {
-        let remaining = calls.all();
-        tracing::warn!(
-            calls = remaining.len(),
-            "drain time used up: ending the remaining calls"
-        );
-        futures::stream::iter(remaining)
-            .for_each_concurrent(ENDED_CALLS_MAX, |call| async move {
-                let end = call.end_by_worker(EndReason::WorkerShutdown, ClockReading::now());
-                calls::end(&call, Some(end)).await;
-            })
-            .await;
+        let remaining = *count.borrow();
+        tracing::warn!(calls = remaining, "drain time used up: ending the remaining calls");
         // If NATS stays unreachable, the drain deadline of the `service` crate ends this wait.
-        let _ = count.wait_for(|count| *count == 0).await;
+        end_all(&calls, EndReason::WorkerShutdown).await;
     }
     drained.cancel();
     Ok(())
+}
+
+/// Ends all calls, and waits until their ends are stored.
+pub(crate) async fn end_all(calls: &Calls, reason: EndReason) {
+    futures::stream::iter(calls.all())
+        .for_each_concurrent(ENDED_CALLS_MAX, |call| async move {
+            let end = call.end_by_worker(reason, ClockReading::now());
+            calls::end(&call, Some(end)).await;
+        })
+        .await;
+    let _ = calls.count().wait_for(|count| *count == 0).await;
 }

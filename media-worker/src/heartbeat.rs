@@ -4,20 +4,101 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::buckets::fleet::{Fleet, WorkerStatus};
+use contract::jetstream::bucket::BucketError;
 use contract::jetstream::storage::WORKER_TTL;
 use contract::wire::fact::FactKind;
-use contract::{FactStore, Nats, Timestamp};
+use contract::{EndReason, FactStore, Nats, Timestamp, WorkerId};
 use futures::StreamExt;
 use service::BoxError;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{self, Call, Calls};
+use crate::draining;
 
 /// Calls whose end is looked up at the same time after missed heartbeats.
 const LOOKUPS_MAX: usize = 16;
 /// The pause before a failed lookup is repeated.
 const LOOKUP_RETRY: Duration = Duration::from_secs(1);
+
+/// Between two looks at an entry that is to expire.
+const CLAIM_INTERVAL: Duration = Duration::from_millis(250);
+/// The longest time for the ends of the calls of a worker whose ID is another's.
+const ENDING_TIME: Duration = Duration::from_secs(10);
+
+/// Two workers with one ID would receive each other's commands: calls without media, and media that nobody bills.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "worker_id {worker_id} is used by another media-worker, started at {started_at}: give each its own worker_id, or none"
+)]
+pub struct IdTaken {
+    worker_id: WorkerId,
+    started_at: Timestamp,
+}
+
+impl From<WorkerStatus> for IdTaken {
+    fn from(other: WorkerStatus) -> Self {
+        Self {
+            worker_id: other.worker_id,
+            started_at: other.started_at,
+        }
+    }
+}
+
+/// The worker's own entry in the fleet bucket.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// Start of the process.
+    pub started_at: Timestamp,
+    revision: u64,
+}
+
+impl Claim {
+    /// Claims the ID of this worker, closed to calls until the first heartbeat. The entry of a process that has died is waited
+    /// for until it expires.
+    ///
+    /// # Errors
+    /// A living process has the ID.
+    pub async fn take(nats: &Nats, fleet: &Fleet, calls: &Calls) -> Result<Self, IdTaken> {
+        let started_at = Timestamp::now();
+        let closed = WorkerStatus {
+            draining: true,
+            ..status(calls, started_at)
+        };
+        let mut seen = None;
+        loop {
+            nats.connected().await;
+            match fleet.entry(&closed.worker_id).await {
+                Ok(None) => match fleet.claim(&closed).await {
+                    Ok(revision) => return Ok(Self { started_at, revision }),
+                    // Another process was faster, or an acknowledgement was lost.
+                    Err(BucketError::Conflict { .. }) => {}
+                    Err(error) => tracing::warn!(%error, "worker_id not claimed: trying again"),
+                },
+                Ok(Some(entry)) => match seen {
+                    None => {
+                        let (worker_id, started_at) = (&closed.worker_id, entry.value.started_at);
+                        tracing::info!(%worker_id, %started_at, "another process had this worker_id: waiting until its entry expires");
+                        seen = Some(entry.revision);
+                    }
+                    Some(revision) if revision != entry.revision => return Err(entry.value.into()),
+                    Some(_) => {}
+                },
+                Err(error) => tracing::warn!(%error, "worker_id not claimed: trying again"),
+            }
+            tokio::time::sleep(CLAIM_INTERVAL).await;
+        }
+    }
+}
+
+/// Why a heartbeat was not stored.
+#[derive(Debug, thiserror::Error)]
+enum HeartbeatError {
+    #[error(transparent)]
+    Bucket(#[from] BucketError),
+    #[error(transparent)]
+    IdTaken(#[from] IdTaken),
+}
 
 /// The dependencies of the heartbeat.
 pub struct Heartbeat {
@@ -25,6 +106,8 @@ pub struct Heartbeat {
     pub nats: Nats,
     /// The bucket of heartbeats.
     pub fleet: Fleet,
+    /// This worker's entry there.
+    pub claim: Claim,
     /// The stream, to look up calls that ended meanwhile.
     pub facts: FactStore,
     /// The calls to report.
@@ -37,9 +120,8 @@ impl Heartbeat {
     /// Sends heartbeats until `drained`, and one at once when `stop` closes the worker to new calls.
     ///
     /// # Errors
-    /// None.
-    pub async fn run(self, stop: CancellationToken, drained: CancellationToken) -> Result<(), BoxError> {
-        let started_at = Timestamp::now();
+    /// [`IdTaken`]: this worker's entry had expired, and another process has the ID now. Its calls are ended before.
+    pub async fn run(mut self, stop: CancellationToken, drained: CancellationToken) -> Result<(), BoxError> {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (mut tracker, mut stopping) = (HeartbeatGap::new(Instant::now()), false);
@@ -57,7 +139,7 @@ impl Heartbeat {
                 continue;
             }
             let sent_at = Instant::now();
-            match self.fleet.put_heartbeat(&self.status(started_at)).await {
+            match self.store().await {
                 Ok(()) => {
                     let gap = tracker.heartbeat_stored(sent_at, Instant::now());
                     if gap >= WORKER_TTL {
@@ -71,21 +153,47 @@ impl Heartbeat {
                         );
                     }
                 }
-                Err(error) => tracing::warn!(%error, "heartbeat failed: trying again at the next interval"),
+                Err(HeartbeatError::IdTaken(taken)) => {
+                    tracing::error!(error = %taken, "ending this worker's calls and stopping");
+                    self.calls.admission().start_draining();
+                    let ending = draining::end_all(&self.calls, EndReason::WorkerLost);
+                    let _ = tokio::time::timeout(ENDING_TIME, ending).await;
+                    return Err(taken.into());
+                }
+                Err(HeartbeatError::Bucket(error)) => {
+                    tracing::warn!(%error, "heartbeat failed: trying again at the next interval");
+                }
             }
         }
     }
 
-    fn status(&self, started_at: Timestamp) -> WorkerStatus {
-        let settings = self.calls.settings();
-        WorkerStatus {
-            worker_id: settings.worker_id.clone(),
-            calls: u32::try_from(*self.calls.count().borrow()).unwrap_or(u32::MAX),
-            capacity: settings.capacity,
-            draining: self.calls.admission().is_closed(),
-            at: Timestamp::now(),
-            started_at,
-        }
+    async fn store(&mut self) -> Result<(), HeartbeatError> {
+        let status = status(&self.calls, self.claim.started_at);
+        self.claim.revision = match self.fleet.renew(&status, self.claim.revision).await {
+            Err(BucketError::Conflict { .. }) => match self.fleet.entry(&status.worker_id).await? {
+                // It has expired, or the store is a new one.
+                None => self.fleet.claim(&status).await?,
+                // The acknowledgement of a heartbeat was lost.
+                Some(own) if own.value.started_at == status.started_at => {
+                    self.fleet.renew(&status, own.revision).await?
+                }
+                Some(other) => return Err(IdTaken::from(other.value).into()),
+            },
+            outcome => outcome?,
+        };
+        Ok(())
+    }
+}
+
+fn status(calls: &Calls, started_at: Timestamp) -> WorkerStatus {
+    let settings = calls.settings();
+    WorkerStatus {
+        worker_id: settings.worker_id.clone(),
+        calls: u32::try_from(*calls.count().borrow()).unwrap_or(u32::MAX),
+        capacity: settings.capacity,
+        draining: calls.admission().is_closed(),
+        at: Timestamp::now(),
+        started_at,
     }
 }
 

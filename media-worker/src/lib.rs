@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 use calls::{CallSettings, Calls};
 use commands::Commands;
 use fact_publisher::Backlog;
-use heartbeat::Heartbeat;
+use heartbeat::{Claim, Heartbeat};
 use sfu::{ListenSettings, SfuSettings, WorkerPool};
 
 pub use settings::Settings;
@@ -97,19 +97,26 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         credit: settings.credit(),
     };
     let calls = Calls::new(call_settings, Arc::clone(&pool), Arc::new(publisher));
+    let fleet = Fleet::new(&storage);
+    // Before the commands: those of another process with this ID must not come here.
+    let claiming = Claim::take(&nats, &fleet, &calls);
+    let Some(claim) = context.stop.run_until_cancelled(claiming).await else {
+        return Ok(());
+    };
+    let claim = claim?;
     let commands = Commands::register(nats.clone(), Arc::clone(&calls)).await?;
     // Before readiness: an edge may send a command as soon as the worker is ready.
     if let Some(Err(error)) = context.stop.run_until_cancelled(nats.client.flush()).await {
         tracing::warn!(%error, "connection lost: commands arrive once it is back");
     }
     streams_open.set(true);
-    let fleet = Fleet::new(&storage);
 
     // Draining needs every task, so they run until it is finished, and not only until the stop.
     let (stop, drained) = (context.stop.clone(), CancellationToken::new());
     let heartbeat = Heartbeat {
         nats: nats.clone(),
         fleet: fleet.clone(),
+        claim,
         facts,
         calls: Arc::clone(&calls),
         interval: Duration::from_millis(settings.heartbeat_interval_ms),
@@ -132,7 +139,9 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         );
     }
 
-    let withdrawn = context.drain("fleet", fleet.withdraw(&worker_id)).await;
+    let withdrawn = context
+        .drain("fleet", fleet.withdraw(&worker_id, claim.started_at))
+        .await;
     if let Some(Err(error)) = withdrawn {
         tracing::warn!(%error, "not withdrawn from the fleet: the entry expires");
     }

@@ -36,7 +36,8 @@ pub struct Settings {
     pub nats: NatsSettings,
     /// Password of `nats.user`.
     pub nats_password: Secret,
-    /// Name of this process in subjects and facts, at most 64 characters of `[A-Za-z0-9_-]`. Null generates one at every start.
+    /// Name of this process in subjects and facts, at most 64 characters of `[A-Za-z0-9_-]`. Null generates one at every start. A
+    /// process whose name belongs to a living one does not start.
     pub worker_id: Option<WorkerId>,
     /// Number of mediasoup worker threads, from 1 to 64. Each has one UDP port, and with `ice_tcp` the TCP port of the same number.
     pub mediasoup_workers: u16,

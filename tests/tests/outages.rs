@@ -5,9 +5,12 @@
 use std::time::Duration;
 
 use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::facts::record::Record;
+use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
+use callpulse_tests::token::Role;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use serde_json::json;
 
@@ -198,4 +201,87 @@ async fn only_the_calls_of_a_killed_worker_end_and_at_its_last_heartbeat() {
         !stored.iter().any(|fact| fact.name == "ended"),
         "the other worker's call goes on"
     );
+}
+
+/// A process has repeated notices after a reconnect, or has found that none may be repeated.
+const REPEATED: &str = "notices that may have been lost";
+
+async fn has_logged(process: &Service, line: &str) {
+    eventually(line, SOON, async || {
+        let log = process.child().log_tail();
+        anyhow::ensure!(log.contains(line), "{log}");
+        Ok(())
+    })
+    .await
+    .unwrap();
+}
+
+/// A party of the stack, on an edge.
+async fn party(stack: &Stack, role: Role, name: &str, edge: usize) -> Party {
+    Party::connect(stack.edge(edge).unwrap(), role, name).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_cancelled_call_does_not_ring_after_its_edge_was_cut_off() {
+    let stack = StackBuilder::default().workers(1).edges(2).timers(0).proxied();
+    let stack = stack.start().await.unwrap();
+    let otomo = party(&stack, Role::Otomo, "otomo_1", 1).await;
+    let (user, elsewhere) = (
+        party(&stack, Role::User, "user_1", 0).await,
+        party(&stack, Role::User, "user_1", 1).await,
+    );
+    let requested = user
+        .request("call_request", json!({ "otomoId": "otomo_1" }))
+        .await
+        .unwrap();
+    let call = json!({ "callId": requested["callId"] });
+    otomo.expect_notice_within("incoming_call", SOON).await.unwrap();
+    elsewhere.request("call_cancel", call).await.unwrap();
+    otomo.expect_notice_within("call_ended", SOON).await.unwrap();
+    stack.links("ws-edge-1").unwrap().cut();
+    has_logged(&stack.edges[0], "disconnected from NATS").await;
+    stack.links("ws-edge-1").unwrap().restore();
+    has_logged(&stack.edges[0], REPEATED).await;
+    // A later notice of the same edge comes after all that it repeats.
+    eventually("another call rings", SOON, async || {
+        user.request("call_request", json!({ "otomoId": "otomo_1" })).await
+    })
+    .await
+    .unwrap();
+    otomo.expect_notice_within("incoming_call", SOON).await.unwrap();
+    let rings = otomo
+        .received()
+        .into_iter()
+        .filter(|message| message.kind() == "incoming_call");
+    let rings: Vec<_> = rings.map(|message| message.payload()["callId"].clone()).collect();
+    assert_eq!(
+        rings.iter().filter(|call| **call == requested["callId"]).count(),
+        1,
+        "{rings:?}"
+    );
+}
+
+#[tokio::test]
+async fn an_ended_call_is_not_connected_again_after_its_worker_was_cut_off() {
+    let stack = StackBuilder::default().proxied().start().await.unwrap();
+    let (call, _user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
+    stack.links("media-worker-1").unwrap().cut();
+    eventually("hanging up without the worker", SOON, async || {
+        call.user.request("call_hangup", call.id()).await
+    })
+    .await
+    .unwrap();
+    for party in call.parties() {
+        party.expect_notice_within("call_ended", SOON).await.unwrap();
+    }
+    stack.links("media-worker-1").unwrap().restore();
+    has_logged(&stack.workers[0], REPEATED).await;
+    for party in call.parties() {
+        // An answer of the edge comes after all notices before it.
+        party.request("ping", json!({})).await.unwrap();
+        let kinds = party.received().into_iter().map(|message| message.kind().to_owned());
+        let kinds: Vec<_> = kinds.collect();
+        let ended = kinds.iter().position(|kind| kind == "call_ended").unwrap();
+        assert!(!kinds[ended..].contains(&"call_connected".to_owned()), "{kinds:?}");
+    }
 }

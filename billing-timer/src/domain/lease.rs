@@ -78,7 +78,7 @@ impl LeaseView {
     /// Applies a change. A lease older than the known one is ignored.
     pub fn apply(&mut self, change: LeaseChange) {
         match change {
-            LeaseChange::Alive(instance, revision) => {
+            LeaseChange::Alive(instance, revision, _) => {
                 let renewed = self.instances.contains_key(&instance);
                 self.instances.insert(instance, InstanceState { revision, renewed });
             }
@@ -208,8 +208,8 @@ mod tests {
         let mut view = LeaseView::default();
         let mut partitions = Partition::all();
         for (name, held) in instances {
-            view.apply(LeaseChange::Alive(id(name), 1));
-            view.apply(LeaseChange::Alive(id(name), 2));
+            view.apply(LeaseChange::Alive(id(name), 1, None));
+            view.apply(LeaseChange::Alive(id(name), 2, None));
             for partition in partitions.by_ref().take(*held) {
                 view.apply(LeaseChange::Held(partition, lease(name, 3)));
             }
@@ -240,9 +240,9 @@ mod tests {
     #[test]
     fn a_new_instance_gets_its_share_once_it_has_renewed() {
         let mut view = view(&[("a", 32), ("b", 32)]);
-        view.apply(LeaseChange::Alive(id("c"), 9));
+        view.apply(LeaseChange::Alive(id("c"), 9, None));
         assert!(view.moves(&id("a"), Trigger::Renewal).is_empty());
-        view.apply(LeaseChange::Alive(id("c"), 10));
+        view.apply(LeaseChange::Alive(id("c"), 10, None));
         assert!(view.moves(&id("a"), Trigger::Change).is_empty());
         let handed = ["a", "b", "c"].map(|me| count(&view, me, Trigger::Renewal, MoveKind::Handover));
         assert_eq!(handed, [10, 11, 0]);
@@ -291,9 +291,9 @@ mod tests {
     fn the_view_is_complete_once_the_own_announcement_was_seen() {
         let mut view = LeaseView::default();
         assert!(!view.has_seen(&id("a"), 7));
-        view.apply(LeaseChange::Alive(id("a"), 6));
+        view.apply(LeaseChange::Alive(id("a"), 6, None));
         assert!(!view.has_seen(&id("a"), 7));
-        view.apply(LeaseChange::Alive(id("a"), 7));
+        view.apply(LeaseChange::Alive(id("a"), 7, None));
         assert!(view.has_seen(&id("a"), 7));
     }
 }

@@ -21,19 +21,27 @@ const EXTENSIONS_MAX: usize = 32;
 const CODECS_MAX: usize = 256;
 /// MID (RFC 9143) and CNAME (RFC 3550), in bytes.
 const NAME_BYTES_MAX: usize = 255;
+/// The hash functions that mediasoup has.
+const HASH_FUNCTIONS: [&str; 5] = ["sha-1", "sha-224", "sha-256", "sha-384", "sha-512"];
+/// The header extension without which no packet has a MID (RFC 9143).
+const MID_EXTENSION: RtpHeaderExtensionUri = RtpHeaderExtensionUri::Mid;
 
 /// Reads the `dtlsParameters` of `rtc_connect_transport`.
 pub(super) fn dtls(mut value: Value) -> Result<DtlsParameters, Refusal> {
     strip_nulls(&mut value);
     default(&mut value, "role", || "auto".into());
-    let fingerprints = value
-        .get("fingerprints")
-        .and_then(Value::as_array)
-        .map_or(&[][..], Vec::as_slice);
+    let fingerprints = value.get_mut("fingerprints").and_then(Value::as_array_mut);
+    let mut none = Vec::new();
+    let fingerprints = fingerprints.unwrap_or(&mut none);
     if !(1..=FINGERPRINTS_MAX).contains(&fingerprints.len()) {
         return Err(invalid_parameters(&format!(
             "dtlsParameters: between 1 and {FINGERPRINTS_MAX} fingerprints are needed"
         )));
+    }
+    fingerprints.iter_mut().for_each(lower_case_algorithm);
+    // RFC 8122 section 5: one match is enough, and unknown functions are no error beside a known one.
+    if fingerprints.iter().any(has_known_algorithm) {
+        fingerprints.retain(has_known_algorithm);
     }
     let is_ascii = |fingerprint: &Value| {
         fingerprint
@@ -47,6 +55,18 @@ pub(super) fn dtls(mut value: Value) -> Result<DtlsParameters, Refusal> {
         ));
     }
     read("dtlsParameters", value)
+}
+
+/// Hash functions are compared without case (RFC 8122 section 5). mediasoup knows them in lower case only.
+fn lower_case_algorithm(fingerprint: &mut Value) {
+    if let Some(Value::String(algorithm)) = fingerprint.get_mut("algorithm") {
+        algorithm.make_ascii_lowercase();
+    }
+}
+
+fn has_known_algorithm(fingerprint: &Value) -> bool {
+    let algorithm = fingerprint.get("algorithm").and_then(Value::as_str);
+    algorithm.is_some_and(|algorithm| HASH_FUNCTIONS.contains(&algorithm))
 }
 
 /// Reads the `rtpParameters` of `rtc_produce`: one Opus stream.
@@ -74,16 +94,19 @@ pub(super) fn rtp(mut value: Value) -> Result<RtpParameters, Refusal> {
         None => None,
         Some(ssrc) => Some(read::<u32>(member, ssrc.clone())?),
     };
-    if ssrc.is_none() && mid.is_none() {
+    let header_extensions = extensions(&value)?;
+    // mediasoup takes 0 for absent, and finds a MID only by its extension.
+    let has_mid = mid.is_some() && header_extensions.iter().any(|it| it.uri == MID_EXTENSION);
+    if matches!(ssrc, None | Some(0)) && !has_mid {
         return Err(invalid_parameters(
-            "rtpParameters: without an ssrc or a mid no packet could be recognised",
+            "rtpParameters: without an ssrc above 0, or a mid and its header extension, no packet could be recognised",
         ));
     }
     let dtx = encoding.get("dtx").and_then(Value::as_bool);
     Ok(RtpParameters {
         mid,
         codecs: vec![codec],
-        header_extensions: extensions(&value)?,
+        header_extensions,
         encodings: vec![RtpEncodingParameters {
             ssrc,
             dtx,

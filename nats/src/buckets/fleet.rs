@@ -4,7 +4,7 @@ use futures::{Stream, StreamExt};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::jetstream::bucket::{Bucket, BucketError, Change};
+use crate::jetstream::bucket::{Bucket, BucketError, Change, Revised};
 use crate::jetstream::storage::Storage;
 use crate::wire::id::WorkerId;
 use crate::wire::time::Timestamp;
@@ -50,22 +50,40 @@ impl Fleet {
         }
     }
 
-    /// Stores a heartbeat.
-    ///
-    /// # Errors
-    /// [`BucketError::Unavailable`]
-    pub async fn put_heartbeat(&self, status: &WorkerStatus) -> Result<(), BucketError> {
-        self.bucket.put(status.worker_id.as_str(), status).await.map(drop)
-    }
-
-    /// Removes the entry of a worker that stops.
+    /// The entry of a worker, which expires. Two processes with one ID differ in `started_at`.
     ///
     /// # Errors
     /// [`BucketError`]
-    pub async fn withdraw(&self, worker: &WorkerId) -> Result<(), BucketError> {
-        match self.bucket.get::<serde_json::Value>(worker.as_str()).await? {
-            Some(entry) => self.bucket.remove(worker.as_str(), entry.revision).await,
-            None => Ok(()),
+    pub async fn entry(&self, worker: &WorkerId) -> Result<Option<Revised<WorkerStatus>>, BucketError> {
+        self.bucket.get(worker.as_str()).await
+    }
+
+    /// Stores the first heartbeat of a process, and returns its revision.
+    ///
+    /// # Errors
+    /// [`BucketError::Conflict`] if the worker has an entry.
+    pub async fn claim(&self, status: &WorkerStatus) -> Result<u64, BucketError> {
+        self.bucket.create(status.worker_id.as_str(), status).await
+    }
+
+    /// Stores the next heartbeat after the one of this revision.
+    ///
+    /// # Errors
+    /// [`BucketError::Conflict`] if that one has expired, or another process has claimed the ID.
+    pub async fn renew(&self, status: &WorkerStatus, revision: u64) -> Result<u64, BucketError> {
+        self.bucket.update(status.worker_id.as_str(), status, revision).await
+    }
+
+    /// Removes the entry of a process that stops, unless it is another's.
+    ///
+    /// # Errors
+    /// [`BucketError`]
+    pub async fn withdraw(&self, worker: &WorkerId, started_at: Timestamp) -> Result<(), BucketError> {
+        match self.entry(worker).await? {
+            Some(entry) if entry.value.started_at == started_at => {
+                self.bucket.remove(worker.as_str(), entry.revision).await
+            }
+            _ => Ok(()),
         }
     }
 

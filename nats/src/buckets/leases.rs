@@ -68,6 +68,27 @@ pub struct Instance {
     pub instance_id: NodeId,
     /// Time of the heartbeat, by the instance's clock.
     pub at: Timestamp,
+    /// The process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub process: Option<Process>,
+}
+
+/// A process that uses an instance ID. Of several with one ID, the first continues.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    /// Its start, by its clock.
+    pub started_at: Timestamp,
+    /// Random: two may start in the same millisecond.
+    pub nonce: u32,
+}
+
+impl Process {
+    /// A process that starts at this time.
+    pub fn new(started_at: Timestamp) -> Self {
+        let nonce = rand::random();
+        Self { started_at, nonce }
+    }
 }
 
 /// The holder of a partition.
@@ -83,8 +104,8 @@ pub struct Lease {
 /// A change of the leases.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeaseChange {
-    /// A heartbeat of an instance, with its revision.
-    Alive(NodeId, u64),
+    /// A heartbeat of an instance, with its revision and the process.
+    Alive(NodeId, u64, Option<Process>),
     /// The instance stopped, or its key expired.
     Gone(NodeId),
     /// The partition has a holder.
@@ -124,11 +145,12 @@ impl Leases {
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
-    pub async fn announce(&self, instance: &NodeId, ttl: Duration) -> Result<u64, BucketError> {
+    pub async fn announce(&self, instance: &NodeId, process: &Process, ttl: Duration) -> Result<u64, BucketError> {
         let key = format!("{INSTANCE}{instance}");
         let value = Instance {
             instance_id: instance.clone(),
             at: self.clock.now(),
+            process: Some(process.clone()),
         };
         let ttl = Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0));
         self.bucket.put_for(&key, &value, ttl).await
@@ -190,7 +212,11 @@ pub(crate) fn read(key: &str, change: Change<Value>) -> Option<Result<LeaseChang
     if let Some(instance) = key.strip_prefix(INSTANCE) {
         let instance = instance.parse().ok()?;
         return Some(Ok(match change {
-            Change::Put(entry) => LeaseChange::Alive(instance, entry.revision),
+            Change::Put(entry) => {
+                let process = entry.value.get("process").cloned();
+                let process = process.and_then(|process| serde_json::from_value(process).ok());
+                LeaseChange::Alive(instance, entry.revision, process)
+            }
             Change::Gone => LeaseChange::Gone(instance),
         }));
     }

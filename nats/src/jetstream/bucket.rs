@@ -91,10 +91,6 @@ impl Bucket {
         self.keys.create(key, encode(key, value)?).await
     }
 
-    pub(crate) async fn put<T: Serialize>(&self, key: &str, value: &T) -> Result<u64, BucketError> {
-        self.keys.put(key, encode(key, value)?).await
-    }
-
     /// The key expires unless it is put again within `ttl`; the server counts whole seconds.
     pub(crate) async fn put_for<T: Serialize>(&self, key: &str, value: &T, ttl: Duration) -> Result<u64, BucketError> {
         self.keys.put_for(key, encode(key, value)?, ttl).await

@@ -155,7 +155,7 @@ impl Nats {
             .backpressure_on_inflight(true)
             .build(client.clone());
         Ok(Self {
-            notice_publisher: NoticePublisher::new(client.clone(), state.clone()),
+            notice_publisher: NoticePublisher::new(client.clone(), jetstream.clone(), state.clone()),
             client,
             jetstream,
             replicas: settings.replicas,

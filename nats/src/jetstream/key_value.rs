@@ -99,9 +99,6 @@ pub trait KeyValue: Debug + Send + Sync {
     /// Writes if the key has no value.
     fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64>;
 
-    /// Writes unconditionally.
-    fn put<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64>;
-
     /// Writes unconditionally. The key expires unless it is put again within `ttl`, in whole seconds.
     fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64>;
 
@@ -223,14 +220,6 @@ impl KeyValue for JetStreamKeys {
                         .await
                 }
             }
-        }
-        .boxed()
-    }
-
-    fn put<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
-        async move {
-            let put = self.store.put(key, value).await;
-            put.map_err(|error| unavailable(key, &error))
         }
         .boxed()
     }

@@ -3,20 +3,28 @@
 //! No server acknowledges a notice. A notice written to a dead connection, or to a server that died with it, is gone, and
 //! its receivers, whose own connections are fine, see no gap. Notices published shortly before a connection was lost are
 //! therefore published once more over the next one, in the same order. Delivery is at least once.
+//!
+//! Meanwhile another service may have sent a later notice: that the call is over. A notice is repeated only if the stored facts of
+//! its call do not contradict it, because a client believes the last one.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
+use async_nats::{Client, jetstream};
 use bytes::Bytes;
+use futures::StreamExt;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use crate::jetstream::connection_state::ConnectionState;
-use crate::wire::notice::Notice;
+use crate::jetstream::last_message::{LastMessageError, last_message};
+use crate::jetstream::storage::CALLS;
+use crate::wire::fact::FactKind;
+use crate::wire::id::CallId;
+use crate::wire::notice::{Notice, NoticeKind};
 use crate::wire::party::{Parties, Role};
 use crate::wire::subject;
 
@@ -24,6 +32,12 @@ use crate::wire::subject;
 const UNNOTICED_MAX: Duration = Duration::from_secs(6);
 /// The most recent notices that are kept. Of more than that within [`UNNOTICED_MAX`] the oldest are dropped.
 const MAX_RECENT: usize = 32 * 1024;
+/// Calls that are looked up at once.
+const MAX_LOOKUPS: usize = 32;
+/// Attempts to look a call up: right after a reconnect the stream may be without a leader.
+const LOOKUP_ATTEMPTS: usize = 20;
+/// Wait between two of them.
+const LOOKUP_DELAY: Duration = Duration::from_millis(500);
 
 /// Publishes notices. Clones share the recent ones.
 #[derive(Debug, Clone)]
@@ -39,16 +53,37 @@ struct Recent(VecDeque<Published>);
 #[derive(Debug, Clone)]
 struct Published {
     at: Instant,
+    call: CallId,
+    kind: NoticeKind,
     subject: String,
     payload: Bytes,
 }
 
+/// How far a call has come, by its stored facts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Progress {
+    Ringing,
+    Accepted,
+    Over,
+}
+
+impl Published {
+    /// Whether a receiver may still believe it.
+    fn holds(&self, progress: Progress) -> bool {
+        match self.kind {
+            NoticeKind::CallEnded => true,
+            NoticeKind::IncomingCall => progress == Progress::Ringing,
+            _ => progress < Progress::Over,
+        }
+    }
+}
+
 impl NoticePublisher {
     /// Watches the connection until the last clone is dropped.
-    pub(crate) fn new(client: Client, state: watch::Receiver<ConnectionState>) -> Self {
+    pub(crate) fn new(client: Client, jetstream: jetstream::Context, state: watch::Receiver<ConnectionState>) -> Self {
         let recent = Arc::default();
         let mut repeating = JoinSet::new();
-        repeating.spawn(repeat(client.clone(), Arc::clone(&recent), state));
+        repeating.spawn(repeat(client.clone(), jetstream, Arc::clone(&recent), state));
         Self {
             client,
             recent,
@@ -71,6 +106,8 @@ impl NoticePublisher {
         for role in roles {
             let published = Published {
                 at: Instant::now(),
+                call: parties.call_id.clone(),
+                kind: notice.into(),
                 subject: subject::notice(&parties.party(*role), notice.name()),
                 payload: payload.clone(),
             };
@@ -102,9 +139,23 @@ impl Recent {
         let recent = self.0.iter().filter(|published| published.at >= from);
         recent.cloned().collect()
     }
+
+    /// The calls of which the end was published.
+    fn ended(&self) -> HashSet<CallId> {
+        let ended = self
+            .0
+            .iter()
+            .filter(|published| published.kind == NoticeKind::CallEnded);
+        ended.map(|published| published.call.clone()).collect()
+    }
 }
 
-async fn repeat(client: Client, recent: Arc<Mutex<Recent>>, mut state: watch::Receiver<ConnectionState>) {
+async fn repeat(
+    client: Client,
+    jetstream: jetstream::Context,
+    recent: Arc<Mutex<Recent>>,
+    mut state: watch::Receiver<ConnectionState>,
+) {
     // The first connection ends no gap: nothing could be published before it.
     let mut seen = match state.wait_for(|state| state.connected).await {
         Ok(state) => state.gaps,
@@ -131,16 +182,63 @@ async fn repeat(client: Client, recent: Arc<Mutex<Recent>>, mut state: watch::Re
         if notices.is_empty() {
             continue;
         }
-        tracing::info!(
-            notices = notices.len(),
-            "repeating notices that may have been lost with the connection"
-        );
-        for Published { subject, payload, .. } in notices {
+        let calls: HashSet<CallId> = notices.iter().map(|published| published.call.clone()).collect();
+        let progress: HashMap<CallId, Progress> = futures::stream::iter(calls)
+            .map(|call| async {
+                let progress = progress(&jetstream, &call).await;
+                (call, progress)
+            })
+            .buffer_unordered(MAX_LOOKUPS)
+            .collect()
+            .await;
+        // This process may have published ends during the lookups.
+        let ended = recent.lock().ended();
+        let published = notices.len();
+        let repeated = notices.into_iter().filter(|published| {
+            let stored = progress.get(&published.call).copied().unwrap_or(Progress::Over);
+            let is_over = ended.contains(&published.call);
+            published.holds(if is_over { Progress::Over } else { stored })
+        });
+        let repeated: Vec<Published> = repeated.collect();
+        let count = repeated.len();
+        for Published { subject, payload, .. } in repeated {
             if let Err(error) = client.publish(subject, payload).await {
                 tracing::warn!(%error, "notice not repeated");
             }
         }
+        tracing::info!(
+            notices = count,
+            outdated = published - count,
+            "repeated notices that may have been lost with the connection"
+        );
     }
+}
+
+/// If the stream does not answer, the call counts as over: a wrong last word does more harm than a lost one.
+async fn progress(jetstream: &jetstream::Context, call: &CallId) -> Progress {
+    for _ in 0..LOOKUP_ATTEMPTS {
+        match stored_progress(jetstream, call).await {
+            Ok(progress) => return progress,
+            Err(error) => tracing::debug!(%call, %error, "facts not readable: trying again"),
+        }
+        tokio::time::sleep(LOOKUP_DELAY).await;
+    }
+    tracing::warn!(%call, "notices not repeated: the stream does not answer");
+    Progress::Over
+}
+
+async fn stored_progress(jetstream: &jetstream::Context, call: &CallId) -> Result<Progress, LastMessageError> {
+    let stream = jetstream.get_stream_no_info(CALLS).await;
+    let stream = stream.map_err(|_| LastMessageError::Timeout)?;
+    for (kind, progress) in [
+        (FactKind::Ended, Progress::Over),
+        (FactKind::Accepted, Progress::Accepted),
+    ] {
+        if last_message(&stream, &subject::fact(call, kind)).await?.is_some() {
+            return Ok(progress);
+        }
+    }
+    Ok(Progress::Ringing)
 }
 
 #[cfg(test)]
@@ -152,6 +250,8 @@ mod tests {
         let mut recent = Recent::default();
         let published = |subject: &str| Published {
             at: Instant::now(),
+            call: "call_1".parse().unwrap(),
+            kind: NoticeKind::Tick,
             subject: subject.to_owned(),
             payload: Bytes::new(),
         };
@@ -174,5 +274,29 @@ mod tests {
         }
         assert_eq!(recent.0.len(), MAX_RECENT);
         assert!(!subjects(&recent).contains(&"a".to_owned()));
+    }
+
+    #[test]
+    fn a_notice_is_outdated_by_later_facts() {
+        let holds = |kind, progress| {
+            let published = Published {
+                at: Instant::now(),
+                call: "call_1".parse().unwrap(),
+                kind,
+                subject: String::new(),
+                payload: Bytes::new(),
+            };
+            published.holds(progress)
+        };
+        for (kind, held) in [
+            (NoticeKind::IncomingCall, [true, false, false]),
+            (NoticeKind::CallAccepted, [true, true, false]),
+            (NoticeKind::CallConnected, [true, true, false]),
+            (NoticeKind::Tick, [true, true, false]),
+            (NoticeKind::CallEnded, [true, true, true]),
+        ] {
+            let all = [Progress::Ringing, Progress::Accepted, Progress::Over];
+            assert_eq!(all.map(|progress| holds(kind, progress)), held, "{kind}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_nats::{Client, HeaderMap};
+use bytes::Bytes;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantNames};
@@ -89,12 +90,12 @@ impl Refusal {
         Self { code, message }
     }
 
-    /// The refusal in the form of the service API.
-    pub fn to_service_error(&self) -> async_nats::service::error::Error {
-        async_nats::service::error::Error {
-            status: self.to_string(),
-            code: self.code.status(),
-        }
+    /// The refusal as a reply: the headers of the service API, and the JSON body.
+    pub fn reply(&self) -> (HeaderMap, Bytes) {
+        let mut headers = HeaderMap::new();
+        headers.insert(ERROR_HEADER, self.to_string());
+        headers.insert(ERROR_CODE_HEADER, self.code.status().to_string());
+        (headers, serde_json::to_vec(self).unwrap_or_default().into())
     }
 
     fn from_header(text: &str) -> Self {
@@ -174,21 +175,16 @@ pub async fn ask<C: Command>(
     serde_json::from_slice(&answer.payload).map_err(|error| CommandError::Undecodable { subject, error })
 }
 
-/// Replies to a request that did not come through the service API; see [`Refusal::to_service_error`] for those that did.
+/// Replies to a request that did not come through the service API; see [`Refusal::reply`] for those that did.
 pub async fn answer<A: Serialize>(client: &Client, message: &async_nats::Message, answer: &Result<A, Refusal>) {
     let Some(reply) = message.reply.clone() else {
         return;
     };
-    let mut headers = HeaderMap::new();
-    let payload = match answer {
-        Ok(answer) => serde_json::to_vec(answer).unwrap_or_default(),
-        Err(refusal) => {
-            headers.insert(ERROR_HEADER, refusal.to_string());
-            headers.insert(ERROR_CODE_HEADER, refusal.code.status().to_string());
-            serde_json::to_vec(refusal).unwrap_or_default()
-        }
+    let (headers, payload) = match answer {
+        Ok(answer) => (HeaderMap::new(), serde_json::to_vec(answer).unwrap_or_default().into()),
+        Err(refusal) => refusal.reply(),
     };
-    if let Err(error) = client.publish_with_headers(reply, headers, payload.into()).await {
+    if let Err(error) = client.publish_with_headers(reply, headers, payload).await {
         tracing::warn!(subject = %message.subject, %error, "a reply was not sent");
     }
 }

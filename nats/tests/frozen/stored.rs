@@ -3,7 +3,7 @@
 use contract::buckets::active_calls::{Acceptance, ActiveCall};
 use contract::buckets::billing_index::{BillingEnd, BillingEntry};
 use contract::buckets::fleet::WorkerStatus;
-use contract::buckets::leases::{Instance, Lease, Partition};
+use contract::buckets::leases::{Instance, Lease, Partition, Process};
 use contract::wire::fact::EndReason;
 
 use crate::golden::Golden;
@@ -57,6 +57,10 @@ fn stored_values() {
         &Instance {
             instance_id: "billing_1".parse().unwrap(),
             at: ended_at(),
+            process: Some(Process {
+                started_at: connected_at(),
+                nonce: 7,
+            }),
         },
     );
     golden.value(

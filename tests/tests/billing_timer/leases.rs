@@ -216,3 +216,31 @@ async fn two_timers_that_both_tick_a_call_store_each_minute_once() -> Result<()>
     println!("the latest minute was {:?} late", check(&fixture, &calls).await?);
     Ok(())
 }
+
+#[tokio::test]
+async fn of_two_timers_with_one_instance_id_one_gives_way() -> Result<()> {
+    let stack = StackBuilder::default()
+        .timers(2)
+        .set("billing-timer-2", "instance_id", "billing-timer-1");
+    let mut fixture = Fixture::with(200, stack).await?;
+    let (first, second) = fixture.stack.timers.split_at_mut(1);
+    let (first, second) = (&mut first[0], &mut second[0]);
+    let first_left = eventually("one of them ends", SOON, async || {
+        match (first.child_mut().ended()?, second.child_mut().ended()?) {
+            (Some(status), None) | (None, Some(status)) if status.success() => anyhow::bail!("ended with {status}"),
+            (Some(_), None) => Ok(true),
+            (None, Some(_)) => Ok(false),
+            (left, right) => anyhow::bail!("{left:?} and {right:?}"),
+        }
+    })
+    .await?;
+    let (left, kept) = if first_left { (first, second) } else { (second, first) };
+    let log = left.child().log_tail();
+    ensure!(
+        log.contains("instance_id billing-timer-1 is used by another billing-timer"),
+        "{log}"
+    );
+    kept.ready().await?;
+    let calls = connect(&fixture).await?;
+    check(&fixture, &calls).await.map(drop)
+}

@@ -202,7 +202,7 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         started_at: at(0),
     };
     let mut changes = Box::pin(fleet.watch().await?);
-    fleet.put_heartbeat(&status("silent", 1)).await?;
+    fleet.claim(&status("silent", 1)).await?;
     let beaten = Instant::now();
     ensure!(next(&mut changes).await? == FleetChange::Alive(status("silent", 1)));
     ensure!(
@@ -215,16 +215,27 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         "gone after {silence:?}"
     );
 
-    fleet.put_heartbeat(&status("leaver", 0)).await?;
+    let revision = fleet.claim(&status("leaver", 0)).await?;
     ensure!(next(&mut changes).await? == FleetChange::Alive(status("leaver", 0)));
-    fleet.withdraw(&"leaver".parse()?).await?;
+    let twice = fleet.claim(&status("leaver", 7)).await;
+    ensure!(matches!(twice, Err(BucketError::Conflict { .. })), "{twice:?}");
+    fleet.renew(&status("leaver", 1), revision).await?;
+    ensure!(next(&mut changes).await? == FleetChange::Alive(status("leaver", 1)));
+    let stale = fleet.renew(&status("leaver", 7), revision).await;
+    ensure!(matches!(stale, Err(BucketError::Conflict { .. })), "{stale:?}");
+    fleet.withdraw(&"leaver".parse()?, at(1)).await?;
+    ensure!(
+        fleet.entry(&"leaver".parse()?).await?.is_some(),
+        "another process withdraws nothing"
+    );
+    fleet.withdraw(&"leaver".parse()?, at(0)).await?;
     ensure!(next(&mut changes).await? == FleetChange::Gone("leaver".parse()?));
     fleet
-        .withdraw(&"leaver".parse()?)
+        .withdraw(&"leaver".parse()?, at(0))
         .await
         .context("harmless when repeated")?;
     // An expired worker may return, and its markers expire.
-    fleet.put_heartbeat(&status("silent", 2)).await?;
+    fleet.claim(&status("silent", 2)).await?;
     ensure!(next(&mut changes).await? == FleetChange::Alive(status("silent", 2)));
     Ok(())
 }

@@ -5,7 +5,7 @@ use callpulse_tests::facts::builders::{at, parties, requested, rtp_detected, tic
 use callpulse_tests::wait::eventually;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange};
 use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};
-use contract::buckets::leases::{LeaseChange, Leases, Partition};
+use contract::buckets::leases::{LeaseChange, Leases, Partition, Process};
 use contract::views::call_view::{CallState, CallView};
 use contract::views::history::{History, MAX_OF_CALL, Start};
 use contract::views::tail;
@@ -166,7 +166,7 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
         at: at(0),
         started_at: at(0),
     };
-    Fleet::new(&fixture.storage).put_heartbeat(&status).await?;
+    Fleet::new(&fixture.storage).claim(&status).await?;
     let news: Vec<_> = workers.poll().await?.into_iter().collect::<Result<_, _>>()?;
     ensure!(news == [FleetChange::Alive(status)], "{news:?}");
     let gone = eventually("the worker's key expires", SOON, async || {
@@ -179,7 +179,9 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
 
     let held = Leases::new(&fixture.nats, &fixture.storage);
     let timer = "bt".parse()?;
-    held.announce(&timer, std::time::Duration::from_secs(60)).await?;
+    let process = Process::new(at(0));
+    held.announce(&timer, &process, std::time::Duration::from_secs(60))
+        .await?;
     let seventh = Partition::numbered(7).context("no partition")?;
     let lease = held.assign(seventh, &timer, None).await?;
     held.withdraw(&timer).await?;

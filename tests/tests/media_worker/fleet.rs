@@ -218,3 +218,53 @@ async fn facts_that_cannot_be_stored_do_not_delay_the_stop_and_are_logged() {
     let log = fixture.worker.child().log_tail();
     assert!(log.contains("facts lost with this process"), "{log}");
 }
+
+/// Another process with the ID of the fixture's worker.
+async fn rival(fixture: &Fixture, folder: &std::path::Path) -> Service {
+    let settings = fixture.nats.settings_of("media-worker").unwrap().into_iter();
+    let settings = settings.chain([
+        ("ops.listen", "127.0.0.1:0".to_owned()),
+        ("worker_id", "mw-1".to_owned()),
+    ]);
+    let settings = settings.map(|(key, value)| (key.to_owned(), value)).collect();
+    Service::start("media-worker", "rival", settings, folder).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_second_worker_with_the_same_id_does_not_start() {
+    let mut fixture = Fixture::start(&[("heartbeat_interval_ms", "500")]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut rival = rival(&fixture, folder.path()).await;
+    let parties = fixture.call().await;
+    let status = rival.child_mut().until_ended(SOON).await.unwrap();
+    let log = rival.child().log_tail();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("worker_id mw-1 is used by another media-worker"), "{log}");
+    fixture.capabilities(&requester(&parties, Role::User)).await;
+    fixture.assert_alive().await;
+}
+
+#[tokio::test]
+async fn a_worker_whose_id_was_taken_meanwhile_ends_its_calls_and_stops() {
+    let mut fixture = Fixture::start(&[("heartbeat_interval_ms", "500")]).await;
+    let mut changes = watch(&fixture).await;
+    let parties = fixture.call().await;
+    let speaker = fixture.join(&requester(&parties, Role::User)).await;
+    speaker.talk().await;
+    fixture.fact(&parties, "rtp_detected").await;
+    fixture.worker.freeze().unwrap();
+    change(&mut changes, is_gone).await;
+    let folder = tempfile::tempdir().unwrap();
+    let mut rival = rival(&fixture, folder.path()).await;
+    rival.ready().await.unwrap();
+    fixture.worker.resume().unwrap();
+    let status = fixture.worker.child_mut().until_ended(SOON).await.unwrap();
+    let log = fixture.worker.child().log_tail();
+    assert_eq!(status.code(), Some(1), "{log}");
+    assert!(log.contains("worker_id mw-1 is used by another media-worker"), "{log}");
+    assert_eq!(fixture.fact(&parties, "ended").await.payload["reason"], "worker_lost");
+    rival.ready().await.unwrap();
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
+    let entry = Fleet::new(&client.storage).entry(&fixture.worker_id).await.unwrap();
+    assert!(entry.is_some(), "the entry of the other process stays");
+}

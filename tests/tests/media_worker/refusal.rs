@@ -180,6 +180,7 @@ async fn malformed_parameters_are_refused_and_the_worker_keeps_running() {
         with("/encodings", json!([{ "ssrc": 1 }, { "ssrc": 1 }])),
         with("/encodings/0/ssrc", json!("one")),
         with("/mid", json!("x".repeat(10_000))),
+        with("/encodings/0/ssrc", json!(0)),
         with(
             "/headerExtensions",
             json!([{ "uri": "urn:ietf:params:rtp-hdrext:sdes:mid", "id": 0 }]),
@@ -213,6 +214,13 @@ async fn an_undecodable_command_is_refused_and_not_parked() {
             let error = headers.get("Nats-Service-Error").unwrap().as_str();
             assert!(error.starts_with("bad_request: "), "{operation} {payload:?}: {error}");
             assert_eq!(headers.get("Nats-Service-Error-Code").unwrap().as_str(), "400");
+            let body: Value = serde_json::from_slice(&answer.payload).unwrap();
+            let told = format!(
+                "{}: {}",
+                body["code"].as_str().unwrap(),
+                body["message"].as_str().unwrap()
+            );
+            assert_eq!(told, error, "the body says the same");
         }
     }
     let answer = fixture.ask_raw("open_call", vec![b' '; 200_000]).await;

@@ -197,7 +197,7 @@ impl ReadModel {
     /// Applies a change of a key of `billing_leases`.
     pub(super) fn apply_lease(&mut self, change: LeaseChange, now: Timestamp) {
         match change {
-            LeaseChange::Alive(id, _) => {
+            LeaseChange::Alive(id, _, _) => {
                 let row = TimerRow {
                     instance_id: id.clone(),
                     seen_at: now,

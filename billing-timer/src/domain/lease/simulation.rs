@@ -58,7 +58,7 @@ impl Server {
     fn announce(&mut self, node: &NodeId) -> u64 {
         self.revision += 1;
         self.alive.insert(node.clone(), (self.revision, self.round + TTL));
-        self.log.push(LeaseChange::Alive(node.clone(), self.revision));
+        self.log.push(LeaseChange::Alive(node.clone(), self.revision, None));
         self.revision
     }
 
@@ -100,7 +100,7 @@ impl Server {
     fn watch(&self, node: &mut Node) {
         node.view = LeaseView::default();
         for (id, (revision, _)) in &self.alive {
-            node.view.apply(LeaseChange::Alive(id.clone(), *revision));
+            node.view.apply(LeaseChange::Alive(id.clone(), *revision, None));
         }
         for (partition, lease) in &self.leases {
             node.view.apply(LeaseChange::Held(*partition, lease.clone()));

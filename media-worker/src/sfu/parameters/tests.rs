@@ -83,6 +83,18 @@ fn anything_but_one_opus_stream_is_refused() {
             .map(|it| without(it, "mid"))
             .unwrap(),
         with("/encodings/0/ssrc", json!(-1)),
+        with("/encodings/0/ssrc", json!(0))
+            .as_object()
+            .map(|it| without(it, "mid"))
+            .unwrap(),
+        with("/encodings", json!([{}]))
+            .as_object()
+            .map(|it| without(it, "headerExtensions"))
+            .unwrap(),
+        with("/encodings/0/ssrc", json!(0))
+            .as_object()
+            .map(|it| without(it, "headerExtensions"))
+            .unwrap(),
         with("/mid", json!("")),
         with("/mid", json!("a\u{0}b")),
         with("/mid", json!("x".repeat(256))),
@@ -102,6 +114,35 @@ fn without(object: &Map<String, Value>, key: &str) -> Value {
         .filter(|(name, _)| *name != key)
         .map(|(name, value)| (name.clone(), value.clone()))
         .collect()
+}
+
+#[test]
+fn a_stream_is_recognised_by_its_ssrc_or_by_its_mid() {
+    let by_ssrc = without(stream().as_object().unwrap(), "mid");
+    assert!(rtp(by_ssrc).is_ok());
+    for absent in [json!(null), json!(0)] {
+        assert!(rtp(with("/encodings/0/ssrc", absent)).is_ok(), "its mid is enough");
+    }
+}
+
+#[test]
+fn the_hash_function_of_a_fingerprint_has_no_case() {
+    for algorithm in ["sha-256", "SHA-256", "Sha-256"] {
+        let one = json!({ "algorithm": algorithm, "value": hex() });
+        let read = dtls(json!({ "fingerprints": [one] })).unwrap();
+        assert_eq!(
+            read.fingerprints,
+            dtls(json!({ "fingerprints": [fingerprint()] })).unwrap().fingerprints
+        );
+    }
+}
+
+#[test]
+fn an_unknown_hash_function_is_no_error_beside_a_known_one() {
+    let unknown = json!({ "algorithm": "MD5", "value": "AB" });
+    let read = dtls(json!({ "fingerprints": [unknown, fingerprint()] })).unwrap();
+    assert_eq!(read.fingerprints.len(), 1);
+    assert!(dtls(json!({ "fingerprints": [unknown] })).is_err());
 }
 
 #[test]

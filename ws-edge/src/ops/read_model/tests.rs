@@ -252,7 +252,7 @@ fn edges_that_stop_reporting_are_removed_and_leases_change_holders() {
         instance_id: timer.clone(),
         since: at(0),
     };
-    model.apply_lease(LeaseChange::Alive(timer.clone(), 1), at(11));
+    model.apply_lease(LeaseChange::Alive(timer.clone(), 1, None), at(11));
     model.apply_lease(
         LeaseChange::Held(
             partition,

@@ -284,11 +284,6 @@ impl KeyValue for SimulatedKeys {
         self.set("a new key", key, Some(value), None).boxed()
     }
 
-    fn put<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64> {
-        let put = |core: &mut Core, which: BucketName, key: &str| core.write(which, key, Some(value));
-        self.request("a key", key, put).boxed()
-    }
-
     fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64> {
         let put = move |core: &mut Core, which: BucketName, key: &str| {
             let revision = core.write(which, key, Some(value));
