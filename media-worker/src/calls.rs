@@ -136,7 +136,9 @@ impl Calls {
                 .ok_or_else(other_parties);
         }
         self.admission.admit(table.len())?;
-        let credit = grant.map(|grant| Credit::new(self.settings.credit.clone(), grant));
+        // Without terms there is no interval to check.
+        let interval_ms = terms.as_ref().map_or(1, |terms| terms.interval_ms);
+        let credit = grant.map(|grant| Credit::new(self.settings.credit.clone(), interval_ms, grant));
         let credit = credit.transpose()?;
         let call_id = parties.call_id.clone();
         let (calls, ended) = (self.weak.clone(), call_id.clone());

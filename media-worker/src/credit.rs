@@ -23,8 +23,6 @@ pub struct CreditSettings {
     pub low_before: Duration,
     /// The longest duration that can be granted in all.
     pub max_duration: Duration,
-    /// Granted durations are multiples of this one.
-    pub interval: Duration,
 }
 
 /// What follows for the call.
@@ -50,6 +48,7 @@ pub enum CreditAction {
 #[derive(Debug)]
 pub struct Credit {
     settings: CreditSettings,
+    interval_ms: u64,
     current: Grant,
     known: HashMap<GrantId, u64>,
     connected: Option<ClockReading>,
@@ -58,20 +57,22 @@ pub struct Credit {
 }
 
 impl Credit {
-    /// A call that is not connected yet, with its first grant.
+    /// A call that is not connected yet, with its first grant. Grants are multiples of `interval_ms`, as billed minutes are.
     ///
     /// # Errors
     /// `invalid_grant`
-    pub fn new(settings: CreditSettings, first: Grant) -> Result<Self, Refusal> {
-        check(&settings, &first)?;
-        Ok(Self {
+    pub fn new(settings: CreditSettings, interval_ms: u64, first: Grant) -> Result<Self, Refusal> {
+        let credit = Self {
             known: HashMap::from([(first.grant_id.clone(), first.until_ms)]),
             settings,
+            interval_ms,
             current: first,
             connected: None,
             warned: false,
             over: false,
-        })
+        };
+        credit.check(&credit.current)?;
+        Ok(credit)
     }
 
     /// The longest grant.
@@ -89,7 +90,7 @@ impl Credit {
     /// # Errors
     /// `invalid_grant`; `wrong_state` if the granted time is over, or the call has had too many grants.
     pub fn extend(&mut self, grant: Grant, now: Instant) -> Result<CreditExtended, Refusal> {
-        check(&self.settings, &grant)?;
+        self.check(&grant)?;
         if let Some(until_ms) = self.known.get(&grant.grant_id)
             && *until_ms != grant.until_ms
         {
@@ -157,13 +158,13 @@ impl Credit {
         let granted = Duration::from_millis(self.current.until_ms);
         self.connected?.instant.checked_add(granted)
     }
-}
 
-fn check(settings: &CreditSettings, grant: &Grant) -> Result<(), Refusal> {
-    let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    grant
-        .check(millis(settings.interval), millis(settings.max_duration))
-        .map_err(|error| Refusal::new(RefusalCode::InvalidGrant, error.to_string()))
+    fn check(&self, grant: &Grant) -> Result<(), Refusal> {
+        let max_ms = u64::try_from(self.settings.max_duration.as_millis()).unwrap_or(u64::MAX);
+        grant
+            .check(self.interval_ms, max_ms)
+            .map_err(|error| Refusal::new(RefusalCode::InvalidGrant, error.to_string()))
+    }
 }
 
 #[cfg(test)]

@@ -71,8 +71,6 @@ pub struct Settings {
     pub credit_low_ms: u64,
     /// With credit control: longest duration of a call that a wallet may grant in all.
     pub credit_max_ms: u64,
-    /// With credit control: granted durations are multiples of this, as billed minutes are.
-    pub credit_interval_ms: u64,
     /// Interval at which producer statistics are read.
     pub stats_interval_ms: u64,
     /// Interval of the heartbeats in the bucket `media_workers`. A worker without a heartbeat counts as dead, and its calls end.
@@ -106,7 +104,6 @@ impl Default for Settings {
             one_sided_timeout_ms: Some(60_000),
             credit_low_ms: 60_000,
             credit_max_ms: 14_400_000,
-            credit_interval_ms: 60_000,
             stats_interval_ms: 1_000,
             heartbeat_interval_ms: 2_000,
             ice_consent_timeout_s: 30,
@@ -184,10 +181,7 @@ impl Validate for Settings {
                 !CREDIT_LOW_MS.contains(&self.credit_low_ms),
                 "credit_low_ms: must be between 1000 and 3600000".into(),
             ),
-            (
-                self.credit_interval_ms == 0 || self.credit_max_ms < self.credit_interval_ms,
-                "credit_max_ms: must be at least credit_interval_ms, and that above 0".into(),
-            ),
+            (self.credit_max_ms == 0, "credit_max_ms: must be at least 1".into()),
             (
                 self.media_timeout_ms == 0,
                 "media_timeout_ms: must be at least 1".into(),
@@ -267,7 +261,6 @@ impl Settings {
         CreditSettings {
             low_before: Duration::from_millis(self.credit_low_ms),
             max_duration: Duration::from_millis(self.credit_max_ms),
-            interval: Duration::from_millis(self.credit_interval_ms),
         }
     }
 }

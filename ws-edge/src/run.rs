@@ -96,6 +96,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
             credit: CreditControl {
                 nats: nats.clone(),
                 settings: settings.credit,
+                terms: Terms::from(&settings.terms),
             },
             ender: ender.clone(),
             notices: notices.clone(),
@@ -104,7 +105,6 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
             limits: CallLimits::new(&settings.limits),
             ring_timeout: Duration::from_millis(settings.ring_timeout_ms),
             storage_timeout,
-            terms: Terms::from(&settings.terms),
         },
         acceptor: CallAcceptor {
             storage: calls.clone(),

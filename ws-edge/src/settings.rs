@@ -157,11 +157,10 @@ pub struct CreditSettings {
     pub enabled: bool,
     /// Time limit for the wallet's answer, less than `storage_timeout_ms`. A later answer counts as none.
     pub timeout_ms: u64,
-    /// Duration that this node grants itself when the wallet gives no usable answer. Null denies the call then.
+    /// Duration that this node grants itself when the wallet gives no usable answer, a multiple of `terms.interval_ms`. Null denies
+    /// the call then.
     pub fallback_grant_ms: Option<u64>,
-    /// Granted durations are multiples of this, as billed minutes are.
-    pub interval_ms: u64,
-    /// Longest duration that may be granted.
+    /// Longest duration that may be granted, at least `terms.interval_ms`.
     pub max_ms: u64,
 }
 
@@ -171,7 +170,6 @@ impl Default for CreditSettings {
             enabled: false,
             timeout_ms: 2_000,
             fallback_grant_ms: None,
-            interval_ms: 60_000,
             max_ms: 14_400_000,
         }
     }
@@ -418,15 +416,15 @@ impl Validate for Settings {
         if credit.enabled && (credit.timeout_ms == 0 || credit.timeout_ms >= self.storage_timeout_ms) {
             wrong.push("credit.timeout_ms: is above 0, and less than storage_timeout_ms".to_owned());
         }
-        if credit.interval_ms == 0 || credit.max_ms < credit.interval_ms {
-            wrong.push("credit.max_ms: is at least credit.interval_ms, and that is above 0".to_owned());
+        let interval_ms = self.terms.interval_ms;
+        if credit.enabled && credit.max_ms < interval_ms {
+            wrong.push("credit.max_ms: is at least terms.interval_ms".to_owned());
         }
         let is_grant =
-            |until_ms: u64| until_ms > 0 && until_ms <= credit.max_ms && until_ms.is_multiple_of(credit.interval_ms);
+            |until_ms: u64| until_ms > 0 && until_ms <= credit.max_ms && until_ms.is_multiple_of(interval_ms);
         if credit.fallback_grant_ms.is_some_and(|until_ms| !is_grant(until_ms)) {
-            wrong.push(
-                "credit.fallback_grant_ms: is a multiple of credit.interval_ms, at most credit.max_ms".to_owned(),
-            );
+            wrong
+                .push("credit.fallback_grant_ms: is a multiple of terms.interval_ms, at most credit.max_ms".to_owned());
         }
         let terms = Terms::from(&self.terms).problems().into_iter();
         wrong.extend(terms.map(|problem| format!("terms.{problem}")));
@@ -531,6 +529,26 @@ mod tests {
             found.len() == 2 && found[0].starts_with("terms.interval_ms: "),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn grants_of_the_node_itself_are_whole_minutes_of_its_terms() {
+        let with = |enabled: bool, fallback_ms: u64, max_ms: u64| {
+            problems(|settings| {
+                settings.credit.enabled = enabled;
+                settings.credit.fallback_grant_ms = Some(fallback_ms);
+                settings.credit.max_ms = max_ms;
+                settings.terms.interval_ms = 30_000;
+            })
+        };
+        assert!(with(true, 90_000, 90_000).is_empty());
+        for wrong in [0, 45_000, 120_000] {
+            assert!(
+                with(true, wrong, 90_000)[0].starts_with("credit.fallback_grant_ms"),
+                "{wrong}"
+            );
+        }
+        assert!(with(true, 30_000, 29_999)[0].starts_with("credit.max_ms"));
     }
 
     #[test]

@@ -8,7 +8,6 @@ fn settings() -> CreditSettings {
     CreditSettings {
         low_before: Duration::from_secs(3),
         max_duration: Duration::from_secs(100),
-        interval: Duration::from_secs(1),
     }
 }
 
@@ -20,7 +19,7 @@ fn grant(id: &str, seconds: u64) -> Grant {
 }
 
 fn credit(seconds: u64) -> (Credit, ClockReading) {
-    let mut credit = Credit::new(settings(), grant("first", seconds)).unwrap();
+    let mut credit = Credit::new(settings(), SECOND, grant("first", seconds)).unwrap();
     let connected = ClockReading::now();
     assert_eq!(credit.due(), None, "nothing counts before the connection");
     credit.connected(connected);

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::id::GrantId;
 use crate::wire::party::Parties;
+use crate::wire::terms::Terms;
 
 /// The longest `code` of a denial, in bytes.
 pub const MAX_DENIAL_CODE_BYTES: usize = 64;
@@ -79,12 +80,17 @@ pub struct Authorize {
     pub parties: Parties,
 }
 
-/// Reply to [`Authorize`]: `{"allow": true, "grantId", "untilMs"}` or `{"allow": false, "code", "message"}`.
+/// Reply to [`Authorize`]: `{"allow": true, "grantId", "untilMs", "terms"?}` or `{"allow": false, "code", "message"}`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "AuthorizationFields", into = "AuthorizationFields")]
 pub enum Authorization {
     /// The call may ring.
-    Allowed(Grant),
+    Allowed {
+        /// The first grant.
+        grant: Grant,
+        /// The terms of this call, instead of the fleet's.
+        terms: Option<Terms>,
+    },
     /// The call is denied.
     Denied(Denial),
 }
@@ -107,6 +113,8 @@ struct AuthorizationFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until_ms: Option<u64>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    terms: Option<Terms>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
@@ -118,7 +126,9 @@ impl TryFrom<AuthorizationFields> for Authorization {
     fn try_from(fields: AuthorizationFields) -> Result<Self, Self::Error> {
         if fields.allow {
             let grant = Grant::of(fields.grant_id.as_ref(), fields.until_ms);
-            return grant.map(Self::Allowed).ok_or("a permission needs grantId and untilMs");
+            let grant = grant.ok_or("a permission needs grantId and untilMs")?;
+            let terms = fields.terms;
+            return Ok(Self::Allowed { grant, terms });
         }
         let code = fields.code.ok_or("a denial needs a code")?;
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
@@ -134,9 +144,9 @@ impl TryFrom<AuthorizationFields> for Authorization {
 
 impl From<Authorization> for AuthorizationFields {
     fn from(authorization: Authorization) -> Self {
-        let (allow, grant, denial) = match authorization {
-            Authorization::Allowed(grant) => (true, Some(grant), None),
-            Authorization::Denied(denial) => (false, None, Some(denial)),
+        let (allow, grant, terms, denial) = match authorization {
+            Authorization::Allowed { grant, terms } => (true, Some(grant), terms, None),
+            Authorization::Denied(denial) => (false, None, None, Some(denial)),
         };
         let (grant_id, until_ms) = grant.map(|grant| (grant.grant_id, grant.until_ms)).unzip();
         let (code, message) = denial.map(|denial| (denial.code, denial.message)).unzip();
@@ -144,6 +154,7 @@ impl From<Authorization> for AuthorizationFields {
             allow,
             grant_id,
             until_ms,
+            terms,
             code,
             message,
         }
@@ -158,7 +169,7 @@ mod tests {
     fn answers_of_a_wallet_are_complete_or_rubbish() {
         let read = |text: &str| serde_json::from_str::<Authorization>(text);
         let allowed = read(r#"{"allow":true,"grantId":"g-1","untilMs":60000,"later":[]}"#).unwrap();
-        assert!(matches!(allowed, Authorization::Allowed(grant) if grant.until_ms == 60_000));
+        assert!(matches!(allowed, Authorization::Allowed { grant, terms: None } if grant.until_ms == 60_000));
         let denied = read(r#"{"allow":false,"code":"insufficient_balance","message":"a\nb"}"#).unwrap();
         assert!(matches!(denied, Authorization::Denied(denial) if denial.message == "a b"));
         for rubbish in [

@@ -2,6 +2,7 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
+use strum::IntoStaticStr;
 
 use crate::wire::id::TermsId;
 
@@ -33,8 +34,9 @@ pub struct Terms {
 }
 
 /// Which minutes are billed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, IntoStaticStr, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Charge {
     /// A minute is billed when it is complete.
     #[default]
@@ -44,8 +46,9 @@ pub enum Charge {
 }
 
 /// Whose silence is not billed. Only silence that was declared a loss (`rtp_lost`) counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, IntoStaticStr, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
+#[strum(serialize_all = "snake_case")]
 pub enum Silence {
     /// Silence is billed.
     Bill,

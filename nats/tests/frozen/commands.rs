@@ -7,7 +7,7 @@ use contract::wire::request::*;
 use serde_json::json;
 
 use crate::golden::Golden;
-use crate::values::{call, connected_at, ended_at, parties, relayed};
+use crate::values::{call, connected_at, ended_at, parties, relayed, terms};
 
 fn grant() -> Grant {
     Grant {
@@ -163,7 +163,20 @@ fn commands() {
     );
     golden.value("command.grant.request", &ExtendCall { grant: grant() });
     golden.value("command.authorize.request", &Authorize { parties: parties() });
-    golden.value("command.authorize.reply", &Authorization::Allowed(grant()));
+    golden.value(
+        "command.authorize.reply",
+        &Authorization::Allowed {
+            grant: grant(),
+            terms: None,
+        },
+    );
+    golden.value(
+        "command.authorize.reply.terms",
+        &Authorization::Allowed {
+            grant: grant(),
+            terms: Some(terms()),
+        },
+    );
     golden.value(
         "command.authorize.reply.denied",
         &Authorization::Denied(Denial {

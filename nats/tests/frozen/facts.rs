@@ -1,22 +1,10 @@
 //! Facts, and why calls end.
 
 use contract::wire::fact::*;
-use contract::wire::terms::{Charge, Silence, Terms};
 use contract::{FactKind, Role};
 
 use crate::golden::Golden;
-use crate::values::{connected_at, ended_at, parties, time, worker};
-
-fn terms() -> Terms {
-    Terms {
-        terms_id: "standard".parse().unwrap(),
-        interval_ms: 60_000,
-        charge: Charge::Start,
-        free_ms: 0,
-        minimum_ms: 60_000,
-        silence: Silence::DeductOtomo,
-    }
-}
+use crate::values::{connected_at, ended_at, parties, terms, time, worker};
 
 #[test]
 fn facts() {

@@ -1,6 +1,7 @@
 //! The call that all forms are about.
 
 use contract::wire::command::{Relayed, Requester};
+use contract::wire::terms::{Charge, Silence, Terms};
 use contract::{CallId, OtomoId, Parties, Role, Timestamp, TraceParent, UserId, WorkerId};
 use serde_json::json;
 
@@ -53,4 +54,15 @@ pub(crate) fn trace() -> TraceParent {
     "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
         .parse()
         .unwrap()
+}
+
+pub(crate) fn terms() -> Terms {
+    Terms {
+        terms_id: "standard".parse().unwrap(),
+        interval_ms: 60_000,
+        charge: Charge::Start,
+        free_ms: 0,
+        minimum_ms: 60_000,
+        silence: Silence::DeductOtomo,
+    }
 }

@@ -2,53 +2,51 @@
 
 use std::time::Duration;
 
-use async_nats::{Client, ConnectOptions};
-use bytes::Bytes;
+use async_nats::Client;
 use callpulse_tests::clients::conversation::Conversation;
-use callpulse_tests::servers::stack::Stack;
-use callpulse_tests::wait::let_time_pass;
+use callpulse_tests::clients::party::{Answer, Party};
+use callpulse_tests::token::Role;
 use contract::jetstream::request::{self, CommandError, RefusalCode};
 use contract::wire::command::ExtendCall;
 use contract::wire::credit::Grant;
 use contract::wire::subject;
 use contract::{CallId, TraceParent};
-use futures::StreamExt;
-use tokio::task::JoinSet;
+use serde_json::{Value, json};
 
-use crate::fixture::{INTERVAL_MS, SOON, denied, fact, pair, start};
+use crate::fixture::{INTERVAL_MS, OTOMO, SOON, USER, answering, client, denied, fact, pair, start};
 
 /// Longer than the edge waits for an answer.
 const LATE: Duration = Duration::from_secs(2);
 
-async fn client(stack: &Stack) -> Client {
-    let password = stack.nats.password("wallet").unwrap().to_owned();
-    let options = ConnectOptions::with_user_and_password("wallet".to_owned(), password);
-    options
-        .connect(format!("127.0.0.1:{}", stack.nats.port()))
-        .await
-        .unwrap()
-}
-
-/// A wallet that gives every question these answers, after a delay.
-async fn answering(client: &Client, answers: Vec<String>, delay: Duration) -> JoinSet<()> {
-    let mut questions = client.subscribe(subject::AUTHORIZE).await.unwrap();
-    client.flush().await.unwrap();
-    let client = client.clone();
-    let mut task = JoinSet::new();
-    task.spawn(async move {
-        while let Some(question) = questions.next().await {
-            let_time_pass("the wallet answers late", delay).await;
-            for answer in &answers {
-                let reply = question.reply.clone().unwrap();
-                client.publish(reply, Bytes::from(answer.clone())).await.unwrap();
-            }
-        }
-    });
-    task
-}
-
 fn allow(until_ms: impl std::fmt::Display) -> String {
     format!(r#"{{"allow":true,"grantId":"g-1","untilMs":{until_ms}}}"#)
+}
+
+/// A permission with this JSON as the identifier of its grant.
+fn grant_id(json: &str) -> String {
+    allow(INTERVAL_MS).replace("\"g-1\"", json)
+}
+
+/// The same answer to every question.
+fn always(answer: &str) -> impl Fn(&Value) -> Vec<String> + Send + 'static {
+    let answers = vec![answer.to_owned()];
+    move |_| answers.clone()
+}
+
+/// Grants more time: the duration that is granted then, and whether it was before.
+async fn extend_with(client: &Client, call: &str, grant_id: &str, until_ms: u64) -> Result<(u64, bool), RefusalCode> {
+    let call: CallId = call.parse().unwrap();
+    let grant_id = grant_id.parse().unwrap();
+    let command = ExtendCall {
+        grant: Grant { grant_id, until_ms },
+    };
+    let extended = request::ask(client, &call, &command, TraceParent::generate(), SOON).await;
+    extended
+        .map(|extended| (extended.until_ms, extended.superseded))
+        .map_err(|error| match error {
+            CommandError::Refused(refusal) => refusal.code,
+            other => panic!("{other}"),
+        })
 }
 
 #[tokio::test]
@@ -66,25 +64,183 @@ async fn no_bad_answer_of_a_wallet_lets_a_call_ring() {
         allow(1_001),
         allow(u64::MAX),
         allow("1e300"),
+        allow("1000.0"),
+        allow("1000.5"),
+        allow("\"1000\""),
+        allow("null"),
+        allow(9_007_199_254_740_993_u64),
+        allow("18446744073709551616"),
+        allow(format!("1000,\"untilMs\":{INTERVAL_MS}")),
+        grant_id("\"\""),
+        grant_id("7"),
+        grant_id("\"a b\""),
+        grant_id("\"a.b\""),
+        grant_id("\"贈\""),
+        grant_id(&format!("\"{}\"", "g".repeat(65))),
+        allow(INTERVAL_MS).replace("true", "\"true\""),
+        allow(INTERVAL_MS).replace("true", "1"),
+        r#"{"allow":false,"code":"a\u0007b","message":"x"}"#.to_owned(),
+        format!(r#"{{"allow":false,"code":"{}"}}"#, "c".repeat(65)),
+        format!("[{}", allow(INTERVAL_MS)),
     ];
     for answer in bad {
-        let _wallet = answering(&client, vec![answer.clone()], Duration::ZERO).await;
+        let _wallet = answering(&client, Duration::ZERO, always(&answer)).await;
         assert_eq!(denied(&stack).await, "wallet_unavailable", "{answer}");
     }
-    let _late = answering(&client, vec![allow(INTERVAL_MS)], LATE).await;
+    assert!(facts.all().await.unwrap().is_empty(), "no call was stored");
+}
+
+#[tokio::test]
+async fn no_bad_terms_of_a_wallet_let_a_call_ring() {
+    let (stack, facts) = start(&[]).await;
+    let client = client(&stack).await;
+    let good = r#"{"termsId":"t","intervalMs":500,"charge":"full"}"#;
+    for bad in [
+        "7".to_owned(),
+        "{}".to_owned(),
+        good.replace("\"t\"", "\"a.b\""),
+        good.replace("500", "99"),
+        good.replace("500", "86400001"),
+        good.replace("500", "-500"),
+        good.replace("500", "500.5"),
+        good.replace("full", "never"),
+        good.replace('}', r#","silence":"loud"}"#),
+        good.replace('}', r#","freeMs":-1}"#),
+        good.replace('}', r#","minimumMs":86400001}"#),
+        // The grant is no multiple of this interval.
+        good.replace("500", "700"),
+    ] {
+        let answer = allow(INTERVAL_MS).replace('}', &format!(",\"terms\":{bad}}}"));
+        let _wallet = answering(&client, Duration::ZERO, always(&answer)).await;
+        assert_eq!(denied(&stack).await, "wallet_unavailable", "{answer}");
+    }
+    assert!(facts.all().await.unwrap().is_empty(), "no call was stored");
+}
+
+#[tokio::test]
+async fn a_late_answer_counts_as_none_and_the_next_call_is_asked_again() {
+    let (stack, facts) = start(&[]).await;
+    let client = client(&stack).await;
+    let late = answering(&client, LATE, always(&allow(INTERVAL_MS))).await;
     assert_eq!(denied(&stack).await, "wallet_unavailable", "late");
-    drop(_late);
-    let no = r#"{"allow":false,"code":"suspended","message":"The account is suspended."}"#;
-    let denying = answering(&client, vec![no.to_owned()], Duration::ZERO).await;
-    assert_eq!(denied(&stack).await, "suspended");
-    drop(denying);
-    // The first of two answers counts.
+    drop(late);
+    let _wallet = answering(&client, Duration::ZERO, always(&allow(2 * INTERVAL_MS))).await;
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+    let requested = fact(&facts, &call.call_id, "requested").await;
+    assert_eq!(requested.payload["untilMs"], 2 * INTERVAL_MS);
+}
+
+#[tokio::test]
+async fn the_first_of_two_answers_counts() {
+    let (stack, facts) = start(&[]).await;
+    let client = client(&stack).await;
     let twice = vec![allow(2 * INTERVAL_MS), allow(9 * INTERVAL_MS)];
-    let _twice = answering(&client, twice, Duration::ZERO).await;
+    let _wallet = answering(&client, Duration::ZERO, move |_| twice.clone()).await;
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
     let requested = fact(&facts, &call.call_id, "requested").await;
     assert_eq!(requested.payload["untilMs"], 2 * INTERVAL_MS);
     assert_eq!(requested.payload["grantId"], "g-1");
+}
+
+#[tokio::test]
+async fn one_of_two_wallets_that_disagree_is_heard() {
+    let (stack, facts) = start(&[]).await;
+    let clients = (client(&stack).await, client(&stack).await);
+    let no = r#"{"allow":false,"code":"suspended"}"#;
+    let _wallets = (
+        answering(&clients.0, Duration::ZERO, always(&allow(2 * INTERVAL_MS))).await,
+        answering(&clients.1, Duration::from_millis(300), always(no)).await,
+    );
+    let call = Conversation::ringing(pair(&stack)).await.unwrap();
+    let requested = fact(&facts, &call.call_id, "requested").await;
+    assert_eq!(requested.payload["grantId"], "g-1");
+}
+
+#[tokio::test]
+async fn a_denial_reaches_the_caller_in_a_line_of_bounded_length() {
+    let (stack, facts) = start(&[]).await;
+    let client = client(&stack).await;
+    let long = "x".repeat(200_000);
+    for (message, shown) in [
+        ("The account is suspended.", "The account is suspended."),
+        (r"a\u0000b\r\n\u001b[31mc", "a b   [31mc"),
+        (long.as_str(), &long[..256]),
+    ] {
+        let no = format!(r#"{{"allow":false,"code":"suspended","message":"{message}"}}"#);
+        let _wallet = answering(&client, Duration::ZERO, always(&no)).await;
+        let user = Party::connect(stack.edge(0).unwrap(), Role::User, USER).await.unwrap();
+        let answer = user.ask("call_request", json!({ "otomoId": OTOMO })).await.unwrap();
+        let expected = Answer::Refusal {
+            code: "call_denied".to_owned(),
+            message: shown.to_owned(),
+            reason: "suspended".to_owned(),
+        };
+        assert_eq!(answer, expected);
+    }
+    assert!(facts.all().await.unwrap().is_empty(), "no call was stored");
+}
+
+/// What a wallet may set travels with the call, to its bill.
+#[tokio::test]
+async fn the_wallet_may_set_the_terms_of_a_call() {
+    let (stack, facts) = start(&[]).await;
+    let client = client(&stack).await;
+    let terms = json!({
+        "termsId": "vip", "intervalMs": 500, "charge": "start", "freeMs": 250, "minimumMs": 0, "silence": "bill",
+    });
+    let answer = json!({ "allow": true, "grantId": "g-1", "untilMs": 1_500, "terms": terms });
+    let _wallet = answering(&client, Duration::ZERO, always(&answer.to_string())).await;
+    let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    let settled = fact(&facts, &call.call_id, "settled").await;
+    for name in ["requested", "rtp_detected", "ended", "settled"] {
+        assert_eq!(
+            fact(&facts, &call.call_id, name).await.payload["terms"],
+            terms,
+            "{name}"
+        );
+    }
+    let ended = fact(&facts, &call.call_id, "ended").await;
+    assert_eq!(ended.payload["reason"], "credit_exhausted");
+    assert_eq!(ended.payload["durationMs"], 1_500);
+    assert_eq!(settled.payload["billedMs"], 1_250);
+    assert_eq!(settled.payload["billedMinutes"], 3);
+    // The ticks have the interval of the call, and not that of the fleet.
+    assert_eq!(settled.payload["ticks"], 3);
+    let stored = facts.of_call(&call.call_id).await.unwrap();
+    assert_eq!(stored.iter().filter(|fact| fact.name == "tick").count(), 3);
+}
+
+#[tokio::test]
+async fn a_page_that_reconnects_is_told_what_is_left() {
+    let (stack, facts) = start(&[]).await;
+    let client = client(&stack).await;
+    let _wallet = answering(&client, Duration::ZERO, always(&allow(5 * INTERVAL_MS))).await;
+    let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    let snapshot = async |role, name| {
+        let party = Party::connect(stack.edge(0).unwrap(), role, name).await.unwrap();
+        party.expect_notice("welcome").await.unwrap().payload()["activeCall"].clone()
+    };
+    let of_user = snapshot(Role::User, USER).await;
+    assert_eq!(
+        (&of_user["untilMs"], &of_user["creditLow"]),
+        (&(5 * INTERVAL_MS).into(), &Value::Null)
+    );
+    let of_otomo = snapshot(Role::Otomo, OTOMO).await;
+    assert_eq!(of_otomo["callId"], call.call_id);
+    assert_eq!(of_otomo["untilMs"], Value::Null, "the user pays");
+    fact(&facts, &call.call_id, "credit_low").await;
+    assert_eq!(snapshot(Role::User, USER).await["creditLow"], true);
+    assert_eq!(
+        extend_with(&client, &call.call_id, "more", 9_000).await,
+        Ok((9_000, false))
+    );
+    fact(&facts, &call.call_id, "credit_granted").await;
+    let of_user = snapshot(Role::User, USER).await;
+    assert_eq!(
+        (&of_user["untilMs"], &of_user["creditLow"]),
+        (&9_000.into(), &Value::Null)
+    );
+    call.user.request("call_hangup", call.id()).await.unwrap();
 }
 
 #[tokio::test]
@@ -103,20 +259,10 @@ async fn without_an_answer_the_fallback_is_granted_where_it_is_set() {
 async fn a_grant_for_a_call_that_takes_none_is_refused_with_the_reason() {
     let (stack, facts) = start(&[]).await;
     let client = client(&stack).await;
-    let _wallet = answering(&client, vec![allow(2 * INTERVAL_MS)], Duration::ZERO).await;
+    let _wallet = answering(&client, Duration::ZERO, always(&allow(2 * INTERVAL_MS))).await;
     let extend = async |call: &str, until_ms: u64| {
-        let call: CallId = call.parse().unwrap();
-        let grant_id = format!("to-{until_ms}").parse().unwrap();
-        let command = ExtendCall {
-            grant: Grant { grant_id, until_ms },
-        };
-        let extended = request::ask(&client, &call, &command, TraceParent::generate(), SOON).await;
-        extended
-            .map(|extended| (extended.until_ms, extended.superseded))
-            .map_err(|error| match error {
-                CommandError::Refused(refusal) => refusal.code,
-                other => panic!("{other}"),
-            })
+        let grant_id = format!("to-{until_ms}");
+        extend_with(&client, call, &grant_id, until_ms).await
     };
     assert_eq!(extend("never_requested", 4_000).await, Err(RefusalCode::UnknownCall));
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
@@ -134,16 +280,38 @@ async fn a_grant_for_a_call_that_takes_none_is_refused_with_the_reason() {
         extend(id, u64::MAX / 1_000 * 1_000).await,
         Err(RefusalCode::InvalidGrant)
     );
+    assert_eq!(extend(id, 0).await, Err(RefusalCode::InvalidGrant));
+    assert_eq!(extend(id, 9_007_199_254_740_993).await, Err(RefusalCode::InvalidGrant));
     assert_eq!(extend(id, 4_000).await, Ok((4_000, false)));
-    assert_eq!(extend(id, 3_000).await, Ok((4_000, true)));
+    assert_eq!(extend(id, 4_000).await, Ok((4_000, true)), "twice");
+    assert_eq!(
+        extend(id, 3_000).await,
+        Ok((4_000, true)),
+        "an older one after a newer one"
+    );
+    assert_eq!(
+        extend_with(&client, id, "to-4000", 5_000).await,
+        Err(RefusalCode::InvalidGrant),
+        "one identifier, two grants"
+    );
     for rubbish in [
         "",
         "{}",
         r#"{"grantId":"g","untilMs":-1000}"#,
         r#"{"grantId":"a.b","untilMs":1000}"#,
+        r#"{"grantId":"","untilMs":9000}"#,
+        r#"{"grantId":"a b","untilMs":9000}"#,
+        r#"{"grantId":7,"untilMs":9000}"#,
+        r#"{"grantId":"g","untilMs":9000.5}"#,
+        r#"{"grantId":"g","untilMs":9000.0}"#,
+        r#"{"grantId":"g","untilMs":"9000"}"#,
+        r#"{"grantId":"g","untilMs":18446744073709551616}"#,
+        r#"{"grantId":"g","untilMs":9000,"untilMs":10000}"#,
+        &format!(r#"{{"grantId":"{}","untilMs":9000}}"#, "g".repeat(65)),
+        &"x".repeat(200_000),
     ] {
         let subject = subject::grant(&id.parse().unwrap());
-        let answer = client.request(subject, rubbish.into()).await.unwrap();
+        let answer = client.request(subject, rubbish.to_owned().into()).await.unwrap();
         let error = answer.headers.unwrap();
         assert!(
             error
@@ -151,7 +319,8 @@ async fn a_grant_for_a_call_that_takes_none_is_refused_with_the_reason() {
                 .unwrap()
                 .as_str()
                 .starts_with("bad_request"),
-            "{rubbish}"
+            "{}",
+            &rubbish[..rubbish.len().min(80)]
         );
     }
     fact(&facts, id, "settled").await;

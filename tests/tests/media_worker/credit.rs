@@ -11,17 +11,26 @@ use chrono::{DateTime, Utc};
 use contract::jetstream::request::RefusalCode;
 use contract::wire::command::{GrantCredit, OpenCall};
 use contract::wire::credit::Grant;
+use contract::wire::terms::{Charge, Silence, Terms};
 use contract::{Parties, Role};
 
 use crate::fixture::{Fixture, SOON, Sender, code, receives, requester};
 
 /// Media after the end of the granted time: the requirement.
 const TOO_LATE: Duration = Duration::from_millis(100);
-const QUICK: [(&str, &str); 3] = [
-    ("credit_interval_ms", "500"),
-    ("credit_low_ms", "1000"),
-    ("credit_max_ms", "20000"),
-];
+const QUICK: [(&str, &str); 2] = [("credit_low_ms", "1000"), ("credit_max_ms", "20000")];
+
+/// Minutes of half a second.
+fn terms() -> Terms {
+    Terms {
+        terms_id: "quick".parse().unwrap(),
+        interval_ms: 500,
+        charge: Charge::Full,
+        free_ms: 0,
+        minimum_ms: 0,
+        silence: Silence::Bill,
+    }
+}
 
 fn grant(id: &str, until_ms: u64) -> Grant {
     Grant {
@@ -49,6 +58,7 @@ impl Talk {
         let open = OpenCall {
             until_ms: Some(until_ms),
             grant_id: Some("first".parse().unwrap()),
+            terms: Some(terms()),
             ..OpenCall::new(parties.clone())
         };
         fixture.ask(&open).await.unwrap();
@@ -198,6 +208,7 @@ async fn a_call_without_credit_control_takes_no_grant_and_a_bad_first_grant_open
     let open = OpenCall {
         until_ms: Some(1_001),
         grant_id: Some("odd".parse().unwrap()),
+        terms: Some(terms()),
         ..OpenCall::new(new_parties())
     };
     assert_eq!(code(fixture.ask(&open).await), RefusalCode::InvalidGrant);

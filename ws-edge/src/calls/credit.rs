@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use contract::jetstream::request::{self, CommandError};
 use contract::wire::credit::{Authorization, Authorize, Denial, Grant};
+use contract::wire::terms::Terms;
 use contract::{GrantId, Nats, Parties, TraceParent};
 
 use super::media_workers::nats_away;
@@ -23,25 +24,32 @@ pub struct CreditControl {
     pub nats: Nats,
     /// `enabled`, deadline, fallback and limits.
     pub settings: CreditSettings,
+    /// The terms of calls for which the wallet has no others.
+    pub terms: Terms,
 }
 
 impl CreditControl {
-    /// The first grant of a call; `None` without credit control.
+    /// The first grant of a call, `None` without credit control, and its terms.
     ///
     /// A late answer counts as none: the wallet releases its reservation, because no `requested` follows, or one with another grant.
-    pub(super) async fn authorize(&self, parties: &Parties, trace: TraceParent) -> Result<Option<Grant>, Problem> {
+    pub(super) async fn authorize(
+        &self,
+        parties: &Parties,
+        trace: TraceParent,
+    ) -> Result<(Option<Grant>, Terms), Problem> {
         if !self.settings.enabled {
-            return Ok(None);
+            return Ok((None, self.terms.clone()));
         }
         let question = Authorize {
             parties: parties.clone(),
         };
         let timeout = Duration::from_millis(self.settings.timeout_ms);
         let answer = request::ask(&self.nats.client, &(), &question, trace, timeout).await;
-        let failure = match decide(answer, &self.settings) {
+        let failure = match decide(answer, self.settings.max_ms, &self.terms) {
             Ok(decision) => {
                 metrics::wallet_answered(if decision.is_ok() { "allowed" } else { "denied" });
-                return decision.map(Some).map_err(Problem::denied);
+                let decision = decision.map(|(grant, terms)| (Some(grant), terms));
+                return decision.map_err(Problem::denied);
             }
             Err(failure) => failure,
         };
@@ -58,7 +66,7 @@ impl CreditControl {
             }));
         };
         let grant_id = fallback_id(parties).map_err(|_| nats_away())?;
-        Ok(Some(Grant { grant_id, until_ms }))
+        Ok((Some(Grant { grant_id, until_ms }), self.terms.clone()))
     }
 }
 
@@ -72,14 +80,16 @@ fn fallback_id(parties: &Parties) -> Result<GrantId, contract::wire::id::Invalid
 /// The wallet's decision, or why its answer cannot be used.
 fn decide(
     answer: Result<Authorization, CommandError>,
-    settings: &CreditSettings,
-) -> Result<Result<Grant, Denial>, String> {
+    max_ms: u64,
+    fleet: &Terms,
+) -> Result<Result<(Grant, Terms), Denial>, String> {
     match answer.map_err(|error| error.to_string())? {
         Authorization::Denied(denial) => Ok(Err(denial)),
-        Authorization::Allowed(grant) => {
-            let checked = grant.check(settings.interval_ms, settings.max_ms);
+        Authorization::Allowed { grant, terms } => {
+            let terms = terms.unwrap_or_else(|| fleet.clone());
+            let checked = grant.check(terms.interval_ms, max_ms);
             checked.map_err(|error| error.to_string())?;
-            Ok(Ok(grant))
+            Ok(Ok((grant, terms)))
         }
     }
 }
@@ -87,17 +97,31 @@ fn decide(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::TermsSettings;
 
     #[test]
-    fn only_grants_within_the_limits_are_used() {
-        let settings = CreditSettings::default();
-        let decide = |until_ms| {
-            let grant_id = "g".parse().unwrap();
-            decide(Ok(Authorization::Allowed(Grant { grant_id, until_ms })), &settings)
+    fn a_grant_is_whole_minutes_of_the_terms_of_the_wallet_or_else_of_the_fleet() {
+        let fleet = Terms::from(&TermsSettings::default());
+        let quick = Terms {
+            terms_id: "quick".parse().unwrap(),
+            interval_ms: 20_000,
+            ..fleet.clone()
         };
-        assert!(matches!(decide(60_000), Ok(Ok(grant)) if grant.until_ms == 60_000));
-        for bad in [0, 59_999, 14_460_000, u64::MAX] {
-            assert!(decide(bad).is_err(), "{bad}");
+        let decide = |until_ms, terms: Option<&Terms>| {
+            let grant = Grant {
+                grant_id: "g".parse().unwrap(),
+                until_ms,
+            };
+            let terms = terms.cloned();
+            decide(Ok(Authorization::Allowed { grant, terms }), 120_000, &fleet)
+        };
+        assert!(matches!(decide(60_000, None), Ok(Ok((_, terms))) if terms == fleet));
+        assert!(matches!(decide(80_000, Some(&quick)), Ok(Ok((_, terms))) if terms == quick));
+        for bad in [0, 59_999, 80_000, 180_000, u64::MAX] {
+            assert!(decide(bad, None).is_err(), "{bad}");
+        }
+        for bad in [0, 30_000, 140_000] {
+            assert!(decide(bad, Some(&quick)).is_err(), "{bad}");
         }
     }
 

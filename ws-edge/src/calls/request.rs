@@ -9,7 +9,6 @@ use contract::wire::fact::Requested;
 use contract::wire::id::RequestKey;
 use contract::wire::notice::Notice;
 use contract::wire::request::{CallRequest, CallRequested};
-use contract::wire::terms::Terms;
 use contract::{
     CallId, EndReason, Fact, FactError, NodeId, Outcome, Parties, Party, PublishCondition, Role, Timestamp,
     TraceParent, UserId,
@@ -55,8 +54,6 @@ pub struct CallSetup {
     pub ring_timeout: Duration,
     /// How long locking both parties and storing the request may take in all.
     pub storage_timeout: Duration,
-    /// The terms of the calls that it requests.
-    pub terms: Terms,
 }
 
 impl CallSetup {
@@ -132,8 +129,8 @@ impl CallSetup {
         }
         // After the claim: nothing is reserved for a party that is busy.
         let trace = call.traceparent.child();
-        let grant = match answer.before_deadline(self.credit.authorize(&parties, trace)).await {
-            Some(Ok(grant)) => grant,
+        let (grant, terms) = match answer.before_deadline(self.credit.authorize(&parties, trace)).await {
+            Some(Ok(granted)) => granted,
             denied => {
                 let problem = denied.and_then(Result::err).unwrap_or_else(unavailable);
                 answer.send(Err(problem.clone()));
@@ -145,7 +142,7 @@ impl CallSetup {
         let requested = Requested {
             until_ms,
             grant_id,
-            terms: Some(self.terms.clone()),
+            terms: Some(terms),
             ..Requested::new(parties.clone(), requested_at)
         };
         let (requested, trace) = (Fact::from(requested), call.traceparent.child());

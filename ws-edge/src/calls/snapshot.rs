@@ -23,13 +23,13 @@ impl SnapshotReader {
     /// [`Problem`] if the storage does not answer.
     pub async fn read(&self, party: &Party) -> Result<Snapshot, Problem> {
         let active_call = match self.storage.entry(party, None).await? {
-            Some(entry) => self.snapshot_of(entry.value).await?,
+            Some(entry) => self.snapshot_of(entry.value, party.role()).await?,
             None => None,
         };
         Ok(Snapshot { active_call })
     }
 
-    async fn snapshot_of(&self, call: ActiveCall) -> Result<Option<CallSnapshot>, Problem> {
+    async fn snapshot_of(&self, call: ActiveCall, role: Role) -> Result<Option<CallSnapshot>, Problem> {
         let id = &call.parties.call_id;
         let storage = &self.storage;
         let (state, detected, tick, lost) = tokio::try_join!(
@@ -58,6 +58,13 @@ impl SnapshotReader {
             (Some(_), None) => SnapshotState::Accepted,
             (None, None) => SnapshotState::Ringing,
         };
+        let (until_ms, credit_low) = match stored.requested.until_ms {
+            Some(first_ms) if role == Role::User => {
+                let (until_ms, low) = storage.within(self.credit(id, first_ms)).await?;
+                (Some(until_ms), low)
+            }
+            _ => (None, false),
+        };
         let parties = call.parties;
         Ok(Some(CallSnapshot {
             call_id: parties.call_id,
@@ -71,7 +78,24 @@ impl SnapshotReader {
             method: detected.map(|detected| detected.method),
             last_tick,
             lost,
+            until_ms,
+            credit_low,
         }))
+    }
+
+    /// The granted duration, and whether the user was warned that it is nearly over.
+    async fn credit(&self, call: &CallId, first_ms: u64) -> Result<(u64, bool), FactError> {
+        let facts = &self.storage.facts;
+        let (granted, low) = tokio::try_join!(
+            facts.last(call, FactKind::CreditGranted),
+            facts.last(call, FactKind::CreditLow),
+        )?;
+        let until_ms = match granted.map(|stored| stored.fact) {
+            Some(Fact::CreditGranted(granted)) => granted.until_ms,
+            _ => first_ms,
+        };
+        let low = matches!(low.map(|stored| stored.fact), Some(Fact::CreditLow(low)) if low.until_ms == until_ms);
+        Ok((until_ms, low))
     }
 
     /// The parties whose RTP is lost.

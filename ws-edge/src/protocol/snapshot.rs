@@ -24,6 +24,12 @@ pub struct CallSnapshot {
     pub last_tick: Option<LastTick>,
     /// The parties whose RTP is lost.
     pub lost: Vec<Role>,
+    /// With credit control, for the user: the duration that is granted so far, from `connectedAt`, in milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
+    /// With credit control, for the user: whether `credit_low` was sent for it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub credit_low: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]

@@ -25,6 +25,15 @@ const over: Advice = {
   ja: '通話の状態が変わったか、すでに終了しています。画面の表示を確認し、必要ならかけ直してください。',
 };
 
+/** By the `reason` of `call_denied`; for others, the wallet's own message is shown. */
+export const DENIALS: Readonly<Record<string, Advice>> = {
+  insufficient_balance: {
+    en: 'The balance does not cover this call. Top it up, then call again.',
+    ja: '残高が足りないため発信できません。チャージしてから、もう一度おかけください。',
+  },
+  wallet_unavailable: soon,
+};
+
 /** One entry for every code. A test compares the codes of the protocol with its schema. */
 export const ADVICE = {
   // The protocol: invalid messages.
@@ -60,8 +69,8 @@ export const ADVICE = {
     ja: 'この操作は相手側のものです。ユーザーが発信し、お供が応答します。別の役割でサインインしてください。',
   },
   call_denied: {
-    en: 'The balance does not cover this call. Top it up, then call again.',
-    ja: '残高が足りないため発信できません。チャージしてから、もう一度おかけください。',
+    en: 'This call is not possible at the moment. Ask the operator of this service for the reason.',
+    ja: 'この通話は現在できません。理由はサービスの運営者にお問い合わせください。',
   },
   busy: {
     en: 'One of you is in another call. Wait until it ends, then call again.',

@@ -78,6 +78,11 @@ export class Call implements Listenable<CallEvents> {
     return this.#record.untilMs;
   }
 
+  /** With credit control, for the user: the server has warned that {@link untilMs} is nearly over. */
+  get isCreditLow(): boolean {
+    return this.#record.isCreditLow;
+  }
+
   get end(): Ended | null {
     return this.#record.end;
   }

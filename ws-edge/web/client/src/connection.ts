@@ -263,8 +263,9 @@ export class Connection {
         this.#takePending(message.id)?.resolve(message.payload);
         break;
       case 'error': {
-        const { code, message: text, side } = message.payload;
-        const error = new CallpulseError(isErrorCode(code) ? code : 'internal', text, { side: side ?? undefined });
+        const { code, message: text, side, reason } = message.payload;
+        const details = { side: side ?? undefined, reason: reason ?? undefined };
+        const error = new CallpulseError(isErrorCode(code) ? code : 'internal', text, details);
         const pending = this.#takePending(message.id);
         if (this.#answerPing(message.id)) {
           break;

@@ -1,7 +1,7 @@
 /** Errors, with a code for programs and advice for people. */
 
 import type { Role } from './protocol.ts';
-import { ADVICE, type Advice, type Language } from './advice.ts';
+import { ADVICE, DENIALS, type Advice, type Language } from './advice.ts';
 
 export type { Advice, Language } from './advice.ts';
 
@@ -18,19 +18,30 @@ export class CallpulseError extends Error {
 
   /** With `busy`: the party that is in another call. */
   readonly side: Role | undefined;
+  /** With `call_denied`: the wallet's reason, for programs, such as `insufficient_balance`. */
+  readonly reason: string | undefined;
 
-  constructor(code: ErrorCode, message?: string, options?: ErrorOptions & { side?: Role | undefined }) {
+  constructor(code: ErrorCode, message?: string, options?: ErrorOptions & { side?: Role | undefined; reason?: string | undefined }) {
     // Some errors of browsers have an empty message.
     super(message || ADVICE[code].en, options);
     this.code = code;
-    this.advice = ADVICE[code];
+    this.advice = code === 'call_denied' ? denial(message, options?.reason) : ADVICE[code];
     this.side = options?.side;
+    this.reason = options?.reason;
   }
 
   /** The advice in a language; English for unknown languages. */
   adviceIn(language: Language | (string & {})): string {
     return language.toLowerCase().startsWith('ja') ? this.advice.ja : this.advice.en;
   }
+}
+
+/** A reason that is unknown here is explained by the wallet, in its own language. */
+function denial(message: string | undefined, reason = ''): Advice {
+  if (Object.hasOwn(DENIALS, reason)) {
+    return DENIALS[reason] ?? ADVICE.call_denied;
+  }
+  return message ? { en: message, ja: message } : ADVICE.call_denied;
 }
 
 /** Returns a CallpulseError unchanged, and wraps any other error as `code`. */

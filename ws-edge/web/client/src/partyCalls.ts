@@ -44,6 +44,8 @@ export interface CallRecord {
   readonly lost: readonly Role[];
   /** With credit control, for the user: all time that the wallet has granted, from `connectedAt`; null if unknown. */
   readonly untilMs: number | null;
+  /** With credit control, for the user: the server has warned that it is nearly over. */
+  readonly isCreditLow: boolean;
   readonly end: Ended | null;
 }
 
@@ -227,12 +229,12 @@ function update(calls: PartyCalls, id: string, fields: Fields): Outcome {
   const ticked = fields.lastTick != null && fields.lastTick.minute > (old.lastTick?.minute ?? 0);
   const call: CallRecord = {
     ...old,
+    ...credit(old, fields),
     state,
     expiresAt: state === 'ringing' ? (old.expiresAt ?? fields.expiresAt ?? null) : null,
     acceptedAt: old.acceptedAt ?? fields.acceptedAt ?? null,
     connectedAt: old.connectedAt ?? fields.connectedAt ?? null,
     lastTick: ticked ? (fields.lastTick ?? null) : old.lastTick,
-    untilMs: longest(old.untilMs, fields.untilMs ?? null),
   };
   const added: Change[] = [];
   if (known === null) {
@@ -247,7 +249,8 @@ function update(calls: PartyCalls, id: string, fields: Fields): Outcome {
   if (ticked && call.lastTick !== null) {
     added.push({ kind: 'event', name: 'tick', detail: call.lastTick, call });
   }
-  const differs = added.length > 0 || call.state !== old.state || call.expiresAt !== old.expiresAt;
+  const news = (['state', 'expiresAt', 'untilMs', 'isCreditLow'] as const).some((name) => call[name] !== old[name]);
+  const differs = added.length > 0 || news;
   if (!differs) {
     return { calls: after, changes };
   }
@@ -267,13 +270,17 @@ function newCall(id: string, userId: string, otomoId: string): CallRecord {
     lastTick: null,
     lost: [],
     untilMs: null,
+    isCreditLow: false,
     end: null,
   };
 }
 
-/** A grant never shortens a call. */
-function longest(a: number | null, b: number | null): number | null {
-  return a === null || b === null ? (a ?? b) : Math.max(a, b);
+/** A grant never shortens a call, and a longer one ends the warning. */
+function credit(old: CallRecord, { untilMs, isCreditLow = false }: Fields): Pick<CallRecord, 'untilMs' | 'isCreditLow'> {
+  if (untilMs == null || untilMs < (old.untilMs ?? 0)) {
+    return old;
+  }
+  return { untilMs, isCreditLow: isCreditLow || (old.isCreditLow && untilMs === old.untilMs) };
 }
 
 function applyCredit(calls: PartyCalls, input: Extract<ServerMessage, { type: 'credit_low' | 'credit_granted' }>): Outcome {
@@ -283,7 +290,7 @@ function applyCredit(calls: PartyCalls, input: Extract<ServerMessage, { type: 'c
   if (old === null || old.id !== callId || known > untilMs || (known === untilMs && input.type === 'credit_granted')) {
     return { calls, changes: [] };
   }
-  const call: CallRecord = { ...old, untilMs };
+  const call: CallRecord = { ...old, untilMs, isCreditLow: input.type === 'credit_low' };
   const change: Change =
     input.type === 'credit_low'
       ? { kind: 'event', name: 'creditLow', detail: { remainingMs: input.payload.remainingMs, untilMs }, call }
@@ -309,6 +316,8 @@ function applySnapshot(calls: PartyCalls, snapshot: CallSnapshot | null): Outcom
     acceptedAt: date(snapshot.acceptedAt),
     connectedAt: date(snapshot.connectedAt),
     lastTick: lastTick == null ? null : { minute: lastTick.minute, at: new Date(lastTick.at) },
+    untilMs: snapshot.untilMs ?? null,
+    isCreditLow: snapshot.creditLow ?? false,
   });
   return setLosses(outcome, callId, snapshot.lost ?? []);
 }

@@ -113,8 +113,8 @@ export class Phone implements Listenable<PhoneEvents> {
     }
     const source = await openSource(options.audio ?? 'microphone');
     try {
-      const { callId, expiresAt } = await this.#connection.request('call_request', { otomoId, requestKey: requestKey() });
-      this.#reduce({ type: 'requested', callId, otomoId, expiresAt });
+      const { callId, expiresAt, untilMs } = await this.#connection.request('call_request', { otomoId, requestKey: requestKey() });
+      this.#reduce({ type: 'requested', callId, otomoId, expiresAt, untilMs: untilMs ?? null });
       const record = find(this.#partyCalls, callId);
       if (record === null) {
         throw new CallpulseError('internal', 'the call is not known');

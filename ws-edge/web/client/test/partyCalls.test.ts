@@ -111,6 +111,7 @@ describe('a call, message by message', () => {
       lastTick: { minute: 1, at: new Date('2025-01-15T12:03:15.123Z') },
       lost: [],
       untilMs: null,
+      isCreditLow: false,
       end: {
         reason: 'hangup',
         endedAt: new Date('2025-01-15T12:04:45.000Z'),
@@ -137,14 +138,26 @@ describe('a call, message by message', () => {
     assert.equal(under.calls.active?.untilMs, 120_000);
     const { calls, changes } = all(under.calls, notice('credit_low'), notice('credit_granted'), notice('credit_granted'), notice('credit_low'));
     assert.equal(kinds(changes).join(), 'creditLow,creditGranted');
-    assert.equal(calls.active?.untilMs, 240_000);
+    assert.deepEqual([calls.active?.untilMs, calls.active?.isCreditLow], [240_000, false]);
+    assert.equal(changes[0]?.call.isCreditLow, true);
     assert.deepEqual(changes[0], {
       kind: 'event',
       name: 'creditLow',
       detail: { remainingMs: 60_000, untilMs: 120_000 },
-      call: under.calls.active,
+      call: { ...under.calls.active, isCreditLow: true },
     });
     assert.equal(find(all(calls, notice('call_ended')).calls, 'call_abc123')?.untilMs, 240_000);
+  });
+
+  test('a snapshot tells what is granted and whether it is nearly over, and shortens nothing', () => {
+    const low = { ...snapshot, untilMs: 120_000, creditLow: true };
+    const after = all(user, welcome(low));
+    assert.deepEqual([after.calls.active?.untilMs, after.calls.active?.isCreditLow], [120_000, true]);
+    const more = all(after.calls, { type: 'snapshot', payload: { activeCall: { ...snapshot, untilMs: 240_000 } } });
+    assert.deepEqual(more.changes.map(({ kind }) => kind), ['record']);
+    const late = all(more.calls, welcome(low), welcome(snapshot));
+    assert.deepEqual([late.calls.active?.untilMs, late.calls.active?.isCreditLow], [240_000, false]);
+    assert.deepEqual(late.changes, []);
   });
 
   test('each change has the record after the whole message', () => {

@@ -95,7 +95,7 @@ async function ringing(): Promise<{ phone: Phone; sockets: FakeSocket[]; handler
   const set = await online('user');
   const placed = set.phone.call('otomo_777', { audio: track() });
   await settle();
-  last(set.sockets).answer('call_request', { callId: ID, expiresAt: NOW });
+  last(set.sockets).answer('call_request', { callId: ID, expiresAt: NOW, untilMs: 120_000 });
   return { ...set, call: await placed };
 }
 
@@ -338,6 +338,11 @@ describe('a phone', () => {
     const rang = await new Promise<Call>((resolve) => phone.on('incoming', resolve));
     assert.equal(rang, phone.activeCall);
     assert.equal(rang.peerId, 'user_001');
+  });
+
+  test('knows from the answer how long the call may last', async () => {
+    const { call } = await ringing();
+    assert.deepEqual([call.untilMs, call.isCreditLow], [120_000, false]);
   });
 
   test('requests no call without a microphone', async () => {

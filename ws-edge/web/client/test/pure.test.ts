@@ -106,6 +106,16 @@ describe('advice', () => {
     assert.equal(toCallpulseError(new DOMException(''), 'microphone_missing').message, ADVICE.microphone_missing.en);
   });
 
+  test('explains a denied call by the reason of the wallet, or in its words', () => {
+    const denied = (reason?: string, message = 'Blocked by moderation.') => new CallpulseError('call_denied', message, { reason });
+    assert.match(denied('insufficient_balance').adviceIn('en'), /Top it up/);
+    assert.match(denied('insufficient_balance').adviceIn('ja'), /チャージ/);
+    assert.match(denied('wallet_unavailable').adviceIn('ja'), /もう一度/);
+    assert.equal(denied('blocked').adviceIn('ja'), 'Blocked by moderation.');
+    assert.equal(denied('toString', '').adviceIn('en'), ADVICE.call_denied.en);
+    assert.equal(denied('blocked').reason, 'blocked');
+  });
+
   test('does not exist for names of object properties', () => {
     assert.equal(isErrorCode('toString'), false);
     assert.equal(isErrorCode(undefined), false);

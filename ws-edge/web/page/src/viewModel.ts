@@ -28,6 +28,8 @@ export interface CallSummary {
   readonly lost: readonly Role[];
   /** With credit control: all granted time. */
   readonly untilMs: number | null;
+  /** With credit control: the server has warned that it is nearly over. */
+  readonly isCreditLow: boolean;
   readonly end: Ended | null;
   readonly localMedia: LocalMedia;
   readonly interruptedAt: Date | null;

@@ -31,6 +31,7 @@ const call: CallSummary = {
   lastTick: null,
   lost: [],
   untilMs: null,
+  isCreditLow: false,
   end: null,
   localMedia: 'none',
   interruptedAt: null,
@@ -84,7 +85,7 @@ test('a user with credit control sees what is left, and is warned when it is lit
   assert.equal(much.creditMs, 77_100);
   assert.match(detailText(much, text), /^First minute in progress · .*1:17 of the balance left$/);
   assert.equal(noteText(much, text), null);
-  const little = at({ ...connected, untilMs: 60_000 });
+  const little = at({ ...connected, untilMs: 60_000, isCreditLow: true });
   assert.match(noteText(little, text) ?? '', /nearly used up/);
   assert.equal(at({ ...connected, untilMs: 40_000 }).creditMs, 0);
   assert.equal(at({ untilMs: 60_000 }).creditMs, null, 'it rings');

@@ -575,6 +575,10 @@ export interface CallSnapshot {
    */
   connectedAt: Timestamp | null;
   /**
+   * With credit control, for the user: whether `credit_low` was sent for it.
+   */
+  creditLow?: boolean;
+  /**
    * While it rings.
    */
   expiresAt: Timestamp | null;
@@ -587,6 +591,10 @@ export interface CallSnapshot {
   otomoId: OtomoId;
   requestedAt: Timestamp;
   state: 'ringing' | 'accepted' | 'connected';
+  /**
+   * With credit control, for the user: the duration that is granted so far, from `connectedAt`, in milliseconds.
+   */
+  untilMs?: number | null;
   userId: UserId;
 }
 export interface LastTick {

@@ -4,9 +4,6 @@ import { exactSpan, span, timeOfDay } from '../clock.ts';
 import type { ViewModel } from '../viewModel.ts';
 import type { Translate } from '../texts.ts';
 
-/** The balance is nearly used up when less granted time than this is left, as `credit_low_ms` of media-worker has it. */
-const CREDIT_LOW_MS = 60_000;
-
 /** The state, in large. */
 export function stateText(model: ViewModel, text: Translate): string {
   switch (model.stage) {
@@ -72,7 +69,7 @@ export function noteText(model: ViewModel, text: Translate): string | null {
   if (model.missed !== 'nobody') {
     return text(`lost.${model.missed}`, { peer: model.call?.peerId ?? '' });
   }
-  if (model.creditMs !== null && model.creditMs <= CREDIT_LOW_MS) {
+  if (model.creditMs !== null && model.call?.isCreditLow === true) {
     return text('note.credit_low');
   }
   if (model.stage === 'connected' && model.call?.isMuted === true) {
