@@ -14,16 +14,9 @@ use crate::out;
 /// The longest name of a team.
 const MAX_NAME_CHARS: usize = 32;
 /// Users and accounts of the server's configuration.
-const RESERVED: [&str; 8] = [
-    "admin",
-    "billing-timer",
-    "callpulse",
-    "media-worker",
-    "observer",
-    "sys",
-    "wallet",
-    "ws-edge",
-];
+const RESERVED: [&str; 6] = ["admin", "billing-timer", "callpulse", "media-worker", "sys", "ws-edge"];
+/// Teams whose accounts are in the server's configuration: they lack only their consumer.
+const BUILT_IN: [&str; 2] = ["observer", "wallet"];
 
 /// The commands of `team`.
 #[derive(Debug, Subcommand)]
@@ -72,6 +65,13 @@ impl Team {
         let Self::Add(add) = self;
         let Add { name, may_terminate } = &add;
         create_consumer(link, name).await?;
+        if BUILT_IN.contains(&name.0.as_str()) {
+            out::message(&format!(
+                "the consumer {name} exists; accounts.conf has the account already",
+                name = name.0
+            ));
+            return Ok(());
+        }
         let mut stdout = out::standard();
         write!(stdout, "{}", account(name, *may_terminate))?;
         stdout.flush()?;
@@ -127,22 +127,11 @@ mod tests {
 
     #[test]
     fn a_name_is_safe_in_subjects_and_configurations() {
-        for valid in ["analytics", "fraud-2"] {
+        for valid in ["analytics", "fraud-2", "wallet"] {
             assert!(valid.parse::<TeamName>().is_ok(), "{valid}");
         }
         let long = "x".repeat(MAX_NAME_CHARS + 1);
-        for invalid in [
-            "",
-            "Analytics",
-            "2fraud",
-            "a.b",
-            "a>",
-            "a b",
-            "wallet",
-            "ws-edge",
-            "a\"",
-            &long,
-        ] {
+        for invalid in ["", "Analytics", "2fraud", "a.b", "a>", "a b", "ws-edge", "a\"", &long] {
             assert!(invalid.parse::<TeamName>().is_err(), "{invalid}");
         }
     }

@@ -1,6 +1,6 @@
-//! The demo: one call from ringing to its bill, then fifty more to measure latency. It checks each expectation.
+//! The demo: one call from ringing to its bill, one that runs dry, then fifty more to measure latency. It checks each expectation.
 //!
-//! [`scenario`] is the call, [`latency`] the measurement beside its [`baseline`], [`checklist`] has the expectations.
+//! [`scenario`] is the first call, [`credit`] the second, [`latency`] the measurement beside its [`baseline`], [`checklist`] has the expectations.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -11,12 +11,14 @@ use tokio::time::timeout;
 
 use crate::servers::process;
 use crate::servers::stack::{Stack, StackBuilder};
+use crate::servers::wallet::{WalletHome, WalletOptions};
 use crate::terminal::interrupt::interrupted;
 use crate::terminal::screen::{LineKind, Screen};
 use checklist::{Checklist, Expectation};
 
 pub mod baseline;
 pub mod checklist;
+pub mod credit;
 pub mod latency;
 pub mod scenario;
 
@@ -24,9 +26,16 @@ pub mod scenario;
 pub const INTERVAL: Duration = Duration::from_secs(2);
 
 /// The deadline of the whole demo.
-const DEADLINE: Duration = Duration::from_secs(90);
+const DEADLINE: Duration = Duration::from_secs(120);
 /// The exit code of shells for Ctrl-C.
 const INTERRUPTED: u8 = 130;
+
+/// Of an interval, for the wallet.
+const PRICE: u64 = 10;
+/// The intervals that the balance of a new user covers.
+const NEW_USER_INTERVALS: u64 = 3;
+/// The intervals that the wallet reserves for a call, if the balance covers them: more than a call of the demo lasts.
+const RESERVED_INTERVALS: u64 = 30;
 
 /// Runs the demo: 0 if all expectations were met, 1 if not, 130 if interrupted.
 pub async fn main() -> ExitCode {
@@ -71,8 +80,10 @@ pub async fn main() -> ExitCode {
 }
 
 async fn play(screen: &Screen, checklist: &mut Checklist, folder: &Path) -> Result<latency::Figures> {
-    screen.heading("Starting nats-server, media-worker, two ws-edge nodes, billing-timer");
+    screen.heading("Starting nats-server, media-worker, two ws-edge nodes, billing-timer, and a wallet");
     let stack = start(folder).await.context("starting the stack")?;
+    let home = wallet_home(&stack, folder).await?;
+    let wallet = home.start(None).await.context("starting the wallet")?;
     for (name, address) in addresses(&stack)? {
         screen.line(LineKind::Quiet, &format!("{name:<16} {address}"));
     }
@@ -81,9 +92,11 @@ async fn play(screen: &Screen, checklist: &mut Checklist, folder: &Path) -> Resu
         &format!("ready after {:.1} s", screen.elapsed().as_secs_f64()),
     );
     scenario::play(screen, checklist, &stack).await?;
+    credit::play(screen, checklist, &stack, &home).await?;
     let figures = latency::measure(screen, &stack).await.context("measuring latency")?;
     checklist.seen(Expectation::Measured, &format!("{} calls", figures.calls()));
     screen.heading("Stopping");
+    wallet.stop().await?;
     stack.stop().await?;
     checklist.seen(Expectation::Stopped, "every process by SIGTERM, with success");
     Ok(figures)
@@ -96,8 +109,23 @@ async fn start(folder: &Path) -> Result<Stack> {
         .set("billing-timer", "tick_interval_ms", INTERVAL.as_millis())
         .set("media-worker", "stats_interval_ms", 200)
         .set("media-worker", "rtp_lost_after_ms", 800)
+        .set("media-worker", "credit_low_ms", INTERVAL.as_millis())
+        .set("ws-edge", "credit.enabled", true)
         .start()
         .await
+}
+
+/// The wallet of the example, in which the user of the first call has a deposit.
+async fn wallet_home(stack: &Stack, folder: &Path) -> Result<WalletHome> {
+    let options = WalletOptions {
+        price: PRICE,
+        first_intervals: RESERVED_INTERVALS,
+        opening_balance: NEW_USER_INTERVALS * PRICE,
+        ..WalletOptions::new(u64::try_from(INTERVAL.as_millis())?)
+    };
+    let home = WalletHome::new(&stack.nats, folder, options).await?;
+    home.deposit(scenario::USER, RESERVED_INTERVALS * PRICE)?;
+    Ok(home)
 }
 
 fn addresses(stack: &Stack) -> Result<Vec<(String, String)>> {

@@ -15,6 +15,7 @@ use crate::facts::contract_client::ContractClient;
 use crate::facts::reader::Facts;
 use crate::servers::process::{self, Service};
 use crate::servers::stack::{Stack, StackBuilder};
+use crate::servers::wallet::{Wallet, WalletHome, WalletOptions};
 use crate::terminal::event_printer::EventPrinter;
 use crate::terminal::interrupt::interrupted;
 use crate::terminal::screen::{LineKind, Screen};
@@ -36,12 +37,20 @@ const OPS_PORTS: [(&str, u16); 4] = [
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// The operator of the printed token.
 const OPERATOR: &str = "operator_1";
+/// Of an interval, for the wallet.
+const PRICE: u64 = 10;
+/// The intervals that the balance of each user covers at first, and that a call reserves.
+const INTERVALS: u64 = 10;
+/// The longest call, in intervals: four hours of minutes.
+const MAX_INTERVALS: u64 = 240;
+/// The limits of `credit_low_ms`.
+const CREDIT_LOW_MS: (u64, u64) = (1_000, 3_600_000);
 /// The lifetime of the printed tokens.
 const TOKEN_LIFETIME: Duration = Duration::from_secs(12 * 3600);
 
 /// The command line.
 #[derive(Debug, Clone, Parser)]
-#[command(about = "Runs nats-server, a media-worker, two ws-edge nodes and a billing-timer until Ctrl-C")]
+#[command(about = "Runs nats-server, a media-worker, two ws-edge nodes, a billing-timer and a wallet until Ctrl-C")]
 pub struct Options {
     /// The length of a minute, in milliseconds
     #[arg(long, default_value_t = 60_000, value_parser = clap::value_parser!(u64).range(100..=86_400_000))]
@@ -69,29 +78,40 @@ pub async fn main(options: Options) -> ExitCode {
 }
 
 async fn run(screen: &Screen, folder: &Path, options: &Options) -> Result<()> {
-    let mut stack = tokio::select! {
-        stack = start(folder, options) => stack?,
+    let (mut stack, home, mut wallet) = tokio::select! {
+        started = start(folder, options) => started?,
         outcome = interrupted() => return outcome,
     };
     let facts = Facts::connect(&stack.nats.url()).await?;
     let _printer = EventPrinter::new(*screen, &facts).await?;
     print_addresses(screen, &stack)?;
+    print_balances(screen, &home);
     print_team_access(screen, &stack).await?;
     print_links(screen, &stack)?;
     tokio::select! {
         outcome = interrupted() => outcome?,
-        outcome = until_a_process_ends(&mut stack) => outcome?,
+        outcome = until_a_process_ends(&mut stack, &mut wallet) => outcome?,
     }
     screen.heading("Stopping");
+    wallet.stop().await?;
     stack.stop().await
 }
 
-async fn start(folder: &Path, options: &Options) -> Result<Stack> {
-    let mut builder = StackBuilder::default().edges(EDGE_PORTS.len()).folder(folder).set(
-        "billing-timer",
-        "tick_interval_ms",
-        options.tick_interval_ms,
-    );
+async fn start(folder: &Path, options: &Options) -> Result<(Stack, WalletHome, Wallet)> {
+    let interval_ms = options.tick_interval_ms;
+    let max_ms = MAX_INTERVALS * interval_ms;
+    let mut builder = StackBuilder::default()
+        .edges(EDGE_PORTS.len())
+        .folder(folder)
+        .set("billing-timer", "tick_interval_ms", interval_ms)
+        .set("ws-edge", "credit.enabled", true)
+        .set("ws-edge", "credit.max_ms", max_ms)
+        .set("media-worker", "credit_max_ms", max_ms)
+        .set(
+            "media-worker",
+            "credit_low_ms",
+            interval_ms.clamp(CREDIT_LOW_MS.0, CREDIT_LOW_MS.1),
+        );
     if is_free(NATS_PORT) {
         builder = builder.nats_port(NATS_PORT);
     }
@@ -109,7 +129,19 @@ async fn start(folder: &Path, options: &Options) -> Result<Stack> {
     if !options.allowed_origins.is_empty() {
         builder = builder.set("ws-edge", "allowed_origins", options.allowed_origins.join(","));
     }
-    builder.start().await
+    let stack = builder.start().await?;
+    let options = WalletOptions {
+        price: PRICE,
+        first_intervals: INTERVALS,
+        max_ms,
+        opening_balance: INTERVALS * PRICE,
+        ..WalletOptions::new(interval_ms)
+    };
+    let home = WalletHome::new(&stack.nats, folder, options).await?;
+    // Its account is there before the first deposit.
+    home.deposit(USER, 0)?;
+    let wallet = home.start(None).await.context("starting the wallet")?;
+    Ok((stack, home, wallet))
 }
 
 /// Whether a port is free now. If another process takes it first, the service fails to start.
@@ -152,6 +184,19 @@ fn print_addresses(screen: &Screen, stack: &Stack) -> Result<()> {
         token::SECRET
     ));
     Ok(())
+}
+
+fn print_balances(screen: &Screen, home: &WalletHome) {
+    let command = format!(
+        "WALLET_DATABASE={} .tools/bin/python deploy/examples/wallet/wallet.py",
+        home.database().display()
+    );
+    screen.heading(&format!(
+        "A wallet (docs/src/credit.md): a minute costs {PRICE}, and every user begins with {}",
+        INTERVALS * PRICE
+    ));
+    screen.plain(LineKind::Quiet, &format!("  {command} deposit {USER} {}", 2 * PRICE));
+    screen.plain(LineKind::Quiet, &format!("  {command} balances"));
 }
 
 /// Another team's access: the user `observer`, with its consumer.
@@ -210,7 +255,7 @@ fn print_links(screen: &Screen, stack: &Stack) -> Result<()> {
 }
 
 /// Returns an error when a process has ended by itself.
-async fn until_a_process_ends(stack: &mut Stack) -> Result<()> {
+async fn until_a_process_ends(stack: &mut Stack, wallet: &mut Wallet) -> Result<()> {
     let mut ticks = interval(CHECK_INTERVAL);
     loop {
         ticks.tick().await;
@@ -219,7 +264,8 @@ async fn until_a_process_ends(stack: &mut Stack) -> Result<()> {
             .iter_mut()
             .chain(&mut stack.workers)
             .chain(&mut stack.timers);
-        for child in services.map(Service::child_mut).chain(stack.nats.children_mut()) {
+        let children = services.map(Service::child_mut).chain(stack.nats.children_mut());
+        for child in children.chain([wallet.child_mut()]) {
             if let Some(status) = child.ended().context("checking the processes")? {
                 bail!("{} ended by itself ({status}):\n{}", child.name(), child.log_tail());
             }

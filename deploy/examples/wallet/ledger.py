@@ -16,11 +16,13 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS accounts (user_id TEXT PRIMARY KEY, balance INTEGER NOT NULL, deposited INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS calls (
     call_id TEXT PRIMARY KEY, user_id TEXT NOT NULL, state TEXT NOT NULL, grant_id TEXT, until_ms INTEGER NOT NULL,
-    first_grant_id TEXT, reserved INTEGER NOT NULL, charged INTEGER NOT NULL DEFAULT 0, reserved_at REAL NOT NULL);
+    first_grant_id TEXT, reserved INTEGER NOT NULL, charged INTEGER NOT NULL DEFAULT 0, reserved_at REAL NOT NULL,
+    wanted_ms INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS open_reservations ON calls (reserved_at) WHERE state = 'reserved';
+CREATE INDEX IF NOT EXISTS wanted_renewals ON calls (wanted_ms) WHERE state = 'running' AND wanted_ms > 0;
 """
 # The states of a call: `reserved` by authorize, `running` once `requested` is stored, `settled`, or `released` because no
-# `requested` followed.
+# `requested` followed. `wanted_ms`: the `untilMs` of a `credit_low` that the balance did not cover.
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Price:
     first_intervals: int
     renew_intervals: int
     max_ms: int
+    opening_balance: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ class Ledger:
             room = self._most_intervals() - until_ms // self.price.interval_ms
             intervals = min(self.price.renew_intervals, self._affordable(call["user_id"]), room)
             if intervals <= 0:
+                self._db.execute("UPDATE calls SET wanted_ms = ? WHERE call_id = ?", (until_ms if room > 0 else 0, call_id))
                 return None
             grant = Grant(uuid.uuid4().hex, until_ms + intervals * self.price.interval_ms)
             amount = intervals * self.price.per_interval
@@ -131,6 +135,19 @@ class Ledger:
                 (grant.grant_id, grant.until_ms, amount, call_id),
             )
             return grant
+
+    def wanted(self) -> list[tuple[str, int]]:
+        """Renewals that the balance did not cover when they were due, and covers now: each with its `until_ms`."""
+        rows = self._db.execute(
+            """SELECT call_id, wanted_ms FROM calls JOIN accounts USING (user_id)
+               WHERE state = 'running' AND wanted_ms > 0 AND balance >= ? LIMIT 100""",
+            (self.price.per_interval,),
+        )
+        return [(row["call_id"], row["wanted_ms"]) for row in rows]
+
+    def answered(self, call_id: str, until_ms: int) -> None:
+        """The renewal at this `until_ms` was sent, and answered."""
+        self._db.execute("UPDATE calls SET wanted_ms = 0 WHERE call_id = ? AND wanted_ms = ?", (call_id, until_ms))
 
     def settled(self, call_id: str, user_id: str, billed_minutes: int) -> None:
         """Charges the bill, and refunds what was reserved beyond it."""
@@ -177,7 +194,8 @@ class Ledger:
         return self._db.execute("SELECT * FROM calls WHERE call_id = ?", (call_id,)).fetchone()
 
     def _open_account(self, user_id: str) -> None:
-        self._db.execute("INSERT OR IGNORE INTO accounts VALUES (?, 0, 0)", (user_id,))
+        opening = self.price.opening_balance
+        self._db.execute("INSERT OR IGNORE INTO accounts VALUES (?, ?, ?)", (user_id, opening, opening))
 
     def _insert(self, call_id: str, user_id: str, state: str, grant: Grant | None, amount: int) -> None:
         grant_id, until_ms = (grant.grant_id, grant.until_ms) if grant else (None, 0)

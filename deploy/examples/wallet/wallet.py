@@ -23,11 +23,11 @@ from ledger import Grant, Ledger, Price
 AUTHORIZE = "wallet.authorize"
 STREAM = "CALLS"
 API_PREFIX = "CALLPULSE.API"
-# Wallets that run at the same time share the questions and the consumer, which `admin` creates with this name.
+# Wallets that run at the same time share the questions and the consumer, which `callctl team add wallet` creates.
 GROUP = "wallet"
 RELEASE_AFTER_S = 60.0
-RELEASE_CHECK_S = 1.0
 GRANT_TIMEOUT_S = 3.0
+STOP_TIMEOUT_S = 3.0
 FETCH_MAX = 64
 
 
@@ -51,17 +51,22 @@ class Wallet:
             max_reconnect_attempts=-1,
         )
         self.stream = self.client.jetstream(prefix=API_PREFIX)
-        await self.client.subscribe(AUTHORIZE, queue=GROUP, cb=self.authorize)
+        questions = await self.client.subscribe(AUTHORIZE, queue=GROUP, cb=self.authorize)
         await self.client.flush()
         log("ready")
         stop = asyncio.Event()
         for name in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(name, stop.set)
-        tasks = [asyncio.create_task(work) for work in (self.follow_facts(), self.release_reservations(), stop.wait())]
+        tasks = [asyncio.create_task(work) for work in (self.follow_facts(), self.every_second(), stop.wait())]
         done, others = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         for task in others:
             task.cancel()
-        await self.client.drain()
+        try:
+            # What it was asked before is answered; another wallet is asked from now on.
+            await asyncio.wait_for(questions.drain(), STOP_TIMEOUT_S)
+        except (NatsError, asyncio.TimeoutError) as error:
+            log("questions not drained", error=str(error))
+        await self.client.close()
         for task in done:
             task.result()
 
@@ -147,18 +152,25 @@ class Wallet:
         # `internal` and `at_capacity` pass. Another refusal is final: what was reserved is refunded by the settlement.
         return refused is None or not refused.startswith(("internal", "at_capacity"))
 
-    async def release_reservations(self) -> None:
+    async def every_second(self) -> None:
         while True:
-            await asyncio.sleep(RELEASE_CHECK_S)
+            await asyncio.sleep(1)
+            # After a deposit, calls go on that had nothing left.
+            for call_id, until_ms in self.ledger.wanted():
+                if await self.renew(call_id, until_ms):
+                    self.ledger.answered(call_id, until_ms)
             for call_id in self.ledger.unconfirmed(self.options.release_after_s):
-                try:
-                    # The stream decides, and not what this wallet has read of it.
-                    await self.stream.get_last_msg(STREAM, f"call.{call_id}.requested", direct=True)
-                except NotFoundError:
-                    self.ledger.release(call_id)
-                    log("reservation released", call_id=call_id)
-                except (NatsError, asyncio.TimeoutError) as error:
-                    log("stream not readable, trying again", error=str(error))
+                await self.release(call_id)
+
+    async def release(self, call_id: str) -> None:
+        try:
+            # The stream decides, and not what this wallet has read of it.
+            await self.stream.get_last_msg(STREAM, f"call.{call_id}.requested", direct=True)
+        except NotFoundError:
+            self.ledger.release(call_id)
+            log("reservation released", call_id=call_id)
+        except (NatsError, asyncio.TimeoutError) as error:
+            log("stream not readable, trying again", error=str(error))
 
 
 def parse() -> argparse.Namespace:
@@ -170,6 +182,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--first-intervals", type=int, default=2, help="reserved before a call rings")
     parser.add_argument("--renew-intervals", type=int, default=1, help="reserved on each credit_low")
     parser.add_argument("--max-ms", type=int, default=14_400_000, help="the maximum duration of a call")
+    parser.add_argument("--opening-balance", type=int, default=0, help="of a user who is seen for the first time")
     commands = parser.add_subparsers(dest="command", required=True)
     serve = commands.add_parser("serve")
     serve.add_argument("--nats-url", default=env("WALLET_NATS_URL", "nats://127.0.0.1:4222"))
@@ -185,13 +198,20 @@ def parse() -> argparse.Namespace:
     options.nats_password = env("NATS_WALLET_PASSWORD", "")
     if min(options.price, options.interval_ms, options.first_intervals, options.renew_intervals) < 1:
         parser.error("price, intervals and interval-ms are at least 1")
+    if min(options.opening_balance, getattr(options, "amount", 0)) < 0:
+        parser.error("amounts are at least 0")
     return options
 
 
 def main() -> int:
     options = parse()
     price = Price(
-        options.price, options.interval_ms, options.first_intervals, options.renew_intervals, options.max_ms
+        options.price,
+        options.interval_ms,
+        options.first_intervals,
+        options.renew_intervals,
+        options.max_ms,
+        options.opening_balance,
     )
     ledger = Ledger(options.database, price)
     try:

@@ -33,6 +33,14 @@ pub enum Expectation {
     Notified,
     /// Facts that happen once are stored once.
     Once,
+    /// The wallet grants what the balance covers.
+    Granted,
+    /// The user is warned before the end.
+    Warned,
+    /// The media stops at the end of the granted time.
+    Exhausted,
+    /// The wallet has charged the bill.
+    Charged,
     /// The latency of many more calls.
     Measured,
     /// All processes stop in order.
@@ -40,7 +48,7 @@ pub enum Expectation {
 }
 
 impl Expectation {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 20] = [
         Self::Started,
         Self::Accepted,
         Self::Unconnected,
@@ -55,6 +63,10 @@ impl Expectation {
         Self::Settled,
         Self::Notified,
         Self::Once,
+        Self::Granted,
+        Self::Warned,
+        Self::Exhausted,
+        Self::Charged,
         Self::Measured,
         Self::Stopped,
     ];
@@ -75,6 +87,10 @@ impl Expectation {
             Self::Settled => "settled: the record agrees with connectedAt, endedAt and the ticks",
             Self::Notified => "call_ended to both with that bill",
             Self::Once => "every fact exactly once, in order",
+            Self::Granted => "a second call: the wallet grants the three minutes that the balance covers",
+            Self::Warned => "credit_low to the user alone, before they are over",
+            Self::Exhausted => "credit_exhausted exactly after three minutes, which are billed; both are notified",
+            Self::Charged => "the wallet has charged them, and denies the next call",
             Self::Measured => "latency over at least 20 calls",
             Self::Stopped => "every process stops in order",
         }

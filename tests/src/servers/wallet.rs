@@ -7,9 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream;
 use async_nats::jetstream::consumer::pull;
-use contract::FactKind;
 use contract::jetstream::storage;
-use contract::wire::subject;
 use serde::Deserialize;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::task::JoinSet;
@@ -19,10 +17,8 @@ use crate::servers::child::Child;
 use crate::servers::nats_server::NatsServer;
 
 const SOON: Duration = Duration::from_secs(20);
-/// The user, and the consumer that `admin` creates for it.
+/// The user, and the consumer that `callctl team add` creates for it.
 const USER: &str = "wallet";
-/// The facts that change a balance.
-const FACTS: [FactKind; 3] = [FactKind::Requested, FactKind::CreditLow, FactKind::Settled];
 
 /// What it reserves and charges, and for how long.
 #[derive(Debug, Clone)]
@@ -37,6 +33,26 @@ pub struct WalletOptions {
     pub renew_intervals: u64,
     /// Until a reservation without a stored `requested` is released.
     pub release_after: Duration,
+    /// The longest duration that it grants.
+    pub max_ms: u64,
+    /// Of a user who is seen for the first time.
+    pub opening_balance: u64,
+}
+
+impl WalletOptions {
+    /// A price of 10 for an interval of this length; two intervals are reserved at first, then one at a time.
+    #[must_use]
+    pub fn new(interval_ms: u64) -> Self {
+        Self {
+            price: 10,
+            interval_ms,
+            first_intervals: 2,
+            renew_intervals: 1,
+            release_after: Duration::from_secs(60),
+            max_ms: 14_400_000,
+            opening_balance: 0,
+        }
+    }
 }
 
 /// An account.
@@ -80,7 +96,6 @@ impl WalletHome {
         let admin = jetstream::new(async_nats::connect(nats.url()).await?);
         let config = pull::Config {
             durable_name: Some(USER.to_owned()),
-            filter_subjects: FACTS.map(subject::facts_of_kind).to_vec(),
             ack_wait: Duration::from_secs(2),
             ..Default::default()
         };
@@ -163,8 +178,16 @@ impl WalletHome {
             .args(["--price", &options.price.to_string()])
             .args(["--interval-ms", &options.interval_ms.to_string()])
             .args(["--first-intervals", &options.first_intervals.to_string()])
-            .args(["--renew-intervals", &options.renew_intervals.to_string()]);
+            .args(["--renew-intervals", &options.renew_intervals.to_string()])
+            .args(["--max-ms", &options.max_ms.to_string()])
+            .args(["--opening-balance", &options.opening_balance.to_string()]);
         Ok(command)
+    }
+
+    /// Its database.
+    #[must_use]
+    pub fn database(&self) -> &Path {
+        &self.database
     }
 }
 
@@ -175,6 +198,25 @@ impl Wallet {
     /// When the system call fails.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill().map(drop)
+    }
+
+    /// The process.
+    pub fn child_mut(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Stops it.
+    ///
+    /// # Errors
+    /// When it does not stop, or fails.
+    pub async fn stop(mut self) -> Result<()> {
+        let status = self.child.terminate(SOON).await?;
+        ensure!(
+            status.success(),
+            "{USER} stopped with {status}: {}",
+            self.child.log_tail()
+        );
+        Ok(())
     }
 
     /// Waits until it has died at its `crash_at`.

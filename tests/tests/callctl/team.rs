@@ -80,6 +80,22 @@ async fn an_added_team_reads_every_fact_and_can_change_nothing() -> Result<()> {
 }
 
 #[tokio::test]
+async fn the_wallet_has_an_account_and_lacks_only_its_consumer() -> Result<()> {
+    let folder = tempdir()?;
+    let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
+    ContractClient::open(&server).await?;
+    let mut command = as_admin(&server, &["team", "add", "wallet"])?;
+    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    ensure!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let options = ConnectOptions::with_user_and_password("wallet".to_owned(), server.password("wallet")?.to_owned());
+    let wallet = options.connect(format!("127.0.0.1:{}", server.port())).await?;
+    let jetstream = jetstream::with_prefix(wallet, "CALLPULSE.API");
+    let stream = jetstream.get_stream_no_info("CALLS").await?;
+    let _: PullConsumer = stream.get_consumer("wallet").await.map_err(Error::from_boxed)?;
+    Ok(())
+}
+
+#[tokio::test]
 async fn only_the_admin_adds_a_team() -> Result<()> {
     let folder = tempdir()?;
     let server = NatsServer::start(folder.path(), Sync::Lazy).await?;

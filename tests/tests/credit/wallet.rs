@@ -5,25 +5,26 @@ use std::time::Duration;
 use anyhow::ensure;
 use callpulse_tests::clients::conversation::Conversation;
 use callpulse_tests::facts::reader::Facts;
-use callpulse_tests::servers::stack::Stack;
+use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::servers::wallet::{Account, WalletHome, WalletOptions};
 use callpulse_tests::wait::eventually;
 
-use crate::fixture::{INTERVAL_MS, SOON, USER, assert_within_grants, denied, fact, pair, start};
+use crate::fixture::{INTERVAL_MS, SOON, USER, assert_within_grants, denied, fact, pair, start, with_credit};
 
 const PRICE: u64 = 10;
 /// Within the answer's deadline of a hang-up, longer than an answer takes to become a `requested`.
 const RELEASE_AFTER: Duration = Duration::from_secs(4);
 
-async fn home(stack: &Stack) -> WalletHome {
-    let options = WalletOptions {
+fn options() -> WalletOptions {
+    WalletOptions {
         price: PRICE,
-        interval_ms: INTERVAL_MS,
-        first_intervals: 2,
-        renew_intervals: 1,
         release_after: RELEASE_AFTER,
-    };
-    WalletHome::new(&stack.nats, stack.folder(), options).await.unwrap()
+        ..WalletOptions::new(INTERVAL_MS)
+    }
+}
+
+async fn home(stack: &Stack) -> WalletHome {
+    WalletHome::new(&stack.nats, stack.folder(), options()).await.unwrap()
 }
 
 /// Waits until nothing is reserved, and checks that no amount was lost or made.
@@ -75,6 +76,31 @@ async fn a_balance_is_used_up_to_its_end_and_the_user_is_told() {
     let again = Conversation::ringing(pair(&stack)).await.unwrap();
     again.user.request("call_cancel", again.id()).await.unwrap();
     assert_eq!(settled_account(&home).await.balance, 3 * i64::try_from(PRICE).unwrap());
+}
+
+#[tokio::test]
+async fn a_deposit_after_the_warning_extends_the_call() {
+    let stack = with_credit(StackBuilder::default()).set("media-worker", "credit_low_ms", 5_000);
+    let stack = stack.start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let options = WalletOptions {
+        first_intervals: 6,
+        ..options()
+    };
+    let home = WalletHome::new(&stack.nats, stack.folder(), options).await.unwrap();
+    let _wallet = home.start(None).await.unwrap();
+    home.deposit(USER, 6 * PRICE).unwrap();
+    let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    call.user.expect_notice_within("credit_low", SOON).await.unwrap();
+    assert_eq!(home.account(USER).unwrap().balance, 0);
+    home.deposit(USER, 2 * PRICE).unwrap();
+    let ended = fact(&facts, &call.call_id, "ended").await;
+    assert_eq!(ended.payload["durationMs"], 8 * INTERVAL_MS);
+    assert_eq!(
+        billed(&facts, &call.call_id).await,
+        settled_account(&home).await.charged
+    );
+    assert_eq!(settled_account(&home).await.balance, 0);
 }
 
 #[tokio::test]
