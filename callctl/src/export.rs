@@ -11,7 +11,9 @@ use contract::jetstream::storage::CALLS;
 use contract::jetstream::stored_messages::{Start, StoredMessages};
 use contract::views::history::Recorded;
 use contract::wire::fact::Settled;
+use contract::wire::id::TermsId;
 use contract::wire::subject;
+use contract::wire::terms::{Charge, Silence};
 use contract::wire::unknown::Unknown;
 use contract::{CallId, EndReason, Fact, FactKind, OtomoId, Timestamp, UserId};
 use serde::Serialize;
@@ -52,7 +54,7 @@ enum Format {
 }
 
 /// The columns of CSV. They are frozen: new ones come last.
-const COLUMNS: [&str; 12] = [
+const COLUMNS: [&str; 22] = [
     "callId",
     "userId",
     "otomoId",
@@ -65,6 +67,16 @@ const COLUMNS: [&str; 12] = [
     "reason",
     "settledAt",
     "sequence",
+    "billedMs",
+    "userSilentMs",
+    "otomoSilentMs",
+    "untilMs",
+    "termsId",
+    "intervalMs",
+    "charge",
+    "freeMs",
+    "minimumMs",
+    "silence",
 ];
 
 /// A settled call.
@@ -83,10 +95,21 @@ struct Record {
     reason: EndReason,
     settled_at: Timestamp,
     sequence: u64,
+    billed_ms: Option<u64>,
+    user_silent_ms: Option<u64>,
+    otomo_silent_ms: Option<u64>,
+    until_ms: Option<u64>,
+    terms_id: Option<TermsId>,
+    interval_ms: Option<u64>,
+    charge: Option<Charge>,
+    free_ms: Option<u64>,
+    minimum_ms: Option<u64>,
+    silence: Option<Silence>,
 }
 
 impl Record {
     fn new(settled: &Settled, recorded: &Recorded) -> Self {
+        let terms = settled.terms.as_ref();
         Self {
             call_id: settled.parties.call_id.clone(),
             user_id: settled.parties.user_id.clone(),
@@ -100,11 +123,22 @@ impl Record {
             reason: settled.reason,
             settled_at: recorded.stored_at,
             sequence: recorded.sequence,
+            billed_ms: settled.billed_ms,
+            user_silent_ms: settled.silent_ms.map(|silent| silent.user),
+            otomo_silent_ms: settled.silent_ms.map(|silent| silent.otomo),
+            until_ms: settled.until_ms,
+            terms_id: terms.map(|terms| terms.terms_id.clone()),
+            interval_ms: terms.map(|terms| terms.interval_ms),
+            charge: terms.map(|terms| terms.charge),
+            free_ms: terms.map(|terms| terms.free_ms),
+            minimum_ms: terms.map(|terms| terms.minimum_ms),
+            silence: terms.map(|terms| terms.silence),
         }
     }
 
     /// The cells of [`COLUMNS`].
     fn cells(&self) -> [Cow<'_, str>; COLUMNS.len()] {
+        let number = |number: Option<u64>| number.map_or_else(String::new, |number| number.to_string()).into();
         [
             cell(self.call_id.as_str()),
             cell(self.user_id.as_str()),
@@ -118,6 +152,16 @@ impl Record {
             cell(self.reason.as_str()),
             self.settled_at.to_string().into(),
             self.sequence.to_string().into(),
+            number(self.billed_ms),
+            number(self.user_silent_ms),
+            number(self.otomo_silent_ms),
+            number(self.until_ms),
+            self.terms_id.as_ref().map_or("".into(), |id| cell(id.as_str())),
+            number(self.interval_ms),
+            Cow::Borrowed(self.charge.map_or("", Into::into)),
+            number(self.free_ms),
+            number(self.minimum_ms),
+            Cow::Borrowed(self.silence.map_or("", Into::into)),
         ]
     }
 }
@@ -266,6 +310,16 @@ mod tests {
             reason: EndReason::Hangup,
             settled_at: at,
             sequence: 6,
+            billed_ms: Some(7),
+            user_silent_ms: Some(8),
+            otomo_silent_ms: None,
+            until_ms: Some(9),
+            terms_id: Some("t".parse().unwrap()),
+            interval_ms: Some(10),
+            charge: Some(Charge::Start),
+            free_ms: Some(11),
+            minimum_ms: None,
+            silence: Some(Silence::DeductOtomo),
         };
         let json = serde_json::to_value(&record).unwrap();
         assert_eq!(json.as_object().unwrap().len(), COLUMNS.len());

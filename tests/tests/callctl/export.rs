@@ -101,7 +101,8 @@ async fn csv_has_a_header_and_an_existing_file_is_never_overwritten() -> Result<
     rows[1..].sort_unstable();
     ensure!(
         rows[0]
-            == "callId,userId,otomoId,connectedAt,endedAt,durationMs,ticks,overTicks,billedMinutes,reason,settledAt,sequence",
+            == "callId,userId,otomoId,connectedAt,endedAt,durationMs,ticks,overTicks,billedMinutes,reason,settledAt,sequence,\
+                billedMs,userSilentMs,otomoSilentMs,untilMs,termsId,intervalMs,charge,freeMs,minimumMs,silence",
         "{written}"
     );
     ensure!(
