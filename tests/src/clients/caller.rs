@@ -159,6 +159,12 @@ impl Caller {
         self.send.first_datagram_sent_at()
     }
 
+    /// When the last RTP packet with a payload was handed to the socket.
+    #[must_use]
+    pub fn last_datagram_sent_at(&self) -> Option<ClockReading> {
+        self.send.last_datagram_sent_at()
+    }
+
     /// RTP packets with a payload that were sent.
     #[must_use]
     pub fn sent(&self) -> u64 {

@@ -68,6 +68,7 @@ enum Command {
     Silence(Ssrc),
     Padding(Ssrc, u32),
     Cut(bool),
+    Close,
     Restart(UdpSocket, IceCreds),
 }
 
@@ -290,6 +291,14 @@ impl Transport {
     /// When the transport has ended.
     pub async fn restore(&self) -> Result<()> {
         self.command(Command::Cut(false)).await
+    }
+
+    /// Closes DTLS, as a browser does when its page is closed.
+    ///
+    /// # Errors
+    /// When the transport has ended.
+    pub async fn close(&self) -> Result<()> {
+        self.command(Command::Close).await
     }
 
     /// Moves to another network: leaves the socket for a new one, and restarts ICE with the answer to `rtc_restart_ice`.

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
 mod answers;
+mod bills;
 mod fixture;
 mod wallet;

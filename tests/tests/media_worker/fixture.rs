@@ -155,6 +155,11 @@ impl Fixture {
 
     /// Connects a producer, without RTP.
     pub(crate) async fn join(&self, requester: &Requester) -> Sender {
+        self.join_declaring(requester, json!({ "useinbandfec": 1 })).await
+    }
+
+    /// Like [`join`](Self::join), with these format parameters of Opus.
+    pub(crate) async fn join_declaring(&self, requester: &Requester, opus: Value) -> Sender {
         let payload_type = self.payload_type(requester).await;
         let created = self.create(requester, Direction::Send).await;
         let transport_id = created.id.clone();
@@ -167,10 +172,9 @@ impl Fixture {
             .await
             .unwrap();
         let send = prepared.start();
-        let produced = self
-            .produce(requester, &transport_id, rtp_parameters(payload_type, ssrc))
-            .await
-            .unwrap();
+        let mut rtp = rtp_parameters(payload_type, ssrc);
+        rtp["codecs"][0]["parameters"] = opus;
+        let produced = self.produce(requester, &transport_id, rtp).await.unwrap();
         send.connected().await.unwrap();
         Sender {
             send,

@@ -5,11 +5,11 @@ use std::time::{Duration, SystemTime};
 use anyhow::ensure;
 use callpulse_tests::clients::opus::Pace;
 use callpulse_tests::facts::reader::Fact;
-use callpulse_tests::wait::eventually;
+use callpulse_tests::wait::{eventually, let_time_pass};
 use chrono::{DateTime, Utc};
 use contract::{Parties, Role};
 use futures::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::{Fixture, SOON, Sender, requester};
 
@@ -99,6 +99,76 @@ async fn a_dead_call_ends_with_its_last_packet() {
     assert!(told_late[3] >= -100, "{told_late:?}");
 }
 
+/// mediasoup's window is 6 s for streams with DTX: longer than a call needs to be lost by default.
+#[tokio::test]
+async fn a_dead_call_with_dtx_ends_with_its_last_packet() {
+    let fixture = Fixture::start(&[("rtp_lost_after_ms", "3000"), ("rtp_timeout_ms", "8000")]).await;
+    let calls = (0..3).map(async |number| {
+        let parties = fixture.call().await;
+        let dtx = json!({ "useinbandfec": 1, "usedtx": 1 });
+        let mut senders = Vec::new();
+        for role in Role::BOTH {
+            let sender = fixture.join_declaring(&requester(&parties, role), dtx.clone()).await;
+            sender.talk().await;
+            senders.push(sender);
+        }
+        sends(&senders[1], 100 + number * 13).await;
+        for sender in &senders {
+            sender.stop_talking().await;
+        }
+        let last = senders.iter().map(last_sent).max().unwrap();
+        let ended = fixture.fact(&parties, "ended").await;
+        let lost = fixture.fact(&parties, "rtp_lost").await;
+        (ms_after(last, &ended, "endedAt"), ms_after(last, &lost, "lastRtpAt"))
+    });
+    let (mut told_late, lost_late): (Vec<_>, Vec<_>) = join_all(calls).await.into_iter().unzip();
+    for late in &told_late {
+        assert_last_packet(*late);
+    }
+    told_late.sort_unstable();
+    assert!(told_late[1] >= -100, "{told_late:?}");
+    // Declared lost within the window: the last sample at which the count grew.
+    assert!(
+        lost_late.iter().all(|late| (-2_000..=0).contains(late)),
+        "{lost_late:?}"
+    );
+}
+
+#[tokio::test]
+async fn padding_alone_keeps_nobody_alive() {
+    let fixture = Fixture::start(&SETTINGS).await;
+    let parties = fixture.call().await;
+    let senders = both(&fixture, &parties).await;
+    for sender in &senders {
+        sender.talk().await;
+    }
+    sends(&senders[1], 60).await;
+    for sender in &senders {
+        sender.stop_talking().await;
+    }
+    let last = senders.iter().map(last_sent).max().unwrap();
+    let ended = fixture.fact(&parties, "ended");
+    let padding = async {
+        loop {
+            for sender in &senders {
+                let _ = sender.send.send_padding_only(sender.ssrc, 1).await; // closed by the SFU in the end
+            }
+            let_time_pass("a steady stream of padding", Duration::from_millis(20)).await;
+        }
+    };
+    let ended = tokio::select! {
+        ended = ended => ended,
+        () = padding => unreachable!(),
+    };
+    assert!(senders.iter().all(|sender| sender.send.padding_sent() > 50));
+    assert_eq!(ended.payload["reason"], "rtp_timeout");
+    assert_last_packet(ms_after(last, &ended, "endedAt"));
+    assert_eq!(
+        fixture.stored(&parties).await,
+        ["rtp_detected", "media_started", "rtp_lost", "rtp_lost", "ended"]
+    );
+}
+
 #[tokio::test]
 async fn the_return_of_a_party_is_its_first_packet() {
     let fixture = Fixture::start(&SETTINGS).await;
@@ -177,6 +247,35 @@ async fn a_party_resumes_on_a_second_transport() {
     let back = second.send.first_datagram_sent_at().unwrap().wall;
     let late = ms_after(back, &resumed, "at");
     assert_first_packet(late);
+    assert_eq!(
+        fixture.stored(&parties).await,
+        ["rtp_detected", "media_started", "rtp_lost", "rtp_resumed"]
+    );
+}
+
+#[tokio::test]
+async fn a_closed_connection_is_lost_at_once_and_the_party_resumes_on_another() {
+    let settings = [("rtp_lost_after_ms", "20000"), ("rtp_timeout_ms", "30000")];
+    let fixture = Fixture::start(&settings).await;
+    let parties = fixture.call().await;
+    let notices = fixture.notices(&parties.party(Role::User)).await;
+    let [user, otomo] = both(&fixture, &parties).await;
+    user.talk().await;
+    otomo.talk().await;
+    sends(&otomo, 60).await;
+    otomo.send.close().await.unwrap();
+    assert_eq!(notices.expect("media_lost").await["party"], "otomo");
+    let last = last_sent(&otomo);
+    let lost = fixture.fact(&parties, "rtp_lost").await;
+    assert!(lost.payload["gapMs"].as_u64().unwrap() < 5_000, "{:?}", lost.payload);
+    // The last sample at which the count grew.
+    let late = ms_after(last, &lost, "lastRtpAt");
+    assert!((-2_000..=0).contains(&late), "{late} ms after the packet");
+    let second = fixture.join(&requester(&parties, Role::Otomo)).await;
+    second.talk().await;
+    let resumed = fixture.fact(&parties, "rtp_resumed").await;
+    let back = second.send.first_datagram_sent_at().unwrap().wall;
+    assert_first_packet(ms_after(back, &resumed, "at"));
     assert_eq!(
         fixture.stored(&parties).await,
         ["rtp_detected", "media_started", "rtp_lost", "rtp_resumed"]

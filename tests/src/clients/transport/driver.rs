@@ -127,6 +127,7 @@ impl Driver {
             }
             Command::Silence(ssrc) => self.outgoing = self.outgoing.filter(|stream| stream.ssrc != ssrc),
             Command::Cut(cut) => self.cut = cut,
+            Command::Close => self.rtc.close()?,
             Command::Padding(ssrc, packets) => {
                 for _ in 0..packets {
                     let number = self.write(ssrc, Instant::now(), padding::PADDING.to_vec());
