@@ -21,6 +21,7 @@ use crate::calls::grant::GrantRelay;
 use crate::calls::handler::RequestHandler;
 use crate::calls::media_workers::MediaWorkers;
 use crate::calls::placement::KnownWorkers;
+use crate::calls::presence::Presence;
 use crate::calls::request::CallSetup;
 use crate::calls::rtc_relay::RtcRelay;
 use crate::calls::snapshot::SnapshotReader;
@@ -100,6 +101,10 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
             },
             ender: ender.clone(),
             notices: notices.clone(),
+            presence: Presence {
+                nats: nats.clone(),
+                policy: settings.offline_otomo,
+            },
             known_workers: known_workers.clone(),
             node_id: node_id.clone(),
             limits: CallLimits::new(&settings.limits),

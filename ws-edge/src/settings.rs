@@ -45,6 +45,9 @@ pub struct Settings {
     pub pages: bool,
     /// Time that a call rings. It then ends with `no_answer`.
     pub ring_timeout_ms: u64,
+    /// What happens to a call to an otomo without a socket on any node: `ring`, so that another service can wake the otomo's phone, or
+    /// `refuse`, which answers with `otomo_offline` after 1.5 s.
+    pub offline_otomo: OfflineOtomo,
     /// Time after a missed deadline of a call until another node ends the call.
     pub takeover_grace_ms: u64,
     /// Time limit for the reply of a media-worker.
@@ -148,6 +151,16 @@ pub enum TokenAlgorithm {
     ES256,
     /// Ed25519
     EdDSA,
+}
+
+/// The fate of a call to an otomo who is not connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OfflineOtomo {
+    /// It rings until its deadline.
+    Ring,
+    /// It is refused.
+    Refuse,
 }
 
 /// The keys `credit.*`: credit control.
@@ -276,6 +289,7 @@ impl Default for Settings {
             forwarded_header: ForwardedHeader::XForwardedFor,
             pages: true,
             ring_timeout_ms: 30_000,
+            offline_otomo: OfflineOtomo::Ring,
             takeover_grace_ms: 2_000,
             command_timeout_ms: 3_000,
             storage_timeout_ms: 5_000,

@@ -1,7 +1,7 @@
 //! All subjects. No subject literal exists elsewhere.
 
 use crate::wire::fact::FactKind;
-use crate::wire::id::{CallId, WorkerId};
+use crate::wire::id::{CallId, OtomoId, WorkerId};
 use crate::wire::notice::NoticeKind;
 use crate::wire::party::{Party, Role};
 
@@ -15,6 +15,8 @@ pub const ALL_TERMINATE: &str = "cmd.call.*.terminate";
 pub const ALL_GRANT: &str = "cmd.call.*.grant";
 /// The request to the wallet before a call rings.
 pub const AUTHORIZE: &str = "wallet.authorize";
+/// The last token of [`presence`].
+const PRESENCE: &str = "presence";
 /// The request to which every ws-edge replies.
 pub const REPORT_EDGES: &str = "cmd.edges.report";
 
@@ -64,6 +66,16 @@ pub fn notices_of_kind(role: Role, kind: NoticeKind) -> String {
 /// `user.<userId>.*` or `otomo.<otomoId>.*`: every notice to one party.
 pub fn notices_to(party: &Party) -> String {
     notice(party, "*")
+}
+
+/// `otomo.<otomoId>.presence`: the request to which every ws-edge with a socket of this otomo replies. It is not a notice.
+pub fn presence(otomo: &OtomoId) -> String {
+    format!("otomo.{otomo}.{PRESENCE}")
+}
+
+/// Whether the subject is one of [`presence`].
+pub fn is_presence(subject: &str) -> bool {
+    subject.rsplit_once('.').is_some_and(|(_, name)| name == PRESENCE)
 }
 
 /// `media.<workerId>`: the group below which a worker's operations are.

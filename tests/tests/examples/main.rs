@@ -4,6 +4,7 @@
 
 mod program;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
@@ -14,6 +15,7 @@ use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::{CallId, Timestamp};
+use tokio::time::timeout;
 
 use program::{Language, Program};
 
@@ -107,6 +109,37 @@ async fn terminate(language: Language) -> Result<()> {
     let facts = Facts::connect(&stack.nats.url()).await?;
     let ended = facts.expect(&call, "ended", SOON).await?;
     ensure!(ended.text("reason")? == "terminated", "{ended:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_requested_call_wakes_the_otomo_once() -> Result<()> {
+    let (stack, client) = stack().await?;
+    let mut one = Program::start(Language::Python, &["wake"], &stack, TEAM)?;
+    let mut other = Program::start(Language::Python, &["wake"], &stack, TEAM)?;
+    let (mut by_one, mut by_other) = (Vec::new(), Vec::new());
+    // They do not tell when they have subscribed.
+    eventually("both having woken somebody", SOON, async || {
+        connect_a_call(&client).await?;
+        let next = async {
+            tokio::select! {
+                line = one.line() => by_one.push(line?),
+                line = other.line() => by_other.push(line?),
+            }
+            anyhow::Ok(())
+        };
+        let _ = timeout(Duration::from_millis(200), next).await;
+        ensure!(!by_one.is_empty() && !by_other.is_empty());
+        Ok(())
+    })
+    .await?;
+    let all: BTreeSet<&String> = by_one.iter().chain(&by_other).collect();
+    ensure!(all.len() == by_one.len() + by_other.len(), "{by_one:?} {by_other:?}");
+    ensure!(
+        all.iter()
+            .all(|line| line.starts_with("wake ") && line.contains(" for call_")),
+        "{all:?}"
+    );
     Ok(())
 }
 

@@ -34,7 +34,9 @@ impl Language {
 
     pub(crate) fn files(self) -> Vec<PathBuf> {
         match self {
-            Self::Python => vec![examples().join("python/facts.py")],
+            Self::Python => ["facts", "wake"]
+                .map(|name| examples().join(format!("python/{name}.py")))
+                .to_vec(),
             Self::TypeScript => vec![examples().join("typescript/facts.ts")],
             Self::Rust => ["subscribe", "replay", "terminate"]
                 .map(|name| examples().join(format!("rust/{name}.rs")))
@@ -55,7 +57,11 @@ impl Language {
     fn command(self, arguments: &[&str]) -> Result<Command> {
         let tool = |name: &str| root().join(".tools/bin").join(name);
         let (program, arguments) = match (self, arguments) {
-            (Self::Python, _) => (tool("python"), [&self.files(), &paths(arguments)[..]].concat()),
+            (Self::Python, ["wake"]) => (tool("python"), vec![examples().join("python/wake.py")]),
+            (Self::Python, _) => {
+                let file = examples().join("python/facts.py");
+                (tool("python"), [&[file], &paths(arguments)[..]].concat())
+            }
             (Self::TypeScript, _) => (tool("node"), [&self.files(), &paths(arguments)[..]].concat()),
             // One program for both kinds of subscription, and one for each of the others.
             (Self::Rust, ["live" | "durable"]) => (built("subscribe")?, paths(arguments)),

@@ -35,6 +35,8 @@ pub(crate) fn declared() -> Vec<(String, BTreeSet<Service>)> {
 pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
     ("call.c.unheard_of", &[]),
     ("user.u.unheard_of", &[]),
+    ("otomo.o.presence", &[EDGE]),
+    ("user.u.presence", &[]),
     ("media.w.open_call", &[EDGE]),
     ("media.w.report_calls", &[EDGE]),
     ("cmd.call.c.terminate", &[TIMER, WALLET]),

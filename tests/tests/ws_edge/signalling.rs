@@ -284,6 +284,51 @@ async fn without_room_on_any_worker_a_call_does_not_ring() {
 }
 
 #[tokio::test]
+async fn a_call_to_an_otomo_without_a_socket_rings_or_is_refused() {
+    for policy in ["ring", "refuse"] {
+        let stack = edges(2).set("ws-edge", "offline_otomo", policy).start().await.unwrap();
+        let connect = async |edge, role, name| {
+            let party = Party::connect(stack.edge(edge).unwrap(), role, name).await.unwrap();
+            party.expect_notice("welcome").await.unwrap();
+            party
+        };
+        let user = connect(0, Role::User, "user_001").await;
+        // Another otomo says nothing about this one.
+        let _other = connect(1, Role::Otomo, "otomo_888").await;
+        let to_otomo = json!({ "otomoId": "otomo_777" });
+        if policy == "ring" {
+            let requested = user.request("call_request", to_otomo.clone()).await.unwrap();
+            let of_call = json!({ "callId": requested["callId"] });
+            user.request("call_cancel", of_call).await.unwrap();
+        } else {
+            let refused = user.refused("call_request", to_otomo.clone()).await.unwrap();
+            assert_eq!(refused, "otomo_offline");
+        }
+        // On another node.
+        let otomo = connect(1, Role::Otomo, "otomo_777").await;
+        user.request("call_request", to_otomo).await.unwrap();
+        otomo.expect_notice("incoming_call").await.unwrap();
+        assert_eq!(otomo.received_of("presence").len(), 0, "a question is no notice");
+    }
+}
+
+#[tokio::test]
+async fn an_otomo_that_reconnects_meanwhile_is_called() {
+    let stack = edges(1)
+        .set("ws-edge", "offline_otomo", "refuse")
+        .start()
+        .await
+        .unwrap();
+    let edge = stack.edge(0).unwrap();
+    let user = Party::connect(edge, Role::User, "user_001").await.unwrap();
+    user.expect_notice("welcome").await.unwrap();
+    let calling = user.request("call_request", json!({ "otomoId": "otomo_777" }));
+    let (called, otomo) = tokio::join!(calling, Party::connect(edge, Role::Otomo, "otomo_777"));
+    called.unwrap();
+    otomo.unwrap().expect_notice("incoming_call").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_ping_is_answered_at_once_and_welcome_says_how_often_to_send_one() {
     let stack = edges(1)
         .set("ws-edge", "limits.heartbeat_ms", 1_500)

@@ -21,6 +21,7 @@ use super::call_limits::CallLimits;
 use super::credit::CreditControl;
 use super::end::{CallEnder, EndError, EndScope};
 use super::placement::KnownWorkers;
+use super::presence::Presence;
 use super::storage::CallStorage;
 use super::unavailable;
 use crate::protocol::{Code, Problem, payload};
@@ -44,6 +45,8 @@ pub struct CallSetup {
     pub ender: CallEnder,
     /// Sends `incoming_call`.
     pub notices: NoticePublisher,
+    /// Whether the otomo is connected.
+    pub presence: Presence,
     /// Whether a call that is accepted finds a worker.
     pub known_workers: KnownWorkers,
     /// This node.
@@ -101,6 +104,8 @@ impl CallSetup {
                 "no media-worker has room: try again later",
             ));
         }
+        let presence = answer.before_deadline(self.presence.check(&parties.otomo_id)).await;
+        presence.unwrap_or_else(|| Err(unavailable()))?;
         let requested_at = Timestamp::now();
         let call = ActiveCall {
             parties: parties.clone(),

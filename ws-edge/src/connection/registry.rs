@@ -13,7 +13,7 @@ use contract::wire::subject;
 use futures::StreamExt;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::send_queue::{CloseReason, SendQueue};
@@ -235,7 +235,20 @@ async fn forward(shared: Arc<Shared>, party: Party, sockets: Arc<Sockets>, subsc
     subscribed.send_replace(true);
     let forwarded = metrics::notices();
     while let Some(notice) = notices.next().await {
-        forward_one(&shared, &sockets, notice, &forwarded);
+        if subject::is_presence(&notice.subject) {
+            confirm_presence(&shared.client, notice).await;
+        } else {
+            forward_one(&shared, &sockets, notice, &forwarded);
+        }
+    }
+}
+
+/// The party is connected here.
+async fn confirm_presence(client: &Client, request: Message) {
+    if let Some(reply) = request.reply
+        && let Err(error) = client.publish(reply, Bytes::new()).await
+    {
+        tracing::warn!(subject = %request.subject, %error, "a reply was not sent");
     }
 }
 

@@ -29,6 +29,7 @@ pub enum Code {
     TokenInvalid,
     TokenExpired,
     Busy,
+    OtomoOffline,
     UnknownCall,
     NotAParty,
     WrongState,

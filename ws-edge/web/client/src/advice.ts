@@ -76,6 +76,10 @@ export const ADVICE = {
     en: 'One of you is in another call. Wait until it ends, then call again.',
     ja: 'どちらかが別の通話中です。その通話が終わってから、もう一度おかけください。',
   },
+  otomo_offline: {
+    en: 'The otomo is not connected now. Call again later.',
+    ja: '相手は現在オンラインではありません。しばらくしてから、もう一度おかけください。',
+  },
   no_capacity: soon,
   unknown_call: over,
   not_a_party: {

@@ -64,6 +64,7 @@ export type ErrorCode =
       | 'token_invalid'
       | 'token_expired'
       | 'busy'
+      | 'otomo_offline'
       | 'unknown_call'
       | 'not_a_party'
       | 'wrong_state'
