@@ -7,6 +7,7 @@
 
 pub mod addresses;
 pub mod settings;
+pub mod tls;
 pub mod turn;
 
 pub mod http;

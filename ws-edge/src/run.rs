@@ -36,6 +36,7 @@ use crate::http::listener;
 use crate::http::pages::Pages;
 use crate::ops::{self, OpsFeed};
 use crate::settings::Settings;
+use crate::tls::Certificate;
 use crate::turn::TurnServers;
 
 /// The service's name in facts and on NATS.
@@ -57,6 +58,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
 
     let keys = KeySources::open(&settings.jwt, context.health.condition("keys")).await?;
     let tokens = Arc::new(Tokens::new(&settings.jwt, keys.ring()));
+    let certificate = Certificate::open(settings.tls).await?;
     let listener = listener::bind(settings.listen, &settings.limits)?;
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{SERVICE} {node_id}")).await?;
@@ -144,6 +146,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let ops_feed = OpsFeed::new(nats.clone());
     let accept = listener::Deps {
         authenticator: Authenticator::new(tokens, settings.allowed_origins),
+        tls: certificate.as_ref().map(Certificate::acceptor).transpose()?,
         pages: settings.pages.then(Pages::built_in),
         proxies: TrustedProxies::new(settings.trusted_proxies, settings.forwarded_header),
         addresses: AddressLimit::new(limits.connections_per_address),
@@ -159,6 +162,9 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let mut tasks = context.tasks();
     tasks.spawn("listener", listener::serve(listener, Arc::new(accept), stop.clone()));
     tasks.spawn("keys", keys.follow(stop.clone()));
+    if let Some(certificate) = certificate {
+        tasks.spawn("certificate", certificate.follow(stop.clone()));
+    }
     let terminator = Terminator { ender };
     tasks.spawn(
         "terminate",

@@ -17,6 +17,7 @@ use service::{CommonSettings, DescriptorNeed, Secret, ServiceSettings, Validate}
 use crate::addresses::client_address::{ForwardedHeader, Network};
 use crate::addresses::fetch;
 use crate::addresses::origin;
+use crate::tls::TlsSettings;
 use crate::turn::{TurnSettings, is_turn_url};
 
 /// All keys of `ws-edge`.
@@ -24,6 +25,8 @@ use crate::turn::{TurnSettings, is_turn_url};
 pub struct Settings {
     /// Address on which WebSockets and pages are served. Port 0 takes any free port.
     pub listen: SocketAddr,
+    /// The keys `tls.*`.
+    pub tls: TlsSettings,
     /// Name of this node in facts and in the bucket `active_calls`, at most 64 characters of `[A-Za-z0-9_-]`. Null generates one at
     /// every start.
     pub node_id: Option<NodeId>,
@@ -280,6 +283,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 4001)),
+            tls: TlsSettings::default(),
             node_id: None,
             nats: NatsSettings::default(),
             nats_password: Secret::default(),
@@ -408,6 +412,9 @@ impl Validate for Settings {
         }
         if self.jwt.audience.is_empty() {
             wrong.push("jwt.audience: must not be empty".to_owned());
+        }
+        if self.tls.is_incomplete() {
+            wrong.push("tls: set both tls.certificate_file and tls.key_file, or neither".to_owned());
         }
         for origin in &self.allowed_origins {
             if origin::normalised(origin).is_none() {

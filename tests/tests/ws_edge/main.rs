@@ -26,4 +26,5 @@ mod later;
 mod ops;
 
 mod settings;
+mod tls;
 mod tokens;

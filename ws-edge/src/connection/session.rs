@@ -10,7 +10,6 @@ use std::time::Duration;
 use contract::Party;
 use futures::{SinkExt, StreamExt};
 use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
@@ -25,9 +24,10 @@ use crate::connection::paced::Paced;
 use crate::handshake::token::Verified;
 use crate::metrics;
 use crate::protocol::{self, Welcome};
+use crate::tls::ClientStream;
 
 /// A WebSocket of this node.
-pub type Socket = WebSocketStream<Paced<TcpStream>>;
+pub type Socket = WebSocketStream<Paced<ClientStream>>;
 
 /// Messages per write.
 const WRITE_BATCH: usize = 64;

@@ -21,6 +21,7 @@ use service::BoxError;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_util::sync::CancellationToken;
@@ -37,6 +38,7 @@ use crate::handshake::{Authenticator, Principal, Rejection};
 use crate::metrics;
 use crate::ops::{self, OpsFeed};
 use crate::settings::Limits;
+use crate::tls::ClientStream;
 
 /// Wait after a failed `accept`: a node without free file descriptors must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -57,6 +59,8 @@ const WRITE_BUFFER_BYTES: usize = 16 * 1024;
 pub struct Deps {
     /// Decides which requests may be upgraded.
     pub authenticator: Authenticator,
+    /// Where this node itself speaks TLS.
+    pub tls: Option<TlsAcceptor>,
     /// The pages, where they are enabled.
     pub pages: Option<Pages>,
     /// Where the addresses of clients come from.
@@ -174,7 +178,7 @@ async fn connection(deps: Arc<Deps>, stream: TcpStream, peer: IpAddr, places: Pl
         let deps = Arc::clone(&deps);
         move |pending: &PendingUpgrade, request| answer(&deps, peer, pending, request)
     };
-    let handshake = Box::pin(handshake(&deps.limits, stream, answer));
+    let handshake = Box::pin(handshake(&deps.limits, deps.tls.as_ref(), stream, answer));
     let handshaken = tokio::select! {
         // One deadline for all of it: hyper's own does not cover the wait for the first byte.
         handshaken = timeout_at(deadline, handshake) => handshaken,
@@ -205,10 +209,16 @@ async fn connection(deps: Arc<Deps>, stream: TcpStream, peer: IpAddr, places: Pl
     drop(places);
 }
 
-async fn handshake<F>(limits: &Limits, stream: TcpStream, answer: F) -> Option<(Handshaken, Socket)>
+async fn handshake<F>(
+    limits: &Limits,
+    tls: Option<&TlsAcceptor>,
+    stream: TcpStream,
+    answer: F,
+) -> Option<(Handshaken, Socket)>
 where
     F: Fn(&PendingUpgrade, Request<Incoming>) -> Response<Full<Bytes>> + Send + Sync + 'static,
 {
+    let stream = ClientStream::accept(tls, stream).await.ok()?;
     let pending = PendingUpgrade::default();
     let answer = {
         let pending = Arc::clone(&pending);
@@ -216,7 +226,7 @@ where
     };
     serve_http(stream, answer).await.ok()?;
     let (outcome, upgrade) = pending.lock().take()?;
-    let parts = upgrade.await.ok()?.downcast::<TokioIo<TcpStream>>().ok()?;
+    let parts = upgrade.await.ok()?.downcast::<TokioIo<ClientStream>>().ok()?;
     let (stream, read) = (parts.io.into_inner(), parts.read_buf.to_vec());
     let config = Some(websocket_config(limits));
     Some((
@@ -233,7 +243,7 @@ async fn close_rejected(mut socket: Socket, frame: CloseFrame) {
     }
 }
 
-async fn serve_http<F>(stream: TcpStream, answer: F) -> hyper::Result<()>
+async fn serve_http<F>(stream: ClientStream, answer: F) -> hyper::Result<()>
 where
     F: Fn(Request<Incoming>) -> Response<Full<Bytes>> + Send + Sync + 'static,
 {
@@ -332,11 +342,11 @@ fn refuse(deps: &Deps, stream: TcpStream, rejection: Rejection, refusals: &Arc<S
     let Ok(permit) = Arc::clone(refusals).try_acquire_owned() else {
         return;
     };
-    let limits = deps.limits.clone();
+    let (limits, tls) = (deps.limits.clone(), deps.tls.clone());
     let answer =
         move |pending: &PendingUpgrade, mut request: Request<Incoming>| reject(pending, &mut request, &rejection);
     let answered = async move {
-        if let Some((Handshaken::Rejected(frame), socket)) = handshake(&limits, stream, answer).await {
+        if let Some((Handshaken::Rejected(frame), socket)) = handshake(&limits, tls.as_ref(), stream, answer).await {
             close_rejected(socket, frame).await;
         }
     };
