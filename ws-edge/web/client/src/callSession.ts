@@ -29,6 +29,8 @@ export interface CallContext {
   readonly environment: Environment;
   readonly log: Logger | undefined;
   readonly isOnline: () => boolean;
+  /** Asks the server for a sign of life. */
+  readonly probe: () => void;
 }
 
 /** Attempts to connect the media before it counts as failed. */
@@ -287,6 +289,7 @@ export class CallSession {
           return this.record.state === 'connected' && !this.record.lost.includes(peer);
         },
         isOnline: () => this.#context.isOnline(),
+        probe: () => this.#context.probe(),
         flows: (since) => {
           if (this.#media === media && (this.#local === 'on' || this.#local === 'reconnecting')) {
             this.#interruptedAt = since;

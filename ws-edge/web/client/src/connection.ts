@@ -6,6 +6,7 @@ import { browser } from './environment.ts';
 import type { ConnectOptions, Environment, Logger, Socket } from './options.ts';
 import { CallpulseError, isErrorCode, toCallpulseError } from './error.ts';
 import type { Requests, RequestType, Responses, ServerMessage } from './protocol.ts';
+import { TokenRefresh } from './tokenRefresh.ts';
 
 /** `connecting` until the first welcome, `reconnecting` after an interruption. */
 export type ConnectionState = 'connecting' | 'online' | 'reconnecting' | 'closed';
@@ -80,6 +81,7 @@ export class Connection {
   readonly #pending = new Map<number, Pending>();
   readonly #unsent = new Map<number, Pending>();
   readonly #stopListening: () => void;
+  readonly #refresh: TokenRefresh | null;
   #state: ConnectionState = 'connecting';
   #socket: Socket | null = null;
   /** The current attempt: events of earlier ones are ignored. */
@@ -104,6 +106,8 @@ export class Connection {
     this.#policy = { ...RECONNECT, ...options.reconnect };
     this.#log = options.logger;
     this.#token = options.token;
+    const refresh = (token: string): Promise<unknown> => this.request('token_refresh', { token });
+    this.#refresh = options.getToken === undefined ? null : new TokenRefresh(options.getToken, refresh, options.logger);
     // A socket may take minutes to notice a lost network, and does not survive a change of network.
     const stopGone = this.#environment.onNetworkGone(() => this.#drop('the network is gone'));
     const stopBack = this.#environment.onNetworkBack(() => this.#networkChanged());
@@ -238,7 +242,7 @@ export class Connection {
     };
     socket.onmessage = ({ data }) => {
       if (this.#current === attempt) {
-        this.#receive(data);
+        this.#receive(data, token);
       }
     };
     socket.onclose = ({ code, reason }) => {
@@ -248,7 +252,7 @@ export class Connection {
     };
   }
 
-  #receive(data: unknown): void {
+  #receive(data: unknown, token: string): void {
     let message: ServerMessage;
     try {
       message = JSON.parse(String(data)) as ServerMessage;
@@ -279,14 +283,14 @@ export class Connection {
       }
       case 'welcome':
         this.#listener.message(message);
-        this.#welcomed(message.payload.heartbeatMs ?? null);
+        this.#welcomed(message.payload.heartbeatMs ?? null, token);
         break;
       default:
         this.#listener.message(message);
     }
   }
 
-  #welcomed(heartbeatMs: number | null): void {
+  #welcomed(heartbeatMs: number | null, token: string): void {
     if (this.#state === 'online' || this.#state === 'closed') {
       return;
     }
@@ -295,6 +299,7 @@ export class Connection {
     this.#renewed = false;
     this.#onlineSince = Date.now();
     this.#log?.debug('callpulse: online');
+    this.#refresh?.follow(token);
     // The listener restarts ICE: these requests go first.
     this.#listener.up();
     for (const [id, request] of [...this.#unsent]) {
@@ -335,12 +340,17 @@ export class Connection {
     return answered;
   }
 
+  /** Drops the connection soon if the server gives no sign of life. */
+  probe(): void {
+    if (this.#state === 'online' && this.#heartbeat !== undefined) {
+      this.#sendPing(PROBE_TIMEOUT_MS);
+    }
+  }
+
   /** The network has changed: a socket may be dead, and an attempt on the old network is. */
   #networkChanged(): void {
     if (this.#state === 'online') {
-      if (this.#heartbeat !== undefined) {
-        this.#sendPing(PROBE_TIMEOUT_MS);
-      }
+      this.probe();
     } else if (this.#state === 'reconnecting') {
       this.#attempt = 0;
       void this.#open();
@@ -407,6 +417,7 @@ export class Connection {
     const socket = this.#socket;
     this.#socket = null;
     this.#current = null;
+    this.#refresh?.stop();
     clearInterval(this.#heartbeat);
     this.#heartbeat = undefined;
     clearTimeout(this.#ping?.timer);

@@ -4,7 +4,9 @@ import type { Device, types } from 'mediasoup-client';
 
 import type { Logger } from './options.ts';
 import { CallpulseError, toCallpulseError } from './error.ts';
+import { IceRestarter } from './iceRestarter.ts';
 import type { Requests, RequestType, Responses } from './protocol.ts';
+import { ReceiverWatch } from './receiverWatch.ts';
 
 export type Request = <T extends RequestType>(type: T, payload: Requests[T]) => Promise<Responses[T]>;
 
@@ -16,6 +18,8 @@ export interface MediaListener {
   expectsPackets(): boolean;
   /** Whether a request reaches the server now. */
   isOnline(): boolean;
+  /** Asks the server for a sign of life: the path may be gone. */
+  probe(): void;
   /** Media flows, or has not since a time. */
   flows(since: Date | null): void;
   /** The transports have failed for good, or belong to another window (`unknown_transport`). */
@@ -27,14 +31,11 @@ export function isReplaced(error: unknown): boolean {
   return error instanceof CallpulseError && error.code === 'unknown_transport';
 }
 
-/** No packet of a peer that sends for this long restarts ICE: the path to this client is gone, and only the client can know. */
-const RECEIVE_TIMEOUT_MS = 3_000;
-/** How often the received packets are counted. */
-const RECEIVE_INTERVAL_MS = 1_000;
-/** How long ICE may take after a restart, until it is restarted again. */
-const RESTART_TIMEOUT_MS = 4_000;
-/** Restarts without success, until the transports count as failed. */
-const MAX_RESTARTS = 4;
+/**
+ * How long media may take to flow after a restart, until ICE is restarted again; after all of them the transports have failed. The
+ * first ones are short: browsers may learn of a new address a second after the connection has used it, and then nominate late.
+ */
+const RESTART_TIMEOUTS_MS = [1_000, 1_500, 3_000, 4_000, 4_000, 4_000] as const;
 
 export class MediaConnection {
   readonly #callId: string;
@@ -46,9 +47,9 @@ export class MediaConnection {
   #consumer: types.Consumer | null = null;
   #capabilities: types.RtpCapabilities | null = null;
   #consuming: Promise<void> = Promise.resolve();
+  readonly #restarter: IceRestarter;
+  #watch: ReceiverWatch | null = null;
   #restartTimer: ReturnType<typeof setTimeout> | undefined;
-  #receiveTimer: ReturnType<typeof setInterval> | undefined;
-  #isRestarting = false;
   /** Restarts since media flowed. */
   #restarts = 0;
   /** Since when a transport is interrupted. */
@@ -61,6 +62,10 @@ export class MediaConnection {
     this.#callId = callId;
     this.#listener = listener;
     this.#log = log;
+    this.#restarter = new IceRestarter(async (transportId) => {
+      const { iceParameters } = await listener.request('rtc_restart_ice', { callId, transportId });
+      return iceParameters as types.IceParameters;
+    });
   }
 
   /** Whether the transports have failed, or are closed. */
@@ -79,7 +84,7 @@ export class MediaConnection {
 
     const send = await request('rtc_create_transport', { callId, direction: 'send' });
     this.#assertOpen();
-    this.#send = this.#forwardEvents(device.createSendTransport(send as types.TransportOptions));
+    this.#send = this.#adopt(device.createSendTransport(send as types.TransportOptions));
     this.#send.on('produce', ({ kind, rtpParameters }, done, failed) => {
       const produced = request('rtc_produce', { callId, transportId: send.id, kind, rtpParameters });
       produced.then(({ producerId }) => done({ id: producerId }), failed);
@@ -93,7 +98,7 @@ export class MediaConnection {
 
     const receive = await request('rtc_create_transport', { callId, direction: 'recv' });
     this.#assertOpen();
-    this.#receive = this.#forwardEvents(device.createRecvTransport(receive as types.TransportOptions));
+    this.#receive = this.#adopt(device.createRecvTransport(receive as types.TransportOptions));
     // `rtc_new_producer` may have arrived before the transport existed, or before a reload.
     await this.consume();
   }
@@ -139,46 +144,32 @@ export class MediaConnection {
     }
   }
 
-  /**
-   * Restarts ICE on both transports (RTC-07): they look for a path from the addresses that this machine has now. Producer,
-   * consumer and call stay. Repeats itself until media flows.
-   */
+  /** Restarts ICE on both transports (RTC-07). Producer, consumer and call stay. Repeats itself until media flows. */
   async restartIce(): Promise<void> {
-    const transports = [this.#send, this.#receive].filter((transport) => transport !== null);
-    if (this.#isRestarting || this.#isBroken || this.#isSilenced || transports.length === 0) {
+    if (this.#isBroken || this.#isSilenced || this.#send === null) {
       return;
     }
-    this.#isRestarting = true;
     clearTimeout(this.#restartTimer);
     try {
-      await Promise.all(
-        transports.map(async (transport) => {
-          const payload = { callId: this.#callId, transportId: transport.id };
-          const { iceParameters } = await this.#listener.request('rtc_restart_ice', payload);
-          if (!transport.closed) {
-            await transport.restartIce({ iceParameters: iceParameters as types.IceParameters });
-          }
-        }),
-      );
+      await this.#restarter.restart();
     } catch (error) {
       if (isReplaced(error) || this.#listener.isOnline()) {
         this.#break(toCallpulseError(error, 'media_failed'));
       }
       return;
-    } finally {
-      this.#isRestarting = false;
     }
-    this.#restartTimer = setTimeout(() => this.#checkRestart(), RESTART_TIMEOUT_MS);
+    const timeout = RESTART_TIMEOUTS_MS[this.#restarts] ?? RESTART_TIMEOUTS_MS[0];
+    this.#restartTimer = setTimeout(() => this.#checkRestart(), timeout);
     this.#settle();
   }
 
   #checkRestart(): void {
-    if (this.#interruptedAt === null || !this.#listener.isOnline()) {
+    if ((this.#interruptedAt === null && this.#watch?.isSuspected !== true) || !this.#listener.isOnline()) {
       // Without a connection, the next one restarts ICE.
       return;
     }
     this.#restarts += 1;
-    if (this.#restarts === MAX_RESTARTS) {
+    if (this.#restarts === RESTART_TIMEOUTS_MS.length) {
       this.#break(new CallpulseError('media_failed'));
     } else {
       void this.restartIce();
@@ -195,7 +186,7 @@ export class MediaConnection {
   /** Ends an interruption once both transports are connected. */
   #settle(): void {
     const isConnected = [this.#send, this.#receive].every((transport) => transport?.connectionState !== 'disconnected' && transport?.connectionState !== 'failed' && transport?.connectionState !== 'connecting');
-    if (isConnected && this.#interruptedAt !== null && !this.#isSilent) {
+    if (isConnected && this.#interruptedAt !== null && this.#watch?.isSilent !== true) {
       this.#interruptedAt = null;
       this.#restarts = 0;
       clearTimeout(this.#restartTimer);
@@ -203,41 +194,34 @@ export class MediaConnection {
     }
   }
 
-  /** The receiver has had no packets for {@link RECEIVE_TIMEOUT_MS}, though the peer sends. */
-  #isSilent = false;
-
   #watchReceiver(consumer: types.Consumer): void {
-    clearInterval(this.#receiveTimer);
-    let [packets, at] = [0, Date.now()];
-    let checked = at;
-    const check = async (): Promise<void> => {
-      const stats = await consumer.getStats();
-      const now = Date.now();
-      if (this.#consumer !== consumer || consumer.closed) {
-        return;
-      }
-      let received = 0;
-      stats.forEach((entry: { type?: string; packetsReceived?: number }) => {
-        received += entry.type === 'inbound-rtp' ? (entry.packetsReceived ?? 0) : 0;
-      });
-      // Before the first packet, after a sleep, and while the peer's own RTP is lost, there is nothing to miss.
-      const slept = now - checked > RECEIVE_TIMEOUT_MS;
-      checked = now;
-      if (received !== packets || received === 0 || slept || !this.#listener.expectsPackets()) {
-        this.#isSilent = false;
-        [packets, at] = [received, now];
+    this.#watch?.stop();
+    const failed = (error: unknown): void => this.#log?.debug('callpulse: ICE or its statistics failed', error);
+    const listener = {
+      expectsPackets: () => this.#listener.expectsPackets(),
+      arrives: () => {
         this.#settle();
-      } else if (now - at >= RECEIVE_TIMEOUT_MS && !this.#isSilent) {
-        this.#isSilent = true;
-        this.#interrupt(new Date(at));
-        if (this.#listener.isOnline()) {
-          await this.restartIce();
+        if (this.#interruptedAt !== null) {
+          return;
         }
-      }
+        this.#restarts = 0;
+        if (this.#listener.isOnline()) {
+          this.#restarter.fetchAhead().catch(failed);
+        }
+      },
+      // Without waiting for the answer to the probe: a needless restart costs little.
+      suspects: () => {
+        this.#listener.probe();
+        this.#restarter.restartAhead().catch(failed);
+      },
+      silent: (since: Date) => {
+        this.#interrupt(since);
+        if (this.#listener.isOnline()) {
+          void this.restartIce();
+        }
+      },
     };
-    this.#receiveTimer = setInterval(() => {
-      check().catch((error: unknown) => this.#log?.debug('callpulse: no statistics', error));
-    }, RECEIVE_INTERVAL_MS);
+    this.#watch = new ReceiverWatch(consumer, listener, failed);
   }
 
   /** Whether a transport of this name is one of these. */
@@ -270,7 +254,8 @@ export class MediaConnection {
     }
   }
 
-  #forwardEvents<T extends types.Transport>(transport: T): T {
+  #adopt<T extends types.Transport>(transport: T): T {
+    this.#restarter.add(transport);
     transport.on('connect', ({ dtlsParameters }, done, failed) => {
       const payload = { callId: this.#callId, transportId: transport.id, dtlsParameters };
       this.#listener.request('rtc_connect_transport', payload).then(() => done(), failed);
@@ -291,7 +276,7 @@ export class MediaConnection {
 
   #stopTimers(): void {
     clearTimeout(this.#restartTimer);
-    clearInterval(this.#receiveTimer);
+    this.#watch?.stop();
   }
 
   #break(error: CallpulseError): void {

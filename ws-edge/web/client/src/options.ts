@@ -52,7 +52,7 @@ export interface ConnectOptions {
   url: string | URL;
   /** A JWT for the first connection. */
   token?: string;
-  /** Called for a token before every connection but the one that `token` serves, and once more after a rejected token. */
+  /** Called for a token before every connection but the one that `token` serves, after a rejected token, and before it expires. */
   getToken?: () => string | Promise<string>;
   /** How to reconnect after an interruption. */
   reconnect?: Partial<ReconnectPolicy>;

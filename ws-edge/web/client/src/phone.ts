@@ -235,6 +235,7 @@ export class Phone implements Listenable<PhoneEvents> {
       environment: { ...browser, ...this.#options.environment },
       log: this.#options.logger,
       isOnline: () => this.#connection.state === 'online',
+      probe: () => this.#connection.probe(),
     });
     const entry = { session, call: new Call(session) };
     this.#calls.set(record.id, entry);

@@ -258,6 +258,30 @@ describe('the connection', () => {
     assert.equal(events.at(-1), 'closed token_expired');
   });
 
+  test('refreshes its token before it expires, and again after a failure', async () => {
+    const lasting = (seconds: number): string => `e30.${btoa(JSON.stringify({ exp: Date.now() / 1_000 + seconds }))}.s`;
+    const tokens = [lasting(600), lasting(900), lasting(1_200)];
+    let asked = 0;
+    const { sockets } = startConnection({ token: lasting(300), getToken: () => tokens[asked++] ?? '' });
+    await settle();
+    last(sockets).welcome();
+    const after = async (ms: number): Promise<unknown[]> => {
+      mock.timers.tick(ms);
+      await settle();
+      return last(sockets).sent.splice(0).map(({ type, payload }) => [type, tokens.indexOf(String(payload['token']))]);
+    };
+    assert.deepEqual(await after(239_000), []);
+    assert.deepEqual(await after(1_000), [['token_refresh', 0]], 'a minute before');
+    last(sockets).say({ type: 'error', id: 1, payload: { code: 'unavailable', message: 'words' } });
+    await settle();
+    assert.deepEqual(await after(30_000), [['token_refresh', 1]], 'at half of the rest');
+    last(sockets).say({ type: 'response', id: 2, payload: { expiresAt: '' } });
+    await settle();
+    assert.deepEqual(await after(569_000), [], 'the new one lasts');
+    assert.deepEqual(await after(1_000), [['token_refresh', 2]]);
+    assert.equal(sockets.length, 1);
+  });
+
   test('closes after a rejected token without getToken', async () => {
     const { events, sockets } = startConnection();
     await settle();

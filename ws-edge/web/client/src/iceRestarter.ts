@@ -1,0 +1,82 @@
+/** Restarts ICE on a call's transports (RTC-07): they look for a path from the addresses that this machine has now. */
+
+import type { types } from 'mediasoup-client';
+
+/** Requests the next ICE parameters of a transport. The server accepts the previous ones until these are used. */
+export type NextParameters = (transportId: string) => Promise<types.IceParameters>;
+
+export class IceRestarter {
+  readonly #next: NextParameters;
+  readonly #transports: types.Transport[] = [];
+  /** Parameters that were fetched in advance: a restart with them needs no connection. */
+  readonly #spares = new Map<types.Transport, types.IceParameters>();
+  /** Whether a fetch was tried since the last restart: once is enough, a restart can do without. */
+  #isFetched = false;
+  /** Requests that wait for the server, and whether their answers are used at once. */
+  #work: Promise<unknown> | null = null;
+  #isRestart = false;
+
+  constructor(next: NextParameters) {
+    this.#next = next;
+  }
+
+  add(transport: types.Transport): void {
+    this.#transports.push(transport);
+  }
+
+  /** Restarts with parameters from the server; with those that are being fetched, if there are any. */
+  async restart(): Promise<void> {
+    this.#isFetched = false;
+    this.#isRestart = true;
+    if (this.#work !== null) {
+      await this.restartAhead();
+    }
+    await this.#request();
+  }
+
+  /** Restarts at once, if parameters were fetched. */
+  async restartAhead(): Promise<void> {
+    const spares = [...this.#spares];
+    this.#spares.clear();
+    this.#isFetched = false;
+    await Promise.all(spares.map(([transport, parameters]) => apply(transport, parameters)));
+  }
+
+  /** Fetches parameters for {@link restartAhead}, once after each restart. */
+  async fetchAhead(): Promise<void> {
+    if (!this.#isFetched && this.#work === null) {
+      this.#isFetched = true;
+      this.#isRestart = false;
+      await this.#request();
+    }
+  }
+
+  /** Fails as soon as one request fails; further requests are made when all have ended. */
+  async #request(): Promise<void> {
+    if (this.#work === null) {
+      const all = this.#transports.map((transport) => this.#requestFor(transport));
+      void Promise.allSettled(all).then(() => {
+        this.#work = null;
+      });
+      this.#work = Promise.all(all);
+    }
+    await this.#work;
+  }
+
+  async #requestFor(transport: types.Transport): Promise<void> {
+    const parameters = await this.#next(transport.id);
+    if (this.#isRestart) {
+      // Older ones end when these are used.
+      this.#spares.delete(transport);
+      await apply(transport, parameters);
+    } else {
+      this.#spares.set(transport, parameters);
+    }
+  }
+}
+
+async function apply(transport: types.Transport, iceParameters: types.IceParameters): Promise<void> {
+  if (!transport.closed) {
+    await transport.restartIce({ iceParameters });
+  }
+}
