@@ -23,6 +23,8 @@ find_python() {
 
 missing_packages() {
     command -v c++ >/dev/null || echo g++
+    # Tests compile a library that steps the clocks of services.
+    command -v cc >/dev/null || echo gcc libc6-dev
     [ -x .tools/bin/python ] || [ -n "$(find_python)" ] || echo python3-venv
     [ "${MEDIASOUP_DEPS:-system}" = system ] || return 0
     # Without pkg-config no library is found, even one that is there: installing it once more does no harm.

@@ -14,6 +14,7 @@ use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
 use crate::calls::{self, Call, Calls};
+use crate::clock_reading::ClockReading;
 use crate::draining;
 
 /// Calls whose end is looked up at the same time after missed heartbeats.
@@ -49,7 +50,7 @@ impl From<WorkerStatus> for IdTaken {
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
     /// Start of the process.
-    pub started_at: Timestamp,
+    pub started: ClockReading,
     revision: u64,
 }
 
@@ -60,17 +61,17 @@ impl Claim {
     /// # Errors
     /// A living process has the ID.
     pub async fn take(nats: &Nats, fleet: &Fleet, calls: &Calls) -> Result<Self, IdTaken> {
-        let started_at = Timestamp::now();
+        let started = ClockReading::now();
         let closed = WorkerStatus {
             draining: true,
-            ..status(calls, started_at)
+            ..status(calls, started)
         };
         let mut seen = None;
         loop {
             nats.connected().await;
             match fleet.entry(&closed.worker_id).await {
                 Ok(None) => match fleet.claim(&closed).await {
-                    Ok(revision) => return Ok(Self { started_at, revision }),
+                    Ok(revision) => return Ok(Self { started, revision }),
                     // Another process was faster, or an acknowledgement was lost.
                     Err(BucketError::Conflict { .. }) => {}
                     Err(error) => tracing::warn!(%error, "worker_id not claimed: trying again"),
@@ -168,7 +169,7 @@ impl Heartbeat {
     }
 
     async fn store(&mut self) -> Result<(), HeartbeatError> {
-        let status = status(&self.calls, self.claim.started_at);
+        let status = status(&self.calls, self.claim.started);
         self.claim.revision = match self.fleet.renew(&status, self.claim.revision).await {
             Err(BucketError::Conflict { .. }) => match self.fleet.entry(&status.worker_id).await? {
                 // It has expired, or the store is a new one.
@@ -185,15 +186,16 @@ impl Heartbeat {
     }
 }
 
-fn status(calls: &Calls, started_at: Timestamp) -> WorkerStatus {
+fn status(calls: &Calls, started: ClockReading) -> WorkerStatus {
     let settings = calls.settings();
     WorkerStatus {
         worker_id: settings.worker_id.clone(),
         calls: u32::try_from(*calls.count().borrow()).unwrap_or(u32::MAX),
         capacity: settings.capacity,
         draining: calls.admission().is_closed(),
-        at: Timestamp::now(),
-        started_at,
+        at: started.time_of(ClockReading::now()),
+        started_at: started.wall,
+        stored_at: None,
     }
 }
 

@@ -140,7 +140,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     }
 
     let withdrawn = context
-        .drain("fleet", fleet.withdraw(&worker_id, claim.started_at))
+        .drain("fleet", fleet.withdraw(&worker_id, claim.started.wall))
         .await;
     if let Some(Err(error)) = withdrawn {
         tracing::warn!(%error, "not withdrawn from the fleet: the entry expires");

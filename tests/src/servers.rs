@@ -10,3 +10,5 @@ pub mod proxy;
 
 pub mod stack;
 pub mod wallet;
+
+pub mod wall_clock;

@@ -145,6 +145,7 @@ mod tests {
         StoredMessage {
             subject: subject::fact(&"c".parse().unwrap(), FactKind::Ended),
             sequence,
+            stored_at: at(0),
             headers: HeaderMap::new(),
             payload,
         }

@@ -226,7 +226,7 @@ impl ActiveCalls {
 /// `None` for a key of another kind.
 pub(crate) fn read(key: &str, change: Change<ActiveCall>) -> Option<CallChange> {
     match change {
-        Change::Put(call) => Some(CallChange::Active(call)),
+        Change::Put(call, _) => Some(CallChange::Active(call)),
         Change::Gone => key.strip_prefix("call.")?.parse().ok().map(CallChange::Gone),
     }
 }

@@ -175,7 +175,7 @@ impl ActiveBilling {
     pub async fn watch(&self) -> Result<impl Stream<Item = Result<BillingChange, BucketError>> + use<>, BucketError> {
         let changes = self.bucket.watch::<BillingEntry>(">").await?;
         Ok(changes.filter_map(async |change| match change {
-            Ok((_, Change::Put(entry))) => Some(Ok(BillingChange::Open(entry))),
+            Ok((_, Change::Put(entry, _))) => Some(Ok(BillingChange::Open(entry))),
             Ok((key, Change::Gone)) => key.parse().ok().map(|call| Ok(BillingChange::Closed(call))),
             Err(error) => Some(Err(error)),
         }))

@@ -21,10 +21,25 @@ pub struct WorkerStatus {
     pub capacity: u32,
     /// Takes no new calls: it is being shut down, or its buffer of facts is full.
     pub draining: bool,
-    /// Time of the heartbeat, by the worker's clock.
+    /// Time of the heartbeat, by the clock of `started_at`.
     pub at: Timestamp,
-    /// Start of the process.
+    /// Start of the process, by the worker's wall clock at that time.
     pub started_at: Timestamp,
+    /// When the server stored the heartbeat; absent before that.
+    #[serde(skip)]
+    pub stored_at: Option<Timestamp>,
+}
+
+impl WorkerStatus {
+    /// The time of the heartbeat by the server's clock, with which no wall clock of a worker interferes.
+    pub fn at_on_server(&self) -> Timestamp {
+        self.stored_at.unwrap_or(self.at)
+    }
+
+    /// The start of the process by the server's clock.
+    pub fn started_on_server(&self) -> Timestamp {
+        self.at_on_server().minus(self.at.until(self.started_at))
+    }
 }
 
 /// A change of a worker's entry.
@@ -103,7 +118,10 @@ impl Fleet {
 /// `None` for a key that is not a worker ID.
 pub(crate) fn read(key: &str, change: Change<WorkerStatus>) -> Option<FleetChange> {
     match change {
-        Change::Put(status) => Some(FleetChange::Alive(status.value)),
+        Change::Put(status, stored_at) => Some(FleetChange::Alive(WorkerStatus {
+            stored_at: Some(stored_at),
+            ..status.value
+        })),
         Change::Gone => key.parse().ok().map(FleetChange::Gone),
     }
 }

@@ -212,7 +212,7 @@ pub(crate) fn read(key: &str, change: Change<Value>) -> Option<Result<LeaseChang
     if let Some(instance) = key.strip_prefix(INSTANCE) {
         let instance = instance.parse().ok()?;
         return Some(Ok(match change {
-            Change::Put(entry) => {
+            Change::Put(entry, _) => {
                 let process = entry.value.get("process").cloned();
                 let process = process.and_then(|process| serde_json::from_value(process).ok());
                 LeaseChange::Alive(instance, entry.revision, process)
@@ -223,7 +223,7 @@ pub(crate) fn read(key: &str, change: Change<Value>) -> Option<Result<LeaseChang
     let number = key.strip_prefix(PARTITION)?.parse().ok()?;
     let partition = Partition::numbered(number)?;
     Some(match change {
-        Change::Put(Revised { value, revision }) => match serde_json::from_value(value) {
+        Change::Put(Revised { value, revision }, _) => match serde_json::from_value(value) {
             Ok(value) => Ok(LeaseChange::Held(partition, Revised { value, revision })),
             Err(error) => Err(BucketError::Unreadable {
                 key: key.to_owned(),
@@ -263,10 +263,8 @@ mod tests {
     #[test]
     fn unknown_keys_are_ignored() {
         let put = || {
-            Change::Put(Revised {
-                value: Value::Null,
-                revision: 1,
-            })
+            let (value, revision) = (Value::Null, 1);
+            Change::Put(Revised { value, revision }, Timestamp::now())
         };
         for key in ["partition.64", "partition.x", "instance.a.b", "other.1", "instance."] {
             assert!(read(key, put()).is_none(), "{key}");

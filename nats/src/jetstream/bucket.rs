@@ -124,10 +124,10 @@ impl Bucket {
         Ok(changes.map(|change| {
             let (key, change) = change?;
             let change = match change {
-                Change::Put(Revised { value, revision }) => Change::Put(Revised {
-                    value: decode(&key, &value)?,
-                    revision,
-                }),
+                Change::Put(Revised { value, revision }, stored_at) => {
+                    let value = decode(&key, &value)?;
+                    Change::Put(Revised { value, revision }, stored_at)
+                }
                 Change::Gone => Change::Gone,
             };
             Ok((key, change))

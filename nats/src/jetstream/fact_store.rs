@@ -43,6 +43,8 @@ const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
 pub struct StoredFact {
     /// The fact.
     pub fact: Fact,
+    /// When it happened by the server's clock, if its publisher told its age.
+    pub happened_at: Option<Timestamp>,
     /// Its sequence in the stream.
     pub sequence: u64,
     /// Its trace.
@@ -54,8 +56,10 @@ pub struct StoredFact {
 pub struct StoredOfCall {
     /// The fact; `None` for a kind that this version does not know.
     pub fact: Option<Fact>,
-    /// When it happened: for an unknown kind the `ce-time` of its envelope, if it has one.
+    /// When it happened by the clock of its publisher: for an unknown kind the `ce-time` of its envelope, if it has one.
     pub occurred_at: Option<Timestamp>,
+    /// When the server stored it.
+    pub stored_at: Timestamp,
     /// Its sequence in the stream.
     pub sequence: u64,
     /// Its trace.
@@ -156,16 +160,18 @@ impl FactStore {
         }
     }
 
-    /// How old a fact is now, in milliseconds.
-    fn age_ms(&self, fact: &Fact) -> i64 {
-        match self.observed {
-            Some(at) => {
-                let age = self.clock.instant().saturating_duration_since(at);
-                i64::try_from(age.as_millis()).unwrap_or(i64::MAX)
-            }
-            // Both by the wall clock of this machine.
-            None => self.clock.now().as_millis() - fact.occurred_at().as_millis(),
+    /// How old a fact is now, in milliseconds; `None` if its times may be of the clock of another machine.
+    fn age_ms(&self, fact: &Fact) -> Option<i64> {
+        if let Some(at) = self.observed {
+            let age = self.clock.instant().saturating_duration_since(at);
+            return Some(i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
         }
+        let is_own_clock = match fact {
+            Fact::Tick(_) | Fact::Settled(_) => false,
+            Fact::Ended(ended) => ended.connected_at.is_none(),
+            _ => true,
+        };
+        is_own_clock.then(|| self.clock.now().as_millis() - fact.occurred_at().as_millis())
     }
 
     /// Stores a fact under a condition, and retries with growing delays until the server acknowledges or rejects it.
@@ -330,7 +336,9 @@ impl FactStore {
     ) -> serde_json::Result<Publication> {
         let mut headers = envelope::headers(fact, &self.source, trace);
         headers.insert(header::NATS_EXPECTED_STREAM, CALLS);
-        envelope::set_age(&mut headers, self.age_ms(fact));
+        if let Some(age_ms) = self.age_ms(fact) {
+            envelope::set_age(&mut headers, age_ms);
+        }
         if let Some(ExpectedSequence::LastOfCall(_)) = expected {
             headers.insert(EXPECTED_SUBJECT, subject::facts_of(fact.call_id()));
         }
@@ -485,15 +493,17 @@ impl FactStore {
 
 fn stored_of_call(message: &StoredMessage) -> Result<StoredOfCall, FactError> {
     match stored(message) {
-        Ok(StoredFact { fact, sequence, trace }) => Ok(StoredOfCall {
-            occurred_at: Some(fact.occurred_at()),
-            fact: Some(fact),
-            sequence,
-            trace,
+        Ok(stored) => Ok(StoredOfCall {
+            occurred_at: Some(stored.fact.occurred_at()),
+            stored_at: message.stored_at,
+            fact: Some(stored.fact),
+            sequence: stored.sequence,
+            trace: stored.trace,
         }),
         Err(FactError::Stored(DecodeError::UnknownKind { .. })) => Ok(StoredOfCall {
             fact: None,
             occurred_at: envelope::time(&message.headers),
+            stored_at: message.stored_at,
             sequence: message.sequence,
             trace: TraceParent::of(Some(&message.headers)),
         }),
@@ -506,6 +516,7 @@ fn stored(message: &StoredMessage) -> Result<StoredFact, FactError> {
     metrics::unknown(Unknown::of(&fact, &message.payload));
     Ok(StoredFact {
         fact: fact?,
+        happened_at: envelope::happened_at(Some(&message.headers), message.stored_at),
         sequence: message.sequence,
         trace: TraceParent::of(Some(&message.headers)),
     })

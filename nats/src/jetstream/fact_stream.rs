@@ -17,6 +17,7 @@ pub use crate::jetstream::batch::Publication;
 use crate::jetstream::commit;
 use crate::jetstream::direct_reader::{DirectMessage, DirectReader, Request, Start};
 use crate::jetstream::last_message::last_message;
+use crate::wire::time::Timestamp;
 
 /// A stored message.
 #[derive(Debug, Clone)]
@@ -25,6 +26,8 @@ pub struct StoredMessage {
     pub subject: String,
     /// Its sequence in the stream.
     pub sequence: u64,
+    /// When the server stored it.
+    pub stored_at: Timestamp,
     /// Its envelope.
     pub headers: HeaderMap,
     /// The payload.
@@ -144,6 +147,7 @@ impl From<DirectMessage> for StoredMessage {
         Self {
             subject: message.subject,
             sequence: message.sequence,
+            stored_at: message.stored_at,
             headers: message.headers,
             payload: message.payload,
         }
@@ -155,6 +159,7 @@ impl From<jetstream::message::StreamMessage> for StoredMessage {
         Self {
             subject: message.subject.to_string(),
             sequence: message.sequence,
+            stored_at: message.time.into(),
             headers: message.headers,
             payload: message.payload,
         }

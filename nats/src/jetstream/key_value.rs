@@ -69,8 +69,8 @@ pub struct Revised<T> {
 /// A change seen by a watcher.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change<T> {
-    /// Written.
-    Put(Revised<T>),
+    /// Written, and when the server stored it.
+    Put(Revised<T>, Timestamp),
     /// Deleted or expired.
     Gone,
 }

@@ -154,7 +154,7 @@ fn changed<V: DeserializeOwned, T>(
     match serde_json::from_slice(&message.payload) {
         Ok(value) => {
             let revision = message.sequence;
-            read(key, Change::Put(Revised { value, revision }))
+            read(key, Change::Put(Revised { value, revision }, message.stored_at))
         }
         Err(error) => Some(Err(BucketError::Unreadable {
             key: key.to_owned(),

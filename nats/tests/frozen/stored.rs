@@ -21,6 +21,7 @@ fn stored_values() {
             draining: false,
             at: ended_at(),
             started_at: connected_at(),
+            stored_at: None,
         },
     );
     golden.value(

@@ -14,6 +14,7 @@ use tokio::net::unix::pipe;
 use tokio::time::timeout;
 
 use crate::servers::child::Child;
+use crate::servers::wall_clock::WallClock;
 use crate::wait::{PermanentError, eventually};
 
 /// The deadline for a service to announce its addresses.
@@ -34,6 +35,7 @@ pub struct Service {
     program: String,
     binary: PathBuf,
     settings: Settings,
+    clock: Option<WallClock>,
     child: Child,
     announced: Value,
 }
@@ -44,10 +46,10 @@ impl Service {
     /// # Errors
     /// When the program is not built, ends, or announces nothing before the deadline.
     pub async fn start(program: &str, name: &str, settings: Settings, logs: &Path) -> Result<Self> {
-        Self::start_binary(built(program)?, program, name, settings, logs).await
+        Self::start_binary(built(program)?, program, name, settings, logs, None).await
     }
 
-    /// As [`start`](Self::start), from another build of `program`.
+    /// As [`start`](Self::start), from another build of `program`, and with a clock that can be stepped.
     ///
     /// # Errors
     /// As [`start`](Self::start).
@@ -57,6 +59,7 @@ impl Service {
         name: &str,
         settings: Settings,
         logs: &Path,
+        clock: Option<WallClock>,
     ) -> Result<Self> {
         let mut command = Command::new(&binary);
         // Variables of the developer must not change a test.
@@ -69,6 +72,9 @@ impl Service {
             }
         }
         command.env("RUST_BACKTRACE", "1");
+        if let Some(clock) = &clock {
+            clock.apply_to(&mut command);
+        }
         let mut child = Child::start(name, &mut command, &logs.join(format!("{name}.log")))?;
         let stdout = child.take_stdout()?;
         let announced = match announcement(stdout).await {
@@ -82,6 +88,7 @@ impl Service {
             program: program.to_owned(),
             binary,
             settings,
+            clock,
             child,
             announced,
         })
@@ -113,6 +120,16 @@ impl Service {
     #[must_use]
     pub fn setting(&self, key: &str) -> Option<&str> {
         self.settings.get(key).map(String::as_str)
+    }
+
+    /// Sets its wall clock this far ahead of the true time, also for the next start. Negative: behind.
+    ///
+    /// # Errors
+    /// When it was started without a clock that can be stepped.
+    pub fn set_clock_offset(&self, ms: i64) -> Result<()> {
+        let clock = self.clock.as_ref();
+        let clock = clock.with_context(|| format!("{} has the machine's clock", self.child.name()))?;
+        clock.set_offset(ms)
     }
 
     /// Sends SIGKILL and waits for the end.
@@ -154,8 +171,8 @@ impl Service {
     pub async fn restart(&mut self) -> Result<()> {
         self.child.kill()?;
         let logs = self.child.log().parent().context("a log without a folder")?.to_owned();
-        let (binary, settings) = (self.binary.clone(), self.settings.clone());
-        *self = Self::start_binary(binary, &self.program, self.child.name(), settings, &logs).await?;
+        let (binary, settings, clock) = (self.binary.clone(), self.settings.clone(), self.clock.clone());
+        *self = Self::start_binary(binary, &self.program, self.child.name(), settings, &logs, clock).await?;
         Ok(())
     }
 

@@ -12,6 +12,7 @@ use tempfile::TempDir;
 use crate::servers::links::Links;
 use crate::servers::nats_server::{NatsServer, Sync};
 use crate::servers::process::{self, Service, Settings};
+use crate::servers::wall_clock::WallClock;
 use crate::token;
 
 const MEDIA_WORKER: &str = "media-worker";
@@ -35,6 +36,7 @@ pub struct StackBuilder {
     cluster: bool,
     absent: Vec<usize>,
     proxied: bool,
+    own_clocks: bool,
     /// Program (or the name of one process, such as `ws-edge-2`), key, value.
     overrides: Vec<(String, String, String)>,
     /// By program.
@@ -70,6 +72,7 @@ impl Default for StackBuilder {
             cluster: false,
             absent: Vec::new(),
             proxied: false,
+            own_clocks: false,
             overrides: Vec::new(),
             binaries: BTreeMap::new(),
         }
@@ -131,6 +134,13 @@ impl StackBuilder {
     #[must_use]
     pub fn absent(mut self, nodes: &[usize]) -> Self {
         self.absent = nodes.to_vec();
+        self
+    }
+
+    /// Every service has its own wall clock: see [`Service::set_clock_offset`].
+    #[must_use]
+    pub fn own_clocks(mut self) -> Self {
+        self.own_clocks = true;
         self
     }
 
@@ -231,9 +241,11 @@ impl StackBuilder {
         let services = self.names(program).into_iter().map(|name| {
             let settings = self.settings(program, &name, nats, links.get(&name));
             let binary = self.binaries.get(program).cloned();
+            let clock = self.own_clocks.then(|| logs.join(format!("{name}.clock")));
             async move {
                 let binary = binary.map_or_else(|| process::built(program), Ok)?;
-                Service::start_binary(binary, program, &name, settings?, logs).await
+                let clock = clock.map(|file| WallClock::new(&file)).transpose()?;
+                Service::start_binary(binary, program, &name, settings?, logs, clock).await
             }
         });
         try_join_all(services).await

@@ -165,10 +165,14 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
         draining: false,
         at: at(0),
         started_at: at(0),
+        stored_at: None,
     };
     Fleet::new(&fixture.storage).claim(&status).await?;
     let news: Vec<_> = workers.poll().await?.into_iter().collect::<Result<_, _>>()?;
-    ensure!(news == [FleetChange::Alive(status)], "{news:?}");
+    ensure!(
+        matches!(&news[..], [FleetChange::Alive(seen)] if seen.worker_id == status.worker_id && seen.stored_at.is_some()),
+        "{news:?}"
+    );
     let gone = eventually("the worker's key expires", SOON, async || {
         let news = workers.poll().await?;
         ensure!(!news.is_empty(), "nothing yet");

@@ -164,12 +164,13 @@ impl CallEnder {
             Err(error) if self.is_final(&error) => Err(self.workers.problem(&worker, error).into()),
             Err(error) => {
                 tracing::warn!(call_id = %parties.call_id, worker_id = %worker, %error, "ending a call without its worker");
-                self.end_without_worker(state, Timestamp::now(), reason, by).await
+                let now = self.known_workers.server_now();
+                self.end_without_worker(state, now, reason, by).await
             }
         }
     }
 
-    /// Ends a call whose worker is lost, as `worker_lost` at the worker's last heartbeat.
+    /// Ends a call whose worker is lost, as `worker_lost` at the worker's last heartbeat by the server's clock.
     ///
     /// # Errors
     /// [`EndError::WorkerAlive`] if the worker answers: then only its entry had expired.
@@ -189,22 +190,22 @@ impl CallEnder {
         if self.workers.has_call(parties, worker, state.trace).await? {
             return Err(EndError::WorkerAlive);
         }
+        let accepted_at = state.accepted_on_server.unwrap_or(accepted.accepted_at);
         let last_heartbeat = match last_heartbeat {
             Some(at) => at,
             None => {
                 let last = self.storage.within(self.storage.facts.last_of_call(call)).await?;
-                let last = last
-                    .and_then(|stored| stored.occurred_at)
-                    .unwrap_or(accepted.accepted_at);
-                // Ticks continue until `ended` is stored, and do not prove that a replaced worker was alive.
-                match self.known_workers.started_at(&accepted.worker_id) {
-                    Some(replaced_at) if replaced_at > accepted.accepted_at => last.min(replaced_at),
-                    _ => last,
+                let last = last.map_or(accepted_at, |stored| stored.stored_at);
+                // Ticks continue until `ended` is stored, and do not prove that the worker was alive.
+                match self.known_workers.on_server(worker) {
+                    Some((replaced_at, _)) if replaced_at > accepted_at => last.min(replaced_at),
+                    Some((_, heartbeat)) => last.min(heartbeat),
+                    None => last,
                 }
             }
         };
-        let (reason, by) = (EndReason::WorkerLost, accepted.worker_id.as_str());
-        self.end_without_worker(&state, last_heartbeat.max(accepted.accepted_at), reason, by)
+        let (reason, by) = (EndReason::WorkerLost, worker.as_str());
+        self.end_without_worker(&state, last_heartbeat.max(accepted_at), reason, by)
             .await
     }
 
@@ -217,19 +218,25 @@ impl CallEnder {
         }
     }
 
+    /// Stores an end at a time by the server's clock. The clock of the worker, which `connectedAt` is of, may be another one: only the
+    /// duration counts.
     async fn end_without_worker(
         &self,
         state: &CallState,
-        ended_at: Timestamp,
+        at: Timestamp,
         reason: EndReason,
         by: &str,
     ) -> Result<End, EndError> {
         let parties = &state.requested.parties;
         for _ in 0..MAX_ATTEMPTS {
-            let connected_at = self.storage.connected_at(&parties.call_id).await?;
+            let connection = self.storage.connection(&parties.call_id).await?;
+            let connected_at = connection.map(|connection| connection.connected_at);
             let ended = Ended {
                 parties: parties.clone(),
-                ended_at: connected_at.map_or(ended_at, |connected_at| ended_at.max(connected_at)),
+                ended_at: connection.map_or(at, |connection| {
+                    let duration = at.until(connection.on_server);
+                    connection.connected_at.plus(duration)
+                }),
                 reason,
                 by: by.to_owned(),
                 connected_at,

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use contract::buckets::fleet::{FleetChange, WorkerStatus};
 use contract::{Timestamp, WorkerId};
@@ -12,13 +13,20 @@ use rand::seq::IndexedRandom;
 #[derive(Debug, Clone, Default)]
 pub struct KnownWorkers {
     statuses: Arc<Mutex<HashMap<WorkerId, WorkerStatus>>>,
+    /// When the server stored the last heartbeat, and when it arrived here.
+    last_heartbeat: Arc<Mutex<Option<(Timestamp, Instant)>>>,
 }
 
 impl KnownWorkers {
     /// Applies a change.
     pub fn apply(&self, change: &FleetChange) {
         match change {
-            FleetChange::Alive(status) => drop(self.lock().insert(status.worker_id.clone(), status.clone())),
+            FleetChange::Alive(status) => {
+                if let Some(stored_at) = status.stored_at {
+                    *self.last_heartbeat.lock() = Some((stored_at, Instant::now()));
+                }
+                drop(self.lock().insert(status.worker_id.clone(), status.clone()));
+            }
             FleetChange::Gone(worker) => drop(self.lock().remove(worker)),
         }
     }
@@ -49,12 +57,23 @@ impl KnownWorkers {
 
     /// Whether a worker of that name runs, and was started after `time`.
     pub fn started_after(&self, worker: &WorkerId, time: Timestamp) -> bool {
-        self.started_at(worker).is_some_and(|started_at| started_at > time)
+        self.lock().get(worker).is_some_and(|status| status.started_at > time)
     }
 
-    /// When the worker of that name was started, if one runs.
-    pub fn started_at(&self, worker: &WorkerId) -> Option<Timestamp> {
-        self.lock().get(worker).map(|status| status.started_at)
+    /// When the worker of that name was started, and its last heartbeat, by the server's clock, if one runs.
+    pub fn on_server(&self, worker: &WorkerId) -> Option<(Timestamp, Timestamp)> {
+        let statuses = self.lock();
+        let status = statuses.get(worker)?;
+        Some((status.started_on_server(), status.at_on_server()))
+    }
+
+    /// The time by the server's clock: the last heartbeat's, plus what has passed here since it arrived. The wall clock of this
+    /// machine before the first heartbeat.
+    pub fn server_now(&self) -> Timestamp {
+        match *self.last_heartbeat.lock() {
+            Some((stored_at, arrived)) => stored_at.plus(arrived.elapsed()),
+            None => Timestamp::now(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkerId, WorkerStatus>> {
@@ -85,6 +104,7 @@ mod tests {
             draining,
             at,
             started_at: at,
+            stored_at: None,
         }
     }
 
@@ -121,6 +141,22 @@ mod tests {
         let chosen: Vec<_> = (0..50).filter_map(|_| workers.choose(&[])).collect();
         let to_a = chosen.iter().filter(|worker| worker.as_str() == "a").count();
         assert_eq!((chosen.len(), to_a), (50, 25));
+    }
+
+    #[test]
+    fn times_are_of_the_server_whatever_the_clocks_of_workers_and_of_this_machine_show() {
+        let at = |millis| Timestamp::from_millis(millis).unwrap();
+        let workers = fleet_of(&[WorkerStatus {
+            // An hour behind, and started 10 s before.
+            started_at: at(0),
+            at: at(10_000),
+            stored_at: Some(at(3_610_000)),
+            ..worker("mw", 0, 5, false)
+        }]);
+        let name = "mw".parse().unwrap();
+        assert_eq!(workers.on_server(&name), Some((at(3_600_000), at(3_610_000))));
+        let now = workers.server_now();
+        assert!((at(3_610_000)..at(3_670_000)).contains(&now), "{now}");
     }
 
     #[test]

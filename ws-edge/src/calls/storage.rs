@@ -24,8 +24,19 @@ pub struct CallState {
     pub trace: TraceParent,
     /// Set once it was accepted.
     pub accepted: Option<Accepted>,
+    /// When it was accepted by the server's clock, if that is known.
+    pub accepted_on_server: Option<Timestamp>,
     /// Set once it has ended.
     pub ended: Option<Ended>,
+}
+
+/// When a call was connected.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Connection {
+    /// By the clock of its worker.
+    pub(super) connected_at: Timestamp,
+    /// By the server's clock. As `connected_at` if the fact has no age.
+    pub(super) on_server: Timestamp,
 }
 
 /// Reads and writes calls.
@@ -59,6 +70,7 @@ impl CallStorage {
         let Fact::Requested(requested) = stored.fact else {
             return Ok(None);
         };
+        let accepted_on_server = accepted.as_ref().and_then(|stored| stored.happened_at);
         let accepted = accepted.and_then(|stored| match stored.fact {
             Fact::Accepted(fact) => Some(fact),
             _ => None,
@@ -72,6 +84,7 @@ impl CallStorage {
             sequence: stored.sequence,
             trace: stored.trace,
             accepted,
+            accepted_on_server,
             ended,
         }))
     }
@@ -87,10 +100,13 @@ impl CallStorage {
     }
 
     /// When the call was connected, from the stream.
-    pub(super) async fn connected_at(&self, call: &CallId) -> Result<Option<Timestamp>, Problem> {
+    pub(super) async fn connection(&self, call: &CallId) -> Result<Option<Connection>, Problem> {
         let stored = self.within(self.facts.last(call, FactKind::RtpDetected)).await?;
         Ok(stored.and_then(|stored| match stored.fact {
-            Fact::RtpDetected(detected) => Some(detected.connected_at),
+            Fact::RtpDetected(detected) => Some(Connection {
+                connected_at: detected.connected_at,
+                on_server: stored.happened_at.unwrap_or(detected.connected_at),
+            }),
             _ => None,
         }))
     }

@@ -64,6 +64,7 @@ impl FactStream for Silent {
             *stored = Some(StoredMessage {
                 subject: publication.subject,
                 sequence: 5,
+                stored_at: Timestamp::now(),
                 headers: publication.headers,
                 payload: publication.payload,
             });

@@ -84,7 +84,7 @@ impl Watcher {
             reason,
         };
         let info = message.info().map_err(|error| lost(error.to_string()))?;
-        let revision = info.stream_sequence;
+        let (revision, stored_at) = (info.stream_sequence, info.published.into());
         if info.consumer_sequence != self.delivered + 1 {
             return Err(lost(format!(
                 "{} changes were delivered, {} arrived",
@@ -98,10 +98,8 @@ impl Watcher {
         let key = key.to_owned();
         self.delivered += 1;
         let change = if is_value(message.headers.as_ref(), &message.payload) {
-            Change::Put(Revised {
-                value: message.payload.clone(),
-                revision,
-            })
+            let value = message.payload.clone();
+            Change::Put(Revised { value, revision }, stored_at)
         } else {
             Change::Gone
         };

@@ -91,7 +91,7 @@ impl CallChecks {
             // Perhaps another process under the same name; it is asked before anything is done.
             return self.ender.end_lost(id, None).await.map(|_| CheckResult::Ended);
         }
-        if !media_overdue || self.storage.connected_at(id).await?.is_some() {
+        if !media_overdue || self.storage.connection(id).await?.is_some() {
             return Ok(CheckResult::Continues);
         }
         self.end(id, EndReason::MediaTimeout, EndScope::Any).await

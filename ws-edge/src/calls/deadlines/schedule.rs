@@ -32,7 +32,7 @@ pub enum Due {
     MediaTimeout,
     /// Its worker is lost; with the last heartbeat, if known.
     WorkerLost {
-        /// By the worker's own clock.
+        /// By the server's clock.
         last_heartbeat: Option<Timestamp>,
     },
 }
@@ -177,7 +177,7 @@ impl CallSchedule {
                             &worker,
                             LostWorker {
                                 noticed: now,
-                                last_heartbeat: Some(before.at),
+                                last_heartbeat: Some(before.at_on_server()),
                                 started_at: Some(before.started_at),
                             },
                         );
@@ -202,7 +202,7 @@ impl CallSchedule {
                     &worker,
                     LostWorker {
                         noticed: now,
-                        last_heartbeat: status.as_ref().map(|status| status.at),
+                        last_heartbeat: status.as_ref().map(WorkerStatus::at_on_server),
                         started_at: status.map(|status| status.started_at),
                     },
                 );

@@ -186,6 +186,7 @@ fn reports_change_the_media_of_live_calls_only() {
         draining: false,
         at: at(0),
         started_at: at(0),
+        stored_at: None,
     }));
     model.apply_fact(&requested(1), at(0));
     model.take_changes(at(0));

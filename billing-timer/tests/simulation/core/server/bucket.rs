@@ -116,7 +116,7 @@ impl Core {
             });
         }
         let change = match value {
-            Some(value) => Change::Put(Revised { value, revision }),
+            Some(value) => Change::Put(Revised { value, revision }, at),
             None => Change::Gone,
         };
         for index in 0..self.server.bucket(which).watchers.len() {
@@ -341,7 +341,8 @@ impl KeyValue for SimulatedKeys {
                 .keys
                 .iter()
                 .map(|(name, key)| {
-                    let change = bucket.current(name).map_or(Change::Gone, Change::Put);
+                    let put = |value| Change::Put(value, key.at);
+                    let change = bucket.current(name).map_or(Change::Gone, put);
                     (key.revision, name.clone(), change)
                 })
                 .collect();

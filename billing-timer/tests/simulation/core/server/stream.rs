@@ -131,6 +131,7 @@ fn message(sequence: u64, stored: &Stored) -> StoredMessage {
     StoredMessage {
         subject: stored.subject.clone(),
         sequence,
+        stored_at: stored.at,
         headers: stored.headers.clone(),
         payload: stored.payload.clone(),
     }
@@ -216,6 +217,7 @@ impl FactStream for SimulatedFactStream {
             Some(StoredMessage {
                 subject: stored.subject,
                 sequence,
+                stored_at: stored.at,
                 headers: stored.headers,
                 payload: stored.payload,
             })
@@ -241,6 +243,7 @@ impl FactStream for SimulatedFactStream {
             let messages = last.into_iter().map(|(subject, (sequence, stored))| StoredMessage {
                 subject,
                 sequence,
+                stored_at: stored.at,
                 headers: stored.headers,
                 payload: stored.payload,
             });

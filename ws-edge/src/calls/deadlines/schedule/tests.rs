@@ -46,6 +46,7 @@ fn alive(millis: i64, started: i64) -> FleetChange {
         draining: false,
         at,
         started_at,
+        stored_at: None,
     })
 }
 
