@@ -30,8 +30,8 @@ impl Core {
                 .detected_stored
                 .map_or(call.ended_stored, |detected| detected.min(call.ended_stored));
             let mut requested = json!({ "requestedAt": timestamp(0) });
-            if let Some(until) = call.grants.first() {
-                (requested["untilMs"], requested["grantId"]) = (json!(until), json!("g0"));
+            if let Some(grant) = call.grants.first() {
+                (requested["untilMs"], requested["grantId"]) = (json!(grant.until_ms), json!("g0"));
             }
             // Long before the call is connected.
             self.store_at(0, &call, "requested", with_terms(requested, &call));
@@ -43,9 +43,11 @@ impl Core {
                     with_terms(detected(connected + call.ahead_ms), &call),
                 );
             }
-            for (number, until) in call.grants.iter().enumerate().skip(1) {
-                let granted = json!({ "grantId": format!("g{number}"), "untilMs": until, "grantedAt": timestamp(0) });
-                self.store_at(first, &call, "credit_granted", granted);
+            for (number, grant) in call.grants.iter().enumerate().skip(1) {
+                let granted =
+                    json!({ "grantId": format!("g{number}"), "untilMs": grant.until_ms, "grantedAt": timestamp(0) });
+                let at = grant.stored.clamp(first, call.ended_stored.max(first));
+                self.store_at(at, &call, "credit_granted", granted);
             }
             for sound in &call.sounds {
                 let at = sound

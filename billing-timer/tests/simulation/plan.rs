@@ -42,8 +42,8 @@ pub(crate) struct Call {
     pub(crate) ahead_ms: i64,
     /// In `requested`, `rtp_detected` and `ended`; without them the fleet's settings apply.
     pub(crate) terms: Option<Terms>,
-    /// In `requested`, and then in `credit_granted`.
-    pub(crate) grants: Vec<u64>,
+    /// The first in `requested`, the others in `credit_granted`.
+    pub(crate) grants: Vec<Grant>,
     /// In `ended`.
     pub(crate) measured_ms: Option<u64>,
     /// In this order.
@@ -58,6 +58,14 @@ pub(crate) struct Terms {
     pub(crate) free_ms: u64,
     pub(crate) minimum_ms: u64,
     pub(crate) silence: &'static str,
+}
+
+/// Time that a wallet grants. A later one may be shorter: it changes nothing.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Grant {
+    pub(crate) until_ms: u64,
+    /// When the fact is stored, unless the call is over then: at its end.
+    pub(crate) stored: i64,
 }
 
 /// A party's RTP is lost, or resumes.
@@ -149,11 +157,22 @@ fn call(rng: &mut Rng, number: u64, interval_ms: u64, horizon_ms: u64) -> Call {
         _ => milli(rng.below(interval_ms * 6)),
     };
     let connected = rng.per_mille(880).then_some(begins);
+    let terms = rng.per_mille(700).then(|| terms(rng, interval_ms));
+    let minute = terms.map_or(interval_ms, |terms| terms.interval_ms);
+    let grants: Vec<Grant> = (0..rng.one_of(&[0, 0, 1, 1, 2, 3, 5]))
+        .map(|_| Grant {
+            until_ms: minute * rng.between(1, 6),
+            stored: begins + milli(rng.below(interval_ms * 7)),
+        })
+        .collect();
+    // As the worker ends it, unless another service has ended it before as lost.
+    let until_ms = grants.iter().map(|grant| grant.until_ms).max();
+    let exhausted = until_ms.filter(|_| connected.is_some() && rng.per_mille(400));
     // Connected after its end: the first packet was in flight during the hang-up.
-    let ended = if rng.per_mille(20) {
-        (begins - 300).max(0)
-    } else {
-        begins + lasts
+    let ended = match exhausted {
+        Some(until_ms) => begins + milli(until_ms),
+        None if rng.per_mille(20) => (begins - 300).max(0),
+        None => begins + lasts,
     };
     let lost = rng.per_mille(150);
     let detected_stored = connected.map(|connected| connected + milli(delay(rng, interval_ms)));
@@ -161,13 +180,6 @@ fn call(rng: &mut Rng, number: u64, interval_ms: u64, horizon_ms: u64) -> Call {
     if lost {
         ended_stored += milli(rng.between(3_000, 6_000 + 2 * interval_ms));
     }
-    let terms = rng.per_mille(700).then(|| terms(rng, interval_ms));
-    let minute = terms.map_or(interval_ms, |terms| terms.interval_ms);
-    let grants = match rng.below(4) {
-        0 => vec![minute * rng.between(1, 3)],
-        1 => vec![minute * rng.between(1, 3), minute * rng.between(1, 6)],
-        _ => Vec::new(),
-    };
     let wall_clock_ms = u64::try_from(ended - begins).unwrap_or(0);
     let measured_ms = match rng.below(4) {
         // The wall clock stepped.
@@ -185,7 +197,11 @@ fn call(rng: &mut Rng, number: u64, interval_ms: u64, horizon_ms: u64) -> Call {
         id: format!("call{number}_{:x}", rng.below(0x1_0000)),
         connected,
         ended,
-        reason: if lost { "worker_lost" } else { "hangup" },
+        reason: match exhausted {
+            _ if lost => "worker_lost",
+            Some(_) => "credit_exhausted",
+            None => "hangup",
+        },
         end_knows_start: rng.per_mille(800),
         detected_stored,
         ended_stored,
