@@ -6,6 +6,7 @@ mod fixture;
 
 mod capacity;
 mod connection;
+mod cost;
 mod credit;
 mod ending;
 mod fleet;
