@@ -7,6 +7,12 @@ mod stream;
 
 mod history;
 
+mod clocks;
+
+mod credit;
+
+mod duration;
+
 mod minutes;
 
 mod order;
@@ -75,7 +81,8 @@ pub fn check_run(evidence: &Evidence, entries: &Entries, interval: Duration) -> 
         ..Default::default()
     };
     check_completeness(evidence, entries, &mut report);
-    let calls = history::read(&evidence.calls, &mut report);
+    let mut calls = history::read(&evidence.calls, &mut report);
+    clocks::apply(&mut calls, entries);
     check_calls(&calls, entries, &mut report);
     let parties = received::read(&entries.received, &mut report);
     let last_stored = evidence.calls.iter().map(|stored| stored.stored_at).max();
@@ -112,6 +119,7 @@ fn check_completeness(evidence: &Evidence, entries: &Entries, report: &mut Repor
 
 fn check_calls(calls: &Calls, entries: &Entries, report: &mut Report) {
     let packets = order::first_packets(&entries.sent);
+    let heard = credit::last_heard(&entries.heard);
     report.calls = calls.len() as u64;
     for (id, call) in calls {
         report.detected.count(call.detected.len());
@@ -119,6 +127,8 @@ fn check_calls(calls: &Calls, entries: &Entries, report: &mut Report) {
         report.settled.count(call.settled.len());
         order::check(id, call, &packets, report);
         minutes::check(id, call, report.interval_ms, report);
+        duration::check(id, call, &packets, &entries.attempts, report);
+        credit::check(id, call, heard.get(id.as_str()), entries, report);
     }
 }
 

@@ -44,6 +44,7 @@ use tokio::time::{Instant, sleep};
 
 use callpulse_tests::servers::process;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
+use callpulse_tests::servers::wall_clock::WallClock;
 use callpulse_tests::terminal::interrupt::interrupted;
 use callpulse_tests::terminal::screen::{LineKind, Screen};
 use callpulse_tests::wait::eventually;
@@ -52,6 +53,7 @@ use faults::fault_injector::{DRAIN, FaultInjector};
 use load::connected_calls::ConnectedCalls;
 use load::pair::{MEDIA_TIMEOUT, RING_TIMEOUT, RTP_LOST_AFTER, RTP_TIMEOUT};
 use load::pairs::{self, Load};
+use load::wallets::Wallets;
 use options::Options;
 use records::run_log::RunLog;
 use records::stats::Stats;
@@ -62,6 +64,8 @@ use report::recovery::Recovery;
 const HUNG_UP_WITHIN: Duration = Duration::from_secs(120);
 /// The deadline for the last settlements, once all processes are ready.
 const SETTLED_WITHIN: Duration = Duration::from_secs(60);
+/// The services' warning before the end of the granted time.
+const CREDIT_LOW: Duration = Duration::from_secs(3);
 /// The calm that the checker needs at the end of the run, with a reserve.
 const CALM: Duration = Duration::from_millis(checker::NOTICE_DEADLINE_MS as u64 + 1_000);
 /// The exit code of shells for Ctrl-C.
@@ -157,7 +161,9 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
         options.duration,
         schedule.len()
     ));
-    let stack = start(options, folder).await.context("starting the stack")?;
+    let stack = start(options, folder, screen).await.context("starting the stack")?;
+    let wallets = Wallets::start(&stack.nats, options.interval()).await;
+    let wallets = wallets.context("starting the wallets")?;
     let client = async_nats::connect(stack.nats.urls())
         .await
         .context("connecting to NATS")?;
@@ -188,7 +194,7 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
     }
     sleep(CALM).await;
     run_log.over(SystemTime::now());
-    drop((load, watching));
+    drop((load, wallets, watching));
     screen.heading("Checking");
     let report = checker::check(client.clone(), &run_log, options.interval())
         .await
@@ -214,8 +220,17 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
     })
 }
 
-async fn start(options: &Options, folder: &Path) -> Result<Stack> {
-    let mut builder = StackBuilder::default()
+async fn start(options: &Options, folder: &Path, screen: Screen) -> Result<Stack> {
+    let mut builder = StackBuilder::default();
+    if WallClock::is_available() {
+        builder = builder.own_clocks();
+    } else {
+        screen.line(
+            LineKind::Bad,
+            "no C compiler (cc): the clocks of services are not stepped",
+        );
+    }
+    builder = builder
         .workers(options.workers)
         .edges(options.edges)
         .timers(options.timers)
@@ -223,6 +238,14 @@ async fn start(options: &Options, folder: &Path) -> Result<Stack> {
         .folder(folder)
         .set("billing-timer", "tick_interval_ms", options.interval_ms)
         .set("ws-edge", "ring_timeout_ms", RING_TIMEOUT.as_millis())
+        .set("ws-edge", "credit.enabled", true)
+        .set("ws-edge", "credit.interval_ms", options.interval_ms)
+        .set("media-worker", "credit_interval_ms", options.interval_ms)
+        .set("media-worker", "credit_low_ms", CREDIT_LOW.as_millis())
+        .set("ws-edge-1", "terms.charge", "start")
+        .set("ws-edge-1", "terms.silence", "deduct_any")
+        .set("ws-edge-1", "terms.free_ms", 1_500)
+        .set("ws-edge-1", "terms.minimum_ms", 5_000)
         .set("ws-edge", "limits.calls_per_minute_of_pair", 600)
         .set("ws-edge", "limits.calls_per_minute_of_user", 600)
         .set("ws-edge", "limits.calls_per_minute_to_otomo", 600)

@@ -9,3 +9,5 @@ pub mod pair;
 pub mod connected_calls;
 
 pub mod pairs;
+
+pub mod wallets;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Parser;
 
 use crate::faults::fault_schedule::{FaultKind, FaultKinds, ScheduleOptions};
+use callpulse_tests::servers::wall_clock::WallClock;
 
 /// The pairs start over this time. Then the first fault may be injected.
 const FULL_AFTER: Duration = Duration::from_secs(12);
@@ -103,7 +104,9 @@ impl Options {
     pub fn schedule_options(&self) -> ScheduleOptions {
         let chosen: Vec<FaultKind> = self.kinds.iter().flat_map(|kinds| kinds.0.clone()).collect();
         let mut kinds: Vec<FaultKind> = FaultKind::all();
+        let can_step = WallClock::is_available();
         kinds.retain(|kind| !self.calm && (chosen.is_empty() || chosen.contains(kind)));
+        kinds.retain(|kind| can_step || !kind.is_clock_step());
         let longest = Duration::from_secs_f64(self.longest);
         ScheduleOptions {
             kinds,

@@ -26,6 +26,10 @@ pub enum Check {
     BeyondEnd,
     /// The settlement differs from the facts.
     Settlement,
+    /// The duration of a call contradicts the true clocks of the server and the clients.
+    Duration,
+    /// Media flowed, or a call was billed, beyond what was granted.
+    Credit,
     /// An ended call has no settlement.
     NotSettled,
     /// A requested call has no end.
@@ -123,6 +127,17 @@ pub struct Ticks {
     pub beyond_unannounced: u64,
 }
 
+/// Calls with credit control.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct CreditCounts {
+    /// Calls that were granted more time than at first.
+    pub extended: u64,
+    /// Calls that ended because their credit was exhausted.
+    pub exhausted: u64,
+    /// Of these, calls of which a party recorded the last packet that it received.
+    pub heard: u64,
+}
+
 /// How the parties were informed of connections and ends, counted per party and milestone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct NoticeCounts {
@@ -165,6 +180,8 @@ pub struct Report {
     pub settled: PerCall,
     /// Ticks.
     pub ticks: Ticks,
+    /// Calls with credit control.
+    pub credit: CreditCounts,
     /// Notices.
     pub notices: NoticeCounts,
     /// Recovery from the faults.
@@ -303,6 +320,15 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "beyond the end {beyond_announced} announced by overTicks, {beyond_unannounced} not"
+        )?;
+        let CreditCounts {
+            extended,
+            exhausted,
+            heard,
+        } = self.credit;
+        writeln!(
+            f,
+            "credit         {extended} calls extended, {exhausted} exhausted, the last packets of {heard} of these known"
         )?;
         writeln!(
             f,

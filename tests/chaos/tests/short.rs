@@ -46,6 +46,8 @@ async fn a_minute_of_all_faults_loses_and_doubles_no_tick() {
         .filter(|finding| !finding.contains("did not store in time"));
     assert_eq!(unexpected.count(), 0, "the evidence is in {}", folder.display());
     assert!(outcome.report.recovery.all.p99 < RECOVERED_WITHIN_SECONDS);
+    let credit = outcome.report.credit;
+    assert!(credit.extended > 0 && credit.heard > 0, "{credit:?}");
     assert!(outcome.calls.1 > 60, "too few calls: {:?}", outcome.calls);
     let _ = std::fs::remove_dir_all(&folder);
 }

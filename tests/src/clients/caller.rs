@@ -1,5 +1,7 @@
 //! A headless WebRTC client: signals through its party's WebSocket, sends and receives on two WebRTC transports.
 
+use std::time::SystemTime;
+
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
@@ -181,6 +183,12 @@ impl Caller {
     #[must_use]
     pub fn received(&self) -> u64 {
         self.receive.as_ref().map_or(0, Transport::received)
+    }
+
+    /// When `peer` sent the last packet that was received from it, at the earliest.
+    #[must_use]
+    pub fn last_heard_sent_at(&self, peer: &Self) -> Option<SystemTime> {
+        self.receive.as_ref()?.last_received_sent_at(&peer.send)
     }
 
     /// The SSRC it sends with, which is the evidence in `rtp_detected`.

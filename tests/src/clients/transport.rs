@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
-use crate::clients::opus::Pace;
+use crate::clients::opus::{self, Pace};
 use crate::clients::padding;
 use driver::Driver;
 
@@ -80,7 +80,10 @@ struct Counters {
     sent: AtomicU64,
     padding_sent: AtomicU64,
     received: AtomicU64,
-    last_received: Mutex<Option<ClockReading>>,
+    /// With its RTP time.
+    last_received: Mutex<Option<(ClockReading, u32)>>,
+    /// The zero of the RTP times that are sent.
+    rtp_epoch: OnceLock<ClockReading>,
 }
 
 /// Built and bound, but not started: the SFU needs its fingerprint first.
@@ -344,7 +347,15 @@ impl Transport {
     /// When the last of them was received.
     #[must_use]
     pub fn last_received_at(&self) -> Option<ClockReading> {
-        *self.counters.last_received.lock()
+        self.counters.last_received.lock().map(|(at, _)| at)
+    }
+
+    /// When `sender` sent the last packet that this transport received, at the earliest. The SFU keeps RTP times.
+    #[must_use]
+    pub fn last_received_sent_at(&self, sender: &Self) -> Option<SystemTime> {
+        let (_, rtp_time) = (*self.counters.last_received.lock())?;
+        let frames = rtp_time / opus::FRAME_TICKS;
+        Some(sender.counters.rtp_epoch.get()?.wall + opus::FRAME * frames)
     }
 
     /// Returns when the task has executed it.

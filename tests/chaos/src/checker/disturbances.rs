@@ -27,7 +27,7 @@ pub(super) fn gather(
         found.extend(lost_worker(id, call));
     }
     for (party, messages) in parties {
-        found.extend(overdue_ticks(party, messages, times));
+        found.extend(overdue_ticks(party, messages, calls, times));
     }
     let outages = entries.outages.iter().enumerate();
     let suffered = outages.filter(|(place, _)| !entries.chosen.contains(place));
@@ -58,14 +58,14 @@ fn overdue_facts(id: &str, call: &Call) -> Vec<Disturbance> {
     let detected = call.detected.iter().filter_map(|fact| {
         overdue(
             format!("{id}: connection stored"),
-            fact.payload.connected_at,
+            call.true_time(fact.payload.connected_at),
             fact.stored_at,
         )
     });
     let ticks = call.ticks.iter().filter_map(|fact| {
         overdue(
             format!("{id}: tick {} stored", fact.payload.minute),
-            fact.payload.at,
+            call.true_time(fact.payload.at),
             fact.stored_at,
         )
     });
@@ -106,14 +106,22 @@ fn lost_worker(id: &str, call: &Call) -> Option<Disturbance> {
     Some(Disturbance {
         what: format!("{id}: worker lost"),
         target: worker,
-        since: ended.payload.ended_at,
+        since: match ended.payload.connected_at {
+            Some(_) => call.true_time(ended.payload.ended_at),
+            None => ended.payload.ended_at,
+        },
         failed_at: None,
         until: Some(ended.stored_at),
     })
 }
 
 /// Ticks that a party received late although it was connected. A later minute or the end makes up for a tick.
-fn overdue_ticks(party: &str, messages: &super::received::PartyMessages, times: &Times<'_>) -> Vec<Disturbance> {
+fn overdue_ticks(
+    party: &str,
+    messages: &super::received::PartyMessages,
+    calls: &Calls,
+    times: &Times<'_>,
+) -> Vec<Disturbance> {
     let (mut known, mut found) = (HashMap::<_, Vec<(u64, Timestamp)>>::new(), Vec::new());
     for received in &messages.messages {
         let (call_id, minute) = match &received.message {
@@ -129,9 +137,10 @@ fn overdue_ticks(party: &str, messages: &super::received::PartyMessages, times: 
         if let Message::Tick(tick) = &received.message {
             let before = known.iter().find(|(known, _)| *known >= minute);
             let until = before.map_or(received.at, |(_, at)| *at);
-            if times.is_connected(party, tick.at) && !times.was_away(party, tick.at, until) {
+            let due = calls.get(call_id).map_or(tick.at, |call| call.true_time(tick.at));
+            if times.is_connected(party, due) && !times.was_away(party, due, until) {
                 let what = format!("{call_id}: tick {minute} received by {party}");
-                found.extend(overdue(what, tick.at, until));
+                found.extend(overdue(what, due, until));
             }
         }
         known.push((minute, received.at));

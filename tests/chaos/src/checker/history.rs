@@ -11,7 +11,8 @@ use super::stream::Stored;
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
-const KINDS: [&str; 10] = [
+const KINDS: [&str; 11] = [
+    "credit_low",
     "credit_granted",
     "requested",
     "accepted",
@@ -51,6 +52,14 @@ pub(super) struct Terms {
 #[serde(rename_all = "camelCase")]
 pub(super) struct Granted {
     pub(super) until_ms: i64,
+}
+
+/// `call.<id>.credit_low`
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) struct CreditLow {
+    pub(super) until_ms: i64,
+    pub(super) remaining_ms: i64,
 }
 
 /// How long each party was silent.
@@ -150,10 +159,13 @@ pub(super) struct Fact<T> {
 /// The facts of a call, each kind in stream order.
 #[derive(Debug, Default)]
 pub(super) struct Call {
+    /// By how much the clock of its worker was ahead as it was connected.
+    pub(super) ahead_ms: i64,
     pub(super) user_id: String,
     pub(super) otomo_id: String,
     pub(super) requested: Vec<Fact<Requested>>,
     pub(super) granted: Vec<Fact<Granted>>,
+    pub(super) credit_low: Vec<Fact<CreditLow>>,
     pub(super) accepted: Vec<Fact<Accepted>>,
     pub(super) detected: Vec<Fact<Detected>>,
     pub(super) started: Vec<Fact<Started>>,
@@ -176,6 +188,11 @@ struct Parties {
 }
 
 impl Call {
+    /// A time of its worker's clock by a true clock. All such times follow the connection of the call by the monotonic clock.
+    pub(super) fn true_time(&self, at: Timestamp) -> Timestamp {
+        at.plus_ms(-self.ahead_ms)
+    }
+
     /// Both parties with their roles.
     pub(super) fn parties(&self) -> [(&'static str, &str); 2] {
         [("user", &self.user_id), ("otomo", &self.otomo_id)]
@@ -194,6 +211,7 @@ impl Call {
         match kind {
             "requested" => self.requested.push(stored.read(body)?),
             "credit_granted" => self.granted.push(stored.read(body)?),
+            "credit_low" => self.credit_low.push(stored.read(body)?),
             "accepted" => self.accepted.push(stored.read(body)?),
             "rtp_detected" => self.detected.push(stored.read(body)?),
             "media_started" => self.started.push(stored.read(body)?),

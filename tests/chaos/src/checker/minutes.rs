@@ -105,9 +105,13 @@ fn check_ticks(id: &str, call: &Call, connected_at: Option<Timestamp>, interval_
             let text = format!("tick {minute} is at {}, due at {due}", tick.at);
             report.find(Check::TickTime, id, &at, text);
         }
+        let due = call.true_time(due);
         if fact.stored_at < due.plus_ms(-CLOCK_MS) {
             report.ticks.early += 1;
-            let text = format!("tick {minute} stored at {}, due at {due}", fact.stored_at);
+            let text = format!(
+                "tick {minute} stored at {}, due at {due} by a true clock",
+                fact.stored_at
+            );
             report.find(Check::TickEarly, id, &at, text);
         }
         if tick.minute < before {
@@ -276,19 +280,22 @@ fn settlement(id: &str, ended: &Fact<Ended>, settled: &Fact<Settled>, expected: 
     compare("ticks", &payload.ticks, &expected.due);
     let bill = &expected.bill;
     compare("billedMinutes", &payload.billed_minutes, &bill.minutes);
-    if let Some(billed_ms) = payload.billed_ms {
-        compare("billedMs", &billed_ms, &bill.billed_ms);
+    // A record of an early version has none of these.
+    if payload.billed_ms.is_some() || expected.terms != "none" {
+        let some = |value: Option<i64>| value.map_or_else(|| "none".to_owned(), |value| value.to_string());
+        compare("billedMs", &some(payload.billed_ms), &bill.billed_ms);
+        compare("untilMs", &some(payload.until_ms), &some(bill.until_ms));
+        let silent = payload.silent_ms.as_ref();
         compare(
-            "untilMs",
-            &format!("{:?}", payload.until_ms),
-            &format!("{:?}", bill.until_ms),
+            "silentMs.user",
+            &some(silent.map(|silent| silent.user)),
+            &bill.silent_user_ms,
         );
-    }
-    if let Some(silent) = &payload.silent_ms {
-        compare("silentMs.user", &silent.user, &bill.silent_user_ms);
-        compare("silentMs.otomo", &silent.otomo, &bill.silent_otomo_ms);
-    }
-    if payload.billed_ms.is_some() {
+        compare(
+            "silentMs.otomo",
+            &some(silent.map(|silent| silent.otomo)),
+            &bill.silent_otomo_ms,
+        );
         let terms = payload.terms.as_ref();
         let terms = terms.map_or_else(|| "none".to_owned(), |terms| format!("{terms:?}"));
         compare("terms", &terms, &expected.terms);

@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 
 use super::CLOCK_MS;
-use super::history::{Call, Detected, Fact, Started};
+use super::history::{Call, Detected, Ended, Fact, Started};
 use crate::records::run_log::Sent;
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
@@ -144,7 +144,7 @@ fn unproven(call: &Call, (role, ssrc, at): (&str, u32, Timestamp), packets: &Fir
     let sender = parties.iter().find(|(known, _)| *known == role);
     match sender.and_then(|(_, party)| packets.get(&(*party, ssrc))) {
         None => Some(format!("the {role} did not send SSRC {ssrc}")),
-        Some(sent) if at < sent.plus_ms(-CLOCK_MS) => {
+        Some(sent) if call.true_time(at) < sent.plus_ms(-CLOCK_MS) => {
             Some(format!("seen at {at}, the first packet was sent at {sent}"))
         }
         Some(_) => None,
@@ -156,7 +156,7 @@ fn end(id: &str, call: &Call, report: &mut Report) {
     let (ended, at) = (&fact.payload, fact.sequence);
     let lost = ended.reason == "worker_lost";
     match (call.detected.first(), ended.connected_at) {
-        (Some(detected), _) if detected.sequence > at && detected.payload.connected_at > ended.ended_at && !lost => {
+        (Some(detected), _) if detected.sequence > at && call.is_connected_after(detected, fact) && !lost => {
             let text = format!("connected after its end by {}", ended.reason);
             report.find(Check::Order, id, &[at, detected.sequence], text);
         }
@@ -210,6 +210,16 @@ fn sequences<T>(facts: &[Fact<T>]) -> Vec<u64> {
 }
 
 impl Call {
+    /// An end that has no connection is not of the worker's clock.
+    fn is_connected_after(&self, detected: &Fact<Detected>, ended: &Fact<Ended>) -> bool {
+        let connected_at = detected.payload.connected_at;
+        let connected_at = match ended.payload.connected_at {
+            Some(_) => connected_at,
+            None => self.true_time(connected_at),
+        };
+        connected_at > ended.payload.ended_at
+    }
+
     /// The sequences of all its facts, in order.
     pub(super) fn sequences(&self) -> Vec<u64> {
         let mut all = [
@@ -217,6 +227,8 @@ impl Call {
             sequences(&self.accepted),
             sequences(&self.detected),
             sequences(&self.started),
+            sequences(&self.granted),
+            sequences(&self.credit_low),
             sequences(&self.lost),
             sequences(&self.resumed),
             sequences(&self.ticks),

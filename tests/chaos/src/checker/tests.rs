@@ -2,6 +2,8 @@
 
 mod run;
 
+mod bill;
+
 mod minutes;
 
 mod facts;

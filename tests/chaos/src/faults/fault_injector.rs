@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::edge_addresses::EdgeAddresses;
 use crate::faults::cpu_usage::CpuUsage;
 use crate::faults::fault_schedule::{FaultAction, FaultKind, Part, PlannedFault};
-use crate::records::run_log::{Fault, FaultId, RunLog, Since};
+use crate::records::run_log::{ClockStep, Fault, FaultId, RunLog, Since};
 use crate::records::stats::Stats;
 use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::stack::Stack;
@@ -45,7 +45,8 @@ struct ActiveFault {
     planned: PlannedFault,
     /// The index of the target; for the leader, the actual server.
     index: usize,
-    id: FaultId,
+    /// None: a step of a clock, which excuses nothing.
+    id: Option<FaultId>,
     mend_at: Instant,
 }
 
@@ -157,6 +158,15 @@ impl FaultInjector {
         if matches!(action, FaultAction::Kill | FaultAction::Term) {
             self.down.insert(target.clone());
         }
+        if planned.kind.is_clock_step() {
+            self.step_clock(part, index, planned.clock_offset_ms)?;
+            return Ok(ActiveFault {
+                planned,
+                index,
+                id: None,
+                mend_at: Instant::now() + planned.lasts,
+            });
+        }
         let id = self.run_log.injected(Fault {
             what: planned.kind.to_string(),
             target: target.clone(),
@@ -167,7 +177,7 @@ impl FaultInjector {
                 // Its calls continue until its drain deadline, so there is nothing to recover from before.
                 (Part::Worker, FaultAction::Term) => Since::Repair,
                 (_, FaultAction::Kill | FaultAction::Term) => Since::Injection,
-                (_, FaultAction::Freeze | FaultAction::Cut | FaultAction::Stall) => Since::Repair,
+                _ => Since::Repair,
             },
         });
         match (part, action) {
@@ -179,11 +189,12 @@ impl FaultInjector {
             (_, FaultAction::Freeze) => self.service(part, index)?.freeze()?,
             (_, FaultAction::Cut) => self.stack.links(&target)?.cut(),
             (_, FaultAction::Stall) => self.stack.links(&target)?.stall(),
+            (_, FaultAction::ClockStep) => {}
         }
         Ok(ActiveFault {
             planned,
             index,
-            id,
+            id: Some(id),
             mend_at: Instant::now() + planned.lasts,
         })
     }
@@ -210,10 +221,28 @@ impl FaultInjector {
             }
             (_, FaultAction::Freeze) => self.service(part, index)?.resume()?,
             (_, FaultAction::Cut | FaultAction::Stall) => self.stack.links(&target)?.restore(),
+            (_, FaultAction::ClockStep) => self.step_clock(part, index, 0)?,
         }
-        self.down.remove(&target);
-        self.run_log.repaired(open.id, SystemTime::now());
-        self.screen.line(LineKind::Quiet, &format!("   {target} is back"));
+        if let Some(id) = open.id {
+            self.down.remove(&target);
+            self.run_log.repaired(id, SystemTime::now());
+            self.screen.line(LineKind::Quiet, &format!("   {target} is back"));
+        }
+        Ok(())
+    }
+
+    fn step_clock(&mut self, part: Part, index: usize, offset_ms: i64) -> Result<()> {
+        let process = self.name(part, index)?;
+        self.service(part, index)?.set_clock_offset(offset_ms)?;
+        self.screen.line(
+            LineKind::Quiet,
+            &format!("   the clock of {process} is {offset_ms} ms ahead"),
+        );
+        self.run_log.clock_step(ClockStep {
+            process,
+            at: SystemTime::now(),
+            offset_ms,
+        });
         Ok(())
     }
 

@@ -11,6 +11,8 @@ use crate::rng::Rng;
 const PURPOSE: u64 = 2;
 /// How often two faults are active together, in per cent.
 const TOGETHER_PER_CENT: u64 = 15;
+/// How far a stepped clock is off.
+const CLOCK_OFFSETS_MS: [i64; 6] = [20_000, -20_000, 40_000, -40_000, 3_600_000, -3_600_000];
 /// The limit of faults.
 const MOST_FAULTS: usize = 10_000;
 
@@ -44,6 +46,8 @@ pub enum FaultAction {
     Cut,
     /// Its connections to NATS carry nothing.
     Stall,
+    /// Its wall clock steps, and back at the end. It must change nothing, so there is nothing to recover from.
+    ClockStep,
 }
 
 /// A kind of fault, such as `timer-kill`.
@@ -66,6 +70,8 @@ pub struct PlannedFault {
     pub index: usize,
     /// The time until the repair.
     pub lasts: Duration,
+    /// How far a stepped clock is ahead; negative: behind.
+    pub clock_offset_ms: i64,
 }
 
 /// The options of a schedule.
@@ -101,9 +107,10 @@ impl FaultKind {
     /// Every kind.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        use FaultAction::{Cut, Freeze, Kill, Stall, Term};
+        use FaultAction::{ClockStep, Cut, Freeze, Kill, Stall, Term};
         let services = [Part::Edge, Part::Worker, Part::Timer].into_iter();
-        let services = services.flat_map(|part| [Kill, Term, Freeze, Cut, Stall].map(|action| Self { part, action }));
+        let services =
+            services.flat_map(|part| [Kill, Term, Freeze, Cut, Stall, ClockStep].map(|action| Self { part, action }));
         let nodes = [
             (Part::Node, Kill),
             (Part::Node, Freeze),
@@ -118,18 +125,23 @@ impl FaultKind {
     /// The kinds with a name: one (`timer-kill`), all of a part (`timer`), or all of an action (`kill`).
     #[must_use]
     pub fn named(text: &str) -> Vec<Self> {
-        let named = |kind: &Self| {
-            let name = kind.to_string();
-            name == text || name.split('-').any(|part| part == text)
-        };
+        let named =
+            |kind: &Self| kind.to_string() == text || kind.part.to_string() == text || kind.action.to_string() == text;
         Self::all().into_iter().filter(named).collect()
     }
 
-    fn group(self) -> Part {
+    /// Faults of one group never overlap. A process whose clock has stepped may also be killed.
+    fn group(self) -> (Part, bool) {
         match self.part {
-            Part::Leader | Part::Nats => Part::Node,
-            part => part,
+            Part::Leader | Part::Nats => (Part::Node, false),
+            part => (part, self.is_clock_step()),
         }
+    }
+
+    /// Whether it is a step of a clock.
+    #[must_use]
+    pub fn is_clock_step(self) -> bool {
+        self.action == FaultAction::ClockStep
     }
 }
 
@@ -139,7 +151,7 @@ impl ScheduleOptions {
     pub fn schedule(&self, seed: u64) -> Vec<PlannedFault> {
         let mut rng = Rng::new(seed, &[PURPOSE]);
         let mut planned: Vec<PlannedFault> = Vec::new();
-        let mut busy: BTreeMap<Part, Duration> = BTreeMap::new();
+        let mut busy: BTreeMap<(Part, bool), Duration> = BTreeMap::new();
         let (mut deck, mut at) = (Vec::new(), self.first);
         while planned.len() < MOST_FAULTS && !self.kinds.is_empty() {
             if deck.is_empty() {
@@ -147,22 +159,38 @@ impl ScheduleOptions {
                 rng.shuffle(&mut deck);
             }
             let Some(kind) = deck.pop() else { break };
-            let free_at = |part| busy.get(&part).copied().unwrap_or_default();
-            let everything_free_at = busy.values().max().copied().unwrap_or_default();
+            let free_at = |group| busy.get(&group).copied().unwrap_or_default();
+            let parts = busy.iter().filter(|((_, is_clock_step), _)| !is_clock_step);
+            let everything_free_at = parts.map(|(_, at)| *at).max().unwrap_or_default();
             let total = kind.part == Part::Nats;
             at = at.max(if total {
                 everything_free_at
             } else {
                 free_at(kind.group())
             });
-            let lasts = self.lasts(kind, &mut rng);
+            let mut lasts = self.lasts(kind, &mut rng);
+            if kind.is_clock_step() {
+                lasts = lasts.min(self.last.saturating_sub(at));
+            }
             let repaired = at + lasts;
             if repaired > self.last {
                 break;
             }
             let index = rng.below(self.count(kind.part) as u64) as usize;
-            planned.push(PlannedFault { at, kind, index, lasts });
-            let is_node = kind.group() == Part::Node;
+            let clock_offset_ms = if kind.is_clock_step() {
+                let number = rng.below(CLOCK_OFFSETS_MS.len() as u64) as usize;
+                CLOCK_OFFSETS_MS.get(number).copied().unwrap_or(0)
+            } else {
+                0
+            };
+            planned.push(PlannedFault {
+                at,
+                kind,
+                index,
+                lasts,
+                clock_offset_ms,
+            });
+            let is_node = kind.group().0 == Part::Node;
             let (own_rest, rest) = match is_node {
                 true => (self.nats_rest, self.rest * 2),
                 false => (self.rest, self.rest),
@@ -171,6 +199,8 @@ impl ScheduleOptions {
             let pause = rng.between(self.gap.mul_f64(0.8), self.gap.mul_f64(1.2));
             at = match rng.chance(TOGETHER_PER_CENT) {
                 _ if total => repaired + own_rest,
+                // Others happen meanwhile.
+                _ if kind.is_clock_step() => at + self.gap / 4,
                 true => at + rng.between(Duration::ZERO, self.gap / 4),
                 false => (at + pause).max(repaired + rest),
             };
@@ -183,6 +213,7 @@ impl ScheduleOptions {
         match (kind.part, kind.action) {
             (Part::Nats, _) => rng.between((5 * second).min(self.longest_outage), self.longest_outage),
             (_, FaultAction::Kill | FaultAction::Term) => rng.between(second, (5 * second).min(self.longest)),
+            (_, FaultAction::ClockStep) => rng.between(self.longest / 2, self.longest * 3),
             _ => rng.between(second, self.longest),
         }
     }
@@ -197,24 +228,35 @@ impl ScheduleOptions {
     }
 }
 
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Edge => "edge",
+            Self::Worker => "worker",
+            Self::Timer => "timer",
+            Self::Node => "node",
+            Self::Leader => "leader",
+            Self::Nats => "nats",
+        })
+    }
+}
+
+impl fmt::Display for FaultAction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kill => "kill",
+            Self::Term => "term",
+            Self::Freeze => "freeze",
+            Self::Cut => "cut",
+            Self::Stall => "stall",
+            Self::ClockStep => "clock-step",
+        })
+    }
+}
+
 impl fmt::Display for FaultKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let part = match self.part {
-            Part::Edge => "edge",
-            Part::Worker => "worker",
-            Part::Timer => "timer",
-            Part::Node => "node",
-            Part::Leader => "leader",
-            Part::Nats => "nats",
-        };
-        let action = match self.action {
-            FaultAction::Kill => "kill",
-            FaultAction::Term => "term",
-            FaultAction::Freeze => "freeze",
-            FaultAction::Cut => "cut",
-            FaultAction::Stall => "stall",
-        };
-        write!(f, "{part}-{action}")
+        write!(f, "{}-{}", self.part, self.action)
     }
 }
 
@@ -267,7 +309,8 @@ mod tests {
     #[test]
     fn kinds_are_found_by_name_part_and_action() {
         assert_eq!(FaultKind::named("timer-kill").len(), 1);
-        assert_eq!(FaultKind::named("timer").len(), 5);
+        assert_eq!(FaultKind::named("timer").len(), 6);
+        assert_eq!(FaultKind::named("clock-step").len(), 3);
         assert_eq!(FaultKind::named("kill").len(), 6);
         assert_eq!(FaultKind::named("nats").len(), 1);
         assert!("earthquake".parse::<FaultKinds>().is_err());
@@ -286,6 +329,9 @@ mod tests {
                     }
                     together += 1;
                     assert_ne!(fault.kind.group(), other.kind.group(), "{fault:?} {other:?}");
+                    if fault.kind.is_clock_step() || other.kind.is_clock_step() {
+                        continue;
+                    }
                     let nats = |fault: &PlannedFault| fault.kind.part == Part::Nats;
                     assert!(!nats(fault) && !nats(other), "{fault:?} {other:?}");
                 }

@@ -11,7 +11,7 @@ use crate::edge_addresses::EdgeAddresses;
 use crate::load::call_plan::{Answer, CallPlan, ClientFault, Ending};
 use crate::load::client::{Client, arrived, call_payload, is_state_conflict};
 use crate::load::client_view::{ClientView, Stage};
-use crate::records::run_log::{RunLog, Sent};
+use crate::records::run_log::{Heard, RunLog, Sent};
 use crate::records::stats::{Activity, Stats};
 use callpulse_tests::clients::caller::Caller;
 use callpulse_tests::clients::party::Party;
@@ -124,7 +124,11 @@ impl Pair {
         } else {
             self.hang_up(&self.user, &call).await;
         }
-        self.until_over(&call).await
+        let over = self.until_over(&call).await;
+        if let Ok(media) = &media {
+            self.record_heard(&call, media);
+        }
+        over
     }
 
     /// False: the call is not accepted.
@@ -251,6 +255,24 @@ impl Pair {
                 ssrc: caller.ssrc(),
                 first_rtp_at: first.wall,
             });
+        }
+    }
+
+    /// Records the last packet that each party received, as evidence of when the media stopped.
+    fn record_heard(&self, call: &str, media: &Media) {
+        let both = [
+            (&self.user, &media.user, &media.otomo),
+            (&self.otomo, &media.otomo, &media.user),
+        ];
+        for (client, own, peer) in both {
+            let heard = own.as_ref().zip(peer.as_ref());
+            if let Some(sent_at) = heard.and_then(|(own, peer)| own.last_heard_sent_at(peer)) {
+                self.run_log.heard(Heard {
+                    call: call.to_owned(),
+                    party: client.name().to_owned(),
+                    sent_at,
+                });
+            }
         }
     }
 

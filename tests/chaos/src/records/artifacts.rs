@@ -81,6 +81,16 @@ fn save_run_log(run_log: &RunLog, folder: &Path) -> Result<()> {
                 json!({ "fault": fault.what, "target": fault.target, "repaired": repaired }),
             )
         }));
+        lines.extend(
+            entries
+                .clock_steps
+                .iter()
+                .map(|step| (step.at, json!({ "clock_of": step.process, "ahead_ms": step.offset_ms }))),
+        );
+        lines.extend(entries.heard.iter().map(|heard| {
+            let last = json!({ "last_heard_in": heard.call, "party": heard.party });
+            (heard.sent_at, last)
+        }));
         let starved = entries.starved.iter();
         lines.extend(starved.map(|(from, until)| (*from, json!({ "starved": at(*until) }))));
         lines.extend(entries.outages.iter().enumerate().map(|(place, outage)| {

@@ -1,7 +1,7 @@
 //! The log of a run: received messages, outages of parties, attempts, injected faults.
 //!
-//! Many tasks write it, and the checker reads it afterwards. All times are of this machine's wall clock, which the services and the
-//! server use too.
+//! Many tasks write it, and the checker reads it afterwards. All times are of this machine's wall clock, which the server uses too, and
+//! the services, unless a fault steps theirs.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -91,6 +91,28 @@ pub struct Sent {
     pub first_rtp_at: SystemTime,
 }
 
+/// The last packet that a party received in a call.
+#[derive(Debug, Clone)]
+pub struct Heard {
+    /// The call.
+    pub call: String,
+    /// The party.
+    pub party: String,
+    /// When its peer sent that packet, at the earliest.
+    pub sent_at: SystemTime,
+}
+
+/// A step of the wall clock of a process.
+#[derive(Debug, Clone)]
+pub struct ClockStep {
+    /// The process.
+    pub process: String,
+    /// The true time of the step.
+    pub at: SystemTime,
+    /// How far the clock is ahead from then on; negative: behind.
+    pub offset_ms: i64,
+}
+
 /// Identifies an injected fault for its repair.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FaultId(Option<usize>);
@@ -116,6 +138,10 @@ pub struct Entries {
     pub starved: Vec<(SystemTime, SystemTime)>,
     /// In the order of writing.
     pub sent: Vec<Sent>,
+    /// In the order of writing.
+    pub heard: Vec<Heard>,
+    /// In the order of time.
+    pub clock_steps: Vec<ClockStep>,
     /// The end of the run. Later notices are not required.
     pub over_at: Option<SystemTime>,
     /// The number of dropped entries.
@@ -207,6 +233,20 @@ impl RunLog {
         let mut entries = self.entries();
         let entries = &mut *entries;
         push(&mut entries.sent, sent, &mut entries.lost);
+    }
+
+    /// A call of a party that received media is over.
+    pub fn heard(&self, heard: Heard) {
+        let mut entries = self.entries();
+        let entries = &mut *entries;
+        push(&mut entries.heard, heard, &mut entries.lost);
+    }
+
+    /// The wall clock of a process was stepped.
+    pub fn clock_step(&self, step: ClockStep) {
+        let mut entries = self.entries();
+        let entries = &mut *entries;
+        push(&mut entries.clock_steps, step, &mut entries.lost);
     }
 
     /// The run is over. Only the first call counts.

@@ -56,6 +56,7 @@ impl Driver {
         } = prepared;
         // RFC 3550 wants it random; below 2^15 so that SRTP's rollover counter starts from 0 on both sides.
         let sequence = u64::from(rand::random::<u16>() >> 1);
+        let started = *counters.rtp_epoch.get_or_init(ClockReading::now);
         Self {
             rtc,
             socket,
@@ -63,7 +64,7 @@ impl Driver {
             state,
             counters,
             cut: false,
-            started: Instant::now(),
+            started: started.at,
             sequence,
             padding: HashSet::new(),
             outgoing: None,
@@ -181,9 +182,9 @@ impl Driver {
                 Output::Event(Event::Connected) => {
                     self.state.send_replace(State::Connected);
                 }
-                Output::Event(Event::RtpPacket(_)) => {
+                Output::Event(Event::RtpPacket(packet)) => {
                     self.counters.received.fetch_add(1, Ordering::Relaxed);
-                    *self.counters.last_received.lock() = Some(ClockReading::now());
+                    *self.counters.last_received.lock() = Some((ClockReading::now(), packet.header.timestamp));
                 }
                 Output::Event(_) => {}
             }
