@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip` leaves out the pages, for machines that cannot reach an npm registry.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos scale networks simulate screenshots docs ci fmt deny deploy-check release clean
+.PHONY: help setup web build test demo up chaos scale bench bench-short bench-build networks simulate screenshots docs ci fmt deny deploy-check release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,19 @@ scale: build ## Kill a billing-timer with many calls and check it, then read the
 	$(CARGO) build --release -p billing-timer
 	$(BUILT)/scale --billing-timer $(dir $(BUILT))release/billing-timer $(if $(CALLS),--calls $(CALLS)) $(if $(RUNS),--runs $(RUNS))
 	$(BUILT)/scale --observers $(if $(CALLS),--calls $(CALLS))
+
+bench-build: build
+	@tests/peers/setup.sh
+	$(CARGO) build --release -p billing-timer -p ws-edge
+
+bench: bench-build ## Measure the services beside their peers; `make bench-NAME` for one line; REPEATS=5
+	$(BUILT)/bench $(if $(REPEATS),--repeats $(REPEATS))
+
+bench-short: bench-build ## The same within 5 minutes
+	$(BUILT)/bench --short
+
+bench-%: bench-build
+	$(BUILT)/bench $* $(if $(REPEATS),--repeats $(REPEATS))
 
 networks: build ## Change the networks of a caller in Chromium between namespaces, as root; TRIES=20 for percentiles
 	NETWORKS_TRIES=$(or $(TRIES),1) $(CARGO) test --workspace --test networks -- --ignored --nocapture

@@ -63,6 +63,20 @@ impl NatsServer {
         Ok(Self { passwords, nodes })
     }
 
+    /// Like [`start`](Self::start), with a WebSocket listener and room for so many clients. Returns the listener's port, too.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start); and when no port is free.
+    pub async fn start_with_websocket(folder: &Path, clients: usize) -> Result<(Self, u16)> {
+        let passwords = Passwords::new();
+        let folder = prepared(folder, "dev.conf", Sync::Always)?;
+        let port = configuration::add_websocket(&folder.join("server.conf"), clients)?;
+        let mut node = Node::new("nats-server", &folder, None, passwords.environment());
+        node.start().await?;
+        let nodes = vec![node];
+        Ok((Self { passwords, nodes }, port))
+    }
+
     /// Starts a cluster of three, and waits until it has elected a leader.
     ///
     /// Servers with an index in `absent` are configured but not started; [`restart_node`](Self::restart_node) starts them.

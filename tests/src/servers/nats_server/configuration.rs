@@ -102,6 +102,15 @@ pub(super) fn cluster(names: &[String]) -> Result<Vec<(u16, Environment)>> {
         .collect())
 }
 
+/// Adds a WebSocket listener on a free port, and room for so many clients, to a configuration.
+pub(super) fn add_websocket(configuration: &Path, clients: usize) -> Result<u16> {
+    let port = free_port()?.local_addr()?.port();
+    let addition =
+        format!("websocket {{\n  listen: \"127.0.0.1:{port}\"\n  no_tls: true\n}}\nmax_connections: {clients}\n");
+    fs::write(configuration, fs::read_to_string(configuration)? + &addition)?;
+    Ok(port)
+}
+
 /// Different ports that were just free. The servers must know each other's ports before the first one starts.
 fn free_ports(count: usize) -> Result<Vec<u16>> {
     let held = (0..count).map(|_| free_port()).collect::<Result<Vec<_>>>()?;

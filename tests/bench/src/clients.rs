@@ -1,0 +1,277 @@
+//! Thousands of WebSocket clients in one thread, as light as they can be: the machine is for the server.
+//!
+//! They read frames as RFC 6455 has them, answer pings, and take the time of sending from the end of a notice (see
+//! [`notice_source`](crate::notice_source)). nats-server's own listener speaks the NATS protocol inside of frames.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use bytes::{Buf, BytesMut};
+use callpulse_tests::wait::eventually;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::histogram::Histogram;
+use crate::notice_source::{SENT_BYTES, sent_at};
+
+const TEXT: u8 = 1;
+const BINARY: u8 = 2;
+const CLOSE: u8 = 8;
+const PING: u8 = 9;
+/// A pong without payload, masked with zeros.
+const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
+const READ_BYTES: usize = 2048;
+/// One in so many may be lost.
+const MAX_LOST: u64 = 500;
+
+/// What a server speaks inside of its frames.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Protocol {
+    /// Messages of `docs/src/protocol.md`.
+    Callpulse,
+    /// The NATS client protocol.
+    Nats,
+}
+
+/// A client's name and token.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// The user's ID.
+    pub user: String,
+    /// A valid token.
+    pub token: String,
+}
+
+/// What all clients saw.
+#[derive(Debug)]
+pub struct Seen {
+    /// The clock of the notices.
+    pub epoch: Instant,
+    /// From publication to reception.
+    pub latency: Histogram,
+    /// Notices received.
+    pub notices: AtomicU64,
+    /// Clients that can receive notices.
+    pub welcomed: AtomicU64,
+    /// Clients whose connection failed or ended.
+    pub lost: AtomicU64,
+}
+
+/// The clients. Dropping them closes all sockets.
+#[derive(Debug)]
+pub struct Clients {
+    /// What they saw.
+    pub seen: Arc<Seen>,
+    runtime: Option<Runtime>,
+}
+
+impl Clients {
+    /// None yet.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn new() -> Result<Self> {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        let seen = Seen {
+            epoch: Instant::now(),
+            latency: Histogram::default(),
+            notices: AtomicU64::default(),
+            welcomed: AtomicU64::default(),
+            lost: AtomicU64::default(),
+        };
+        Ok(Self {
+            seen: Arc::new(seen),
+            runtime: Some(runtime),
+        })
+    }
+
+    /// Connects all of these at once.
+    pub fn connect(&self, address: SocketAddr, protocol: Protocol, identities: &[Identity]) {
+        let Some(runtime) = &self.runtime else { return };
+        for identity in identities {
+            let (seen, identity) = (Arc::clone(&self.seen), identity.clone());
+            runtime.spawn(async move {
+                let _ = serve(&seen, address, protocol, identity).await;
+                seen.lost.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    }
+
+    /// Waits until so many are welcomed, but for a few that were lost: a peer may drop a connection under load.
+    ///
+    /// # Errors
+    /// At the deadline.
+    pub async fn welcomed(&self, count: usize, within: Duration) -> Result<()> {
+        eventually("all clients welcomed", within, async || {
+            let welcomed = self.seen.welcomed.load(Ordering::Relaxed);
+            let lost = self.seen.lost.load(Ordering::Relaxed);
+            let missing = (count as u64).saturating_sub(welcomed);
+            let is_done = missing <= lost.min(count as u64 / MAX_LOST);
+            ensure!(is_done, "{welcomed} of {count} are welcomed, {lost} were lost");
+            Ok(())
+        })
+        .await
+    }
+}
+
+impl Drop for Clients {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+async fn serve(seen: &Seen, address: SocketAddr, protocol: Protocol, identity: Identity) -> Result<()> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    let mut buffer = BytesMut::with_capacity(READ_BYTES);
+    upgrade(&mut stream, &mut buffer, address, protocol, &identity.token).await?;
+    if protocol == Protocol::Nats {
+        let subscribe = format!(
+            "CONNECT {{\"verbose\":false}}\r\nSUB user.{}.* 1\r\nPING\r\n",
+            identity.user
+        );
+        stream.write_all(&masked(BINARY, subscribe.as_bytes())?).await?;
+    }
+    drop(identity);
+    let mut is_welcomed = false;
+    loop {
+        while let Some(frame) = Frame::first(&buffer)? {
+            let payload = buffer.get(frame.head..frame.head + frame.length).unwrap_or_default();
+            match (frame.opcode, protocol) {
+                (TEXT, Protocol::Callpulse) if !is_welcomed => {
+                    is_welcomed = true;
+                    seen.welcomed.fetch_add(1, Ordering::Relaxed);
+                }
+                (TEXT, Protocol::Callpulse) => seen.notice(payload),
+                (BINARY, Protocol::Nats) => {
+                    let is_pinged = seen.nats(payload, &mut is_welcomed);
+                    if is_pinged {
+                        stream.write_all(&masked(BINARY, b"PONG\r\n")?).await?;
+                    }
+                }
+                (PING, _) => stream.write_all(&PONG).await?,
+                (CLOSE, _) => bail!("closed by the server"),
+                _ => {}
+            }
+            buffer.advance(frame.head + frame.length);
+        }
+        buffer.reserve(READ_BYTES);
+        ensure!(stream.read_buf(&mut buffer).await? > 0, "the connection ended");
+    }
+}
+
+async fn upgrade(
+    stream: &mut TcpStream,
+    buffer: &mut BytesMut,
+    address: SocketAddr,
+    protocol: Protocol,
+    token: &str,
+) -> Result<()> {
+    let (path, authorization) = match protocol {
+        Protocol::Callpulse => ("/ws", format!("Authorization: Bearer {token}\r\n")),
+        Protocol::Nats => ("/", String::new()),
+    };
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{authorization}\r\n"
+    );
+    stream.write_all(request.as_bytes()).await?;
+    loop {
+        ensure!(stream.read_buf(buffer).await? > 0, "no handshake");
+        let end = buffer.windows(4).position(|bytes| bytes == b"\r\n\r\n");
+        if let Some(end) = end {
+            ensure!(buffer.starts_with(b"HTTP/1.1 101"), "the handshake was rejected");
+            buffer.advance(end + 4);
+            return Ok(());
+        }
+    }
+}
+
+/// The head of a frame that is complete.
+struct Frame {
+    opcode: u8,
+    head: usize,
+    length: usize,
+}
+
+impl Frame {
+    fn first(buffer: &[u8]) -> Result<Option<Self>> {
+        let [first, short, rest @ ..] = buffer else {
+            return Ok(None);
+        };
+        let (head, length) = match (short, rest) {
+            (126, [a, b, ..]) => (4, usize::from(u16::from_be_bytes([*a, *b]))),
+            (126, _) => return Ok(None),
+            (127, _) => bail!("a frame of more than 64 KiB"),
+            (short, _) => (2, usize::from(*short)),
+        };
+        let opcode = first & 0x0f;
+        let is_complete = buffer.len() >= head + length;
+        Ok(is_complete.then_some(Self { opcode, head, length }))
+    }
+}
+
+fn masked(opcode: u8, payload: &[u8]) -> Result<Vec<u8>> {
+    let length = u8::try_from(payload.len()).ok().filter(|length| *length < 126);
+    let length = length.context("a client's frame of more than 125 bytes")?;
+    let mut frame = vec![0x80 | opcode, 0x80 | length, 0, 0, 0, 0];
+    frame.extend_from_slice(payload);
+    Ok(frame)
+}
+
+impl Seen {
+    fn notice(&self, payload: &[u8]) {
+        if let Some(sent) = sent_at(payload) {
+            let now = u64::try_from(self.epoch.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            self.latency.record(now.saturating_sub(sent));
+            self.notices.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Messages of the NATS protocol: true if a ping is to be answered. A frame has whole messages, because they are small.
+    fn nats(&self, mut payload: &[u8], is_welcomed: &mut bool) -> bool {
+        let mut is_pinged = false;
+        while let Some(end) = payload.windows(2).position(|bytes| bytes == b"\r\n") {
+            let line = payload.get(..end).unwrap_or_default();
+            if line.ends_with(b"}}") && line.len() > SENT_BYTES {
+                self.notice(line);
+            }
+            is_pinged |= line == b"PING";
+            if line == b"PONG" && !*is_welcomed {
+                *is_welcomed = true;
+                self.welcomed.fetch_add(1, Ordering::Relaxed);
+            }
+            payload = payload.get(end + 2..).unwrap_or_default();
+        }
+        is_pinged
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_whole_frames_are_read() {
+        let frame = |bytes: &[u8]| {
+            Frame::first(bytes)
+                .unwrap()
+                .map(|frame| (frame.opcode, frame.head, frame.length))
+        };
+        assert_eq!(frame(&[0x81]), None);
+        assert_eq!(frame(&[0x81, 2, b'a']), None);
+        assert_eq!(frame(&[0x81, 2, b'a', b'b', 0x89]), Some((TEXT, 2, 2)));
+        assert_eq!(frame(&[0x82, 126, 0]), None);
+        assert_eq!(
+            frame(&[&[0x82, 126, 0, 200][..], &[0; 200]].concat()),
+            Some((BINARY, 4, 200))
+        );
+        assert!(Frame::first(&[0x81, 127, 0, 0]).is_err());
+    }
+}

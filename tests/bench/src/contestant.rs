@@ -1,0 +1,173 @@
+//! ws-edge and what would be taken instead, each a process with the same nats-server in the same configuration.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use callpulse_tests::servers::child::Child;
+use callpulse_tests::servers::nats_server::{NatsServer, Sync};
+use callpulse_tests::servers::stack::{Stack, StackBuilder};
+use callpulse_tests::token;
+use callpulse_tests::wait::let_time_pass;
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::time::timeout;
+
+use crate::clients::Protocol;
+
+const EDGE: &str = "ws-edge";
+/// Connections that a node may have in a measurement.
+const CONNECTIONS: usize = 12_000;
+/// The deadline for a peer to print its port.
+const STARTED_WITHIN: Duration = Duration::from_secs(20);
+/// From the start to the first measurement of an idle process.
+const SETTLING: Duration = Duration::from_secs(1);
+
+/// A server of notices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Contestant {
+    /// Ours.
+    Edge,
+    /// Node with the package `ws`.
+    Node,
+    /// uWebSockets, as Bun ships it.
+    Bun,
+    /// nats-server's own WebSocket listener: the floor, without authentication of parties or any other work.
+    NatsWebSocket,
+}
+
+impl Contestant {
+    /// Its name in the tables.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Edge => super::figures::OURS,
+            Self::Node => "Node ws",
+            Self::Bun => "uWebSockets (Bun)",
+            Self::NatsWebSocket => "nats-server WebSocket",
+        }
+    }
+
+    /// Starts it with its nats-server. Our release builds are in `services`.
+    ///
+    /// # Errors
+    /// When a process does not start, or the packages of `tests/peers` are not installed.
+    pub async fn start(self, services: &Path) -> Result<Running> {
+        let folder = tempfile::Builder::new().prefix("callpulse-bench-").tempdir()?;
+        let running = match self {
+            Self::Edge => Running::edge(&services.join(EDGE), folder).await,
+            Self::Node => Running::script("node", &node()?, "ws.js", folder).await,
+            Self::Bun => Running::script("bun", &bun()?, "bun.js", folder).await,
+            Self::NatsWebSocket => Running::nats(folder).await,
+        };
+        let running = running.with_context(|| format!("starting {}", self.name()))?;
+        let_time_pass("an idle process must be idle", SETTLING).await;
+        Ok(running)
+    }
+}
+
+/// A running server. Dropping it kills its processes.
+#[derive(Debug)]
+pub struct Running {
+    /// Where clients connect.
+    pub address: SocketAddr,
+    /// What it speaks.
+    pub protocol: Protocol,
+    /// The process whose CPU and memory are measured.
+    pub pid: u32,
+    /// Where notices are published.
+    pub nats_port: u16,
+    _processes: Processes,
+    _folder: TempDir,
+}
+
+#[derive(Debug)]
+#[allow(dead_code, reason = "held until the end of a measurement")]
+enum Processes {
+    Stack(Box<Stack>),
+    Script(Child, NatsServer),
+    Nats(NatsServer),
+}
+
+impl Running {
+    async fn edge(binary: &Path, folder: TempDir) -> Result<Self> {
+        let stack = StackBuilder::default().workers(0).timers(0).folder(folder.path());
+        let stack = stack.binary(EDGE, binary).set(EDGE, "limits.connections", CONNECTIONS);
+        let stack = stack.start().await?;
+        let edge = stack.edges.first().context("no edge")?;
+        Ok(Self {
+            address: stack.edge(0)?,
+            protocol: Protocol::Callpulse,
+            pid: edge.child().pid(),
+            nats_port: stack.nats.port(),
+            _processes: Processes::Stack(Box::new(stack)),
+            _folder: folder,
+        })
+    }
+
+    async fn script(name: &str, program: &Path, script: &str, folder: TempDir) -> Result<Self> {
+        let nats = NatsServer::start(folder.path(), Sync::Always).await?;
+        let mut command = Command::new(program);
+        command
+            .arg(peers().join(script))
+            .env("NATS_URL", nats.url().trim_start_matches("nats://"))
+            .env("JWT_SECRET", token::SECRET)
+            .env("JWT_AUDIENCE", token::AUDIENCE)
+            .env("NODE_ENV", "production");
+        let mut child = Child::start(name, &mut command, &folder.path().join(name))?;
+        let mut line = String::new();
+        let mut lines = BufReader::new(child.take_stdout()?);
+        let read = timeout(STARTED_WITHIN, lines.read_line(&mut line)).await;
+        read.with_context(|| format!("no port within {STARTED_WITHIN:?}"))??;
+        let port: u16 = line.trim().parse().with_context(|| child.log_tail())?;
+        Ok(Self {
+            address: ([127, 0, 0, 1], port).into(),
+            protocol: Protocol::Callpulse,
+            pid: child.pid(),
+            nats_port: nats.port(),
+            _processes: Processes::Script(child, nats),
+            _folder: folder,
+        })
+    }
+
+    async fn nats(folder: TempDir) -> Result<Self> {
+        let (mut nats, port) = NatsServer::start_with_websocket(folder.path(), CONNECTIONS).await?;
+        let pid = nats.children_mut().next().context("no server")?.pid();
+        Ok(Self {
+            address: ([127, 0, 0, 1], port).into(),
+            protocol: Protocol::Nats,
+            pid,
+            nats_port: nats.port(),
+            _processes: Processes::Nats(nats),
+            _folder: folder,
+        })
+    }
+}
+
+/// The folder of the peers.
+#[must_use]
+pub fn peers() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../peers")
+}
+
+/// Node of `.tools`, the same for every machine.
+///
+/// # Errors
+/// When it is not installed.
+pub fn node() -> Result<PathBuf> {
+    installed(peers().join("../../.tools/bin/node"), "make setup")
+}
+
+fn bun() -> Result<PathBuf> {
+    let modules = peers().join("node_modules/@oven");
+    let found = std::fs::read_dir(&modules).ok().and_then(|mut found| found.next());
+    let folder = found.context("no Bun: run tests/peers/setup.sh")??.path();
+    installed(folder.join("bin/bun"), "tests/peers/setup.sh")
+}
+
+fn installed(path: PathBuf, command: &str) -> Result<PathBuf> {
+    path.canonicalize()
+        .with_context(|| format!("no {}: run {command}", path.display()))
+}

@@ -1,0 +1,102 @@
+//! `make bench`: the services beside what their users would take instead, in turns on the same machine.
+//!
+//! | module | content |
+//! | --- | --- |
+//! | [`histogram`], [`usage`] | latencies; CPU and memory of a process |
+//! | [`clients`], [`notice_source`] | thousands of WebSockets, and a publisher of notices at a given rate |
+//! | [`bare_publisher`] | ticks as prepared bytes |
+//! | [`contestant`] | ws-edge and its peers of `tests/peers`, each a process |
+//! | [`figures`] | what was measured, `target/bench/*.json`, and the goals |
+//! | [`lines`] | the measurements |
+//! | [`report`] | the table, the chart, and the page of the book |
+
+pub mod histogram;
+pub mod usage;
+
+pub mod clients;
+pub mod notice_source;
+
+pub mod bare_publisher;
+pub mod contestant;
+
+pub mod figures;
+
+pub mod lines;
+
+pub mod report;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use callpulse_tests::terminal::interrupt::interrupted;
+use callpulse_tests::terminal::screen::{LineKind, Screen};
+use clap::Parser;
+
+use lines::{LINES, Plan};
+
+/// Options of the command.
+#[derive(Debug, Clone, Parser)]
+#[command(about = "Measures the services beside their peers, and compares the ratios with the goals")]
+pub struct Options {
+    /// The lines to measure, such as `notices`; all by default
+    pub names: Vec<String>,
+    /// Repeats, in turns with the peers; a figure is the median
+    #[arg(long, default_value_t = 5)]
+    pub repeats: usize,
+    /// Shorter windows and fewer repeats: for every day, not for publication
+    #[arg(long)]
+    pub short: bool,
+    /// The folder of the release builds of the services
+    #[arg(long, default_value = "target/release")]
+    pub services: PathBuf,
+    /// Measure nothing: print the table of what was measured
+    #[arg(long)]
+    pub report: bool,
+    /// Also renew the table and the chart of the book
+    #[arg(long)]
+    pub write: bool,
+}
+
+/// Measures, and prints the table: 0 unless a measurement failed. A missed goal does not fail: it depends on the machine.
+pub async fn main(options: Options) -> ExitCode {
+    let screen = Screen::new();
+    let measured = tokio::select! {
+        measured = measure(&screen, &options) => measured,
+        outcome = interrupted() => outcome.and(Err(anyhow::anyhow!("interrupted"))),
+    };
+    match measured.and_then(|()| report::run(&screen, options.write)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            screen.line(LineKind::Bad, &format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn measure(screen: &Screen, options: &Options) -> Result<()> {
+    if options.report {
+        return Ok(());
+    }
+    if let Some(unknown) = options.names.iter().find(|name| !LINES.contains(&name.as_str())) {
+        bail!("no line {unknown}; there are: {}", LINES.join(", "));
+    }
+    let plan = Plan {
+        services: options.services.canonicalize().context("no release builds")?,
+        repeats: if options.short {
+            2.min(options.repeats)
+        } else {
+            options.repeats
+        },
+        short: options.short,
+    };
+    for name in LINES {
+        if options.names.is_empty() || options.names.iter().any(|wanted| wanted == name) {
+            screen.heading(&format!("{name}, {} repeats", plan.repeats));
+            let progress = |text: &str| screen.line(LineKind::Quiet, text);
+            let figures = lines::measure(name, &plan, &progress).await?;
+            figures.save()?;
+        }
+    }
+    Ok(())
+}
