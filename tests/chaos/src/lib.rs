@@ -239,8 +239,6 @@ async fn start(options: &Options, folder: &Path, screen: Screen) -> Result<Stack
         .set("billing-timer", "tick_interval_ms", options.interval_ms)
         .set("ws-edge", "ring_timeout_ms", RING_TIMEOUT.as_millis())
         .set("ws-edge", "credit.enabled", true)
-        .set("ws-edge", "credit.interval_ms", options.interval_ms)
-        .set("media-worker", "credit_interval_ms", options.interval_ms)
         .set("media-worker", "credit_low_ms", CREDIT_LOW.as_millis())
         .set("ws-edge-1", "terms.charge", "start")
         .set("ws-edge-1", "terms.silence", "deduct_any")

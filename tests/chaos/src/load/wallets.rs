@@ -21,7 +21,9 @@ use callpulse_tests::servers::nats_server::NatsServer;
 
 const USER: &str = "wallet";
 /// Separates the random numbers of credit from those of calls and faults.
-const PURPOSE: u64 = 3;
+const CREDIT: u64 = 3;
+/// The same, of terms.
+const TERMS: u64 = 4;
 /// More intervals than a run has.
 const PLENTY: u64 = 1_800;
 /// Extensions in progress.
@@ -73,11 +75,42 @@ async fn authorize(client: Client, mut questions: Subscriber, interval_ms: u64) 
         let body: Value = serde_json::from_slice(&question.payload).unwrap_or_default();
         let call = body.get("callId").and_then(Value::as_str).unwrap_or_default();
         let until_ms = CreditPlan::of(call).first * interval_ms;
-        let answer = json!({ "allow": true, "grantId": "grant-0", "untilMs": until_ms });
+        // Null: the terms of the edge.
+        let terms = terms(call, interval_ms);
+        let answer = json!({ "allow": true, "grantId": "grant-0", "untilMs": until_ms, "terms": terms });
         if let Some(reply) = question.reply {
             let _ = client.publish(reply, answer.to_string().into()).await; // ws-edge denies the call
         }
     }
+}
+
+/// The terms of a third of the calls. The others have those of their edge.
+fn terms(call: &str, interval_ms: u64) -> Option<Value> {
+    let mut rng = rng(call, TERMS);
+    let (charge, silence) = (rng.below(2), rng.below(3));
+    let free_ms = rng.below(2) * interval_ms / 2;
+    rng.chance(33).then(|| {
+        json!({
+            "termsId": "wallet",
+            "intervalMs": interval_ms,
+            "charge": if charge == 0 { "full" } else { "start" },
+            "freeMs": free_ms,
+            "minimumMs": interval_ms * 2,
+            "silence": match silence {
+                0 => "bill",
+                1 => "deduct_otomo",
+                _ => "deduct_any",
+            },
+        })
+    })
+}
+
+/// The random numbers of a call.
+fn rng(call: &str, purpose: u64) -> Rng {
+    let seed = call.bytes().fold(0_u64, |hash, byte| {
+        hash.wrapping_mul(0x100_0000_01B3).wrapping_add(u64::from(byte))
+    });
+    Rng::new(seed, &[purpose])
 }
 
 async fn extend(client: Client, low: Subscriber, interval_ms: u64) {
@@ -108,10 +141,7 @@ async fn grant(client: &Client, call: &CallId, number: u64, until_ms: u64) -> Op
 
 impl CreditPlan {
     fn of(call: &str) -> Self {
-        let seed = call.bytes().fold(0_u64, |hash, byte| {
-            hash.wrapping_mul(0x100_0000_01B3).wrapping_add(u64::from(byte))
-        });
-        let mut rng = Rng::new(seed, &[PURPOSE]);
+        let mut rng = rng(call, CREDIT);
         let (first, renewal) = (3 + rng.below(8), 2 + rng.below(4));
         let kind = rng.below(100);
         Self {
