@@ -13,7 +13,7 @@ write() { printf '%s\n' "$2" >"$folder/$1"; chmod 0644 "$folder/$1"; }
 
 cluster=$(random)
 {
-    for user in admin media-worker ws-edge billing-timer observer wallet; do
+    for user in admin media-worker ws-edge billing-timer observer operator wallet; do
         password=$(random)
         write "$user.nats_password" "$password"
         echo "NATS_$(printf '%s' "$user" | tr 'a-z-' 'A-Z_')_PASSWORD=$password"

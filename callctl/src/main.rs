@@ -1,4 +1,5 @@
-//! `callctl`: shows stored calls in a terminal and to scripts, and gives other teams access. It changes no call.
+//! `callctl`: shows stored calls in a terminal and to scripts, keeps new calls from workers, and gives other teams access. It changes no
+//! call.
 
 use std::process::ExitCode;
 
@@ -10,6 +11,7 @@ use crate::list::List;
 use crate::show::Show;
 use crate::team::Team;
 use crate::watch::Watch;
+use crate::workers::{Drain, Target, Workers};
 
 mod link;
 mod out;
@@ -22,6 +24,8 @@ mod csv_text;
 mod export;
 mod period;
 
+mod workers;
+
 mod team;
 
 /// Exit code of a failure. Invalid arguments have clap's, 2.
@@ -29,10 +33,13 @@ const FAILED: u8 = 1;
 
 #[derive(Debug, Parser)]
 #[command(
-    version,
-    about = "Lists, shows, watches and exports calls",
+    // As `service::VERSION`.
+    version = concat!(env!("CARGO_PKG_VERSION"), env!("CALLPULSE_BUILD")),
+    about = "Lists, shows, watches and exports calls, and cordons workers",
     after_help = "It connects to NATS, where the rights of the user `observer` of nats/conf are sufficient:\n  \
-                  CALLCTL_NATS_PASSWORD=… callctl --nats-user observer --api-prefix CALLPULSE.API list"
+                  CALLCTL_NATS_PASSWORD=… callctl --nats-user observer --api-prefix CALLPULSE.API list\n\
+                  `workers`, `cordon`, `uncordon` and `drain` need the user `operator`, which may also do all of the above; `team`\n\
+                  needs `admin`."
 )]
 struct Cli {
     #[command(flatten)]
@@ -51,6 +58,14 @@ enum Command {
     Watch(Watch),
     /// The settled calls of a period as CSV or JSON lines: the legal record
     Export(Export),
+    /// The media-workers, with their calls and state
+    Workers(Workers),
+    /// Keep new calls from a worker, until it is uncordoned or restarted; its calls continue
+    Cordon(Target),
+    /// Let a worker accept calls again
+    Uncordon(Target),
+    /// Cordon a worker, and wait until it hosts no call
+    Drain(Drain),
     /// Access for another team
     #[command(subcommand)]
     Team(Team),
@@ -66,6 +81,10 @@ async fn main() -> ExitCode {
             Command::Show(show) => show.run(&link).await,
             Command::Watch(watch) => watch.run(&link).await,
             Command::Export(export) => export.run(&link).await,
+            Command::Workers(workers) => workers.run(&link).await,
+            Command::Cordon(target) => target.cordon(&link).await,
+            Command::Uncordon(target) => target.uncordon(&link).await,
+            Command::Drain(drain) => drain.run(&link).await,
             Command::Team(team) => team.run(&link).await,
         }
     };

@@ -14,7 +14,15 @@ use crate::out;
 /// The longest name of a team.
 const MAX_NAME_CHARS: usize = 32;
 /// Users and accounts of the server's configuration.
-const RESERVED: [&str; 6] = ["admin", "billing-timer", "callpulse", "media-worker", "sys", "ws-edge"];
+const RESERVED: [&str; 7] = [
+    "admin",
+    "billing-timer",
+    "callpulse",
+    "media-worker",
+    "operator",
+    "sys",
+    "ws-edge",
+];
 /// Teams whose accounts are in the server's configuration: they lack only their consumer.
 const BUILT_IN: [&str; 2] = ["observer", "wallet"];
 

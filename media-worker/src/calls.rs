@@ -78,6 +78,14 @@ impl Calls {
         &self.admission
     }
 
+    /// Keeps new calls away or lets them in again, and returns the number of calls: none is inserted in between.
+    pub fn set_cordoned(&self, cordoned: bool) -> usize {
+        let table = self.table.lock();
+        self.admission.set_cordoned(cordoned);
+        metrics::set_cordoned(cordoned);
+        table.len()
+    }
+
     /// The number of calls; the receiver sees each change.
     pub fn count(&self) -> watch::Receiver<usize> {
         self.count.subscribe()

@@ -1,6 +1,7 @@
-//! Commands from the edges: registered with the NATS service API, each handled in a task of its own.
+//! Commands from edges and operators: registered with the NATS service API, each handled in a task of its own.
 
 mod close_call;
+mod cordon;
 mod grant_credit;
 mod open_call;
 mod report_calls;
@@ -15,7 +16,8 @@ use async_nats::service::{Request, Service, ServiceExt};
 use bytes::Bytes;
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{
-    CloseCall, GrantCredit, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, Relayed, ReportCalls,
+    CloseCall, Cordon, GrantCredit, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, Relayed, ReportCalls,
+    Uncordon,
 };
 use contract::wire::request::{
     RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce, RtcRestartIce, RtcResume,
@@ -39,7 +41,7 @@ const CONCURRENCY: usize = 128;
 const CLOSING_CONCURRENCY: usize = 1024;
 
 /// Every operation of the worker.
-const OPERATIONS: [Operation; 11] = [
+const OPERATIONS: [Operation; 13] = [
     Operation::of::<OpenCall>(),
     Operation::of::<Relayed<RtcCapabilities>>(),
     Operation::of::<Relayed<RtcCreateTransport>>(),
@@ -51,6 +53,8 @@ const OPERATIONS: [Operation; 11] = [
     Operation::of::<GrantCredit>(),
     Operation::of::<CloseCall>(),
     Operation::of::<ReportCalls>(),
+    Operation::of::<Cordon>(),
+    Operation::of::<Uncordon>(),
 ];
 
 /// The reply, encoded.

@@ -118,13 +118,14 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Sends heartbeats until `drained`, and one at once when `stop` closes the worker to new calls.
+    /// Sends heartbeats until `drained`, and one at once when `stop` or a cordon closes the worker to new calls.
     ///
     /// # Errors
     /// [`IdTaken`]: this worker's entry had expired, and another process has the ID now. Its calls are ended before.
     pub async fn run(mut self, stop: CancellationToken, drained: CancellationToken) -> Result<(), BoxError> {
         let mut ticks = tokio::time::interval(self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut cordoned = self.calls.admission().cordoned();
         let (mut tracker, mut stopping) = (HeartbeatGap::new(Instant::now()), false);
         loop {
             tokio::select! {
@@ -134,6 +135,8 @@ impl Heartbeat {
                     // Before the heartbeat that announces it.
                     self.calls.admission().start_draining();
                 }
+                // The sender lives as long as the calls. Placement should not have to be refused until the next heartbeat.
+                _ = cordoned.changed() => {}
                 _ = ticks.tick() => {}
             }
             if !self.nats.state().borrow().connected {
@@ -193,6 +196,7 @@ fn status(calls: &Calls, started: ClockReading) -> WorkerStatus {
         calls: u32::try_from(*calls.count().borrow()).unwrap_or(u32::MAX),
         capacity: settings.capacity,
         draining: calls.admission().is_closed(),
+        cordoned: *calls.admission().cordoned().borrow(),
         at: started.time_of(ClockReading::now()),
         started_at: started.wall,
         stored_at: None,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use contract::jetstream::request::{Refusal, RefusalCode};
+use tokio::sync::watch;
 
 use crate::fact_publisher::Backlog;
 
@@ -12,6 +13,7 @@ use crate::fact_publisher::Backlog;
 pub struct Admission {
     capacity: usize,
     draining: AtomicBool,
+    cordoned: watch::Sender<bool>,
     backlog: Arc<Backlog>,
 }
 
@@ -20,6 +22,7 @@ impl Admission {
         Self {
             capacity: usize::try_from(capacity).unwrap_or(usize::MAX),
             draining: AtomicBool::new(false),
+            cordoned: watch::Sender::new(false),
             backlog,
         }
     }
@@ -27,6 +30,16 @@ impl Admission {
     /// Accepts no new calls from now on.
     pub fn start_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Keeps new calls away, or lets them in again. Only in memory: a restarted process has no reason to stay empty.
+    pub(super) fn set_cordoned(&self, cordoned: bool) {
+        self.cordoned.send_replace(cordoned);
+    }
+
+    /// Whether the worker is cordoned; the receiver sees each command.
+    pub fn cordoned(&self) -> watch::Receiver<bool> {
+        self.cordoned.subscribe()
     }
 
     /// Whether the fleet must not place calls here, whatever the number of calls.
@@ -41,6 +54,9 @@ impl Admission {
     pub(super) fn admit(&self, open: usize) -> Result<(), Refusal> {
         if self.draining.load(Ordering::Relaxed) {
             return Err(Refusal::new(RefusalCode::Draining, "the worker is shutting down"));
+        }
+        if *self.cordoned.borrow() {
+            return Err(Refusal::new(RefusalCode::Draining, "the worker is cordoned"));
         }
         if self.backlog.is_nearly_full() {
             return Err(Refusal::new(RefusalCode::AtCapacity, "too many facts wait for NATS"));

@@ -21,6 +21,9 @@ pub struct WorkerStatus {
     pub capacity: u32,
     /// Takes no new calls: it is being shut down, or its buffer of facts is full.
     pub draining: bool,
+    /// An operator keeps new calls from it (`cordon`).
+    #[serde(default)]
+    pub cordoned: bool,
     /// Time of the heartbeat, by the clock of `started_at`.
     pub at: Timestamp,
     /// Start of the process, by the worker's wall clock at that time.

@@ -114,7 +114,12 @@ pub fn active_calls_at(client: Client, api_prefix: &str) -> Tail<BucketChange<Ca
 
 /// The media-workers.
 pub fn workers(nats: &Nats) -> Tail<BucketChange<FleetChange>> {
-    bucket(nats.client.clone(), API_PREFIX, MEDIA_WORKERS, ALL_KEYS, |message| {
+    workers_at(nats.client.clone(), API_PREFIX)
+}
+
+/// Like [`workers`], with another prefix.
+pub fn workers_at(client: Client, api_prefix: &str) -> Tail<BucketChange<FleetChange>> {
+    bucket(client, api_prefix, MEDIA_WORKERS, ALL_KEYS, |message| {
         changed(MEDIA_WORKERS, message, |key, change| fleet::read(key, change).map(Ok))
     })
 }

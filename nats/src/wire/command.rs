@@ -58,7 +58,7 @@ macro_rules! operations {
             type Reply = $reply;
         })*
 
-        /// The names of all operations: those of ws-edge itself, and those that it relays.
+        /// The names of all operations: those of ws-edge and operators, and those that ws-edge relays.
         pub fn media_operations() -> impl Iterator<Item = &'static str> {
             [$($name,)*].into_iter().chain(RtcRequest::OPERATIONS.iter().copied())
         }
@@ -70,6 +70,8 @@ operations! {
     GrantCredit = "grant_credit" -> CreditExtended;
     CloseCall = "close_call" -> CallClosed;
     ReportCalls = "report_calls" -> CallsReported;
+    Cordon = "cordon" -> CordonState;
+    Uncordon = "uncordon" -> CordonState;
 }
 
 /// A party's request, with the requester added.
@@ -260,6 +262,23 @@ pub struct PartyMedia {
     pub lost: bool,
     /// Packets of the party's current producer.
     pub packets: u64,
+}
+
+/// Keeps new calls from a worker; its calls continue. It is idempotent, and a restart of the worker lifts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cordon {}
+
+/// Lets the worker accept calls again. It is idempotent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Uncordon {}
+
+/// Reply to [`Cordon`] and [`Uncordon`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CordonState {
+    /// Whether the worker is cordoned now.
+    pub cordoned: bool,
+    /// Calls that it still hosts.
+    pub calls: u32,
 }
 
 /// `cmd.edges.report`: every ws-edge replies, so that observers see the fleet.

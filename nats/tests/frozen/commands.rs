@@ -69,6 +69,20 @@ fn commands() {
             },
         ),
         golden.operation(
+            &Cordon {},
+            &CordonState {
+                cordoned: true,
+                calls: 3,
+            },
+        ),
+        golden.operation(
+            &Uncordon {},
+            &CordonState {
+                cordoned: false,
+                calls: 3,
+            },
+        ),
+        golden.operation(
             &relayed(RtcCapabilities {}),
             &Capabilities {
                 rtp_capabilities: json!({ "codecs": [], "headerExtensions": [] }),

@@ -19,6 +19,7 @@ fn stored_values() {
             calls: 3,
             capacity: 100,
             draining: false,
+            cordoned: true,
             at: ended_at(),
             started_at: connected_at(),
             stored_at: None,

@@ -12,3 +12,4 @@ mod later;
 mod live;
 mod refusal;
 mod team;
+mod workers;

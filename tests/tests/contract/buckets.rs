@@ -198,6 +198,7 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         calls,
         capacity: 10,
         draining: false,
+        cordoned: false,
         at: at(0),
         started_at: at(0),
         stored_at: None,

@@ -163,6 +163,7 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
         calls: 1,
         capacity: 2,
         draining: false,
+        cordoned: false,
         at: at(0),
         started_at: at(0),
         stored_at: None,

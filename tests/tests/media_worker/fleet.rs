@@ -8,7 +8,7 @@ use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::Role;
 use contract::buckets::fleet::{Fleet, FleetChange};
 use contract::jetstream::request::RefusalCode;
-use contract::wire::command::OpenCall;
+use contract::wire::command::{Cordon, CordonState, OpenCall, Uncordon};
 use futures::StreamExt;
 
 use crate::fixture::{Fixture, SOON, code, relayed, requester};
@@ -139,6 +139,47 @@ async fn a_draining_worker_lets_its_calls_end() {
     assert!(status.unwrap().success(), "before the drain timeout");
     let ended = fixture.fact(&parties, "ended").await;
     assert_eq!(ended.payload["reason"], "hangup");
+}
+
+#[tokio::test]
+async fn a_cordoned_worker_keeps_its_calls_refuses_others_and_forgets_it_at_a_restart() {
+    // Only a cordon announces itself so soon.
+    let mut fixture = Fixture::start(&[("heartbeat_interval_ms", "3000")]).await;
+    let mut changes = watch(&fixture).await;
+    let parties = fixture.call().await;
+    for _ in 0..2 {
+        let state = fixture.ask(&Cordon {}).await.unwrap();
+        assert_eq!(
+            state,
+            CordonState {
+                cordoned: true,
+                calls: 1
+            }
+        );
+    }
+    change(
+        &mut changes,
+        |change| matches!(change, FleetChange::Alive(it) if it.cordoned && !it.draining && it.calls == 1),
+    )
+    .await;
+    let refused = code(fixture.ask(&OpenCall::new(new_parties())).await);
+    assert_eq!(refused, RefusalCode::Draining);
+    let speaker = fixture.join(&requester(&parties, Role::User)).await;
+    speaker.talk().await;
+    fixture.fact(&parties, "rtp_detected").await;
+
+    assert!(!fixture.ask(&Uncordon {}).await.unwrap().cordoned);
+    change(
+        &mut changes,
+        |change| matches!(change, FleetChange::Alive(it) if !it.cordoned),
+    )
+    .await;
+    fixture.call().await;
+
+    fixture.ask(&Cordon {}).await.unwrap();
+    fixture.worker.restart().await.unwrap();
+    fixture.worker.ready().await.unwrap();
+    fixture.call().await;
 }
 
 #[tokio::test]

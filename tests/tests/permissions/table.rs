@@ -13,6 +13,7 @@ pub(crate) const WORKER: &str = "media-worker";
 pub(crate) const EDGE: &str = "ws-edge";
 pub(crate) const TIMER: &str = "billing-timer";
 pub(crate) const OBSERVER: &str = "observer";
+pub(crate) const OPERATOR: &str = "operator";
 pub(crate) const WALLET: &str = "wallet";
 
 /// Subjects of facts and notices, and the services that may publish on them by their declarations.
@@ -39,6 +40,9 @@ pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
     ("user.u.presence", &[]),
     ("media.w.open_call", &[EDGE]),
     ("media.w.report_calls", &[EDGE]),
+    ("media.w.cordon", &[EDGE, OPERATOR]),
+    ("media.w.uncordon", &[EDGE, OPERATOR]),
+    ("CALLPULSE.API.DIRECT.GET.KV_media_workers", &[OPERATOR]),
     ("cmd.call.c.terminate", &[TIMER, WALLET]),
     ("cmd.call.c.grant", &[WALLET]),
     ("media.w.grant_credit", &[EDGE]),
@@ -53,7 +57,7 @@ pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
     ("$KV.billing_leases.p", &[TIMER]),
     ("_INBOX.somebody.else", &[]),
     ("$JS.API.STREAM.INFO.CALLS", &[WORKER, EDGE, TIMER]),
-    ("CALLPULSE.API.STREAM.INFO.CALLS", &[OBSERVER, WALLET]),
+    ("CALLPULSE.API.STREAM.INFO.CALLS", &[OBSERVER, OPERATOR, WALLET]),
     ("$JS.API.STREAM.CREATE.CALLS", &[WORKER, EDGE, TIMER]),
     ("$JS.API.STREAM.CREATE.ANOTHER", &[]),
     ("$JS.API.STREAM.UPDATE.CALLS", &[]),
@@ -66,16 +70,19 @@ pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
     ("$JS.API.STREAM.RESTORE.CALLS", &[]),
     ("$JS.API.DIRECT.GET.CALLS", &[EDGE, TIMER]),
     ("$JS.API.DIRECT.GET.PARKED", &[TIMER]),
-    ("CALLPULSE.API.DIRECT.GET.CALLS.call.c.ended", &[OBSERVER, WALLET]),
+    (
+        "CALLPULSE.API.DIRECT.GET.CALLS.call.c.ended",
+        &[OBSERVER, OPERATOR, WALLET],
+    ),
     ("$JS.API.STREAM.MSG.GET.CALLS", &[WORKER, EDGE, TIMER]),
     ("$JS.API.STREAM.MSG.GET.PARKED", &[TIMER]),
-    ("CALLPULSE.API.STREAM.MSG.GET.CALLS", &[OBSERVER]),
+    ("CALLPULSE.API.STREAM.MSG.GET.CALLS", &[OBSERVER, OPERATOR]),
     ("$JS.API.STREAM.MSG.GET.KV_active_calls", &[WORKER, EDGE]),
     ("$JS.API.STREAM.MSG.GET.KV_media_workers", &[WORKER]),
     ("$JS.API.STREAM.MSG.GET.KV_billing_active", &[TIMER]),
     ("$JS.API.STREAM.MSG.GET.KV_billing_leases", &[TIMER]),
     ("$JS.API.DIRECT.GET.KV_active_calls.$KV.active_calls.x", &[]),
-    ("CALLPULSE.API.DIRECT.GET.KV_active_calls", &[OBSERVER]),
+    ("CALLPULSE.API.DIRECT.GET.KV_active_calls", &[OBSERVER, OPERATOR]),
     ("$JS.API.DIRECT.GET.KV_active_calls", &[EDGE]),
     ("$JS.API.DIRECT.GET.KV_media_workers", &[EDGE]),
     ("$JS.API.DIRECT.GET.KV_billing_leases", &[EDGE]),
@@ -103,9 +110,9 @@ pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
 /// Subjects, and who may listen to them besides the admin.
 pub(crate) const MAY_SUBSCRIBE: &[(&str, &[&str])] = &[
     (">", &[]),
-    ("_INBOX.own.*", &[WORKER, EDGE, TIMER, OBSERVER, WALLET]),
-    ("call.>", &[OBSERVER, WALLET]),
-    ("call.*.ended", &[EDGE, OBSERVER, WALLET]),
+    ("_INBOX.own.*", &[WORKER, EDGE, TIMER, OBSERVER, OPERATOR, WALLET]),
+    ("call.>", &[OBSERVER, OPERATOR, WALLET]),
+    ("call.*.ended", &[EDGE, OBSERVER, OPERATOR, WALLET]),
     ("user.u.*", &[EDGE]),
     ("otomo.o.*", &[EDGE]),
     ("media.w.*", &[WORKER]),

@@ -82,7 +82,7 @@ impl KnownWorkers {
 }
 
 fn has_room(status: &WorkerStatus) -> bool {
-    !status.draining && status.calls < status.capacity
+    !status.draining && !status.cordoned && status.calls < status.capacity
 }
 
 /// By share of capacity: workers may be of different sizes.
@@ -102,6 +102,7 @@ mod tests {
             calls,
             capacity,
             draining,
+            cordoned: false,
             at,
             started_at: at,
             stored_at: None,
@@ -127,6 +128,18 @@ mod tests {
         assert_eq!(workers.choose(std::slice::from_ref(&good.worker_id)), None);
         assert_eq!(workers.choose(&[]), Some(good.worker_id));
         assert_eq!(workers.choose(&[]), None, "it counts as full now");
+    }
+
+    #[test]
+    fn a_cordoned_worker_is_skipped_until_it_is_uncordoned() {
+        let mut only = worker("only", 0, 5, false);
+        only.cordoned = true;
+        let workers = fleet_of(std::slice::from_ref(&only));
+        assert!(!workers.has_room());
+        assert_eq!(workers.choose(&[]), None);
+        only.cordoned = false;
+        workers.apply(&FleetChange::Alive(only.clone()));
+        assert_eq!(workers.choose(&[]), Some(only.worker_id));
     }
 
     #[test]

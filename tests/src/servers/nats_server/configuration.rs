@@ -12,12 +12,13 @@ use super::Sync;
 use super::node::Environment;
 
 /// The users of `nats/conf/accounts.conf`. A service's user is named like its program.
-pub const USERS: [&str; 6] = [
+pub const USERS: [&str; 7] = [
     "admin",
     "media-worker",
     "ws-edge",
     "billing-timer",
     "observer",
+    "operator",
     "wallet",
 ];
 /// More than any test stores.

@@ -184,6 +184,7 @@ fn reports_change_the_media_of_live_calls_only() {
         calls: 1,
         capacity: 2,
         draining: false,
+        cordoned: false,
         at: at(0),
         started_at: at(0),
         stored_at: None,

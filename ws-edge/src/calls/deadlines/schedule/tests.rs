@@ -44,6 +44,7 @@ fn alive(millis: i64, started: i64) -> FleetChange {
         calls: 0,
         capacity: 1,
         draining: false,
+        cordoned: false,
         at,
         started_at,
         stored_at: None,

@@ -214,6 +214,10 @@ export interface WorkerRow {
    */
   capacity: number;
   /**
+   * An operator keeps new calls from it (`cordon`).
+   */
+  cordoned: boolean;
+  /**
    * Takes no new calls: it is being shut down, or its buffer of facts is full.
    */
   draining: boolean;

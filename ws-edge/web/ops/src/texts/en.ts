@@ -51,6 +51,7 @@ export const en = {
   'fleet.none': 'none',
   'fleet.calls': '{calls} of {capacity} calls',
   'fleet.draining': 'draining',
+  'fleet.cordoned': 'cordoned',
   'fleet.mute': 'no answer',
   'fleet.seen': 'seen {age} ago',
   'fleet.sockets': '{sockets} sockets',

@@ -53,6 +53,7 @@ export const ja: Readonly<Record<keyof typeof en, string>> = {
   'fleet.none': 'なし',
   'fleet.calls': '通話 {calls} / {capacity}',
   'fleet.draining': '新規受付停止中',
+  'fleet.cordoned': '運用者が新規受付を停止中',
   'fleet.mute': '応答がありません',
   'fleet.seen': '{age} 前に確認',
   'fleet.sockets': 'ソケット {sockets}',

@@ -112,6 +112,7 @@ export class Fleet {
         ],
         warning: [
           worker.draining ? text('fleet.draining') : '',
+          worker.cordoned ? text('fleet.cordoned') : '',
           worker.reports === false ? text('fleet.mute') : '',
           isLate(worker.at) ? seen(worker.at) : '',
         ]
