@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip` leaves out the pages, for machines that cannot reach an npm registry.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos scale bench bench-short bench-build networks simulate screenshots docs ci fmt deny deploy-check release clean
+.PHONY: help setup web build test demo up chaos upgrade scale bench bench-short bench-build networks simulate screenshots plots docs ci fmt deny deploy-check release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ CHAOS := $(if $(SEED),--seed $(SEED)) $(if $(RUNS),--runs $(RUNS)) $(if $(DURATI
 chaos: build ## Inject faults under load and check the bill; SEED=, RUNS=, DURATION= (seconds), CALLS=
 	$(BUILT)/chaos $(CHAOS)
 
+upgrade: build ## Scale and restart every process under live calls, none of which may end; CALLS=
+	$(BUILT)/chaos --upgrade --calls $(or $(CALLS),100)
+
 # The timer is measured as it is deployed; the rest of the workspace has no release build, which would compile the C++ worker again.
 scale: build ## Kill a billing-timer with many calls and check it, then read them all; CALLS=10000,30000,100000 RUNS=3
 	$(CARGO) build --release -p billing-timer
@@ -75,6 +78,11 @@ simulate: setup ## Billing against a simulated server, from SEEDS=10000 seeds; S
 
 screenshots: build ## Take the pictures of the documents again, in about 3 minutes
 	$(CARGO) test --workspace --test browser -- --ignored screenshots
+
+plots: build ## Play the demo, and draw the way of its calls from the metrics
+	rm -rf .run/metrics
+	DEMO_METRICS=.run/metrics $(BUILT)/demo
+	docs/plots/call_way.py .run/metrics >docs/src/images/call-way.svg
 
 docs: setup ## Build the book: docs/book/index.html
 	@deploy/setup/mdbook.sh

@@ -2,7 +2,7 @@
 //!
 //! [`session`] serves a socket: received requests wait in the `request_queue`, messages to the client in the [`send_queue`].
 //! [`registry`] subscribes to each connected party's notices and hands them to the party's sockets; `resync` sends every
-//! connected party a new snapshot when NATS may have lost notices.
+//! connected party a new snapshot when NATS may have lost notices. [`staggered_close`] closes the sockets of a node that stops.
 
 pub mod paced;
 pub mod session;
@@ -12,6 +12,7 @@ pub mod send_queue;
 
 pub mod registry;
 pub(crate) mod resync;
+pub mod staggered_close;
 
 use std::sync::Arc;
 

@@ -12,7 +12,7 @@ use contract::{NatsSettings, NodeId};
 use schemars::JsonSchema;
 use serde::de::{Error as _, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use service::{CommonSettings, DescriptorNeed, Secret, ServiceSettings, Validate};
+use service::{CommonSettings, Secret, Validate};
 
 use crate::addresses::client_address::{ForwardedHeader, Network};
 use crate::addresses::fetch;
@@ -259,6 +259,9 @@ pub struct Limits {
     pub queued_messages: usize,
     /// Time limit for one write to a socket.
     pub write_timeout_ms: u64,
+    /// Time over which the node closes its sockets (1012) when it stops, an equal share at a time, so that clients do not all
+    /// connect to other nodes at once. At most half of `drain_timeout_ms`.
+    pub close_spread_ms: u64,
     /// Interval of WebSocket pings. A client that is silent for two intervals is disconnected.
     pub ping_interval_ms: u64,
     /// Interval at which clients should send `ping`, so that they notice a dead socket. 0 asks for none.
@@ -332,6 +335,7 @@ impl Default for Limits {
             send_buffer_bytes: 64 * 1024,
             queued_messages: 256,
             write_timeout_ms: 10_000,
+            close_spread_ms: 5_000,
             ping_interval_ms: 25_000,
             heartbeat_ms: 2_000,
             messages_per_second: 20,
@@ -368,6 +372,11 @@ impl Limits {
         Duration::from_millis(self.write_timeout_ms)
     }
 
+    /// `close_spread_ms`
+    pub fn close_spread(&self) -> Duration {
+        Duration::from_millis(self.close_spread_ms)
+    }
+
     /// `ping_interval_ms`
     pub fn ping_interval(&self) -> Duration {
         Duration::from_millis(self.ping_interval_ms)
@@ -384,7 +393,7 @@ const REPLY_TIMEOUT_MS_MAX: u64 = 60_000;
 
 impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
+        let mut wrong = self.nats.problems();
         let jwt = &self.jwt;
         let given = jwt.secret.expose().len();
         match jwt.algorithm.least_secret_bytes() {
@@ -458,6 +467,9 @@ impl Validate for Settings {
             wrong.push("turn.secret: set it, or turn.secret_file: turn.urls need credentials".to_owned());
         }
         let limits = &self.limits;
+        if limits.close_spread_ms > self.common.drain_timeout_ms / 2 {
+            wrong.push("limits.close_spread_ms: is at most half of drain_timeout_ms".to_owned());
+        }
         let positive = [
             ("ring_timeout_ms", self.ring_timeout_ms),
             ("command_timeout_ms", self.command_timeout_ms),
@@ -501,19 +513,6 @@ impl Validate for Settings {
             ));
         }
         wrong
-    }
-}
-
-impl ServiceSettings for Settings {
-    fn common(&self) -> &CommonSettings {
-        &self.common
-    }
-
-    fn descriptors(&self) -> Vec<DescriptorNeed> {
-        vec![DescriptorNeed {
-            key: "limits.connections",
-            descriptors: self.limits.connections as u64,
-        }]
     }
 }
 

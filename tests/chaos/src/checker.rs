@@ -124,6 +124,9 @@ fn check_calls(calls: &Calls, entries: &Entries, report: &mut Report) {
     for (id, call) in calls {
         report.detected.count(call.detected.len());
         report.ended.count(call.ended.len());
+        for ended in &call.ended {
+            *report.reasons.entry(ended.payload.reason.clone()).or_default() += 1;
+        }
         report.settled.count(call.settled.len());
         order::check(id, call, &packets, report);
         minutes::check(id, call, report.interval_ms, report);

@@ -49,7 +49,7 @@ use callpulse_tests::terminal::interrupt::interrupted;
 use callpulse_tests::terminal::screen::{LineKind, Screen};
 use callpulse_tests::wait::eventually;
 use edge_addresses::EdgeAddresses;
-use faults::fault_injector::{DRAIN, FaultInjector};
+use faults::fault_injector::FaultInjector;
 use load::connected_calls::ConnectedCalls;
 use load::pair::{MEDIA_TIMEOUT, RING_TIMEOUT, RTP_LOST_AFTER, RTP_TIMEOUT};
 use load::pairs::{self, Load};
@@ -60,6 +60,8 @@ use records::stats::Stats;
 use report::Report;
 use report::recovery::Recovery;
 
+/// In an upgrade: the time for the last pairs to connect, before it and after it.
+const CONNECTING: Duration = Duration::from_secs(5);
 /// The deadline for the last calls to end. A pair that exceeds it is stuck.
 const HUNG_UP_WITHIN: Duration = Duration::from_secs(120);
 /// The deadline for the last settlements, once all processes are ready.
@@ -168,13 +170,22 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
         .await
         .context("connecting to NATS")?;
     let (edge_addresses, run_log, stats) = (EdgeAddresses::default(), RunLog::default(), Stats::new(options.pairs()));
-    let mut injector = FaultInjector::new(stack, edge_addresses.clone(), run_log.clone(), stats.clone(), screen)?;
+    let (addresses, log) = (edge_addresses.clone(), run_log.clone());
+    let mut injector = FaultInjector::new(stack, addresses, log, stats.clone(), screen, options.drain())?;
     let mut watching = JoinSet::new();
     watching.spawn(records::cpu_steal::watch(run_log.clone()));
     let mut load = Load::start(options, seed, &edge_addresses, &run_log, &stats);
     let (started, mut connected_calls) = (Instant::now(), ConnectedCalls::new(options.calls));
+    let disturbing = async {
+        if !options.upgrade {
+            return injector.run(&schedule, options.duration()).await;
+        }
+        injector.run(&[], options.full_after() + CONNECTING).await?;
+        injector.upgrade().await?;
+        injector.run(&[], CONNECTING).await
+    };
     tokio::select! {
-        outcome = injector.run(&schedule, options.duration()) => outcome.context("injecting and repairing faults")?,
+        outcome = disturbing => outcome.context("injecting and repairing faults")?,
         () = pairs::follow(screen, &stats, &client, started, options.full_after(), &mut connected_calls) => {}
     }
     screen.heading("Hanging up");
@@ -210,6 +221,7 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
     let (mut findings, more) = stats.found();
     findings.extend((more > 0).then(|| format!("and {more} more")));
     findings.extend(records::service_logs::complaints(folder)?);
+    findings.extend(options.upgrade.then(|| ended_by_the_upgrade(&report)).flatten());
     Ok(Outcome {
         report,
         findings,
@@ -220,7 +232,18 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
     })
 }
 
+/// In an upgrade, calls end by the choice of their parties.
+fn ended_by_the_upgrade(report: &Report) -> Option<String> {
+    let by_choice = ["hangup", "rejected", "cancelled", "no_answer"];
+    let others = report.reasons.iter();
+    let others: Vec<_> = others
+        .filter(|(reason, _)| !by_choice.contains(&reason.as_str()))
+        .collect();
+    (!others.is_empty()).then(|| format!("calls ended by other reasons than their parties: {others:?}"))
+}
+
 async fn start(options: &Options, folder: &Path, screen: Screen) -> Result<Stack> {
+    let [workers, edges, timers] = options.processes();
     let mut builder = StackBuilder::default();
     if WallClock::is_available() {
         builder = builder.own_clocks();
@@ -231,14 +254,14 @@ async fn start(options: &Options, folder: &Path, screen: Screen) -> Result<Stack
         );
     }
     builder = builder
-        .workers(options.workers)
-        .edges(options.edges)
-        .timers(options.timers)
-        .proxied()
+        .workers(workers)
+        .edges(edges)
+        .timers(timers)
         .folder(folder)
         .set("billing-timer", "tick_interval_ms", options.interval_ms)
         .set("ws-edge", "ring_timeout_ms", RING_TIMEOUT.as_millis())
-        .set("ws-edge", "credit.enabled", true)
+        // The wallet lets some calls run dry.
+        .set("ws-edge", "credit.enabled", !options.upgrade)
         .set("media-worker", "credit_low_ms", CREDIT_LOW.as_millis())
         .set("ws-edge-1", "terms.charge", "start")
         .set("ws-edge-1", "terms.silence", "deduct_any")
@@ -250,7 +273,10 @@ async fn start(options: &Options, folder: &Path, screen: Screen) -> Result<Stack
         .set("media-worker", "media_timeout_ms", MEDIA_TIMEOUT.as_millis())
         .set("media-worker", "rtp_lost_after_ms", RTP_LOST_AFTER.as_millis())
         .set("media-worker", "rtp_timeout_ms", RTP_TIMEOUT.as_millis())
-        .set("media-worker", "drain_timeout_ms", DRAIN.as_millis());
+        .set("media-worker", "drain_timeout_ms", options.drain().as_millis());
+    if !options.upgrade {
+        builder = builder.proxied();
+    }
     if !options.single {
         builder = builder.cluster();
     }

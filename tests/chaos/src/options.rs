@@ -4,13 +4,17 @@ use std::time::Duration;
 
 use clap::Parser;
 
+use crate::faults::fault_injector::DRAIN;
 use crate::faults::fault_schedule::{FaultKind, FaultKinds, ScheduleOptions};
 use callpulse_tests::servers::wall_clock::WallClock;
+use crate::load::call_plan::CallPlan;
 
 /// The pairs start over this time. Then the first fault may be injected.
 const FULL_AFTER: Duration = Duration::from_secs(12);
 /// Longer than most elections of nats-servers.
 const NATS_REST: Duration = Duration::from_secs(8);
+/// The part of a media-worker's drain that it keeps for storing, and a reserve.
+const STORING_TIME: Duration = Duration::from_secs(20);
 /// The additional pairs, because some calls are ringing or ending.
 const SPARE_PER_CENT: usize = 20;
 
@@ -54,6 +58,10 @@ pub struct Options {
     /// No faults
     #[arg(long)]
     pub calm: bool,
+    /// No faults, but an upgrade: every service is scaled from one process to three, every process and nats-server is restarted in
+    /// turn, and every service is scaled back. It must not end a call. The duration follows from it
+    #[arg(long, conflicts_with_all = ["calm", "kinds", "single", "workers", "edges", "timers", "duration"])]
+    pub upgrade: bool,
     /// media-worker processes
     #[arg(long, default_value_t = 2, value_parser = at_most::<64>)]
     pub workers: usize,
@@ -81,6 +89,26 @@ impl Options {
         Duration::from_secs(self.duration)
     }
 
+    /// The drain timeout of media-workers. In an upgrade, it is as long as the longest call.
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        if self.upgrade {
+            CallPlan::longest(Duration::from_secs(self.talk)) + STORING_TIME
+        } else {
+            DRAIN
+        }
+    }
+
+    /// The processes of each service at the start: media-workers, edges, billing-timers.
+    #[must_use]
+    pub fn processes(&self) -> [usize; 3] {
+        if self.upgrade {
+            [1; 3]
+        } else {
+            [self.workers, self.edges, self.timers]
+        }
+    }
+
     /// The length of a minute.
     #[must_use]
     pub fn interval(&self) -> Duration {
@@ -105,7 +133,7 @@ impl Options {
         let chosen: Vec<FaultKind> = self.kinds.iter().flat_map(|kinds| kinds.0.clone()).collect();
         let mut kinds: Vec<FaultKind> = FaultKind::all();
         let can_step = WallClock::is_available();
-        kinds.retain(|kind| !self.calm && (chosen.is_empty() || chosen.contains(kind)));
+        kinds.retain(|kind| !self.calm && !self.upgrade && (chosen.is_empty() || chosen.contains(kind)));
         kinds.retain(|kind| can_step || !kind.is_clock_step());
         let longest = Duration::from_secs_f64(self.longest);
         ScheduleOptions {

@@ -176,6 +176,8 @@ pub struct Report {
     pub detected: PerCall,
     /// Facts `ended`.
     pub ended: PerCall,
+    /// Ended calls by their reason.
+    pub reasons: BTreeMap<String, u64>,
     /// Facts `settled`.
     pub settled: PerCall,
     /// Ticks.
@@ -302,6 +304,12 @@ impl fmt::Display for Report {
         )?;
         writeln!(f, "rtp_detected   {}", self.detected)?;
         writeln!(f, "ended          {}", self.ended)?;
+        let reasons: Vec<String> = self
+            .reasons
+            .iter()
+            .map(|(reason, calls)| format!("{calls} {reason}"))
+            .collect();
+        writeln!(f, "               {}", reasons.join(", "))?;
         writeln!(
             f,
             "settled        {}; {} disagreements",

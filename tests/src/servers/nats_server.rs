@@ -77,6 +77,23 @@ impl NatsServer {
         Ok((Self { passwords, nodes }, port))
     }
 
+    /// Starts one server with this configuration instead of the repository's. It has no passwords.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub async fn start_configured(folder: &Path, configuration: &str) -> Result<Self> {
+        fs::create_dir_all(folder)?;
+        let folder = folder.canonicalize()?;
+        fs::write(folder.join("server.conf"), configuration)?;
+        let passwords = Passwords::new();
+        let mut node = Node::new("nats-server", &folder, None, passwords.environment());
+        node.start().await?;
+        Ok(Self {
+            passwords,
+            nodes: vec![node],
+        })
+    }
+
     /// Starts a cluster of three, and waits until it has elected a leader.
     ///
     /// Servers with an index in `absent` are configured but not started; [`restart_node`](Self::restart_node) starts them.
@@ -208,6 +225,14 @@ impl NatsServer {
     pub async fn restart(&mut self) -> Result<()> {
         self.kill()?;
         try_join_all(self.nodes.iter_mut().map(Node::start)).await.map(drop)
+    }
+
+    /// Stops one in an orderly way.
+    ///
+    /// # Errors
+    /// When it still runs after 10 s, or stops without success.
+    pub async fn stop_node(&mut self, index: usize) -> Result<()> {
+        self.node_mut(index)?.stop().await
     }
 
     /// Sends SIGKILL to one.

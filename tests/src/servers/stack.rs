@@ -21,6 +21,8 @@ const BILLING_TIMER: &str = "billing-timer";
 
 /// The drain timeout of media-workers: stopping a stack does not wait long for its calls.
 const DRAIN: Duration = Duration::from_secs(10);
+/// The time over which edges close their sockets, for the same reason.
+const CLOSE_SPREAD: Duration = Duration::from_millis(200);
 /// The deadline for a service to drain and stop.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
@@ -57,6 +59,8 @@ pub struct Stack {
     /// By process.
     links: BTreeMap<String, Links>,
     folder: PathBuf,
+    /// For processes that are added.
+    builder: StackBuilder,
     _temporary: Option<TempDir>,
 }
 
@@ -195,6 +199,7 @@ impl StackBuilder {
             nats,
             links,
             folder,
+            builder: self.clone(),
             _temporary: temporary,
         };
         if self.absent.is_empty() {
@@ -239,16 +244,26 @@ impl StackBuilder {
         logs: &Path,
     ) -> Result<Vec<Service>> {
         let services = self.names(program).into_iter().map(|name| {
-            let settings = self.settings(program, &name, nats, links.get(&name));
-            let binary = self.binaries.get(program).cloned();
-            let clock = self.own_clocks.then(|| logs.join(format!("{name}.clock")));
-            async move {
-                let binary = binary.map_or_else(|| process::built(program), Ok)?;
-                let clock = clock.map(|file| WallClock::new(&file)).transpose()?;
-                Service::start_binary(binary, program, &name, settings?, logs, clock).await
-            }
+            let links = links.get(&name);
+            async move { self.process(program, &name, nats, links, logs).await }
         });
         try_join_all(services).await
+    }
+
+    async fn process(
+        &self,
+        program: &str,
+        name: &str,
+        nats: &NatsServer,
+        links: Option<&Links>,
+        logs: &Path,
+    ) -> Result<Service> {
+        let settings = self.settings(program, name, nats, links)?;
+        let binary = self.binaries.get(program).cloned();
+        let binary = binary.map_or_else(|| process::built(program), Ok)?;
+        let clock = self.own_clocks.then(|| logs.join(format!("{name}.clock")));
+        let clock = clock.map(|file| WallClock::new(&file)).transpose()?;
+        Service::start_binary(binary, program, name, settings, logs, clock).await
     }
 
     fn settings(&self, program: &str, name: &str, nats: &NatsServer, links: Option<&Links>) -> Result<Settings> {
@@ -269,6 +284,7 @@ impl StackBuilder {
                 ("listen", any_port.to_owned()),
                 ("jwt.secret", token::SECRET.to_owned()),
                 ("jwt.audience", token::AUDIENCE.to_owned()),
+                ("limits.close_spread_ms", CLOSE_SPREAD.as_millis().to_string()),
             ]),
             _ => settings.push(("instance_id", name.to_owned())),
         }
@@ -316,6 +332,28 @@ impl Stack {
     pub fn links(&self, process: &str) -> Result<&Links> {
         let links = self.links.get(process);
         links.with_context(|| format!("{process} has no proxies, only {:?}", self.links.keys()))
+    }
+
+    /// Starts one more process of a program, waits until it is ready, and returns its name.
+    ///
+    /// # Errors
+    /// When it does not start.
+    pub async fn add(&mut self, program: &str) -> Result<String> {
+        let services = match program {
+            MEDIA_WORKER => &mut self.workers,
+            WS_EDGE => &mut self.edges,
+            _ => &mut self.timers,
+        };
+        let name = format!("{program}-{}", services.len() + 1);
+        let taken = services.iter().any(|service| service.child().name() == name);
+        ensure!(!taken, "{name} runs already");
+        let mut service = self
+            .builder
+            .process(program, &name, &self.nats, None, &self.folder)
+            .await?;
+        service.ready().await?;
+        services.push(service);
+        Ok(name)
     }
 
     /// The folder of the logs.

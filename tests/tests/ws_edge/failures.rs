@@ -152,6 +152,32 @@ async fn a_call_accept_that_no_worker_answers_in_time_leaves_the_call_ringing() 
 }
 
 #[tokio::test]
+async fn a_node_that_stops_closes_its_sockets_one_after_the_other() {
+    let mut stack = edges(1)
+        .set("ws-edge", "drain_timeout_ms", 30_000)
+        .set("ws-edge", "limits.close_spread_ms", 8_000)
+        .start()
+        .await
+        .unwrap();
+    let mut parties = Vec::new();
+    for number in 0..64 {
+        parties.push(user(&stack, &format!("user_{number}")).await);
+    }
+    stack.edges[0].child_mut().send_sigterm().unwrap();
+    let first = futures::future::select_all(parties.iter().map(|party| Box::pin(party.until_closed(SOON)))).await;
+    assert!(first.0.unwrap().starts_with("close frame 1012"));
+    // The others are served meanwhile.
+    let open = parties.iter().rev().find(|party| party.closed().is_none()).unwrap();
+    open.request("ping", json!({})).await.unwrap();
+    for party in &parties {
+        let closed = party.until_closed(SOON).await.unwrap();
+        assert!(closed.starts_with("close frame 1012"), "{closed}");
+    }
+    let status = stack.edges[0].child_mut().until_ended(SOON).await.unwrap();
+    assert!(status.success(), "{status}");
+}
+
+#[tokio::test]
 async fn sockets_are_closed_for_a_restart_when_the_node_stops() {
     let mut stack = edges(2).start().await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();

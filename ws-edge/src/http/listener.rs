@@ -33,6 +33,7 @@ use crate::addresses::client_address::TrustedProxies;
 use crate::connection;
 use crate::connection::paced::Paced;
 use crate::connection::session::{self, Socket};
+use crate::connection::staggered_close::StaggeredClose;
 use crate::handshake::token::Verified;
 use crate::handshake::{Authenticator, Principal, Rejection};
 use crate::metrics;
@@ -98,11 +99,19 @@ pub fn bind(address: SocketAddr, limits: &Limits) -> io::Result<TcpListener> {
     socket.listen(BACKLOG)
 }
 
-/// Accepts until `stop` is cancelled, then waits until every socket is closed and every request is done.
+/// Accepts until `stop` is cancelled, then closes the sockets one group after the other, waits until every socket is closed and
+/// every request is done, and cancels `drained`.
 ///
 /// # Errors
 /// None: a failure concerns one connection.
-pub async fn serve(listener: TcpListener, deps: Arc<Deps>, stop: CancellationToken) -> Result<(), BoxError> {
+pub async fn serve(
+    listener: TcpListener,
+    deps: Arc<Deps>,
+    stop: CancellationToken,
+    drained: CancellationToken,
+) -> Result<(), BoxError> {
+    let _drained = drained.drop_guard();
+    let closing = Arc::new(StaggeredClose::new(deps.limits.close_spread()));
     let places = Arc::new(Semaphore::new(deps.limits.connections));
     let refusals = Arc::new(Semaphore::new(MAX_CONCURRENT_REFUSALS));
     loop {
@@ -119,10 +128,9 @@ pub async fn serve(listener: TcpListener, deps: Arc<Deps>, stop: CancellationTok
                 }
                 match Places::take(&deps, &places, peer.ip()) {
                     Ok(places) => {
-                        drop(
-                            deps.tracker
-                                .spawn(connection(Arc::clone(&deps), stream, peer.ip(), places, stop.clone())),
-                        )
+                        let (deps, closing, stop) = (Arc::clone(&deps), Arc::clone(&closing), stop.clone());
+                        let tracker = deps.tracker.clone();
+                        tracker.spawn(connection(deps, stream, peer.ip(), places, (stop, closing)));
                     }
                     Err(rejection) => refuse(&deps, stream, rejection, &refusals),
                 }
@@ -135,6 +143,11 @@ pub async fn serve(listener: TcpListener, deps: Arc<Deps>, stop: CancellationTok
     }
     drop(listener);
     deps.tracker.close();
+    tokio::select! {
+        () = closing.close_all() => {}
+        // No socket is left: the other groups are empty.
+        () = deps.tracker.wait() => {}
+    }
     deps.tracker.wait().await;
     Ok(())
 }
@@ -172,7 +185,13 @@ enum Handshaken {
 /// Set by the request handler if the connection is to be upgraded.
 type PendingUpgrade = Arc<Mutex<Option<(Handshaken, OnUpgrade)>>>;
 
-async fn connection(deps: Arc<Deps>, stream: TcpStream, peer: IpAddr, places: Places, stop: CancellationToken) {
+async fn connection(
+    deps: Arc<Deps>,
+    stream: TcpStream,
+    peer: IpAddr,
+    places: Places,
+    (stop, closing): (CancellationToken, Arc<StaggeredClose>),
+) {
     let deadline = Instant::now() + deps.limits.handshake_timeout();
     let answer = {
         let deps = Arc::clone(&deps);
@@ -187,7 +206,7 @@ async fn connection(deps: Arc<Deps>, stream: TcpStream, peer: IpAddr, places: Pl
     match handshaken {
         Ok(Some((Handshaken::Accepted(principal, _place), socket))) => {
             metrics::handshake("ok");
-            let _open = OpenSocket::count();
+            let (_open, stop) = (OpenSocket::count(), closing.assign());
             match principal.owner.clone() {
                 Principal::Party(party) => {
                     let party = principal.map(|_| party);

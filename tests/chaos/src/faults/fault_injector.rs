@@ -1,5 +1,7 @@
 //! Injects the scheduled faults, repairs them, and checks the processes: a process that ends by itself is a finding.
 
+pub mod upgrade;
+
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
@@ -18,8 +20,8 @@ use callpulse_tests::terminal::screen::{LineKind, Screen};
 
 /// The drain timeout of media-workers: their calls continue for a third of it, the rest is for storing.
 pub const DRAIN: Duration = Duration::from_secs(18);
-/// The deadline for an orderly stop: the drain timeout plus a reserve.
-const STOP_WITHIN: Duration = DRAIN.saturating_add(Duration::from_secs(5));
+/// The deadline for an orderly stop exceeds the drain timeout by this.
+const STOP_RESERVE: Duration = Duration::from_secs(5);
 /// How often the processes are checked.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -35,6 +37,8 @@ pub struct FaultInjector {
     stats: Stats,
     screen: Screen,
     usage: CpuUsage,
+    /// The drain timeout of media-workers.
+    drain: Duration,
     /// Processes that are down because of a fault.
     down: BTreeSet<String>,
 }
@@ -61,6 +65,7 @@ impl FaultInjector {
         run_log: RunLog,
         stats: Stats,
         screen: Screen,
+        drain: Duration,
     ) -> Result<Self> {
         let mut injector = Self {
             stack,
@@ -69,6 +74,7 @@ impl FaultInjector {
             stats,
             screen,
             usage: CpuUsage::new(),
+            drain,
             down: BTreeSet::new(),
         };
         injector.update_edge_addresses()?;
@@ -248,9 +254,10 @@ impl FaultInjector {
 
     /// Waits for an orderly stop, which must succeed.
     async fn await_end(&mut self, part: Part, index: usize) -> Result<()> {
+        let within = self.drain + STOP_RESERVE;
         let child = self.service(part, index)?.child_mut();
         let name = child.name().to_owned();
-        let finding = match child.until_ended(STOP_WITHIN).await {
+        let finding = match child.until_ended(within).await {
             Ok(status) if status.success() => return Ok(()),
             Ok(status) => format!("{name} stopped with {status} after SIGTERM"),
             Err(error) => format!("{error:#}"),
@@ -291,24 +298,25 @@ impl FaultInjector {
     }
 
     fn update_edge_addresses(&self) -> Result<()> {
-        let edge_addresses = self
-            .stack
-            .edges
-            .iter()
-            .map(|edge| edge.address("ws"))
-            .collect::<Result<_>>()?;
+        let running = self.stack.edges.iter();
+        let running = running.filter(|edge| !self.down.contains(edge.child().name()));
+        let edge_addresses = running.map(|edge| edge.address("ws")).collect::<Result<_>>()?;
         self.edge_addresses.set(edge_addresses);
         Ok(())
     }
 
-    fn service(&mut self, part: Part, index: usize) -> Result<&mut Service> {
-        let services = match part {
+    fn services(&mut self, part: Part) -> Result<&mut Vec<Service>> {
+        Ok(match part {
             Part::Edge => &mut self.stack.edges,
             Part::Worker => &mut self.stack.workers,
             Part::Timer => &mut self.stack.timers,
             Part::Node | Part::Leader | Part::Nats => bail!("a nats-server is not a service"),
-        };
-        services.get_mut(index).with_context(|| format!("no service {index}"))
+        })
+    }
+
+    fn service(&mut self, part: Part, index: usize) -> Result<&mut Service> {
+        let service = self.services(part)?.get_mut(index);
+        service.with_context(|| format!("no service {index}"))
     }
 
     fn name(&mut self, part: Part, index: usize) -> Result<String> {

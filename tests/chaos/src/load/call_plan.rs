@@ -2,12 +2,15 @@
 
 use std::time::Duration;
 
+use crate::load::pair::MEDIA_TIMEOUT;
 use crate::rng::Rng;
 use callpulse_tests::clients::opus::Pace;
 use callpulse_tests::token::Role;
 
 /// Separates the random numbers of calls from those of faults.
 const PURPOSE: u64 = 1;
+/// The longest conversation, in mean durations.
+const LONGEST_TALK: f64 = 1.7;
 /// The time in which every frame is sent, before longer pauses.
 const EVERY_FRAME_FOR: Duration = Duration::from_secs(1);
 
@@ -70,13 +73,33 @@ pub struct CallPlan {
 }
 
 impl CallPlan {
+    /// Without faults of clients: one of them hangs up.
+    #[must_use]
+    pub fn undisturbed(self) -> Self {
+        let ending = match self.ending {
+            Ending::HangUp(role) => Ending::HangUp(role),
+            Ending::Silence | Ending::NetworkLoss => Ending::HangUp(Role::User),
+        };
+        Self {
+            ending,
+            client_fault: None,
+            ..self
+        }
+    }
+
+    /// From the acceptance of the longest call to its end.
+    #[must_use]
+    pub fn longest(mean_talk: Duration) -> Duration {
+        MEDIA_TIMEOUT + mean_talk.mul_f64(LONGEST_TALK)
+    }
+
     /// Draws the plan of a pair's n-th call.
     #[must_use]
     pub fn draw(seed: u64, pair: usize, number: u64, mean_talk: Duration) -> Self {
         let mut rng = Rng::new(seed, &[PURPOSE, pair as u64, number]);
         let rng = &mut rng;
         let ms = Duration::from_millis;
-        let talk = rng.between(mean_talk.mul_f64(0.3), mean_talk.mul_f64(1.7));
+        let talk = rng.between(mean_talk.mul_f64(0.3), mean_talk.mul_f64(LONGEST_TALK));
         Self {
             ring: rng.between(ms(100), ms(1_500)),
             answer: match rng.below(100) {
@@ -122,6 +145,18 @@ mod tests {
     fn the_plan_of_a_seed_is_deterministic() {
         assert_eq!(CallPlan::draw(1, 2, 3, MEAN), CallPlan::draw(1, 2, 3, MEAN));
         assert_ne!(CallPlan::draw(1, 2, 3, MEAN), CallPlan::draw(1, 3, 2, MEAN));
+    }
+
+    #[test]
+    fn undisturbed_calls_end_by_hanging_up() {
+        let plans = (0..200).map(|number| CallPlan::draw(9, 0, number, MEAN).undisturbed());
+        for plan in plans {
+            assert!(
+                plan.client_fault.is_none() && matches!(plan.ending, Ending::HangUp(_)),
+                "{plan:?}"
+            );
+            assert!(plan.talk < CallPlan::longest(MEAN));
+        }
     }
 
     #[test]

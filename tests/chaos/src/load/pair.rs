@@ -67,11 +67,18 @@ impl Pair {
     }
 
     /// Calls until `stop`, then ends the last call. Both stay connected until the pair is dropped.
-    pub async fn run(&self, seed: u64, mean_talk: Duration, first: Duration, stop: &CancellationToken) {
+    pub async fn run(
+        &self,
+        (seed, undisturbed): (u64, bool),
+        mean_talk: Duration,
+        first: Duration,
+        stop: &CancellationToken,
+    ) {
         let _ = timeout(first, stop.cancelled()).await; // spread over time
         let mut number = 0;
         while !stop.is_cancelled() {
             let plan = CallPlan::draw(seed, self.number, number, mean_talk);
+            let plan = if undisturbed { plan.undisturbed() } else { plan };
             number += 1;
             let pause = match self.play(&plan, stop).await {
                 Ok(()) => plan.pause,

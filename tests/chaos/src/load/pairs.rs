@@ -49,10 +49,11 @@ impl Load {
             .map(|number| Arc::new(Pair::new(number, edge_addresses, run_log, stats)))
             .collect();
         let (talk, full_after) = (Duration::from_secs(options.talk), options.full_after());
+        let undisturbed = options.upgrade;
         for (number, (pair, stop)) in pairs.iter().zip(&stops).enumerate() {
             let (pair, stop) = (Arc::clone(pair), stop.clone());
             let first = full_after.mul_f64(number as f64 / options.pairs().max(1) as f64);
-            running.spawn(async move { pair.run(seed, talk, first, &stop).await });
+            running.spawn(async move { pair.run((seed, undisturbed), talk, first, &stop).await });
         }
         let pause = full_after.div_f64(options.pairs().max(1) as f64);
         Self {
