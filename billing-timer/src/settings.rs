@@ -118,6 +118,7 @@ impl Validate for Settings {
             1,
             1_024,
         );
+        wrong.extend(self.nats.problems());
         wrong
     }
 }
@@ -125,6 +126,10 @@ impl Validate for Settings {
 impl ServiceSettings for Settings {
     fn common(&self) -> &CommonSettings {
         &self.common
+    }
+
+    async fn try_connections(&self) -> Vec<Result<String, String>> {
+        contract::jetstream::check::check(&self.nats, self.nats_password.expose(), "billing-timer").await
     }
 }
 

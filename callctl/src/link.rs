@@ -33,6 +33,21 @@ pub(crate) struct LinkArgs {
         default_value = ""
     )]
     nats_user: String,
+    /// A file with the seed of an nkey, instead of a user and a password
+    #[arg(long, global = true, env = "CALLCTL_NATS_NKEY_SEED_FILE", value_name = "FILE")]
+    nats_nkey_seed_file: Option<PathBuf>,
+    /// A credentials file, instead of a user and a password
+    #[arg(long, global = true, env = "CALLCTL_NATS_CREDENTIALS_FILE", value_name = "FILE")]
+    nats_credentials_file: Option<PathBuf>,
+    /// Certificates of the authorities that sign those of the servers, in PEM; by default the system's
+    #[arg(long, global = true, env = "CALLCTL_NATS_CA_FILE", value_name = "FILE")]
+    nats_ca_file: Option<PathBuf>,
+    /// The client's certificate, in PEM, for servers that verify clients
+    #[arg(long, global = true, env = "CALLCTL_NATS_CERTIFICATE_FILE", value_name = "FILE")]
+    nats_certificate_file: Option<PathBuf>,
+    /// The private key of that certificate, in PEM
+    #[arg(long, global = true, env = "CALLCTL_NATS_KEY_FILE", value_name = "FILE")]
+    nats_key_file: Option<PathBuf>,
     /// A file that holds the password
     #[arg(long, global = true, env = "CALLCTL_NATS_PASSWORD_FILE", value_name = "FILE")]
     nats_password_file: Option<PathBuf>,
@@ -62,8 +77,16 @@ impl LinkArgs {
         let settings = NatsSettings {
             url: self.nats_url,
             user: self.nats_user,
+            nkey_seed_file: self.nats_nkey_seed_file,
+            credentials_file: self.nats_credentials_file,
+            ca_file: self.nats_ca_file,
+            certificate_file: self.nats_certificate_file,
+            key_file: self.nats_key_file,
             ..NatsSettings::default()
         };
+        if let Some(problem) = settings.problems().first() {
+            bail!("{problem}");
+        }
         let nats = Nats::connect(&settings, &password, "callctl").await?;
         if timeout(CONNECT_TIMEOUT, nats.connected()).await.is_err() {
             let cause = nats

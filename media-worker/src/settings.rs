@@ -218,6 +218,7 @@ impl Validate for Settings {
         ]
         .into_iter()
         .filter_map(|(wrong, what)| wrong.then_some(what))
+        .chain(self.nats.problems())
         .collect()
     }
 }
@@ -241,6 +242,10 @@ fn is_announceable(address: &str) -> bool {
 impl ServiceSettings for Settings {
     fn common(&self) -> &CommonSettings {
         &self.common
+    }
+
+    async fn try_connections(&self) -> Vec<Result<String, String>> {
+        contract::jetstream::check::check(&self.nats, self.nats_password.expose(), "media-worker").await
     }
 }
 

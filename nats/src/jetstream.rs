@@ -6,6 +6,8 @@ pub mod connection_state;
 pub mod notice_publisher;
 pub mod server_urls;
 
+mod authentication;
+pub mod check;
 pub mod connection;
 pub mod storage;
 

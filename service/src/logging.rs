@@ -45,6 +45,8 @@ impl Default for LogSettings {
 
 /// Lines that wait to be written. At the limit, new lines are dropped and counted.
 const QUEUED_LINES_MAX: usize = 8 * 1024;
+/// The log target of the client of NATS.
+const NATS_CLIENT: &str = "async_nats";
 /// Limit of [`flush`].
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -61,7 +63,7 @@ enum Message {
 /// # Errors
 /// The thread cannot be started.
 pub fn init(settings: &LogSettings) -> io::Result<()> {
-    let filter = EnvFilter::builder().parse_lossy(&settings.filter);
+    let filter = EnvFilter::builder().parse_lossy(without_client(&settings.filter));
     let (queue, messages) = mpsc::sync_channel(QUEUED_LINES_MAX);
     let writer = LineWriter(queue.clone());
     let subscriber = tracing_subscriber::fmt()
@@ -86,6 +88,16 @@ pub fn init(settings: &LogSettings) -> io::Result<()> {
         }));
     }
     Ok(())
+}
+
+/// The client of NATS logs every attempt to connect. Its events are logged once, in words, by the contract crate; its own lines are
+/// shown only to those who ask for them.
+fn without_client(filter: &str) -> String {
+    if filter.contains(NATS_CLIENT) {
+        filter.to_owned()
+    } else {
+        format!("{filter},{NATS_CLIENT}=off")
+    }
 }
 
 /// Waits until the lines so far are written, within a limit.

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
 use crate::context::{CommonSettings, ServiceContext};
 use crate::descriptors::{self, DescriptorNeed};
-use crate::settings::{self, SettingsErrors, Validate};
+use crate::settings::{self, Printed, SettingsErrors, Validate};
 use crate::{App, BoxError, exit, logging, shutdown};
 
 /// A service that has not returned this long after the drain deadline is ended.
@@ -28,17 +29,21 @@ pub struct ServiceArgs {
     #[arg(long, value_name = "FILE", global = true)]
     pub config: Option<PathBuf>,
 
-    /// Print the settings in effect as JSON, secrets redacted, and exit
+    /// Print every setting with its value, default and meaning as a settings file, secrets redacted, and exit. Secrets may be missing
     #[arg(long)]
     pub print_config: bool,
 
     /// Check the settings and exit: 0 if they are good, 2 if not
     #[arg(long, conflicts_with = "print_config")]
     pub check_config: bool,
+
+    /// With --check-config: also connect as the service would, say what works, and exit with 1 if something does not
+    #[arg(long, requires = "check_config")]
+    pub connect: bool,
 }
 
 /// A service's settings, with the keys that every service has.
-pub trait ServiceSettings: Validate + Serialize + DeserializeOwned + Default {
+pub trait ServiceSettings: Validate + JsonSchema + Serialize + DeserializeOwned + Default + Sync {
     /// The keys that every service has.
     fn common(&self) -> &CommonSettings;
 
@@ -46,6 +51,12 @@ pub trait ServiceSettings: Validate + Serialize + DeserializeOwned + Default {
     /// reserve, do not fit the process's hard limit.
     fn descriptors(&self) -> Vec<DescriptorNeed> {
         Vec::new()
+    }
+
+    /// Connects to what the service needs, without changing anything, for `--check-config --connect`: a line for each part that
+    /// works, or what is wrong with it and what to do.
+    fn try_connections(&self) -> impl Future<Output = Vec<Result<String, String>>> + Send {
+        async { Vec::new() }
     }
 }
 
@@ -61,10 +72,8 @@ where
     E: Into<BoxError>,
 {
     let starting = |settings: &S| {
-        if !args.print_config {
-            descriptors_fit(settings)?;
-        }
-        if !args.check_config && !args.print_config {
+        descriptors_fit(settings)?;
+        if !args.check_config {
             descriptors::raise_limit()
                 .map_err(|error| SettingsErrors::of_process("descriptors", &error.to_string()))?;
         }
@@ -113,19 +122,19 @@ where
     F: FnOnce(S) -> Fut,
     Fut: Future<Output = Result<(), BoxError>>,
 {
+    if args.print_config {
+        return print_config::<S>(app, args);
+    }
     let loaded = settings::load(&app.prefix(), args.config.as_deref());
     let settings: S = match loaded.and_then(|settings| check(&settings).map(|()| settings)) {
         Ok(settings) => settings,
         Err(errors) => return refuse(app, &errors),
     };
     if args.check_config {
-        return ExitCode::from(exit::CLEAN);
-    }
-    if args.print_config {
-        let printed = writeln!(io::stdout(), "{:#}", settings::redacted(&settings));
-        return ExitCode::from(match printed {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => exit::FAILURE,
-            _ => exit::CLEAN,
+        return ExitCode::from(if args.connect {
+            try_connections(app, &settings)
+        } else {
+            exit::CLEAN
         });
     }
     let runtime = logging::init(&settings.common().log)
@@ -147,6 +156,38 @@ where
     };
     logging::flush();
     ExitCode::from(code)
+}
+
+/// Nothing but a secret may be wrong with the settings.
+fn print_config<S: ServiceSettings>(app: App, args: &ServiceArgs) -> ExitCode {
+    let printed = settings::printed::<S, _, _>(&app.prefix(), args.config.as_deref(), std::env::vars_os());
+    let Printed { text, errors } = match printed {
+        Ok(printed) => printed,
+        Err(errors) => return refuse(app, &errors),
+    };
+    match (io::stdout().write_all(text.as_bytes()), errors) {
+        (Err(error), _) if error.kind() != io::ErrorKind::BrokenPipe => ExitCode::from(exit::FAILURE),
+        (_, Some(errors)) => refuse(app, &errors),
+        (_, None) => ExitCode::from(exit::CLEAN),
+    }
+}
+
+/// A line for each part: `ok` on stdout, or what is wrong on stderr.
+fn try_connections<S: ServiceSettings>(app: App, settings: &S) -> u8 {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let outcomes = match runtime {
+        Ok(runtime) => runtime.block_on(settings.try_connections()),
+        Err(error) => vec![Err(error.to_string())],
+    };
+    let is_clean = outcomes.iter().all(Result::is_ok);
+    for outcome in outcomes {
+        // A closed stdout or stderr cannot be reported.
+        let _ = match outcome {
+            Ok(line) => writeln!(io::stdout(), "ok: {line}"),
+            Err(line) => writeln!(io::stderr(), "{}: {line}", app.name()),
+        };
+    }
+    if is_clean { exit::CLEAN } else { exit::FAILURE }
 }
 
 fn descriptors_fit<S: ServiceSettings>(settings: &S) -> Result<(), SettingsErrors> {

@@ -11,6 +11,7 @@
 mod bounds;
 mod defaults;
 mod error;
+mod printed;
 pub mod reference;
 mod secret;
 mod source;
@@ -25,6 +26,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 pub use error::{SettingError, SettingsErrors};
+pub use printed::{Printed, printed};
 pub use secret::{REDACTED, Secret};
 
 use defaults::Defaults;
@@ -65,6 +67,32 @@ where
     K: Into<OsString>,
     V: Into<OsString>,
 {
+    let Gathered { settings, errors, .. } = gather(prefix, file, environment)?;
+    if errors.is_empty() {
+        Ok(settings)
+    } else {
+        Err(SettingsErrors::new(errors))
+    }
+}
+
+/// Settings, the sources of their values, and everything that is wrong with them.
+struct Gathered<S> {
+    /// A key that could not be converted has its default.
+    settings: S,
+    origins: BTreeMap<String, Origin>,
+    errors: Vec<SettingError>,
+}
+
+fn gather<S, K, V>(
+    prefix: &str,
+    file: Option<&Path>,
+    environment: impl IntoIterator<Item = (K, V)>,
+) -> Result<Gathered<S>, SettingsErrors>
+where
+    S: Serialize + DeserializeOwned + Default + Validate,
+    K: Into<OsString>,
+    V: Into<OsString>,
+{
     let defaults = Defaults::<S>::new()?;
     let mut errors = Vec::new();
     let mut merged = defaults.json().clone();
@@ -99,11 +127,11 @@ where
             ));
         }
     }
-    if errors.is_empty() {
-        Ok(settings)
-    } else {
-        Err(SettingsErrors::new(errors))
-    }
+    Ok(Gathered {
+        settings,
+        origins,
+        errors,
+    })
 }
 
 /// The settings as JSON without secrets: [`Secret`] never serialises its value, and passwords in URLs are redacted.

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use clap::Parser;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::{
     App, BoxError, CommonSettings, DescriptorNeed, Secret, ServiceArgs, ServiceContext, ServiceSettings, Validate,
@@ -26,7 +27,7 @@ use service::{
 const APP: App = App::new("sample-service", "1.2.3");
 const BOUND: Duration = Duration::from_secs(20);
 
-#[derive(Clone, Copy, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
     /// Ends on request.
@@ -40,7 +41,7 @@ enum Mode {
     StuckService,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
 struct Settings {
     mode: Mode,
     key: Secret,
@@ -216,7 +217,7 @@ fn good() {
     );
     let ops = line["ops"].as_str().unwrap();
     eventually("it is ready", || get(ops, "/readyz").contains(r#""ready":true"#));
-    assert!(get(ops, "/metrics").contains("callpulse_build_info"));
+    assert!(get(ops, "/metrics").contains("# HELP callpulse_build_info 1, with the version"));
     service.signal(Signal::SIGTERM);
     let (code, out, err) = service.end();
     assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
@@ -375,11 +376,17 @@ fn subcommands() {
     let (code, out, err) = Running::start(&["--print-config"], &environment).end();
     assert_eq!(code, Some(0), "{err}");
     assert!(!out.contains("hunter2"), "{out}");
-    let printed: serde_json::Value = serde_json::from_str(&out).unwrap();
-    assert_eq!(
-        (&printed["key"], &printed["log"]["format"]),
-        (&"[redacted]".into(), &"text".into())
-    );
+    for line in [
+        "# key = \"[redacted]\" # variable SAMPLE_SERVICE__KEY",
+        "log.format = \"text\" # default",
+        "nats = \"nats://[redacted]@127.0.0.1\" # variable SAMPLE_SERVICE__NATS",
+    ] {
+        assert!(out.lines().any(|printed| printed == line), "{line} is missing in {out}");
+    }
+    // Without its secret, which a service may need to start.
+    let (code, out, err) = Running::start(&["--print-config"], &[("SAMPLE_SERVICE__KEY_FILE", "/nowhere")]).end();
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("# key is missing: key_file"), "{out}");
     let (code, out, _) = Running::start(&["key"], &environment).end();
     assert_eq!((code, out.as_str()), (Some(0), "hunter2\n"));
 }

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::buckets::active_calls::ActiveCalls;
+use contract::jetstream::check::check;
 use contract::jetstream::storage::Storage;
 use contract::wire::terms::Terms;
 use contract::{FactStore, Nats, NodeId, Source};
-use service::{BoxError, ServiceContext};
+use service::{BoxError, CommonSettings, DescriptorNeed, Health, ServiceContext, ServiceSettings};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::client_address::TrustedProxies;
@@ -34,6 +36,7 @@ use crate::handshake::token::{KeySources, Tokens};
 use crate::http::address_limit::AddressLimit;
 use crate::http::listener;
 use crate::http::pages::Pages;
+use crate::metrics;
 use crate::ops::{self, OpsFeed};
 use crate::settings::Settings;
 use crate::tls::Certificate;
@@ -44,6 +47,32 @@ const SERVICE: &str = "ws-edge";
 /// What generated node names start with.
 const NODE_PREFIX: &str = "edge";
 
+impl ServiceSettings for Settings {
+    fn common(&self) -> &CommonSettings {
+        &self.common
+    }
+
+    fn descriptors(&self) -> Vec<DescriptorNeed> {
+        vec![DescriptorNeed {
+            key: "limits.connections",
+            descriptors: self.limits.connections as u64,
+        }]
+    }
+
+    async fn try_connections(&self) -> Vec<Result<String, String>> {
+        let mut outcomes = Vec::new();
+        match KeySources::open(&self.jwt, Health::default().condition("keys")).await {
+            Ok(keys) => outcomes.extend(keys.failures().map(|failure| Err(failure.to_owned()))),
+            Err(error) => outcomes.push(Err(error.to_string())),
+        }
+        if outcomes.is_empty() {
+            outcomes.push(Ok("the keys of tokens can be read".to_owned()));
+        }
+        outcomes.extend(check(&self.nats, self.nats_password.expose(), SERVICE).await);
+        outcomes
+    }
+}
+
 /// Runs the service until it is asked to stop, and drained.
 ///
 /// # Errors
@@ -53,6 +82,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         Some(node_id) => node_id,
         None => NodeId::generate(NODE_PREFIX)?,
     };
+    metrics::register();
     let (nats_up, storage_open) = (context.health.condition("nats"), context.health.condition("streams"));
     let watching = context.health.condition("watches");
 
@@ -160,8 +190,11 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
 
     let stop = &context.stop;
     let mut tasks = context.tasks();
-    tasks.spawn("listener", listener::serve(listener, Arc::new(accept), stop.clone()));
-    tasks.spawn("keys", keys.follow(stop.clone()));
+    // Clients keep what they depend on until their sockets are closed, which takes a while.
+    let drained = CancellationToken::new();
+    let accept = listener::serve(listener, Arc::new(accept), stop.clone(), drained.clone());
+    tasks.spawn("listener", accept);
+    tasks.spawn("keys", keys.follow(drained.clone()));
     if let Some(certificate) = certificate {
         tasks.spawn("certificate", certificate.follow(stop.clone()));
     }
@@ -171,12 +204,15 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         command_server::serve(nats.clone(), terminator, stop.clone()),
     );
     tasks.spawn("grant", command_server::serve(nats.clone(), grants, stop.clone()));
-    tasks.spawn("resync", resync::run(sessions, nats.clone(), nats_up, stop.clone()));
+    tasks.spawn("resync", resync::run(sessions, nats.clone(), nats_up, drained.clone()));
     let sockets = move || registry.socket_count();
-    tasks.spawn("reports", ops::serve_reports(ops_feed, node_id, sockets, stop.clone()));
+    tasks.spawn(
+        "reports",
+        ops::serve_reports(ops_feed, node_id, sockets, drained.clone()),
+    );
     let grace = Duration::from_millis(settings.takeover_grace_ms);
     let deadlines = Deadlines::new(nats.clone(), &storage, checks, grace, watching);
-    tasks.spawn("deadlines", deadlines.run(stop.clone()));
+    tasks.spawn("deadlines", deadlines.run(drained));
     let outcome = tasks.join().await;
     if nats.state().borrow().connected {
         // The last answers and notices are still in the client's buffer.

@@ -1,5 +1,6 @@
 //! The connection to NATS: it retries from the start, reconnects by itself, and never drops messages silently.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,8 +14,9 @@ use crate::jetstream::connection_log::ConnectionLog;
 use crate::jetstream::connection_state::ConnectionState;
 use crate::jetstream::notice_publisher::NoticePublisher;
 use crate::jetstream::server_urls;
+use crate::metrics;
 
-/// Address and user of NATS. The password comes from the service's secret handling.
+/// Address of NATS, and how a service authenticates. The password comes from the service's secret handling.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NatsSettings {
@@ -22,8 +24,20 @@ pub struct NatsSettings {
     /// are tried.
     #[serde(deserialize_with = "deserialize_servers")]
     pub url: String,
-    /// NATS user. Leave it empty for a server without authentication.
+    /// NATS user. Leave it empty for a server without authentication, and with `nats.nkey_seed_file` or `nats.credentials_file`.
     pub user: String,
+    /// File with the seed of an nkey (`SU…`), whose public key (`U…`) the server has as a user.
+    pub nkey_seed_file: Option<PathBuf>,
+    /// File with the JWT and the seed of a user, as `nsc` writes it, for a server with operators and accounts.
+    pub credentials_file: Option<PathBuf>,
+    /// File with the certificates, in PEM, of the authorities that sign the servers' certificates. Null trusts the system's
+    /// authorities, or those of the variable `SSL_CERT_FILE`. If it is set, the connection must use TLS. It is read again at every
+    /// connection.
+    pub ca_file: Option<PathBuf>,
+    /// File with the client's certificate and its chain, in PEM, for servers that verify clients. Set `nats.key_file`, too.
+    pub certificate_file: Option<PathBuf>,
+    /// File with the private key of `nats.certificate_file`, in PEM.
+    pub key_file: Option<PathBuf>,
     /// Replicas of each stream and bucket: 1 on a single server, 3 or 5 on a cluster.
     #[serde(deserialize_with = "deserialize_replicas")]
     pub replicas: usize,
@@ -34,6 +48,11 @@ impl Default for NatsSettings {
         Self {
             url: "nats://127.0.0.1:4222".to_owned(),
             user: String::new(),
+            nkey_seed_file: None,
+            credentials_file: None,
+            ca_file: None,
+            certificate_file: None,
+            key_file: None,
             replicas: 1,
         }
     }
@@ -69,6 +88,9 @@ pub enum ConnectError {
     /// Invalid URL.
     #[error("nats.url: {0}")]
     Url(#[from] server_urls::InvalidUrl),
+    /// A file of the settings cannot be used: its key and the cause.
+    #[error("{0}")]
+    Authentication(String),
     /// The client cannot connect.
     #[error("cannot connect to NATS: {0}")]
     Connect(#[from] async_nats::ConnectError),
@@ -117,10 +139,12 @@ impl Nats {
     /// [`ConnectError`] if a retry would not help.
     pub async fn connect(settings: &NatsSettings, password: &str, name: &str) -> Result<Self, ConnectError> {
         let servers = server_urls::parse(&settings.url)?;
+        metrics::set_connected(false);
+        metrics::reconnected(0);
         let log = Arc::new(ConnectionLog::default());
         let (attempts, events) = (Arc::clone(&log), Arc::clone(&log));
         let (sender, state) = watch::channel(ConnectionState::default());
-        let mut options = ConnectOptions::new()
+        let options = ConnectOptions::new()
             .name(name)
             .retry_on_initial_connect()
             .max_reconnects(None)
@@ -144,9 +168,9 @@ impl Nats {
                 note(&sender, &events, &event);
                 async {}
             });
-        if !settings.user.is_empty() {
-            options = options.user_and_password(settings.user.clone(), password.to_owned());
-        }
+        let options = settings
+            .authenticate(options, password)
+            .map_err(ConnectError::Authentication)?;
         let client = options.connect(servers).await?;
         let jetstream = jetstream::context::ContextBuilder::new()
             .timeout(ACK_TIMEOUT)
@@ -200,13 +224,16 @@ fn note(state: &watch::Sender<ConnectionState>, log: &ConnectionLog, event: &Eve
         Event::Connected => {
             log.connected();
             tracing::info!("connected to NATS");
+            metrics::set_connected(true);
             state.send_modify(|state| {
+                metrics::reconnected(u64::from(state.gaps > 0));
                 state.connected = true;
                 state.gaps += 1;
             });
         }
         Event::Disconnected | Event::Closed => {
             tracing::warn!("disconnected from NATS, reconnecting");
+            metrics::set_connected(false);
             state.send_modify(|state| state.connected = false);
         }
         Event::SlowConsumer(subscription) => {

@@ -68,13 +68,37 @@ impl ConnectionLog {
 
 /// What to do about an error of the client.
 fn advice(error: &str) -> &'static str {
-    const ADVICE: [(&str, &str); 8] = [
+    const ADVICE: [(&str, &str); 14] = [
         (
-            "certificate",
-            "check the names in the server's certificate, and that its authority is among the system's or in SSL_CERT_FILE",
+            "unknownissuer",
+            "set nats.ca_file to the authority of the server's certificate, or add it to the system's",
         ),
-        ("authorization", "check nats.user and its password"),
-        ("authentication", "check nats.user and its password"),
+        (
+            "badsignature",
+            "set nats.ca_file to the authority of the server's certificate, not to another of the same name",
+        ),
+        (
+            "notvalidforname",
+            "use a name or address in nats.url that is in the server's certificate",
+        ),
+        (
+            "not valid for name",
+            "use a name or address in nats.url that is in the server's certificate",
+        ),
+        ("expired", "renew the certificate"),
+        (
+            "certificaterequired",
+            "set nats.certificate_file and nats.key_file: the server verifies its clients",
+        ),
+        (
+            "alert",
+            "the server rejects this client's certificate: check nats.certificate_file, and its authority at the server",
+        ),
+        ("certificate", "check the server's certificate, and nats.ca_file"),
+        (
+            "authorization",
+            "check nats.user and its password, nats.nkey_seed_file or nats.credentials_file against the server's users",
+        ),
         ("tls", "check whether nats.url and the server agree on TLS (tls://)"),
         ("dns", "check the host names in nats.url"),
         ("lookup", "check the host names in nats.url"),
@@ -106,8 +130,12 @@ mod tests {
     #[test]
     fn an_error_has_its_advice() {
         for (error, says) in [
-            ("IO error: invalid peer certificate: UnknownIssuer", "SSL_CERT_FILE"),
-            ("authorization violation", "nats.user"),
+            ("IO error: invalid peer certificate: UnknownIssuer", "nats.ca_file"),
+            (
+                "IO error: received fatal alert: CertificateRequired",
+                "nats.certificate_file",
+            ),
+            ("authorization violation", "nats.nkey_seed_file"),
             ("IO error: Connection refused (os error 111)", "runs at nats.url"),
             ("DNS error: failed to lookup address information", "host names"),
             ("timed out", "network"),

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::{self, kv, stream};
+use async_nats::jetstream::context::GetStreamErrorKind;
+use async_nats::jetstream::{self, ErrorCode, kv, stream};
 use thiserror::Error;
 
 use crate::jetstream::connection::Nats;
@@ -102,10 +103,10 @@ impl Storage {
         Ok(Self {
             calls: open_stream(jetstream, CALLS, calls(replicas)).await?,
             parked: open_stream(jetstream, PARKED, parked(replicas)).await?,
-            media_workers: open_bucket(jetstream, MEDIA_WORKERS, WORKER_TTL, replicas).await?,
-            active_calls: open_bucket(jetstream, ACTIVE_CALLS, Duration::ZERO, replicas).await?,
-            billing_active: open_bucket(jetstream, BILLING_ACTIVE, Duration::ZERO, replicas).await?,
-            billing_leases: open_bucket(jetstream, BILLING_LEASES, Duration::ZERO, replicas).await?,
+            media_workers: open_bucket(jetstream, MEDIA_WORKERS, replicas).await?,
+            active_calls: open_bucket(jetstream, ACTIVE_CALLS, replicas).await?,
+            billing_active: open_bucket(jetstream, BILLING_ACTIVE, replicas).await?,
+            billing_leases: open_bucket(jetstream, BILLING_LEASES, replicas).await?,
         })
     }
 
@@ -127,6 +128,54 @@ impl Storage {
             }
         }
     }
+}
+
+/// Compares the streams and buckets, without creating one: a line for each part that fits, or what is wrong and what to do.
+pub(crate) async fn inspect(nats: &Nats) -> Vec<Result<String, String>> {
+    let replicas = nats.replicas;
+    let mut wanted = vec![calls(replicas), parked(replicas)];
+    let buckets = [MEDIA_WORKERS, ACTIVE_CALLS, BILLING_ACTIVE, BILLING_LEASES];
+    wanted.extend(buckets.map(|name| bucket(name, replicas)));
+    let (mut present, mut missing, mut outcomes) = (Vec::new(), Vec::new(), Vec::new());
+    outcomes.extend(
+        fits(nats.client.server_info().max_payload)
+            .err()
+            .map(|error| Err(error.to_string())),
+    );
+    for wanted in wanted {
+        match nats.jetstream.get_stream(&wanted.name).await {
+            Ok(stream) => match stream_differences(&wanted, &stream.cached_info().config) {
+                Some(differences) => outcomes.push(Err(format!(
+                    "the stream {} has another configuration: {differences}. Change it on purpose, or deploy the version that fits",
+                    wanted.name
+                ))),
+                None => present.push(wanted.name),
+            },
+            Err(error) => match error.kind() {
+                GetStreamErrorKind::JetStream(error) if error.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                    missing.push(wanted.name);
+                }
+                _ => {
+                    let text = "check that JetStream is enabled, its user has the rights of accounts.conf, and its cluster has a leader";
+                    outcomes.push(Err(format!("the stream {}: {error}; {text}", wanted.name)));
+                    return outcomes;
+                }
+            },
+        }
+    }
+    if !present.is_empty() {
+        outcomes.push(Ok(format!(
+            "streams with the right configuration: {}",
+            present.join(", ")
+        )));
+    }
+    if !missing.is_empty() {
+        outcomes.push(Ok(format!(
+            "streams that the first service creates at its start: {}",
+            missing.join(", ")
+        )));
+    }
+    outcomes
 }
 
 /// Whether the longest command fits into the server's limit; 0 is a server that has not told it yet.
@@ -173,13 +222,17 @@ fn parked(replicas: usize) -> stream::Config {
 }
 
 /// As the client's `create_key_value` configures it, which cannot allow atomic batches.
-fn bucket(name: &str, max_age: Duration, replicas: usize) -> stream::Config {
+fn bucket(name: &str, replicas: usize) -> stream::Config {
     stream::Config {
         name: format!("KV_{name}"),
         subjects: vec![format!("$KV.{name}.>")],
         storage: stream::StorageType::File,
         num_replicas: replicas,
-        max_age,
+        max_age: if name == MEDIA_WORKERS {
+            WORKER_TTL
+        } else {
+            Duration::ZERO
+        },
         max_messages_per_subject: 1,
         max_message_size: VALUE_MAX_BYTES,
         discard: stream::DiscardPolicy::New,
@@ -205,8 +258,15 @@ async fn open_stream(
             name,
             reason: error.to_string(),
         })?;
-    let found = &stream.cached_info().config;
-    let differences = differences([
+    match stream_differences(&wanted, &stream.cached_info().config) {
+        Some(differences) => Err(StorageError::Differs { name, differences }),
+        None => Ok(stream),
+    }
+}
+
+/// Of a stream, or of the stream of a bucket.
+fn stream_differences(wanted: &stream::Config, found: &stream::Config) -> Option<String> {
+    differences([
         (
             "subjects",
             format!("{:?}", wanted.subjects),
@@ -247,17 +307,17 @@ async fn open_stream(
             wanted.allow_atomic_publish.to_string(),
             found.allow_atomic_publish.to_string(),
         ),
-    ]);
-    match differences {
-        Some(differences) => Err(StorageError::Differs { name, differences }),
-        None => Ok(stream),
-    }
+        (
+            "limit_markers",
+            format!("{:?}", wanted.subject_delete_marker_ttl),
+            format!("{:?}", found.subject_delete_marker_ttl),
+        ),
+    ])
 }
 
 async fn open_bucket(
     jetstream: &jetstream::Context,
     name: &'static str,
-    max_age: Duration,
     replicas: usize,
 ) -> Result<kv::Store, StorageError> {
     let unavailable = |reason: String| StorageError::Unavailable { name, reason };
@@ -265,7 +325,7 @@ async fn open_bucket(
         Ok(store) => store,
         // Two services may create it concurrently: the server accepts the same configuration twice.
         Err(_) => {
-            let created = jetstream.create_stream(bucket(name, max_age, replicas)).await;
+            let created = jetstream.create_stream(bucket(name, replicas)).await;
             created.map_err(|error| unavailable(format!("{error}: {:?}", std::error::Error::source(&error))))?;
             let opened = jetstream.get_key_value(name).await;
             opened.map_err(|error| unavailable(error.to_string()))?
@@ -277,21 +337,7 @@ async fn open_bucket(
         .map_err(|error| unavailable(error.to_string()))?
         .info
         .config;
-    let differences = differences([
-        ("max_age", format!("{max_age:?}"), format!("{:?}", found.max_age)),
-        ("replicas", replicas.to_string(), found.num_replicas.to_string()),
-        (
-            "limit_markers",
-            format!("{:?}", Some(MARKER_TTL)),
-            format!("{:?}", found.subject_delete_marker_ttl),
-        ),
-        (
-            "allow_atomic",
-            (name == BILLING_ACTIVE).to_string(),
-            found.allow_atomic_publish.to_string(),
-        ),
-    ]);
-    match differences {
+    match stream_differences(&bucket(name, replicas), found) {
         Some(differences) => Err(StorageError::Differs { name, differences }),
         None => Ok(store),
     }

@@ -11,20 +11,52 @@ use serde_json::Value;
 /// Units, by the end of a key's name.
 const UNITS: [(&str, &str); 4] = [("_ms", "ms"), ("_s", "s"), ("_bytes", "bytes"), ("_per_second", "1/s")];
 
+/// A key.
+#[derive(Debug)]
+pub(super) struct Row {
+    pub(super) key: String,
+    pub(super) type_name: String,
+    pub(super) default: String,
+    pub(super) unit: &'static str,
+    pub(super) meaning: String,
+    pub(super) secret: bool,
+}
+
+impl Row {
+    /// The names of the tables, then that of the value.
+    pub(super) fn path(&self) -> impl Iterator<Item = &str> {
+        self.key.split('.')
+    }
+}
+
 /// The table, in Markdown: key, type, default, unit and meaning, in alphabetical order.
 pub fn markdown<S: JsonSchema + Serialize + Default>() -> String {
+    let head = [
+        "| key | type | default | unit | meaning |",
+        "| --- | --- | --- | --- | --- |",
+    ];
+    let rows = rows::<S>().into_iter().map(|row| {
+        let meaning = row.meaning.replace('|', "\\|");
+        format!(
+            "| `{}` | {} | {} | {} | {meaning} |",
+            row.key, row.type_name, row.default, row.unit
+        )
+    });
+    let lines: Vec<String> = head.map(str::to_owned).into_iter().chain(rows).collect();
+    lines.join("\n") + "\n"
+}
+
+/// All keys, in alphabetical order.
+pub(super) fn rows<S: JsonSchema + Serialize + Default>() -> Vec<Row> {
     let settings = SchemaSettings::draft2020_12().with(|settings| settings.inline_subschemas = true);
     let schema = settings.into_generator().into_root_schema_for::<S>();
     let defaults = serde_json::to_value(S::default()).unwrap_or_default();
-    let mut rows = vec![
-        "| key | type | default | unit | meaning |".to_owned(),
-        "| --- | --- | --- | --- | --- |".to_owned(),
-    ];
+    let mut rows = Vec::new();
     add_rows("", schema.as_value(), &defaults, &mut rows);
-    rows.join("\n") + "\n"
+    rows
 }
 
-fn add_rows(table: &str, schema: &Value, defaults: &Value, rows: &mut Vec<String>) {
+fn add_rows(table: &str, schema: &Value, defaults: &Value, rows: &mut Vec<Row>) {
     let Some(properties) = schema.get("properties").and_then(Value::as_object) else {
         return;
     };
@@ -36,13 +68,14 @@ fn add_rows(table: &str, schema: &Value, defaults: &Value, rows: &mut Vec<String
             continue;
         }
         let unit = UNITS.iter().find(|(suffix, _)| name.ends_with(suffix));
-        rows.push(format!(
-            "| `{key}` | {} | {} | {} | {} |",
-            type_name(property),
-            default_text(default),
-            unit.map_or("", |(_, unit)| unit),
-            meaning(property)
-        ));
+        rows.push(Row {
+            key,
+            type_name: type_name(property),
+            default: default_text(default),
+            unit: unit.map_or("", |(_, unit)| unit),
+            meaning: meaning(property),
+            secret: property.get("writeOnly") == Some(&Value::Bool(true)),
+        });
     }
 }
 
@@ -107,7 +140,7 @@ fn meaning(schema: &Value) -> String {
             text.push_str(&format!(" `{value}`: {meaning}"));
         }
     }
-    text.replace('|', "\\|")
+    text
 }
 
 #[cfg(test)]

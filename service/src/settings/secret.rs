@@ -13,7 +13,8 @@ pub const REDACTED: &str = "[redacted]";
 ///
 /// Its default is empty. A default with a value would be a secret in the program, and `load` rejects such settings.
 #[derive(Clone, Default, PartialEq, Eq, JsonSchema)]
-#[schemars(transparent)]
+// What JSON Schema calls a value that may be written but not read.
+#[schemars(transparent, extend("writeOnly" = true))]
 pub struct Secret(String);
 
 impl Secret {

@@ -78,7 +78,8 @@ struct Source {
     location: Location,
     /// As last read.
     keys: Vec<Key>,
-    is_failing: bool,
+    /// Why the last read failed, if it did.
+    failure: Option<String>,
 }
 
 /// The sources of a [`KeyRing`].
@@ -111,7 +112,7 @@ impl KeySources {
                 .map(|location| Source {
                     location,
                     keys: Vec::new(),
-                    is_failing: false,
+                    failure: None,
                 })
                 .collect(),
             interval: Duration::from_secs(settings.refresh_interval_s),
@@ -130,6 +131,11 @@ impl KeySources {
     /// The keys.
     pub fn ring(&self) -> KeyRing {
         self.ring.clone()
+    }
+
+    /// Why the last reads of sources failed.
+    pub fn failures(&self) -> impl Iterator<Item = &str> {
+        self.sources.iter().filter_map(|source| source.failure.as_deref())
     }
 
     /// Follows the sources until `stop` is cancelled.
@@ -196,17 +202,16 @@ impl Source {
     fn take(&mut self, read: Result<Vec<Key>, String>) {
         match read {
             Ok(keys) => {
-                if self.is_failing {
+                if self.failure.take().is_some() {
                     tracing::info!(source = self.name(), "keys read again");
                 }
-                self.is_failing = false;
                 self.keys = keys;
             }
             Err(error) => {
-                if !self.is_failing {
+                if self.failure.is_none() {
                     tracing::warn!(error, "keys not read: keeping the last ones, and trying again");
                 }
-                self.is_failing = true;
+                self.failure = Some(error);
             }
         }
     }
