@@ -8,7 +8,7 @@ use service::{App, ServiceArgs};
 
 /// Minute ticks and settlements of callpulse's calls.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = service::VERSION)]
 struct Cli {
     #[command(flatten)]
     service: ServiceArgs,
@@ -37,7 +37,7 @@ const EXIT_CODES: &str =
     "Exit codes: 0 no differences, 1 differences, 2 invalid settings or options, 3 not read to the end";
 
 fn main() -> ExitCode {
-    let app = App::new(billing_timer::NAME, env!("CARGO_PKG_VERSION"));
+    let app = App::new(billing_timer::NAME, service::VERSION);
     let cli = Cli::parse();
     match &cli.command {
         None => service::serve(app, &cli.service, billing_timer::run),

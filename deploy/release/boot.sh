@@ -1,6 +1,6 @@
 #!/bin/bash
 # boot.sh ARCHIVE [ROOT]: boots a bare Debian 12 in namespaces of its own, installs the release there as deploy/README.md says, starts
-# all units with one nats-server, and stops them. By hand, as root, with the Debian package debootstrap. ROOT is a debootstrapped
+# all units with one nats-server and TLS between them, and stops them. By hand, as root, with the Debian package debootstrap. ROOT is a debootstrapped
 # folder to use again.
 set -euo pipefail
 cd "$(dirname -- "$0")/../.."
@@ -23,12 +23,24 @@ mkdir "$root/etc/callpulse"
 cp -r "$release/nats" "$release"/etc/*.toml "$root/etc/callpulse"
 NATS_SERVERS=127.0.0.1 "$release/secrets.sh" "$root/etc/callpulse/secrets"
 
+# An authority of its own, and the server's certificate.
+tls=$root/etc/callpulse/tls
+mkdir "$tls"
+key=(-newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes)
+openssl req -x509 "${key[@]}" -days 2 -subj /CN=callpulse -keyout "$release/ca.key" -out "$tls/ca.pem" 2>/dev/null
+openssl req "${key[@]}" -subj /CN=nats -keyout "$tls/server.key" -out "$release/server.csr" 2>/dev/null
+openssl x509 -req -in "$release/server.csr" -CA "$tls/ca.pem" -CAkey "$release/ca.key" -days 2 -out "$tls/server.pem" \
+    -extfile <(echo subjectAltName=IP:127.0.0.1) 2>/dev/null
+chmod 0644 "$tls"/*
+printf 'include "dev.conf"\ntls { cert_file: /etc/callpulse/tls/server.pem, key_file: /etc/callpulse/tls/server.key }\n' \
+    >"$root/etc/callpulse/nats/tls.conf"
+
 # One server instead of three.
 echo NATS_MAX_FILE_STORE=1GB >>"$root/etc/callpulse/secrets/nats.env"
 mkdir -p "$root/etc/systemd/system/callpulse-nats.service.d"
-printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/nats-server -c /etc/callpulse/nats/dev.conf\n' \
+printf '[Service]\nExecStart=\nExecStart=/usr/local/bin/nats-server -c /etc/callpulse/nats/tls.conf\n' \
     >"$root/etc/systemd/system/callpulse-nats.service.d/one.conf"
-sed -i 's/^url.*/url = "nats:\/\/127.0.0.1:4222"/; s/^replicas.*/replicas = 1/; s/^announced_address.*/announced_address = "127.0.0.1"/' \
+sed -i 's/^url.*/url = "tls:\/\/127.0.0.1:4222"\nca_file = "\/etc\/callpulse\/tls\/ca.pem"/; s/^replicas.*/replicas = 1/; s/^announced_address.*/announced_address = "127.0.0.1"/' \
     "$root"/etc/callpulse/*.toml
 
 cat >"$root/root/try.sh" <<'TRY'

@@ -12,6 +12,8 @@ version=$(sed -n 's/^version = "\(.*\)"$/\1/p' Cargo.toml | head -n 1)
 commit=$(git rev-parse HEAD)
 time=$(TZ=UTC git log -1 --format=%cd --date=format-local:%Y-%m-%dT%H:%M:%SZ)
 name=callpulse-$version-$(uname -m)-linux
+CALLPULSE_BUILD=" ($(git rev-parse --short=12 HEAD))"
+export CALLPULSE_BUILD
 programs='media-worker ws-edge billing-timer callctl'
 
 # shellcheck disable=SC2086 # one word a package
@@ -22,7 +24,8 @@ mkdir -p "target/dist/$name"
 stage=$PWD/target/dist/$name
 for program in $programs; do
     install -D "target/release/$program" "$stage/bin/$program"
-    [ "$("$stage/bin/$program" --version)" = "$program $version" ] || fail "$program --version does not report $version"
+    [ "$("$stage/bin/$program" --version)" = "$program $version$CALLPULSE_BUILD" ] \
+        || fail "$program --version does not report $version$CALLPULSE_BUILD"
 done
 
 # What deploy/README.md says that media-worker needs, and what comes with every Debian.

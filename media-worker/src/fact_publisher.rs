@@ -137,7 +137,9 @@ impl FactPublisher {
             }
             Err(error) => return self.fact_lost(kind, &error.to_string()),
         };
+        let acknowledged = Instant::now();
         self.notify(stored.notice()).await;
+        metrics::notices_sent(acknowledged.elapsed());
         tracing::info!(%call_id, fact = %kind, at = %stored.occurred_at(), "fact stored");
     }
 

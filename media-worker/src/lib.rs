@@ -54,6 +54,7 @@ pub const NAME: &str = "media-worker";
 /// # Errors
 /// It could not start, or one of its tasks failed.
 pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxError> {
+    metrics::register(settings.capacity);
     let worker_id = settings.worker_id.clone().unwrap_or_else(WorkerId::generate);
     let (link_up, streams_open) = (context.health.condition("nats"), context.health.condition("streams"));
     let sfu_complete = context.health.condition("sfu");

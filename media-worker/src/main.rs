@@ -7,13 +7,13 @@ use service::{App, ServiceArgs};
 
 /// Hosts calls on mediasoup, sees the first RTP packet, publishes the fact.
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(version = service::VERSION)]
 struct Cli {
     #[command(flatten)]
     service: ServiceArgs,
 }
 
 fn main() -> ExitCode {
-    let app = App::new(media_worker::NAME, env!("CARGO_PKG_VERSION"));
+    let app = App::new(media_worker::NAME, service::VERSION);
     service::serve(app, &Cli::parse().service, media_worker::run)
 }

@@ -5,6 +5,31 @@ use std::time::Duration;
 use contract::{EndReason, Fact};
 use metrics::{counter, gauge, histogram};
 
+/// Shows what may never happen as 0, and not as missing.
+pub fn register(capacity: u32) {
+    gauge!("callpulse_media_capacity").set(f64::from(capacity));
+    set_cordoned(false);
+    set_calls(0);
+    set_waiting_facts(0);
+    counter!("callpulse_media_connected_total").increment(0);
+    counter!("callpulse_media_clock_steps_total").increment(0);
+    counter!("callpulse_media_facts_lost_total").increment(0);
+    counter!("callpulse_media_sfu_deaths_total").increment(0);
+    for event in ["lost", "resumed"] {
+        counter!("callpulse_media_rtp_total", "event" => event).increment(0);
+    }
+}
+
+/// Sets whether an operator keeps new calls away.
+pub fn set_cordoned(cordoned: bool) {
+    gauge!("callpulse_media_cordoned").set(if cordoned { 1.0 } else { 0.0 });
+}
+
+/// Records the time from the acknowledgement of a fact until its notices are handed to NATS.
+pub fn notices_sent(took: Duration) {
+    histogram!("callpulse_media_notice_seconds").record(took.as_secs_f64());
+}
+
 /// Sets the number of calls on this worker.
 pub fn set_calls(count: usize) {
     gauge!("callpulse_media_calls").set(float(count));

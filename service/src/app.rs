@@ -8,7 +8,7 @@ pub struct App {
 }
 
 impl App {
-    /// For example `App::new("ws-edge", env!("CARGO_PKG_VERSION"))`.
+    /// For example `App::new("ws-edge", service::VERSION)`.
     pub const fn new(name: &'static str, version: &'static str) -> Self {
         Self { name, version }
     }

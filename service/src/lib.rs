@@ -4,10 +4,11 @@
 //!
 //! ```no_run
 //! use clap::Parser;
+//! use schemars::JsonSchema;
 //! use serde::{Deserialize, Serialize};
 //! use service::{App, BoxError, CommonSettings, ServiceArgs, ServiceContext, ServiceSettings, Validate};
 //!
-//! #[derive(Serialize, Deserialize)]
+//! #[derive(Serialize, Deserialize, JsonSchema)]
 //! struct Settings {
 //!     listen: std::net::SocketAddr,
 //!     #[serde(flatten)] // the keys `log.*`, `ops.*`, `drain_timeout_ms`
@@ -37,11 +38,11 @@
 //! }
 //!
 //! #[derive(Parser)]
-//! #[command(version)]
+//! #[command(version = service::VERSION)]
 //! struct Cli { #[command(flatten)] service: ServiceArgs }
 //!
 //! fn main() -> std::process::ExitCode {
-//!     service::serve(App::new("ws-edge", env!("CARGO_PKG_VERSION")), &Cli::parse().service, run)
+//!     service::serve(App::new("ws-edge", service::VERSION), &Cli::parse().service, run)
 //! }
 //! ```
 //!
@@ -72,6 +73,9 @@ pub use ops::OpsSettings;
 pub use run::{ServiceArgs, ServiceSettings, command, serve};
 pub use settings::{Secret, SettingsErrors, Validate, load};
 pub use tasks::{TaskError, Tasks};
+
+/// The version of all services. A release has its commit in it.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("CALLPULSE_BUILD"));
 
 /// The error of a service's `run`. It is logged with its causes, and the process exits with 1.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,5 +1,6 @@
 //! The operations port: `/livez`, `/readyz` and `/metrics`, separate from the public port.
 
+mod descriptions;
 #[cfg(test)]
 mod tests;
 
@@ -76,7 +77,11 @@ const LIMITS: Limits = Limits {
 /// Another recorder is installed.
 pub fn recorder() -> Result<PrometheusHandle, Arc<BuildError>> {
     static RECORDER: OnceLock<Result<PrometheusHandle, Arc<BuildError>>> = OnceLock::new();
-    let install = || PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder();
+    let install = || -> Result<PrometheusHandle, BuildError> {
+        let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
+        descriptions::describe();
+        Ok(handle)
+    };
     RECORDER.get_or_init(|| install().map_err(Arc::new)).clone()
 }
 

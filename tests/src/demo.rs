@@ -95,6 +95,7 @@ async fn play(screen: &Screen, checklist: &mut Checklist, folder: &Path) -> Resu
     credit::play(screen, checklist, &stack, &home).await?;
     let figures = latency::measure(screen, &stack).await.context("measuring latency")?;
     checklist.seen(Expectation::Measured, &format!("{} calls", figures.calls()));
+    save_metrics(&stack).await?;
     screen.heading("Stopping");
     wallet.stop().await?;
     stack.stop().await?;
@@ -126,6 +127,20 @@ async fn wallet_home(stack: &Stack, folder: &Path) -> Result<WalletHome> {
     let home = WalletHome::new(&stack.nats, folder, options).await?;
     home.deposit(scenario::USER, RESERVED_INTERVALS * PRICE)?;
     Ok(home)
+}
+
+/// Writes the metrics of every service below the folder in `DEMO_METRICS`, if it is set: `make plots` draws them.
+async fn save_metrics(stack: &Stack) -> Result<()> {
+    let Some(folder) = std::env::var_os("DEMO_METRICS") else {
+        return Ok(());
+    };
+    let folder = Path::new(&folder);
+    std::fs::create_dir_all(folder)?;
+    for service in stack.edges.iter().chain(&stack.workers).chain(&stack.timers) {
+        let (_, metrics) = service.ops("/metrics").await?;
+        std::fs::write(folder.join(format!("{}.prom", service.child().name())), metrics)?;
+    }
+    Ok(())
 }
 
 fn addresses(stack: &Stack) -> Result<Vec<(String, String)>> {

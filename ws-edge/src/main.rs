@@ -12,7 +12,7 @@ use ws_edge::handshake::token::{Minter, Operator, TokenRole, parse_lifetime, par
 
 #[derive(Parser)]
 #[command(
-    version,
+    version = service::VERSION,
     about = "WebSocket edge: authentication, signalling and the delivery of notices"
 )]
 struct Cli {
@@ -39,7 +39,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let app = App::new("ws-edge", env!("CARGO_PKG_VERSION"));
+    let app = App::new("ws-edge", service::VERSION);
     let cli = Cli::parse();
     match cli.command {
         None => service::serve(app, &cli.service, ws_edge::run),

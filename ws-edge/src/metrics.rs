@@ -1,6 +1,31 @@
 //! All metrics of this service. No label contains a call's or a party's identifier: their number is unbounded.
 
-use metrics::{Counter, counter, gauge};
+use std::time::Duration;
+
+use metrics::{Counter, counter, gauge, histogram};
+
+/// Shows what may never happen as 0, and not as missing.
+pub fn register() {
+    gauge!("callpulse_ws_connections").increment(0.0);
+    gauge!("callpulse_ops_viewers").set(0.0);
+    for direction in ["in", "out"] {
+        messages(direction).increment(0);
+    }
+    notices().increment(0);
+    counter!("callpulse_ws_rate_limited_total").increment(0);
+    counter!("callpulse_ws_self_reports_total").increment(0);
+    counter!("callpulse_ws_resyncs_total").increment(0);
+    counter!("callpulse_ops_viewers_behind_total").increment(0);
+    for reason in ["too_big", "not_utf8"] {
+        counter!("callpulse_ws_notices_refused_total", "reason" => reason).increment(0);
+    }
+    for outcome in ["allowed", "denied", "failed"] {
+        counter!("callpulse_ws_wallet_answers_total", "outcome" => outcome).increment(0);
+    }
+    for what in ["fact", "bucket", "terminate", "grant"] {
+        counter!("callpulse_ws_undecodable_total", "what" => what).increment(0);
+    }
+}
 
 /// Counts a finished handshake; `outcome` is `ok`, `timeout`, `full` or the code of the rejection.
 pub fn handshake(outcome: &'static str) {
@@ -45,6 +70,16 @@ pub fn self_report() {
 /// Counts an answered request; `outcome` is `ok` or the code of the error.
 pub fn request_answered(kind: &'static str, outcome: &'static str) {
     counter!("callpulse_ws_requests_total", "type" => kind, "outcome" => outcome).increment(1);
+}
+
+/// Records how long a request took, until its answer was ready for the socket.
+pub fn request_took(kind: &'static str, took: Duration) {
+    histogram!("callpulse_ws_request_seconds", "type" => kind).record(took.as_secs_f64());
+}
+
+/// Records a write to a socket. A client that does not read makes it long.
+pub fn socket_written(took: Duration) {
+    histogram!("callpulse_ws_write_seconds").record(took.as_secs_f64());
 }
 
 /// The counter of forwarded notices.

@@ -65,8 +65,11 @@ impl ServiceSettings for Settings {
             Ok(keys) => outcomes.extend(keys.failures().map(|failure| Err(failure.to_owned()))),
             Err(error) => outcomes.push(Err(error.to_string())),
         }
+        if let Err(error) = Certificate::open(self.tls.clone()).await {
+            outcomes.push(Err(error.to_string()));
+        }
         if outcomes.is_empty() {
-            outcomes.push(Ok("the keys of tokens can be read".to_owned()));
+            outcomes.push(Ok("the keys of tokens, and a certificate if there is one, can be read".to_owned()));
         }
         outcomes.extend(check(&self.nats, self.nats_password.expose(), SERVICE).await);
         outcomes

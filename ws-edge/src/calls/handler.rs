@@ -47,10 +47,11 @@ impl RequestHandler {
         request: Request,
         send: impl FnOnce(Result<Value, Problem>) + Send + 'static,
     ) {
-        let (name, requester) = (request.name(), party.clone());
+        let (name, requester, started) = (request.name(), party.clone(), Instant::now());
         let send = move |outcome: Result<Value, Problem>| {
             let label = outcome.as_ref().map_or_else(|problem| problem.code.as_str(), |_| "ok");
             metrics::request_answered(name, label);
+            metrics::request_took(name, started.elapsed());
             if let Err(problem) = &outcome {
                 tracing::info!(party = %requester, request = name, code = label, problem.message, "request refused");
             }

@@ -158,6 +158,7 @@ impl Session {
     /// Writes messages at once. Gives up when the queue overflows meanwhile.
     async fn write(&mut self, messages: impl IntoIterator<Item = Message>, limit: Duration) -> Result<(), End> {
         let Self { socket, queued, stop } = self;
+        let started = Instant::now();
         let writing = async {
             for message in messages {
                 socket.feed(message).await?;
@@ -167,7 +168,10 @@ impl Session {
         tokio::select! {
             biased;
             written = timeout(limit, writing) => match written {
-                Ok(Ok(())) => Ok(()),
+                Ok(Ok(())) => {
+                    metrics::socket_written(started.elapsed());
+                    Ok(())
+                }
                 Ok(Err(_)) => Err(End::Gone),
                 Err(_) => Err(End::Stuck),
             },
