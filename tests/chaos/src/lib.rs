@@ -49,7 +49,8 @@ use callpulse_tests::terminal::interrupt::interrupted;
 use callpulse_tests::terminal::screen::{LineKind, Screen};
 use callpulse_tests::wait::eventually;
 use edge_addresses::EdgeAddresses;
-use faults::fault_injector::FaultInjector;
+use faults::fault_injector::{DRAIN, FaultInjector};
+use load::call_plan::CallPlan;
 use load::connected_calls::ConnectedCalls;
 use load::pair::{MEDIA_TIMEOUT, RING_TIMEOUT, RTP_LOST_AFTER, RTP_TIMEOUT};
 use load::pairs::{self, Load};
@@ -62,6 +63,8 @@ use report::recovery::Recovery;
 
 /// In an upgrade: the time for the last pairs to connect, before it and after it.
 const CONNECTING: Duration = Duration::from_secs(5);
+/// In an upgrade: the part of a media-worker's drain that it keeps for storing, and a reserve.
+const STORING_TIME: Duration = Duration::from_secs(20);
 /// The deadline for the last calls to end. A pair that exceeds it is stuck.
 const HUNG_UP_WITHIN: Duration = Duration::from_secs(120);
 /// The deadline for the last settlements, once all processes are ready.
@@ -171,7 +174,7 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
         .context("connecting to NATS")?;
     let (edge_addresses, run_log, stats) = (EdgeAddresses::default(), RunLog::default(), Stats::new(options.pairs()));
     let (addresses, log) = (edge_addresses.clone(), run_log.clone());
-    let mut injector = FaultInjector::new(stack, addresses, log, stats.clone(), screen, options.drain())?;
+    let mut injector = FaultInjector::new(stack, addresses, log, stats.clone(), screen, drain(options))?;
     let mut watching = JoinSet::new();
     watching.spawn(records::cpu_steal::watch(run_log.clone()));
     let mut load = Load::start(options, seed, &edge_addresses, &run_log, &stats);
@@ -232,6 +235,15 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
     })
 }
 
+/// The drain timeout of media-workers. In an upgrade, it is as long as the longest call.
+fn drain(options: &Options) -> Duration {
+    if options.upgrade {
+        MEDIA_TIMEOUT + CallPlan::longest_talk(Duration::from_secs(options.talk)) + STORING_TIME
+    } else {
+        DRAIN
+    }
+}
+
 /// In an upgrade, calls end by the choice of their parties.
 fn ended_by_the_upgrade(report: &Report) -> Option<String> {
     let by_choice = ["hangup", "rejected", "cancelled", "no_answer"];
@@ -273,7 +285,7 @@ async fn start(options: &Options, folder: &Path, screen: Screen) -> Result<Stack
         .set("media-worker", "media_timeout_ms", MEDIA_TIMEOUT.as_millis())
         .set("media-worker", "rtp_lost_after_ms", RTP_LOST_AFTER.as_millis())
         .set("media-worker", "rtp_timeout_ms", RTP_TIMEOUT.as_millis())
-        .set("media-worker", "drain_timeout_ms", options.drain().as_millis());
+        .set("media-worker", "drain_timeout_ms", drain(options).as_millis());
     if !options.upgrade {
         builder = builder.proxied();
     }

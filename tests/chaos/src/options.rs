@@ -4,17 +4,13 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::faults::fault_injector::DRAIN;
 use crate::faults::fault_schedule::{FaultKind, FaultKinds, ScheduleOptions};
 use callpulse_tests::servers::wall_clock::WallClock;
-use crate::load::call_plan::CallPlan;
 
 /// The pairs start over this time. Then the first fault may be injected.
 const FULL_AFTER: Duration = Duration::from_secs(12);
 /// Longer than most elections of nats-servers.
 const NATS_REST: Duration = Duration::from_secs(8);
-/// The part of a media-worker's drain that it keeps for storing, and a reserve.
-const STORING_TIME: Duration = Duration::from_secs(20);
 /// The additional pairs, because some calls are ringing or ending.
 const SPARE_PER_CENT: usize = 20;
 
@@ -87,16 +83,6 @@ impl Options {
     #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.duration)
-    }
-
-    /// The drain timeout of media-workers. In an upgrade, it is as long as the longest call.
-    #[must_use]
-    pub fn drain(&self) -> Duration {
-        if self.upgrade {
-            CallPlan::longest(Duration::from_secs(self.talk)) + STORING_TIME
-        } else {
-            DRAIN
-        }
     }
 
     /// The processes of each service at the start: media-workers, edges, billing-timers.
