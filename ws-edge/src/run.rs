@@ -69,7 +69,7 @@ impl ServiceSettings for Settings {
             outcomes.push(Err(error.to_string()));
         }
         if outcomes.is_empty() {
-            outcomes.push(Ok("the keys of tokens, and a certificate if there is one, can be read".to_owned()));
+            outcomes.push(Ok("the keys of tokens, and the certificate, can be read".to_owned()));
         }
         outcomes.extend(check(&self.nats, self.nats_password.expose(), SERVICE).await);
         outcomes
