@@ -31,7 +31,7 @@ impl StaggeredClose {
     /// The token of a new socket. It is cancelled when the socket is to close.
     pub fn assign(&self) -> CancellationToken {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        self.groups.iter().nth(number % GROUPS).cloned().unwrap_or_default()
+        self.groups.get(number % GROUPS).cloned().unwrap_or_default()
     }
 
     /// Closes one group after the other.
