@@ -9,6 +9,7 @@ pub mod server_urls;
 mod authentication;
 pub mod check;
 pub mod connection;
+pub mod names;
 pub mod storage;
 
 pub mod request;

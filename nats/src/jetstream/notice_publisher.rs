@@ -21,7 +21,7 @@ use tokio::time::Instant;
 
 use crate::jetstream::connection_state::ConnectionState;
 use crate::jetstream::last_message::{LastMessageError, last_message};
-use crate::jetstream::storage::CALLS;
+use crate::jetstream::names::CALLS;
 use crate::wire::fact::FactKind;
 use crate::wire::id::CallId;
 use crate::wire::notice::{Notice, NoticeKind};

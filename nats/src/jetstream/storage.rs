@@ -7,21 +7,9 @@ use async_nats::jetstream::{self, ErrorCode, kv, stream};
 use thiserror::Error;
 
 use crate::jetstream::connection::Nats;
+pub use crate::jetstream::names::{ACTIVE_CALLS, BILLING_ACTIVE, BILLING_LEASES, CALLS, MEDIA_WORKERS, PARKED};
 use crate::wire::command::MAX_COMMAND_BYTES;
 use crate::wire::subject;
-
-/// The stream of all facts.
-pub const CALLS: &str = "CALLS";
-/// The stream of messages that could not be decoded.
-pub const PARKED: &str = "PARKED";
-/// Bucket: one key per media-worker.
-pub const MEDIA_WORKERS: &str = "media_workers";
-/// Bucket: the calls that are not over, and their parties.
-pub const ACTIVE_CALLS: &str = "active_calls";
-/// Bucket: calls being billed.
-pub const BILLING_ACTIVE: &str = "billing_active";
-/// Bucket: the live billing-timers, and the partitions that each ticks.
-pub const BILLING_LEASES: &str = "billing_leases";
 
 /// A worker without a heartbeat for this long is lost. Several heartbeat intervals.
 pub const WORKER_TTL: Duration = Duration::from_secs(6);
