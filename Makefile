@@ -112,5 +112,5 @@ fmt: ## Format the code
 
 clean: ## Remove everything built, .tools too
 	$(CARGO) clean
-	rm -rf .tools .run docs/book ws-edge/web/node_modules ws-edge/web/client/dist
+	rm -rf .tools .run docs/book deploy/check/asyncapi/node_modules ws-edge/web/node_modules ws-edge/web/client/dist
 	git clean -fdXq ws-edge/web/dist

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use contract::buckets::billing_index::ActiveBilling;
-use contract::buckets::leases::Leases;
+use contract::buckets::billing_active::ActiveBilling;
+use contract::buckets::billing_leases::Leases;
 use contract::jetstream::clock::{Clock, SystemClock};
 use contract::jetstream::connection_state::ConnectionState;
 use contract::jetstream::storage::Storage;

@@ -4,7 +4,7 @@ use std::pin::pin;
 use std::time::Instant;
 
 use contract::CallId;
-use contract::buckets::billing_index::{BillingChange, BillingEntry};
+use contract::buckets::billing_active::{BillingChange, BillingEntry};
 use contract::jetstream::bucket::{BucketError, Revised};
 use contract::jetstream::storage::MARKER_TTL;
 use futures::StreamExt;
@@ -50,7 +50,7 @@ impl IndexWatcher {
             }
             self.watching.set(false);
             let Some(reason) = outcome else { break };
-            metrics::lost("book");
+            metrics::lost("billing_active");
             tracing::warn!(reason, "watch of billing_active lost; reopening it");
             if stop
                 .run_until_cancelled(backoff.pause(&*self.deps.clock))

@@ -7,7 +7,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use contract::NodeId;
-use contract::buckets::leases::{Lease, LeaseChange, Process};
+use contract::buckets::billing_leases::{Lease, LeaseChange, Process};
 use contract::jetstream::bucket::{BucketError, Revised};
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
@@ -97,7 +97,7 @@ impl LeaseManager {
                     return Err(taken.into());
                 }
             };
-            metrics::lost("leases");
+            metrics::lost("billing_leases");
             tracing::warn!(reason, "watch of billing_leases lost; reopening it");
             if stop
                 .run_until_cancelled(backoff.pause(&*self.deps.clock))

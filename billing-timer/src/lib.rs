@@ -44,7 +44,7 @@ mod metrics;
 #[cfg(test)]
 mod testing;
 
-use contract::buckets::leases::Process;
+use contract::buckets::billing_leases::Process;
 use contract::jetstream::storage::Storage;
 use contract::{Nats, NodeId};
 use futures::FutureExt;
@@ -67,7 +67,7 @@ pub const NAME: &str = "billing-timer";
 /// Readiness conditions of the tasks: facts are consumed, the bucket is watched, the leases are renewed.
 const TASK_CONDITIONS: [&str; 3] = [CONSUMING, WATCHING, ANNOUNCED];
 const CONSUMING: &str = "consumer";
-const WATCHING: &str = "book";
+const WATCHING: &str = "billing_active";
 const ANNOUNCED: &str = "leases";
 
 /// Runs the service until its context is stopped.
@@ -133,7 +133,7 @@ pub fn tasks(
     let (change_sender, changes) = mpsc::channel(index_watcher::INDEX_CHANGE_CAPACITY);
     let consumer = FactConsumer {
         deps: deps.clone(),
-        settings: settings.intake,
+        settings: settings.consumer,
         consuming: health.condition(CONSUMING),
     };
     let watcher = IndexWatcher {

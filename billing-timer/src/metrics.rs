@@ -40,8 +40,8 @@ pub(crate) fn settlement_disputed() {
 }
 
 /// A call's ticks contradict its entry, or its stored facts cannot be decoded.
-pub(crate) fn call_stuck(why: &'static str) {
-    counter!("callpulse_billing_stuck_calls_total", "why" => why).increment(1);
+pub(crate) fn call_stuck(reason: &'static str) {
+    counter!("callpulse_billing_stuck_calls_total", "reason" => reason).increment(1);
 }
 
 /// A message could not be decoded and was parked.
@@ -55,8 +55,8 @@ pub(crate) fn fact_handled(fact: &'static str, outcome: &'static str) {
 }
 
 /// The consumer or a watch was lost and is being reopened.
-pub(crate) fn lost(what: &'static str) {
-    counter!("callpulse_billing_lost_total", "what" => what).increment(1);
+pub(crate) fn lost(source: &'static str) {
+    counter!("callpulse_billing_lost_total", "source" => source).increment(1);
 }
 
 /// Partitions whose calls this instance ticks.

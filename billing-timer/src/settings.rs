@@ -34,14 +34,14 @@ pub struct Settings {
     /// take over when it has passed: a longer TTL tolerates longer interruptions, a shorter one makes fewer minutes late. The
     /// server counts whole seconds and checks once a second. Instances may have different values.
     pub lease_ttl_ms: u64,
-    /// The consumer of facts: the keys `intake.*`.
-    pub intake: ConsumerSettings,
+    /// The consumer of facts: the keys `consumer.*`.
+    pub consumer: ConsumerSettings,
     /// The keys that every service has.
     #[serde(flatten)]
     pub common: CommonSettings,
 }
 
-/// The keys `intake.*`: the consumer of facts.
+/// The keys `consumer.*`: the consumer of facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ConsumerSettings {
     /// A fact that is not acknowledged for this long is redelivered, in milliseconds. After a crash this delays the facts
@@ -73,7 +73,7 @@ impl Default for Settings {
             charge: Charge::Full,
             max_call_duration_ms: 4 * 3_600_000,
             lease_ttl_ms: 4_000,
-            intake: ConsumerSettings::default(),
+            consumer: ConsumerSettings::default(),
             common: CommonSettings::with_ops_port(4022),
         }
     }
@@ -110,11 +110,16 @@ impl Validate for Settings {
             MAX_INTERVAL_MS,
         );
         within("lease_ttl_ms", self.lease_ttl_ms, 1_000, 60_000);
-        within("intake.ack_wait_ms", self.intake.ack_wait_ms, 1_000, 300_000);
-        within("intake.max_ack_pending", self.intake.max_ack_pending.into(), 1, 65_536);
+        within("consumer.ack_wait_ms", self.consumer.ack_wait_ms, 1_000, 300_000);
         within(
-            "intake.concurrency",
-            u64::try_from(self.intake.concurrency).unwrap_or(u64::MAX),
+            "consumer.max_ack_pending",
+            self.consumer.max_ack_pending.into(),
+            1,
+            65_536,
+        );
+        within(
+            "consumer.concurrency",
+            u64::try_from(self.consumer.concurrency).unwrap_or(u64::MAX),
             1,
             1_024,
         );
@@ -160,7 +165,7 @@ mod tests {
             ("BILLING_TIMER__MAX_CALL_DURATION_MS", "0"),
             ("BILLING_TIMER__INSTANCE_ID", "billing_1"),
             ("BILLING_TIMER__NATS_PASSWORD", "secret"),
-            ("BILLING_TIMER__INTAKE__ACK_WAIT_MS", "2000"),
+            ("BILLING_TIMER__CONSUMER__ACK_WAIT_MS", "2000"),
         ])
         .unwrap();
         let terms = settings.terms();
@@ -169,7 +174,7 @@ mod tests {
             (250, Charge::Start, None)
         );
         assert_eq!(
-            (settings.intake.ack_wait_ms, settings.nats_password.expose()),
+            (settings.consumer.ack_wait_ms, settings.nats_password.expose()),
             (2_000, "secret")
         );
         assert_eq!(settings.instance_id, Some("billing_1".parse().unwrap()));
@@ -182,7 +187,7 @@ mod tests {
             ("BILLING_TIMER__CHARGE", "never"),
             ("BILLING_TIMER__LEASE_TTL_MS", "999"),
             ("BILLING_TIMER__INSTANCE_ID", "a.b"),
-            ("BILLING_TIMER__INTAKE__CONCURRENCY", "0"),
+            ("BILLING_TIMER__CONSUMER__CONCURRENCY", "0"),
             ("BILLING_TIMER__UNHEARD_OF", "1"),
         ])
         .unwrap_err();
@@ -191,7 +196,7 @@ mod tests {
             "charge",
             "lease_ttl_ms",
             "instance_id",
-            "intake.concurrency",
+            "consumer.concurrency",
             "unheard_of",
         ] {
             assert!(errors.to_lowercase().contains(key), "{key} is not in: {errors}");

@@ -1,6 +1,6 @@
 //! Builders of facts and entries for this crate's tests.
 
-use contract::buckets::billing_index::{BillingEnd, BillingEntry};
+use contract::buckets::billing_active::{BillingEnd, BillingEntry};
 use contract::wire::fact::{EndReason, Ended, Method, RtpDetected, RtpEvidence, RtpLost, Tick};
 use contract::{Parties, Role, Timestamp, TraceParent, WorkerId};
 

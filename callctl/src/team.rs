@@ -131,6 +131,8 @@ fn account(name: &TeamName, may_terminate: bool) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -156,5 +158,31 @@ mod tests {
                 if may_terminate { 2 } else { 0 }
             );
         }
+    }
+
+    /// The subjects in the block of an account.
+    fn subjects(block: &str) -> BTreeSet<&str> {
+        let quoted = block.lines().filter(|line| !line.trim_start().starts_with('#'));
+        let quoted = quoted.flat_map(|line| line.split('"').skip(1).step_by(2));
+        quoted.filter(|text| text.contains('.')).collect()
+    }
+
+    #[test]
+    fn a_team_reads_facts_as_the_observer_does() {
+        let accounts = include_str!("../../nats/conf/accounts.conf");
+        let (_, observer) = accounts.split_once("\n  OBSERVER {\n").unwrap();
+        let (observer, _) = observer.split_once("\n  }\n").unwrap();
+        let team = account(&TeamName("observer".to_owned()), false);
+        let (observer, team) = (subjects(observer), subjects(&team));
+        assert!(team.is_subset(&observer), "{team:?}");
+        // What `callctl` reads in addition.
+        let more: Vec<_> = observer.difference(&team).copied().collect();
+        let expected = [
+            "$JS.API.DIRECT.GET.KV_active_calls",
+            "$JS.API.STREAM.MSG.GET.CALLS",
+            "CALLPULSE.API.DIRECT.GET.KV_active_calls",
+            "CALLPULSE.API.STREAM.MSG.GET.CALLS",
+        ];
+        assert_eq!(more, expected);
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use contract::buckets::fleet::{FleetChange, WorkerStatus};
+use contract::buckets::media_workers::{WorkerChange, WorkerStatus};
 use contract::jetstream::request::{self, CommandError};
 use contract::views::tail::{self, BucketChange, Tail};
 use contract::wire::command::{Command, Cordon, CordonState, Uncordon};
@@ -166,7 +166,7 @@ fn progress(
 
 /// The heartbeats of all workers.
 struct Fleet {
-    heartbeats: Tail<BucketChange<FleetChange>>,
+    heartbeats: Tail<BucketChange<WorkerChange>>,
     workers: BTreeMap<WorkerId, WorkerStatus>,
 }
 
@@ -185,8 +185,8 @@ impl Fleet {
             )?;
             for change in changes {
                 match change {
-                    Ok(FleetChange::Alive(status)) => drop(self.workers.insert(status.worker_id.clone(), status)),
-                    Ok(FleetChange::Gone(worker)) => drop(self.workers.remove(&worker)),
+                    Ok(WorkerChange::Alive(status)) => drop(self.workers.insert(status.worker_id.clone(), status)),
+                    Ok(WorkerChange::Gone(worker)) => drop(self.workers.remove(&worker)),
                     Err(error) => out::message(&error.to_string()),
                 }
             }

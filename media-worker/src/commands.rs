@@ -16,11 +16,7 @@ use async_nats::service::{Request, Service, ServiceExt};
 use bytes::Bytes;
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{
-    CloseCall, Cordon, GrantCredit, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, Relayed, ReportCalls,
-    Uncordon,
-};
-use contract::wire::request::{
-    RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce, RtcRestartIce, RtcResume,
+    CloseCall, Cordon, GrantCredit, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, ReportCalls, Uncordon,
 };
 use contract::wire::subject;
 use contract::{Nats, TraceParent};
@@ -40,22 +36,20 @@ const CONCURRENCY: usize = 128;
 /// Commands that wait for NATS to store the end of their call, which may take long.
 const CLOSING_CONCURRENCY: usize = 1024;
 
-/// Every operation of the worker.
-const OPERATIONS: [Operation; 13] = [
+/// The operations that ws-edge and operators request.
+const OPERATIONS: &[Operation] = &[
     Operation::of::<OpenCall>(),
-    Operation::of::<Relayed<RtcCapabilities>>(),
-    Operation::of::<Relayed<RtcCreateTransport>>(),
-    Operation::of::<Relayed<RtcConnectTransport>>(),
-    Operation::of::<Relayed<RtcProduce>>(),
-    Operation::of::<Relayed<RtcConsume>>(),
-    Operation::of::<Relayed<RtcResume>>(),
-    Operation::of::<Relayed<RtcRestartIce>>(),
     Operation::of::<GrantCredit>(),
     Operation::of::<CloseCall>(),
     Operation::of::<ReportCalls>(),
     Operation::of::<Cordon>(),
     Operation::of::<Uncordon>(),
 ];
+
+/// Every operation of the worker.
+fn operations() -> impl Iterator<Item = Operation> {
+    OPERATIONS.iter().chain(rtc::OPERATIONS).copied()
+}
 
 /// The reply, encoded.
 type Reply<'a> = BoxFuture<'a, Result<Bytes, Refusal>>;
@@ -109,7 +103,7 @@ impl Commands {
         let service = builder.start(MEDIA_SERVICE, env!("CARGO_PKG_VERSION")).await?;
         let group = service.group(subject::media_group(&calls.settings().worker_id));
         let mut endpoints = Vec::new();
-        for operation in OPERATIONS {
+        for operation in operations() {
             let endpoint = group
                 .endpoint_builder()
                 .name(operation.name)
@@ -212,7 +206,7 @@ mod tests {
 
     #[test]
     fn every_declared_operation_has_a_handler() {
-        let handled: BTreeSet<_> = super::OPERATIONS.iter().map(|operation| operation.name).collect();
+        let handled: BTreeSet<_> = super::operations().map(|operation| operation.name).collect();
         assert_eq!(handled, media_operations().collect());
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use contract::buckets::fleet::{Fleet, WorkerStatus};
+use contract::buckets::media_workers::{MediaWorkers, WorkerStatus};
 use contract::jetstream::bucket::BucketError;
 use contract::jetstream::storage::WORKER_TTL;
 use contract::wire::fact::FactKind;
@@ -60,7 +60,7 @@ impl Claim {
     ///
     /// # Errors
     /// A living process has the ID.
-    pub async fn take(nats: &Nats, fleet: &Fleet, calls: &Calls) -> Result<Self, IdTaken> {
+    pub async fn take(nats: &Nats, fleet: &MediaWorkers, calls: &Calls) -> Result<Self, IdTaken> {
         let started = ClockReading::now();
         let closed = WorkerStatus {
             draining: true,
@@ -106,7 +106,7 @@ pub struct Heartbeat {
     /// The connection; without it no heartbeat is attempted.
     pub nats: Nats,
     /// The bucket of heartbeats.
-    pub fleet: Fleet,
+    pub fleet: MediaWorkers,
     /// This worker's entry there.
     pub claim: Claim,
     /// The stream, to look up calls that ended meanwhile.

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::buckets::active_calls::ActiveCalls;
-use contract::buckets::fleet::Fleet;
+use contract::buckets::media_workers::MediaWorkers;
 use contract::jetstream::storage::Storage;
 use contract::{FactStore, Nats, Source, WorkerId};
 use service::{BoxError, ServiceContext};
@@ -82,7 +82,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let storage = storage?;
 
     let facts = FactStore::new(&nats, &storage, Source::new(NAME, &worker_id));
-    let backlog = Arc::new(Backlog::new(settings.outbox_capacity));
+    let backlog = Arc::new(Backlog::new(settings.fact_queue_capacity));
     let publisher = fact_publisher::Deps {
         nats: nats.clone(),
         facts: facts.clone(),
@@ -98,7 +98,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         credit: settings.credit(),
     };
     let calls = Calls::new(call_settings, Arc::clone(&pool), Arc::new(publisher));
-    let fleet = Fleet::new(&storage);
+    let fleet = MediaWorkers::new(&storage);
     // Before the commands: those of another process with this ID must not come here.
     let claiming = Claim::take(&nats, &fleet, &calls);
     let Some(claim) = context.stop.run_until_cancelled(claiming).await else {

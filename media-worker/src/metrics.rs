@@ -37,7 +37,7 @@ pub fn set_calls(count: usize) {
 
 /// Sets the number of facts that wait for NATS.
 pub fn set_waiting_facts(count: usize) {
-    gauge!("callpulse_media_outbox_facts").set(float(count));
+    gauge!("callpulse_media_queued_facts").set(float(count));
 }
 
 /// Counts a stored fact; `latency` runs from the event to the acknowledgement.

@@ -78,7 +78,7 @@ pub struct Settings {
     /// ICE consent timeout (RFC 7675), from 10 to 60.
     pub ice_consent_timeout_s: u8,
     /// Largest number of facts that wait for NATS. The worker accepts no new call when three quarters are used.
-    pub outbox_capacity: usize,
+    pub fact_queue_capacity: usize,
     /// The keys that every service has.
     #[serde(flatten)]
     pub common: CommonSettings,
@@ -107,7 +107,7 @@ impl Default for Settings {
             stats_interval_ms: 1_000,
             heartbeat_interval_ms: 2_000,
             ice_consent_timeout_s: 30,
-            outbox_capacity: 10_000,
+            fact_queue_capacity: 10_000,
             common: CommonSettings {
                 drain_timeout_ms: DRAIN_TIMEOUT_MS,
                 ..CommonSettings::with_ops_port(4012)
@@ -212,8 +212,8 @@ impl Validate for Settings {
                 "ice_consent_timeout_s: must be between 10 and 60".into(),
             ),
             (
-                self.outbox_capacity < usize::try_from(self.capacity).unwrap_or(usize::MAX),
-                "outbox_capacity: must be at least capacity, one fact for each call".into(),
+                self.fact_queue_capacity < usize::try_from(self.capacity).unwrap_or(usize::MAX),
+                "fact_queue_capacity: must be at least capacity, one fact for each call".into(),
             ),
         ]
         .into_iter()
@@ -315,7 +315,7 @@ mod tests {
             ("HEARTBEAT_INTERVAL_MS", "6000"),
             ("LISTEN_IP", "::"),
             ("ICE_CONSENT_TIMEOUT_S", "5"),
-            ("OUTBOX_CAPACITY", "10"),
+            ("FACT_QUEUE_CAPACITY", "10"),
             ("RTC_PORT", "65535"),
             ("MEDIASOUP_WORKERS", "2"),
             ("WORKER_ID", "mw.1"),
@@ -327,7 +327,7 @@ mod tests {
             "heartbeat_interval_ms",
             "announced_address",
             "ice_consent_timeout_s",
-            "outbox_capacity",
+            "fact_queue_capacity",
             "rtc_port",
             "worker_id",
         ] {
@@ -380,7 +380,7 @@ mod tests {
             ("CAPACITY", "4294967295", "at most"),
             ("MEDIA_TIMEOUT_MS", "9223372036854775808", "at most"),
             ("DRAIN_TIMEOUT_MS", "18446744073709551615", "at most"),
-            ("OUTBOX_CAPACITY", "9223372036854775808", "at most"),
+            ("FACT_QUEUE_CAPACITY", "9223372036854775808", "at most"),
         ] {
             let told = load(&[(key, value)]).unwrap_err();
             assert!(

@@ -14,11 +14,11 @@ pub(crate) fn reconnected(times: u64) {
     counter!("callpulse_nats_reconnects_total").increment(times);
 }
 
-/// Counts what a service has read and does not know; `what` is `kind`, `field` or `reason`.
+/// Counts what a service has read and does not know; `type` is `kind`, `field` or `reason`.
 pub fn unknown(unknown: Unknown) {
-    for (what, count) in unknown.counts() {
+    for (kind, count) in unknown.counts() {
         if count > 0 {
-            counter!("callpulse_unknown_total", "what" => what).increment(count);
+            counter!("callpulse_unknown_total", "type" => kind).increment(count);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 pub mod id;
 pub mod party;
+pub mod payload;
 pub mod reason;
 pub mod service;
 pub mod terms;

@@ -1,4 +1,4 @@
-//! The parties of a call: WebSocket and WebRTC clients.
+//! The parties of a call, WebSocket and WebRTC clients, and viewers of the operations feed.
 
 pub mod party;
 
@@ -9,3 +9,5 @@ pub mod transport;
 pub mod caller;
 
 pub mod conversation;
+
+pub mod viewer;

@@ -102,9 +102,9 @@ pub fn wallet_answered(outcome: &'static str) {
     counter!("callpulse_ws_wallet_answers_total", "outcome" => outcome).increment(1);
 }
 
-/// Counts input from NATS that cannot be decoded; `what` is `fact`, `bucket`, `terminate` or `grant`.
-pub fn undecodable(what: &'static str) {
-    counter!("callpulse_ws_undecodable_total", "what" => what).increment(1);
+/// Counts input from NATS that cannot be decoded; `type` is `fact`, `bucket`, `terminate` or `grant`.
+pub fn undecodable(kind: &'static str) {
+    counter!("callpulse_ws_undecodable_total", "type" => kind).increment(1);
 }
 
 /// Counts a request for a page or an asset.

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use contract::buckets::billing_index::BillingEntry;
+use contract::buckets::billing_active::BillingEntry;
 use contract::jetstream::bucket::{BucketError, Revised};
 use contract::jetstream::fact_stream::StoredMessage;
 use contract::wire::fact::RtpDetected;
@@ -17,7 +17,6 @@ use futures::{StreamExt, stream};
 
 use super::handler::{Delivered, RETRY_DELAY, WriteError};
 use super::{FactConsumer, nak};
-use crate::domain::entry;
 use crate::fact_source::DeliveredMessage;
 use crate::metrics;
 
@@ -71,14 +70,8 @@ impl FactConsumer {
         let mut states = self.read(batch).await?;
         let mut changed = BTreeSet::new();
         let mut outcomes = Vec::with_capacity(batch.len());
-        for Delivered {
-            fact,
-            trace,
-            happened_at,
-            ..
-        } in batch
-        {
-            let call = fact.call_id();
+        for delivered in batch {
+            let call = delivered.fact.call_id();
             if states.settled.contains(call) {
                 outcomes.push("settled_before");
                 continue;
@@ -88,22 +81,14 @@ impl FactConsumer {
                 revision: 0,
             });
             let before = state.value.clone();
-            let after = match fact {
-                Fact::RtpDetected(fact) => entry::connected(state.value.take(), fact, *happened_at, *trace),
-                Fact::Ended(fact) => {
-                    let connected_at = states.connected.get(call).copied().or(fact.connected_at);
-                    entry::ended(state.value.take(), fact, connected_at, *trace)
-                }
-                // The consumer's filter excludes all other kinds.
-                _ => {
-                    outcomes.push("not_ours");
-                    continue;
-                }
+            let connected_at = match &delivered.fact {
+                Fact::Ended(ended) => states.connected.get(call).copied().or(ended.connected_at),
+                _ => None,
             };
-            if before.as_ref() != Some(&after) {
+            state.value = delivered.merged(state.value.take(), connected_at);
+            if before != state.value {
                 changed.insert(call);
             }
-            state.value = Some(after);
             outcomes.push("entered");
         }
         let entries: Vec<Revised<BillingEntry>> = changed

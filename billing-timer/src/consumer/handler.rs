@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use contract::buckets::billing_active::BillingEntry;
 use contract::jetstream::bucket::BucketError;
 use contract::jetstream::fact_store::FactError;
 use contract::wire::envelope;
@@ -35,6 +36,18 @@ pub(super) struct Delivered {
     pub(super) trace: TraceParent,
     /// When it happened, by the server's clock.
     pub(super) happened_at: Option<Timestamp>,
+}
+
+impl Delivered {
+    /// The call's entry with this fact. `connected_at` comes from another source than `ended`, which may lack it.
+    pub(super) fn merged(&self, entry: Option<BillingEntry>, connected_at: Option<Timestamp>) -> Option<BillingEntry> {
+        match &self.fact {
+            Fact::RtpDetected(fact) => Some(entry::connected(entry, fact, self.happened_at, self.trace)),
+            Fact::Ended(fact) => Some(entry::ended(entry, fact, connected_at, self.trace)),
+            // The consumer's filter excludes all other kinds.
+            _ => entry,
+        }
+    }
 }
 
 impl FactConsumer {
@@ -84,32 +97,18 @@ impl FactConsumer {
     }
 
     async fn write(&self, delivered: &Delivered) -> Result<&'static str, WriteError> {
-        let Delivered {
-            fact,
-            trace,
-            happened_at,
-            ..
-        } = delivered;
-        let (call, trace) = (fact.call_id(), *trace);
+        let call = delivered.fact.call_id();
         let bucket = &self.deps.active_billing;
         if self.deps.facts.last(call, FactKind::Settled).await?.is_some() {
             return Ok("settled_before");
         }
-        match fact {
-            Fact::RtpDetected(fact) => {
-                bucket
-                    .upsert(call, |entry| entry::connected(entry, fact, *happened_at, trace))
-                    .await?;
-            }
-            Fact::Ended(fact) => {
-                let connected_at = self.connected_at(call, fact).await?;
-                bucket
-                    .upsert(call, |entry| entry::ended(entry, fact, connected_at, trace))
-                    .await?;
-            }
-            // The consumer's filter excludes all other kinds.
-            _ => return Ok("not_ours"),
-        }
+        let connected_at = match &delivered.fact {
+            Fact::Ended(ended) => self.connected_at(call, ended).await?,
+            _ => None,
+        };
+        bucket
+            .upsert(call, |entry| delivered.merged(entry, connected_at))
+            .await?;
         Ok("entered")
     }
 

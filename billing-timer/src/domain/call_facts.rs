@@ -33,7 +33,7 @@ impl CallFacts {
         self.sequence = self.sequence.max(sequence);
         match fact {
             Fact::Requested(fact) => {
-                self.grant(fact.until_ms);
+                self.grant(fact.grant.map(|grant| grant.until_ms));
                 self.terms = fact.terms.or(self.terms.take());
             }
             Fact::CreditGranted(fact) => self.grant(Some(fact.until_ms)),

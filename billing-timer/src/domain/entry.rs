@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 
-use contract::buckets::billing_index::{BillingEnd, BillingEntry};
+use contract::buckets::billing_active::{BillingEnd, BillingEntry};
 use contract::wire::fact::{Ended, RtpDetected};
 use contract::wire::terms::Terms;
 use contract::{Parties, Timestamp, TraceParent};

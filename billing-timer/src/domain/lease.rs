@@ -12,7 +12,7 @@ mod simulation;
 use std::collections::BTreeMap;
 
 use contract::NodeId;
-use contract::buckets::leases::{Lease, LeaseChange, PARTITIONS, Partition};
+use contract::buckets::billing_leases::{Lease, LeaseChange, PARTITIONS, Partition};
 use contract::jetstream::bucket::Revised;
 
 use super::partition::PartitionSet;

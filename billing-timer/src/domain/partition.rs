@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use contract::buckets::leases::{PARTITIONS, Partition};
+use contract::buckets::billing_leases::{PARTITIONS, Partition};
 
 const _: () = assert!(PARTITIONS as u32 <= u64::BITS, "a partition is a bit");
 

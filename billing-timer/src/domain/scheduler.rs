@@ -20,8 +20,8 @@ mod tests;
 
 use std::collections::VecDeque;
 
-use contract::buckets::billing_index::BillingEntry;
-use contract::buckets::leases::Partition;
+use contract::buckets::billing_active::BillingEntry;
+use contract::buckets::billing_leases::Partition;
 use contract::jetstream::bucket::Revised;
 use contract::{CallId, Timestamp};
 

@@ -3,7 +3,7 @@
 //! `base = min(durationMs, untilMs) − deducted silence − freeMs`, not below 0. A connected call is then billed for at least `minimumMs`,
 //! but for no more than `untilMs`. What is billed is rounded to minutes by `charge`.
 
-use contract::buckets::billing_index::{BillingEnd, BillingEntry};
+use contract::buckets::billing_active::{BillingEnd, BillingEntry};
 use contract::wire::fact::{Settled, SilentMs};
 use contract::wire::terms::{Charge, Silence};
 use contract::{Parties, Role, Timestamp};

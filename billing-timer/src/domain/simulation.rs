@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use contract::buckets::billing_index::BillingEntry;
+use contract::buckets::billing_active::BillingEntry;
 use contract::jetstream::bucket::Revised;
 use contract::jetstream::fact_store::PublishCondition;
 use contract::wire::fact::Settled;

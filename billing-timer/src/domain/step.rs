@@ -1,7 +1,7 @@
 //! The next step of one call.
 
 use contract::Timestamp;
-use contract::buckets::billing_index::BillingEntry;
+use contract::buckets::billing_active::BillingEntry;
 use contract::wire::fact::Tick;
 
 use super::last_tick::{self, Contradiction, LastTick};

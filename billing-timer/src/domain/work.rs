@@ -1,6 +1,6 @@
 //! The pieces of work that the scheduler hands out, and their results.
 
-use contract::buckets::billing_index::{BillingEnd, BillingEntry};
+use contract::buckets::billing_active::{BillingEnd, BillingEntry};
 use contract::jetstream::bucket::Revised;
 use contract::jetstream::fact_store::PublishCondition;
 use contract::wire::fact::{Settled, Tick};

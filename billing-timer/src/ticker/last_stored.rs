@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use contract::buckets::billing_index::BillingEnd;
+use contract::buckets::billing_active::BillingEnd;
 use contract::jetstream::fact_store::{FactError, StoredFact};
 use contract::jetstream::fact_stream::StoredMessage;
 use contract::wire::subject;

@@ -3,7 +3,7 @@
 //! After a crash in between the entry still exists, and the next reader of the bucket completes the remaining steps. The
 //! notice may then be sent twice, but it is never omitted.
 
-use contract::buckets::billing_index::BillingEntry;
+use contract::buckets::billing_active::BillingEntry;
 use contract::jetstream::bucket::{BucketError, Revised};
 use contract::jetstream::fact_store::{FactError, Outcome, PublishCondition};
 use contract::wire::fact::Settled;

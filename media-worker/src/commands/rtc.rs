@@ -9,9 +9,20 @@ use contract::wire::request::{
     RtcConsume, RtcCreateTransport, RtcProduce, RtcRestartIce, RtcResume, TransportCreated,
 };
 
-use super::{Context, Handle};
+use super::{Context, Handle, Operation};
 use crate::calls::Calls;
 use crate::sfu::CallRouter;
+
+/// The operations with which ws-edge relays these requests.
+pub(super) const OPERATIONS: &[Operation] = &[
+    Operation::of::<Relayed<RtcCapabilities>>(),
+    Operation::of::<Relayed<RtcCreateTransport>>(),
+    Operation::of::<Relayed<RtcConnectTransport>>(),
+    Operation::of::<Relayed<RtcProduce>>(),
+    Operation::of::<Relayed<RtcConsume>>(),
+    Operation::of::<Relayed<RtcResume>>(),
+    Operation::of::<Relayed<RtcRestartIce>>(),
+];
 
 /// The handler of a request that concerns the router of the call alone.
 trait HandleOnRouter: MediaRequest {

@@ -11,8 +11,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::buckets::active_calls::{self, CALL_KEYS, CallChange};
-use crate::buckets::fleet::{self, FleetChange};
-use crate::buckets::leases::{self, LeaseChange};
+use crate::buckets::billing_leases::{self, LeaseChange};
+use crate::buckets::media_workers::{self, WorkerChange};
 use crate::jetstream::bucket::{BucketError, Change, Revised};
 use crate::jetstream::connection::{API_PREFIX, Nats};
 use crate::jetstream::direct_reader::{DirectMessage, DirectReader, MAX_ANSWER, ReadError, Request, Start};
@@ -113,21 +113,23 @@ pub fn active_calls_at(client: Client, api_prefix: &str) -> Tail<BucketChange<Ca
 }
 
 /// The media-workers.
-pub fn workers(nats: &Nats) -> Tail<BucketChange<FleetChange>> {
+pub fn workers(nats: &Nats) -> Tail<BucketChange<WorkerChange>> {
     workers_at(nats.client.clone(), API_PREFIX)
 }
 
 /// Like [`workers`], with another prefix.
-pub fn workers_at(client: Client, api_prefix: &str) -> Tail<BucketChange<FleetChange>> {
+pub fn workers_at(client: Client, api_prefix: &str) -> Tail<BucketChange<WorkerChange>> {
     bucket(client, api_prefix, MEDIA_WORKERS, ALL_KEYS, |message| {
-        changed(MEDIA_WORKERS, message, |key, change| fleet::read(key, change).map(Ok))
+        changed(MEDIA_WORKERS, message, |key, change| {
+            media_workers::read(key, change).map(Ok)
+        })
     })
 }
 
 /// The billing-timers and their leases.
 pub fn leases(nats: &Nats) -> Tail<BucketChange<LeaseChange>> {
     bucket(nats.client.clone(), API_PREFIX, BILLING_LEASES, ALL_KEYS, |message| {
-        changed::<Value, _>(BILLING_LEASES, message, leases::read)
+        changed::<Value, _>(BILLING_LEASES, message, billing_leases::read)
     })
 }
 

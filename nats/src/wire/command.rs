@@ -8,12 +8,15 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use strum::VariantNames;
 
-use crate::wire::credit::{Authorization, Authorize, Grant};
+use crate::wire::credit::{Authorization, Authorize, Grant, optional_grant};
 use crate::wire::fact::EndReason;
-use crate::wire::id::{CallId, GrantId, NodeId, WorkerId};
-use crate::wire::party::{Parties, Role};
+use crate::wire::id::{CallId, NodeId, WorkerId};
+use crate::wire::party::Parties;
+use crate::wire::payload::PayloadType;
 use crate::wire::request::{MediaRequest, RtcRequest};
+pub use crate::wire::request::{Relayed, Requester};
 use crate::wire::subject;
 use crate::wire::terms::Terms;
 use crate::wire::time::Timestamp;
@@ -51,6 +54,82 @@ impl<O: MediaOperation> Command for O {
     }
 }
 
+/// A command as documents describe it.
+#[derive(Debug, Clone)]
+pub struct CommandDeclaration {
+    /// Its name.
+    pub name: &'static str,
+    /// Its subject, with wildcards.
+    pub subject: String,
+    /// The services that reply.
+    pub answered_by: &'static str,
+    /// The WebSocket request that is relayed so, if it is one.
+    pub relays: Option<&'static str>,
+    /// The payload.
+    pub request: PayloadType,
+    /// The payload of the reply.
+    pub reply: PayloadType,
+}
+
+/// All commands.
+pub fn declarations() -> impl Iterator<Item = CommandDeclaration> {
+    let relayed = RtcRequest::VARIANTS.iter().zip(RtcRequest::RELAYED);
+    let relayed = relayed.map(|(request, relayed)| (Some(*request), *relayed));
+    let media = OPERATIONS.iter().map(|operation| (None, *operation)).chain(relayed);
+    let media = media.map(|(relays, (name, request, reply))| CommandDeclaration {
+        name,
+        subject: subject::media_operation(name),
+        answered_by: "that media-worker",
+        relays,
+        request,
+        reply,
+    });
+    let other = |name, subject: &str, answered_by, request, reply| CommandDeclaration {
+        name,
+        subject: subject.to_owned(),
+        answered_by,
+        relays: None,
+        request,
+        reply,
+    };
+    media.chain([
+        other(
+            "terminate",
+            subject::ALL_TERMINATE,
+            "any ws-edge",
+            PayloadType::of::<Terminate>(),
+            PayloadType::of::<CallClosed>(),
+        ),
+        other(
+            "grant",
+            subject::ALL_GRANT,
+            "any ws-edge",
+            PayloadType::of::<ExtendCall>(),
+            PayloadType::of::<CreditExtended>(),
+        ),
+        other(
+            "authorize",
+            subject::AUTHORIZE,
+            "the wallet",
+            PayloadType::of::<Authorize>(),
+            PayloadType::of::<Authorization>(),
+        ),
+        other(
+            "report_edge",
+            subject::REPORT_EDGES,
+            "every ws-edge",
+            PayloadType::of::<ReportEdge>(),
+            PayloadType::of::<EdgeReported>(),
+        ),
+    ])
+}
+
+/// The names of a media-worker's operations.
+pub fn media_operations() -> impl Iterator<Item = &'static str> {
+    let own = OPERATIONS.iter().map(|(name, ..)| *name);
+    own.chain(RtcRequest::RELAYED.iter().map(|(name, ..)| *name))
+}
+
 macro_rules! operations {
     ($($command:ident = $name:literal -> $reply:ident;)*) => {
         $(impl MediaOperation for $command {
@@ -58,10 +137,9 @@ macro_rules! operations {
             type Reply = $reply;
         })*
 
-        /// The names of all operations: those of ws-edge and operators, and those that ws-edge relays.
-        pub fn media_operations() -> impl Iterator<Item = &'static str> {
-            [$($name,)*].into_iter().chain(RtcRequest::OPERATIONS.iter().copied())
-        }
+        /// The operations that ws-edge and operators request.
+        const OPERATIONS: &[(&str, PayloadType, PayloadType)] =
+            &[$(($name, PayloadType::of::<$command>(), PayloadType::of::<$reply>()),)*];
     };
 }
 
@@ -72,17 +150,6 @@ operations! {
     ReportCalls = "report_calls" -> CallsReported;
     Cordon = "cordon" -> CordonState;
     Uncordon = "uncordon" -> CordonState;
-}
-
-/// A party's request, with the requester added.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Relayed<R> {
-    /// The party, and its call.
-    #[serde(flatten)]
-    pub requester: Requester,
-    /// The request.
-    #[serde(flatten)]
-    pub request: R,
 }
 
 impl<R> MediaOperation for Relayed<R>
@@ -112,32 +179,17 @@ impl Command for Authorize {
     }
 }
 
-/// The party that requests something, and its call. The edge knows the role from the token; the worker checks it against the
-/// call's parties.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Requester {
-    /// The call.
-    pub call_id: CallId,
-    /// The party's side.
-    pub role: Role,
-    /// The party's identifier.
-    pub party_id: String,
-}
-
 /// Reserves capacity for an accepted call. It is idempotent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OpenCall {
     /// The call and its parties, the only ones that may use its media.
     #[serde(flatten)]
     pub parties: Parties,
     /// With credit control: the first grant. The worker ends the call when its time is over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until_ms: Option<u64>,
-    /// With credit control: the identifier of that grant.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant_id: Option<GrantId>,
+    #[serde(flatten, with = "optional_grant")]
+    #[schemars(with = "Option<Grant>")]
+    pub grant: Option<Grant>,
     /// The terms of the call, for its facts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
@@ -148,15 +200,14 @@ impl OpenCall {
     pub fn new(parties: Parties) -> Self {
         Self {
             parties,
-            until_ms: None,
-            grant_id: None,
+            grant: None,
             terms: None,
         }
     }
 }
 
 /// Extends a call with credit control. It is idempotent, and never shortens a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantCredit {
     /// The call.
@@ -167,7 +218,7 @@ pub struct GrantCredit {
 }
 
 /// Reply to [`GrantCredit`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CreditExtended {
     /// The duration that is granted now, from `connectedAt`, in milliseconds.
@@ -177,7 +228,7 @@ pub struct CreditExtended {
 }
 
 /// Reply to [`OpenCall`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallOpened {
     /// The worker ends the call at this time if no RTP has arrived (`media_timeout`).
@@ -188,7 +239,7 @@ pub struct CallOpened {
 }
 
 /// Ends a call at its worker. The media stops first, then `ended` is stored, then the reply is sent.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CloseCall {
     /// The call.
@@ -198,7 +249,7 @@ pub struct CloseCall {
 }
 
 /// The reason and the originator of a call's end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct End {
     /// The reason.
@@ -208,7 +259,7 @@ pub struct End {
 }
 
 /// Reply to [`CloseCall`], from the stored `ended` (which may be that of another publisher).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallClosed {
     /// End of the call; null if nothing was published.
@@ -221,7 +272,7 @@ pub struct CallClosed {
 pub const MAX_CALLS_REPORTED: usize = 500;
 
 /// Requests the packet counters of a worker's calls, for observers. It changes nothing.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ReportCalls {
     /// Maximum number of calls, at most [`MAX_CALLS_REPORTED`].
@@ -231,7 +282,7 @@ pub struct ReportCalls {
 }
 
 /// Reply to [`ReportCalls`], sorted by call ID.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallsReported {
     /// The calls.
@@ -241,7 +292,7 @@ pub struct CallsReported {
 }
 
 /// The last sample of a call's media.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallMedia {
     /// The call.
@@ -253,7 +304,7 @@ pub struct CallMedia {
 }
 
 /// The RTP of one party.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct PartyMedia {
     /// Time of its last packet, within the worker's sample interval.
@@ -265,15 +316,15 @@ pub struct PartyMedia {
 }
 
 /// Keeps new calls from a worker; its calls continue. It is idempotent, and a restart of the worker lifts it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Cordon {}
 
 /// Lets the worker accept calls again. It is idempotent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Uncordon {}
 
 /// Reply to [`Cordon`] and [`Uncordon`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct CordonState {
     /// Whether the worker is cordoned now.
     pub cordoned: bool,
@@ -281,8 +332,8 @@ pub struct CordonState {
     pub calls: u32,
 }
 
-/// `cmd.edges.report`: every ws-edge replies, so that observers see the fleet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Requests the connections of every ws-edge, for `/ops`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportEdge {}
 
 /// Reply to [`ReportEdge`].
@@ -301,8 +352,8 @@ pub struct EdgeReported {
     pub started_at: Timestamp,
 }
 
-/// `cmd.call.<id>.terminate`: another team ends a call.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Another team ends a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Terminate {
     /// Default: `terminated`.
@@ -312,8 +363,8 @@ pub struct Terminate {
     pub by: String,
 }
 
-/// `cmd.call.<id>.grant`: the wallet extends a call. The reply is that of [`GrantCredit`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// The wallet extends a call.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ExtendCall {
     /// The grant.
     #[serde(flatten)]

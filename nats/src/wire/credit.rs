@@ -23,12 +23,6 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// From the two fields of a fact or a command, which are there together.
-    pub fn of(grant_id: Option<&GrantId>, until_ms: Option<u64>) -> Option<Self> {
-        let (grant_id, until_ms) = (grant_id?.clone(), until_ms?);
-        Some(Self { grant_id, until_ms })
-    }
-
     /// Checks the duration against the limits of the call.
     ///
     /// # Errors
@@ -43,6 +37,43 @@ impl Grant {
             Err(InvalidGrant::NotWhole { until_ms, interval_ms })
         } else {
             Ok(())
+        }
+    }
+}
+
+/// A grant that a payload may have, as its fields. One of them alone is an error: a call whose limit is lost would have none.
+pub(in crate::wire) mod optional_grant {
+    use serde::de::{Deserializer, Error};
+    use serde::{Deserialize, Serialize, Serializer};
+
+    use super::Grant;
+    use crate::wire::id::GrantId;
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Fields {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until_ms: Option<u64>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        grant_id: Option<GrantId>,
+    }
+
+    pub(in crate::wire) fn serialize<S: Serializer>(grant: &Option<Grant>, serializer: S) -> Result<S::Ok, S::Error> {
+        let (until_ms, grant_id) = grant.clone().map(|grant| (grant.until_ms, grant.grant_id)).unzip();
+        Fields { until_ms, grant_id }.serialize(serializer)
+    }
+
+    pub(in crate::wire) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Grant>, D::Error> {
+        match Fields::deserialize(deserializer)? {
+            Fields {
+                until_ms: Some(until_ms),
+                grant_id: Some(grant_id),
+            } => Ok(Some(Grant { grant_id, until_ms })),
+            Fields {
+                until_ms: None,
+                grant_id: None,
+            } => Ok(None),
+            _ => Err(D::Error::custom("grantId and untilMs belong together")),
         }
     }
 }
@@ -71,8 +102,8 @@ pub enum InvalidGrant {
     },
 }
 
-/// `wallet.authorize`: whether the user can pay for this call, asked before it rings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Whether the user can pay for this call, asked before it rings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Authorize {
     /// The call and its parties.
@@ -81,7 +112,7 @@ pub struct Authorize {
 }
 
 /// Reply to [`Authorize`]: `{"allow": true, "grantId", "untilMs", "terms"?}` or `{"allow": false, "code", "message"}`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "AuthorizationFields", into = "AuthorizationFields")]
 pub enum Authorization {
     /// The call may ring.
@@ -104,18 +135,25 @@ pub struct Denial {
     pub message: String,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(rename = "Authorization")]
 struct AuthorizationFields {
+    /// Whether the call may ring.
     allow: bool,
+    /// Of a permission: the grant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     grant_id: Option<GrantId>,
+    /// Of a permission: the duration that is granted in all, from `connectedAt`, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until_ms: Option<u64>,
+    /// Of a permission: the terms of the call, instead of the edge's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     terms: Option<Terms>,
+    /// Of a denial: the reason for programs, 1 to 64 letters, digits, `_` and `-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     code: Option<String>,
+    /// Of a denial: the reason for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
@@ -125,9 +163,10 @@ impl TryFrom<AuthorizationFields> for Authorization {
 
     fn try_from(fields: AuthorizationFields) -> Result<Self, Self::Error> {
         if fields.allow {
-            let grant = Grant::of(fields.grant_id.as_ref(), fields.until_ms);
-            let grant = grant.ok_or("a permission needs grantId and untilMs")?;
-            let terms = fields.terms;
+            let (Some(grant_id), Some(until_ms)) = (fields.grant_id, fields.until_ms) else {
+                return Err("a permission needs grantId and untilMs");
+            };
+            let (grant, terms) = (Grant { grant_id, until_ms }, fields.terms);
             return Ok(Self::Allowed { grant, terms });
         }
         let code = fields.code.ok_or("a denial needs a code")?;

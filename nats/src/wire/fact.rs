@@ -2,32 +2,33 @@
 //!
 //! Each fact is one struct below and one entry in the table at the end of this file. The entry declares how often a call
 //! may have it, who may publish it, when it happened and which notices follow. The kinds, the JSON schema
-//! (`docs/schema/facts.json`), the publish rights and the list of self-reports follow from it ([`crate::wire::rights`]).
+//! (`docs/src/schema/facts.json`), the publish rights and the list of self-reports follow from it ([`crate::wire::rights`]).
 //!
 //! The serialised forms are frozen by the golden files in `tests/golden`. Kinds, fields and reasons may be added: readers keep
 //! what they do not know as text, and count it ([`crate::wire::unknown`]).
 
 use std::collections::HashSet;
 
-use schemars::{JsonSchema, Schema, SchemaGenerator};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
-use crate::wire::credit::Grant;
+use crate::wire::credit::{Grant, optional_grant};
 use crate::wire::id::{GrantId, WorkerId};
 use crate::wire::notice::{Notice, NoticeKind};
 use crate::wire::party::{Parties, Role};
+use crate::wire::payload::PayloadType;
 use crate::wire::service::Service;
 use crate::wire::terms::Terms;
 use crate::wire::time::Timestamp;
-use declaration::{facts, occurrence};
+use facts_macro::{facts, occurrence};
 
-mod declaration;
+mod facts_macro;
 mod notices;
 
 pub use crate::wire::reason::{EndReason, Method};
-pub use declaration::{Declaration, Occurrence};
+pub use facts_macro::{Declaration, Occurrence};
 
 /// The user requested the call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -38,12 +39,10 @@ pub struct Requested {
     pub parties: Parties,
     /// When the request reached the edge.
     pub requested_at: Timestamp,
-    /// With credit control: the duration that the wallet has granted first, from `connectedAt`, in milliseconds.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until_ms: Option<u64>,
-    /// With credit control: that grant, by the wallet or by the edge's fallback.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub grant_id: Option<GrantId>,
+    /// With credit control: the first grant, by the wallet or by the edge's fallback.
+    #[serde(flatten, with = "optional_grant")]
+    #[schemars(with = "Option<Grant>")]
+    pub grant: Option<Grant>,
     /// The terms of the call. Absent in calls of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
@@ -55,15 +54,9 @@ impl Requested {
         Self {
             parties,
             requested_at,
-            until_ms: None,
-            grant_id: None,
+            grant: None,
             terms: None,
         }
-    }
-
-    /// The first grant.
-    pub fn grant(&self) -> Option<Grant> {
-        Grant::of(self.grant_id.as_ref(), self.until_ms)
     }
 }
 

@@ -88,6 +88,11 @@ pub fn media(worker: &WorkerId, operation: &str) -> String {
     format!("media.{worker}.{operation}")
 }
 
+/// `media.*.<operation>`: one operation of every worker.
+pub fn media_operation(operation: &str) -> String {
+    format!("media.*.{operation}")
+}
+
 /// `cmd.call.<callId>.terminate`
 pub fn terminate(call: &CallId) -> String {
     format!("cmd.call.{call}.terminate")

@@ -1,17 +1,37 @@
-//! One golden file per serialised form, and none without a test.
+//! The serialised forms of a payload: files in `golden/`, which are decoded and encoded again. None is without a test.
+//!
+//! `UPDATE_EXPECT=1` writes the first file of a payload that has none, with all fields of its schema.
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
+use std::fs;
 use std::path::{Path, PathBuf};
 
-use contract::wire::command::MediaOperation;
-use contract::{Fact, FactKind};
+use contract::wire::payload::PayloadType;
 use expect_test::expect_file;
+use schemars::SchemaGenerator;
+use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::sample;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn names() -> BTreeSet<String> {
+    let files = fs::read_dir(folder()).unwrap();
+    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
+    names
+        .map(|name| name.strip_suffix(".json").unwrap().to_owned())
+        .collect()
+}
+
+/// A generator of schemas as payloads are written: what a field may omit or set to null is what its publisher does.
+pub(crate) fn generator() -> SchemaGenerator {
+    SchemaSettings::draft2020_12().for_serialize().into_generator()
 }
 
 /// The golden files that a test has compared.
@@ -21,61 +41,71 @@ pub(crate) struct Golden {
 }
 
 impl Golden {
-    /// Compares `bytes` with the file, which has a line end in addition. `decode` must accept the file.
-    fn compare(&mut self, name: &str, bytes: &[u8], decode: impl Fn(&[u8])) {
-        assert!(self.seen.insert(format!("{name}.json")), "{name} twice");
-        let path = folder().join(format!("{name}.json"));
-        let text = String::from_utf8(bytes.to_vec()).unwrap();
-        expect_file![&path].assert_eq(&format!("{text}\n"));
-        decode(&std::fs::read(&path).unwrap());
-    }
-
+    /// Compares `value` with the file, which has a line end in addition. The file is decoded, too.
     pub(crate) fn value<T: Serialize + DeserializeOwned + PartialEq + Debug>(&mut self, name: &str, value: &T) {
-        self.compare(name, &serde_json::to_vec(value).unwrap(), |file| {
-            assert_eq!(
-                serde_json::from_slice::<T>(file).unwrap(),
-                *value,
-                "{name} is decoded differently"
-            );
-        });
+        assert!(self.seen.insert(name.to_owned()), "{name} twice");
+        let path = folder().join(format!("{name}.json"));
+        let text = serde_json::to_string(value).unwrap();
+        expect_file![&path].assert_eq(&format!("{text}\n"));
+        let decoded: T = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(decoded, *value, "{name} is decoded differently");
     }
 
-    pub(crate) fn fact(&mut self, name: &str, fact: impl Into<Fact>) -> FactKind {
-        let fact = fact.into();
-        if let Some(notice) = fact.notice() {
-            let declared = fact.kind().declaration().notices;
+    /// Checks all files of a type of payload, `name.json` and `name.*.json`, and returns their contents.
+    pub(crate) fn payload(&mut self, name: &str, payload: PayloadType) -> Vec<Value> {
+        let mut generator = generator();
+        let mut schema = payload.schema(&mut generator).to_value();
+        schema["$defs"] = Value::Object(generator.take_definitions(true));
+        self.forms(name, &schema, |bytes| payload.recode(bytes))
+    }
+
+    /// Like `payload`, for a part of a type: `recode` decodes and encodes it again.
+    pub(crate) fn forms(
+        &mut self,
+        name: &str,
+        schema: &Value,
+        recode: impl Fn(&[u8]) -> serde_json::Result<Vec<u8>>,
+    ) -> Vec<Value> {
+        let prefix = format!("{name}.");
+        let is_one = |file: &&String| **file == name || file.starts_with(&prefix);
+        let mut files: Vec<String> = names().iter().filter(is_one).cloned().collect();
+        if files.is_empty() {
             assert!(
-                declared.contains(&(&notice).into()),
-                "{name}: {} is not declared",
-                notice.name()
+                std::env::var_os("UPDATE_EXPECT").is_some(),
+                "golden/{name}.json is missing: UPDATE_EXPECT=1 writes it"
             );
+            let sample = sample::of(schema, schema).to_string();
+            let sample = recode(sample.as_bytes()).unwrap_or_else(|error| panic!("{name}: {sample}: {error}"));
+            fs::write(
+                folder().join(format!("{name}.json")),
+                [sample.as_slice(), b"\n"].concat(),
+            )
+            .unwrap();
+            files.push(name.to_owned());
         }
-        self.compare(&format!("fact.{name}"), &fact.encode().unwrap(), |file| {
+        let mut contents = Vec::new();
+        for file in files {
+            let bytes = fs::read(folder().join(format!("{file}.json"))).unwrap();
+            let again = recode(&bytes).unwrap_or_else(|error| panic!("{file} is not decoded any more: {error}"));
             assert_eq!(
-                Fact::decode(&fact.subject(), file).unwrap(),
-                fact,
-                "{name} is decoded differently"
+                String::from_utf8_lossy(&again),
+                String::from_utf8_lossy(&bytes).trim_end(),
+                "{file} is encoded differently"
             );
-        });
-        fact.kind()
-    }
-
-    pub(crate) fn operation<O>(&mut self, request: &O, reply: &O::Reply) -> &'static str
-    where
-        O: MediaOperation + PartialEq + Debug,
-        O::Reply: PartialEq + Debug,
-    {
-        self.value(&format!("command.{}.request", O::NAME), request);
-        self.value(&format!("command.{}.reply", O::NAME), reply);
-        O::NAME
+            contents.push(serde_json::from_slice(&bytes).unwrap());
+            assert!(self.seen.insert(file.clone()), "{file} twice");
+        }
+        let missing = sample::missing(schema, schema, &contents.iter().collect::<Vec<_>>());
+        assert!(
+            missing.is_empty(),
+            "no file golden/{name}*.json has {missing:?}: add one"
+        );
+        contents
     }
 
     /// Asserts that a test has compared every file with this prefix.
     pub(crate) fn complete(self, prefix: &str) {
-        let files = std::fs::read_dir(folder())
-            .unwrap()
-            .map(|file| file.unwrap().file_name().into_string().unwrap());
-        let files: BTreeSet<String> = files.filter(|name| name.starts_with(prefix)).collect();
+        let files: BTreeSet<_> = names().into_iter().filter(|name| name.starts_with(prefix)).collect();
         assert_eq!(files, self.seen);
     }
 }

@@ -1,80 +1,37 @@
 //! Notices.
 
 use contract::Role;
-use contract::wire::fact::{EndReason, Method, RtpDetected, RtpEvidence};
+use contract::wire::fact::{Method, RtpDetected, RtpEvidence};
 use contract::wire::notice::{Notice, NoticeKind};
+use contract::wire::payload::PayloadType;
+use serde_json::Value;
 
-use crate::golden::Golden;
-use crate::values::{call, connected_at, ended_at, otomo, parties, time, user, worker};
+use crate::golden::{Golden, generator};
+use crate::values::{connected_at, parties, worker};
+
+/// The schema of one kind of notice.
+fn schema(kind: NoticeKind) -> Value {
+    let schema = generator().into_root_schema_for::<Notice>().to_value();
+    let variants = schema["oneOf"].as_array().unwrap().iter();
+    let mut variants = variants.filter(|variant| variant["properties"]["type"]["const"] == kind.to_string());
+    let mut variant = variants.next().unwrap().clone();
+    variant["$defs"] = schema["$defs"].clone();
+    variant
+}
 
 #[test]
 fn notices() {
-    let (call_id, user_id, otomo_id) = (call(), user(), otomo());
-    let notices = [
-        Notice::IncomingCall {
-            call_id: call_id.clone(),
-            user_id: user_id.clone(),
-            expires_at: time("2025-01-15T12:02:30.000Z"),
-        },
-        Notice::CallAccepted {
-            call_id: call_id.clone(),
-            user_id: user_id.clone(),
-            otomo_id: otomo_id.clone(),
-            accepted_at: time("2025-01-15T12:02:10.500Z"),
-        },
-        Notice::RtcNewProducer {
-            call_id: call_id.clone(),
-            producer_id: "0a1b2c3d-0000-4000-8000-000000000001".to_owned(),
-        },
-        Notice::RtcTransportReplaced {
-            call_id: call_id.clone(),
-            transport_id: "0a1b2c3d-0000-4000-8000-000000000002".to_owned(),
-        },
-        Notice::CallConnected {
-            call_id: call_id.clone(),
-            user_id,
-            otomo_id,
-            connected_at: connected_at(),
-            method: Method::SfuRtpDetected,
-        },
-        Notice::Tick {
-            call_id: call_id.clone(),
-            minute: 1,
-            at: time("2025-01-15T12:03:15.123Z"),
-            connected_at: connected_at(),
-        },
-        Notice::MediaLost {
-            call_id: call_id.clone(),
-            party: Role::Otomo,
-        },
-        Notice::MediaResumed {
-            call_id: call_id.clone(),
-            party: Role::Otomo,
-        },
-        Notice::CreditGranted {
-            call_id: call_id.clone(),
-            until_ms: 240_000,
-        },
-        Notice::CreditLow {
-            call_id: call_id.clone(),
-            remaining_ms: 60_000,
-            until_ms: 120_000,
-        },
-        Notice::CallEnded {
-            call_id,
-            ended_at: ended_at(),
-            reason: EndReason::Hangup,
-            duration_ms: 149_877,
-            billed_minutes: 2,
-        },
-    ];
     let mut golden = Golden::default();
-    let kinds: Vec<NoticeKind> = notices.iter().map(NoticeKind::from).collect();
-    assert_eq!(kinds, NoticeKind::ALL, "every kind of notice");
-    for notice in &notices {
-        golden.value(&format!("notice.{}", notice.name()), notice);
-        let wire: serde_json::Value = serde_json::from_slice(&notice.encode().unwrap()).unwrap();
-        assert_eq!(wire["type"], notice.name(), "the subject's token and the type are one");
+    for kind in NoticeKind::ALL {
+        for notice in golden.forms(&format!("notice.{kind}"), &schema(*kind), |bytes| {
+            PayloadType::of::<Notice>().recode(bytes)
+        }) {
+            assert_eq!(
+                notice["type"],
+                kind.to_string(),
+                "the subject's token and the type are one"
+            );
+        }
     }
     golden.complete("notice.");
 }

@@ -1,9 +1,9 @@
 //! Values in buckets.
 
 use contract::buckets::active_calls::{Acceptance, ActiveCall};
-use contract::buckets::billing_index::{BillingEnd, BillingEntry};
-use contract::buckets::fleet::WorkerStatus;
-use contract::buckets::leases::{Instance, Lease, Partition, Process};
+use contract::buckets::billing_active::{BillingEnd, BillingEntry};
+use contract::buckets::billing_leases::{Instance, Lease, Partition, Process};
+use contract::buckets::media_workers::WorkerStatus;
 use contract::wire::fact::EndReason;
 
 use crate::golden::Golden;

@@ -53,10 +53,10 @@ pub struct Options {
     pub kinds: Vec<FaultKinds>,
     /// No faults
     #[arg(long)]
-    pub calm: bool,
+    pub no_faults: bool,
     /// No faults, but an upgrade: every service is scaled from one process to three, every process and nats-server is restarted in
     /// turn, and every service is scaled back. It must not end a call. The duration follows from it
-    #[arg(long, conflicts_with_all = ["calm", "kinds", "single", "workers", "edges", "timers", "duration"])]
+    #[arg(long, conflicts_with_all = ["no_faults", "kinds", "single", "workers", "edges", "timers", "duration"])]
     pub upgrade: bool,
     /// media-worker processes
     #[arg(long, default_value_t = 2, value_parser = at_most::<64>)]
@@ -119,7 +119,7 @@ impl Options {
         let chosen: Vec<FaultKind> = self.kinds.iter().flat_map(|kinds| kinds.0.clone()).collect();
         let mut kinds: Vec<FaultKind> = FaultKind::all();
         let can_step = WallClock::is_available();
-        kinds.retain(|kind| !self.calm && !self.upgrade && (chosen.is_empty() || chosen.contains(kind)));
+        kinds.retain(|kind| !self.no_faults && !self.upgrade && (chosen.is_empty() || chosen.contains(kind)));
         kinds.retain(|kind| can_step || !kind.is_clock_step());
         let longest = Duration::from_secs_f64(self.longest);
         ScheduleOptions {

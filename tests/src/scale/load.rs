@@ -7,7 +7,7 @@ use futures::{TryStreamExt, stream};
 
 use crate::facts::builders::{ended, rtp_detected};
 
-/// Batches in flight: the injection must be faster than the intake that it measures.
+/// Batches in flight: the injection must be faster than the consumer that it measures.
 const BATCHES_IN_FLIGHT: usize = 4;
 
 /// A call that is connected for the whole run.

@@ -13,17 +13,16 @@ use contract::{NodeId, PublishCondition, Timestamp, TraceParent};
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tokio::time::{Instant, timeout};
-use tokio_tungstenite::connect_async;
-use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 
 use super::load::{self, PlannedCall};
 use crate::clients::party::Party;
+use crate::clients::viewer::Viewer;
 use crate::facts::builders::{accepted, parties, requested, rtp_detected};
 use crate::facts::contract_client::ContractClient;
 use crate::servers::nats_server::Sync;
 use crate::servers::process::built;
 use crate::servers::stack::{Stack, StackBuilder};
-use crate::token::{self, Role};
+use crate::token::Role;
 
 /// The deadline of every step.
 const STEP: Duration = Duration::from_secs(120);
@@ -175,27 +174,9 @@ fn keys(call: &PlannedCall, node: &NodeId) -> [(String, Value); 3] {
 
 /// The number of calls in the first snapshot of the operations feed.
 async fn ops_snapshot(stack: &Stack) -> Result<usize> {
-    let token = token::operator("alice", STEP)?;
-    let request = ClientRequestBuilder::new(format!("ws://{}/ops/live", stack.edge(0)?).parse()?)
-        .with_sub_protocol("callpulse.v1")
-        .with_sub_protocol(format!("bearer.{token}"));
-    let (mut socket, _) = connect_async(request).await?;
-    let mut listed = 0;
-    loop {
-        let message = socket.next().await.context("closed")??;
-        let Ok(message) = serde_json::from_str::<Value>(message.to_text().unwrap_or_default()) else {
-            continue;
-        };
-        let part = |field: &str| message.pointer(&format!("/payload/{field}"));
-        let items = part("items").and_then(Value::as_array).into_iter().flatten();
-        listed += items
-            .filter(|item| item.get("kind").is_some_and(|kind| kind == "call"))
-            .count();
-        let is_snapshot = message.get("type").is_some_and(|kind| kind == "snapshot");
-        if is_snapshot && part("part") == part("parts") {
-            return Ok(listed);
-        }
-    }
+    let mut viewer = Viewer::connect(stack.edge(0)?).await?;
+    viewer.until("a snapshot", |viewer| viewer.snapshots == 1).await?;
+    Ok(viewer.all("call").len())
 }
 
 /// The number of calls that `callctl list` prints.

@@ -19,9 +19,9 @@ enum Goal {
 
 const COLUMNS: [Column; 8] = [
     Column {
-        heading: "intake",
+        heading: "facts consumed",
         unit: "facts/s",
-        figure: |figures| figures.intake_per_second,
+        figure: |figures| figures.consumed_per_second,
         goal: Some(Goal::AtLeast(10_000.0)),
     },
     Column {
@@ -170,7 +170,7 @@ mod tests {
     fn run(calls: usize, seconds: u64) -> Figures {
         Figures {
             calls,
-            intake_per_second: 12_345.0,
+            consumed_per_second: 12_345.0,
             bytes_per_call: 599.5,
             late_ms: [1, 20, 300],
             on_time_after: Duration::from_secs(seconds),

@@ -24,9 +24,9 @@ pub const LATE: Duration = Duration::from_secs(1);
 const MAX_PUBLISHED: u32 = 2;
 /// Notices of the batches in flight at the kill are lost.
 const MAX_LOST: usize = 2 * 4 * MAX_BATCH;
-/// The slowest intake that leaves the measured ticks undisturbed, in facts per second.
-const INTAKE_PER_SECOND: usize = 4_000;
-/// From the end of the intake to the measurement of ticks on time.
+/// The slowest consumer that leaves the measured ticks undisturbed, in facts per second.
+const CONSUMED_PER_SECOND: usize = 4_000;
+/// From the end of the consumer to the measurement of ticks on time.
 const SETTLING: Duration = Duration::from_secs(3);
 /// No entry and no settlement for this long fails the run.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
@@ -56,7 +56,7 @@ pub struct Figures {
     /// Active calls.
     pub calls: usize,
     /// Facts per second, from the first injected fact until `billing_active` has all calls.
-    pub intake_per_second: f64,
+    pub consumed_per_second: f64,
     /// Resident memory per call just before the kill, less that without calls, in bytes.
     pub bytes_per_call: f64,
     /// How late ticks were stored before the kill: median, 99th percentile and maximum, in milliseconds.
@@ -82,8 +82,8 @@ pub async fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     progress("started");
 
     let injected_at = Instant::now();
-    let intake_budget = Duration::from_secs_f64(plan.calls as f64 / INTAKE_PER_SECOND as f64) + SETTLING;
-    let calls = load::plan(plan.calls, plan.interval_ms, Timestamp::now().plus(intake_budget));
+    let consume_budget = Duration::from_secs_f64(plan.calls as f64 / CONSUMED_PER_SECOND as f64) + SETTLING;
+    let calls = load::plan(plan.calls, plan.interval_ms, Timestamp::now().plus(consume_budget));
     load::connect(&client.facts, &calls).await?;
     progress(&format!("facts injected within {:.1?}", injected_at.elapsed()));
     let entries = async || {
@@ -91,8 +91,8 @@ pub async fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
         Ok(usize::try_from(info.state.messages)?)
     };
     counts_to("entries of billing_active", plan.calls, entries, progress).await?;
-    let intake = injected_at.elapsed();
-    progress(&format!("billing_active has all calls after {intake:.1?}"));
+    let consumed_after = injected_at.elapsed();
+    progress(&format!("billing_active has all calls after {consumed_after:.1?}"));
     let measured_from = Timestamp::now().plus(SETTLING);
 
     reaches(measured_from.plus(plan.observed), "ticks before the kill", progress).await;
@@ -127,7 +127,7 @@ pub async fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     ensure!(lost <= MAX_LOST, "{lost} notices were not published");
     Ok(Figures {
         calls: plan.calls,
-        intake_per_second: plan.calls as f64 / intake.as_secs_f64(),
+        consumed_per_second: plan.calls as f64 / consumed_after.as_secs_f64(),
         bytes_per_call: active.saturating_sub(idle) as f64 / plan.calls.max(1) as f64,
         late_ms: lateness(&ticks, measured_from, killed_at),
         on_time_after: on_time_after(&ticks, killed_at, ended_at),

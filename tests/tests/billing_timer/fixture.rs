@@ -10,7 +10,7 @@ use callpulse_tests::servers::nats_server::Sync;
 use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::eventually;
-use contract::buckets::billing_index::ActiveBilling;
+use contract::buckets::billing_active::ActiveBilling;
 use contract::{PublishCondition, Timestamp};
 use serde_json::Value;
 
@@ -36,7 +36,7 @@ impl Fixture {
             .edges(0)
             .sync(Sync::Lazy)
             .set("billing-timer", "tick_interval_ms", interval_ms)
-            .set("billing-timer", "intake.ack_wait_ms", 1_000)
+            .set("billing-timer", "consumer.ack_wait_ms", 1_000)
             .start()
             .await?;
         let contract = ContractClient::open(&stack.nats).await?;

@@ -9,7 +9,7 @@ use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::eventually;
 use contract::Timestamp;
-use contract::buckets::leases::{Lease, Partition};
+use contract::buckets::billing_leases::{Lease, Partition};
 use contract::jetstream::storage;
 
 use crate::fixture::{Fixture, SOON, wall_clock_reaches};

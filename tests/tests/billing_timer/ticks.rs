@@ -94,7 +94,7 @@ async fn a_running_call_keeps_its_interval_when_the_setting_changes() -> Result<
         "nats_password",
         "ops.listen",
         "instance_id",
-        "intake.ack_wait_ms",
+        "consumer.ack_wait_ms",
     ];
     let mut settings: callpulse_tests::servers::process::Settings = settings
         .iter()

@@ -6,8 +6,8 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::facts::builders::{at, parties};
 use callpulse_tests::facts::contract_client::ContractClient;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange, ClaimError};
-use contract::buckets::billing_index::{ActiveBilling, BillingChange, BillingEntry};
-use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};
+use contract::buckets::billing_active::{ActiveBilling, BillingChange, BillingEntry};
+use contract::buckets::media_workers::{MediaWorkers, WorkerChange, WorkerStatus};
 use contract::jetstream::batch::MAX_BATCH;
 use contract::jetstream::bucket::{BucketError, Revised};
 use contract::jetstream::fact_store::PublishCondition;
@@ -54,22 +54,26 @@ async fn billing_active_entries_are_merged_watched_and_removed() -> Result<()> {
     let fixture = Fixture::start().await?;
     let active_billing = ActiveBilling::new(&fixture.nats, &fixture.storage);
     let before = billing("before", None);
-    active_billing.upsert(&"before".parse()?, |_| before.clone()).await?;
+    active_billing
+        .upsert(&"before".parse()?, |_| Some(before.clone()))
+        .await?;
     let mut changes = Box::pin(active_billing.watch().await?);
     ensure!(matches!(next(&mut changes).await?, BillingChange::Open(entry) if entry.value == before));
 
     let call: CallId = "c".parse()?;
     let entry = billing("c", None);
     active_billing
-        .upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
+        .upsert(&call, |found| found.or_else(|| Some(entry.clone())))
         .await?;
     let BillingChange::Open(opened) = next(&mut changes).await? else {
         anyhow::bail!("not open")
     };
     active_billing
-        .upsert(&call, |found| BillingEntry {
-            connected_at: Some(at(5)),
-            ..found.unwrap()
+        .upsert(&call, |found| {
+            Some(BillingEntry {
+                connected_at: Some(at(5)),
+                ..found?
+            })
         })
         .await?;
     let BillingChange::Open(changed) = next(&mut changes).await? else {
@@ -78,7 +82,7 @@ async fn billing_active_entries_are_merged_watched_and_removed() -> Result<()> {
     ensure!(changed.value.connected_at == Some(at(5)) && changed.revision > opened.revision);
 
     // A change without effect is not written.
-    active_billing.upsert(&call, |found| found.unwrap()).await?;
+    active_billing.upsert(&call, |found| found).await?;
     ensure!(active_billing.get(&call).await?.context("gone")?.revision == changed.revision);
 
     ensure!(matches!(
@@ -99,7 +103,7 @@ async fn billing_active_entries_are_merged_watched_and_removed() -> Result<()> {
 
     // A removed key can be written again.
     active_billing
-        .upsert(&call, |found| found.unwrap_or_else(|| entry.clone()))
+        .upsert(&call, |found| found.or_else(|| Some(entry.clone())))
         .await?;
     ensure!(matches!(next(&mut changes).await?, BillingChange::Open(entry) if entry.value.connected_at.is_none()));
     Ok(())
@@ -154,7 +158,7 @@ async fn concurrent_changes_of_one_entry_are_all_kept() -> Result<()> {
     let change = |found: Option<BillingEntry>| {
         let entry = found.unwrap_or_else(|| billing("c", Some(0)));
         let connected_at = entry.connected_at.map(|connected_at| connected_at.plus_millis(1));
-        BillingEntry { connected_at, ..entry }
+        Some(BillingEntry { connected_at, ..entry })
     };
     let changes = (0..5).map(|_| active_billing.upsert(&call, change));
     futures::future::try_join_all(changes).await?;
@@ -174,7 +178,7 @@ async fn a_watch_continues_after_a_restart_of_the_server_or_reports_its_loss() -
     let entry = billing("c", None);
     callpulse_tests::wait::eventually("a write", SOON, async || {
         Ok(active_billing
-            .upsert(&"c".parse()?, |found| found.unwrap_or_else(|| entry.clone()))
+            .upsert(&"c".parse()?, |found| found.or_else(|| Some(entry.clone())))
             .await?)
     })
     .await?;
@@ -192,7 +196,7 @@ async fn a_watch_continues_after_a_restart_of_the_server_or_reports_its_loss() -
 #[tokio::test]
 async fn a_worker_without_heartbeats_expires() -> Result<()> {
     let fixture = Fixture::start().await?;
-    let fleet = Fleet::new(&fixture.storage);
+    let fleet = MediaWorkers::new(&fixture.storage);
     let status = |worker: &str, calls| WorkerStatus {
         worker_id: worker.parse().unwrap(),
         calls,
@@ -203,8 +207,10 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         started_at: at(0),
         stored_at: None,
     };
-    let is_alive = |change: &FleetChange, worker: &str, calls| {
-        let FleetChange::Alive(seen) = change else { return false };
+    let is_alive = |change: &WorkerChange, worker: &str, calls| {
+        let WorkerChange::Alive(seen) = change else {
+            return false;
+        };
         (seen.worker_id.as_str(), seen.calls) == (worker, calls) && seen.stored_at.is_some()
     };
     let mut changes = Box::pin(fleet.watch().await?);
@@ -212,7 +218,7 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
     let beaten = Instant::now();
     ensure!(is_alive(&next(&mut changes).await?, "silent", 1));
     ensure!(
-        next(&mut changes).await? == FleetChange::Gone("silent".parse()?),
+        next(&mut changes).await? == WorkerChange::Gone("silent".parse()?),
         "a marker tells"
     );
     let silence = beaten.elapsed();
@@ -235,7 +241,7 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         "another process withdraws nothing"
     );
     fleet.withdraw(&"leaver".parse()?, at(0)).await?;
-    ensure!(next(&mut changes).await? == FleetChange::Gone("leaver".parse()?));
+    ensure!(next(&mut changes).await? == WorkerChange::Gone("leaver".parse()?));
     fleet
         .withdraw(&"leaver".parse()?, at(0))
         .await

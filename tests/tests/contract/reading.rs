@@ -4,8 +4,8 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::facts::builders::{at, parties, requested, rtp_detected, tick};
 use callpulse_tests::wait::eventually;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange};
-use contract::buckets::fleet::{Fleet, FleetChange, WorkerStatus};
-use contract::buckets::leases::{LeaseChange, Leases, Partition, Process};
+use contract::buckets::billing_leases::{LeaseChange, Leases, Partition, Process};
+use contract::buckets::media_workers::{MediaWorkers, WorkerChange, WorkerStatus};
 use contract::views::call_view::{CallState, CallView};
 use contract::views::history::{History, MAX_OF_CALL, Start};
 use contract::views::tail;
@@ -168,10 +168,10 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
         started_at: at(0),
         stored_at: None,
     };
-    Fleet::new(&fixture.storage).claim(&status).await?;
+    MediaWorkers::new(&fixture.storage).claim(&status).await?;
     let news: Vec<_> = workers.poll().await?.into_iter().collect::<Result<_, _>>()?;
     ensure!(
-        matches!(&news[..], [FleetChange::Alive(seen)] if seen.worker_id == status.worker_id && seen.stored_at.is_some()),
+        matches!(&news[..], [WorkerChange::Alive(seen)] if seen.worker_id == status.worker_id && seen.stored_at.is_some()),
         "{news:?}"
     );
     let gone = eventually("the worker's key expires", SOON, async || {
@@ -180,7 +180,7 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
         Ok(news)
     });
     let gone: Vec<_> = gone.await?.into_iter().collect::<Result<_, _>>()?;
-    ensure!(gone == [FleetChange::Gone("mw".parse()?)], "{gone:?}");
+    ensure!(gone == [WorkerChange::Gone("mw".parse()?)], "{gone:?}");
 
     let held = Leases::new(&fixture.nats, &fixture.storage);
     let timer = "bt".parse()?;

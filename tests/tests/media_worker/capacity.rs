@@ -80,7 +80,7 @@ async fn a_full_worker_samples_all_calls_and_ends_them_when_it_stops() {
 
 #[tokio::test]
 async fn a_worker_with_a_full_backlog_refuses_calls_and_loses_no_fact() {
-    let fixture = Fixture::start(&[("capacity", "4"), ("outbox_capacity", "4")]).await;
+    let fixture = Fixture::start(&[("capacity", "4"), ("fact_queue_capacity", "4")]).await;
     let first = fixture.call().await;
     fixture.hang_up(&first).await.unwrap();
     // A full stream: commands are answered, and facts are not acknowledged.
@@ -101,7 +101,7 @@ async fn a_worker_with_a_full_backlog_refuses_calls_and_loses_no_fact() {
         speaker.talk().await;
         calls.push((parties, speaker));
     }
-    metric_becomes(&fixture.worker, "callpulse_media_outbox_facts", 3.0).await;
+    metric_becomes(&fixture.worker, "callpulse_media_queued_facts", 3.0).await;
     let one_more = OpenCall::new(new_parties());
     assert_eq!(code(fixture.ask(&one_more).await), RefusalCode::AtCapacity);
 

@@ -154,7 +154,7 @@ async fn facts_during_an_outage_of_nats_are_stored_afterwards_with_their_time() 
 
     first.talk().await;
     second.talk().await;
-    metric_becomes(&fixture.worker, "callpulse_media_outbox_facts", 2.0).await;
+    metric_becomes(&fixture.worker, "callpulse_media_queued_facts", 2.0).await;
     let away_until = Utc::now();
     fixture.nats.restart().await.unwrap();
 
@@ -166,5 +166,5 @@ async fn facts_during_an_outage_of_nats_are_stored_afterwards_with_their_time() 
         assert!(fact.server_time >= away_until);
     }
     notices.expect("call_connected").await;
-    metric_becomes(&fixture.worker, "callpulse_media_outbox_facts", 0.0).await;
+    metric_becomes(&fixture.worker, "callpulse_media_queued_facts", 0.0).await;
 }

@@ -56,8 +56,7 @@ impl Talk {
     async fn prepare(fixture: &Fixture, until_ms: u64) -> Self {
         let parties = new_parties();
         let open = OpenCall {
-            until_ms: Some(until_ms),
-            grant_id: Some("first".parse().unwrap()),
+            grant: Some(grant("first", until_ms)),
             terms: Some(terms()),
             ..OpenCall::new(parties.clone())
         };
@@ -206,8 +205,7 @@ async fn a_call_without_credit_control_takes_no_grant_and_a_bad_first_grant_open
     assert_eq!(code(fixture.ask(&command).await), RefusalCode::WrongState);
     assert!(fixture.stored(&parties).await.is_empty());
     let open = OpenCall {
-        until_ms: Some(1_001),
-        grant_id: Some("odd".parse().unwrap()),
+        grant: Some(grant("odd", 1_001)),
         terms: Some(terms()),
         ..OpenCall::new(new_parties())
     };

@@ -185,7 +185,7 @@ async fn a_fact_of_a_later_version_hides_neither_the_call_nor_its_worker() {
         assert_eq!(fixture.stored(&parties).await, expected);
     }
     let (_, metrics) = fixture.worker.ops("/metrics").await.unwrap();
-    assert!(metrics.contains("callpulse_unknown_total{what=\"kind\"}"), "{metrics}");
+    assert!(metrics.contains("callpulse_unknown_total{type=\"kind\"}"), "{metrics}");
 }
 
 #[tokio::test]

@@ -6,7 +6,7 @@ use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::process::Service;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::Role;
-use contract::buckets::fleet::{Fleet, FleetChange};
+use contract::buckets::media_workers::{MediaWorkers, WorkerChange};
 use contract::jetstream::request::RefusalCode;
 use contract::wire::command::{Cordon, CordonState, OpenCall, Uncordon};
 use futures::StreamExt;
@@ -17,19 +17,22 @@ use crate::fixture::{Fixture, SOON, code, relayed, requester};
 const ELECTION: Duration = Duration::from_secs(8);
 
 /// Waits for a change.
-async fn change(changes: &mut (impl futures::Stream<Item = FleetChange> + Unpin), fits: impl Fn(&FleetChange) -> bool) {
+async fn change(
+    changes: &mut (impl futures::Stream<Item = WorkerChange> + Unpin),
+    fits: impl Fn(&WorkerChange) -> bool,
+) {
     let found = tokio::time::timeout(SOON, changes.by_ref().any(|change| std::future::ready(fits(&change)))).await;
     assert_eq!(found, Ok(true), "no such change of the fleet");
 }
 
-async fn watch(fixture: &Fixture) -> impl futures::Stream<Item = FleetChange> + Unpin + use<> {
+async fn watch(fixture: &Fixture) -> impl futures::Stream<Item = WorkerChange> + Unpin + use<> {
     let client = ContractClient::open(&fixture.nats).await.unwrap();
-    let changes = Fleet::new(&client.storage).watch().await.unwrap();
+    let changes = MediaWorkers::new(&client.storage).watch().await.unwrap();
     changes.map(Result::unwrap).boxed()
 }
 
-fn is_gone(change: &FleetChange) -> bool {
-    matches!(change, FleetChange::Gone(worker) if worker.as_str() == "mw-1")
+fn is_gone(change: &WorkerChange) -> bool {
+    matches!(change, WorkerChange::Gone(worker) if worker.as_str() == "mw-1")
 }
 
 #[tokio::test]
@@ -39,13 +42,13 @@ async fn a_worker_publishes_its_load_and_its_entry_expires_after_its_death() {
     let parties = fixture.call().await;
     change(
         &mut changes,
-        |change| matches!(change, FleetChange::Alive(it) if it.calls == 1 && it.capacity == 7 && !it.draining),
+        |change| matches!(change, WorkerChange::Alive(it) if it.calls == 1 && it.capacity == 7 && !it.draining),
     )
     .await;
     fixture.hang_up(&parties).await.unwrap();
     change(
         &mut changes,
-        |change| matches!(change, FleetChange::Alive(it) if it.calls == 0),
+        |change| matches!(change, WorkerChange::Alive(it) if it.calls == 0),
     )
     .await;
     fixture.worker.kill().unwrap();
@@ -67,7 +70,7 @@ async fn a_draining_worker_refuses_calls_ends_the_rest_and_removes_its_entry() {
     let refused = async {
         change(
             &mut changes,
-            |change| matches!(change, FleetChange::Alive(it) if it.draining),
+            |change| matches!(change, WorkerChange::Alive(it) if it.draining),
         )
         .await;
         let open = OpenCall::new(new_parties());
@@ -120,7 +123,7 @@ async fn a_draining_worker_lets_its_calls_end() {
     let hang_up = async {
         change(
             &mut changes,
-            |change| matches!(change, FleetChange::Alive(it) if it.draining),
+            |change| matches!(change, WorkerChange::Alive(it) if it.draining),
         )
         .await;
         let end = Some(contract::wire::command::End {
@@ -159,7 +162,7 @@ async fn a_cordoned_worker_keeps_its_calls_refuses_others_and_forgets_it_at_a_re
     }
     change(
         &mut changes,
-        |change| matches!(change, FleetChange::Alive(it) if it.cordoned && !it.draining && it.calls == 1),
+        |change| matches!(change, WorkerChange::Alive(it) if it.cordoned && !it.draining && it.calls == 1),
     )
     .await;
     let refused = code(fixture.ask(&OpenCall::new(new_parties())).await);
@@ -171,7 +174,7 @@ async fn a_cordoned_worker_keeps_its_calls_refuses_others_and_forgets_it_at_a_re
     assert!(!fixture.ask(&Uncordon {}).await.unwrap().cordoned);
     change(
         &mut changes,
-        |change| matches!(change, FleetChange::Alive(it) if !it.cordoned),
+        |change| matches!(change, WorkerChange::Alive(it) if !it.cordoned),
     )
     .await;
     fixture.call().await;
@@ -306,6 +309,9 @@ async fn a_worker_whose_id_was_taken_meanwhile_ends_its_calls_and_stops() {
     assert_eq!(fixture.fact(&parties, "ended").await.payload["reason"], "worker_lost");
     rival.ready().await.unwrap();
     let client = ContractClient::open(&fixture.nats).await.unwrap();
-    let entry = Fleet::new(&client.storage).entry(&fixture.worker_id).await.unwrap();
+    let entry = MediaWorkers::new(&client.storage)
+        .entry(&fixture.worker_id)
+        .await
+        .unwrap();
     assert!(entry.is_some(), "the entry of the other process stays");
 }

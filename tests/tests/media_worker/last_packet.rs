@@ -54,6 +54,17 @@ async fn both(fixture: &Fixture, parties: &Parties) -> [Sender; 2] {
     ]
 }
 
+/// A call in which both parties talk.
+async fn talking() -> (Fixture, Parties, [Sender; 2]) {
+    let fixture = Fixture::start(&SETTINGS).await;
+    let parties = fixture.call().await;
+    let senders = both(&fixture, &parties).await;
+    for sender in &senders {
+        sender.talk().await;
+    }
+    (fixture, parties, senders)
+}
+
 /// One packet at a time, as Opus sends comfort noise.
 fn paced(pause: Duration) -> Pace {
     Pace {
@@ -171,11 +182,7 @@ async fn padding_alone_keeps_nobody_alive() {
 
 #[tokio::test]
 async fn the_return_of_a_party_is_its_first_packet() {
-    let fixture = Fixture::start(&SETTINGS).await;
-    let parties = fixture.call().await;
-    let [user, otomo] = both(&fixture, &parties).await;
-    user.talk().await;
-    otomo.talk().await;
+    let (fixture, parties, [user, otomo]) = talking().await;
     sends(&otomo, 60).await;
     otomo.stop_talking().await;
     let last = last_sent(&otomo);
@@ -232,11 +239,7 @@ async fn comfort_noise_keeps_a_call_alive() {
 
 #[tokio::test]
 async fn a_party_resumes_on_a_second_transport() {
-    let fixture = Fixture::start(&SETTINGS).await;
-    let parties = fixture.call().await;
-    let [user, otomo] = both(&fixture, &parties).await;
-    user.talk().await;
-    otomo.talk().await;
+    let (fixture, parties, [_user, otomo]) = talking().await;
     sends(&otomo, 60).await;
     otomo.send.cut().await.unwrap();
     let lost = fixture.fact(&parties, "rtp_lost").await;

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
-use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::conversation::Conversation;
 use callpulse_tests::clients::party::{Handshake, Party, Received};
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::{self, Role, TokenDefect};
+use contract::jetstream::storage::PARKED;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::common::{edge, metric, user};
+use crate::common::{edge, metric, names, pair, user};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -22,6 +23,13 @@ async fn error(party: &Party) -> (Value, String, String) {
         text(&received, "code"),
         text(&received, "message"),
     )
+}
+
+/// The number of parked messages.
+async fn parked(facts: &Facts) -> u64 {
+    let jetstream = async_nats::jetstream::new(facts.client().clone());
+    let stream = jetstream.get_stream(PARKED).await.unwrap();
+    stream.cached_info().state.messages
 }
 
 #[tokio::test]
@@ -124,58 +132,40 @@ async fn requests_about_unknown_and_foreign_calls_have_distinct_error_codes() {
         .start()
         .await
         .unwrap();
-    let address = stack.edge(0).unwrap();
-    let pair = Pair {
-        user_edge: address,
-        otomo_edge: address,
-        user: "user_001",
-        otomo: "otomo_777",
-    };
-    let call = Conversation::accepted(pair).await.unwrap();
+    let call = Conversation::accepted(pair(&stack)).await.unwrap();
     let (thief, other) = (
         user(&stack, "user_002").await,
-        Party::connect(address, Role::Otomo, "otomo_2").await.unwrap(),
+        Party::connect(stack.edge(0).unwrap(), Role::Otomo, "otomo_2")
+            .await
+            .unwrap(),
     );
     let unknown = json!({ "callId": "call_nobody_knows" });
     let transport = json!({ "callId": call.call_id, "direction": "send" });
-    for kind in ["call_cancel", "call_hangup", "rtc_capabilities"] {
-        assert_eq!(
-            thief.refused(kind, unknown.clone()).await.unwrap(),
-            "unknown_call",
-            "{kind}"
-        );
-        assert_eq!(thief.refused(kind, call.id()).await.unwrap(), "not_a_party", "{kind}");
-    }
-    assert_eq!(
-        thief.refused("rtc_create_transport", transport).await.unwrap(),
-        "not_a_party"
-    );
-    assert_eq!(other.refused("call_accept", call.id()).await.unwrap(), "not_a_party");
-    assert_eq!(other.refused("call_reject", call.id()).await.unwrap(), "not_a_party");
-    assert_eq!(
-        thief.refused("rtc_capabilities", json!({})).await.unwrap(),
-        "unknown_call"
-    );
     let video = json!({ "transportId": "t", "kind": "video", "rtpParameters": {} });
-    assert_eq!(call.user.refused("rtc_produce", video).await.unwrap(), "audio_only");
-    assert_eq!(
-        call.user.refused("call_cancel", call.id()).await.unwrap(),
-        "wrong_state"
-    );
+    for (party, kind, payload, expected) in [
+        (&thief, "call_cancel", &unknown, "unknown_call"),
+        (&thief, "call_hangup", &unknown, "unknown_call"),
+        (&thief, "rtc_capabilities", &unknown, "unknown_call"),
+        (&thief, "rtc_capabilities", &json!({}), "unknown_call"),
+        (&thief, "call_cancel", &call.id(), "not_a_party"),
+        (&thief, "call_hangup", &call.id(), "not_a_party"),
+        (&thief, "rtc_capabilities", &call.id(), "not_a_party"),
+        (&thief, "rtc_create_transport", &transport, "not_a_party"),
+        (&other, "call_accept", &call.id(), "not_a_party"),
+        (&other, "call_reject", &call.id(), "not_a_party"),
+        (&call.user, "rtc_produce", &video, "audio_only"),
+        (&call.user, "call_cancel", &call.id(), "wrong_state"),
+    ] {
+        let code = party.refused(kind, payload.clone()).await.unwrap();
+        assert_eq!(code, expected, "{kind} {payload}");
+    }
 }
 
 #[tokio::test]
 async fn a_claim_to_be_connected_is_refused_and_changes_nothing() {
     let stack = edge().workers(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let address = stack.edge(0).unwrap();
-    let pair = Pair {
-        user_edge: address,
-        otomo_edge: address,
-        user: "user_001",
-        otomo: "otomo_777",
-    };
-    let call = Conversation::accepted(pair).await.unwrap();
+    let call = Conversation::accepted(pair(&stack)).await.unwrap();
     let kinds = [
         "webrtc_connected",
         "call_connected",
@@ -194,14 +184,7 @@ async fn a_claim_to_be_connected_is_refused_and_changes_nothing() {
             );
         }
     }
-    let stored: Vec<String> = facts
-        .of_call(&call.call_id)
-        .await
-        .unwrap()
-        .into_iter()
-        .map(|fact| fact.name)
-        .collect();
-    assert_eq!(stored, ["requested", "accepted"]);
+    assert_eq!(names(&facts, &call.call_id).await, ["requested", "accepted"]);
     for party in call.parties() {
         assert!(kinds.iter().all(|kind| party.received_of(kind).is_empty()));
     }
@@ -353,13 +336,8 @@ async fn an_undecodable_command_is_refused_with_json_counted_and_not_parked() {
         assert_eq!(body["code"], "bad_request", "{body}");
         assert!(body["message"].is_string(), "{body}");
     }
-    let jetstream = async_nats::jetstream::new(facts.client().clone());
-    let mut parked = jetstream
-        .get_stream(contract::jetstream::storage::PARKED)
-        .await
-        .unwrap();
-    assert_eq!(parked.info().await.unwrap().state.messages, 0);
-    let counted = metric(&stack.edges[0], "callpulse_ws_undecodable_total{what=\"terminate\"}").await;
+    assert_eq!(parked(&facts).await, 0);
+    let counted = metric(&stack.edges[0], "callpulse_ws_undecodable_total{type=\"terminate\"}").await;
     assert_eq!(counted, Some(cases.len() as f64));
     assert!(!stack.edges[0].child().log_tail().contains("ERROR"));
 }
@@ -368,14 +346,7 @@ async fn an_undecodable_command_is_refused_with_json_counted_and_not_parked() {
 async fn a_request_that_grows_when_it_is_encoded_is_refused_and_not_parked() {
     let stack = edge().workers(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let address = stack.edge(0).unwrap();
-    let pair = Pair {
-        user_edge: address,
-        otomo_edge: address,
-        user: "user_001",
-        otomo: "otomo_777",
-    };
-    let call = Conversation::accepted(pair).await.unwrap();
+    let call = Conversation::accepted(pair(&stack)).await.unwrap();
     let numbers = vec!["1e9"; 6_000].join(",");
     let text = format!(
         r#"{{"type":"rtc_produce","id":"big","payload":{{"callId":"{}","transportId":"t","kind":"audio","rtpParameters":{{"codecs":[{numbers}]}}}}}}"#,
@@ -385,12 +356,7 @@ async fn a_request_that_grows_when_it_is_encoded_is_refused_and_not_parked() {
     let (id, code, message) = error(&call.user).await;
     assert_eq!((id, code.as_str()), (json!("big"), "bad_request"), "{message}");
     assert!(message.contains("at most 65536"), "{message}");
-    let jetstream = async_nats::jetstream::new(facts.client().clone());
-    let mut parked = jetstream
-        .get_stream(contract::jetstream::storage::PARKED)
-        .await
-        .unwrap();
-    assert_eq!(parked.info().await.unwrap().state.messages, 0);
+    assert_eq!(parked(&facts).await, 0);
     for service in [&stack.edges[0], &stack.workers[0]] {
         assert!(!service.child().log_tail().contains("ERROR"));
     }

@@ -1,6 +1,7 @@
 //! A call of a later version on the operations feed, in snapshots and in notices.
 
 use anyhow::{Result, ensure};
+use callpulse_tests::clients::viewer::Viewer;
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::facts::later::{self, CALL, REASON};
 use callpulse_tests::token::Role;
@@ -8,7 +9,6 @@ use contract::buckets::active_calls::{ActiveCall, ActiveCalls};
 use contract::{Parties, Timestamp, TraceParent};
 
 use crate::common::{edge, metric, welcomed};
-use crate::ops::viewer::Viewer;
 
 #[tokio::test]
 async fn unknown_kinds_fields_and_reasons_reach_operators_and_hide_no_call() -> Result<()> {
@@ -63,10 +63,10 @@ async fn unknown_kinds_fields_and_reasons_reach_operators_and_hide_no_call() -> 
     let errors = timeline["entries"].as_array().into_iter().flatten();
     ensure!(errors.clone().all(|entry| entry["error"].is_null()), "{timeline}");
     for what in ["kind", "field", "reason"] {
-        let counted = metric(&stack.edges[0], &format!("callpulse_unknown_total{{what=\"{what}\"}}")).await;
+        let counted = metric(&stack.edges[0], &format!("callpulse_unknown_total{{type=\"{what}\"}}")).await;
         ensure!(counted > Some(0.0), "{what}: {counted:?}");
     }
-    let undecodable = metric(&stack.edges[0], "callpulse_ws_undecodable_total{what=\"fact\"}").await;
+    let undecodable = metric(&stack.edges[0], "callpulse_ws_undecodable_total{type=\"fact\"}").await;
     ensure!(undecodable.is_none(), "{undecodable:?}");
     Ok(())
 }

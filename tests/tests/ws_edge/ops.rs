@@ -1,7 +1,6 @@
 //! The operations feed during real calls, failures and outages.
 
 mod injector;
-pub(crate) mod viewer;
 
 mod volume;
 
@@ -11,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::clients::party::{Handshake, Party};
+use callpulse_tests::clients::viewer::Viewer;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::token::{self, Role};
@@ -24,7 +24,6 @@ use serde_json::json;
 use tokio::time::timeout;
 
 use crate::common::{edge, metric, pair};
-use viewer::Viewer;
 
 const SOON: Duration = Duration::from_secs(30);
 

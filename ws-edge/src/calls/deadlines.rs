@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::Subscriber;
 use contract::buckets::active_calls::{ActiveCalls, CallChange};
-use contract::buckets::fleet::{Fleet, FleetChange};
+use contract::buckets::media_workers::{MediaWorkers, WorkerChange};
 use contract::jetstream::bucket::BucketError;
 use contract::jetstream::connection_state::ConnectionState;
 use contract::jetstream::storage::Storage;
@@ -62,7 +62,7 @@ pub struct Deadlines {
     nats: Nats,
     clock: SteadyClock,
     active: ActiveCalls,
-    fleet: Fleet,
+    fleet: MediaWorkers,
     checks: CallChecks,
     list: CallSchedule,
     watching: Condition,
@@ -82,7 +82,7 @@ impl Deadlines {
             nats,
             clock,
             active: checks.storage.active.clone(),
-            fleet: Fleet::new(storage),
+            fleet: MediaWorkers::new(storage),
             list: CallSchedule::new(checks.node_id.clone(), grace, clock.now()),
             checks,
             watching,
@@ -195,11 +195,11 @@ impl Deadlines {
         }
     }
 
-    fn note_worker(&mut self, change: Result<FleetChange, BucketError>) {
+    fn note_worker(&mut self, change: Result<WorkerChange, BucketError>) {
         match change {
             Ok(change) => {
                 self.checks.known_workers.apply(&change);
-                if let FleetChange::Gone(worker) = &change {
+                if let WorkerChange::Gone(worker) = &change {
                     tracing::info!(worker_id = %worker, "media-worker lost: its calls will be ended");
                 }
                 self.list.worker(change, self.clock.now());

@@ -42,7 +42,7 @@ impl GrantRelay {
             let reason = ended.reason.as_str();
             return Err(wrong_state(&format!("the call is over ({reason})")));
         }
-        if state.requested.grant().is_none() {
+        if state.requested.grant.is_none() {
             return Err(wrong_state("the call has no credit control"));
         }
         let Some(accepted) = state.accepted else {

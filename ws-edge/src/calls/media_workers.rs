@@ -41,8 +41,7 @@ impl MediaWorkers {
         trace: TraceParent,
     ) -> Result<contract::wire::command::CallOpened, CommandError> {
         let open = OpenCall {
-            until_ms: requested.until_ms,
-            grant_id: requested.grant_id.clone(),
+            grant: requested.grant.clone(),
             terms: requested.terms.clone(),
             ..OpenCall::new(requested.parties.clone())
         };

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
-use contract::buckets::fleet::{FleetChange, WorkerStatus};
+use contract::buckets::media_workers::{WorkerChange, WorkerStatus};
 use contract::{Timestamp, WorkerId};
 use parking_lot::{Mutex, MutexGuard};
 use rand::seq::IndexedRandom;
@@ -19,15 +19,15 @@ pub struct KnownWorkers {
 
 impl KnownWorkers {
     /// Applies a change.
-    pub fn apply(&self, change: &FleetChange) {
+    pub fn apply(&self, change: &WorkerChange) {
         match change {
-            FleetChange::Alive(status) => {
+            WorkerChange::Alive(status) => {
                 if let Some(stored_at) = status.stored_at {
                     *self.last_heartbeat.lock() = Some((stored_at, Instant::now()));
                 }
                 drop(self.lock().insert(status.worker_id.clone(), status.clone()));
             }
-            FleetChange::Gone(worker) => drop(self.lock().remove(worker)),
+            WorkerChange::Gone(worker) => drop(self.lock().remove(worker)),
         }
     }
 
@@ -112,7 +112,7 @@ mod tests {
     fn fleet_of(statuses: &[WorkerStatus]) -> KnownWorkers {
         let workers = KnownWorkers::default();
         for status in statuses {
-            workers.apply(&FleetChange::Alive(status.clone()));
+            workers.apply(&WorkerChange::Alive(status.clone()));
         }
         workers
     }
@@ -138,7 +138,7 @@ mod tests {
         assert!(!workers.has_room());
         assert_eq!(workers.choose(&[]), None);
         only.cordoned = false;
-        workers.apply(&FleetChange::Alive(only.clone()));
+        workers.apply(&WorkerChange::Alive(only.clone()));
         assert_eq!(workers.choose(&[]), Some(only.worker_id));
     }
 
@@ -176,7 +176,7 @@ mod tests {
     fn a_worker_that_is_gone_is_not_chosen() {
         let gone = worker("gone", 0, 5, false);
         let workers = fleet_of(std::slice::from_ref(&gone));
-        workers.apply(&FleetChange::Gone(gone.worker_id));
+        workers.apply(&WorkerChange::Gone(gone.worker_id));
         assert_eq!(workers.choose(&[]), None);
     }
 }

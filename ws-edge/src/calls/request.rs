@@ -143,10 +143,9 @@ impl CallSetup {
                 return Err(problem);
             }
         };
-        let (grant_id, until_ms) = grant.map(|grant| (grant.grant_id, grant.until_ms)).unzip();
+        let until_ms = grant.as_ref().map(|grant| grant.until_ms);
         let requested = Requested {
-            until_ms,
-            grant_id,
+            grant,
             terms: Some(terms),
             ..Requested::new(parties.clone(), requested_at)
         };
@@ -194,7 +193,7 @@ impl CallSetup {
                 return Ok(Some(payload(CallRequested {
                     call_id: &parties.call_id,
                     expires_at: state.requested.requested_at.plus(self.ring_timeout),
-                    until_ms: state.requested.until_ms,
+                    until_ms: state.requested.grant.map(|grant| grant.until_ms),
                 })));
             }
             if self

@@ -58,9 +58,9 @@ impl SnapshotReader {
             (Some(_), None) => SnapshotState::Accepted,
             (None, None) => SnapshotState::Ringing,
         };
-        let (until_ms, credit_low) = match stored.requested.until_ms {
-            Some(first_ms) if role == Role::User => {
-                let (until_ms, low) = storage.within(self.credit(id, first_ms)).await?;
+        let (until_ms, credit_low) = match &stored.requested.grant {
+            Some(first) if role == Role::User => {
+                let (until_ms, low) = storage.within(self.credit(id, first.until_ms)).await?;
                 (Some(until_ms), low)
             }
             _ => (None, false),

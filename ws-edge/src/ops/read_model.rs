@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use contract::buckets::active_calls::{ActiveCall, CallChange};
-use contract::buckets::fleet::FleetChange;
-use contract::buckets::leases::LeaseChange;
+use contract::buckets::billing_leases::LeaseChange;
+use contract::buckets::media_workers::WorkerChange;
 use contract::views::call_view::CallView;
 use contract::views::history::Recorded;
 use contract::wire::command::{CallMedia, EdgeReported};
@@ -133,16 +133,16 @@ impl ReadModel {
     }
 
     /// Applies a change of a media-worker's entry.
-    pub(super) fn apply_worker(&mut self, change: FleetChange) {
+    pub(super) fn apply_worker(&mut self, change: WorkerChange) {
         match change {
-            FleetChange::Alive(status) => {
+            WorkerChange::Alive(status) => {
                 let id = status.worker_id.clone();
                 let reports = self.workers.get(&id).and_then(|known| known.reports);
                 let row = WorkerRow { status, reports };
                 self.changes.push(RowUpdate::Worker(row.clone()));
                 self.workers.insert(id, row);
             }
-            FleetChange::Gone(id) => {
+            WorkerChange::Gone(id) => {
                 if self.workers.remove(&id).is_some() {
                     self.changes.push(RowUpdate::removed(Table::Worker, id));
                 }

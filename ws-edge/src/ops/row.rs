@@ -3,7 +3,7 @@
 //! A field of a call's row is declared in [`CallRow`] and filled in its constructors, and nowhere else on this side.
 
 use contract::buckets::active_calls::ActiveCall;
-use contract::buckets::fleet::WorkerStatus;
+use contract::buckets::media_workers::WorkerStatus;
 use contract::views::call_view::{Bill, CallEnd, CallState, CallView, LastTick};
 use contract::wire::command::{EdgeReported, PartyMedia};
 use contract::{CallId, NodeId, OtomoId, Timestamp, UserId, WorkerId};

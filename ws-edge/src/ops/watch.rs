@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::buckets::active_calls::CallChange;
-use contract::buckets::fleet::FleetChange;
-use contract::buckets::leases::LeaseChange;
+use contract::buckets::billing_leases::LeaseChange;
+use contract::buckets::media_workers::WorkerChange;
 use contract::views::history::{ReadError, Recorded, Start};
 use contract::views::tail::{self, BucketChange, Tail};
 use contract::{Nats, Timestamp};
@@ -31,7 +31,7 @@ const MAX_REPLICA_LAG_MS: i64 = 10_000;
 struct Tails {
     facts: Tail<Recorded>,
     calls: Tail<BucketChange<CallChange>>,
-    workers: Tail<BucketChange<FleetChange>>,
+    workers: Tail<BucketChange<WorkerChange>>,
     leases: Tail<BucketChange<LeaseChange>>,
 }
 
@@ -39,7 +39,7 @@ struct Tails {
 struct Polled {
     facts: Vec<Recorded>,
     calls: Vec<BucketChange<CallChange>>,
-    workers: Vec<BucketChange<FleetChange>>,
+    workers: Vec<BucketChange<WorkerChange>>,
     leases: Vec<BucketChange<LeaseChange>>,
 }
 

@@ -99,14 +99,6 @@ fn request(kind: &str, payload: Option<Value>) -> Result<Request, Problem> {
         return read(&variant).map(Request::Signalling);
     }
     let request: RtcRequest = read(&variant)?;
-    if let Some((name, parameters)) = request.parameters()
-        && !parameters.is_object()
-    {
-        return Err(Problem::new(
-            Code::BadMessage,
-            format!("payload.{name}: expected an object"),
-        ));
-    }
     let OptionalCall { call_id } = read(variant.get(kind).unwrap_or(&Value::Null))?;
     Ok(Request::Rtc(InCall { call_id, request }))
 }

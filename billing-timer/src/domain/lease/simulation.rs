@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use contract::buckets::leases::{Lease, LeaseChange, PARTITIONS, Partition};
+use contract::buckets::billing_leases::{Lease, LeaseChange, PARTITIONS, Partition};
 use contract::jetstream::bucket::Revised;
 use contract::{NodeId, Timestamp};
 use proptest::prelude::*;

@@ -1,7 +1,7 @@
 //! Settlements of calls that are over.
 
 use contract::Timestamp;
-use contract::buckets::billing_index::BillingEntry;
+use contract::buckets::billing_active::BillingEntry;
 use contract::jetstream::bucket::Revised;
 
 use super::Scheduler;

@@ -1,4 +1,4 @@
-use contract::buckets::billing_index::BillingEnd;
+use contract::buckets::billing_active::BillingEnd;
 use contract::jetstream::bucket::Revised;
 use contract::jetstream::fact_store::PublishCondition;
 use contract::{CallId, EndReason, Timestamp};

@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use contract::CallId;
-use contract::buckets::billing_index::BillingEntry;
-use contract::buckets::leases::{PARTITIONS, Partition};
+use contract::buckets::billing_active::BillingEntry;
+use contract::buckets::billing_leases::{PARTITIONS, Partition};
 use contract::wire::fact::Tick;
 
 use crate::domain::timer_queue::Timer;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use contract::wire::credit::Grant;
 use contract::wire::fact::{Ended, Requested, RtpDetected, RtpLost, RtpResumed, Settled, SilentMs};
 use contract::wire::terms::{Silence, Terms};
 use contract::{EndReason, FactKind, Role};
@@ -130,7 +131,10 @@ fn call_with_terms(terms: &Terms) -> Stored {
     let parties = || parties("c1");
     let requested = Requested {
         terms: Some(terms.clone()),
-        until_ms: Some(240_000),
+        grant: Some(Grant {
+            grant_id: "g".parse().unwrap(),
+            until_ms: 240_000,
+        }),
         ..Requested::new(parties(), at(HOUR))
     };
     let detected = RtpDetected {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use super::reads::READ_ATTEMPTS;
 use super::*;
 use crate::jetstream::batch::BatchError;
 use crate::jetstream::fact_stream::{Acknowledged, StoredMessage};

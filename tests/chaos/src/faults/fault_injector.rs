@@ -178,7 +178,7 @@ impl FaultInjector {
             target: target.clone(),
             injected_at: SystemTime::now(),
             repaired_at: None,
-            total: part == Part::Nats,
+            total: part == Part::Cluster,
             since: match (part, action) {
                 // Its calls continue until its drain deadline, so there is nothing to recover from before.
                 (Part::Worker, FaultAction::Term) => Since::Repair,
@@ -187,9 +187,9 @@ impl FaultInjector {
             },
         });
         match (part, action) {
-            (Part::Nats, _) => self.stack.nats.kill()?,
-            (Part::Node | Part::Leader, FaultAction::Freeze) => self.stack.nats.freeze_node(index)?,
-            (Part::Node | Part::Leader, _) => self.stack.nats.kill_node(index)?,
+            (Part::Cluster, _) => self.stack.nats.kill()?,
+            (Part::Server | Part::Leader, FaultAction::Freeze) => self.stack.nats.freeze_node(index)?,
+            (Part::Server | Part::Leader, _) => self.stack.nats.kill_node(index)?,
             (_, FaultAction::Kill) => drop(self.service(part, index)?.kill()?),
             (_, FaultAction::Term) => self.service(part, index)?.child_mut().send_sigterm()?,
             (_, FaultAction::Freeze) => self.service(part, index)?.freeze()?,
@@ -209,15 +209,15 @@ impl FaultInjector {
         let (FaultKind { part, action }, index) = (open.planned.kind, open.index);
         let target = self.name(part, index)?;
         match (part, action) {
-            (Part::Nats, _) => {
+            (Part::Cluster, _) => {
                 self.stack.nats.restart().await?;
                 // The services cannot recover before the election of a leader.
                 if self.stack.nats.nodes() > 1 {
                     self.stack.nats.stream_leader(storage::CALLS).await?;
                 }
             }
-            (Part::Node | Part::Leader, FaultAction::Freeze) => self.stack.nats.resume_node(index)?,
-            (Part::Node | Part::Leader, _) => self.stack.nats.restart_node(index).await?,
+            (Part::Server | Part::Leader, FaultAction::Freeze) => self.stack.nats.resume_node(index)?,
+            (Part::Server | Part::Leader, _) => self.stack.nats.restart_node(index).await?,
             (_, FaultAction::Kill | FaultAction::Term) => {
                 if action == FaultAction::Term {
                     self.await_end(part, index).await?;
@@ -310,7 +310,7 @@ impl FaultInjector {
             Part::Edge => &mut self.stack.edges,
             Part::Worker => &mut self.stack.workers,
             Part::Timer => &mut self.stack.timers,
-            Part::Node | Part::Leader | Part::Nats => bail!("a nats-server is not a service"),
+            Part::Server | Part::Leader | Part::Cluster => bail!("a nats-server is not a service"),
         })
     }
 
@@ -321,8 +321,8 @@ impl FaultInjector {
 
     fn name(&mut self, part: Part, index: usize) -> Result<String> {
         match part {
-            Part::Nats => Ok(ALL_NODES.to_owned()),
-            Part::Node | Part::Leader => Ok(format!("nats-{index}")),
+            Part::Cluster => Ok(ALL_NODES.to_owned()),
+            Part::Server | Part::Leader => Ok(format!("nats-{index}")),
             _ => Ok(self.service(part, index)?.child().name().to_owned()),
         }
     }

@@ -26,11 +26,11 @@ pub enum Part {
     /// billing-timer
     Timer,
     /// One nats-server.
-    Node,
+    Server,
     /// The nats-server that leads the stream of facts.
     Leader,
     /// All nats-servers.
-    Nats,
+    Cluster,
 }
 
 /// The action of a fault.
@@ -112,10 +112,10 @@ impl FaultKind {
         let services =
             services.flat_map(|part| [Kill, Term, Freeze, Cut, Stall, ClockStep].map(|action| Self { part, action }));
         let nodes = [
-            (Part::Node, Kill),
-            (Part::Node, Freeze),
+            (Part::Server, Kill),
+            (Part::Server, Freeze),
             (Part::Leader, Kill),
-            (Part::Nats, Kill),
+            (Part::Cluster, Kill),
         ];
         services
             .chain(nodes.map(|(part, action)| Self { part, action }))
@@ -133,7 +133,7 @@ impl FaultKind {
     /// Faults of one group never overlap. A process whose clock has stepped may also be killed.
     fn group(self) -> (Part, bool) {
         match self.part {
-            Part::Leader | Part::Nats => (Part::Node, false),
+            Part::Leader | Part::Cluster => (Part::Server, false),
             part => (part, self.is_clock_step()),
         }
     }
@@ -162,7 +162,7 @@ impl ScheduleOptions {
             let free_at = |group| busy.get(&group).copied().unwrap_or_default();
             let parts = busy.iter().filter(|((_, is_clock_step), _)| !is_clock_step);
             let everything_free_at = parts.map(|(_, at)| *at).max().unwrap_or_default();
-            let total = kind.part == Part::Nats;
+            let total = kind.part == Part::Cluster;
             at = at.max(if total {
                 everything_free_at
             } else {
@@ -190,7 +190,7 @@ impl ScheduleOptions {
                 lasts,
                 clock_offset_ms,
             });
-            let is_node = kind.group().0 == Part::Node;
+            let is_node = kind.group().0 == Part::Server;
             let (own_rest, rest) = match is_node {
                 true => (self.nats_rest, self.rest * 2),
                 false => (self.rest, self.rest),
@@ -211,7 +211,7 @@ impl ScheduleOptions {
     fn lasts(&self, kind: FaultKind, rng: &mut Rng) -> Duration {
         let second = Duration::from_secs(1);
         match (kind.part, kind.action) {
-            (Part::Nats, _) => rng.between((5 * second).min(self.longest_outage), self.longest_outage),
+            (Part::Cluster, _) => rng.between((5 * second).min(self.longest_outage), self.longest_outage),
             (_, FaultAction::Kill | FaultAction::Term) => rng.between(second, (5 * second).min(self.longest)),
             (_, FaultAction::ClockStep) => rng.between(self.longest / 2, self.longest * 3),
             _ => rng.between(second, self.longest),
@@ -223,7 +223,7 @@ impl ScheduleOptions {
             Part::Edge => self.edges,
             Part::Worker => self.workers,
             Part::Timer => self.timers,
-            Part::Node | Part::Leader | Part::Nats => self.nodes,
+            Part::Server | Part::Leader | Part::Cluster => self.nodes,
         }
     }
 }
@@ -234,9 +234,9 @@ impl fmt::Display for Part {
             Self::Edge => "edge",
             Self::Worker => "worker",
             Self::Timer => "timer",
-            Self::Node => "node",
+            Self::Server => "server",
             Self::Leader => "leader",
-            Self::Nats => "nats",
+            Self::Cluster => "cluster",
         })
     }
 }
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!(FaultKind::named("timer").len(), 6);
         assert_eq!(FaultKind::named("clock-step").len(), 3);
         assert_eq!(FaultKind::named("kill").len(), 6);
-        assert_eq!(FaultKind::named("nats").len(), 1);
+        assert_eq!(FaultKind::named("cluster").len(), 1);
         assert!("earthquake".parse::<FaultKinds>().is_err());
     }
 
@@ -332,7 +332,7 @@ mod tests {
                     if fault.kind.is_clock_step() || other.kind.is_clock_step() {
                         continue;
                     }
-                    let nats = |fault: &PlannedFault| fault.kind.part == Part::Nats;
+                    let nats = |fault: &PlannedFault| fault.kind.part == Part::Cluster;
                     assert!(!nats(fault) && !nats(other), "{fault:?} {other:?}");
                 }
             }

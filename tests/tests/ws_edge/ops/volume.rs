@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::clients::viewer::Viewer;
 use callpulse_tests::facts::builders::tick;
 use contract::Timestamp;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use super::injector::{CALLS, INTERVAL_MS, Injector, STORES_AT_ONCE, call_id};
-use super::viewer::Viewer;
 use crate::common::{edge, metric};
 
 /// The default of `limits.message_bytes`.

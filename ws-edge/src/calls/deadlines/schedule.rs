@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use contract::buckets::active_calls::ActiveCall;
-use contract::buckets::fleet::{FleetChange, WorkerStatus};
+use contract::buckets::media_workers::{WorkerChange, WorkerStatus};
 use contract::jetstream::storage::WORKER_TTL;
 use contract::{CallId, NodeId, Timestamp, WorkerId};
 
@@ -166,9 +166,9 @@ impl CallSchedule {
     }
 
     /// A worker has sent a heartbeat, or its entry has expired.
-    pub fn worker(&mut self, change: FleetChange, now: Timestamp) {
+    pub fn worker(&mut self, change: WorkerChange, now: Timestamp) {
         let known = match change {
-            FleetChange::Alive(status) => {
+            WorkerChange::Alive(status) => {
                 let lost = self.lost_workers.remove(&status.worker_id);
                 let (worker, started_at) = (status.worker_id.clone(), status.started_at);
                 match self.present.insert(worker.clone(), status) {
@@ -193,7 +193,7 @@ impl CallSchedule {
                 }
                 worker
             }
-            FleetChange::Gone(worker) => {
+            WorkerChange::Gone(worker) => {
                 let status = self.present.remove(&worker);
                 if status.is_none() && self.lost_workers.contains_key(&worker) {
                     return;

@@ -1,5 +1,5 @@
-use contract::buckets::fleet::WorkerStatus;
-use contract::buckets::leases::{Lease, Partition};
+use contract::buckets::billing_leases::{Lease, Partition};
+use contract::buckets::media_workers::WorkerStatus;
 use contract::jetstream::bucket::Revised;
 use contract::views::call_view::CallState;
 use contract::wire::command::PartyMedia;
@@ -179,7 +179,7 @@ fn ended_calls_are_kept_for_a_bounded_time_and_number() {
 fn reports_change_the_media_of_live_calls_only() {
     let mut model = ReadModel::default();
     let worker: WorkerId = "mw".parse().unwrap();
-    model.apply_worker(FleetChange::Alive(WorkerStatus {
+    model.apply_worker(WorkerChange::Alive(WorkerStatus {
         worker_id: worker.clone(),
         calls: 1,
         capacity: 2,
@@ -222,7 +222,7 @@ fn reports_change_the_media_of_live_calls_only() {
         matches!(&updates[..], [RowUpdate::Worker(row)] if row.reports == Some(false)),
         "{updates:?}"
     );
-    model.apply_worker(FleetChange::Gone(worker));
+    model.apply_worker(WorkerChange::Gone(worker));
     assert_eq!((model.workers(), model.rows().len()), (vec![], 1));
 }
 

@@ -76,7 +76,7 @@ impl FaultInjector {
     }
 
     async fn restart_node(&mut self, index: usize) -> Result<()> {
-        let target = self.name(Part::Node, index)?;
+        let target = self.name(Part::Server, index)?;
         let fault = self.begin("nats-restart".to_owned(), &target);
         self.down.insert(target.clone());
         self.stack.nats.stop_node(index).await?;
@@ -110,7 +110,7 @@ fn program(part: Part) -> Result<&'static str> {
         Part::Edge => Some("ws-edge"),
         Part::Worker => Some("media-worker"),
         Part::Timer => Some("billing-timer"),
-        Part::Node | Part::Leader | Part::Nats => None,
+        Part::Server | Part::Leader | Part::Cluster => None,
     }
     .context("a nats-server is not a service")
 }

@@ -37,9 +37,9 @@ fn accepted(node: &str) -> ActiveCall {
     }
 }
 
-fn alive(millis: i64, started: i64) -> FleetChange {
+fn alive(millis: i64, started: i64) -> WorkerChange {
     let (worker_id, at, started_at) = ("mw_1".parse().unwrap(), at(millis), at(started));
-    FleetChange::Alive(WorkerStatus {
+    WorkerChange::Alive(WorkerStatus {
         worker_id,
         calls: 0,
         capacity: 1,
@@ -51,8 +51,8 @@ fn alive(millis: i64, started: i64) -> FleetChange {
     })
 }
 
-fn gone() -> FleetChange {
-    FleetChange::Gone("mw_1".parse().unwrap())
+fn gone() -> WorkerChange {
+    WorkerChange::Gone("mw_1".parse().unwrap())
 }
 
 fn watchlist() -> CallSchedule {

@@ -27,6 +27,8 @@ pub struct Declaration {
     pub occurrence: Occurrence,
     /// The notices that its publisher sends once it is stored.
     pub notices: &'static [NoticeKind],
+    /// In a sentence.
+    pub meaning: &'static str,
 }
 
 macro_rules! occurrence {
@@ -42,12 +44,12 @@ macro_rules! occurrence {
 }
 
 macro_rules! facts {
-    ($($(#[$doc:meta])* $fact:ident: $often:ident $(per $key:ident)?, by [$($by:ident),+], at $at:ident $(or $else_at:ident)?, notices [$($notice:ident),*];)*) => {
+    ($($(#[doc = $doc:literal])* $fact:ident: $often:ident $(per $key:ident)?, by [$($by:ident),+], at $at:ident $(or $else_at:ident)?, notices [$($notice:ident),*];)*) => {
         /// The kinds of facts; the last token of the subject.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Display, EnumString, IntoStaticStr, VariantArray)]
         #[strum(serialize_all = "snake_case")]
         pub enum FactKind {
-            $($(#[$doc])* $fact,)*
+            $($(#[doc = $doc])* $fact,)*
         }
 
         impl FactKind {
@@ -66,13 +68,14 @@ macro_rules! facts {
                         publishers: &[$(Service::$by),+],
                         occurrence: occurrence!($often $(per $key)?),
                         notices: &[$(NoticeKind::$notice),*],
+                        meaning: concat!($($doc),*),
                     },)*
                 }
             }
 
-            /// The JSON schema of its payload.
-            pub fn schema(self, generator: &mut SchemaGenerator) -> Schema {
-                match self { $(Self::$fact => generator.subschema_for::<$fact>(),)* }
+            /// The type of its payload.
+            pub fn payload(self) -> PayloadType {
+                match self { $(Self::$fact => PayloadType::of::<$fact>(),)* }
             }
 
             /// The fields of its payload.
@@ -86,7 +89,7 @@ macro_rules! facts {
         /// A fact of any kind.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Fact {
-            $($(#[$doc])* $fact($fact),)*
+            $($(#[doc = $doc])* $fact($fact),)*
         }
 
         $(impl From<$fact> for Fact {

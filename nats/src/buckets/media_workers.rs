@@ -47,7 +47,7 @@ impl WorkerStatus {
 
 /// A change of a worker's entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FleetChange {
+pub enum WorkerChange {
     /// A heartbeat.
     Alive(WorkerStatus),
     /// The entry expired or was withdrawn: the worker hosts no calls.
@@ -56,11 +56,11 @@ pub enum FleetChange {
 
 /// The bucket.
 #[derive(Debug, Clone)]
-pub struct Fleet {
+pub struct MediaWorkers {
     bucket: Bucket,
 }
 
-impl Fleet {
+impl MediaWorkers {
     /// Opens the bucket.
     pub fn new(storage: &Storage) -> Self {
         Self {
@@ -109,7 +109,7 @@ impl Fleet {
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
-    pub async fn watch(&self) -> Result<impl Stream<Item = Result<FleetChange, BucketError>> + use<>, BucketError> {
+    pub async fn watch(&self) -> Result<impl Stream<Item = Result<WorkerChange, BucketError>> + use<>, BucketError> {
         let changes = self.bucket.watch::<WorkerStatus>(">").await?;
         Ok(changes.filter_map(async |change| match change {
             Ok((key, change)) => read(&key, change).map(Ok),
@@ -119,12 +119,12 @@ impl Fleet {
 }
 
 /// `None` for a key that is not a worker ID.
-pub(crate) fn read(key: &str, change: Change<WorkerStatus>) -> Option<FleetChange> {
+pub(crate) fn read(key: &str, change: Change<WorkerStatus>) -> Option<WorkerChange> {
     match change {
-        Change::Put(status, stored_at) => Some(FleetChange::Alive(WorkerStatus {
+        Change::Put(status, stored_at) => Some(WorkerChange::Alive(WorkerStatus {
             stored_at: Some(stored_at),
             ..status.value
         })),
-        Change::Gone => key.parse().ok().map(FleetChange::Gone),
+        Change::Gone => key.parse().ok().map(WorkerChange::Gone),
     }
 }

@@ -130,26 +130,29 @@ impl ActiveBilling {
         self.bucket.write_many(entries).await
     }
 
-    /// Changes the entry of a call, or creates it. `change` maps the stored entry to the new one; it runs again after a conflict.
+    /// Changes the entry of a call, or creates it. `change` maps the stored entry to the new one, or to `None` if nothing is to
+    /// be written; it runs again after a conflict.
     ///
     /// # Errors
     /// [`BucketError`]
     pub async fn upsert(
         &self,
         call: &CallId,
-        change: impl Fn(Option<BillingEntry>) -> BillingEntry,
+        change: impl Fn(Option<BillingEntry>) -> Option<BillingEntry>,
     ) -> Result<(), BucketError> {
         let mut failure = BucketError::Conflict { key: call.to_string() };
         for _ in 0..UPSERT_ATTEMPTS {
-            let outcome = match self.get(call).await? {
-                Some(Revised { value, revision }) => {
-                    let changed = change(Some(value.clone()));
-                    if changed == value {
-                        return Ok(());
-                    }
-                    self.bucket.update(call.as_str(), &changed, revision).await
-                }
-                None => self.bucket.create(call.as_str(), &change(None)).await,
+            let (before, revision) = match self.get(call).await? {
+                Some(entry) => (Some(entry.value), Some(entry.revision)),
+                None => (None, None),
+            };
+            let after = change(before.clone());
+            let Some(changed) = after.filter(|after| before.as_ref() != Some(after)) else {
+                return Ok(());
+            };
+            let outcome = match revision {
+                Some(revision) => self.bucket.update(call.as_str(), &changed, revision).await,
+                None => self.bucket.create(call.as_str(), &changed).await,
             };
             match outcome {
                 Ok(_) => return Ok(()),

@@ -1,11 +1,12 @@
 //! A viewer of the operations feed that keeps rows like the page.
 
+#![allow(clippy::indexing_slicing, reason = "a JSON value without that field is null")]
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use callpulse_tests::token;
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
@@ -14,23 +15,33 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
-use super::SOON;
+use crate::token;
+
+/// The deadline for what a viewer waits for: a snapshot may have 100,000 calls.
+const WITHIN: Duration = Duration::from_secs(120);
 
 /// Keeps the rows of the feed.
-pub(crate) struct Viewer {
+#[derive(Debug)]
+pub struct Viewer {
     socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
     /// By kind, then by identifier.
     rows: BTreeMap<String, BTreeMap<String, Value>>,
     /// States that a call was seen in, in order and without repetition.
-    pub(crate) states: BTreeMap<String, Vec<String>>,
-    pub(crate) away: bool,
-    /// Complete ones.
-    pub(crate) snapshots: usize,
-    pub(crate) longest: usize,
+    pub states: BTreeMap<String, Vec<String>>,
+    /// NATS is unreachable, the feed says.
+    pub away: bool,
+    /// Complete snapshots.
+    pub snapshots: usize,
+    /// The longest message, in bytes.
+    pub longest: usize,
 }
 
 impl Viewer {
-    pub(crate) async fn connect(edge: SocketAddr) -> Result<Self> {
+    /// Connects as an operator.
+    ///
+    /// # Errors
+    /// The edge refuses, or sends no `welcome`.
+    pub async fn connect(edge: SocketAddr) -> Result<Self> {
         let token = token::operator("alice", Duration::from_secs(600))?;
         let request = ClientRequestBuilder::new(format!("ws://{edge}/ops/live").parse()?)
             .with_sub_protocol("callpulse.v1")
@@ -62,7 +73,7 @@ impl Viewer {
         }
     }
 
-    fn receive(&mut self, message: &Value) {
+    fn receive(&mut self, message: &Value) -> Result<()> {
         let payload = &message["payload"];
         match message["type"].as_str() {
             Some("snapshot") => {
@@ -76,16 +87,17 @@ impl Viewer {
             _ => {}
         }
         for item in payload["items"].as_array().into_iter().flatten() {
-            self.apply(item);
+            self.apply(item)?;
         }
+        Ok(())
     }
 
-    fn apply(&mut self, update: &Value) {
+    fn apply(&mut self, update: &Value) -> Result<()> {
         let text = |key: &str| update[key].as_str().unwrap_or_default().to_owned();
-        let (kind, id) = match update["kind"].as_str().unwrap() {
+        let (kind, id) = match update["kind"].as_str().unwrap_or_default() {
             "gone" => {
                 self.rows.entry(text("what")).or_default().remove(&text("id"));
-                return;
+                return Ok(());
             }
             "media" => {
                 let call = self.rows.entry("call".to_owned()).or_default();
@@ -93,7 +105,7 @@ impl Viewer {
                     call["user"] = update["user"].clone();
                     call["otomo"] = update["otomo"].clone();
                 }
-                return;
+                return Ok(());
             }
             "call" => {
                 let states = self.states.entry(text("callId")).or_default();
@@ -106,50 +118,62 @@ impl Viewer {
             "edge" => ("edge", text("nodeId")),
             "timer" => ("timer", text("instanceId")),
             "lease" => ("lease", update["partition"].to_string()),
-            other => panic!("unknown kind {other}"),
+            other => bail!("unknown kind {other}"),
         };
         self.rows.entry(kind.to_owned()).or_default().insert(id, update.clone());
+        Ok(())
     }
 
-    pub(crate) async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) -> Result<()> {
-        let deadline = Instant::now() + SOON;
+    /// Reads until a condition holds.
+    ///
+    /// # Errors
+    /// It does not hold in time, or the feed ends.
+    pub async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) -> Result<()> {
+        let deadline = Instant::now() + WITHIN;
         while !is(self) {
             let message = timeout_at(deadline, self.read()).await;
             let message = message.with_context(|| format!("{what}: {:?}", self.rows))??;
-            self.receive(&message);
+            self.receive(&message)?;
         }
         Ok(())
     }
 
-    pub(crate) fn all(&self, kind: &str) -> Vec<&Value> {
+    /// The rows of a kind.
+    #[must_use]
+    pub fn all(&self, kind: &str) -> Vec<&Value> {
         self.rows.get(kind).into_iter().flat_map(BTreeMap::values).collect()
     }
 
-    pub(crate) fn call(&self, id: &str) -> &Value {
+    /// The row of a call, or null.
+    #[must_use]
+    pub fn call(&self, id: &str) -> &Value {
         let call = self.rows.get("call").and_then(|calls| calls.get(id));
         call.unwrap_or(&Value::Null)
     }
 
-    pub(crate) async fn timeline(&mut self, call: &str) -> Result<Value> {
-        let mut whole = json!({ "entries": [] });
-        let mut from = json!(0);
+    /// The stored facts of a call, as the page requests them.
+    ///
+    /// # Errors
+    /// The edge refuses, or does not answer.
+    pub async fn timeline(&mut self, call: &str) -> Result<Value> {
+        let (mut entries, mut from) = (Vec::new(), json!(0));
+        let mut whole = Value::Null;
         while !from.is_null() {
             let request = json!({ "type": "timeline", "id": 7, "payload": { "callId": call, "from": from } });
             self.socket.send(Message::text(request.to_string())).await?;
             let mut answer = loop {
-                let message = timeout(SOON, self.read()).await??;
+                let message = timeout(WITHIN, self.read()).await??;
                 match message["type"].as_str() {
                     Some("response") => break message["payload"].clone(),
                     Some("error") => bail!("{message}"),
-                    _ => self.receive(&message),
+                    _ => self.receive(&message)?,
                 }
             };
             from = answer["next"].take();
-            let mut entries = whole["entries"].as_array().unwrap().clone();
-            entries.extend(answer["entries"].as_array().unwrap().iter().cloned());
-            answer["entries"] = Value::Array(entries);
+            entries.extend(answer["entries"].as_array().into_iter().flatten().cloned());
             whole = answer;
         }
+        whole["entries"] = Value::Array(entries);
         Ok(whole)
     }
 }

@@ -1,0 +1,145 @@
+//! The keys `limits.*`: what one client, one person and one node may use.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::zeros;
+
+/// Far above any read buffer that 10,000 idle sockets can afford.
+const READ_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+
+/// The keys `limits.*`.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub struct Limits {
+    /// Largest number of sockets of this node.
+    pub connections: usize,
+    /// Largest number of connections of one client address (IPv6: one /64 network) to this node. One more is rejected. Loopback
+    /// has no limit.
+    pub connections_per_address: usize,
+    /// Largest number of sockets of one party on this node. One more closes the oldest (4001).
+    pub connections_per_party: usize,
+    /// Time limit from `accept` to the end of the upgrade, including the wait for the first byte.
+    pub handshake_timeout_ms: u64,
+    /// Largest message and frame. A larger one closes the socket (1009).
+    pub message_bytes: usize,
+    /// Read buffer of a socket, allocated while it is open.
+    pub read_buffer_bytes: usize,
+    /// Send buffer of a socket in the kernel.
+    pub send_buffer_bytes: u32,
+    /// Largest number of messages queued for a slow client. One more closes its socket (1013).
+    pub queued_messages: usize,
+    /// Time limit for one write to a socket.
+    pub write_timeout_ms: u64,
+    /// Time over which the node closes its sockets (1012) when it stops, an equal share at a time, so that clients do not all
+    /// connect to other nodes at once. At most half of `drain_timeout_ms`.
+    pub close_spread_ms: u64,
+    /// Interval of WebSocket pings. A client that is silent for two intervals is disconnected.
+    pub ping_interval_ms: u64,
+    /// Interval at which clients should send `ping`, so that they notice a dead socket. 0 asks for none.
+    pub heartbeat_ms: u64,
+    /// Sustained rate of messages of one client.
+    pub messages_per_second: u32,
+    /// Burst of messages of one client above the sustained rate.
+    pub message_burst: u32,
+    /// Consecutive rejected messages after which the socket is closed (1008).
+    pub flood_limit: u32,
+    /// Calls that a user may request in a minute, on this node. Further ones are answered with `rate_limited` and `retryAfterMs`.
+    pub calls_per_minute_of_user: u32,
+    /// Calls that may ring at an otomo in a minute, from this node.
+    pub calls_per_minute_to_otomo: u32,
+    /// Calls of one user to one otomo in a minute, on this node.
+    pub calls_per_minute_of_pair: u32,
+    /// Largest number of queued requests of one client, which are processed one at a time.
+    pub pending_requests: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 10_000,
+            connections_per_address: 1_000,
+            connections_per_party: 8,
+            handshake_timeout_ms: 10_000,
+            message_bytes: 64 * 1024,
+            read_buffer_bytes: 4 * 1024,
+            send_buffer_bytes: 64 * 1024,
+            queued_messages: 256,
+            write_timeout_ms: 10_000,
+            close_spread_ms: 5_000,
+            ping_interval_ms: 25_000,
+            heartbeat_ms: 2_000,
+            messages_per_second: 20,
+            message_burst: 40,
+            flood_limit: 100,
+            calls_per_minute_of_user: 30,
+            calls_per_minute_to_otomo: 60,
+            calls_per_minute_of_pair: 20,
+            pending_requests: 16,
+        }
+    }
+}
+
+impl Limits {
+    pub(super) fn problems(&self, drain_timeout_ms: u64) -> Vec<String> {
+        let positive = [
+            ("connections", self.connections as u64),
+            ("connections_per_address", self.connections_per_address as u64),
+            ("connections_per_party", self.connections_per_party as u64),
+            ("handshake_timeout_ms", self.handshake_timeout_ms),
+            ("message_bytes", self.message_bytes as u64),
+            ("send_buffer_bytes", self.send_buffer_bytes.into()),
+            ("queued_messages", self.queued_messages as u64),
+            ("write_timeout_ms", self.write_timeout_ms),
+            ("ping_interval_ms", self.ping_interval_ms),
+            ("messages_per_second", self.messages_per_second.into()),
+            ("message_burst", self.message_burst.into()),
+            ("calls_per_minute_of_user", self.calls_per_minute_of_user.into()),
+            ("calls_per_minute_to_otomo", self.calls_per_minute_to_otomo.into()),
+            ("calls_per_minute_of_pair", self.calls_per_minute_of_pair.into()),
+            ("flood_limit", self.flood_limit.into()),
+            ("pending_requests", self.pending_requests as u64),
+        ];
+        let mut wrong: Vec<_> = zeros(&positive).map(|problem| format!("limits.{problem}")).collect();
+        if self.close_spread_ms > drain_timeout_ms / 2 {
+            wrong.push("limits.close_spread_ms: is at most half of drain_timeout_ms".to_owned());
+        }
+        if !(512..=READ_BUFFER_BYTES_MAX).contains(&self.read_buffer_bytes) {
+            wrong.push(format!(
+                "limits.read_buffer_bytes: is from 512 to {READ_BUFFER_BYTES_MAX}"
+            ));
+        }
+        wrong
+    }
+
+    /// `handshake_timeout_ms`
+    pub fn handshake_timeout(&self) -> Duration {
+        Duration::from_millis(self.handshake_timeout_ms)
+    }
+
+    /// `write_timeout_ms`
+    pub fn write_timeout(&self) -> Duration {
+        Duration::from_millis(self.write_timeout_ms)
+    }
+
+    /// `close_spread_ms`
+    pub fn close_spread(&self) -> Duration {
+        Duration::from_millis(self.close_spread_ms)
+    }
+
+    /// `ping_interval_ms`
+    pub fn ping_interval(&self) -> Duration {
+        Duration::from_millis(self.ping_interval_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::problems;
+
+    #[test]
+    fn a_limit_of_zero_is_refused() {
+        assert_eq!(problems(|settings| settings.limits.connections = 0).len(), 1);
+    }
+}
