@@ -65,8 +65,6 @@ enum WriteResult {
     /// The announcement, with the time at which it was sent.
     Announced(Instant, Result<u64, BucketError>),
     Moved(LeaseMove, Result<Revised<Lease>, BucketError>),
-    /// The time stamp of an announcement was read, or not.
-    Sampled,
 }
 
 /// The state of one watch and its writes.
@@ -209,20 +207,6 @@ impl LeaseManager {
         );
     }
 
-    /// Takes the server's time stamp of an announcement.
-    fn sample(&self, sent: Instant, revision: u64) -> BoxFuture<'static, WriteResult> {
-        let (deps, instance, acknowledged) = (self.deps.clone(), self.instance.clone(), self.deps.clock.instant());
-        async move {
-            match deps.leases.announced_at(&instance).await {
-                Ok(Some((stored, at))) if stored == revision => deps.server_clock.sample(at, sent, acknowledged),
-                Ok(_) => {}
-                Err(error) => tracing::debug!(%error, "time stamp of the heartbeat not read"),
-            }
-            WriteResult::Sampled
-        }
-        .boxed()
-    }
-
     fn on_write(&self, session: &mut Session, result: WriteResult) -> Trigger {
         match result {
             WriteResult::Announced(sent_at, outcome) => {
@@ -230,7 +214,6 @@ impl LeaseManager {
                 match outcome {
                     Ok(revision) => {
                         session.first_announcement.get_or_insert(revision);
-                        session.writes.push(self.sample(sent_at, revision));
                         let until = Some(sent_at + self.ttl);
                         self.held.send_modify(|held| held.until = until);
                         return Trigger::Renewal;
@@ -238,7 +221,6 @@ impl LeaseManager {
                     Err(error) => tracing::warn!(%error, "leases not renewed; retrying"),
                 }
             }
-            WriteResult::Sampled => {}
             WriteResult::Moved(lease_move, outcome) => {
                 session.moving = session.moving.without([lease_move.partition].into_iter().collect());
                 match outcome {

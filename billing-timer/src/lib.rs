@@ -29,6 +29,8 @@ mod lease_manager;
 
 pub mod server_clock;
 
+mod leader_time;
+
 mod ticker;
 
 pub mod domain;
@@ -128,7 +130,7 @@ pub fn tasks(
     instance: &NodeId,
     health: &Health,
     stop: &CancellationToken,
-) -> [(&'static str, BoxFuture<'static, Result<(), BoxError>>); 4] {
+) -> [(&'static str, BoxFuture<'static, Result<(), BoxError>>); 5] {
     let (held_sender, held) = watch::channel(HeldPartitions::default());
     let (change_sender, changes) = mpsc::channel(index_watcher::INDEX_CHANGE_CAPACITY);
     let consumer = FactConsumer {
@@ -159,6 +161,7 @@ pub fn tasks(
         ("consumer", consumer.run(stop.clone()).boxed()),
         ("index_watcher", watcher.run(stop.clone()).boxed()),
         ("lease_manager", leases.run(stop.clone()).boxed()),
+        ("server_clock", leader_time::follow(deps.clone(), stop.clone()).boxed()),
         ("ticker", ticker.run(stop.clone()).boxed()),
     ]
 }

@@ -1,84 +1,86 @@
 //! The clock of the NATS server, as this instance sees it: a call's ticks wait for it, and not for the wall clock of this machine.
 //!
-//! Each heartbeat of this instance is stored with the server's time stamp, somewhere between sending it and its acknowledgement, both
-//! by the monotonic clock of this machine. The server's clock is therefore at least the time stamp plus what has passed since the
-//! acknowledgement. The latest such bound of the recent heartbeats counts, so no tick is early, and a slow acknowledgement makes none
-//! late. If the bounds contradict each other, the server's clock has stepped, and the newest one counts.
+//! The leader of the stream `CALLS` stamps what it stores. The task `leader_time` asks it for its time: a request without a write, so no
+//! disk delays the answer. Its clock is at least the time in the answer plus what has passed since the answer arrived, by the
+//! monotonic clock of this machine. The latest such bound of the recent answers counts, so no tick is early, and a slow answer makes
+//! none late. Another leader has another clock: its first answer replaces all earlier ones. So does an answer that contradicts them,
+//! because then the leader's clock has stepped.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::Timestamp;
+use contract::jetstream::fact_stream::LeaderTime;
 use parking_lot::Mutex;
 
-/// Heartbeats that count. Clocks that are slewed drift by a few milliseconds within so many.
+/// Answers that count.
 const MAX_SAMPLES: usize = 8;
+/// The share by which two clocks may drift apart: each is slewed by at most 500 ppm (adjtimex(2)).
+const MAX_DRIFT: u32 = 1_000;
 
-/// Shared by the lease manager, which takes the samples, and the ticker.
+/// Shared by the task that asks for the time, and the ticker.
 #[derive(Debug, Clone, Default)]
 pub struct ServerClock {
-    samples: Arc<Mutex<VecDeque<Sample>>>,
+    answers: Arc<Mutex<Answers>>,
 }
 
-/// A message that this instance has stored.
+#[derive(Debug, Default)]
+struct Answers {
+    leader: Option<String>,
+    samples: VecDeque<Sample>,
+}
+
+/// The leader's time between two moments of this machine.
 #[derive(Debug, Clone, Copy)]
 struct Sample {
-    stored_at: Timestamp,
+    at: Timestamp,
     sent: Instant,
-    acknowledged: Instant,
+    received: Instant,
 }
 
 impl ServerClock {
-    /// A message was stored at `stored_at`, by the server's clock.
-    pub(crate) fn sample(&self, stored_at: Timestamp, sent: Instant, acknowledged: Instant) {
-        let sample = Sample {
-            stored_at,
-            sent,
-            acknowledged,
-        };
-        let mut samples = self.samples.lock();
+    /// An answer of the leader.
+    pub(crate) fn sample(&self, LeaderTime { at, leader }: LeaderTime, sent: Instant, received: Instant) {
+        let sample = Sample { at, sent, received };
+        let mut answers = self.answers.lock();
         let contradicts = |other: &Sample| {
             // Time stamps are cut to milliseconds.
             let slack = Duration::from_millis(2);
-            other.at_least(acknowledged) > sample.at_most(acknowledged).plus(slack)
-                || sample.at_least(acknowledged) > other.at_most(acknowledged).plus(slack)
+            other.at_least(received) > sample.at_most(received).plus(slack)
+                || sample.at_least(received) > other.at_most(received).plus(slack)
         };
-        if samples.iter().any(contradicts) {
+        if answers.leader != leader {
+            answers.samples.clear();
+            answers.leader = leader;
+        } else if answers.samples.iter().any(contradicts) {
             tracing::warn!("the clock of the NATS server has stepped: ticks follow it");
-            samples.clear();
+            answers.samples.clear();
         }
-        if samples.len() >= MAX_SAMPLES {
-            samples.pop_front();
+        if answers.samples.len() >= MAX_SAMPLES {
+            answers.samples.pop_front();
         }
-        samples.push_back(sample);
+        answers.samples.push_back(sample);
     }
 
-    /// The server's time at `instant`: not later than it is. None before the first heartbeat.
+    /// The server's time at `instant`: not later than it is. None before the first answer.
     pub(crate) fn at(&self, instant: Instant) -> Option<Timestamp> {
-        let samples = self.samples.lock();
-        samples.iter().map(|sample| sample.at_least(instant)).max()
+        let answers = self.answers.lock();
+        answers.samples.iter().map(|sample| sample.at_least(instant)).max()
     }
 }
 
 impl Sample {
     fn at_least(&self, instant: Instant) -> Timestamp {
-        since(self.stored_at, self.acknowledged, instant)
+        match instant.checked_duration_since(self.received) {
+            Some(passed) => self.at.plus(passed - passed / MAX_DRIFT),
+            None => self.at.minus(self.received - instant),
+        }
     }
 
     fn at_most(&self, instant: Instant) -> Timestamp {
-        since(self.stored_at, self.sent, instant)
-    }
-}
-
-/// The time at `instant` if it was `then` at `at`.
-fn since(then: Timestamp, at: Instant, instant: Instant) -> Timestamp {
-    match instant.checked_duration_since(at) {
-        Some(passed) => then.plus(passed),
-        None => {
-            let before = i64::try_from(at.duration_since(instant).as_millis()).unwrap_or(i64::MAX);
-            Timestamp::from_millis(then.as_millis().saturating_sub(before)).unwrap_or(then)
-        }
+        let passed = instant.saturating_duration_since(self.sent);
+        self.at.plus(passed + passed / MAX_DRIFT)
     }
 }
 
@@ -87,22 +89,79 @@ mod tests {
     use super::*;
     use crate::testing::at;
 
+    struct Answering {
+        clock: ServerClock,
+        zero: Instant,
+    }
+
+    impl Answering {
+        fn new() -> Self {
+            let (clock, zero) = (ServerClock::default(), Instant::now());
+            Self { clock, zero }
+        }
+
+        fn after(&self, millis: u64) -> Instant {
+            self.zero + Duration::from_millis(millis)
+        }
+
+        fn answer(&self, leader: &str, millis: i64, sent: u64, received: u64) {
+            let time = LeaderTime {
+                at: at(millis),
+                leader: Some(leader.to_owned()),
+            };
+            self.clock.sample(time, self.after(sent), self.after(received));
+        }
+
+        fn at(&self, millis: u64) -> Option<Timestamp> {
+            self.clock.at(self.after(millis))
+        }
+    }
+
     #[test]
     fn the_closest_bound_counts_and_a_step_of_the_server_is_followed() {
-        let (clock, zero) = (ServerClock::default(), Instant::now());
-        let after = |millis| zero + Duration::from_millis(millis);
-        assert_eq!(clock.at(zero), None);
-        // Stored at 10, acknowledged at 400.
-        clock.sample(at(1_010), after(0), after(400));
-        assert_eq!(clock.at(after(400)), Some(at(1_010)));
-        clock.sample(at(2_001), after(1_000), after(1_002));
-        assert_eq!(clock.at(after(5_002)), Some(at(6_001)));
-        // A slow acknowledgement makes nothing worse.
-        clock.sample(at(3_001), after(2_000), after(2_900));
-        assert_eq!(clock.at(after(5_002)), Some(at(6_001)));
+        let server = Answering::new();
+        assert_eq!(server.at(0), None);
+        // Answered at 10, received at 400.
+        server.answer("a", 1_010, 0, 400);
+        assert_eq!((server.at(400), server.at(300)), (Some(at(1_010)), Some(at(910))));
+        server.answer("a", 2_001, 1_000, 1_002);
+        // Four seconds later, less the drift.
+        assert_eq!(server.at(5_002), Some(at(5_997)));
+        // A slow answer makes nothing worse.
+        server.answer("a", 3_001, 2_000, 2_900);
+        assert_eq!(server.at(5_002), Some(at(5_997)));
         for (stepped, now) in [(33_000, 3_003), (3_604_000, 4_003), (5_000, 5_003)] {
-            clock.sample(at(stepped), after(now - 3), after(now));
-            assert_eq!(clock.at(after(now + 10)), Some(at(stepped + 10)));
+            server.answer("a", stepped, now - 3, now);
+            assert_eq!(server.at(now), Some(at(stepped)));
         }
+    }
+
+    #[test]
+    fn another_leader_has_another_clock() {
+        let server = Answering::new();
+        server.answer("a", 1_001, 0, 2);
+        // Its clock is behind by 40 ms. Its slow answer contradicts nothing.
+        server.answer("b", 1_965, 1_000, 1_060);
+        assert_eq!(server.at(1_060), Some(at(1_965)));
+        server.answer("a", 3_001, 2_000, 2_002);
+        assert_eq!(server.at(2_002), Some(at(3_001)));
+    }
+
+    #[test]
+    fn clocks_that_drift_apart_contradict_nothing_and_make_no_tick_early() {
+        let server = Answering::new();
+        // The server's clock is slow by 0.9 ms in a second.
+        for second in 0..60u32 {
+            let (now, servers) = (f64::from(second) * 1_000.0, f64::from(second) * 999.1);
+            #[allow(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "small and positive"
+            )]
+            server.answer("a", servers as i64, now as u64, now as u64 + 1);
+            let next = server.at(u64::from(second) * 1_000 + 1_000).unwrap();
+            assert!(next.as_millis() as f64 <= servers + 1_000.0 * 0.999_1 + 1.0, "{next}");
+        }
+        assert_eq!(server.clock.answers.lock().samples.len(), MAX_SAMPLES);
     }
 }

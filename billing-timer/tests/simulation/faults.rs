@@ -150,7 +150,10 @@ impl Core {
                 self.plan.network_conditions = network_conditions;
                 self.run_after(span, |core| core.plan.network_conditions = NetworkConditions::default());
             }
-            Fault::Stall(span) => self.server.stalled_until = self.now + micros(span),
+            Fault::Stall(span) => {
+                self.server.stalled_until = self.now + micros(span);
+                self.server.leader += 1;
+            }
             Fault::ClockJump(host, by) => self.hosts[host].ahead_ms += by,
             Fault::LoseConsumer(deleted) => self.lose_consumer(deleted),
             Fault::EndWatchers(host) => {

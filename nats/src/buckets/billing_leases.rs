@@ -156,14 +156,6 @@ impl Leases {
         self.bucket.put_for(&key, &value, ttl).await
     }
 
-    /// The revision of an instance's last heartbeat, and when the server stored it.
-    ///
-    /// # Errors
-    /// [`BucketError::Unavailable`]
-    pub async fn announced_at(&self, instance: &NodeId) -> Result<Option<(u64, Timestamp)>, BucketError> {
-        self.bucket.stored_at(&format!("{INSTANCE}{instance}")).await
-    }
-
     /// Removes the key of an instance that stops, which releases its partitions immediately.
     ///
     /// # Errors

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::jetstream::key_value::{Batches, JetStreamKeys, KeyValue};
-use crate::wire::time::Timestamp;
 use async_nats::Client;
 use async_nats::jetstream::{self, kv};
 use bytes::Bytes;
@@ -94,11 +93,6 @@ impl Bucket {
     /// The key expires unless it is put again within `ttl`; the server counts whole seconds.
     pub(crate) async fn put_for<T: Serialize>(&self, key: &str, value: &T, ttl: Duration) -> Result<u64, BucketError> {
         self.keys.put_for(key, encode(key, value)?, ttl).await
-    }
-
-    /// See [`KeyValue::stored_at`].
-    pub(crate) async fn stored_at(&self, key: &str) -> Result<Option<(u64, Timestamp)>, BucketError> {
-        self.keys.stored_at(key).await
     }
 
     /// Purges the key, leaving a tombstone, which expires.

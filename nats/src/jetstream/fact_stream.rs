@@ -7,16 +7,21 @@ use std::fmt::Debug;
 
 use async_nats::jetstream::context::PublishErrorKind;
 use async_nats::jetstream::message::PublishMessage;
+use async_nats::jetstream::response::Response;
 use async_nats::{HeaderMap, jetstream};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use serde::Deserialize;
+use serde_json::json;
 
 use crate::jetstream::batch::BatchError;
 pub use crate::jetstream::batch::Publication;
 use crate::jetstream::commit;
 use crate::jetstream::direct_reader::{DirectMessage, DirectReader, Request, Start};
 use crate::jetstream::last_message::last_message;
+use crate::jetstream::storage::CALLS;
 use crate::wire::time::Timestamp;
 
 /// A stored message.
@@ -41,6 +46,15 @@ pub struct Acknowledged {
     pub sequence: u64,
     /// Its message ID is known: it was stored before.
     pub duplicate: bool,
+}
+
+/// The clock of the server that stamps what is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeaderTime {
+    /// Its time.
+    pub at: Timestamp,
+    /// Its name; none without a cluster.
+    pub leader: Option<String>,
 }
 
 /// Why a message is not known to be stored.
@@ -72,6 +86,9 @@ pub trait FactStream: Debug + Send + Sync {
     /// The first messages on a subject at or after a sequence, in order, at most `limit` and
     /// [`MAX_ANSWER`](crate::jetstream::direct_reader::MAX_ANSWER), from any replica.
     fn page(&self, subject: String, from: u64, limit: usize) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>>;
+
+    /// The time of the stream's leader. The answer needs no write, so the disk does not delay it.
+    fn leader_time(&self) -> BoxFuture<'_, Result<LeaderTime, String>>;
 }
 
 /// The implementation on JetStream.
@@ -140,6 +157,31 @@ impl FactStream for JetStreamFactStream {
         }
         .boxed()
     }
+    fn leader_time(&self) -> BoxFuture<'_, Result<LeaderTime, String>> {
+        async move {
+            let info = self.jetstream.request(format!("STREAM.INFO.{CALLS}"), &json!({})).await;
+            match info.map_err(|error| error.to_string())? {
+                Response::Ok(StreamInfo { ts, cluster }) => Ok(LeaderTime {
+                    at: ts.into(),
+                    leader: cluster.and_then(|cluster| cluster.leader),
+                }),
+                Response::Err { error } => Err(error.to_string()),
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The fields of the server's `JSApiStreamInfoResponse` that the client leaves out. `ts` is the time of the answer.
+#[derive(Deserialize)]
+struct StreamInfo {
+    ts: DateTime<Utc>,
+    cluster: Option<Cluster>,
+}
+
+#[derive(Deserialize)]
+struct Cluster {
+    leader: Option<String>,
 }
 
 impl From<DirectMessage> for StoredMessage {

@@ -102,9 +102,6 @@ pub trait KeyValue: Debug + Send + Sync {
     /// Writes unconditionally. The key expires unless it is put again within `ttl`, in whole seconds.
     fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64>;
 
-    /// The revision of the key's last message and when the server stored it, from the bucket's leader.
-    fn stored_at<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<(u64, Timestamp)>>;
-
     /// Writes if the revision matches.
     fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64>;
 
@@ -237,14 +234,6 @@ impl KeyValue for JetStreamKeys {
             let publish = async { jetstream.send_publish(subject, message).await?.await };
             let acknowledgement = publish.await.map_err(|error| unavailable(key, &error))?;
             Ok(acknowledgement.sequence)
-        }
-        .boxed()
-    }
-
-    fn stored_at<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<(u64, Timestamp)>> {
-        async move {
-            let last = self.last(key).await?;
-            Ok(last.map(|last| (last.sequence, last.time.into())))
         }
         .boxed()
     }

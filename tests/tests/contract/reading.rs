@@ -27,6 +27,22 @@ fn subjects<'a>(facts: impl IntoIterator<Item = &'a contract::views::history::Re
 }
 
 #[tokio::test]
+async fn the_leader_tells_the_time_by_which_it_stamps_facts() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let before = fixture.facts.leader_time().await?;
+    ensure!(before.leader.is_none(), "a server without a cluster: {before:?}");
+    store(&fixture, requested("c1", at(0))).await?;
+    let after = fixture.facts.leader_time().await?;
+    let page = History::new(&fixture.nats).of_call(&"c1".parse()?).await?;
+    let stored_at = page.facts.first().context("not stored")?.stored_at;
+    ensure!(
+        (before.at..=after.at).contains(&stored_at),
+        "{before:?}, {stored_at}, {after:?}"
+    );
+    Ok(())
+}
+
+#[tokio::test]
 async fn the_facts_of_a_call_are_read_in_order_with_source_and_time() -> Result<()> {
     let fixture = Fixture::start().await?;
     let history = History::new(&fixture.nats);

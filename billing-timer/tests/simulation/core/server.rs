@@ -34,6 +34,8 @@ pub(crate) struct Server {
     pub(crate) leases: Bucket,
     /// There is no leader until then; requests wait.
     pub(crate) stalled_until: u64,
+    /// Elections so far.
+    pub(crate) leader: u64,
     pub(crate) bug: Option<ServerBug>,
     subscriptions: u64,
 }
@@ -53,6 +55,7 @@ impl Server {
             active_billing: Bucket::default(),
             leases: Bucket::default(),
             stalled_until: 0,
+            leader: 0,
             bug,
             subscriptions: 0,
         }

@@ -2,7 +2,7 @@
 
 use super::{FactError, FactStore, RETRY_DELAY_MIN};
 use crate::jetstream::direct_reader;
-use crate::jetstream::fact_stream::StoredMessage;
+use crate::jetstream::fact_stream::{LeaderTime, StoredMessage};
 use crate::metrics;
 use crate::wire::envelope::{self, TraceParent};
 use crate::wire::fact::{Fact, FactKind};
@@ -165,6 +165,18 @@ impl FactStore {
             all.extend(wanted.map(stored).collect::<Result<Vec<_>, _>>()?);
         }
         Ok(all)
+    }
+
+    /// The time of the stream's leader, in a single attempt.
+    ///
+    /// # Errors
+    /// [`FactError::Read`] if NATS does not reply.
+    pub async fn leader_time(&self) -> Result<LeaderTime, FactError> {
+        let time = self.stream.leader_time().await;
+        time.map_err(|reason| FactError::Read {
+            subject: subject::ALL_FACTS.to_owned(),
+            reason,
+        })
     }
 
     async fn page(&self, subject: String, from: u64, limit: usize) -> Result<Vec<StoredMessage>, FactError> {

@@ -9,7 +9,7 @@ use futures::future::BoxFuture;
 use super::reads::READ_ATTEMPTS;
 use super::*;
 use crate::jetstream::batch::BatchError;
-use crate::jetstream::fact_stream::{Acknowledged, StoredMessage};
+use crate::jetstream::fact_stream::{Acknowledged, LeaderTime, StoredMessage};
 use crate::wire::fact::Requested;
 use crate::{Parties, Timestamp};
 
@@ -46,6 +46,10 @@ impl FactStream for Undecided {
 
     fn page(&self, _: String, _: u64, _: usize) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
         async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn leader_time(&self) -> BoxFuture<'_, Result<LeaderTime, String>> {
+        async { Err("away".to_owned()) }.boxed()
     }
 }
 
@@ -90,6 +94,10 @@ impl FactStream for Silent {
 
     fn page(&self, _: String, _: u64, _: usize) -> BoxFuture<'_, Result<Vec<StoredMessage>, String>> {
         async { Ok(Vec::new()) }.boxed()
+    }
+
+    fn leader_time(&self) -> BoxFuture<'_, Result<LeaderTime, String>> {
+        async { Err("away".to_owned()) }.boxed()
     }
 }
 

@@ -297,14 +297,6 @@ impl KeyValue for SimulatedKeys {
         self.request("a key that expires", key, put).boxed()
     }
 
-    fn stored_at<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<(u64, Timestamp)>> {
-        let stored_at = |core: &mut Core, which: BucketName, key: &str| {
-            let key = core.server.bucket(which).keys.get(key)?;
-            Some((key.revision, key.at))
-        };
-        self.request("a key's time stamp", key, stored_at).boxed()
-    }
-
     fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64> {
         self.set("a change of a key", key, Some(value), Some(revision)).boxed()
     }

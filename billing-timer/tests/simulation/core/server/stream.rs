@@ -7,7 +7,9 @@ use async_nats::HeaderMap;
 use bytes::Bytes;
 use contract::Timestamp;
 use contract::jetstream::batch::BatchError;
-use contract::jetstream::fact_stream::{Acknowledged, FactStream, NotAcknowledged, Publication, StoredMessage};
+use contract::jetstream::fact_stream::{
+    Acknowledged, FactStream, LeaderTime, NotAcknowledged, Publication, StoredMessage,
+};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
@@ -271,6 +273,17 @@ impl FactStream for SimulatedFactStream {
         };
         async move {
             let answer = self.0.request("a page", ACK_TIMEOUT, read).await;
+            answer.map_err(|no_answer| format!("{no_answer:?}"))
+        }
+        .boxed()
+    }
+    fn leader_time(&self) -> BoxFuture<'_, Result<LeaderTime, String>> {
+        let read = |core: &mut Core| LeaderTime {
+            at: core.true_time(),
+            leader: Some(format!("leader {}", core.server.leader)),
+        };
+        async move {
+            let answer = self.0.request("the leader's time", ACK_TIMEOUT, read).await;
             answer.map_err(|no_answer| format!("{no_answer:?}"))
         }
         .boxed()

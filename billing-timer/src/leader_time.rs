@@ -1,0 +1,30 @@
+//! Asks the leader of the stream `CALLS` for its time, for [`crate::server_clock`].
+
+use std::time::Duration;
+
+use service::BoxError;
+use tokio_util::sync::CancellationToken;
+
+use crate::deps::Deps;
+
+/// Time between two requests.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// Asks until `stop`: at the start, at every interval, and when the connection has changed.
+pub(crate) async fn follow(deps: Deps, stop: CancellationToken) -> Result<(), BoxError> {
+    let mut link = deps.link.clone();
+    loop {
+        let sent = deps.clock.instant();
+        match stop.run_until_cancelled(deps.facts.leader_time()).await {
+            Some(Ok(time)) => deps.server_clock.sample(time, sent, deps.clock.instant()),
+            Some(Err(error)) => tracing::debug!(%error, "time of the leader not read"),
+            None => return Ok(()),
+        }
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return Ok(()),
+            Ok(()) = link.changed() => {}
+            () = deps.clock.sleep(INTERVAL) => {}
+        }
+    }
+}
