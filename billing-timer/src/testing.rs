@@ -22,9 +22,11 @@ pub(crate) fn entry(call: &str, connected: Option<i64>, ended: Option<i64>) -> B
         connected_at: connected.map(at),
         started_at: None,
         interval_ms: None,
-        end: ended.map(|ended| BillingEnd {
-            ended_at: at(ended),
-            reason: EndReason::Hangup,
+        end: ended.map(|ended| {
+            Box::new(BillingEnd {
+                ended_at: at(ended),
+                reason: EndReason::Hangup,
+            })
         }),
         traceparent: "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
             .parse::<TraceParent>()

@@ -53,7 +53,7 @@ pub fn ended(
     BillingEntry {
         connected_at: entry.connected_at.or(connected_at),
         interval_ms: entry.interval_ms.or(interval_ms(fact.terms.as_ref())),
-        end: entry.end.or_else(|| Some(BillingEnd::from(fact))),
+        end: entry.end.or_else(|| Some(Box::new(BillingEnd::from(fact)))),
         ..entry
     }
 }
@@ -83,7 +83,7 @@ mod tests {
             }
             let entry = entry.unwrap();
             let (saw_end, saw_connected) = (deliveries.contains(&true), deliveries.contains(&false));
-            prop_assert_eq!(entry.end, saw_end.then(|| BillingEnd::from(&ended_fact)));
+            prop_assert_eq!(entry.end, saw_end.then(|| Box::new(BillingEnd::from(&ended_fact))));
             let expected = if saw_connected { Some(connected_fact.connected_at) } else { ended_fact.connected_at };
             prop_assert_eq!(entry.connected_at, expected);
         }

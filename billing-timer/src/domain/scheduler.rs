@@ -4,6 +4,7 @@
 //! settle a call, request its end), each piece with a [`WorkToken`], and receives the result. A call has at most one piece of
 //! work in flight, so no two batches hold ticks of one call. Results are ignored if the call's entry was removed meanwhile.
 
+mod packed_entry;
 mod tracked_calls;
 
 mod read_queue;
@@ -28,7 +29,9 @@ use contract::{CallId, Timestamp};
 use super::step::{Step, deadline, step};
 use super::terms::FleetTerms;
 use super::timer_queue::TimerQueue;
-use super::work::{LastStored, WorkToken};
+use super::work::WorkToken;
+use deadlines::{DEADLINE_HORIZON_MS, Deadlines};
+use packed_entry::PackedEntry;
 use read_queue::ReadQueue;
 use tracked_calls::{Phase, TrackedCall, TrackedCalls};
 
@@ -42,7 +45,7 @@ pub struct Scheduler {
     /// Of [`TrackedCall::timer`].
     timers: TimerQueue<CallId>,
     /// Of [`TrackedCall::deadline`].
-    deadlines: TimerQueue<CallId>,
+    deadlines: Deadlines,
     to_read: ReadQueue,
     /// Calls to read from the leader: a replica that lags may not have what a failed tick conflicted with.
     to_read_from_leader: VecDeque<WorkToken>,
@@ -61,7 +64,7 @@ impl Scheduler {
             generations: 0,
             calls: TrackedCalls::default(),
             timers: TimerQueue::default(),
-            deadlines: TimerQueue::default(),
+            deadlines: Deadlines::default(),
             to_read: ReadQueue::new(terms.interval_ms),
             to_read_from_leader: VecDeque::new(),
             due: VecDeque::new(),
@@ -88,7 +91,7 @@ impl Scheduler {
             Some(tracked) => {
                 // A read may have found the end in the stream before.
                 let end = tracked.entry.end.take();
-                tracked.entry = entry;
+                tracked.entry = PackedEntry::pack(entry);
                 tracked.entry.end = tracked.entry.end.take().or(end);
                 tracked.revision = revision;
                 if tracked.phase == Phase::Waiting {
@@ -100,12 +103,9 @@ impl Scheduler {
         let Some(tracked) = self.calls.get_mut(call) else {
             return;
         };
-        match deadline {
-            None => self.deadlines.cancel(&mut tracked.deadline, call),
-            // A call whose end was already requested keeps its retry time.
-            Some(_) if tracked.terminating || tracked.deadline.is_some() => {}
-            Some(deadline) => self.deadlines.set(&mut tracked.deadline, call, deadline),
-        }
+        let deadline = deadline.filter(|_| tracked.entry.end.is_none());
+        let reads_done = now.plus_millis(DEADLINE_HORIZON_MS);
+        self.deadlines.watch(tracked, call, deadline, Some(reads_done));
     }
 
     fn insert(&mut self, entry: BillingEntry, revision: u64) {
@@ -118,10 +118,12 @@ impl Scheduler {
         self.to_read.push(entry.started_at.or(entry.connected_at), token);
         let tracked = TrackedCall {
             generation: self.generations,
-            entry,
+            entry: PackedEntry::pack(entry),
             revision,
             phase: Phase::Reading,
-            stored: LastStored::default(),
+            sequence: 0,
+            tick: None,
+            settled: None,
             sent: Box::default(),
             rejections: 0,
             termination_requests: 0,
@@ -145,9 +147,7 @@ impl Scheduler {
         self.calls.take(partition).into_iter().map(|(call, mut tracked)| {
             self.timers.cancel(&mut tracked.timer, &call);
             self.deadlines.cancel(&mut tracked.deadline, &call);
-            let TrackedCall {
-                entry: value, revision, ..
-            } = *tracked;
+            let (value, revision) = (tracked.entry.unpack(&call), tracked.revision);
             (call, Revised { value, revision })
         })
     }
@@ -197,9 +197,15 @@ impl Scheduler {
             call: call.clone(),
             generation: tracked.generation,
         };
-        let next = match &tracked.stored.settled {
+        let entry = tracked.entry.unpack(call);
+        let next = match &tracked.settled {
             Some(_) => Step::Settle,
-            None => step(&tracked.entry, tracked.stored.tick.as_ref(), &self.terms, now),
+            None => step(&entry, tracked.tick.as_ref(), &self.terms, now),
+        };
+        let next_look = match &next {
+            Step::Wait(at) => Some(*at),
+            Step::Tick(_) | Step::Settle => Some(now),
+            Step::Idle => None,
         };
         self.timers.cancel(&mut tracked.timer, call);
         tracked.phase = match next {
@@ -221,5 +227,7 @@ impl Scheduler {
             }
             Step::Idle => Phase::Waiting,
         };
+        let deadline = deadline(&entry, &self.terms);
+        self.deadlines.watch(tracked, call, deadline, next_look);
     }
 }

@@ -28,7 +28,7 @@ pub fn settle_if_complete(
         ..entry.clone()
     };
     let is_complete = step(&entry, facts.tick.as_ref(), fleet, now) == Step::Settle;
-    let end = entry.end.as_ref().filter(|_| is_complete)?;
+    let end = entry.end.as_deref().filter(|_| is_complete)?;
     Some(settle(&entry.parties, entry.connected_at, end, facts, fleet))
 }
 

@@ -25,7 +25,7 @@ pub struct LastStored {
     /// The last tick.
     pub tick: Option<LastTick>,
     /// The end. The entry of the call may not have it yet.
-    pub end: Option<BillingEnd>,
+    pub end: Option<Box<BillingEnd>>,
     /// The settlement. Few active calls have one.
     pub settled: Option<Box<Settled>>,
 }

@@ -46,9 +46,9 @@ async fn read_without_end(facts: &FactStore, call: &CallId) -> Result<LastStored
     })
 }
 
-fn end(fact: &Fact) -> Option<BillingEnd> {
+fn end(fact: &Fact) -> Option<Box<BillingEnd>> {
     match fact {
-        Fact::Ended(ended) => Some(ended.into()),
+        Fact::Ended(ended) => Some(Box::new(ended.into())),
         _ => None,
     }
 }

@@ -32,8 +32,8 @@ pub struct BillingEntry {
     /// The interval of the call's terms in milliseconds; null without terms.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub interval_ms: Option<NonZeroU32>,
-    /// From `ended`; null until that fact is processed.
-    pub end: Option<BillingEnd>,
+    /// From `ended`; null until that fact is processed. Boxed, because few of the active calls have one.
+    pub end: Option<Box<BillingEnd>>,
     /// The call's trace.
     pub traceparent: TraceParent,
 }

@@ -46,7 +46,8 @@ impl fmt::Display for Source {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
 pub struct TraceParent {
-    trace_id: u128,
+    /// In two halves: billing keeps a trace of every call, and the alignment of one number would cost 8 bytes more.
+    trace_id: [u64; 2],
     span_id: u64,
 }
 
@@ -54,22 +55,23 @@ impl TraceParent {
     /// The start of a trace.
     pub fn generate() -> Self {
         Self {
-            trace_id: rand::random::<u128>().max(1),
+            trace_id: [rand::random(), rand::random::<u64>().max(1)],
             span_id: rand::random::<u64>().max(1),
         }
     }
 
     /// The trace ID as tracing tools write it: 32 hexadecimal digits.
     pub fn trace_id(self) -> String {
-        format!("{:032x}", self.trace_id)
+        let [high, low] = self.trace_id;
+        format!("{high:016x}{low:016x}")
     }
 
     /// A new span of the same trace.
     #[must_use]
     pub fn child(self) -> Self {
         Self {
-            trace_id: self.trace_id,
-            ..Self::generate()
+            span_id: rand::random::<u64>().max(1),
+            ..self
         }
     }
 
@@ -84,7 +86,8 @@ impl TraceParent {
 
 impl fmt::Display for TraceParent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "00-{:032x}-{:016x}-01", self.trace_id, self.span_id)
+        let [high, low] = self.trace_id;
+        write!(f, "00-{high:016x}{low:016x}-{:016x}-01", self.span_id)
     }
 }
 
@@ -114,9 +117,10 @@ impl FromStr for TraceParent {
         {
             return Err(InvalidTraceParent);
         }
-        let trace_id = u128::from_str_radix(trace, 16).map_err(|_| InvalidTraceParent)?;
-        let span_id = u64::from_str_radix(span, 16).map_err(|_| InvalidTraceParent)?;
-        if trace_id == 0 || span_id == 0 {
+        let hex = |part: &str| u64::from_str_radix(part, 16).map_err(|_| InvalidTraceParent);
+        let (high, low) = trace.split_at_checked(16).ok_or(InvalidTraceParent)?;
+        let (trace_id, span_id) = ([hex(high)?, hex(low)?], hex(span)?);
+        if trace_id == [0, 0] || span_id == 0 {
             Err(InvalidTraceParent)
         } else {
             Ok(Self { trace_id, span_id })

@@ -2,24 +2,28 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::num::NonZeroU64;
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// Wall-clock time in whole milliseconds.
 ///
-/// The precision is that of the serialised form, so a stored time equals the original.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Timestamp(DateTime<Utc>);
+/// The precision is that of the serialised form, so a stored time equals the original. An optional time takes 8 bytes as well.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+// Milliseconds since the Unix epoch with the sign bit flipped: in the same order, and never 0 within the calendar.
+pub struct Timestamp(NonZeroU64);
 
 /// The first and the last millisecond that RFC 3339 can write, with years of four digits.
 const CALENDAR: std::ops::RangeInclusive<i64> = -62_167_219_200_000..=253_402_300_799_999;
+const SIGN: u64 = 1 << 63;
+const MILLIS_PER_DAY: i64 = 86_400_000;
 
 impl Timestamp {
     /// 1970-01-01T00:00:00.000Z.
-    pub const UNIX_EPOCH: Self = Self(DateTime::UNIX_EPOCH);
+    pub const UNIX_EPOCH: Self = Self(NonZeroU64::MIN.saturating_add(SIGN - 1));
 
     /// The wall clock, cut to the millisecond.
     pub fn now() -> Self {
@@ -28,7 +32,7 @@ impl Timestamp {
 
     /// Milliseconds since the Unix epoch.
     pub fn as_millis(self) -> i64 {
-        self.0.timestamp_millis()
+        (self.0.get() ^ SIGN).cast_signed()
     }
 
     /// From milliseconds since the Unix epoch; `None` outside of the years 0 to 9999.
@@ -36,7 +40,7 @@ impl Timestamp {
         if !CALENDAR.contains(&millis) {
             return None;
         }
-        DateTime::from_timestamp_millis(millis).map(Self)
+        NonZeroU64::new(millis.cast_unsigned() ^ SIGN).map(Self)
     }
 
     /// Milliseconds from `earlier` to `self`, 0 if `self` is the earlier one.
@@ -74,19 +78,88 @@ impl Timestamp {
 impl From<DateTime<Utc>> for Timestamp {
     fn from(time: DateTime<Utc>) -> Self {
         let millis = time.timestamp_millis().clamp(*CALENDAR.start(), *CALENDAR.end());
-        Self::from_millis(millis).unwrap_or(Self(time))
+        Self::from_millis(millis).unwrap_or(Self::UNIX_EPOCH)
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Millis, true))
+        f.write_str(self.text(&mut [0; TEXT_LEN]))
     }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Timestamp({self})")
+    }
+}
+
+/// The length of every serialised time.
+const TEXT_LEN: usize = "2025-01-15T12:02:15.123Z".len();
+
+impl Timestamp {
+    /// Without the formatting machinery: most of a fact's serialised fields are times.
+    fn text(self, buffer: &mut [u8; TEXT_LEN]) -> &str {
+        let millis = self.as_millis();
+        let (year, month, day) = civil(millis.div_euclid(MILLIS_PER_DAY));
+        let of_day = millis.rem_euclid(MILLIS_PER_DAY);
+        let (hour, minute, second) = (of_day / 3_600_000, of_day / 60_000 % 60, of_day / 1_000 % 60);
+        let digit = |number: i64, unit: i64| b'0' + u8::try_from(number / unit % 10).unwrap_or_default();
+        let pair = |number: i64| [digit(number, 10), digit(number, 1)];
+        let ([y, z], [mo, nth], [d, ay], [h, our], [mi, nute], [s, econd]) = (
+            pair(year),
+            pair(month),
+            pair(day),
+            pair(hour),
+            pair(minute),
+            pair(second),
+        );
+        *buffer = [
+            digit(year, 1_000),
+            digit(year, 100),
+            y,
+            z,
+            b'-',
+            mo,
+            nth,
+            b'-',
+            d,
+            ay,
+            b'T',
+            h,
+            our,
+            b':',
+            mi,
+            nute,
+            b':',
+            s,
+            econd,
+            b'.',
+            digit(of_day, 100),
+            digit(of_day, 10),
+            digit(of_day, 1),
+            b'Z',
+        ];
+        std::str::from_utf8(buffer).unwrap_or_default()
+    }
+}
+
+/// Year, month and day of a day since the Unix epoch. Source: H. Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`.
+fn civil(days_since_epoch: i64) -> (i64, i64, i64) {
+    let days = days_since_epoch + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    // Of a year that begins in March.
+    let month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month + 2) / 5 + 1;
+    let (month, later) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    (year_of_era + era * 400 + later, month, day)
 }
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(self.text(&mut [0; TEXT_LEN]))
     }
 }
 
@@ -124,6 +197,25 @@ mod tests {
         let now = Timestamp::now();
         let back: Timestamp = serde_json::from_str(&serde_json::to_string(&now).unwrap()).unwrap();
         assert_eq!(now, back);
+    }
+
+    #[test]
+    fn times_are_written_as_chrono_writes_them() {
+        let (first, last) = CALENDAR.into_inner();
+        let step = (last - first) / 50_021;
+        let times = (0..50_021)
+            .map(|number| first + number * step)
+            .chain([first, -1, 0, last]);
+        for time in times.map(|millis| Timestamp::from_millis(millis).unwrap()) {
+            let chronos = DateTime::from_timestamp_millis(time.as_millis()).unwrap();
+            assert_eq!(
+                time.to_string(),
+                chronos.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+            );
+        }
+        assert_eq!(Timestamp::UNIX_EPOCH.as_millis(), 0);
+        assert!(Timestamp::from_millis(-1) < Timestamp::from_millis(0));
+        assert_eq!(size_of::<Option<Timestamp>>(), 8);
     }
 
     #[test]

@@ -47,10 +47,10 @@ fn stored_values() {
             connected_at: Some(connected_at()),
             started_at: Some(connected_at()),
             interval_ms: std::num::NonZeroU32::new(60_000),
-            end: Some(BillingEnd {
+            end: Some(Box::new(BillingEnd {
                 ended_at: ended_at(),
                 reason: EndReason::Hangup,
-            }),
+            })),
             traceparent: trace(),
         },
     );

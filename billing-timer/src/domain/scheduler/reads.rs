@@ -54,11 +54,11 @@ impl Scheduler {
         let is_stored = last.zip(sent.last()).is_some_and(|(last, sent)| last.is(sent));
         let result = ReadResult {
             confirmed: if is_stored { sent } else { Vec::new() },
-            contradiction: step::contradiction(&tracked.entry, last, &self.terms),
+            contradiction: step::contradiction(&tracked.entry.unpack(&token.call), last, &self.terms),
         };
         // A stored end precedes its entry. No tick beyond it may be published meanwhile.
         tracked.entry.end = tracked.entry.end.take().or(stored.end.take());
-        tracked.stored = stored;
+        (tracked.sequence, tracked.tick, tracked.settled) = (stored.sequence, stored.tick, stored.settled);
         self.reschedule(&token.call, now);
         result
     }
@@ -67,6 +67,8 @@ impl Scheduler {
     pub fn read_failed(&mut self, token: &WorkToken, retry_at: Timestamp) {
         if let Some(tracked) = self.calls.of(token) {
             self.timers.set(&mut tracked.timer, &token.call, retry_at);
+            let deadline = step::deadline(&tracked.entry.unpack(&token.call), &self.terms);
+            self.deadlines.watch(tracked, &token.call, deadline, Some(retry_at));
         }
     }
 }

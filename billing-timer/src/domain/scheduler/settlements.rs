@@ -9,7 +9,7 @@ use super::tracked_calls::Phase;
 use crate::domain::call_facts::CallFacts;
 use crate::domain::entry;
 use crate::domain::step::{Step, step};
-use crate::domain::work::{DueSettlement, LastStored, WorkToken};
+use crate::domain::work::{DueSettlement, WorkToken};
 
 impl Scheduler {
     /// A call to settle and to remove.
@@ -17,15 +17,15 @@ impl Scheduler {
         loop {
             let token = self.to_settle.pop_front()?;
             let Some(tracked) = self.calls.of(&token) else { continue };
-            let stored = tracked.stored.settled.clone();
-            let last = tracked.stored.tick.as_ref();
-            if stored.is_none() && step(&tracked.entry, last, &self.terms, now) != Step::Settle {
+            let stored = tracked.settled.clone();
+            let (entry, last) = (tracked.entry.unpack(&token.call), tracked.tick.as_ref());
+            if stored.is_none() && step(&entry, last, &self.terms, now) != Step::Settle {
                 self.reschedule(&token.call, now);
                 continue;
             }
             return Some(DueSettlement {
                 entry: Revised {
-                    value: tracked.entry.clone(),
+                    value: entry,
                     revision: tracked.revision,
                 },
                 stored,
@@ -41,12 +41,7 @@ impl Scheduler {
         };
         tracked.entry.connected_at = facts.connected_at.or(tracked.entry.connected_at);
         tracked.entry.interval_ms = entry::interval_ms(facts.terms.as_ref()).or(tracked.entry.interval_ms);
-        tracked.stored = LastStored {
-            sequence: facts.sequence,
-            tick: facts.tick,
-            end: None,
-            settled: facts.settled,
-        };
+        (tracked.sequence, tracked.tick, tracked.settled) = (facts.sequence, facts.tick, facts.settled);
         self.reschedule(&token.call, now);
     }
 

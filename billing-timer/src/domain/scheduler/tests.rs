@@ -202,7 +202,7 @@ fn no_tick_is_due_beyond_an_end_that_is_stored_and_not_delivered_yet() {
     };
     let stored = LastStored {
         sequence: 4,
-        end: Some(end),
+        end: Some(Box::new(end)),
         ..LastStored::default()
     };
     scheduler.read_done(&token, stored, at(9_000));
@@ -292,6 +292,61 @@ fn requests_to_end_a_call_are_repeated_at_growing_intervals_until_it_has_ended()
     );
     upsert(&mut scheduler, "c", Some(0), Some(11_000), 3);
     assert_eq!(scheduler.next_termination(now.plus_millis(1_000_000)), None);
+}
+
+#[test]
+fn a_distant_deadline_is_queued_at_the_last_tick_before_it() {
+    let terms = FleetTerms {
+        max_call_duration_ms: Some(3_600_500),
+        ..TERMS
+    };
+    let mut scheduler = Scheduler::new(terms, 10);
+    upsert(&mut scheduler, "c", Some(0), None, 1);
+    let token = scheduler.next_read().unwrap();
+    let stored = LastStored {
+        sequence: 9,
+        tick: Some(LastTick::new(&tick("c", 3_599, 0, 3_599_000), 9)),
+        ..LastStored::default()
+    };
+    scheduler.read_done(&token, stored, at(3_599_000));
+    assert_eq!(scheduler.deadlines.next(), None);
+    let due = batch(&mut scheduler, 3_600_000);
+    scheduler.ticks_stored(&due[0], 10, at(3_600_000));
+    assert_eq!(scheduler.next_wake(), Some(at(3_600_500)));
+    assert_eq!(scheduler.next_termination(at(3_600_499)), None);
+    assert_eq!(scheduler.next_termination(at(3_600_500)), Some(due[0].clone()));
+}
+
+#[test]
+fn a_call_that_cannot_be_read_or_ticked_has_a_deadline() {
+    let mut scheduler = Scheduler::new(
+        FleetTerms {
+            max_call_duration_ms: Some(100_000),
+            ..TERMS
+        },
+        10,
+    );
+    for name in ["odd", "unread"] {
+        upsert(&mut scheduler, name, Some(0), None, 1);
+    }
+    assert_eq!(scheduler.deadlines.next(), None);
+    while let Some(token) = scheduler.next_read() {
+        if token.call == call("unread") {
+            scheduler.read_failed(&token, at(100_001));
+            continue;
+        }
+        let stored = LastStored {
+            tick: Some(LastTick::new(&tick("odd", 2, 0, 1_999), 9)),
+            ..LastStored::default()
+        };
+        assert!(scheduler.read_done(&token, stored, at(1)).contradiction.is_some());
+    }
+    let mut ending = |now| scheduler.next_termination(at(now)).map(|token| token.call);
+    assert_eq!(ending(99_999), None);
+    assert_eq!(
+        [ending(100_000), ending(100_000)],
+        [Some(call("odd")), Some(call("unread"))]
+    );
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::domain::work::{DueTicks, TickFailure, WorkToken};
 /// alone in its batch.
 const ISOLATION_FACTOR: usize = 8;
 /// After this many rejections a call is alone in its batch, and a rejection concerns no other call.
-const ALONE_AFTER: u32 = 3;
+const ALONE_AFTER: u16 = 3;
 /// From then on the next read is delayed, first by this time and twice as long after each further rejection …
 const RETRY_DELAY_MIN_MS: u64 = 25;
 /// … up to this time. The read before each attempt fetches what the rejected tick conflicted with, so attempts differ.
@@ -37,7 +37,7 @@ impl Scheduler {
             let Some(first) = self.retry_individually.pop_front() else {
                 break;
             };
-            let rejections = self.calls.of(&first).map_or(0, |tracked| tracked.rejections);
+            let rejections = self.calls.of(&first).map_or(0, |tracked| u32::from(tracked.rejections));
             batch = Batch::new((self.max_batch / ISOLATION_FACTOR.saturating_pow(rejections)).max(1));
             // The ticks of one call are stored or rejected together.
             batch.extend(self.take_due(first, now, self.max_batch));
@@ -54,17 +54,18 @@ impl Scheduler {
     fn take_due(&mut self, token: WorkToken, now: Timestamp, max: usize) -> Option<DueTicks> {
         let tracked = self.calls.of(&token).filter(|tracked| tracked.phase == Phase::Due)?;
         // The entry may have changed since the tick became due: the call may have ended.
-        let ticks = due_ticks(&tracked.entry, tracked.stored.tick.as_ref(), &self.terms, now, max);
+        let entry = tracked.entry.unpack(&token.call);
+        let ticks = due_ticks(&entry, tracked.tick.as_ref(), &self.terms, now, max);
         let Some(first) = ticks.first() else {
             self.reschedule(&token.call, now);
             return None;
         };
-        let due_at = on_server(&tracked.entry, first.at);
+        let due_at = on_server(&entry, first.at);
         tracked.phase = Phase::Publishing;
         tracked.sent = ticks.clone().into();
         // The condition covers all facts, not only ticks: a late tick of an instance that lost the lease must not follow the
         // settlement.
-        let condition = PublishCondition::CallUnchangedSince(tracked.stored.sequence);
+        let condition = PublishCondition::CallUnchangedSince(tracked.sequence);
         let trace = tracked.entry.traceparent;
         Some(DueTicks {
             token,
@@ -83,8 +84,8 @@ impl Scheduler {
         };
         tracked.rejections = 0;
         if let Some(last) = std::mem::take(&mut tracked.sent).last() {
-            tracked.stored.tick = Some(LastTick::new(last, sequence));
-            tracked.stored.sequence = sequence;
+            tracked.tick = Some(LastTick::new(last, sequence));
+            tracked.sequence = sequence;
         }
         self.reschedule(&token.call, now);
     }
@@ -134,7 +135,7 @@ impl Batch {
     }
 }
 
-fn retry_delay_ms(rejections: u32) -> u64 {
+fn retry_delay_ms(rejections: u16) -> u64 {
     match rejections.checked_sub(ALONE_AFTER + 1) {
         None => 0,
         Some(earlier) => (RETRY_DELAY_MIN_MS << earlier.min(16)).min(RETRY_DELAY_MAX_MS),
