@@ -1,7 +1,7 @@
 //! The calls of a run and their facts.
 
 use anyhow::Result;
-use contract::jetstream::batch::{Entry, MAX_BATCH};
+use contract::jetstream::batch::Entry;
 use contract::{CallId, Fact, FactStore, PublishCondition, Timestamp, TraceParent};
 use futures::{TryStreamExt, stream};
 
@@ -9,6 +9,9 @@ use crate::facts::builders::{ended, rtp_detected};
 
 /// Batches in flight: the injection must be faster than the consumer that it measures.
 const BATCHES_IN_FLIGHT: usize = 4;
+/// Facts of one batch. The ticks of a call are late by as long as its `rtp_detected` took to be stored, so the batches are small: a
+/// media-worker stores each fact at once.
+const BATCH: usize = 100;
 
 /// A call that is connected for the whole run.
 #[derive(Debug, Clone)]
@@ -66,7 +69,7 @@ async fn publish(store: &FactStore, facts: Vec<Fact>) -> Result<()> {
             trace: TraceParent::generate(),
         })
         .collect();
-    stream::iter(entries.chunks(MAX_BATCH).map(Ok))
+    stream::iter(entries.chunks(BATCH).map(Ok))
         .try_for_each_concurrent(BATCHES_IN_FLIGHT, async |batch| {
             store.publish_batch(batch).await?;
             anyhow::Ok(())
