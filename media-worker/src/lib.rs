@@ -152,8 +152,18 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     Ok(outcome?)
 }
 
+/// Transports of a call: one in each direction, for both parties.
+const TRANSPORTS_PER_CALL: usize = 4;
+/// Descriptors of a relayed connection: to the client, and the two ends of the one to mediasoup.
+const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+
 fn sfu_settings(settings: &Settings) -> SfuSettings {
+    // At most half of the descriptors: NATS, probes and UDP need some, too.
+    let descriptors = service::descriptors::hard_limit().unwrap_or(1_024) / 2 / DESCRIPTORS_PER_CONNECTION;
+    let transports = usize::try_from(settings.capacity).unwrap_or(usize::MAX);
+    let transports = transports.saturating_mul(TRANSPORTS_PER_CALL);
     SfuSettings {
+        tcp_connections: transports.min(usize::try_from(descriptors).unwrap_or(usize::MAX)),
         workers: settings.mediasoup_workers,
         listen: ListenSettings {
             addresses: settings.listen_addresses(),

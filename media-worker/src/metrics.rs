@@ -64,6 +64,11 @@ pub fn clock_stepped() {
     counter!("callpulse_media_clock_steps_total").increment(1);
 }
 
+/// Counts a connection to a TCP port of media by its outcome.
+pub fn tcp_connection(outcome: &'static str) {
+    counter!("callpulse_media_tcp_connections_total", "outcome" => outcome).increment(1);
+}
+
 /// Counts a fact that will never be stored.
 pub fn fact_lost() {
     counter!("callpulse_media_facts_lost_total").increment(1);

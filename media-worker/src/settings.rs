@@ -50,9 +50,8 @@ pub struct Settings {
     pub more_listen_addresses: Vec<ListenAddress>,
     /// Port of the first worker thread; the others use the ports that follow. 0 takes any free ports.
     pub rtc_port: u16,
-    /// Whether media is received over TCP, too, for clients whose network blocks UDP. mediasoup neither limits TCP connections nor
-    /// closes idle ones, each of which takes a descriptor: limit connections per address and in total by a packet filter, or turn
-    /// it off where TURN over TLS serves the same clients.
+    /// Whether media is received over TCP, too, for clients whose network blocks UDP. A connection that does not begin with an ICE
+    /// request to a transport of this worker is closed within 5 s, and at most 256 such connections wait on a port.
     pub ice_tcp: bool,
     /// Largest number of calls at the same time.
     pub capacity: u32,

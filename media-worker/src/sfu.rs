@@ -3,6 +3,7 @@
 mod worker_pool;
 
 mod listen;
+mod tcp_front;
 mod worker;
 
 mod call_router;

@@ -71,6 +71,7 @@ async fn the_calls_of_a_dead_worker_end_and_a_replacement_starts() {
     };
     let nats = Nats::connect(&settings, "", "test").await.unwrap();
     let (pool, _deaths) = WorkerPool::start(SfuSettings {
+        tcp_connections: 1,
         workers: 2,
         listen: ListenSettings {
             addresses: vec![ListenAddress::default()],

@@ -88,11 +88,13 @@ impl CallRouter {
         let created = TransportCreated {
             id: transport.id().to_string(),
             ice_parameters: json(transport.ice_parameters())?,
-            ice_candidates: parameters::with_ip(json(transport.ice_candidates())?),
+            ice_candidates: parameters::with_ip(json(&self.candidates(&transport))?),
             dtls_parameters: json(&transport.dtls_parameters())?,
             ice_servers: None,
         };
-        let transport = ParticipantTransport::new(transport);
+        let fragments = &transport.ice_parameters().username_fragment;
+        let fragments = self.worker.tcp_admission.transport(fragments);
+        let transport = ParticipantTransport::new(transport, fragments);
         if direction == Direction::Send {
             transport.observe(role, &self.observer);
         }
@@ -128,8 +130,10 @@ impl CallRouter {
     /// `unknown_transport`.
     pub async fn restart_ice(&mut self, role: Role, transport_id: &str) -> Result<IceRestarted, Refusal> {
         let transport = self.participant(role).transport_mut(transport_id);
-        let transport = &transport.ok_or_else(unknown_transport)?.transport;
-        let parameters = with_timeout(transport.restart_ice()).await?.map_err(request_failed)?;
+        let transport = transport.ok_or_else(unknown_transport)?;
+        let restarted = with_timeout(transport.transport.restart_ice()).await?;
+        let parameters = restarted.map_err(request_failed)?;
+        transport.fragments.renew(&parameters.username_fragment);
         Ok(IceRestarted {
             ice_parameters: json(&parameters)?,
         })
@@ -235,6 +239,21 @@ impl CallRouter {
             )
         })?;
         with_timeout(consumer.resume()).await?.map_err(request_failed)
+    }
+
+    /// mediasoup's candidates, with the ports that clients reach.
+    fn candidates(&self, transport: &WebRtcTransport) -> Vec<IceCandidate> {
+        let mut candidates = transport.ice_candidates().clone();
+        for candidate in &mut candidates {
+            let mut fronts = self.worker.fronts.iter();
+            if candidate.protocol == Protocol::Tcp
+                && let Some(front) = fronts.find(|front| front.inner_port == candidate.port)
+            {
+                candidate.address.clone_from(&front.announced);
+                candidate.port = front.port;
+            }
+        }
+        candidates
     }
 
     fn participant(&mut self, role: Role) -> &mut Participant {

@@ -1,12 +1,15 @@
 //! The addresses and ports on which a mediasoup worker receives media.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use mediasoup::prelude::*;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+
+use super::tcp_front::{BoundFront, INNER_IP};
 
 /// Where media is received.
 #[derive(Debug, Clone)]
@@ -30,28 +33,51 @@ pub struct ListenAddress {
 }
 
 impl ListenSettings {
-    /// UDP on every address, and TCP if it is on, on the port of the worker in `slot`. ICE prefers earlier ones.
+    /// UDP on every address, on the port of the worker in `slot`; and a TCP port of loopback for each address behind which there is
+    /// a [`TcpFront`](super::tcp_front::TcpFront). ICE prefers earlier ones.
     pub(super) fn listen_infos(&self, slot: u16) -> WebRtcServerListenInfos {
-        let info = |protocol, address: &ListenAddress| ListenInfo {
-            protocol,
-            ip: address.ip,
+        let udp = |address: &ListenAddress| ListenInfo {
             announced_address: address.announced_address.clone(),
-            expose_internal_ip: false,
-            port: (self.first_port != 0).then(|| self.first_port.saturating_add(slot)),
-            port_range: None,
-            flags: None,
-            send_buffer_size: None,
-            recv_buffer_size: None,
+            port: self.port(slot),
+            ..any_port(Protocol::Udp, address.ip)
         };
-        let all = [Protocol::Udp, Protocol::Tcp]
-            .into_iter()
-            .filter(|protocol| self.tcp || *protocol == Protocol::Udp)
-            .flat_map(|protocol| self.addresses.iter().map(move |address| info(protocol, address)));
-        let mut all = all;
-        let first = all
-            .next()
-            .unwrap_or_else(|| info(Protocol::Udp, &ListenAddress::default()));
+        let tcp = self.fronts().map(|_| any_port(Protocol::Tcp, INNER_IP));
+        let mut all = self.addresses.iter().map(udp).chain(tcp);
+        let first = all.next().unwrap_or_else(|| udp(&ListenAddress::default()));
         all.fold(WebRtcServerListenInfos::new(first), WebRtcServerListenInfos::insert)
+    }
+
+    /// Binds the TCP ports of the worker in `slot`.
+    pub(super) async fn bind_fronts(&self, slot: u16) -> io::Result<Vec<BoundFront>> {
+        let mut bound = Vec::new();
+        for ListenAddress { ip, announced_address } in self.fronts() {
+            let address = SocketAddr::new(*ip, self.port(slot).unwrap_or_default());
+            bound.push(BoundFront::bind(address, announced_address.as_deref()).await?);
+        }
+        Ok(bound)
+    }
+
+    /// The addresses on which media is received over TCP.
+    fn fronts(&self) -> impl Iterator<Item = &ListenAddress> {
+        self.addresses.iter().filter(|_| self.tcp)
+    }
+
+    fn port(&self, slot: u16) -> Option<u16> {
+        (self.first_port != 0).then(|| self.first_port.saturating_add(slot))
+    }
+}
+
+fn any_port(protocol: Protocol, ip: IpAddr) -> ListenInfo {
+    ListenInfo {
+        protocol,
+        ip,
+        announced_address: None,
+        expose_internal_ip: false,
+        port: None,
+        port_range: None,
+        flags: None,
+        send_buffer_size: None,
+        recv_buffer_size: None,
     }
 }
 
@@ -130,11 +156,11 @@ mod tests {
                 tcp,
             };
             let infos = listen.listen_infos(1);
-            assert!(infos.iter().all(|info| info.port == Some(40_001)));
-            infos.iter().map(|info| info.protocol).collect::<Vec<_>>()
+            infos.iter().map(|info| (info.protocol, info.port)).collect::<Vec<_>>()
         };
-        assert_eq!(protocols(false), [Protocol::Udp]);
-        assert_eq!(protocols(true), [Protocol::Udp, Protocol::Tcp]);
+        let udp = (Protocol::Udp, Some(40_001));
+        assert_eq!(protocols(false), [udp]);
+        assert_eq!(protocols(true), [udp, (Protocol::Tcp, None)], "behind a front");
     }
 
     #[test]

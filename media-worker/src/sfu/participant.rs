@@ -9,6 +9,7 @@ use mediasoup::prelude::*;
 use mediasoup::types::data_structures::DtlsState;
 
 use super::Observer;
+use super::tcp_front::OwnFragments;
 use crate::liveness::ProducerNumber;
 
 /// One party's media. Dropping a part closes it.
@@ -26,6 +27,8 @@ pub(super) struct Participant {
 pub(super) struct ParticipantTransport {
     pub(super) transport: WebRtcTransport,
     pub(super) connected: bool,
+    /// By which its connections over TCP are recognised.
+    pub(super) fragments: OwnFragments,
     /// The number of the producer on it; 0 for none.
     producer: Arc<AtomicU64>,
 }
@@ -64,10 +67,11 @@ impl Participant {
 }
 
 impl ParticipantTransport {
-    pub(super) fn new(transport: WebRtcTransport) -> Self {
+    pub(super) fn new(transport: WebRtcTransport, fragments: OwnFragments) -> Self {
         Self {
             transport,
             connected: false,
+            fragments,
             producer: Arc::default(),
         }
     }

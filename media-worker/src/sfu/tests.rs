@@ -29,6 +29,7 @@ fn settings(workers: u16, first_port: u16) -> SfuSettings {
         workers,
         listen,
         ice_consent_timeout_s: 30,
+        tcp_connections: 16,
     }
 }
 

@@ -6,8 +6,10 @@ use std::net::SocketAddr;
 use mediasoup::prelude::*;
 use mediasoup::worker::WorkerLogLevel;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use super::listen::ListenSettings;
+use super::tcp_front::{TcpAdmission, TcpFront};
 
 /// Identifies a mediasoup worker in this process; its replacement has another identifier.
 pub type SfuWorkerId = u64;
@@ -41,6 +43,9 @@ pub(super) struct SfuWorker {
     pub(super) worker: Worker,
     pub(super) server: WebRtcServer,
     pub(super) address: SocketAddr,
+    /// The ports for media over TCP.
+    pub(super) fronts: Vec<TcpFront>,
+    pub(super) tcp_admission: TcpAdmission,
 }
 
 impl SfuWorker {
@@ -51,12 +56,14 @@ impl SfuWorker {
         slot: u16,
         id: SfuWorkerId,
         deaths: mpsc::Sender<DeadWorker>,
+        tcp_admission: TcpAdmission,
     ) -> Result<Self, WorkerStartError> {
         let mut settings = WorkerSettings::default();
         // Anyone who can reach the port can cause warnings.
         settings.log_level = WorkerLogLevel::Error;
         let worker = manager.create_worker(settings).await?;
         let failed = |error: &dyn Display| WorkerStartError::Listen(error.to_string());
+        let bound = listen.bind_fronts(slot).await.map_err(|error| failed(&error))?;
         let options = WebRtcServerOptions::new(listen.listen_infos(slot));
         let server = worker.create_webrtc_server(options).await;
         let server = server.map_err(|error| failed(&error))?;
@@ -64,8 +71,15 @@ impl SfuWorker {
         let socket = dump.udp_sockets.first();
         let socket = socket.ok_or_else(|| failed(&"it has no UDP socket"))?;
         let address = SocketAddr::new(socket.ip, socket.port);
+        // In the order of the listen infos, as the fronts.
+        let (alive, inner) = (CancellationToken::new(), dump.tcp_servers.iter());
+        let fronts = bound.into_iter().zip(inner);
+        let fronts = fronts.map(|(front, inner)| front.serve(inner.port, tcp_admission.clone(), &alive));
+        let fronts: Vec<TcpFront> = fronts.collect();
         worker
             .on_dead(move |status| {
+                // Its ports are for the replacement.
+                alive.cancel();
                 let reason = status
                     .err()
                     .map_or_else(|| "the thread ended".to_owned(), |error| error.to_string());
@@ -79,6 +93,8 @@ impl SfuWorker {
             worker,
             server,
             address,
+            fronts,
+            tcp_admission,
         })
     }
 

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use super::Observer;
 use super::call_router::CallRouter;
 use super::listen::ListenSettings;
+use super::tcp_front::TcpAdmission;
 use super::worker::{DeadWorker, SfuWorker, WorkerStartError};
 
 /// The settings of the SFU.
@@ -23,6 +24,8 @@ pub struct SfuSettings {
     pub listen: ListenSettings,
     /// The time without ICE consent after which a transport is disconnected (RFC 7675), in seconds.
     pub ice_consent_timeout_s: u8,
+    /// The most connections of media over TCP.
+    pub tcp_connections: usize,
 }
 
 /// The mediasoup workers of this process.
@@ -33,6 +36,7 @@ pub struct WorkerPool {
     slots: Mutex<Vec<Option<Arc<SfuWorker>>>>,
     deaths: mpsc::Sender<DeadWorker>,
     next_id: AtomicU64,
+    tcp_admission: TcpAdmission,
 }
 
 impl WorkerPool {
@@ -46,6 +50,7 @@ impl WorkerPool {
         let pool = Self {
             manager: WorkerManager::new(),
             slots: Mutex::new(vec![None; usize::from(settings.workers)]),
+            tcp_admission: TcpAdmission::new(settings.tcp_connections),
             settings,
             deaths,
             next_id: AtomicU64::new(1),
@@ -62,7 +67,8 @@ impl WorkerPool {
     /// The worker does not start, or its port is still taken.
     pub async fn start_worker(&self, slot: u16) -> Result<(), WorkerStartError> {
         let id = self.next_id.fetch_add(1, Ordering::Relaxed);
-        let worker = SfuWorker::start(&self.manager, &self.settings.listen, slot, id, self.deaths.clone()).await?;
+        let (listen, deaths) = (&self.settings.listen, self.deaths.clone());
+        let worker = SfuWorker::start(&self.manager, listen, slot, id, deaths, self.tcp_admission.clone()).await?;
         if let Some(place) = self.slots.lock().get_mut(usize::from(slot)) {
             *place = Some(Arc::new(worker));
         }

@@ -14,3 +14,4 @@ mod ice_restart;
 mod last_packet;
 mod refusal;
 mod silence;
+mod tcp;
