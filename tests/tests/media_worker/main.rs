@@ -8,6 +8,7 @@ mod capacity;
 mod connection;
 mod cost;
 mod credit;
+mod datagrams;
 mod ending;
 mod fleet;
 mod ice_restart;
