@@ -22,8 +22,8 @@ pub fn register() {
     for outcome in ["allowed", "denied", "failed"] {
         counter!("callpulse_ws_wallet_answers_total", "outcome" => outcome).increment(0);
     }
-    for what in ["fact", "bucket", "terminate", "grant"] {
-        counter!("callpulse_ws_undecodable_total", "what" => what).increment(0);
+    for kind in ["fact", "bucket", "terminate", "grant"] {
+        counter!("callpulse_ws_undecodable_total", "type" => kind).increment(0);
     }
 }
 
