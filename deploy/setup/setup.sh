@@ -3,7 +3,8 @@
 # was interrupted is simply started again.
 #   1. A C++ compiler, the libraries that mediasoup's worker is built on, Python: Debian packages.
 #   2. .tools: a virtual environment with what requirements.txt pins.
-#   3. Chromium for the browser tests, where that can be done: they are skipped without it. WEB=skip leaves it out.
+#   3. Chromium for the browser tests, and what the tests between networks need, where that can be done: they are skipped without it.
+#      WEB=skip leaves Chromium out.
 # MEDIASOUP_DEPS=bundled leaves the libraries out (media-worker/native/README.md).
 set -eu
 cd "$(dirname -- "$0")/../.."
@@ -101,6 +102,24 @@ install_browser() {
     fi
 }
 
+# The tests between networks make namespaces, as root. Not where systemd would start coturn's service.
+install_network_tools() {
+    if [ "$(id -u)" != 0 ] || [ -d /run/systemd/system ] || [ -e .tools/without-networks ]; then
+        return 0
+    fi
+    tools=''
+    command -v ip >/dev/null || tools="$tools iproute2"
+    command -v nft >/dev/null || tools="$tools nftables"
+    command -v sysctl >/dev/null || tools="$tools procps"
+    command -v turnserver >/dev/null || tools="$tools coturn"
+    [ -n "$tools" ] || return 0
+    # shellcheck disable=SC2086 # one word a package
+    if ! (install_packages $tools); then
+        : >.tools/without-networks
+        say "going on without$tools: the tests between networks will be skipped (rm .tools/without-networks to try again)"
+    fi
+}
+
 command -v cargo >/dev/null || fail "no cargo here; install Rust 1.89 or later first"
 
 # One at a time: the lock goes with the process, and a machine without flock merely has none.
@@ -117,3 +136,4 @@ if [ ! -x .tools/bin/python ] || [ "$(cat .tools/stamp 2>/dev/null)" != "$(stamp
 fi
 
 install_browser
+install_network_tools

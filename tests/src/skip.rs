@@ -5,6 +5,7 @@ use std::io::{Write, stderr};
 use std::sync::Once;
 
 static REPORTED: Once = Once::new();
+static REPORTED_OPTIONAL: Once = Once::new();
 
 /// Says once in a process that tests are skipped because something is missing. CI requires it (`CI_REQUIRE_BROWSER=1`), and fails instead.
 pub fn skipped(missing: &str) {
@@ -12,4 +13,9 @@ pub fn skipped(missing: &str) {
     assert!(!required, "{missing}, but CI_REQUIRE_BROWSER=1 requires it");
     // Bypasses the test runner, which hides the output of passing tests.
     REPORTED.call_once(|| drop(writeln!(stderr(), "skipped: {missing}")));
+}
+
+/// Like [`skipped`], for what CI need not have.
+pub fn skipped_optionally(missing: &str) {
+    REPORTED_OPTIONAL.call_once(|| drop(writeln!(stderr(), "skipped: {missing}")));
 }

@@ -1,6 +1,6 @@
 //! A headless WebRTC client: signals through its party's WebSocket, sends and receives on two WebRTC transports.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -137,6 +137,28 @@ impl Caller {
             Some(receive) => receive.restore().await,
             None => Ok(()),
         }
+    }
+
+    /// Delays each datagram that is sent by a random time up to `most`.
+    ///
+    /// # Errors
+    /// When a transport has ended.
+    pub async fn jitter(&self, most: Duration) -> Result<()> {
+        for transport in [Some(&self.send), self.receive.as_ref()].into_iter().flatten() {
+            transport.jitter(most).await?;
+        }
+        Ok(())
+    }
+
+    /// Nominates a candidate pair only once: not again from now on, until ICE restarts.
+    ///
+    /// # Errors
+    /// When a transport has ended.
+    pub async fn nominate_once(&self) -> Result<()> {
+        for transport in [Some(&self.send), self.receive.as_ref()].into_iter().flatten() {
+            transport.nominate_once().await?;
+        }
+        Ok(())
     }
 
     /// Moves to another network: each transport restarts ICE (`rtc_restart_ice`) on a new socket, and keeps its streams.

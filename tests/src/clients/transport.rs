@@ -27,6 +27,7 @@ use crate::clients::padding;
 use driver::Driver;
 
 mod driver;
+mod nomination;
 mod parameters;
 
 /// The deadline for ICE and DTLS.
@@ -69,6 +70,8 @@ enum Command {
     Padding(Ssrc, u32),
     Cut(bool),
     Close,
+    Jitter(Duration),
+    NominateOnce,
     Restart(UdpSocket, IceCreds),
 }
 
@@ -92,6 +95,7 @@ pub struct PendingTransport {
     rtc: Rtc,
     socket: UdpSocket,
     remote: SocketAddr,
+    password: String,
     payload_type: Pt,
 }
 
@@ -159,7 +163,9 @@ impl PendingTransport {
         let mut direct = rtc.direct_api();
         direct.set_ice_lite(false);
         direct.set_ice_controlling(true);
-        direct.set_remote_ice_credentials(parameters::ice_credentials(created)?);
+        let credentials = parameters::ice_credentials(created)?;
+        let password = credentials.pass.clone();
+        direct.set_remote_ice_credentials(credentials);
         direct.set_remote_fingerprint(
             parameters::remote_fingerprint(created)?
                 .parse()
@@ -171,6 +177,7 @@ impl PendingTransport {
             rtc,
             socket,
             remote,
+            password,
             payload_type,
         })
     }
@@ -302,6 +309,22 @@ impl Transport {
     /// When the transport has ended.
     pub async fn close(&self) -> Result<()> {
         self.command(Command::Close).await
+    }
+
+    /// Delays each datagram that is sent by a random time up to `most`, so that they overtake each other.
+    ///
+    /// # Errors
+    /// When the transport has ended.
+    pub async fn jitter(&self, most: Duration) -> Result<()> {
+        self.command(Command::Jitter(most)).await
+    }
+
+    /// Nominates a candidate pair only once: not again from now on, until ICE restarts.
+    ///
+    /// # Errors
+    /// When the transport has ended.
+    pub async fn nominate_once(&self) -> Result<()> {
+        self.command(Command::NominateOnce).await
     }
 
     /// Moves to another network: leaves the socket for a new one, and restarts ICE with the answer to `rtc_restart_ice`.

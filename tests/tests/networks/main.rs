@@ -1,10 +1,10 @@
-//! A caller between networks: Chromium with our page behind NATs, a headless otomo beside the servers, real media.
+//! Callers between networks: Chromium with our page and headless callers behind NATs, real servers, real media.
 //!
-//! In network namespaces, so it needs the right to make them. `make networks` runs it; with `TRIES=20` it repeats every change and
-//! prints the percentiles.
+//! In network namespaces, so it needs the right to make them. `make test` goes through what lets little pass; `make networks` changes
+//! addresses again and again, and prints percentiles.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
-#![allow(clippy::print_stderr, reason = "figures, and the reason of a skip")]
+#![allow(clippy::print_stderr, reason = "figures")]
 
 #[path = "../browser/prerequisites.rs"]
 mod prerequisites;
@@ -12,35 +12,99 @@ mod prerequisites;
 #[path = "../browser/script.rs"]
 mod script;
 
-mod call;
 mod topology;
+
+mod heard;
+
+mod call;
+mod caller;
+mod headless;
+mod reach;
 
 use std::env;
 
+use anyhow::{Context, Result, bail, ensure};
+use callpulse_tests::skip::skipped_optionally;
+use tokio::runtime::Runtime;
+
+use prerequisites::Prerequisites;
 use topology::Topology;
 
-/// Names the namespaces, in the process that runs among the servers.
+/// Names the namespaces and the scenario, in the process that runs among the servers.
 const INSIDE: &str = "CALLPULSE_NETWORKS";
+const SCENARIO: &str = "CALLPULSE_NETWORKS_SCENARIO";
+
+/// What networks do to packets, with headless callers.
+const HEADLESS: [&str; 1] = ["bad_network"];
+/// Rows 8 and 9, with Chromium.
+const IN_CHROMIUM: [&str; 3] = ["turn_tcp", "turn_tls", "ipv6_only"];
+
+/// Runs a scenario in namespaces of its own.
+fn run(scenario: &str) -> Result<()> {
+    let topology = Topology::new()?;
+    let mut itself = topology.itself_on("servers")?;
+    itself
+        .args(["process", "--exact", "--nocapture", "--ignored"])
+        .env("RUST_BACKTRACE", "0")
+        .env("RUST_LIB_BACKTRACE", "0")
+        .env(INSIDE, topology.prefix())
+        .env(SCENARIO, scenario);
+    let status = itself.status().context(scenario.to_owned())?;
+    ensure!(status.success(), "{scenario}: {status}");
+    Ok(())
+}
+
+async fn inside(networks: &Topology, scenario: &str) -> Result<()> {
+    match scenario {
+        "changes" => call::run(networks).await,
+        "remapped" => headless::remapped(networks).await,
+        "bad_network" => headless::bad_network(networks).await,
+        "turn_tcp" => reach::turn_tcp(networks).await,
+        "turn_tls" => reach::turn_tls(networks).await,
+        "ipv6_only" => reach::ipv6_only(networks).await,
+        other => bail!("no scenario {other}"),
+    }
+}
 
 #[test]
-#[ignore = "needs the right to make network namespaces, iproute2 and nftables: make networks"]
-fn a_call_survives_the_changes_of_its_callers_networks() {
-    if let Ok(prefix) = env::var(INSIDE) {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let topology = Topology::inherited(prefix);
-        return runtime.block_on(call::run(&topology)).unwrap();
+fn calls_survive_their_networks() -> Result<()> {
+    if let Err(error) = Topology::new() {
+        skipped_optionally(&format!("no network namespaces here: {error:#}"));
+        return Ok(());
     }
-    let browser = prerequisites::Prerequisites::find();
-    assert!(browser.is_some(), "no browser");
-    let topology = match Topology::new() {
-        Ok(topology) => topology,
-        Err(error) => panic!("no network namespaces here: {error:#}"),
-    };
-    let mut itself = topology.on_servers(env::current_exe().unwrap());
-    let name = "a_call_survives_the_changes_of_its_callers_networks";
-    itself
-        .args([name, "--exact", "--nocapture", "--ignored"])
-        .env(INSIDE, topology.prefix());
-    let status = itself.status().unwrap();
-    assert!(status.success(), "{status}");
+    // NETWORKS_ONLY=turn_tls runs one of them.
+    let only = env::var("NETWORKS_ONLY").ok();
+    let is_wanted = |scenario: &&str| only.as_ref().is_none_or(|only| only == scenario);
+    HEADLESS.into_iter().filter(is_wanted).try_for_each(run)?;
+    if Prerequisites::find().is_some() {
+        IN_CHROMIUM.into_iter().filter(is_wanted).try_for_each(run)?;
+    }
+    Ok(())
+}
+
+/// Rows 1 to 6.
+#[test]
+#[ignore = "takes minutes and a quiet machine: make networks"]
+fn sound_is_back_in_time() -> Result<()> {
+    run("changes")
+}
+
+/// Row 7.
+#[test]
+#[ignore = "takes a quiet machine: make networks"]
+fn a_remapped_port_is_noticed() -> Result<()> {
+    run("remapped")
+}
+
+/// The process of a scenario among the servers, or of a caller on its machine; nothing where it is neither.
+#[test]
+#[ignore = "a process of the other tests"]
+fn process() -> Result<()> {
+    if let Ok(part) = env::var(caller::PART) {
+        return Runtime::new()?.block_on(caller::play(&part));
+    }
+    if let (Ok(prefix), Ok(scenario)) = (env::var(INSIDE), env::var(SCENARIO)) {
+        return Runtime::new()?.block_on(inside(&Topology::inherited(prefix), &scenario));
+    }
+    Ok(())
 }

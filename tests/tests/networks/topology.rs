@@ -1,44 +1,61 @@
-//! A caller's networks as namespaces: a machine with Wi-Fi and LTE, each behind a NAT of its own, and the servers.
+//! Networks as namespaces: the user's machine with Wi-Fi and LTE, the otomo's machine, each path behind a NAT of its own, and the
+//! servers.
 //!
 //! ```text
-//!  client ── wifi 192.168.1.0/24 ── NAT ── 10.90.1.0/24 ──┐
-//!         └─ lte  192.168.2.0/24 ── NAT ── 10.90.2.0/24 ──┴─ servers, 10.90.0.1
+//!  client ── wlan0 192.168.1.0/24 ── NAT ── 10.90.1.0/24 ──┐
+//!         └─ wwan0 192.168.2.0/24 ── NAT ── 10.90.2.0/24 ──┼─ servers, 10.90.0.1, 10.90.0.2
+//!  peer ──── eth0  192.168.3.0/24 ── NAT ── 10.90.3.0/24 ──┘
 //! ```
 //!
-//! The NATs choose ports at random, and drop what belongs to no connection silently, as carriers do.
+//! The NATs choose ports at random, another one for each destination, and drop what belongs to no connection silently, as carriers
+//! do.
 
-use std::path::PathBuf;
+use std::env;
+use std::path::Path as FilePath;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
 /// The address of the servers.
 pub(crate) const SERVER: &str = "10.90.0.1";
+/// The address of the TURN server.
+pub(crate) const TURN_SERVER: &str = "10.90.0.2";
+/// What [`Topology::publish_server`] makes of [`SERVER`].
+pub(crate) const PUBLIC: &str = "203.0.113.7";
+/// The address of the servers in [`Topology::only_ipv6`].
+pub(crate) const SERVER_IPV6: &str = "2001:db8:90::1";
 
-/// A path from the client to the servers.
+/// A path to the servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Path {
     Wifi,
     Lte,
+    Peer,
 }
 
 impl Path {
-    const BOTH: [Self; 2] = [Self::Wifi, Self::Lte];
+    pub(crate) const ALL: [Self; 3] = [Self::Wifi, Self::Lte, Self::Peer];
 
     /// The third part of its addresses.
     fn number(self) -> u8 {
         match self {
             Self::Wifi => 1,
             Self::Lte => 2,
+            Self::Peer => 3,
         }
     }
 
-    /// The client's interface.
-    fn interface(self) -> &'static str {
+    /// The machine at its end, and the interface there.
+    fn end(self) -> (&'static str, &'static str) {
         match self {
-            Self::Wifi => "wlan0",
-            Self::Lte => "wwan0",
+            Self::Wifi => ("client", "wlan0"),
+            Self::Lte => ("client", "wwan0"),
+            Self::Peer => ("peer", "eth0"),
         }
+    }
+
+    fn nat(self) -> String {
+        format!("nat{}", self.number())
     }
 }
 
@@ -71,16 +88,23 @@ impl Topology {
     }
 
     fn make(&self) -> Result<()> {
-        for role in ["servers", "client", "nat1", "nat2"] {
+        for role in ROLES {
             run("ip", &["netns", "add", &self.namespace(role)])?;
             self.ip(role, "link set lo up")?;
         }
-        self.ip("servers", &format!("addr add {SERVER}/32 dev lo"))?;
-        for path in Path::BOTH {
-            let (n, interface) = (path.number(), path.interface());
-            let nat = format!("nat{n}");
+        for address in [SERVER, TURN_SERVER] {
+            self.ip("servers", &format!("addr add {address}/32 dev lo"))?;
+        }
+        // Chromium on Linux tells WebRTC of a new address 0.5 to 2 s after the last change of any address. IPv6 would add changes of
+        // its own.
+        for role in ["client", "peer"] {
+            self.set(role, "net.ipv6.conf.all.disable_ipv6=1")?;
+            self.set(role, "net.ipv6.conf.default.disable_ipv6=1")?;
+        }
+        for path in Path::ALL {
+            let (n, nat, (machine, interface)) = (path.number(), path.nat(), path.end());
             self.cable(("servers", &format!("to-nat{n}")), (&nat, "out"))?;
-            self.cable(("client", interface), (&nat, "in"))?;
+            self.cable((machine, interface), (&nat, "in"))?;
             self.ip("servers", &format!("addr add 10.90.{n}.1/24 dev to-nat{n}"))?;
             self.ip("servers", &format!("link set to-nat{n} up"))?;
             self.ip(&nat, &format!("addr add 10.90.{n}.2/24 dev out"))?;
@@ -89,22 +113,18 @@ impl Topology {
                 self.ip(&nat, &format!("link set {interface} up"))?;
             }
             self.ip(&nat, &format!("route add default via 10.90.{n}.1"))?;
-            self.ip("client", &format!("addr add 192.168.{n}.2/24 dev {interface}"))?;
-            self.exec(
+            self.nft(
                 &nat,
-                "nft",
-                &[
-                    "add table ip t; add chain ip t masq { type nat hook postrouting priority 100; }; \
-                   add rule ip t masq oifname out masquerade fully-random; \
-                   add chain ip t pass { type filter hook forward priority 0; }; \
-                   add rule ip t pass ct state invalid drop",
-                ],
+                "add table ip t; add chain ip t masq { type nat hook postrouting priority 100; }; \
+                 add rule ip t masq oifname out masquerade fully-random; \
+                 add chain ip t pass { type filter hook forward priority 0; }; \
+                 add rule ip t pass ct state invalid drop",
             )?;
-            for setting in ["net.ipv4.ip_forward=1", "net.netfilter.nf_conntrack_tcp_loose=0"] {
-                self.exec(&nat, "sysctl", &["-qw", setting])?;
-            }
+            self.set(&nat, "net.ipv4.ip_forward=1")?;
+            self.set(&nat, "net.netfilter.nf_conntrack_tcp_loose=0")?;
         }
-        self.up(Path::Wifi)
+        self.up(Path::Wifi)?;
+        self.up(Path::Peer)
     }
 
     fn cable(&self, (one, name): (&str, &str), (other, other_name): (&str, &str)) -> Result<()> {
@@ -115,56 +135,98 @@ impl Topology {
 
     /// The path carries packets. Wi-Fi is preferred, as on phones.
     pub(crate) fn up(&self, path: Path) -> Result<()> {
-        let (n, interface) = (path.number(), path.interface());
-        self.ip("client", &format!("link set {interface} up"))?;
+        let (n, (machine, interface)) = (path.number(), path.end());
+        self.ip(machine, &format!("link set {interface} up"))?;
+        self.ip(machine, &format!("addr add 192.168.{n}.2/24 dev {interface}"))?;
         let metric = 100 * u16::from(n);
         self.ip(
-            "client",
+            machine,
             &format!("route add default via 192.168.{n}.1 dev {interface} metric {metric}"),
         )
     }
 
-    /// The interface is gone, and its routes with it.
+    /// The interface is gone, and its address and routes with it.
     pub(crate) fn down(&self, path: Path) -> Result<()> {
-        self.ip("client", &format!("link set {} down", path.interface()))
+        let (machine, interface) = path.end();
+        self.ip(machine, &format!("link set {interface} down"))?;
+        self.ip(machine, &format!("addr flush dev {interface}"))
     }
 
     /// The interface stays up, and nothing passes.
     pub(crate) fn silence(&self, path: Path) -> Result<()> {
-        self.exec(
-            &format!("nat{}", path.number()),
-            "nft",
-            &["insert rule ip t pass counter drop"],
+        self.block(path, "counter")
+    }
+
+    /// Drops what matches, such as `meta l4proto udp`.
+    pub(crate) fn block(&self, path: Path, matches: &str) -> Result<()> {
+        self.nft(&path.nat(), &format!("insert rule ip t pass {matches} drop"))
+    }
+
+    /// Ends [`silence`](Self::silence) and [`block`](Self::block).
+    pub(crate) fn carry(&self, path: Path) -> Result<()> {
+        self.nft(
+            &path.nat(),
+            "flush chain ip t pass; add rule ip t pass ct state invalid drop",
         )
     }
 
-    /// Ends [`silence`](Self::silence).
-    pub(crate) fn carry(&self, path: Path) -> Result<()> {
-        let rules = "flush chain ip t pass; add rule ip t pass ct state invalid drop";
-        self.exec(&format!("nat{}", path.number()), "nft", &[rules])
+    /// Loses packets at random, in both directions.
+    pub(crate) fn lose(&self, path: Path, percent: u32) -> Result<()> {
+        self.block(path, &format!("numgen random mod 100 < {percent}"))
+    }
+
+    /// The smallest MTU that IPv6 allows.
+    pub(crate) fn shrink(&self, path: Path) -> Result<()> {
+        self.ip(&path.nat(), "link set out mtu 1280")?;
+        self.ip("servers", &format!("link set to-nat{} mtu 1280", path.number()))
+    }
+
+    /// The servers are behind a NAT, too: clients reach them by [`PUBLIC`] as well.
+    pub(crate) fn publish_server(&self) -> Result<()> {
+        self.nft(
+            "servers",
+            &format!(
+                "add table ip t; add chain ip t public {{ type nat hook prerouting priority -100; }}; \
+                 add rule ip t public ip daddr {PUBLIC} dnat to {SERVER}"
+            ),
+        )
+    }
+
+    /// The client has IPv6 alone, without a NAT.
+    pub(crate) fn only_ipv6(&self) -> Result<()> {
+        self.ip("servers", &format!("addr add {SERVER_IPV6}/128 dev lo"))?;
+        self.ip("servers", "addr add 2001:db8:1::1/64 dev to-nat1 nodad")?;
+        self.ip("servers", "route add 2001:db8:2::/64 via 2001:db8:1::2")?;
+        self.ip("nat1", "addr add 2001:db8:1::2/64 dev out nodad")?;
+        self.ip("nat1", "addr add 2001:db8:2::1/64 dev in nodad")?;
+        self.ip("nat1", "route add 2001:db8::/32 via 2001:db8:1::1")?;
+        self.set("nat1", "net.ipv6.conf.all.forwarding=1")?;
+        self.down(Path::Wifi)?;
+        self.set("client", "net.ipv6.conf.all.disable_ipv6=0")?;
+        self.set("client", "net.ipv6.conf.wlan0.disable_ipv6=0")?;
+        self.ip("client", "link set wlan0 up")?;
+        self.ip("client", "addr add 2001:db8:2::2/64 dev wlan0 nodad")?;
+        self.ip("client", "route add default via 2001:db8:2::1")
     }
 
     /// The NAT forgets every mapping. Linux does when the outer address goes away.
     pub(crate) fn forget_mappings(&self, path: Path) -> Result<()> {
-        let n = path.number();
-        let nat = format!("nat{n}");
+        let (n, nat) = (path.number(), path.nat());
         self.ip(&nat, &format!("addr del 10.90.{n}.2/24 dev out"))?;
         self.ip(&nat, &format!("addr add 10.90.{n}.2/24 dev out"))?;
         self.ip(&nat, &format!("route replace default via 10.90.{n}.1"))
     }
 
-    /// The command that runs `program` on the client's machine.
-    pub(crate) fn on_client(&self, program: &std::path::Path) -> Command {
+    /// The command that runs `program` on a machine.
+    pub(crate) fn on(&self, machine: &str, program: &FilePath) -> Command {
         let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace("client")]).arg(program);
+        command.args(["netns", "exec", &self.namespace(machine)]).arg(program);
         command
     }
 
-    /// The command that runs `program` on the servers' machine.
-    pub(crate) fn on_servers(&self, program: PathBuf) -> Command {
-        let mut command = Command::new("ip");
-        command.args(["netns", "exec", &self.namespace("servers")]).arg(program);
-        command
+    /// The command that runs this program on a machine.
+    pub(crate) fn itself_on(&self, machine: &str) -> Result<Command> {
+        Ok(self.on(machine, &env::current_exe()?))
     }
 
     fn namespace(&self, role: &str) -> String {
@@ -177,18 +239,26 @@ impl Topology {
         run("ip", &words.collect::<Vec<_>>())
     }
 
-    fn exec(&self, role: &str, program: &str, arguments: &[&str]) -> Result<()> {
+    fn nft(&self, role: &str, rules: &str) -> Result<()> {
+        self.exec(role, &["nft", rules])
+    }
+
+    fn set(&self, role: &str, setting: &str) -> Result<()> {
+        self.exec(role, &["sysctl", "-qw", setting])
+    }
+
+    fn exec(&self, role: &str, command: &[&str]) -> Result<()> {
         let namespace = self.namespace(role);
-        let all = ["netns", "exec", &namespace, program]
-            .into_iter()
-            .chain(arguments.iter().copied());
+        let all = ["netns", "exec", &namespace].into_iter().chain(command.iter().copied());
         run("ip", &all.collect::<Vec<_>>())
     }
 }
 
+const ROLES: [&str; 6] = ["client", "peer", "nat1", "nat2", "nat3", "servers"];
+
 impl Drop for Topology {
     fn drop(&mut self) {
-        for role in ["client", "nat1", "nat2", "servers"] {
+        for role in ROLES {
             let _ = run("ip", &["netns", "del", &self.namespace(role)]);
         }
     }

@@ -14,6 +14,7 @@ use tokio::net::UdpSocket;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::sleep_until;
 
+use super::nomination::NominatesOnce;
 use super::{ClockReading, Command, Counters, MID, PendingTransport, State};
 use crate::clients::opus::{self, Pace};
 use crate::clients::padding;
@@ -31,6 +32,10 @@ pub(super) struct Driver {
     state: watch::Sender<State>,
     counters: Arc<Counters>,
     cut: bool,
+    jitter: Duration,
+    delayed: Vec<(Instant, Transmit)>,
+    password: String,
+    nominates_once: Option<NominatesOnce>,
     started: Instant,
     sequence: u64,
     padding: HashSet<u16>,
@@ -52,6 +57,7 @@ impl Driver {
             rtc,
             socket,
             payload_type,
+            password,
             ..
         } = prepared;
         // RFC 3550 wants it random; below 2^15 so that SRTP's rollover counter starts from 0 on both sides.
@@ -64,6 +70,10 @@ impl Driver {
             state,
             counters,
             cut: false,
+            jitter: Duration::ZERO,
+            delayed: Vec::new(),
+            password,
+            nominates_once: None,
             started: started.at,
             sequence,
             padding: HashSet::new(),
@@ -76,6 +86,9 @@ impl Driver {
         self.rtc.handle_input(Input::Timeout(Instant::now()))?;
         while self.rtc.is_alive() {
             let mut wake = self.flush().await?;
+            if let Some((due, _)) = self.delayed.first() {
+                wake = wake.min(*due);
+            }
             if let (Some(stream), true) = (self.outgoing, self.is_connected()) {
                 wake = wake.min(stream.next);
             }
@@ -99,6 +112,7 @@ impl Driver {
                 }
                 () = sleep_until(wake.into()) => {
                     let now = Instant::now();
+                    self.transmit_delayed(now).await;
                     self.send_due_frame(now);
                     self.rtc.handle_input(Input::Timeout(now))?;
                 }
@@ -129,6 +143,8 @@ impl Driver {
             Command::Silence(ssrc) => self.outgoing = self.outgoing.filter(|stream| stream.ssrc != ssrc),
             Command::Cut(cut) => self.cut = cut,
             Command::Close => self.rtc.close()?,
+            Command::Jitter(most) => self.jitter = most,
+            Command::NominateOnce => self.nominates_once = Some(NominatesOnce::nominated(self.password.clone())),
             Command::Padding(ssrc, packets) => {
                 for _ in 0..packets {
                     let number = self.write(ssrc, Instant::now(), padding::PADDING.to_vec());
@@ -136,6 +152,10 @@ impl Driver {
                 }
             }
             Command::Restart(socket, credentials) => {
+                self.password.clone_from(&credentials.pass);
+                if self.nominates_once.is_some() {
+                    self.nominates_once = Some(NominatesOnce::new(self.password.clone()));
+                }
                 let old = std::mem::replace(&mut self.socket, socket);
                 // The SFU is ICE-lite: new credentials on one side are enough (RFC 8445 section 2.4), and its candidates stay.
                 self.rtc.direct_api().set_remote_ice_credentials(credentials);
@@ -178,7 +198,12 @@ impl Driver {
         loop {
             match self.rtc.poll_output()? {
                 Output::Timeout(wake) => return Ok(wake),
-                Output::Transmit(transmit) => self.transmit(transmit).await,
+                Output::Transmit(transmit) if self.jitter.is_zero() => self.transmit(transmit).await,
+                Output::Transmit(transmit) => {
+                    let due = Instant::now() + self.jitter.mul_f64(rand::random());
+                    let place = self.delayed.partition_point(|(other, _)| *other <= due);
+                    self.delayed.insert(place, (due, transmit));
+                }
                 Output::Event(Event::Connected) => {
                     self.state.send_replace(State::Connected);
                 }
@@ -191,8 +216,19 @@ impl Driver {
         }
     }
 
+    async fn transmit_delayed(&mut self, now: Instant) {
+        let due = self.delayed.partition_point(|(due, _)| *due <= now);
+        let due: Vec<_> = self.delayed.drain(..due).collect();
+        for (_, transmit) in due {
+            self.transmit(transmit).await;
+        }
+    }
+
     async fn transmit(&mut self, transmit: Transmit) {
         let mut datagram: Vec<u8> = transmit.contents.to_vec();
+        if let Some(once) = &mut self.nominates_once {
+            datagram = once.filter(datagram);
+        }
         let rtp = rtp_sequence(&datagram);
         let is_padding = rtp.is_some_and(|number| self.padding.remove(&number));
         if is_padding {

@@ -104,7 +104,11 @@ export class Windows {
 /** A page that is neither HTTPS nor on loopback has no microphone and tells less about its browser. */
 function trusted(given: Fixture): string[] {
   const { protocol, hostname, origin } = new URL(given.user);
-  const isTrusted = protocol === 'https:' || hostname === '127.0.0.1' || hostname === 'localhost';
+  if (protocol === 'https:') {
+    // The tests issue their own certificates.
+    return ['--ignore-certificate-errors'];
+  }
+  const isTrusted = hostname === '127.0.0.1' || hostname === 'localhost';
   return isTrusted ? [] : [`--unsafely-treat-insecure-origin-as-secure=${origin}`];
 }
 
