@@ -78,6 +78,18 @@ impl Topology {
         Ok(topology)
     }
 
+    /// Whether this machine can do everything that the tests ask of it.
+    ///
+    /// # Errors
+    /// What it cannot do.
+    pub(crate) fn probe() -> Result<()> {
+        let topology = Self::new()?;
+        topology.publish_server()?;
+        topology.lose(Path::Peer, 1)?;
+        topology.shrink(Path::Peer)?;
+        topology.only_ipv6()
+    }
+
     /// Namespaces that another process has made, of which this one is in the servers'.
     pub(crate) fn inherited(prefix: String) -> std::mem::ManuallyDrop<Self> {
         std::mem::ManuallyDrop::new(Self { prefix })
