@@ -15,6 +15,7 @@ mod prerequisites;
 mod script;
 
 mod call;
+mod credit;
 mod reload;
 
 mod microphone;
