@@ -9,8 +9,8 @@ use crate::call::{assert_clean_consoles, shown};
 use crate::fixture::{Fixture, INTERVAL_MS, SOON};
 
 const GRANTED: u64 = 20;
-/// Two thirds of it: enough for a reload on a busy machine.
-const LOW_MS: u64 = 20_000;
+/// Half of it: enough for a reload on a busy machine, and less than the script waits for anything.
+const LOW_MS: u64 = 15_000;
 
 #[tokio::test]
 async fn a_user_sees_what_is_left_is_warned_and_reads_why_the_call_ended() {
