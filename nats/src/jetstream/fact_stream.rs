@@ -53,7 +53,7 @@ pub struct Acknowledged {
 pub struct LeaderTime {
     /// Its time.
     pub at: Timestamp,
-    /// Its name; none without a cluster.
+    /// Its name, if the server tells one.
     pub leader: Option<String>,
 }
 
