@@ -1,7 +1,7 @@
 //! Callers between networks: Chromium with our page and headless callers behind NATs, real servers, real media.
 //!
-//! In network namespaces, so it needs the right to make them. `make test` goes through what lets little pass; `make networks` changes
-//! addresses again and again, and prints percentiles.
+//! In network namespaces, so it needs the right to make them. `make test` plays a bad network with headless callers; `make networks`
+//! does all the rest with Chromium, changes addresses again and again, and prints percentiles.
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 #![allow(clippy::print_stderr, reason = "figures")]
@@ -27,17 +27,11 @@ use anyhow::{Context, Result, bail, ensure};
 use callpulse_tests::skip::skipped_optionally;
 use tokio::runtime::Runtime;
 
-use prerequisites::Prerequisites;
 use topology::Topology;
 
 /// Names the namespaces and the scenario, in the process that runs among the servers.
 const INSIDE: &str = "CALLPULSE_NETWORKS";
 const SCENARIO: &str = "CALLPULSE_NETWORKS_SCENARIO";
-
-/// What networks do to packets, with headless callers.
-const HEADLESS: [&str; 1] = ["bad_network"];
-/// Rows 8 and 9, with Chromium.
-const IN_CHROMIUM: [&str; 3] = ["turn_tcp", "turn_tls", "ipv6_only"];
 
 /// Runs a scenario in namespaces of its own.
 fn run(scenario: &str) -> Result<()> {
@@ -66,20 +60,29 @@ async fn inside(networks: &Topology, scenario: &str) -> Result<()> {
     }
 }
 
+/// Loss, jitter, small packets and NATs, with headless callers.
 #[test]
-fn calls_survive_their_networks() -> Result<()> {
+fn calls_survive_a_bad_network() -> Result<()> {
     if let Err(error) = Topology::probe() {
         skipped_optionally(&format!("no network namespaces here: {error:#}"));
         return Ok(());
     }
-    // NETWORKS_ONLY=turn_tls runs one of them.
-    let only = env::var("NETWORKS_ONLY").ok();
-    let is_wanted = |scenario: &&str| only.as_ref().is_none_or(|only| only == scenario);
-    HEADLESS.into_iter().filter(is_wanted).try_for_each(run)?;
-    if Prerequisites::find().is_some() {
-        IN_CHROMIUM.into_iter().filter(is_wanted).try_for_each(run)?;
-    }
-    Ok(())
+    run("bad_network")
+}
+
+/// Row 8, with Chromium.
+#[test]
+#[ignore = "takes a quiet machine: make networks"]
+fn calls_connect_without_udp() -> Result<()> {
+    run("turn_tcp")?;
+    run("turn_tls")
+}
+
+/// Row 9, with Chromium.
+#[test]
+#[ignore = "takes a quiet machine: make networks"]
+fn calls_connect_by_ipv6_only() -> Result<()> {
+    run("ipv6_only")
 }
 
 /// Rows 1 to 6.
