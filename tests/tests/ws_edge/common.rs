@@ -25,8 +25,8 @@ pub(crate) async fn user(stack: &Stack, name: &str) -> Party {
 pub(crate) async fn metric(service: &Service, line: &str) -> Option<f64> {
     let (status, body) = service.ops("/metrics").await.unwrap();
     assert_eq!(status, 200);
-    let value = body.lines().find_map(|found| found.strip_prefix(line))?;
-    value.trim().parse().ok()
+    let value = |found: &str| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok();
+    body.lines().find_map(value)
 }
 
 /// Edges and one worker, without a billing-timer.
