@@ -28,7 +28,7 @@ endif
 
 test: build ## Run every test; the ones that start services use the binaries of `build`
 ifneq ($(WEB),skip)
-	@deploy/examples/setup.sh
+	@deploy/setup/npm.sh examples deploy/examples/typescript
 endif
 	$(CARGO) test --workspace
 ifneq ($(WEB),skip)
@@ -55,7 +55,7 @@ scale: build ## Kill a billing-timer with many calls and check it, then read the
 	$(BUILT)/scale --observers $(if $(CALLS),--calls $(CALLS))
 
 bench-build: build
-	@tests/peers/setup.sh
+	@deploy/setup/npm.sh peers tests/peers
 	$(CARGO) build --release -p billing-timer -p ws-edge
 
 bench: bench-build ## Measure the services beside their peers; `make bench-NAME` for one line; REPEATS=5

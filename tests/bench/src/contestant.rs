@@ -163,8 +163,8 @@ pub fn node() -> Result<PathBuf> {
 fn bun() -> Result<PathBuf> {
     let modules = peers().join("node_modules/@oven");
     let found = std::fs::read_dir(&modules).ok().and_then(|mut found| found.next());
-    let folder = found.context("no Bun: run tests/peers/setup.sh")??.path();
-    installed(folder.join("bin/bun"), "tests/peers/setup.sh")
+    let folder = found.context("no Bun: run make bench-build")??.path();
+    installed(folder.join("bin/bun"), "make bench-build")
 }
 
 fn installed(path: PathBuf, command: &str) -> Result<PathBuf> {

@@ -51,6 +51,23 @@ impl Row {
             .limit
             .map_or_else(String::new, |limit| format!("{sign} {limit}"))
     }
+
+    /// The columns of the table.
+    fn cells(&self) -> [String; 9] {
+        let Goal { line, case, metric, .. } = self.goal;
+        let ratio = self.is_ratio().then(|| number(self.measured));
+        [
+            line.to_owned(),
+            case.to_owned(),
+            metric.to_owned(),
+            number(self.ours),
+            self.other_name().to_owned(),
+            self.other.map(number).unwrap_or_default(),
+            ratio.unwrap_or_default(),
+            self.goal_text(),
+            self.verdict().to_owned(),
+        ]
+    }
 }
 
 /// Prints the table; with `write`, also renews the page and the chart of the book.
@@ -101,22 +118,9 @@ fn rows(measured: &[Figures]) -> Vec<Row> {
 }
 
 fn terminal_line(row: &Row) -> String {
-    format!(
-        "{:<9} {:<14} {:<18} {:>10}   {:<22} {:>10} {:>8} {:>7}  {}",
-        row.goal.line,
-        row.goal.case,
-        row.goal.metric,
-        number(row.ours),
-        row.other_name(),
-        row.other.map(number).unwrap_or_default(),
-        if row.is_ratio() {
-            number(row.measured)
-        } else {
-            String::new()
-        },
-        row.goal_text(),
-        row.verdict().trim_matches('*'),
-    )
+    let [line, case, metric, ours, beside, other, ratio, goal, verdict] = row.cells();
+    let verdict = verdict.trim_matches('*');
+    format!("{line:<9} {case:<14} {metric:<18} {ours:>10}   {beside:<22} {other:>10} {ratio:>8} {goal:>7}  {verdict}")
 }
 
 fn table(rows: &[Row], measured: &[Figures]) -> String {
@@ -125,23 +129,7 @@ fn table(rows: &[Row], measured: &[Figures]) -> String {
          | --- | --- | --- | ---: | --- | ---: | ---: | ---: | --- |\n",
     );
     for row in rows {
-        let _ = writeln!(
-            text,
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
-            row.goal.line,
-            row.goal.case,
-            row.goal.metric,
-            number(row.ours),
-            row.other_name(),
-            row.other.map(number).unwrap_or_default(),
-            if row.is_ratio() {
-                number(row.measured)
-            } else {
-                String::new()
-            },
-            row.goal_text(),
-            row.verdict()
-        );
+        let _ = writeln!(text, "| {} |", row.cells().join(" | "));
     }
     for figures in measured {
         let Figures {

@@ -218,6 +218,13 @@ impl Report {
         self.counts.keys().all(|check| *check == Check::Slow)
     }
 
+    /// The kinds of findings about what is stored and told. How long recovery takes depends on how busy the machine is.
+    #[must_use]
+    pub fn untimed(&self) -> Vec<Check> {
+        let is_untimed = |check: &Check| !matches!(check, Check::Recovery | Check::Slow);
+        self.counts.keys().copied().filter(is_untimed).collect()
+    }
+
     /// The number of findings of a kind.
     #[must_use]
     pub fn count(&self, check: Check) -> u64 {

@@ -2,14 +2,10 @@
 
 import { runScript } from './browser.ts';
 import { report, request } from './channel.ts';
-import { Side } from './side.ts';
+import { connectedUser } from './side.ts';
 
 await runScript(async (windows) => {
-  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
-  await user.reaches('idle');
-  await user.choose('tone');
-  await user.press('call');
-  await user.reaches('connected');
+  const user = await connectedUser(windows);
   await user.page.evaluate(sample);
   report('connected', await user.connectedAt());
   for (let row = 0; row < (windows.fixture.rows ?? 0); row += 1) {

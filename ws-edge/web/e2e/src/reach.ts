@@ -5,14 +5,10 @@ import type { Page } from 'playwright-core';
 import { waitForAudio } from './audio.ts';
 import { runScript } from './browser.ts';
 import { report } from './channel.ts';
-import { Side } from './side.ts';
+import { connectedUser } from './side.ts';
 
 await runScript(async (windows) => {
-  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
-  await user.reaches('idle');
-  await user.choose('tone');
-  await user.press('call');
-  await user.reaches('connected');
+  const user = await connectedUser(windows);
   await waitForAudio(user.page);
   report('hears', { paths: await paths(user.page) });
   await user.press('hang-up');

@@ -3,6 +3,7 @@
 import type { Locator, Page } from 'playwright-core';
 
 import { en } from '../../page/src/texts/en.ts';
+import type { Windows } from './browser.ts';
 
 type Role = 'user' | 'otomo';
 type Source = 'tone' | 'microphone';
@@ -86,6 +87,16 @@ export class Side {
       reason: code?.slice('reason.'.length) ?? reason,
     };
   }
+}
+
+/** A user in a call with an otomo who has no window. */
+export async function connectedUser(windows: Windows): Promise<Side> {
+  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
+  await user.reaches('idle');
+  await user.choose('tone');
+  await user.press('call');
+  await user.reaches('connected');
+  return user;
 }
 
 /** Brings two sides that are online into a call. */
