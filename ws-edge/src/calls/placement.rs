@@ -2,19 +2,64 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use contract::buckets::media_workers::{WorkerChange, WorkerStatus};
 use contract::{Timestamp, WorkerId};
 use parking_lot::{Mutex, MutexGuard};
 use rand::seq::IndexedRandom;
 
+/// How long a heartbeat bounds the server's time, at least. A server's clock that was set back is followed after twice that.
+const BOUND_WINDOW: Duration = Duration::from_secs(30);
+
 /// The media-workers, by their last heartbeats. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct KnownWorkers {
     statuses: Arc<Mutex<HashMap<WorkerId, WorkerStatus>>>,
-    /// When the server stored the last heartbeat, and when it arrived here.
-    last_heartbeat: Arc<Mutex<Option<(Timestamp, Instant)>>>,
+    server_time: Arc<Mutex<ServerTime>>,
+}
+
+/// The time by the server's clock, from the times at which it stored heartbeats. Each is a lower bound, because a heartbeat may arrive
+/// late: after an outage of NATS by all of it. The latest bound of this window and of the one before counts.
+#[derive(Debug, Default)]
+struct ServerTime {
+    opened: Option<Instant>,
+    latest: Option<Bound>,
+    latest_before: Option<Bound>,
+}
+
+/// The server's time was at least this at an instant of this machine.
+#[derive(Debug, Clone, Copy)]
+struct Bound {
+    at: Timestamp,
+    arrived: Instant,
+}
+
+impl Bound {
+    fn at(&self, instant: Instant) -> Timestamp {
+        self.at.plus(instant.saturating_duration_since(self.arrived))
+    }
+}
+
+impl ServerTime {
+    fn heard(&mut self, at: Timestamp, arrived: Instant) {
+        if self
+            .opened
+            .is_none_or(|opened| arrived.saturating_duration_since(opened) >= BOUND_WINDOW)
+        {
+            self.opened = Some(arrived);
+            self.latest_before = self.latest.take();
+        }
+        if self.latest.is_none_or(|latest| latest.at(arrived) < at) {
+            self.latest = Some(Bound { at, arrived });
+        }
+    }
+
+    /// None before the first heartbeat.
+    fn at(&self, instant: Instant) -> Option<Timestamp> {
+        let bounds = [self.latest, self.latest_before].into_iter().flatten();
+        bounds.map(|bound| bound.at(instant)).max()
+    }
 }
 
 impl KnownWorkers {
@@ -23,7 +68,7 @@ impl KnownWorkers {
         match change {
             WorkerChange::Alive(status) => {
                 if let Some(stored_at) = status.stored_at {
-                    *self.last_heartbeat.lock() = Some((stored_at, Instant::now()));
+                    self.server_time.lock().heard(stored_at, Instant::now());
                 }
                 drop(self.lock().insert(status.worker_id.clone(), status.clone()));
             }
@@ -67,13 +112,10 @@ impl KnownWorkers {
         Some((status.started_on_server(), status.at_on_server()))
     }
 
-    /// The time by the server's clock: the last heartbeat's, plus what has passed here since it arrived. The wall clock of this
-    /// machine before the first heartbeat.
+    /// The time by the server's clock; the wall clock of this machine before the first heartbeat.
     pub fn server_now(&self) -> Timestamp {
-        match *self.last_heartbeat.lock() {
-            Some((stored_at, arrived)) => stored_at.plus(arrived.elapsed()),
-            None => Timestamp::now(),
-        }
+        let now = self.server_time.lock().at(Instant::now());
+        now.unwrap_or_else(Timestamp::now)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkerId, WorkerStatus>> {
@@ -170,6 +212,23 @@ mod tests {
         assert_eq!(workers.on_server(&name), Some((at(3_600_000), at(3_610_000))));
         let now = workers.server_now();
         assert!((at(3_610_000)..at(3_670_000)).contains(&now), "{now}");
+    }
+
+    #[test]
+    fn a_heartbeat_that_arrives_late_does_not_put_the_time_back() {
+        let (zero, mut time) = (Instant::now(), ServerTime::default());
+        let after = |seconds| zero + Duration::from_secs(seconds);
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1_000).unwrap();
+        assert_eq!(time.at(zero), None);
+        time.heard(at(100), after(0));
+        // Stored a second later, and told after an outage of a minute.
+        time.heard(at(101), after(60));
+        assert_eq!(time.at(after(61)), Some(at(161)));
+        // The server's clock is 10 s behind from now on.
+        for heartbeat in 61..=130u32 {
+            time.heard(at(i64::from(heartbeat) + 90), after(heartbeat.into()));
+        }
+        assert_eq!(time.at(after(130)), Some(at(220)));
     }
 
     #[test]
