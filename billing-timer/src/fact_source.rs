@@ -48,6 +48,9 @@ pub trait DeliveredMessage: Debug + Send + Sync {
     /// When the server stored it.
     fn stored_at(&self) -> Option<Timestamp>;
 
+    /// How many messages the consumer had not delivered when it delivered this one.
+    fn pending(&self) -> Option<u64>;
+
     /// Acknowledges, and waits until the server has confirmed it and all acknowledgements sent before.
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>>;
 
@@ -128,6 +131,10 @@ impl DeliveredMessage for JetStreamMessage {
 
     fn stored_at(&self) -> Option<Timestamp> {
         self.message.info().ok().map(|info| info.published.into())
+    }
+
+    fn pending(&self) -> Option<u64> {
+        self.message.info().ok().map(|info| info.pending)
     }
 
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>> {

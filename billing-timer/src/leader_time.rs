@@ -6,6 +6,7 @@ use service::BoxError;
 use tokio_util::sync::CancellationToken;
 
 use crate::deps::Deps;
+use crate::metrics;
 
 /// Time between two requests.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -16,7 +17,10 @@ pub(crate) async fn follow(deps: Deps, stop: CancellationToken) -> Result<(), Bo
     loop {
         let sent = deps.clock.instant();
         match stop.run_until_cancelled(deps.facts.leader_time()).await {
-            Some(Ok(time)) => deps.server_clock.sample(time, sent, deps.clock.instant()),
+            Some(Ok(time)) => {
+                deps.server_clock.sample(time, sent, deps.clock.instant());
+                metrics::clock_difference(deps.server_now(), deps.clock.now());
+            }
             Some(Err(error)) => tracing::debug!(%error, "time of the leader not read"),
             None => return Ok(()),
         }

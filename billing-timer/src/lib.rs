@@ -81,6 +81,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         Some(instance) => instance.clone(),
         None => NodeId::generate("billing")?,
     };
+    metrics::register();
     let connected = context.health.condition("nats");
     let stored = context.health.condition("streams");
     // Registered before the tasks start, so that the service is not ready before they are.

@@ -108,7 +108,7 @@ impl Ticker {
             scheduler.wake(now);
             let pause = pacing.pause(self.deps.clock.instant());
             self.start(&mut scheduler, &mut work, pause, now);
-            metrics::active_calls(scheduler.len());
+            metrics::active_calls(scheduler.len(), scheduler.due());
             let sleep = scheduler
                 .next_wake()
                 .map_or(MAX_SLEEP, |wake| wake.until(now).min(MAX_SLEEP))

@@ -1,6 +1,8 @@
 //! The operations port: `/livez`, `/readyz` and `/metrics`, separate from the public port.
 
 mod descriptions;
+mod process;
+
 #[cfg(test)]
 mod tests;
 
@@ -148,18 +150,23 @@ struct Endpoints {
     recorder: PrometheusHandle,
     health: Health,
     since: Instant,
+    /// Unix time, in seconds.
+    started: f64,
 }
 
 impl Endpoints {
     fn new(app: App, recorder: PrometheusHandle, health: Health) -> Self {
+        descriptions::create_counters(app);
         metrics::gauge!("callpulse_build_info", "service" => app.name(), "version" => app.version()).set(1.0);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        metrics::gauge!("callpulse_start_time_seconds").set(started.as_secs_f64());
+        let started = started.as_secs_f64();
+        metrics::gauge!("callpulse_start_time_seconds").set(started);
         Self {
             app,
             recorder,
             health,
             since: Instant::now(),
+            started,
         }
     }
 
@@ -205,7 +212,7 @@ impl Endpoints {
         reply(
             StatusCode::OK,
             "text/plain; version=0.0.4; charset=utf-8",
-            self.recorder.render(),
+            self.recorder.render() + &process::render(self.started),
         )
     }
 }

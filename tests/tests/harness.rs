@@ -2,12 +2,17 @@
 
 #![allow(clippy::unwrap_used, reason = "a test may")]
 
+use std::collections::BTreeSet;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use async_nats::jetstream;
 use async_nats::jetstream::stream::Config;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
+use callpulse_tests::servers::stack::StackBuilder;
 use contract::jetstream::storage;
 use contract::wire::subject;
 
@@ -103,4 +108,51 @@ async fn a_watch_sees_what_is_stored_after_it_began() {
         format!("{error:#}").contains(r#"["requested", "accepted"]"#),
         "{error:#}"
     );
+}
+
+/// Where `make deploy-check` puts it; else from the PATH.
+const PROMTOOL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../.tools/deploy-check/bin/promtool");
+
+/// What `promtool check metrics` says, or nothing without promtool.
+fn lint(page: &str) -> Option<String> {
+    let program = if Path::new(PROMTOOL).exists() {
+        PROMTOOL
+    } else {
+        "promtool"
+    };
+    let mut command = Command::new(program);
+    let command = command.args(["check", "metrics"]).stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().ok()?;
+    child.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    Some(format!(
+        "{}{}",
+        String::from_utf8_lossy(&said),
+        if output.status.success() { "" } else { "failed" }
+    ))
+}
+
+#[tokio::test]
+async fn the_metrics_of_every_service_follow_the_conventions() {
+    let stack = StackBuilder::default().start().await.unwrap();
+    let services = [&stack.edges, &stack.workers, &stack.timers].map(|services| services.first().unwrap());
+    for (service, counter) in services.into_iter().zip([
+        "callpulse_ws_notices_total 0",
+        "callpulse_media_facts_lost_total 0",
+        "callpulse_billing_ticks_total 0",
+    ]) {
+        let (_, page) = service.ops("/metrics").await.unwrap();
+        let names = |comment: &str| -> BTreeSet<String> {
+            let lines = page.lines().filter_map(|line| line.strip_prefix(comment));
+            lines
+                .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+                .collect()
+        };
+        let (described, typed) = (names("# HELP "), names("# TYPE "));
+        assert_eq!(described, typed, "families without HELP or TYPE");
+        assert!(described.contains("process_cpu_seconds_total") && described.contains("callpulse_build_info"));
+        assert!(page.lines().any(|line| line == counter), "{counter} is not in {page}");
+        assert_eq!(lint(&page).unwrap_or_default(), "", "{page}");
+    }
 }

@@ -37,6 +37,9 @@ impl FactConsumer {
     /// Returns the number of messages.
     pub(super) async fn handle_batch(&self, messages: Vec<Box<dyn DeliveredMessage>>) -> usize {
         let size = messages.len();
+        if let Some(pending) = messages.last().and_then(|message| message.pending()) {
+            metrics::consumer_pending(pending);
+        }
         let mut batch = Vec::with_capacity(size);
         for message in messages {
             batch.extend(self.decode(message).await);

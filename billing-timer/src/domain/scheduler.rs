@@ -78,6 +78,11 @@ impl Scheduler {
         self.calls.len()
     }
 
+    /// The number of calls whose next tick is due and not published yet. A removed call may still be counted.
+    pub fn due(&self) -> usize {
+        self.due.len() + self.retry_individually.len()
+    }
+
     /// Whether there are no calls.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

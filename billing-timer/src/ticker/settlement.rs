@@ -14,6 +14,7 @@ use crate::backoff::Backoff;
 use crate::deps::Deps;
 use crate::domain::call_facts::CallFacts;
 use crate::domain::settlement::settle_if_complete;
+use crate::domain::step::on_server;
 use crate::domain::terms::FleetTerms;
 use crate::domain::work::{DueSettlement, WorkToken};
 use crate::metrics;
@@ -75,7 +76,8 @@ async fn store(deps: &Deps, fleet: &FleetTerms, entry: &BillingEntry) -> Result<
         let condition = PublishCondition::CallUnchangedSince(facts.sequence);
         match deps.facts.publish(&fact, condition, entry.traceparent.child()).await {
             Ok(Outcome::Stored(_)) => {
-                metrics::settled(&settled);
+                let ended_at = on_server(entry, settled.ended_at);
+                metrics::settled(&settled, deps.server_now().until(ended_at));
                 return Ok(settled);
             }
             Ok(Outcome::AlreadyStored(_)) => return Ok(settled),

@@ -99,6 +99,10 @@ async fn metrics_are_in_prometheus_text() {
         r#"sample_wait_seconds_bucket{le="0.001"} 0"#,
         r#"callpulse_build_info{service="sample",version="1.2.3"} 1"#,
         "callpulse_uptime_seconds ",
+        "# HELP callpulse_ready 1 if /readyz answers 200",
+        // Before the first event.
+        "callpulse_panics_total ",
+        "process_resident_memory_bytes ",
     ] {
         assert!(
             answer.lines().any(|found| found.starts_with(line)),

@@ -287,6 +287,10 @@ impl DeliveredMessage for SimulatedMessage {
         Some(self.stored.at)
     }
 
+    fn pending(&self) -> Option<u64> {
+        None
+    }
+
     fn acknowledge(&self) -> BoxFuture<'_, Result<(), BoxError>> {
         let sequence = self.sequence;
         async move {
