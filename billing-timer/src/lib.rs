@@ -108,6 +108,11 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     };
     let storage = storage?;
     stored.set(true);
+    let (following, stop) = (storage.clone(), context.stop.clone());
+    let following = following.follow(nats.clone(), move |holds| stored.set(holds));
+    tasks.spawn("storage", async move {
+        stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
+    });
 
     let deps = Deps::new(&nats, &storage, &instance);
     for (name, task) in self::tasks(&deps, &settings, &instance, &context.health, &context.stop) {

@@ -111,6 +111,11 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         tracing::warn!(%error, "connection lost: commands arrive once it is back");
     }
     streams_open.set(true);
+    let (following, stop) = (storage.clone(), context.stop.clone());
+    let following = following.follow(nats.clone(), move |holds| streams_open.set(holds));
+    tasks.spawn("storage", async move {
+        stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
+    });
 
     // Draining needs every task, so they run until it is finished, and not only until the stop.
     let (stop, drained) = (context.stop.clone(), CancellationToken::new());

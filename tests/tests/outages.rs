@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use callpulse_tests::clients::caller::Caller;
 use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::Facts;
@@ -12,6 +13,7 @@ use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::token::Role;
 use callpulse_tests::wait::{eventually, let_time_pass};
+use contract::jetstream::storage::CALLS;
 use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(20);
@@ -284,4 +286,55 @@ async fn an_ended_call_is_not_connected_again_after_its_worker_was_cut_off() {
         let ended = kinds.iter().position(|kind| kind == "call_ended").unwrap();
         assert!(!kinds[ended..].contains(&"call_connected".to_owned()), "{kinds:?}");
     }
+}
+
+#[tokio::test]
+async fn calls_go_on_with_an_empty_store() {
+    let mut stack = stack().await;
+    let (_lost, _a, _b) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
+    stack.nats.kill().unwrap();
+    stack.nats.erase().unwrap();
+    stack.nats.restart().await.unwrap();
+    stack.ready().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let pair = Pair {
+        user: "user_002",
+        otomo: "otomo_002",
+        ..Pair::across(&stack).unwrap()
+    };
+    let call = eventually("a call", SOON * 2, async || Conversation::ringing(pair).await)
+        .await
+        .unwrap();
+    call.accept().await.unwrap();
+    let user = Caller::join(&call.user).await.unwrap();
+    user.start_talking().await.unwrap();
+    stored_ticks(&facts, &call.call_id, 2).await;
+    call.user.request("call_hangup", call.id()).await.unwrap();
+    assert_minutes_are_whole(&facts, &call.call_id).await;
+    let told = [&stack.workers[0], &stack.edges[0], &stack.timers[0]];
+    for service in told {
+        has_logged(service, "the stream is a new one").await;
+    }
+}
+
+#[tokio::test]
+async fn readiness_follows_the_stored_streams() {
+    let mut stack = stack().await;
+    let jetstream = async_nats::jetstream::new(async_nats::connect(stack.nats.url()).await.unwrap());
+    let right = jetstream.get_stream(CALLS).await.unwrap().cached_info().config.clone();
+    let mut wrong = right.clone();
+    wrong.max_age *= 2;
+    jetstream.update_stream(&wrong).await.unwrap();
+    for service in [&stack.workers[0], &stack.edges[0], &stack.timers[0]] {
+        eventually("streams: false", SOON, async || {
+            let (_, page) = service.ops("/readyz").await?;
+            anyhow::ensure!(page.contains(r#""streams":false"#), "{page}");
+            Ok(())
+        })
+        .await
+        .unwrap();
+        has_logged(service, "max_age should be").await;
+    }
+    jetstream.update_stream(&right).await.unwrap();
+    stack.ready().await.unwrap();
 }

@@ -235,6 +235,17 @@ impl NatsServer {
         self.node_mut(index)?.stop().await
     }
 
+    /// Removes the stores of all, which must not run: a replaced disk.
+    ///
+    /// # Errors
+    /// When the system does not allow it.
+    pub fn erase(&mut self) -> Result<()> {
+        for node in &self.nodes {
+            fs::remove_dir_all(node.store())?;
+        }
+        Ok(())
+    }
+
     /// Sends SIGKILL to one.
     ///
     /// # Errors

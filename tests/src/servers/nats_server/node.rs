@@ -35,11 +35,15 @@ pub(super) struct Node {
     frozen: bool,
 }
 
+fn store(folder: &Path) -> PathBuf {
+    folder.join("store")
+}
+
 impl Node {
     /// Without a port, it takes a free one at its first start.
     pub(super) fn new(name: &str, folder: &Path, port: Option<u16>, mut environment: Environment) -> Self {
         // Quoted, because the server parses variables like its configuration file.
-        let store = format!("\"{}\"", folder.join("store").display());
+        let store = format!("\"{}\"", store(folder).display());
         environment.insert("NATS_STORE_DIR".to_owned(), store);
         Self {
             name: name.to_owned(),
@@ -58,6 +62,11 @@ impl Node {
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// Where its streams are.
+    pub(super) fn store(&self) -> PathBuf {
+        store(&self.folder)
     }
 
     /// 0 before the first start, unless a port was given.
