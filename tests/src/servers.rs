@@ -4,6 +4,7 @@ pub mod child;
 
 pub mod nats_server;
 pub mod process;
+pub mod small_disk;
 
 pub mod links;
 pub mod proxy;

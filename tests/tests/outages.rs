@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use callpulse_tests::clients::caller::Caller;
 use callpulse_tests::clients::conversation::{Conversation, Pair};
-use callpulse_tests::clients::party::Party;
+use callpulse_tests::clients::party::{Answer, Party};
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::facts::record::Record;
 use callpulse_tests::servers::process::Service;
+use callpulse_tests::servers::small_disk::SmallDisk;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
+use callpulse_tests::skip::skipped_optionally;
 use callpulse_tests::token::Role;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::jetstream::storage::CALLS;
@@ -337,4 +339,77 @@ async fn readiness_follows_the_stored_streams() {
     }
     jetstream.update_stream(&right).await.unwrap();
     stack.ready().await.unwrap();
+}
+
+/// Refused because it could not be billed or stored. A call that is accepted is cancelled again.
+async fn is_refused(user: &Party, otomo: &str) -> anyhow::Result<()> {
+    match user.ask("call_request", json!({ "otomoId": otomo })).await? {
+        Answer::Refusal { code, .. } if code == "no_capacity" => Ok(()),
+        Answer::Response(call) => {
+            user.request("call_cancel", json!({ "callId": call["callId"] })).await?;
+            anyhow::bail!("accepted")
+        }
+        other => anyhow::bail!("{other:?}"),
+    }
+}
+
+/// Edges that miss billing-timers soon, and admit the calls of a test that tries again and again.
+fn impatient() -> StackBuilder {
+    let stack = StackBuilder::default()
+        .set("billing-timer", "tick_interval_ms", INTERVAL_MS)
+        .set("ws-edge", "billing_timeout_ms", 3_000);
+    ["of_user", "to_otomo", "of_pair"].iter().fold(stack, |stack, limit| {
+        stack.set("ws-edge", &format!("limits.calls_per_minute_{limit}"), 10_000)
+    })
+}
+
+#[tokio::test]
+async fn no_call_is_accepted_that_nothing_can_bill() {
+    let mut stack = impatient().start().await.unwrap();
+    let user = party(&stack, Role::User, "user_1", 0).await;
+    stack.timers[0].kill().unwrap();
+    eventually("calls are refused", SOON, async || is_refused(&user, "otomo_1").await)
+        .await
+        .unwrap();
+    stack.timers[0].restart().await.unwrap();
+    eventually("calls are accepted again", SOON, async || {
+        user.request("call_request", json!({ "otomoId": "otomo_1" })).await
+    })
+    .await
+    .unwrap();
+}
+
+#[tokio::test]
+async fn a_full_disk_of_nats_loses_no_minute_and_no_call_is_accepted_until_it_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = match SmallDisk::mount(&folder.path().join("nats")) {
+        Ok(disk) => disk,
+        Err(error) => return skipped_optionally(&format!("no mounts here: {error:#}")),
+    };
+    let mut stack = impatient().folder(folder.path()).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let (call, _user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
+    let user = party(&stack, Role::User, "user_2", 0).await;
+    stored_ticks(&facts, &call.call_id, 2).await;
+    disk.fill().unwrap();
+    eventually("calls are refused", SOON, async || is_refused(&user, "otomo_2").await)
+        .await
+        .unwrap();
+    disk.free().unwrap();
+    // nats-server answers no writes to a stream whose write has failed until it is restarted; deploy/README.md says so.
+    stack.nats.kill().unwrap();
+    stack.nats.restart().await.unwrap();
+    stack.ready().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    eventually("hanging up", SOON, async || {
+        call.user.request("call_hangup", call.id()).await
+    })
+    .await
+    .unwrap();
+    assert_minutes_are_whole(&facts, &call.call_id).await;
+    eventually("calls are accepted again", SOON, async || {
+        user.request("call_request", json!({ "otomoId": "otomo_2" })).await
+    })
+    .await
+    .unwrap();
 }

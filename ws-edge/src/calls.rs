@@ -16,6 +16,7 @@ mod answer;
 pub mod handler;
 
 pub mod accept;
+pub mod billing_watch;
 pub mod call_limits;
 pub mod credit;
 pub mod presence;

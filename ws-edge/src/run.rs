@@ -14,6 +14,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::addresses::client_address::TrustedProxies;
 use crate::calls::accept::CallAcceptor;
+use crate::calls::billing_watch::BillingWatch;
 use crate::calls::call_limits::CallLimits;
 use crate::calls::command_server;
 use crate::calls::credit::CreditControl;
@@ -115,6 +116,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let calls = CallStorage::new(facts, active, storage_timeout);
     let workers = MediaWorkers::new(nats.clone(), command_timeout);
     let known_workers = KnownWorkers::default();
+    let billing_watch = BillingWatch::new(settings.billing_timeout_ms.map(Duration::from_millis));
     let ender = CallEnder {
         storage: calls.clone(),
         workers: workers.clone(),
@@ -141,6 +143,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
                 policy: settings.offline_otomo,
             },
             known_workers: known_workers.clone(),
+            billing: billing_watch.clone(),
             node_id: node_id.clone(),
             limits: CallLimits::new(&settings.limits),
             ring_timeout: Duration::from_millis(settings.ring_timeout_ms),
@@ -198,6 +201,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     tasks.spawn("storage", async move {
         stopped.run_until_cancelled(following).await.unwrap_or(Ok(()))
     });
+    tasks.spawn("billing_watch", billing_watch.run(nats.clone(), stop.clone()));
     // Clients keep what they depend on until their sockets are closed, which takes a while.
     let drained = CancellationToken::new();
     let accept = listener::serve(listener, Arc::new(accept), stop.clone(), drained.clone());

@@ -59,6 +59,9 @@ pub struct Settings {
     /// Time limit for JetStream. The client then receives `unavailable` and may retry. A `call_request` is answered within this time,
     /// any other request within this time plus `command_timeout_ms`.
     pub storage_timeout_ms: u64,
+    /// Time without a stored heartbeat of a billing-timer after which a `call_request` is refused with `no_capacity`, because its minutes
+    /// may never be stored. Heartbeats come at a third of `lease_ttl_ms`. Null accepts calls all the same.
+    pub billing_timeout_ms: Option<u64>,
     /// The keys `credit.*`.
     pub credit: CreditSettings,
     /// The keys `terms.*`.
@@ -100,6 +103,7 @@ impl Default for Settings {
             takeover_grace_ms: 2_000,
             command_timeout_ms: 3_000,
             storage_timeout_ms: 5_000,
+            billing_timeout_ms: Some(60_000),
             credit: CreditSettings::default(),
             terms: TermsSettings::default(),
             turn: TurnSettings::default(),
@@ -113,6 +117,8 @@ impl Default for Settings {
 const RING_TIMEOUT_MS_MAX: u64 = 600_000;
 /// A person who waits longer has left.
 const REPLY_TIMEOUT_MS_MAX: u64 = 60_000;
+/// The longest time without a heartbeat of a billing-timer, in milliseconds: a day.
+const BILLING_TIMEOUT_MS_MAX: u64 = 86_400_000;
 
 impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
@@ -132,6 +138,11 @@ impl Validate for Settings {
             ("takeover_grace_ms", self.takeover_grace_ms, RING_TIMEOUT_MS_MAX),
             ("command_timeout_ms", self.command_timeout_ms, REPLY_TIMEOUT_MS_MAX),
             ("storage_timeout_ms", self.storage_timeout_ms, REPLY_TIMEOUT_MS_MAX),
+            (
+                "billing_timeout_ms",
+                self.billing_timeout_ms.unwrap_or(1),
+                BILLING_TIMEOUT_MS_MAX,
+            ),
         ];
         wrong.extend(
             timeouts
@@ -143,6 +154,7 @@ impl Validate for Settings {
             ("ring_timeout_ms", self.ring_timeout_ms),
             ("command_timeout_ms", self.command_timeout_ms),
             ("storage_timeout_ms", self.storage_timeout_ms),
+            ("billing_timeout_ms", self.billing_timeout_ms.unwrap_or(1)),
         ]));
         wrong.extend(self.credit.problems(self.storage_timeout_ms, self.terms.interval_ms));
         wrong.extend(self.terms.problems());

@@ -16,9 +16,10 @@ use serde_json::Value;
 
 use crate::jetstream::bucket::{Bucket, BucketError, Change, Revised};
 use crate::jetstream::clock::{Clock, SystemClock};
-use crate::jetstream::connection::Nats;
+use crate::jetstream::connection::{API_PREFIX, Nats};
+use crate::jetstream::direct_reader::{DirectReader, ReadError, Request};
 use crate::jetstream::key_value::KeyValue;
-use crate::jetstream::storage::Storage;
+use crate::jetstream::storage::{BILLING_LEASES, Storage};
 use crate::wire::id::{CallId, NodeId};
 use crate::wire::time::Timestamp;
 
@@ -197,6 +198,23 @@ impl Leases {
             Err(error) => Some(Err(error)),
         }))
     }
+}
+
+/// The revision of the latest heartbeat of any instance, by any replica. It grows as long as an instance lives and the bucket accepts
+/// writes: heartbeats of a bucket that accepts none do not expire either.
+///
+/// # Errors
+/// [`ReadError`]
+pub async fn latest_heartbeat(nats: &Nats) -> Result<Option<u64>, ReadError> {
+    let reader = DirectReader::new(nats.client.clone(), API_PREFIX, &format!("KV_{BILLING_LEASES}"));
+    let request = Request {
+        multi_last: vec![format!("$KV.{BILLING_LEASES}.{INSTANCE}*")],
+        ..Request::default()
+    };
+    let answer = reader.ask(&request).await?;
+    // A tombstone has no content.
+    let heartbeats = answer.messages.iter().filter(|message| !message.payload.is_empty());
+    Ok(heartbeats.map(|message| message.sequence).max())
 }
 
 /// `None` for a key that this version does not know.

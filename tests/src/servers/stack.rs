@@ -23,6 +23,8 @@ const BILLING_TIMER: &str = "billing-timer";
 const DRAIN: Duration = Duration::from_secs(10);
 /// The time over which edges close their sockets, for the same reason.
 const CLOSE_SPREAD: Duration = Duration::from_millis(200);
+/// How long edges accept calls in a stack without billing-timers.
+const WITHOUT_TIMERS: Duration = Duration::from_secs(24 * 3600);
 /// The deadline for a service to drain and stop.
 const STOP_WITHIN: Duration = Duration::from_secs(15);
 
@@ -287,6 +289,9 @@ impl StackBuilder {
                 ("limits.close_spread_ms", CLOSE_SPREAD.as_millis().to_string()),
             ]),
             _ => settings.push(("instance_id", name.to_owned())),
+        }
+        if program == WS_EDGE && self.timers == 0 {
+            settings.push(("billing_timeout_ms", WITHOUT_TIMERS.as_millis().to_string()));
         }
         // Calls have the minutes of their edge's terms.
         let interval = self

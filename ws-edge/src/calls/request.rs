@@ -17,6 +17,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
+use super::billing_watch::BillingWatch;
 use super::call_limits::CallLimits;
 use super::credit::CreditControl;
 use super::end::{CallEnder, EndError, EndScope};
@@ -49,6 +50,8 @@ pub struct CallSetup {
     pub presence: Presence,
     /// Whether a call that is accepted finds a worker.
     pub known_workers: KnownWorkers,
+    /// Whether its minutes can be stored.
+    pub billing: BillingWatch,
     /// This node.
     pub node_id: NodeId,
     /// How often parties may call and be called.
@@ -102,6 +105,12 @@ impl CallSetup {
             return Err(Problem::new(
                 Code::NoCapacity,
                 "no media-worker has room: try again later",
+            ));
+        }
+        if !self.billing.can_bill() {
+            return Err(Problem::new(
+                Code::NoCapacity,
+                "calls cannot be billed at the moment: try again later",
             ));
         }
         let presence = answer.before_deadline(self.presence.check(&parties.otomo_id)).await;
