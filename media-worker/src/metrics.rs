@@ -10,6 +10,7 @@ pub fn register(capacity: u32) {
     gauge!("callpulse_media_capacity").set(f64::from(capacity));
     set_cordoned(false);
     set_calls(0);
+    set_call_states([]);
     set_waiting_facts(0);
     counter!("callpulse_media_connected_total").increment(0);
     counter!("callpulse_media_clock_steps_total").increment(0);
@@ -33,6 +34,32 @@ pub fn notices_sent(took: Duration) {
 /// Sets the number of calls on this worker.
 pub fn set_calls(count: usize) {
     gauge!("callpulse_media_calls").set(float(count));
+}
+
+/// Where a call stands, for operators.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallState {
+    /// No packet of it connects it yet.
+    Waiting,
+    /// Both parties' media arrives.
+    Connected,
+    /// The media of a party is lost.
+    Lost,
+}
+
+/// Sets the number of calls in each state.
+pub fn set_call_states(calls: impl IntoIterator<Item = CallState>) {
+    let (mut waiting, mut connected, mut lost) = (0, 0, 0);
+    for state in calls {
+        *match state {
+            CallState::Waiting => &mut waiting,
+            CallState::Connected => &mut connected,
+            CallState::Lost => &mut lost,
+        } += 1;
+    }
+    for (state, count) in [("waiting", waiting), ("connected", connected), ("lost", lost)] {
+        gauge!("callpulse_media_call_states", "state" => state).set(float(count));
+    }
 }
 
 /// Sets the number of facts that wait for NATS.

@@ -137,11 +137,15 @@ fn lint(page: &str) -> Option<String> {
 async fn the_metrics_of_every_service_follow_the_conventions() {
     let stack = StackBuilder::default().start().await.unwrap();
     let services = [&stack.edges, &stack.workers, &stack.timers].map(|services| services.first().unwrap());
-    for (service, counter) in services.into_iter().zip([
-        "callpulse_ws_notices_total 0",
-        "callpulse_media_facts_lost_total 0",
-        "callpulse_billing_ticks_total 0",
+    // Of an idle instance: counters from the start, and what autoscalers read.
+    for (service, idle) in services.into_iter().zip([
+        ["callpulse_ws_notices_total 0", "callpulse_ws_connections 0"],
+        ["callpulse_media_facts_lost_total 0", "callpulse_media_calls 0"],
+        ["callpulse_billing_ticks_total 0", "callpulse_billing_active_calls 0"],
     ]) {
+        let idle = idle
+            .into_iter()
+            .chain(["callpulse_nats_connected 1", "callpulse_nats_reconnects_total 0"]);
         let (_, page) = service.ops("/metrics").await.unwrap();
         let names = |comment: &str| -> BTreeSet<String> {
             let lines = page.lines().filter_map(|line| line.strip_prefix(comment));
@@ -152,7 +156,9 @@ async fn the_metrics_of_every_service_follow_the_conventions() {
         let (described, typed) = (names("# HELP "), names("# TYPE "));
         assert_eq!(described, typed, "families without HELP or TYPE");
         assert!(described.contains("process_cpu_seconds_total") && described.contains("callpulse_build_info"));
-        assert!(page.lines().any(|line| line == counter), "{counter} is not in {page}");
+        for series in idle {
+            assert!(page.lines().any(|line| line == series), "{series} is not in {page}");
+        }
         assert_eq!(lint(&page).unwrap_or_default(), "", "{page}");
     }
 }

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use metrics::{Counter, counter, gauge, histogram};
 
+/// A write that takes longer is a stall: the client's buffers are full.
+const WRITE_STALL: Duration = Duration::from_millis(100);
+
 /// Shows what may never happen as 0, and not as missing.
 pub fn register() {
     gauge!("callpulse_ws_connections").increment(0.0);
@@ -13,6 +16,7 @@ pub fn register() {
     }
     notices().increment(0);
     counter!("callpulse_ws_rate_limited_total").increment(0);
+    counter!("callpulse_ws_write_stalls_total").increment(0);
     counter!("callpulse_ws_self_reports_total").increment(0);
     counter!("callpulse_ws_resyncs_total").increment(0);
     counter!("callpulse_ops_viewers_behind_total").increment(0);
@@ -80,6 +84,9 @@ pub fn request_took(kind: &'static str, took: Duration) {
 /// Records a write to a socket. A client that does not read makes it long.
 pub fn socket_written(took: Duration) {
     histogram!("callpulse_ws_write_seconds").record(took.as_secs_f64());
+    if took > WRITE_STALL {
+        counter!("callpulse_ws_write_stalls_total").increment(1);
+    }
 }
 
 /// The counter of forwarded notices.

@@ -20,6 +20,7 @@ use crate::credit::{Credit, CreditAction};
 use crate::detection::{Detected, Detection, FirstPacket};
 use crate::fact_publisher::{CallEnd, EndOutcome, FactQueue};
 use crate::liveness::{Liveness, LivenessEvent, ProducerNumber};
+use crate::metrics::CallState;
 use crate::sfu::{CallRouter, Observer, PacketCounter, SfuWorkerId};
 
 /// The most commands of one call that run or wait.
@@ -110,6 +111,16 @@ impl Call {
             call_id: self.parties.call_id.clone(),
             user: liveness.party_media(Role::User),
             otomo: liveness.party_media(Role::Otomo),
+        }
+    }
+
+    /// Where it stands, for operators.
+    pub fn state(&self) -> CallState {
+        let is_lost = |role| self.liveness.lock().is_lost(role);
+        match self.connected.get() {
+            None => CallState::Waiting,
+            Some(_) if Role::BOTH.into_iter().any(is_lost) => CallState::Lost,
+            Some(_) => CallState::Connected,
         }
     }
 

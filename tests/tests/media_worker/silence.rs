@@ -23,8 +23,11 @@ async fn silence_is_reported_then_resumed_and_finally_ends_the_call() {
     peer.talk().await;
     notices.expect("call_connected").await;
 
+    let states = |state| format!("callpulse_media_call_states{{state=\"{state}\"}}");
+    metric_becomes(&fixture.worker, &states("connected"), 1.0).await;
     speaker.stop_talking().await;
     assert_eq!(notices.expect("media_lost").await["party"], "user");
+    metric_becomes(&fixture.worker, &states("lost"), 1.0).await;
     speaker.talk().await;
     assert_eq!(notices.expect("media_resumed").await["party"], "user");
     let lost = fixture.fact(&parties, "rtp_lost").await;
