@@ -60,6 +60,7 @@ pub mod http;
 pub mod logging;
 pub mod ops;
 pub mod run;
+mod service_manager;
 pub mod settings;
 pub mod shutdown;
 pub mod tasks;

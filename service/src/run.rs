@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::{CommonSettings, ServiceContext};
 use crate::descriptors::{self, DescriptorNeed};
 use crate::settings::{self, Printed, SettingsErrors, Validate};
-use crate::{App, BoxError, exit, logging, shutdown};
+use crate::{App, BoxError, exit, logging, service_manager, shutdown};
 
 /// A service that has not returned this long after the drain deadline is ended.
 const OVERRUN_GRACE: Duration = Duration::from_secs(2);
@@ -82,15 +82,20 @@ where
     execute(app, args, starting, |settings: S| async move {
         let context = ServiceContext::start(app, settings.common()).await?;
         shutdown::stop_on_signals(context.stop.clone())?;
+        let service_manager = service_manager::start(context.health.clone(), context.stop.clone());
         let (stop, drain) = (context.stop.clone(), context.drain_limit());
+        let stopping = stop.clone();
         let overrun = async {
             stop.cancelled().await;
             sleep_until(drain.deadline() + OVERRUN_GRACE).await;
         };
-        tokio::select! {
+        let result = tokio::select! {
             result = run(settings, context) => result.map_err(Into::into),
             () = overrun => Err("the service did not end by its drain deadline".into()),
-        }
+        };
+        stopping.cancel();
+        service_manager.stopped().await;
+        result
     })
 }
 

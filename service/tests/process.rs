@@ -12,6 +12,7 @@
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixDatagram;
 use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,6 +40,10 @@ enum Mode {
     StuckTask,
     /// The service does not end.
     StuckService,
+    /// A condition never holds.
+    Unready,
+    /// Every thread of the runtime is blocked.
+    Blocked,
 }
 
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -69,15 +74,25 @@ impl ServiceSettings for Settings {
 async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxError> {
     let mut tasks = context.tasks();
     let stop = context.stop.clone();
+    if matches!(settings.mode, Mode::Unready) {
+        context.health.condition("dependency");
+    }
     tasks.spawn("work", async move {
         match settings.mode {
             Mode::Fail => return Err("as asked"),
             Mode::StuckTask => std::future::pending().await,
-            Mode::Good | Mode::StuckService => stop.cancelled().await,
+            Mode::Good | Mode::StuckService | Mode::Unready | Mode::Blocked => stop.cancelled().await,
         }
         Ok(())
     });
     context.announce([("work", "127.0.0.1:1")]);
+    if matches!(settings.mode, Mode::Blocked) {
+        // The runtime has as many threads as processors; this one is not among them.
+        let threads = std::thread::available_parallelism()?.get();
+        for _ in 0..threads * 2 {
+            tokio::spawn(async { std::thread::sleep(2 * BOUND) });
+        }
+    }
     tasks.join().await?;
     if matches!(settings.mode, Mode::StuckService) {
         std::future::pending::<()>().await;
@@ -117,7 +132,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-const CHECKS: [(&str, fn()); 12] = [
+const CHECKS: [(&str, fn()); 15] = [
     ("announces its ports, is ready, and ends cleanly", good),
     ("SIGINT stops it too", interrupt),
     ("a failed task exits with 1", failing),
@@ -132,6 +147,15 @@ const CHECKS: [(&str, fn()); 12] = [
         "descriptors are raised to the hard limit, which the settings must fit",
         descriptors,
     ),
+    (
+        "the service manager learns that it is ready, alive and stopping",
+        service_manager,
+    ),
+    (
+        "it is not ready for the service manager before /readyz is",
+        unready_for_service_manager,
+    ),
+    ("a blocked runtime gives no sign of life", blocked_runtime),
     ("prints settings without secrets, and runs subcommands", subcommands),
 ];
 
@@ -161,6 +185,17 @@ impl Running {
         Self { child, stdout }
     }
 
+    /// Under a service manager with a watchdog of 0.3 s.
+    fn managed(mode: &str, manager: &ServiceManager) -> Self {
+        let socket = manager.folder.path().join("notify");
+        let environment = [
+            ("SAMPLE_SERVICE__MODE", mode),
+            ("NOTIFY_SOCKET", socket.to_str().unwrap()),
+            ("WATCHDOG_USEC", "300000"),
+        ];
+        Self::start(&[], &environment)
+    }
+
     fn mode(mode: &str, drain_timeout_ms: &str) -> Self {
         let environment = [
             ("SAMPLE_SERVICE__MODE", mode),
@@ -188,6 +223,84 @@ impl Running {
         self.stdout.read_to_string(&mut out).unwrap();
         self.child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
         (code, out, err)
+    }
+}
+
+/// The socket of a service manager.
+struct ServiceManager {
+    folder: tempfile::TempDir,
+    socket: UnixDatagram,
+}
+
+impl ServiceManager {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = UnixDatagram::bind(folder.path().join("notify")).unwrap();
+        Self { folder, socket }
+    }
+
+    /// The next message within this time.
+    fn receive(&self, within: Duration) -> Option<String> {
+        let mut buffer = [0; 4096];
+        self.socket.set_read_timeout(Some(within)).unwrap();
+        let size = self.socket.recv(&mut buffer).ok()?;
+        Some(String::from_utf8(buffer[..size].to_vec()).unwrap())
+    }
+
+    /// The messages up to the first with this line, which is the last of them.
+    fn until(&self, line: &str) -> Vec<String> {
+        let mut received = Vec::new();
+        while !received
+            .last()
+            .is_some_and(|last: &String| last.lines().any(|it| it == line))
+        {
+            received.push(
+                self.receive(BOUND)
+                    .unwrap_or_else(|| panic!("no {line} after {received:?}")),
+            );
+        }
+        received
+    }
+}
+
+fn service_manager() {
+    let manager = ServiceManager::new();
+    let mut service = Running::managed("good", &manager);
+    service.announced();
+    manager.until("READY=1");
+    for _ in 0..3 {
+        manager.until("WATCHDOG=1");
+    }
+    service.signal(Signal::SIGTERM);
+    let last = manager.until("STOPPING=1");
+    assert!(!last.iter().any(|message| message.contains("READY=1")), "{last:?}");
+    assert_eq!(service.end().0, Some(0));
+    // It is no failure that nobody listens.
+    let mut service = Running::start(&[], &[("NOTIFY_SOCKET", "/nowhere"), ("WATCHDOG_USEC", "300000")]);
+    service.announced();
+    service.signal(Signal::SIGTERM);
+    assert_eq!(service.end().0, Some(0));
+}
+
+fn unready_for_service_manager() {
+    let manager = ServiceManager::new();
+    let mut service = Running::managed("unready", &manager);
+    service.announced();
+    let mut before = manager.until("STATUS=waiting for dependency");
+    service.signal(Signal::SIGTERM);
+    before.extend(manager.until("STOPPING=1"));
+    assert!(!before.iter().any(|message| message.contains("READY=1")), "{before:?}");
+    assert_eq!(service.end().0, Some(0));
+}
+
+fn blocked_runtime() {
+    let manager = ServiceManager::new();
+    let mut service = Running::managed("blocked", &manager);
+    service.announced();
+    // What was sent before it blocked is still there.
+    let since = Instant::now();
+    while manager.receive(Duration::from_secs(1)).is_some() {
+        assert!(since.elapsed() < BOUND, "signs of life of a blocked runtime");
     }
 }
 
