@@ -4,14 +4,20 @@ use metrics::{counter, gauge};
 
 use crate::wire::unknown::Unknown;
 
-/// Sets whether the process is connected to NATS.
-pub(crate) fn set_connected(connected: bool) {
-    gauge!("callpulse_nats_connected").set(if connected { 1.0 } else { 0.0 });
+/// Shows a connection to NATS that is not up yet.
+pub(crate) fn connecting() {
+    gauge!("callpulse_nats_connected").increment(0.0);
+    counter!("callpulse_nats_reconnects_total").increment(0);
 }
 
-/// Counts connections after the first one.
-pub(crate) fn reconnected(times: u64) {
-    counter!("callpulse_nats_reconnects_total").increment(times);
+/// Counts a connection in the gauge of those that are up, or takes it out.
+pub(crate) fn set_connected(connected: bool) {
+    gauge!("callpulse_nats_connected").increment(if connected { 1.0 } else { -1.0 });
+}
+
+/// Counts a connection after the first one.
+pub(crate) fn reconnected() {
+    counter!("callpulse_nats_reconnects_total").increment(1);
 }
 
 /// Counts what a service has read and does not know; `type` is `kind`, `field` or `reason`.

@@ -1,8 +1,8 @@
 //! One socket from its upgrade to its close, and what the sockets of a party share.
 //!
 //! [`session`] serves a socket: received requests wait in the `request_queue`, messages to the client in the [`send_queue`].
-//! [`registry`] subscribes to each connected party's notices and hands them to the party's sockets; `resync` sends every
-//! connected party a new snapshot when NATS may have lost notices. [`staggered_close`] closes the sockets of a node that stops.
+//! [`registry`] subscribes to each connected party's notices, which [`notice_subscriber`] hands to the party's sockets; `resync` sends
+//! every connected party a new snapshot when NATS may have lost notices. [`staggered_close`] closes the sockets of a node that stops.
 
 pub mod paced;
 pub mod session;
@@ -10,6 +10,7 @@ pub mod session;
 mod request_queue;
 pub mod send_queue;
 
+pub mod notice_subscriber;
 pub mod registry;
 pub(crate) mod resync;
 pub mod staggered_close;

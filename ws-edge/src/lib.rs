@@ -7,6 +7,7 @@
 
 pub mod addresses;
 pub mod settings;
+pub mod shared_stream;
 pub mod tls;
 pub mod turn;
 

@@ -30,6 +30,7 @@ use crate::calls::rtc_relay::RtcRelay;
 use crate::calls::snapshot::SnapshotReader;
 use crate::calls::storage::CallStorage;
 use crate::calls::terminate::Terminator;
+use crate::connection::notice_subscriber::NoticeSubscriber;
 use crate::connection::registry::ConnectionRegistry;
 use crate::connection::{self, resync};
 use crate::handshake::Authenticator;
@@ -95,7 +96,10 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let certificate = Certificate::open(settings.tls).await?;
     let listener = listener::bind(settings.listen, &settings.limits)?;
     let password = settings.nats_password.expose();
-    let nats = Nats::connect(&settings.nats, password, &format!("{SERVICE} {node_id}")).await?;
+    let name = format!("{SERVICE} {node_id}");
+    let nats = Nats::connect(&settings.nats, password, &name).await?;
+    let (notice_subscriber, notice_thread) =
+        NoticeSubscriber::start(&settings.nats, password, &name, settings.limits.connections).await?;
     context.announce([
         ("ws", listener.local_addr()?.to_string()),
         ("node_id", node_id.to_string()),
@@ -170,7 +174,11 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         node_id: node_id.clone(),
     };
     let limits = settings.limits;
-    let registry = ConnectionRegistry::new(nats.client.clone(), limits.connections_per_party, limits.message_bytes);
+    let registry = ConnectionRegistry::new(
+        notice_subscriber.clone(),
+        limits.connections_per_party,
+        limits.message_bytes,
+    );
     let sessions = Arc::new(connection::Deps {
         limits: limits.clone(),
         registry: registry.clone(),
@@ -216,7 +224,9 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         command_server::serve(nats.clone(), terminator, stop.clone()),
     );
     tasks.spawn("grant", command_server::serve(nats.clone(), grants, stop.clone()));
-    tasks.spawn("resync", resync::run(sessions, nats.clone(), nats_up, drained.clone()));
+    tasks.spawn("notices", notice_thread.run(drained.clone()));
+    let resync = resync::run(sessions, nats.clone(), notice_subscriber, nats_up, drained.clone());
+    tasks.spawn("resync", resync);
     let sockets = move || registry.socket_count();
     tasks.spawn(
         "reports",

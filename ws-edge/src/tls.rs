@@ -24,6 +24,8 @@ use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::server::TlsStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::shared_stream::SharedStream;
+
 /// How often the files are read again.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
 
@@ -152,7 +154,7 @@ async fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, BoxError> 
 #[derive(Debug)]
 pub enum ClientStream {
     /// Without TLS.
-    Plain(TcpStream),
+    Plain(SharedStream),
     /// With TLS, after its handshake.
     Tls(Box<TlsStream<TcpStream>>),
 }
@@ -165,7 +167,17 @@ impl ClientStream {
     pub async fn accept(tls: Option<&TlsAcceptor>, stream: TcpStream) -> io::Result<Self> {
         match tls {
             Some(tls) => Ok(Self::Tls(Box::new(tls.accept(stream).await?))),
-            None => Ok(Self::Plain(stream)),
+            None => Ok(Self::Plain(SharedStream::new(stream))),
+        }
+    }
+}
+
+impl ClientStream {
+    /// For writing messages directly, which TLS does not allow.
+    pub fn shared(&self) -> Option<SharedStream> {
+        match self {
+            Self::Plain(stream) => Some(stream.clone()),
+            Self::Tls(_) => None,
         }
     }
 }

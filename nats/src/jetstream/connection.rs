@@ -139,8 +139,7 @@ impl Nats {
     /// [`ConnectError`] if a retry would not help.
     pub async fn connect(settings: &NatsSettings, password: &str, name: &str) -> Result<Self, ConnectError> {
         let servers = server_urls::parse(&settings.url)?;
-        metrics::set_connected(false);
-        metrics::reconnected(0);
+        metrics::connecting();
         let log = Arc::new(ConnectionLog::default());
         let (attempts, events) = (Arc::clone(&log), Arc::clone(&log));
         let (sender, state) = watch::channel(ConnectionState::default());
@@ -224,17 +223,17 @@ fn note(state: &watch::Sender<ConnectionState>, log: &ConnectionLog, event: &Eve
         Event::Connected => {
             log.connected();
             tracing::info!("connected to NATS");
-            metrics::set_connected(true);
             state.send_modify(|state| {
-                metrics::reconnected(u64::from(state.gaps > 0));
-                state.connected = true;
+                set_connected(state, true);
+                if state.gaps > 0 {
+                    metrics::reconnected();
+                }
                 state.gaps += 1;
             });
         }
         Event::Disconnected | Event::Closed => {
             tracing::warn!("disconnected from NATS, reconnecting");
-            metrics::set_connected(false);
-            state.send_modify(|state| state.connected = false);
+            state.send_modify(|state| set_connected(state, false));
         }
         Event::SlowConsumer(subscription) => {
             if is_due() {
@@ -256,5 +255,13 @@ fn note(state: &watch::Sender<ConnectionState>, log: &ConnectionLog, event: &Eve
         Event::ServerError(_) => {}
         Event::ClientError(error) => tracing::debug!(%error, "NATS client error"),
         other => tracing::info!(event = %other, "NATS event"),
+    }
+}
+
+/// The gauge counts the connections of the process, and an event may repeat.
+fn set_connected(state: &mut ConnectionState, connected: bool) {
+    if state.connected != connected {
+        state.connected = connected;
+        metrics::set_connected(connected);
     }
 }

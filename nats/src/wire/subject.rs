@@ -78,6 +78,9 @@ pub fn is_presence(subject: &str) -> bool {
     subject.rsplit_once('.').is_some_and(|(_, name)| name == PRESENCE)
 }
 
+/// A subject that nobody serves, and every edge may ask: the server's answer shows how far it is with the messages of a connection.
+pub const UNSERVED: &str = "media.none.unserved";
+
 /// `media.<workerId>`: the group below which a worker's operations are.
 pub fn media_group(worker: &WorkerId) -> String {
     format!("media.{worker}")

@@ -39,6 +39,11 @@ impl<S> Paced<S> {
         }
     }
 
+    /// The stream.
+    pub fn get_ref(&self) -> &S {
+        &self.stream
+    }
+
     fn refill(&mut self) {
         let micros = i64::try_from(self.counted_at.elapsed().as_micros()).unwrap_or(i64::MAX);
         let gained = micros.saturating_mul(BYTES_PER_SECOND) / 1_000_000;

@@ -7,20 +7,19 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ::metrics::Counter;
-use async_nats::{Client, Message, Subscriber};
+use async_nats::Message;
 use contract::Party;
-use contract::wire::subject;
-use futures::StreamExt;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
-use tokio_tungstenite::tungstenite::{Bytes, Utf8Bytes};
-use tokio_util::task::AbortOnDropHandle;
+use tokio::time::timeout;
+use tokio_tungstenite::tungstenite::Utf8Bytes;
 
+use super::notice_subscriber::{NoticeSink, NoticeSubscriber, NoticeSubscription};
 use super::send_queue::{CloseReason, SendQueue};
 use crate::metrics;
 
-/// Wait between two attempts to subscribe.
-const SUBSCRIBE_DELAY: Duration = Duration::from_millis(100);
+/// How long a socket waits for its party's subscription.
+const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(5);
 
 /// The parties that are connected here. Clones share them.
 #[derive(Clone)]
@@ -29,16 +28,30 @@ pub struct ConnectionRegistry {
 }
 
 struct Shared {
-    client: Client,
+    notices: NoticeSubscriber,
     max_sockets_per_party: usize,
-    /// The longest notice, in bytes; no message of the protocol is longer.
-    max_notice_bytes: usize,
+    forwarding: Arc<Forwarding>,
     subscriptions: Mutex<HashMap<Party, Subscription>>,
-    /// Source of socket numbers and call state versions, each unique.
-    next_number: AtomicU64,
 }
 
-impl Shared {
+/// What forwarding a notice needs besides the sockets.
+struct Forwarding {
+    /// The longest notice, in bytes; no message of the protocol is longer.
+    max_notice_bytes: usize,
+    /// Source of socket numbers and call state versions, each unique.
+    next_number: AtomicU64,
+    forwarded: Counter,
+}
+
+impl Forwarding {
+    fn new(max_notice_bytes: usize) -> Self {
+        Self {
+            max_notice_bytes,
+            next_number: AtomicU64::default(),
+            forwarded: metrics::notices(),
+        }
+    }
+
     fn number(&self) -> u64 {
         self.next_number.fetch_add(1, Ordering::Relaxed)
     }
@@ -47,11 +60,13 @@ impl Shared {
 /// One party's subscription to its notices, and the sockets that receive them.
 struct Subscription {
     sockets: Arc<Sockets>,
-    is_subscribed: watch::Receiver<bool>,
-    _forwarding: AbortOnDropHandle<()>,
+    notices: NoticeSubscription,
 }
 
-struct Sockets(Mutex<SocketList>);
+struct Sockets {
+    list: Mutex<SocketList>,
+    forwarding: Arc<Forwarding>,
+}
 
 struct SocketList {
     queues: Vec<(u64, SendQueue)>,
@@ -64,15 +79,19 @@ struct SocketList {
 pub struct CallStateVersion(u64);
 
 impl Sockets {
-    fn new(version: u64) -> Self {
-        Self(Mutex::new(SocketList {
+    fn new(forwarding: Arc<Forwarding>) -> Self {
+        let list = SocketList {
             queues: Vec::new(),
-            version: CallStateVersion(version),
-        }))
+            version: CallStateVersion(forwarding.number()),
+        };
+        Self {
+            list: Mutex::new(list),
+            forwarding,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, SocketList> {
-        self.0.lock()
+        self.list.lock()
     }
 
     fn set_version(&self, version: u64) {
@@ -115,13 +134,12 @@ pub struct Registration {
 
 impl ConnectionRegistry {
     /// An empty registry.
-    pub fn new(client: Client, max_sockets_per_party: usize, max_notice_bytes: usize) -> Self {
+    pub fn new(notices: NoticeSubscriber, max_sockets_per_party: usize, max_notice_bytes: usize) -> Self {
         let shared = Shared {
-            client,
+            notices,
             max_sockets_per_party,
-            max_notice_bytes,
+            forwarding: Arc::new(Forwarding::new(max_notice_bytes)),
             subscriptions: Mutex::default(),
-            next_number: AtomicU64::default(),
         };
         Self {
             shared: Arc::new(shared),
@@ -129,18 +147,26 @@ impl ConnectionRegistry {
     }
 
     /// Adds a socket, and returns once its party's notices are subscribed to. A snapshot that is read afterwards together with
-    /// the notices that follow has no gap.
-    pub async fn join(&self, party: &Party, queue: SendQueue) -> Registration {
-        let number = self.shared.number();
+    /// the notices that follow has no gap. `None` if NATS does not confirm the subscription in time.
+    pub async fn join(&self, party: &Party, queue: SendQueue) -> Option<Registration> {
+        let number = self.shared.forwarding.number();
         let registration = Registration {
             registry: self.clone(),
             party: party.clone(),
             number,
         };
         let mut is_subscribed = self.add(party, number, queue);
-        // The sender lives as long as the subscription, which this registration keeps.
-        let _ = is_subscribed.wait_for(|is_subscribed| *is_subscribed).await;
-        registration
+        let confirmed = timeout(
+            SUBSCRIBED_WITHIN,
+            is_subscribed.wait_for(|is_subscribed| *is_subscribed),
+        )
+        .await;
+        matches!(confirmed, Ok(Ok(_))).then_some(registration)
+    }
+
+    /// Whether parties can be subscribed to now.
+    pub fn is_connected(&self) -> bool {
+        self.shared.notices.is_connected()
     }
 
     fn add(&self, party: &Party, number: u64, queue: SendQueue) -> watch::Receiver<bool> {
@@ -156,22 +182,15 @@ impl ConnectionRegistry {
             oldest.close(CloseReason::Replaced);
         }
         drop(sockets);
-        subscription.is_subscribed.clone()
+        subscription.notices.is_confirmed()
     }
 
     fn subscription(&self, party: &Party) -> Subscription {
-        let sockets = Arc::new(Sockets::new(self.shared.number()));
-        let (subscribed, is_subscribed) = watch::channel(false);
-        let forwarding = forward(
-            Arc::clone(&self.shared),
-            party.clone(),
-            Arc::clone(&sockets),
-            subscribed,
-        );
+        let sockets = Arc::new(Sockets::new(Arc::clone(&self.shared.forwarding)));
+        let sink: Arc<dyn NoticeSink> = Arc::<Sockets>::clone(&sockets);
         Subscription {
+            notices: self.shared.notices.subscribe(party, sink),
             sockets,
-            is_subscribed,
-            _forwarding: AbortOnDropHandle::new(tokio::spawn(forwarding)),
         }
     }
 
@@ -199,7 +218,7 @@ impl ConnectionRegistry {
     /// Records that a party's request about its call was granted. Call this before answering the request.
     pub fn call_state_changed(&self, party: &Party) {
         if let Some(subscription) = self.subscriptions().get(party) {
-            subscription.sockets.set_version(self.shared.number());
+            subscription.sockets.set_version(self.shared.forwarding.number());
         }
     }
 
@@ -230,38 +249,6 @@ impl Drop for Registration {
     }
 }
 
-async fn forward(shared: Arc<Shared>, party: Party, sockets: Arc<Sockets>, subscribed: watch::Sender<bool>) {
-    let mut notices = subscribe(&shared.client, &party).await;
-    subscribed.send_replace(true);
-    let forwarded = metrics::notices();
-    while let Some(notice) = notices.next().await {
-        if subject::is_presence(&notice.subject) {
-            confirm_presence(&shared.client, notice).await;
-        } else {
-            forward_one(&shared, &sockets, notice, &forwarded);
-        }
-    }
-}
-
-/// The party is connected here.
-async fn confirm_presence(client: &Client, request: Message) {
-    if let Some(reply) = request.reply
-        && let Err(error) = client.publish(reply, Bytes::new()).await
-    {
-        tracing::warn!(subject = %request.subject, %error, "a reply was not sent");
-    }
-}
-
-async fn subscribe(client: &Client, party: &Party) -> Subscriber {
-    loop {
-        match client.subscribe(subject::notices_to(party)).await {
-            Ok(subscriber) => return subscriber,
-            Err(error) => tracing::warn!(%party, %error, "cannot subscribe to a party's notices: retrying"),
-        }
-        tokio::time::sleep(SUBSCRIBE_DELAY).await;
-    }
-}
-
 /// Whether a notice changes the state of the party's call. Minutes and media do not: if they counted, reading the snapshot of a
 /// call that is ticked could be out of date for ever while storage is slow, and would be repeated again and again.
 fn changes_call_state(subject: &str) -> bool {
@@ -269,22 +256,25 @@ fn changes_call_state(subject: &str) -> bool {
     name.starts_with("call_") || name == "incoming_call"
 }
 
-fn forward_one(shared: &Shared, sockets: &Sockets, notice: Message, forwarded: &Counter) {
-    if notice.payload.len() > shared.max_notice_bytes {
-        metrics::notice_refused("too_big");
-        tracing::warn!(subject = %notice.subject, bytes = notice.payload.len(), "notice dropped: it is too long");
-        return;
-    }
-    // Validated once for all sockets, and forwarded without a copy.
-    match Utf8Bytes::try_from(notice.payload) {
-        Ok(message) => {
-            forwarded.increment(1);
-            let version = changes_call_state(&notice.subject).then(|| shared.number());
-            sockets.send(&message, version);
+impl NoticeSink for Sockets {
+    fn forward(&self, notice: Message) {
+        let forwarding = &self.forwarding;
+        if notice.payload.len() > forwarding.max_notice_bytes {
+            metrics::notice_refused("too_big");
+            tracing::warn!(subject = %notice.subject, bytes = notice.payload.len(), "notice dropped: it is too long");
+            return;
         }
-        Err(_) => {
-            metrics::notice_refused("not_utf8");
-            tracing::warn!(subject = %notice.subject, "notice dropped: it is not UTF-8");
+        // Validated once for all sockets, and forwarded without a copy.
+        match Utf8Bytes::try_from(notice.payload) {
+            Ok(message) => {
+                forwarding.forwarded.increment(1);
+                let version = changes_call_state(&notice.subject).then(|| forwarding.number());
+                self.send(&message, version);
+            }
+            Err(_) => {
+                metrics::notice_refused("not_utf8");
+                tracing::warn!(subject = %notice.subject, "notice dropped: it is not UTF-8");
+            }
         }
     }
 }
@@ -296,8 +286,8 @@ mod tests {
 
     #[test]
     fn a_snapshot_read_before_a_change_is_not_sent_after_it() {
-        let (queue, mut receiver) = send_queue(8);
-        let sockets = Sockets::new(0);
+        let (queue, mut receiver) = send_queue(8, None);
+        let sockets = Sockets::new(Arc::new(Forwarding::new(1_000)));
         sockets.lock().queues.push((1, queue));
         let message = |text: &str| Utf8Bytes::from(text.to_owned());
         let version = || sockets.lock().version;

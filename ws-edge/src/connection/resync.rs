@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::Deps;
+use super::notice_subscriber::NoticeSubscriber;
 use crate::metrics;
 use crate::protocol;
 
@@ -25,32 +26,51 @@ const RETRY_DELAY: Duration = Duration::from_millis(200);
 /// … up to this.
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 
-/// Follows the connection to NATS until `stop` is cancelled, and sets `up` while it is connected.
+/// Follows both connections to NATS until `stop` is cancelled, and sets `up` while they are up.
 ///
 /// # Errors
-/// If the NATS client is dropped, which does not happen before the service ends.
-pub(crate) async fn run(deps: Arc<Deps>, nats: Nats, up: Condition, stop: CancellationToken) -> Result<(), BoxError> {
-    let following = async {
-        tokio::try_join!(
-            nats.report_connected(|is_up| up.set(is_up)),
-            fill_gaps(&deps, nats.state())
-        )
-    };
+/// If a NATS client is dropped, which does not happen before the service ends.
+pub(crate) async fn run(
+    deps: Arc<Deps>,
+    nats: Nats,
+    notices: NoticeSubscriber,
+    up: Condition,
+    stop: CancellationToken,
+) -> Result<(), BoxError> {
+    let following = async { tokio::try_join!(report(&nats, &notices, &up), fill_gaps(&deps, &notices)) };
     match stop.run_until_cancelled(following).await {
         Some(Err(error)) => Err(error.into()),
         Some(Ok(_)) | None => Ok(()),
     }
 }
 
-async fn fill_gaps(deps: &Deps, mut link: watch::Receiver<ConnectionState>) -> Result<(), watch::error::RecvError> {
+async fn report(nats: &Nats, notices: &NoticeSubscriber, up: &Condition) -> Result<(), watch::error::RecvError> {
+    let (mut nats, mut notices) = (nats.state(), notices.state());
+    loop {
+        let is_up = nats.borrow_and_update().connected && notices.borrow_and_update().connected;
+        up.set(is_up);
+        tokio::select! {
+            changed = nats.changed() => changed?,
+            changed = notices.changed() => changed?,
+        }
+    }
+}
+
+async fn fill_gaps(deps: &Deps, notices: &NoticeSubscriber) -> Result<(), watch::error::RecvError> {
+    let mut link = notices.state();
     // Notices are delivered by plain subscriptions, so overflows count too.
     let gaps = |link: &ConnectionState| (link.gaps, link.overflows);
     let mut seen = gaps(&link.borrow_and_update());
     loop {
         seen = gaps(&*link.wait_for(|link| link.connected && gaps(link) != seen).await?);
         // After another gap the snapshots sent so far may be out of date: start over at once.
+        let resync = async {
+            // The snapshots are read over the other connection, so the subscriptions must be there before.
+            notices.confirmed().await;
+            resync_all(deps).await;
+        };
         tokio::select! {
-            () = resync_all(deps) => {}
+            () = resync => {}
             again = link.wait_for(|link| gaps(link) != seen) => drop(again?),
         }
     }

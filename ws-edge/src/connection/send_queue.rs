@@ -1,10 +1,17 @@
-//! The bounded queue of messages for one socket. Senders never wait: a full queue closes the socket.
+//! The messages to one socket: written at once while its session is idle, otherwise queued. Senders never wait: a full queue closes
+//! the socket.
 
-use std::sync::{Arc, OnceLock};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-use tokio::sync::{Notify, mpsc};
+use ::metrics::Counter;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+
+use crate::metrics;
+use crate::shared_stream::{Sent, SharedStream};
 
 /// Why the server closes a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,99 +71,151 @@ impl CloseReason {
     }
 }
 
+#[derive(Debug)]
+struct Shared {
+    state: Mutex<State>,
+    /// There are messages, or the socket is to be closed.
+    changed: Notify,
+    capacity: usize,
+    /// Where messages may be written directly.
+    stream: Option<SharedStream>,
+    written: Counter,
+}
+
 #[derive(Debug, Default)]
-struct CloseSignal {
-    reason: OnceLock<CloseReason>,
-    set: Notify,
+struct State {
+    messages: VecDeque<Utf8Bytes>,
+    /// The session has written everything, and waits.
+    is_idle: bool,
+    /// A part of a message is written; the session must flush the rest.
+    has_rest: bool,
+    close: Option<CloseReason>,
+    /// Nothing may be written any more.
+    is_stopped: bool,
 }
 
 /// The sending end. Clones share the queue.
 #[derive(Debug, Clone)]
-pub struct SendQueue {
-    messages: mpsc::Sender<Utf8Bytes>,
-    close: Arc<CloseSignal>,
-}
+pub struct SendQueue(Arc<Shared>);
 
 /// The receiving end, which the socket's task drains.
 #[derive(Debug)]
-pub struct SendQueueReceiver {
-    messages: mpsc::Receiver<Utf8Bytes>,
-    close: Arc<CloseSignal>,
-}
+pub struct SendQueueReceiver(Arc<Shared>);
 
-/// Both ends of a queue of at most `capacity` messages.
-pub fn send_queue(capacity: usize) -> (SendQueue, SendQueueReceiver) {
-    let (sender, messages) = mpsc::channel(capacity);
-    let close = Arc::<CloseSignal>::default();
-    let queue = SendQueue {
-        messages: sender,
-        close: Arc::clone(&close),
-    };
-    (queue, SendQueueReceiver { messages, close })
+/// Both ends of a queue of at most `capacity` messages. With a stream, a message is written to it at once while the session is
+/// idle.
+pub fn send_queue(capacity: usize, stream: Option<SharedStream>) -> (SendQueue, SendQueueReceiver) {
+    let shared = Arc::new(Shared {
+        state: Mutex::default(),
+        changed: Notify::new(),
+        capacity,
+        stream,
+        written: metrics::messages("out"),
+    });
+    (SendQueue(Arc::clone(&shared)), SendQueueReceiver(shared))
 }
 
 impl SendQueue {
-    /// Adds a message. A full queue closes the socket instead, because its client would miss this message.
+    /// Sends a message. A full queue closes the socket instead, because its client would miss this message.
     pub fn send(&self, message: Utf8Bytes) {
-        if let Err(mpsc::error::TrySendError::Full(_)) = self.messages.try_send(message) {
-            self.close(CloseReason::Slow);
+        let shared = &*self.0;
+        let mut state = shared.state.lock();
+        if state.is_stopped {
+            return;
         }
+        if let Some(stream) = shared.stream.as_ref().filter(|_| state.is_idle) {
+            match stream.try_send(&message) {
+                Sent::Whole => return shared.written.increment(1),
+                Sent::Partly => {
+                    shared.written.increment(1);
+                    state.has_rest = true;
+                }
+                Sent::Nothing => state.messages.push_back(message),
+            }
+        } else if state.messages.len() < shared.capacity {
+            state.messages.push_back(message);
+        } else {
+            state.close.get_or_insert(CloseReason::Slow);
+        }
+        state.is_idle = false;
+        drop(state);
+        shared.changed.notify_one();
     }
 
     /// Closes the socket; only the first reason counts.
     pub fn close(&self, reason: CloseReason) {
-        if self.close.reason.set(reason).is_ok() {
-            self.close.set.notify_one();
-        }
+        self.0.state.lock().close.get_or_insert(reason);
+        self.0.changed.notify_one();
     }
 }
 
 impl SendQueueReceiver {
-    /// Waits for messages and moves up to `limit` of them to `messages`; returns 0 only after every [`SendQueue`] is dropped.
+    /// Waits for messages and takes all of them. None means that the socket must be flushed.
     ///
     /// # Errors
     /// [`CloseReason`] once the socket is to be closed.
-    pub async fn recv_many(&mut self, messages: &mut Vec<Utf8Bytes>, limit: usize) -> Result<usize, CloseReason> {
-        tokio::select! {
-            biased;
-            reason = self.close.wait() => Err(reason),
-            count = self.messages.recv_many(messages, limit) => Ok(count),
+    pub async fn recv(&mut self) -> Result<VecDeque<Utf8Bytes>, CloseReason> {
+        loop {
+            {
+                let mut state = self.0.state.lock();
+                if let Some(reason) = state.close {
+                    return Err(reason);
+                }
+                if std::mem::take(&mut state.has_rest) || !state.messages.is_empty() {
+                    self.0.written.increment(state.messages.len() as u64);
+                    return Ok(std::mem::take(&mut state.messages));
+                }
+                state.is_idle = true;
+            }
+            self.0.changed.notified().await;
         }
     }
 
     /// The next message, if one is queued.
     pub fn try_recv(&mut self) -> Option<Utf8Bytes> {
-        self.messages.try_recv().ok()
+        self.0.state.lock().messages.pop_front()
     }
 
     /// Waits until the socket is to be closed.
     pub async fn closed(&self) -> CloseReason {
-        self.close.wait().await
+        loop {
+            if let Some(reason) = self.0.state.lock().close {
+                return reason;
+            }
+            // It may be a message: `recv` looks before it waits.
+            self.0.changed.notified().await;
+        }
+    }
+
+    /// Refuses all further messages: after a close frame, no message may follow.
+    pub fn stop(&self) {
+        let mut state = self.0.state.lock();
+        state.is_stopped = true;
+        state.messages.clear();
     }
 }
 
-impl CloseSignal {
-    async fn wait(&self) -> CloseReason {
-        loop {
-            if let Some(reason) = self.reason.get() {
-                return *reason;
-            }
-            self.set.notified().await;
-        }
+impl Drop for SendQueueReceiver {
+    fn drop(&mut self) {
+        self.stop();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use futures::FutureExt as _;
+    use tokio::io::AsyncReadExt as _;
+    use tokio::net::{TcpListener, TcpStream};
+
     use super::*;
 
     #[tokio::test]
     async fn an_overflow_closes_the_socket_and_keeps_the_queued_messages() {
-        let (queue, mut receiver) = send_queue(2);
+        let (queue, mut receiver) = send_queue(2, None);
         for text in ["1", "2", "3", "4"] {
             queue.send(Utf8Bytes::from_static(text));
         }
-        assert_eq!(receiver.recv_many(&mut Vec::new(), 10).await, Err(CloseReason::Slow));
+        assert_eq!(receiver.recv().await, Err(CloseReason::Slow));
         assert_eq!(
             std::iter::from_fn(|| receiver.try_recv()).collect::<Vec<_>>(),
             ["1", "2"]
@@ -164,8 +223,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn messages_wait_for_each_other_and_for_the_session() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let (mut client, stream) = (client.unwrap(), accepted.unwrap().0);
+        stream.writable().await.unwrap();
+        let (queue, mut receiver) = send_queue(2, Some(SharedStream::new(stream)));
+        let send = |text: &'static str| queue.send(Utf8Bytes::from_static(text));
+        send("before the welcome");
+        assert_eq!(receiver.recv().await.unwrap(), ["before the welcome"]);
+        send("while the session writes");
+        assert_eq!(receiver.recv().await.unwrap(), ["while the session writes"]);
+        assert!(receiver.recv().now_or_never().is_none());
+        send("idle");
+        let mut frame = [0; 6];
+        client.read_exact(&mut frame).await.unwrap();
+        assert_eq!(&frame, b"\x81\x04idle");
+        receiver.stop();
+        send("after the close");
+        drop((queue, receiver));
+        assert_eq!(client.read(&mut frame).await.unwrap(), 0);
+    }
+
+    #[tokio::test]
     async fn the_first_close_reason_is_kept() {
-        let (queue, receiver) = send_queue(1);
+        let (queue, receiver) = send_queue(1, None);
         queue.close(CloseReason::Restart);
         queue.close(CloseReason::Replaced);
         assert_eq!(

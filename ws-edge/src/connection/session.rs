@@ -1,7 +1,7 @@
 //! One socket from welcome to close: received messages become requests, one at a time, and queued messages are written.
 //!
-//! One task reads and writes, so that a notice costs one wake-up. Each request runs in a task of its own, so that a client
-//! that disconnects or does not read cannot stop a request halfway.
+//! One task reads and writes; while it waits, notices are written directly (see `send_queue`). Each request runs in a task of its own,
+//! so that a client that disconnects or does not read cannot stop a request halfway.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -29,8 +29,6 @@ use crate::tls::ClientStream;
 /// A WebSocket of this node.
 pub type Socket = WebSocketStream<Paced<ClientStream>>;
 
-/// Messages per write.
-const WRITE_BATCH: usize = 64;
 /// How long a client may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// How long the client's request may still run when the node stops.
@@ -51,16 +49,21 @@ enum End {
 pub async fn run(deps: Arc<Deps>, socket: Socket, owner: Verified<Party>, stop: CancellationToken) {
     let expires_at = Instant::now() + owner.remaining;
     let party = owner.owner;
-    let (queue, queued) = send_queue(deps.limits.queued_messages);
+    let stream = socket.get_ref().get_ref().shared();
+    let (queue, queued) = send_queue(deps.limits.queued_messages, stream);
     let session_id = format!("ws_{}", uuid::Uuid::now_v7().simple());
     let mut session = Session { socket, queued, stop };
     // Subscribe before reading the snapshot: a later change arrives as a notice.
-    let registration = deps.registry.join(&party, queue.clone()).await;
+    let registration = Box::pin(deps.registry.join(&party, queue.clone())).await;
     let write_timeout = deps.limits.write_timeout();
     // Boxed, like every other short phase: an open socket should not keep the memory that its start took.
-    let snapshot = Box::pin(deps.snapshots.read(&party)).await;
+    let snapshot = if registration.is_some() {
+        Box::pin(deps.snapshots.read(&party)).await.ok()
+    } else {
+        None
+    };
     let end = match snapshot {
-        Ok(snapshot) => {
+        Some(snapshot) => {
             tracing::debug!(%party, session_id, "connected");
             let welcome = protocol::message(
                 "welcome",
@@ -73,7 +76,7 @@ pub async fn run(deps: Arc<Deps>, socket: Socket, owner: Verified<Party>, stop: 
             let requests = RequestQueue::new(deps, party.clone(), queue, expires_at);
             session.serve(welcome, requests).await
         }
-        Err(_) => End::Close(CloseReason::Unavailable),
+        None => End::Close(CloseReason::Unavailable),
     };
     drop(registration);
     let reason = match end {
@@ -103,7 +106,6 @@ impl Session {
     async fn serve(&mut self, welcome: Utf8Bytes, mut requests: RequestQueue) -> End {
         let limits = requests.limits();
         let (interval, write_timeout) = (limits.ping_interval(), limits.write_timeout());
-        let written = metrics::messages("out");
         if let Err(end) = self.write([Message::Text(welcome)], write_timeout).await {
             return end;
         }
@@ -111,7 +113,6 @@ impl Session {
         let mut pings = interval_at(last_received + interval, interval);
         pings.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expiry = pin!(sleep_until(requests.expires_at()));
-        let mut batch = Vec::new();
         loop {
             if expiry.deadline() != requests.expires_at() {
                 // The token was refreshed.
@@ -120,17 +121,14 @@ impl Session {
             let outcome = tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Box::pin(self.drain(requests, write_timeout)).await,
-                received = self.queued.recv_many(&mut batch, WRITE_BATCH) => match received {
-                    Ok(count) => {
-                        written.increment(count as u64);
-                        self.write(batch.drain(..).map(Message::Text), write_timeout).await
-                    }
+                received = self.queued.recv() => match received {
+                    Ok(messages) => self.write(messages.into_iter().map(Message::Text), write_timeout).await,
                     Err(reason) => Err(End::Close(reason)),
                 },
                 frame = self.socket.next() => {
                     last_received = Instant::now();
                     match frame {
-                        Some(Ok(message)) => match requests.receive(message) {
+                        Some(Ok(message)) => match self.receive(message, &mut requests) {
                             Received::Nothing => Ok(()),
                             Received::Answer(answer) => self.write([Message::Text(answer)], write_timeout).await,
                             Received::Close(reason) => Err(End::Close(reason)),
@@ -153,6 +151,14 @@ impl Session {
                 return end;
             }
         }
+    }
+
+    fn receive(&self, message: Message, requests: &mut RequestQueue) -> Received {
+        if message.is_close() {
+            // The answer to it must be the last frame.
+            self.queued.stop();
+        }
+        requests.receive(message)
     }
 
     /// Writes messages at once. Gives up when the queue overflows meanwhile.
@@ -198,6 +204,7 @@ impl Session {
     /// Sends the close frame, and waits a moment for the client's answer: closing the TCP connection at once could discard
     /// the frame.
     async fn close(mut self, reason: CloseReason, limit: Duration) {
+        self.queued.stop();
         let limit = if reason == CloseReason::Restart {
             limit.min(CLOSE_TIMEOUT)
         } else {

@@ -44,7 +44,7 @@ use crate::tls::ClientStream;
 /// Wait after a failed `accept`: a node without free file descriptors must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that the kernel queues before `accept`.
-const BACKLOG: u32 = 1024;
+const BACKLOG: u32 = 4096;
 /// The longest head of a request, in bytes: room for a token of about 1 kB and a browser's headers.
 const HEAD_BYTES: usize = 16 * 1024;
 /// Connections beyond the cap that get an answer at the same time; further ones are dropped without one.
@@ -306,7 +306,7 @@ fn authenticate(
     mut request: Request<Incoming>,
 ) -> Response<Full<Bytes>> {
     let admission = deps.authenticator.authenticate(&request).and_then(|admission| {
-        if deps.nats.state().borrow().connected {
+        if deps.nats.state().borrow().connected && deps.sessions.registry.is_connected() {
             Ok((admission, client_place(deps, peer, &request)?))
         } else {
             Err(Rejection::unavailable("NATS is away; try again"))

@@ -63,7 +63,7 @@ impl Default for Limits {
             connections_per_party: 8,
             handshake_timeout_ms: 10_000,
             message_bytes: 64 * 1024,
-            read_buffer_bytes: 4 * 1024,
+            read_buffer_bytes: 1024,
             send_buffer_bytes: 64 * 1024,
             queued_messages: 256,
             write_timeout_ms: 10_000,
