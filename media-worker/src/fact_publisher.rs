@@ -3,6 +3,7 @@
 //! Each call has a bounded [`queue`] and a publisher task of its own, so no call waits for another. While NATS is
 //! unreachable, facts wait in their queue with the times at which they happened.
 
+mod last_sequence;
 mod queue;
 
 use std::sync::Arc;
@@ -23,6 +24,7 @@ use tokio::sync::mpsc;
 
 use crate::clock_reading::ClockReading;
 use crate::metrics;
+use last_sequence::LastSequence;
 use queue::Entry;
 pub use queue::{Backlog, FactQueue};
 
@@ -72,18 +74,20 @@ struct FactPublisher {
     parties: Parties,
     terms: Option<Terms>,
     trace: TraceParent,
+    last: LastSequence,
     connected_at: Option<Timestamp>,
     /// The connection on both clocks, if this worker saw it.
     connected: Option<ClockReading>,
 }
 
 impl FactPublisher {
-    fn new(deps: Arc<Deps>, parties: Parties, terms: Option<Terms>, trace: TraceParent) -> Self {
+    fn new(deps: Arc<Deps>, parties: Parties, terms: Option<Terms>, trace: TraceParent, last: LastSequence) -> Self {
         Self {
             deps,
             parties,
             terms,
             trace,
+            last,
             connected_at: None,
             connected: None,
         }
@@ -291,6 +295,19 @@ impl FactPublisher {
     ) -> Result<Outcome, FactError> {
         self.deps.nats.connected().await;
         let facts = self.deps.facts.observed(observed);
+        // One round trip instead of two or more. Up to this sequence are the acceptance and what this worker stored after it:
+        // nothing of this kind, and no end.
+        let known = self.last.take();
+        if let Some(sequence) = known.filter(|_| condition == PublishCondition::OnceWhileOpen) {
+            let unchanged = PublishCondition::CallUnchangedSince(sequence);
+            let outcome = facts.publish(fact, unchanged, self.trace.child()).await?;
+            if let Some(sequence) = outcome.sequence() {
+                self.last.set(sequence);
+            }
+            if outcome != Outcome::Refused {
+                return Ok(outcome);
+            }
+        }
         facts.publish(fact, condition, self.trace.child()).await
     }
 

@@ -129,6 +129,11 @@ impl Call {
         self.detection.lock().awaits(role) || self.liveness.lock().is_lost(role)
     }
 
+    /// A party creates its transports: the call's first packet may follow within a round trip.
+    pub fn prepare_detection(&self) {
+        self.facts.prepare(&self.parties.call_id);
+    }
+
     /// The time of a reading in facts. After the connection it follows the monotonic clock alone.
     fn time(&self, at: ClockReading) -> Timestamp {
         self.connected.get().map_or(at.wall, |connected| connected.time_of(at))

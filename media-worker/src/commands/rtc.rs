@@ -52,6 +52,7 @@ impl Handle for Relayed<RtcCreateTransport> {
     async fn handle(self, calls: &Calls, context: Context) -> Result<TransportCreated, Refusal> {
         let mut access = calls.media_access(&self.requester).await?;
         let (role, call) = (access.role, access.call.clone());
+        call.prepare_detection();
         let (created, replaced) = access.router()?.create_transport(role, self.request.direction).await?;
         drop(access);
         if let Some(transport_id) = replaced {

@@ -7,9 +7,10 @@ use std::time::Instant;
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::fact::Occurrence;
 use contract::wire::terms::Terms;
-use contract::{Fact, Parties, TraceParent};
+use contract::{CallId, Fact, FactStore, Parties, TraceParent};
 use tokio::sync::{mpsc, watch};
 
+use super::last_sequence::LastSequence;
 use super::{CallEnd, Deps, EndOutcome, FactPublisher};
 use crate::metrics;
 
@@ -64,6 +65,8 @@ pub struct FactQueue {
     facts: mpsc::Sender<Entry>,
     end: watch::Receiver<Option<EndOutcome>>,
     backlog: Arc<Backlog>,
+    last: LastSequence,
+    store: FactStore,
 }
 
 /// The next item to store.
@@ -89,8 +92,8 @@ impl FactQueue {
     ) -> Self {
         let (sender, facts) = mpsc::channel(CALL_CAPACITY);
         let (set_end, end) = watch::channel(None);
-        let backlog = Arc::clone(&deps.backlog);
-        let publisher = FactPublisher::new(deps, parties, terms, trace);
+        let (backlog, store, last) = (Arc::clone(&deps.backlog), deps.facts.clone(), LastSequence::default());
+        let publisher = FactPublisher::new(deps, parties, terms, trace, last.clone());
         tokio::spawn(async move {
             let outcome = publisher.run(facts).await;
             on_end();
@@ -100,7 +103,14 @@ impl FactQueue {
             facts: sender,
             end,
             backlog,
+            last,
+            store,
         }
+    }
+
+    /// Media will come soon: reads ahead what the first fact's condition needs. The call is accepted.
+    pub fn prepare(&self, call_id: &CallId) {
+        self.last.look_up(&self.store, call_id);
     }
 
     /// Queues a fact that this worker `observed` then. How it is stored follows from its declaration.

@@ -1,6 +1,8 @@
+use callpulse_tests::facts::contract_client::ContractClient;
 use chrono::{DateTime, Utc};
-use contract::Role;
 use contract::jetstream::request::RefusalCode;
+use contract::wire::fact::Accepted;
+use contract::{PublishCondition, Role, Timestamp};
 use serde_json::json;
 
 use crate::fixture::{Fixture, SOON, code, metric, metric_becomes, receives, requester, rtp_parameters};
@@ -83,6 +85,42 @@ async fn the_first_packet_with_a_payload_connects_the_call_and_notifies_both_par
             .unwrap(),
         1.0
     );
+}
+
+#[tokio::test]
+async fn a_call_is_connected_although_it_has_changed_since_its_acceptance_was_read_ahead() {
+    let fixture = Fixture::start(&[]).await;
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
+    for (changes, expected) in [
+        (false, ["accepted", "rtp_detected", "media_started"].as_slice()),
+        (
+            true,
+            &["accepted", "moon_rose", "rtp_detected", "moon_rose", "media_started"],
+        ),
+    ] {
+        let parties = fixture.call().await;
+        let accepted = Accepted {
+            parties: parties.clone(),
+            accepted_at: Timestamp::now(),
+            worker_id: fixture.worker_id.clone(),
+        };
+        client.publish(accepted, PublishCondition::First).await.unwrap();
+        let change = async || {
+            if changes {
+                let subject = format!("call.{}.moon_rose", parties.call_id);
+                client.publish_unconditionally(subject, "{}".into()).await.unwrap();
+            }
+        };
+        let user = fixture.join(&requester(&parties, Role::User)).await;
+        let otomo = fixture.join(&requester(&parties, Role::Otomo)).await;
+        change().await;
+        user.talk().await;
+        fixture.fact(&parties, "rtp_detected").await;
+        change().await;
+        otomo.talk().await;
+        fixture.fact(&parties, "media_started").await;
+        assert_eq!(fixture.stored(&parties).await, expected);
+    }
 }
 
 #[tokio::test]
