@@ -58,14 +58,14 @@ bench-build: build
 	@deploy/setup/npm.sh peers tests/peers
 	$(CARGO) build --release -p billing-timer -p ws-edge
 
-bench: bench-build ## Measure the services beside their peers; `make bench-NAME` for one line; REPEATS=5
-	$(BUILT)/bench $(if $(REPEATS),--repeats $(REPEATS))
+bench: bench-build ## Measure the services beside their peers; `make bench-NAME` for one line; REPEATS=5; ADD=1 adds to earlier repeats
+	$(BUILT)/bench $(if $(REPEATS),--repeats $(REPEATS)) $(if $(ADD),--add)
 
 bench-short: bench-build ## The same within 5 minutes
 	$(BUILT)/bench --short
 
 bench-%: bench-build
-	$(BUILT)/bench $* $(if $(REPEATS),--repeats $(REPEATS))
+	$(BUILT)/bench $* $(if $(REPEATS),--repeats $(REPEATS)) $(if $(ADD),--add)
 
 networks: build ## Change the networks of a caller in Chromium between namespaces, as root; TRIES=20 for percentiles, ROW=1 to 5 for one change
 	NETWORKS_TRIES=$(or $(TRIES),1) $(if $(ROW),NETWORKS_ROW=$(ROW)) $(CARGO) test --workspace --test networks -- --ignored --nocapture --test-threads=1

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use crate::usage;
@@ -46,6 +46,26 @@ impl Figures {
         let metrics = self.cases.entry(case.to_owned()).or_default();
         let contestants = metrics.entry(metric.to_owned()).or_default();
         contestants.entry(contestant.to_owned()).or_default().push(value);
+    }
+
+    /// Adds the repeats of an earlier run.
+    ///
+    /// # Errors
+    /// When it was measured on another machine, or in another form.
+    pub fn merge(&mut self, earlier: Self) -> Result<()> {
+        let is_same = (&earlier.line, &earlier.machine, earlier.short) == (&self.line, &self.machine, self.short);
+        ensure!(is_same, "the earlier figures are of another machine, or short");
+        self.repeats += earlier.repeats;
+        for (case, metrics) in &earlier.cases {
+            for (metric, contestants) in metrics {
+                for (contestant, values) in contestants {
+                    for value in values {
+                        self.add(case, metric, contestant, *value);
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The median of a contestant.
@@ -161,6 +181,16 @@ mod tests {
             figures.add("b", "p50 µs", OURS, 6.0);
             figures.add("a", "ticks/s", OURS, ours);
         }
+        let mut earlier = Figures::new("x", 1, false);
+        earlier.add("a", "ticks/s", OURS, 100.0);
+        let mut merged = figures.clone();
+        merged.merge(earlier).unwrap();
+        assert_eq!(
+            (merged.repeats, merged.median("a", "ticks/s", OURS)),
+            (4, Some(6.0)),
+            "the median of 1, 3, 9 and 100"
+        );
+        assert!(merged.merge(Figures::new("x", 1, true)).is_err(), "short");
         let goal = |case, metric, against| Goal {
             line: "x",
             case,

@@ -33,6 +33,7 @@ use callpulse_tests::terminal::interrupt::interrupted;
 use callpulse_tests::terminal::screen::{LineKind, Screen};
 use clap::Parser;
 
+use figures::Figures;
 use lines::{LINES, Plan};
 
 /// Options of the command.
@@ -47,6 +48,9 @@ pub struct Options {
     /// Shorter windows and fewer repeats: for every day, not for publication
     #[arg(long)]
     pub short: bool,
+    /// Add the repeats to those of earlier runs, to measure a line in several parts
+    #[arg(long)]
+    pub add: bool,
     /// The folder of the release builds of the services
     #[arg(long, default_value = "target/release")]
     pub services: PathBuf,
@@ -94,7 +98,12 @@ async fn measure(screen: &Screen, options: &Options) -> Result<()> {
         if options.names.is_empty() || options.names.iter().any(|wanted| wanted == name) {
             screen.heading(&format!("{name}, {} repeats", plan.repeats));
             let progress = |text: &str| screen.line(LineKind::Quiet, text);
-            let figures = lines::measure(name, &plan, &progress).await?;
+            let mut figures = lines::measure(name, &plan, &progress).await?;
+            if options.add
+                && let Some(earlier) = Figures::load(name)?
+            {
+                figures.merge(earlier)?;
+            }
             figures.save()?;
         }
     }
