@@ -167,13 +167,18 @@ mod tests {
         quoted.filter(|text| text.contains('.')).collect()
     }
 
+    const ACCOUNTS: &str = include_str!("../../nats/conf/accounts.conf");
+
+    /// The block of an account.
+    fn block(account: &str) -> &'static str {
+        let (_, block) = ACCOUNTS.split_once(&format!("\n  {account} {{\n")).unwrap();
+        block.split_once("\n  }\n").unwrap().0
+    }
+
     #[test]
     fn a_team_reads_facts_as_the_observer_does() {
-        let accounts = include_str!("../../nats/conf/accounts.conf");
-        let (_, observer) = accounts.split_once("\n  OBSERVER {\n").unwrap();
-        let (observer, _) = observer.split_once("\n  }\n").unwrap();
         let team = account(&TeamName("observer".to_owned()), false);
-        let (observer, team) = (subjects(observer), subjects(&team));
+        let (observer, team) = (subjects(block("OBSERVER")), subjects(&team));
         assert!(team.is_subset(&observer), "{team:?}");
         // What `callctl` reads in addition.
         let more: Vec<_> = observer.difference(&team).copied().collect();
@@ -184,5 +189,43 @@ mod tests {
             "CALLPULSE.API.STREAM.MSG.GET.CALLS",
         ];
         assert_eq!(more, expected);
+    }
+
+    #[test]
+    fn an_operator_reads_what_an_observer_reads_and_the_workers_but_has_no_consumer() {
+        let (observer, operator) = (subjects(block("OBSERVER")), subjects(block("OPERATOR")));
+        let lacking: Vec<_> = observer.difference(&operator).copied().collect();
+        assert!(
+            lacking
+                .iter()
+                .all(|subject| subject.ends_with(".observer") || subject.contains(".observer.")),
+            "{lacking:?}"
+        );
+        let more: Vec<_> = operator.difference(&observer).copied().collect();
+        let expected = [
+            "$JS.API.DIRECT.GET.KV_media_workers",
+            "CALLPULSE.API.DIRECT.GET.KV_media_workers",
+            "media.*.cordon",
+            "media.*.uncordon",
+        ];
+        assert_eq!(more, expected);
+    }
+
+    /// What an account imports as services, under the name that its users publish on.
+    fn imported(block: &str) -> BTreeSet<&str> {
+        let services = block
+            .lines()
+            .filter(|line| line.contains("{ service: { account: CALLPULSE"));
+        services.map(|line| line.rsplit('"').nth(1).unwrap()).collect()
+    }
+
+    #[test]
+    fn a_user_may_publish_what_its_account_imports() {
+        let team = account(&TeamName("fraud".to_owned()), true);
+        for block in [block("OBSERVER"), block("OPERATOR"), block("WALLET"), team.as_str()] {
+            let (_, allowed) = block.split_once("publish: {").unwrap();
+            let (allowed, _) = allowed.split_once(']').unwrap();
+            assert_eq!(imported(block), subjects(allowed));
+        }
     }
 }

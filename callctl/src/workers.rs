@@ -203,8 +203,8 @@ where
 {
     let asked = request::ask(&link.client, worker, command, TraceParent::generate(), REPLY_TIMEOUT).await;
     asked.map_err(|error| match error {
-        CommandError::Unreachable { reason, .. } => anyhow!(
-            "{worker} does not reply ({reason}): it does not run, or the NATS user may not send this; the user operator may"
+        CommandError::Unreachable { error, .. } => anyhow!(
+            "{worker} does not reply ({error}): it does not run, or the NATS user may not send this; the user operator may"
         ),
         error => error.into(),
     })

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::client::RequestError;
 use async_nats::{Client, HeaderMap};
 use bytes::Bytes;
 use schemars::JsonSchema;
@@ -112,12 +113,12 @@ pub enum CommandError {
     #[error(transparent)]
     Refused(#[from] Refusal),
     /// The service is dead or cut off.
-    #[error("no reply on {subject}: {reason}")]
+    #[error("no reply on {subject}: {error}")]
     Unreachable {
         /// The subject of the request.
         subject: String,
         /// The error of NATS.
-        reason: String,
+        error: RequestError,
     },
     /// The reply cannot be decoded: the versions are incompatible.
     #[error("the reply on {subject} cannot be decoded: {error}")]
@@ -162,12 +163,7 @@ pub async fn ask<C: Command>(
         .timeout(Some(timeout));
     let answer = match client.send_request(subject.clone(), request).await {
         Ok(answer) => answer,
-        Err(error) => {
-            return Err(CommandError::Unreachable {
-                subject,
-                reason: error.to_string(),
-            });
-        }
+        Err(error) => return Err(CommandError::Unreachable { subject, error }),
     };
     if let Some(error) = answer.headers.as_ref().and_then(|headers| headers.get(ERROR_HEADER)) {
         return Err(Refusal::from_header(error.as_str()).into());

@@ -1,5 +1,5 @@
 //! Commands: request/reply, to one media-worker (`media.<workerId>.<operation>`), to any ws-edge (`cmd.call.<id>.terminate`,
-//! `cmd.call.<id>.grant`) or to all of them (`cmd.edges.report`).
+//! `cmd.call.<id>.grant`), to all of them (`cmd.edges.report`), to those of an otomo (`otomo.<id>.presence`), or to the wallet.
 //!
 //! Operations are registered with the NATS service API (ADR-32), so `$SRV.INFO` lists the fleet. Errors have the headers
 //! `Nats-Service-Error` (`<code>: <message>`) and `Nats-Service-Error-Code` (an HTTP status).
@@ -12,7 +12,7 @@ use strum::VariantNames;
 
 use crate::wire::credit::{Authorization, Authorize, Grant, optional_grant};
 use crate::wire::fact::EndReason;
-use crate::wire::id::{CallId, NodeId, WorkerId};
+use crate::wire::id::{CallId, NodeId, OtomoId, WorkerId};
 use crate::wire::party::Parties;
 use crate::wire::payload::PayloadType;
 use crate::wire::request::{MediaRequest, RtcRequest};
@@ -113,6 +113,13 @@ pub fn declarations() -> impl Iterator<Item = CommandDeclaration> {
             "the wallet",
             PayloadType::of::<Authorize>(),
             PayloadType::of::<Authorization>(),
+        ),
+        other(
+            "find_otomo",
+            subject::ALL_PRESENCE,
+            "every ws-edge with a socket of this otomo",
+            PayloadType::of::<FindOtomo>(),
+            PayloadType::of::<OtomoFound>(),
         ),
         other(
             "report_edge",
@@ -331,6 +338,23 @@ pub struct CordonState {
     /// Calls that it still hosts.
     pub calls: u32,
 }
+
+/// Asks whether an otomo is connected, before its call rings. If nobody is there to reply, NATS says so at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FindOtomo {}
+
+impl Command for FindOtomo {
+    type Recipient = OtomoId;
+    type Reply = OtomoFound;
+
+    fn subject(&self, otomo: &OtomoId) -> String {
+        subject::presence(otomo)
+    }
+}
+
+/// Reply to [`FindOtomo`]: the otomo is connected.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct OtomoFound {}
 
 /// Requests the connections of every ws-edge, for `/ops`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

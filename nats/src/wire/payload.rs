@@ -1,5 +1,7 @@
 //! Types of payloads as values, from which documents and tests follow.
 
+use std::fmt::Debug;
+
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -8,15 +10,30 @@ use serde::de::DeserializeOwned;
 #[derive(Debug, Clone, Copy)]
 pub struct PayloadType {
     schema: fn(&mut SchemaGenerator) -> Schema,
-    recode: fn(&[u8]) -> serde_json::Result<Vec<u8>>,
+    recode: fn(&[u8]) -> serde_json::Result<Recoded>,
+}
+
+/// A payload that was decoded and encoded again.
+#[derive(Debug, Clone)]
+pub struct Recoded {
+    /// The decoded value, with the names of its fields in Rust.
+    pub value: String,
+    /// Its encoded form.
+    pub encoded: Vec<u8>,
 }
 
 impl PayloadType {
     /// That of `T`.
-    pub const fn of<T: JsonSchema + Serialize + DeserializeOwned>() -> Self {
+    pub const fn of<T: JsonSchema + Serialize + DeserializeOwned + Debug>() -> Self {
         Self {
             schema: |generator| generator.subschema_for::<T>(),
-            recode: |payload| serde_json::to_vec(&serde_json::from_slice::<T>(payload)?),
+            recode: |payload| {
+                let value: T = serde_json::from_slice(payload)?;
+                Ok(Recoded {
+                    value: format!("{value:#?}"),
+                    encoded: serde_json::to_vec(&value)?,
+                })
+            },
         }
     }
 
@@ -29,7 +46,7 @@ impl PayloadType {
     ///
     /// # Errors
     /// It is not of this type.
-    pub fn recode(self, payload: &[u8]) -> serde_json::Result<Vec<u8>> {
+    pub fn recode(self, payload: &[u8]) -> serde_json::Result<Recoded> {
         (self.recode)(payload)
     }
 }

@@ -15,6 +15,8 @@ pub const ALL_TERMINATE: &str = "cmd.call.*.terminate";
 pub const ALL_GRANT: &str = "cmd.call.*.grant";
 /// The request to the wallet before a call rings.
 pub const AUTHORIZE: &str = "wallet.authorize";
+/// Requests that look for an otomo: [`presence`] of each.
+pub const ALL_PRESENCE: &str = "otomo.*.presence";
 /// The last token of [`presence`].
 const PRESENCE: &str = "presence";
 /// The request to which every ws-edge replies.

@@ -1,4 +1,5 @@
-//! The serialised forms of a payload: files in `golden/`, which are decoded and encoded again. None is without a test.
+//! The serialised forms of a payload: files in `golden/`, which are decoded and encoded again. None is without a test. The decoded
+//! values are in `golden/decoded/`: they tell which field of a type has which name on the wire.
 //!
 //! `UPDATE_EXPECT=1` writes the first file of a payload that has none, with all fields of its schema.
 
@@ -7,7 +8,7 @@ use std::fmt::Debug;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use contract::wire::payload::PayloadType;
+use contract::wire::payload::{PayloadType, Recoded};
 use expect_test::expect_file;
 use schemars::SchemaGenerator;
 use schemars::generate::SchemaSettings;
@@ -17,15 +18,19 @@ use serde_json::Value;
 
 use crate::sample;
 
+/// The folder of decoded values.
+const DECODED: &str = "decoded";
+
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-fn names() -> BTreeSet<String> {
-    let files = fs::read_dir(folder()).unwrap();
-    let names = files.map(|file| file.unwrap().file_name().into_string().unwrap());
-    names
-        .map(|name| name.strip_suffix(".json").unwrap().to_owned())
+/// The names of the files in a folder, without `.json` or `.txt`.
+fn names(folder: &Path) -> BTreeSet<String> {
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+    let files = files.filter(|file| file.extension().is_some());
+    files
+        .map(|file| file.file_stem().unwrap().to_str().unwrap().to_owned())
         .collect()
 }
 
@@ -64,11 +69,11 @@ impl Golden {
         &mut self,
         name: &str,
         schema: &Value,
-        recode: impl Fn(&[u8]) -> serde_json::Result<Vec<u8>>,
+        recode: impl Fn(&[u8]) -> serde_json::Result<Recoded>,
     ) -> Vec<Value> {
         let prefix = format!("{name}.");
         let is_one = |file: &&String| **file == name || file.starts_with(&prefix);
-        let mut files: Vec<String> = names().iter().filter(is_one).cloned().collect();
+        let mut files: Vec<String> = names(&folder()).iter().filter(is_one).cloned().collect();
         if files.is_empty() {
             assert!(
                 std::env::var_os("UPDATE_EXPECT").is_some(),
@@ -78,7 +83,7 @@ impl Golden {
             let sample = recode(sample.as_bytes()).unwrap_or_else(|error| panic!("{name}: {sample}: {error}"));
             fs::write(
                 folder().join(format!("{name}.json")),
-                [sample.as_slice(), b"\n"].concat(),
+                [sample.encoded.as_slice(), b"\n"].concat(),
             )
             .unwrap();
             files.push(name.to_owned());
@@ -88,10 +93,12 @@ impl Golden {
             let bytes = fs::read(folder().join(format!("{file}.json"))).unwrap();
             let again = recode(&bytes).unwrap_or_else(|error| panic!("{file} is not decoded any more: {error}"));
             assert_eq!(
-                String::from_utf8_lossy(&again),
+                String::from_utf8_lossy(&again.encoded),
                 String::from_utf8_lossy(&bytes).trim_end(),
                 "{file} is encoded differently"
             );
+            let decoded = folder().join(DECODED).join(format!("{file}.txt"));
+            expect_file![decoded].assert_eq(&format!("{}\n", again.value));
             contents.push(serde_json::from_slice(&bytes).unwrap());
             assert!(self.seen.insert(file.clone()), "{file} twice");
         }
@@ -105,7 +112,12 @@ impl Golden {
 
     /// Asserts that a test has compared every file with this prefix.
     pub(crate) fn complete(self, prefix: &str) {
-        let files: BTreeSet<_> = names().into_iter().filter(|name| name.starts_with(prefix)).collect();
-        assert_eq!(files, self.seen);
+        let files = |folder: &Path| -> BTreeSet<_> {
+            let names = names(folder).into_iter();
+            names.filter(|name| name.starts_with(prefix)).collect()
+        };
+        assert_eq!(files(&folder()), self.seen);
+        let decoded = files(&folder().join(DECODED));
+        assert!(decoded.is_subset(&self.seen), "decoded values without a form");
     }
 }

@@ -13,25 +13,28 @@ fn resolved<'a>(root: &'a Value, part: &'a Value) -> &'a Value {
     }
 }
 
-/// A value that `part` of the schema accepts, with all fields.
+/// A value that `part` of the schema accepts, with all fields. No two fields of an object are equal, where the schema allows it.
 pub(crate) fn of(root: &Value, part: &Value) -> Value {
+    field(root, part, "id_1", 1)
+}
+
+/// The value of the field `name`, which is the `position`th.
+fn field(root: &Value, part: &Value, name: &str, position: u64) -> Value {
     let part = resolved(root, part);
     if let Some(constant) = part.get("const").or(part["enum"].get(0)) {
         return constant.clone();
     }
     match part["type"].get(0).unwrap_or(&part["type"]).as_str() {
-        Some("string") if part["format"] == "date-time" => json!("2025-01-15T12:02:15.123Z"),
-        Some("string") => json!("id_1"),
-        Some("integer" | "number") => part
-            .get("minimum")
-            .cloned()
-            .filter(|least| *least != 0)
-            .unwrap_or(json!(1)),
+        Some("string") if part["format"] == "date-time" => json!(format!("2025-01-15T12:02:{position:02}.123Z")),
+        Some("string") => json!(name),
+        Some("integer" | "number") => json!(part["minimum"].as_u64().unwrap_or_default() + position),
         Some("boolean") => json!(true),
-        Some("array") => json!([of(root, &part["items"])]),
+        Some("array") => json!([field(root, &part["items"], name, position)]),
         _ => {
-            let fields = part["properties"].as_object().into_iter().flatten();
-            let fields: Map<_, _> = fields.map(|(name, field)| (name.clone(), of(root, field))).collect();
+            let fields = part["properties"].as_object().into_iter().flatten().zip(1..);
+            let fields: Map<_, _> = fields
+                .map(|((name, part), position)| (name.clone(), field(root, part, name, position)))
+                .collect();
             Value::Object(fields)
         }
     }

@@ -45,7 +45,7 @@ fn stored_values() {
         &BillingEntry {
             parties: parties(),
             connected_at: Some(connected_at()),
-            started_at: Some(connected_at()),
+            started_at: Some(time("2025-01-15T12:02:16.000Z")),
             interval_ms: std::num::NonZeroU32::new(60_000),
             end: Some(Box::new(BillingEnd {
                 ended_at: ended_at(),

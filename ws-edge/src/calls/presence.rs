@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
-use contract::wire::subject;
-use contract::{Nats, OtomoId};
+use contract::jetstream::request::{self, CommandError};
+use contract::wire::command::FindOtomo;
+use contract::{Nats, OtomoId, TraceParent};
 use tokio::time::sleep;
 
 use crate::protocol::{Code, Problem};
@@ -29,21 +30,20 @@ impl Presence {
     ///
     /// # Errors
     /// `otomo_offline`
-    pub(super) async fn check(&self, otomo: &OtomoId) -> Result<(), Problem> {
-        if self.policy == OfflineOtomo::Ring || self.is_connected(otomo).await {
+    pub(super) async fn check(&self, otomo: &OtomoId, trace: TraceParent) -> Result<(), Problem> {
+        if self.policy == OfflineOtomo::Ring || self.is_connected(otomo, trace).await {
             return Ok(());
         }
         sleep(ASK_AGAIN_AFTER).await;
-        if self.is_connected(otomo).await {
+        if self.is_connected(otomo, trace).await {
             return Ok(());
         }
         Err(Problem::new(Code::OtomoOffline, "the otomo is not connected"))
     }
 
     /// Only "no responders" proves that no node has a socket; a node that replies late has one.
-    async fn is_connected(&self, otomo: &OtomoId) -> bool {
-        let request = async_nats::Request::new().timeout(Some(REPLY_TIMEOUT));
-        let reply = self.nats.client.send_request(subject::presence(otomo), request).await;
-        !reply.is_err_and(|error| error.kind() == RequestErrorKind::NoResponders)
+    async fn is_connected(&self, otomo: &OtomoId, trace: TraceParent) -> bool {
+        let reply = request::ask(&self.nats.client, otomo, &FindOtomo {}, trace, REPLY_TIMEOUT).await;
+        !matches!(reply, Err(CommandError::Unreachable { error, .. }) if error.kind() == RequestErrorKind::NoResponders)
     }
 }

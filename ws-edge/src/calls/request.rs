@@ -113,7 +113,10 @@ impl CallSetup {
                 "calls cannot be billed at the moment: try again later",
             ));
         }
-        let presence = answer.before_deadline(self.presence.check(&parties.otomo_id)).await;
+        let traceparent = TraceParent::generate();
+        let presence = answer
+            .before_deadline(self.presence.check(&parties.otomo_id, traceparent))
+            .await;
         presence.unwrap_or_else(|| Err(unavailable()))?;
         let requested_at = Timestamp::now();
         let call = ActiveCall {
@@ -122,7 +125,7 @@ impl CallSetup {
             requested_at,
             ring_deadline: requested_at.plus(self.ring_timeout),
             accepted: None,
-            traceparent: TraceParent::generate(),
+            traceparent,
         };
         // After its ringing deadline another node may remove the call's entry, without knowing of a request.
         answer.limit(self.storage_timeout.min(self.ring_timeout));

@@ -11,6 +11,8 @@ use std::time::Duration;
 
 use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber};
 use contract::jetstream::connection_state::ConnectionState;
+use contract::jetstream::request;
+use contract::wire::command::OtomoFound;
 use contract::wire::subject;
 use contract::{Nats, NatsSettings, Party};
 use futures::future::{AbortHandle, AbortRegistration};
@@ -216,21 +218,12 @@ async fn forward(client: Client, mut to_forward: mpsc::Receiver<Notices>) {
             Some(subscribed) = to_forward.recv() => notices.push(subscribed),
             Some((sink, notice)) = notices.next(), if !notices.is_empty() => {
                 if subject::is_presence(&notice.subject) {
-                    confirm_presence(&client, notice).await;
+                    request::answer(&client, &notice, &Ok(OtomoFound {})).await;
                 } else {
                     sink.forward(notice);
                 }
             }
             else => return,
         }
-    }
-}
-
-/// The party is connected here.
-async fn confirm_presence(client: &Client, request: Message) {
-    if let Some(reply) = request.reply
-        && let Err(error) = client.publish(reply, Bytes::new()).await
-    {
-        tracing::warn!(subject = %request.subject, %error, "a reply was not sent");
     }
 }
