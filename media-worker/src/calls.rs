@@ -16,6 +16,7 @@ use contract::{CallId, Parties, TraceParent, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
+use crate::clock_reading::ClockReading;
 use crate::credit::{Credit, CreditSettings};
 use crate::detection::ConnectPolicy;
 use crate::fact_publisher::{self, CallEnd, FactQueue};
@@ -33,6 +34,8 @@ use media_access::MediaAccess;
 pub struct CallSettings {
     /// This worker.
     pub worker_id: WorkerId,
+    /// Start of this process.
+    pub started: ClockReading,
     /// The most calls at the same time.
     pub capacity: u32,
     /// The parties whose first packet connects a call.
@@ -126,6 +129,7 @@ impl Calls {
         Ok(CallOpened {
             media_deadline: call.media_deadline,
             media_timeout_ms: u64::try_from(self.settings.timeouts.media_timeout.as_millis()).ok(),
+            worker_started_at: Some(self.settings.started.wall),
         })
     }
 

@@ -49,8 +49,6 @@ impl From<WorkerStatus> for IdTaken {
 /// The worker's own entry in the fleet bucket.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
-    /// Start of the process.
-    pub started: ClockReading,
     revision: u64,
 }
 
@@ -61,17 +59,16 @@ impl Claim {
     /// # Errors
     /// A living process has the ID.
     pub async fn take(nats: &Nats, fleet: &MediaWorkers, calls: &Calls) -> Result<Self, IdTaken> {
-        let started = ClockReading::now();
         let closed = WorkerStatus {
             draining: true,
-            ..status(calls, started)
+            ..status(calls)
         };
         let mut seen = None;
         loop {
             nats.connected().await;
             match fleet.entry(&closed.worker_id).await {
                 Ok(None) => match fleet.claim(&closed).await {
-                    Ok(revision) => return Ok(Self { started, revision }),
+                    Ok(revision) => return Ok(Self { revision }),
                     // Another process was faster, or an acknowledgement was lost.
                     Err(BucketError::Conflict { .. }) => {}
                     Err(error) => tracing::warn!(%error, "worker_id not claimed: trying again"),
@@ -172,7 +169,7 @@ impl Heartbeat {
     }
 
     async fn store(&mut self) -> Result<(), HeartbeatError> {
-        let status = status(&self.calls, self.claim.started);
+        let status = status(&self.calls);
         self.claim.revision = match self.fleet.renew(&status, self.claim.revision).await {
             Err(BucketError::Conflict { .. }) => match self.fleet.entry(&status.worker_id).await? {
                 // It has expired, or the store is a new one.
@@ -189,7 +186,7 @@ impl Heartbeat {
     }
 }
 
-fn status(calls: &Calls, started: ClockReading) -> WorkerStatus {
+fn status(calls: &Calls) -> WorkerStatus {
     let settings = calls.settings();
     WorkerStatus {
         worker_id: settings.worker_id.clone(),
@@ -197,8 +194,8 @@ fn status(calls: &Calls, started: ClockReading) -> WorkerStatus {
         capacity: settings.capacity,
         draining: calls.admission().is_closed(),
         cordoned: *calls.admission().cordoned().borrow(),
-        at: started.time_of(ClockReading::now()),
-        started_at: started.wall,
+        at: settings.started.time_of(ClockReading::now()),
+        started_at: settings.started.wall,
         stored_at: None,
     }
 }

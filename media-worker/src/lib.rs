@@ -39,6 +39,7 @@ use service::{BoxError, ServiceContext};
 use tokio_util::sync::CancellationToken;
 
 use calls::{CallSettings, Calls};
+use clock_reading::ClockReading;
 use commands::Commands;
 use fact_publisher::Backlog;
 use heartbeat::{Claim, Heartbeat};
@@ -92,11 +93,13 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     };
     let call_settings = CallSettings {
         worker_id: worker_id.clone(),
+        started: ClockReading::now(),
         capacity: settings.capacity,
         connect_policy: settings.connect_policy,
         timeouts: settings.media_timeouts(),
         credit: settings.credit(),
     };
+    let started_at = call_settings.started.wall;
     let calls = Calls::new(call_settings, Arc::clone(&pool), Arc::new(publisher));
     let fleet = MediaWorkers::new(&storage);
     // Before the commands: those of another process with this ID must not come here.
@@ -145,9 +148,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         );
     }
 
-    let withdrawn = context
-        .drain("fleet", fleet.withdraw(&worker_id, claim.started.wall))
-        .await;
+    let withdrawn = context.drain("fleet", fleet.withdraw(&worker_id, started_at)).await;
     if let Some(Err(error)) = withdrawn {
         tracing::warn!(%error, "not withdrawn from the fleet: the entry expires");
     }

@@ -15,6 +15,7 @@ use contract::buckets::active_calls::ActiveCalls;
 use contract::jetstream::storage::Storage;
 use contract::{CallId, FactStore, Nats, NatsSettings, Parties, Source, TraceParent};
 use media_worker::calls::{CallSettings, Calls};
+use media_worker::clock_reading::ClockReading;
 use media_worker::detection::ConnectPolicy;
 use media_worker::fact_publisher::{Backlog, Deps};
 use media_worker::liveness::MediaTimeouts;
@@ -46,6 +47,7 @@ async fn calls_on(nats: &Nats, pool: &Arc<WorkerPool>) -> Arc<Calls> {
     };
     let settings = CallSettings {
         worker_id: "mw_1".parse().unwrap(),
+        started: ClockReading::now(),
         capacity: 100,
         connect_policy: ConnectPolicy::FirstRtp,
         timeouts,

@@ -50,6 +50,9 @@ pub struct Acceptance {
     pub accepted_at: Timestamp,
     /// The worker that hosts the call.
     pub worker_id: WorkerId,
+    /// Start of its process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_started_at: Option<Timestamp>,
     /// The first RTP packet must arrive before this time. The worker enforces it while it lives.
     pub media_deadline: Timestamp,
 }

@@ -243,6 +243,9 @@ pub struct CallOpened {
     /// The same as a duration from now on, because the clocks of two machines differ.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub media_timeout_ms: Option<u64>,
+    /// Start of the worker's process: another process may have the worker's name later, without its calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_started_at: Option<Timestamp>,
 }
 
 /// Ends a call at its worker. The media stops first, then `ended` is stored, then the reply is sent.

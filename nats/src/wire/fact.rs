@@ -71,6 +71,10 @@ pub struct Accepted {
     pub accepted_at: Timestamp,
     /// The media-worker that hosts the call.
     pub worker_id: WorkerId,
+    /// Start of its process, by its own clock, as in `media_workers`: another process of that name does not have the call. Absent in
+    /// calls of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub worker_started_at: Option<Timestamp>,
 }
 
 /// The SFU received the first audio RTP packet: the call is connected.

@@ -25,21 +25,27 @@ fn stored_values() {
             stored_at: None,
         },
     );
-    golden.value(
-        "bucket.active_calls",
-        &ActiveCall {
-            parties: parties(),
-            node_id: "edge_1".parse().unwrap(),
-            requested_at: time("2025-01-15T12:02:00.000Z"),
-            ring_deadline: time("2025-01-15T12:02:30.000Z"),
-            accepted: Some(Acceptance {
-                accepted_at: time("2025-01-15T12:02:10.500Z"),
-                worker_id: worker(),
-                media_deadline: time("2025-01-15T12:02:40.500Z"),
-            }),
-            traceparent: trace(),
-        },
-    );
+    for (name, worker_started_at) in [
+        ("bucket.active_calls", None),
+        ("bucket.active_calls.process", Some(time("2025-01-15T11:00:00.000Z"))),
+    ] {
+        golden.value(
+            name,
+            &ActiveCall {
+                parties: parties(),
+                node_id: "edge_1".parse().unwrap(),
+                requested_at: time("2025-01-15T12:02:00.000Z"),
+                ring_deadline: time("2025-01-15T12:02:30.000Z"),
+                accepted: Some(Acceptance {
+                    accepted_at: time("2025-01-15T12:02:10.500Z"),
+                    worker_id: worker(),
+                    worker_started_at,
+                    media_deadline: time("2025-01-15T12:02:40.500Z"),
+                }),
+                traceparent: trace(),
+            },
+        );
+    }
     golden.value(
         "bucket.billing_active",
         &BillingEntry {

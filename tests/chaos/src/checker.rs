@@ -130,7 +130,7 @@ fn check_calls(calls: &Calls, entries: &Entries, report: &mut Report) {
         report.settled.count(call.settled.len());
         order::check(id, call, &packets, report);
         minutes::check(id, call, report.interval_ms, report);
-        duration::check(id, call, &packets, &entries.attempts, report);
+        duration::check(id, call, &packets, entries, report);
         credit::check(id, call, heard.get(id.as_str()), entries, report);
     }
 }

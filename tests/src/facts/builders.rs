@@ -50,6 +50,7 @@ pub fn accepted(call: &str, accepted_at: Timestamp) -> Accepted {
         parties: parties(call),
         accepted_at,
         worker_id: worker_id(),
+        worker_started_at: None,
     }
 }
 

@@ -142,6 +142,7 @@ async fn a_reservation_for_a_call_of_another_worker_expires_without_a_fact() {
         parties: parties.clone(),
         accepted_at: Timestamp::now(),
         worker_id: "mw-2".parse().unwrap(),
+        worker_started_at: None,
     };
     client.publish(accepted, PublishCondition::First).await.unwrap();
     let open = OpenCall::new(parties.clone());
@@ -169,6 +170,7 @@ async fn a_fact_of_a_later_version_hides_neither_the_call_nor_its_worker() {
             parties: parties.clone(),
             accepted_at: Timestamp::now(),
             worker_id: worker.parse().unwrap(),
+            worker_started_at: None,
         };
         client.publish(accepted, PublishCondition::First).await.unwrap();
         let subject = format!("call.{}.moon_rose", parties.call_id);

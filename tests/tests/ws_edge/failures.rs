@@ -73,6 +73,40 @@ async fn a_hangup_ends_the_call_of_a_killed_worker() {
     assert_eq!((stored.len(), stored[2].text("by").unwrap()), (3, "otomo"));
 }
 
+/// What a hang-up after the death of the worker bills: the reason, and by how much the duration exceeds the worker's life.
+async fn hung_up_after_the_worker(is_replaced: bool) -> (String, Duration) {
+    let mut stack = edges(1).timers(1).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let (call, user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    stack.workers[0].kill().unwrap();
+    let lived = user.first_datagram_sent_at().unwrap().at.elapsed();
+    if is_replaced {
+        stack.workers[0].restart().await.unwrap();
+        stack.workers[0].ready().await.unwrap();
+    } else {
+        let_time_pass("nobody notices the death yet", WORKER_TTL / 2).await;
+    }
+    call.user.request("call_hangup", call.id()).await.unwrap();
+    let settled = facts.expect(&call.call_id, "settled", SOON).await.unwrap();
+    let duration = Duration::from_millis(settled.payload["durationMs"].as_u64().unwrap());
+    (
+        settled.text("reason").unwrap().to_owned(),
+        duration.saturating_sub(lived),
+    )
+}
+
+#[tokio::test]
+async fn a_hangup_after_the_death_of_the_worker_is_billed_to_its_last_heartbeat() {
+    let (reason, beyond) = hung_up_after_the_worker(false).await;
+    assert_eq!((reason.as_str(), beyond), ("hangup", Duration::ZERO));
+}
+
+#[tokio::test]
+async fn a_hangup_of_a_call_whose_worker_was_replaced_is_billed_to_the_last_heartbeat_of_the_former() {
+    let (reason, beyond) = hung_up_after_the_worker(true).await;
+    assert_eq!((reason.as_str(), beyond), ("worker_lost", Duration::ZERO));
+}
+
 #[tokio::test]
 async fn a_call_request_answered_with_unavailable_never_rings() {
     let stack = edges(1)

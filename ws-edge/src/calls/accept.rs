@@ -96,6 +96,7 @@ impl CallAcceptor {
             parties: parties.clone(),
             accepted_at,
             worker_id: worker_id.clone(),
+            worker_started_at: opened.worker_started_at,
         };
         // Nothing may have happened since the request: a cancellation and an acceptance at once are decided here.
         let condition = PublishCondition::CallUnchangedSince(state.sequence);
@@ -123,6 +124,7 @@ impl CallAcceptor {
         let acceptance = Acceptance {
             accepted_at,
             worker_id,
+            worker_started_at: opened.worker_started_at,
             // By this node's clock: the worker's may differ.
             media_deadline: match opened.media_timeout_ms {
                 Some(media_timeout_ms) => accepted_at.plus_millis(media_timeout_ms),

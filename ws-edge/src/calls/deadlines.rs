@@ -125,6 +125,7 @@ impl Deadlines {
         let mut workers = Box::pin(self.fleet.watch().await?);
         let mut ends = self.ends().await?.ready_chunks(ENDS_AT_ONCE);
         self.list.watch_restored(self.clock.now());
+        self.checks.known_workers.watch_restored();
         self.watching.set(true);
         loop {
             let pause = self.pause(*link.borrow());

@@ -7,8 +7,8 @@ use contract::jetstream::notice_publisher::NoticePublisher;
 use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::wire::command;
 use contract::wire::command::CloseCall;
-use contract::wire::fact::Ended;
-use contract::{CallId, EndReason, Fact, Outcome, PublishCondition, Timestamp, WorkerId};
+use contract::wire::fact::{Accepted, Ended};
+use contract::{CallId, EndReason, Fact, Outcome, PublishCondition, Timestamp};
 use thiserror::Error;
 
 use super::media_workers::MediaWorkers;
@@ -103,7 +103,7 @@ impl CallEnder {
             }
             let end = match state.accepted.clone() {
                 None => self.end_ringing_call(&state, reason, by).await?,
-                Some(accepted) => Some(self.end_accepted_call(&state, accepted.worker_id, reason, by).await?),
+                Some(accepted) => Some(self.end_accepted_call(&state, &accepted, reason, by).await?),
             };
             if let Some(end) = end {
                 return Ok(end);
@@ -140,10 +140,11 @@ impl CallEnder {
     async fn end_accepted_call(
         &self,
         state: &CallState,
-        worker: WorkerId,
+        accepted: &Accepted,
         reason: EndReason,
         by: &str,
     ) -> Result<End, EndError> {
+        let worker = &accepted.worker_id;
         let parties = &state.requested.parties;
         let end = Some(command::End {
             reason,
@@ -153,7 +154,7 @@ impl CallEnder {
             call_id: parties.call_id.clone(),
             end,
         };
-        match self.workers.ask(&worker, &close, state.trace).await {
+        match self.workers.ask(worker, &close, state.trace).await {
             Ok(closed) => {
                 self.storage.release(parties).await;
                 Ok(End {
@@ -161,20 +162,32 @@ impl CallEnder {
                     connected_at: closed.connected_at,
                 })
             }
-            Err(error) if self.is_final(&error) => Err(self.workers.problem(&worker, error).into()),
+            Err(error) if self.is_final(&error) => Err(self.workers.problem(worker, error).into()),
             Err(error) => {
                 tracing::warn!(call_id = %parties.call_id, worker_id = %worker, %error, "ending a call without its worker");
-                let now = self.known_workers.server_now();
-                self.end_without_worker(state, now, reason, by).await
+                let workers = &self.known_workers;
+                let now = workers.server_now();
+                let at = match error {
+                    // The process has ended the call itself.
+                    CommandError::Refused(_) if workers.runs(accepted) => now,
+                    // Another process answers under the worker's name.
+                    CommandError::Refused(_) => return self.end_as_lost(state, accepted).await,
+                    _ if workers.replaced_at(accepted).is_some() => return self.end_as_lost(state, accepted).await,
+                    _ if self.storage.connection(&parties.call_id).await?.is_none() => now,
+                    // It may have died before the request, and then nothing is owed.
+                    _ if workers.could_be_heard(accepted) => self.last_alive(state, accepted).await?.min(now),
+                    error => return Err(self.workers.problem(worker, error).into()),
+                };
+                self.end_without_worker(state, at, reason, by).await
             }
         }
     }
 
-    /// Ends a call whose worker is lost, as `worker_lost` at the worker's last heartbeat by the server's clock.
+    /// Ends a call whose worker is lost, as `worker_lost`.
     ///
     /// # Errors
     /// [`EndError::WorkerAlive`] if the worker answers: then only its entry had expired.
-    pub async fn end_lost(&self, call: &CallId, last_heartbeat: Option<Timestamp>) -> Result<End, EndError> {
+    pub async fn end_lost(&self, call: &CallId) -> Result<End, EndError> {
         let state = self
             .storage
             .state(call)
@@ -186,27 +199,32 @@ impl CallEnder {
         let Some(accepted) = state.accepted.clone() else {
             return Err(EndError::WorkerAlive);
         };
-        let (parties, worker) = (&state.requested.parties, &accepted.worker_id);
-        if self.workers.has_call(parties, worker, state.trace).await? {
+        let parties = &state.requested.parties;
+        if self.workers.has_call(parties, &accepted.worker_id, state.trace).await? {
             return Err(EndError::WorkerAlive);
         }
+        self.end_as_lost(&state, &accepted).await
+    }
+
+    async fn end_as_lost(&self, state: &CallState, accepted: &Accepted) -> Result<End, EndError> {
+        let at = self.last_alive(state, accepted).await?;
+        let (reason, by) = (EndReason::WorkerLost, accepted.worker_id.as_str());
+        self.end_without_worker(state, at, reason, by).await
+    }
+
+    /// The last heartbeat of the process that accepted a call, by the server's clock. If this node has seen none: the last fact of the
+    /// call before another process was started.
+    async fn last_alive(&self, state: &CallState, accepted: &Accepted) -> Result<Timestamp, EndError> {
         let accepted_at = state.accepted_on_server.unwrap_or(accepted.accepted_at);
-        let last_heartbeat = match last_heartbeat {
-            Some(at) => at,
-            None => {
-                let last = self.storage.within(self.storage.facts.last_of_call(call)).await?;
-                let last = last.map_or(accepted_at, |stored| stored.stored_at);
-                // Ticks continue until `ended` is stored, and do not prove that the worker was alive.
-                match self.known_workers.on_server(worker) {
-                    Some((replaced_at, _)) if replaced_at > accepted_at => last.min(replaced_at),
-                    Some((_, heartbeat)) => last.min(heartbeat),
-                    None => last,
-                }
-            }
-        };
-        let (reason, by) = (EndReason::WorkerLost, worker.as_str());
-        self.end_without_worker(&state, last_heartbeat.max(accepted_at), reason, by)
-            .await
+        if let Some(heartbeat) = self.known_workers.last_heartbeat(accepted) {
+            return Ok(heartbeat.max(accepted_at));
+        }
+        let call = &accepted.parties.call_id;
+        let last = self.storage.within(self.storage.facts.last_of_call(call)).await?;
+        let last = last.map_or(accepted_at, |stored| stored.stored_at);
+        // Ticks continue until `ended` is stored, and do not prove that the worker was alive.
+        let replaced_at = self.known_workers.replaced_at(accepted).unwrap_or(last);
+        Ok(last.min(replaced_at).max(accepted_at))
     }
 
     /// Whether the call cannot be ended without its worker: the worker has it, or NATS is away.

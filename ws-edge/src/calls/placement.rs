@@ -1,22 +1,28 @@
 //! Which media-worker hosts a call: the less loaded of two random ones that have room (the power of two choices).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use contract::buckets::media_workers::{WorkerChange, WorkerStatus};
+use contract::jetstream::storage::WORKER_TTL;
+use contract::wire::fact::Accepted;
 use contract::{Timestamp, WorkerId};
 use parking_lot::{Mutex, MutexGuard};
 use rand::seq::IndexedRandom;
 
 /// How long a heartbeat bounds the server's time, at least. A server's clock that was set back is followed after twice that.
 const BOUND_WINDOW: Duration = Duration::from_secs(30);
+/// Processes that no longer run whose last heartbeat is remembered.
+const MAX_FORMER: usize = 1024;
 
 /// The media-workers, by their last heartbeats. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct KnownWorkers {
     statuses: Arc<Mutex<HashMap<WorkerId, WorkerStatus>>>,
+    former: Arc<Mutex<VecDeque<WorkerStatus>>>,
     server_time: Arc<Mutex<ServerTime>>,
+    watching_since: Arc<Mutex<Option<Timestamp>>>,
 }
 
 /// The time by the server's clock, from the times at which it stored heartbeats. Each is a lower bound, because a heartbeat may arrive
@@ -70,10 +76,21 @@ impl KnownWorkers {
                 if let Some(stored_at) = status.stored_at {
                     self.server_time.lock().heard(stored_at, Instant::now());
                 }
-                drop(self.lock().insert(status.worker_id.clone(), status.clone()));
+                let before = self.lock().insert(status.worker_id.clone(), status.clone());
+                self.remember(before.filter(|before| before.started_at != status.started_at));
             }
-            WorkerChange::Gone(worker) => drop(self.lock().remove(worker)),
+            WorkerChange::Gone(worker) => {
+                let before = self.lock().remove(worker);
+                self.remember(before);
+            }
         }
+    }
+
+    fn remember(&self, gone: Option<WorkerStatus>) {
+        let Some(gone) = gone else { return };
+        let mut former = self.former.lock();
+        former.push_front(gone);
+        former.truncate(MAX_FORMER);
     }
 
     /// A worker with room that is none of `tried`. It counts as loaded with the call at once, until its next
@@ -100,16 +117,46 @@ impl KnownWorkers {
         self.lock().values().any(has_room)
     }
 
-    /// Whether a worker of that name runs, and was started after `time`.
-    pub fn started_after(&self, worker: &WorkerId, time: Timestamp) -> bool {
-        self.lock().get(worker).is_some_and(|status| status.started_at > time)
+    /// NATS is connected again, or the watch of heartbeats was renewed: the workers may have been cut off, too.
+    pub fn watch_restored(&self) {
+        let now = self.server_now();
+        *self.watching_since.lock() = Some(now);
     }
 
-    /// When the worker of that name was started, and its last heartbeat, by the server's clock, if one runs.
-    pub fn on_server(&self, worker: &WorkerId) -> Option<(Timestamp, Timestamp)> {
+    /// Whether the process that accepted a call runs.
+    pub fn runs(&self, accepted: &Accepted) -> bool {
         let statuses = self.lock();
-        let status = statuses.get(worker)?;
-        Some((status.started_on_server(), status.at_on_server()))
+        let status = statuses.get(&accepted.worker_id);
+        status.is_some_and(|status| is_process_of(status, accepted))
+    }
+
+    /// Whether the process that accepted a call could have stored a heartbeat after its last one if it were alive.
+    pub fn could_be_heard(&self, accepted: &Accepted) -> bool {
+        let Some(since) = *self.watching_since.lock() else {
+            return false;
+        };
+        let heartbeat = self.last_heartbeat(accepted);
+        heartbeat.is_some_and(|at| at > since) || self.server_now().until(since) >= WORKER_TTL
+    }
+
+    /// When another process than the one that accepted a call was started under its worker's name, by the server's clock, if it runs.
+    pub fn replaced_at(&self, accepted: &Accepted) -> Option<Timestamp> {
+        let statuses = self.lock();
+        let other = statuses.get(&accepted.worker_id);
+        let other = other.filter(|status| !is_process_of(status, accepted))?;
+        Some(other.started_on_server())
+    }
+
+    /// The last heartbeat of the process that accepted a call, by the server's clock, if this node knows it.
+    pub fn last_heartbeat(&self, accepted: &Accepted) -> Option<Timestamp> {
+        let is_host =
+            |status: &&WorkerStatus| status.worker_id == accepted.worker_id && is_process_of(status, accepted);
+        let running = self
+            .lock()
+            .get(&accepted.worker_id)
+            .filter(is_host)
+            .map(WorkerStatus::at_on_server);
+        running.or_else(|| self.former.lock().iter().find(is_host).map(WorkerStatus::at_on_server))
     }
 
     /// The time by the server's clock; the wall clock of this machine before the first heartbeat.
@@ -121,6 +168,13 @@ impl KnownWorkers {
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkerId, WorkerStatus>> {
         self.statuses.lock()
     }
+}
+
+/// By its identity: no two clocks are compared. Facts of earlier versions do not name the process.
+fn is_process_of(status: &WorkerStatus, accepted: &Accepted) -> bool {
+    accepted
+        .worker_started_at
+        .is_none_or(|started_at| started_at == status.started_at)
 }
 
 fn has_room(status: &WorkerStatus) -> bool {
@@ -135,6 +189,8 @@ fn less_loaded<'a>(candidates: &[&'a WorkerStatus]) -> Option<&'a WorkerStatus> 
 
 #[cfg(test)]
 mod tests {
+    use contract::Parties;
+
     use super::*;
 
     fn worker(name: &str, calls: u32, capacity: u32, draining: bool) -> WorkerStatus {
@@ -148,6 +204,20 @@ mod tests {
             at,
             started_at: at,
             stored_at: None,
+        }
+    }
+
+    fn accepted_by(worker: &str, started: i64) -> Accepted {
+        let at = Timestamp::from_millis(started).unwrap();
+        Accepted {
+            parties: Parties {
+                call_id: "c".parse().unwrap(),
+                user_id: "u".parse().unwrap(),
+                otomo_id: "o".parse().unwrap(),
+            },
+            accepted_at: at,
+            worker_id: worker.parse().unwrap(),
+            worker_started_at: Some(at),
         }
     }
 
@@ -208,10 +278,68 @@ mod tests {
             stored_at: Some(at(3_610_000)),
             ..worker("mw", 0, 5, false)
         }]);
-        let name = "mw".parse().unwrap();
-        assert_eq!(workers.on_server(&name), Some((at(3_600_000), at(3_610_000))));
+        assert_eq!(workers.last_heartbeat(&accepted_by("mw", 0)), Some(at(3_610_000)));
+        assert_eq!(workers.replaced_at(&accepted_by("mw", 7)), Some(at(3_600_000)));
         let now = workers.server_now();
         assert!((at(3_610_000)..at(3_670_000)).contains(&now), "{now}");
+    }
+
+    #[test]
+    fn each_process_under_a_name_has_its_own_last_heartbeat() {
+        let at = |millis| Timestamp::from_millis(millis).unwrap();
+        let heartbeat = |started: i64, stored: i64| {
+            WorkerChange::Alive(WorkerStatus {
+                started_at: at(started),
+                at: at(stored),
+                stored_at: Some(at(stored)),
+                ..worker("mw", 0, 5, false)
+            })
+        };
+        let workers = KnownWorkers::default();
+        // The clock of the second one is an hour behind, and the third one replaces an expired entry.
+        workers.apply(&heartbeat(5_000_000, 5_002_000));
+        workers.apply(&heartbeat(5_000_000, 5_004_000));
+        workers.apply(&heartbeat(1_400_000, 5_009_000));
+        let last = |started| {
+            workers
+                .last_heartbeat(&accepted_by("mw", started))
+                .map(Timestamp::as_millis)
+        };
+        assert_eq!((last(5_000_000), last(1_400_000)), (Some(5_004_000), Some(5_009_000)));
+        workers.apply(&WorkerChange::Gone("mw".parse().unwrap()));
+        workers.apply(&heartbeat(5_020_000, 5_021_000));
+        assert_eq!((last(5_000_000), last(1_400_000)), (Some(5_004_000), Some(5_009_000)));
+        assert_eq!((last(5_020_000), last(9)), (Some(5_021_000), None));
+        let replaced = |started| workers.replaced_at(&accepted_by("mw", started)).is_some();
+        assert_eq!((replaced(5_000_000), replaced(5_020_000)), (true, false));
+        assert_eq!(workers.replaced_at(&accepted_by("other", 0)), None);
+        assert!(workers.runs(&accepted_by("mw", 5_020_000)) && !workers.runs(&accepted_by("mw", 5_000_000)));
+    }
+
+    #[test]
+    fn after_an_outage_a_worker_is_given_time_for_a_heartbeat() {
+        let now = Timestamp::now();
+        let heartbeat = |stored_at| {
+            WorkerChange::Alive(WorkerStatus {
+                stored_at: Some(stored_at),
+                ..worker("mw", 0, 5, false)
+            })
+        };
+        let (workers, call) = (KnownWorkers::default(), accepted_by("mw", 0));
+        assert!(!workers.could_be_heard(&call), "nothing is watched");
+        workers.apply(&heartbeat(now));
+        workers.watch_restored();
+        assert!(!workers.could_be_heard(&call), "the server may have been away since");
+        workers.apply(&heartbeat(now.plus(Duration::from_secs(2))));
+        assert!(workers.could_be_heard(&call));
+        workers.watch_restored();
+        assert!(!workers.could_be_heard(&call));
+        let other = WorkerStatus {
+            stored_at: Some(now.plus(WORKER_TTL * 2)),
+            ..worker("other", 0, 5, false)
+        };
+        workers.apply(&WorkerChange::Alive(other));
+        assert!(workers.could_be_heard(&call), "a TTL has passed");
     }
 
     #[test]

@@ -39,6 +39,7 @@ fn call() -> Vec<Fact> {
             parties: parties.clone(),
             accepted_at: at(1_000),
             worker_id: "mw_1".parse().unwrap(),
+            worker_started_at: None,
         }
         .into(),
         RtpDetected {

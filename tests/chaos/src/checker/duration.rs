@@ -3,15 +3,19 @@
 use super::CLOCK_MS;
 use super::history::Call;
 use super::order::FirstPackets;
-use crate::records::run_log::Attempt;
+use crate::records::run_log::{Attempt, Entries};
 use crate::records::timestamp::Timestamp;
 use crate::report::{Check, Report};
 
+/// A fault is recorded at most this long before its signal.
+const SIGNAL_MS: i64 = 500;
 /// A call may end this much before the request that is recorded: an attempt whose connection broke is recorded at its end.
 const EARLY_MS: i64 = 10_000;
+/// An end without the worker's measure may be its last heartbeat, this long before the request.
+const HEARTBEAT_MS: i64 = 8_000;
 
 /// Checks one call.
-pub(super) fn check(id: &str, call: &Call, packets: &FirstPackets<'_>, attempts: &[Attempt], report: &mut Report) {
+pub(super) fn check(id: &str, call: &Call, packets: &FirstPackets<'_>, entries: &Entries, report: &mut Report) {
     let (Some(detected), Some(ended), Some(settled)) =
         (call.detected.first(), call.ended.first(), call.settled.first())
     else {
@@ -28,6 +32,22 @@ pub(super) fn check(id: &str, call: &Call, packets: &FirstPackets<'_>, attempts:
             wrong(format!("settled with {duration_ms} ms, it lasted at most {most} ms"));
         }
     }
+    // Whoever ends the call afterwards, for whatever reason: nothing proves that there was media.
+    let killed = entries.faults.iter().filter(|fault| {
+        let at = Timestamp::from(fault.injected_at);
+        fault.what == "worker-kill"
+            && fault.target == detected.payload.worker_id
+            && (detected.stored_at..=ended.stored_at).contains(&at)
+    });
+    if let Some(killed_at) = killed.map(|fault| Timestamp::from(fault.injected_at)).min() {
+        let begun = first_packet.copied().unwrap_or(detected.stored_at);
+        let most = killed_at.ms_since(begun) + SIGNAL_MS;
+        if duration_ms > most {
+            wrong(format!(
+                "settled with {duration_ms} ms, its worker was killed after {most} ms"
+            ));
+        }
+    }
     if ended.payload.reason != "hangup" {
         return;
     }
@@ -39,13 +59,19 @@ pub(super) fn check(id: &str, call: &Call, packets: &FirstPackets<'_>, attempts:
             && parties.iter().any(|(_, party)| *party == attempt.party)
             && (first..=ended.stored_at).contains(&begun)
     };
-    let hung_up = attempts
+    let hung_up = entries
+        .attempts
         .iter()
         .filter(of_call)
         .map(|attempt| Timestamp::from(attempt.began))
         .min();
     if let Some(hung_up) = hung_up {
-        let least = hung_up.ms_since(detected.stored_at) - EARLY_MS;
+        let unmeasured_ms = if ended.payload.duration_ms.is_none() {
+            HEARTBEAT_MS
+        } else {
+            0
+        };
+        let least = hung_up.ms_since(detected.stored_at) - EARLY_MS - unmeasured_ms;
         if duration_ms < least {
             wrong(format!("settled with {duration_ms} ms, it lasted at least {least} ms"));
         }

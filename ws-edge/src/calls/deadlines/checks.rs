@@ -34,10 +34,7 @@ impl CallChecks {
             Due::RingTimeout => self.stop_ringing(&call).await,
             Due::Check => self.check(&call, false).await,
             Due::MediaTimeout => self.check(&call, true).await,
-            Due::WorkerLost { last_heartbeat } => {
-                let ended = self.ender.end_lost(&id, last_heartbeat).await;
-                ended.map(|_| CheckResult::Ended)
-            }
+            Due::WorkerLost => self.ender.end_lost(&id).await.map(|_| CheckResult::Ended),
         };
         let result = match outcome {
             Ok(result) => result,
@@ -65,6 +62,7 @@ impl CallChecks {
                     let acceptance = Acceptance {
                         accepted_at: accepted.accepted_at,
                         worker_id: accepted.worker_id,
+                        worker_started_at: accepted.worker_started_at,
                         media_deadline: accepted.accepted_at.plus(MEDIA_TIMEOUT),
                     };
                     self.storage.write_acceptance(id, acceptance).await;
@@ -83,13 +81,11 @@ impl CallChecks {
             self.storage.release(&call.parties).await;
             return Ok(CheckResult::Ended);
         }
-        let Some(acceptance) = &call.accepted else {
+        let Some(accepted) = &state.accepted else {
             return Ok(CheckResult::Continues);
         };
-        let (worker, accepted_at) = (&acceptance.worker_id, acceptance.accepted_at);
-        if self.known_workers.started_after(worker, accepted_at) {
-            // Perhaps another process under the same name; it is asked before anything is done.
-            return self.ender.end_lost(id, None).await.map(|_| CheckResult::Ended);
+        if self.known_workers.replaced_at(accepted).is_some() {
+            return self.ender.end_lost(id).await.map(|_| CheckResult::Ended);
         }
         if !media_overdue || self.storage.connection(id).await?.is_some() {
             return Ok(CheckResult::Continues);

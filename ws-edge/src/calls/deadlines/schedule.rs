@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use contract::buckets::active_calls::ActiveCall;
-use contract::buckets::media_workers::{WorkerChange, WorkerStatus};
+use contract::buckets::media_workers::WorkerChange;
 use contract::jetstream::storage::WORKER_TTL;
 use contract::{CallId, NodeId, Timestamp, WorkerId};
 
@@ -18,7 +18,7 @@ const RETRY: Duration = Duration::from_secs(5);
 const OWN_CHECK: Duration = Duration::from_secs(60);
 /// How often every other node checks it.
 const OTHERS_CHECK: Duration = Duration::from_secs(300);
-/// Lost workers whose last heartbeat is remembered.
+/// Lost workers that are remembered.
 const MAX_LOST_WORKERS: usize = 1024;
 
 /// The check that is due for a call.
@@ -30,11 +30,8 @@ pub enum Due {
     Check,
     /// Its media deadline has passed.
     MediaTimeout,
-    /// Its worker is lost; with the last heartbeat, if known.
-    WorkerLost {
-        /// By the server's clock.
-        last_heartbeat: Option<Timestamp>,
-    },
+    /// Its worker is lost, or another process has the worker's name.
+    WorkerLost,
 }
 
 /// The result of a check.
@@ -57,7 +54,7 @@ pub struct CallSchedule {
     grace: Duration,
     calls: HashMap<CallId, ScheduledCall>,
     queue: BTreeSet<(Timestamp, CallId)>,
-    present: HashMap<WorkerId, WorkerStatus>,
+    present: HashMap<WorkerId, Process>,
     lost_workers: HashMap<WorkerId, LostWorker>,
     lost_order: VecDeque<WorkerId>,
     /// Since when no change was missed: NATS is connected, and both watches run.
@@ -75,10 +72,6 @@ struct ScheduledCall {
     queued_at: Timestamp,
     /// A check is running; the call is not in the queue.
     in_progress: bool,
-    /// The previous worker, if another process has replaced it under the same name.
-    orphaned: Option<LostWorker>,
-    /// Its worker confirmed that it has the call, even if its clock differs from the accepting node's.
-    is_confirmed: bool,
 }
 
 impl ScheduledCall {
@@ -90,10 +83,17 @@ impl ScheduledCall {
     }
 }
 
+/// A process that runs under a worker's name. Processes are told apart by their start, and no two clocks are compared.
+#[derive(Debug, Clone, Copy)]
+struct Process {
+    started_at: Timestamp,
+    /// When this node noticed that a former process is gone, or saw this one first.
+    since: Timestamp,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct LostWorker {
     noticed: Timestamp,
-    last_heartbeat: Option<Timestamp>,
     started_at: Option<Timestamp>,
 }
 
@@ -149,8 +149,6 @@ impl CallSchedule {
                     next_check,
                     queued_at: now,
                     in_progress: false,
-                    orphaned: None,
-                    is_confirmed: false,
                 };
                 self.calls.insert(id.clone(), scheduled);
             }
@@ -169,41 +167,33 @@ impl CallSchedule {
     pub fn worker(&mut self, change: WorkerChange, now: Timestamp) {
         let known = match change {
             WorkerChange::Alive(status) => {
+                let started_at = status.started_at;
                 let lost = self.lost_workers.remove(&status.worker_id);
-                let (worker, started_at) = (status.worker_id.clone(), status.started_at);
-                match self.present.insert(worker.clone(), status) {
-                    Some(before) if before.started_at != started_at => {
-                        self.orphan(
-                            &worker,
-                            LostWorker {
-                                noticed: now,
-                                last_heartbeat: Some(before.at_on_server()),
-                                started_at: Some(before.started_at),
-                            },
-                        );
-                    }
-                    Some(_) => return,
-                    // The entry expired in between: a process with another start time does not have the calls of the lost one.
-                    None => match lost {
-                        Some(lost) if lost.started_at.is_some_and(|before| before != started_at) => {
-                            self.orphan(&worker, lost);
-                        }
-                        _ => {}
-                    },
-                }
-                worker
-            }
-            WorkerChange::Gone(worker) => {
-                let status = self.present.remove(&worker);
-                if status.is_none() && self.lost_workers.contains_key(&worker) {
+                if self
+                    .present
+                    .get(&status.worker_id)
+                    .is_some_and(|known| known.started_at == started_at)
+                {
                     return;
                 }
+                // The entry expired in between: a process with another start does not have the calls of the lost one.
+                let replaced = lost.filter(|lost| lost.started_at.is_some_and(|before| before != started_at));
+                let since = replaced.map_or(now, |lost| lost.noticed);
+                self.present
+                    .insert(status.worker_id.clone(), Process { started_at, since });
+                status.worker_id
+            }
+            WorkerChange::Gone(worker) => {
+                let process = self.present.remove(&worker);
+                if process.is_none() && self.lost_workers.contains_key(&worker) {
+                    return;
+                }
+                let started_at = process.map(|process| process.started_at);
                 self.remember_lost(
                     &worker,
                     LostWorker {
                         noticed: now,
-                        last_heartbeat: status.as_ref().map(WorkerStatus::at_on_server),
-                        started_at: status.map(|status| status.started_at),
+                        started_at,
                     },
                 );
                 worker
@@ -215,17 +205,6 @@ impl CallSchedule {
             .filter(|(_, scheduled)| scheduled.is_hosted_by(&known));
         for call in hosted.map(|(call, _)| call.clone()).collect::<Vec<_>>() {
             self.requeue(&call);
-        }
-    }
-
-    fn orphan(&mut self, worker: &WorkerId, lost: LostWorker) {
-        for scheduled in self
-            .calls
-            .values_mut()
-            .filter(|scheduled| scheduled.is_hosted_by(worker))
-        {
-            scheduled.orphaned = Some(lost);
-            scheduled.is_confirmed = false;
         }
     }
 
@@ -282,13 +261,8 @@ impl CallSchedule {
         if let Some(scheduled) = self.calls.get_mut(call) {
             scheduled.in_progress = false;
             scheduled.not_before = now.plus(RETRY);
-            match result {
-                CheckResult::WorkerHasCall => {
-                    scheduled.orphaned = None;
-                    scheduled.is_confirmed = true;
-                }
-                CheckResult::Failed => scheduled.next_check = now,
-                CheckResult::Continues | CheckResult::Ended => {}
+            if result == CheckResult::Failed {
+                scheduled.next_check = now;
             }
         }
         self.requeue(call);
@@ -320,25 +294,21 @@ impl CallSchedule {
             return (scheduled.ring_deadline.plus(delay), Due::RingTimeout);
         };
         let check = (scheduled.next_check, Due::Check);
-        let lost = scheduled
-            .orphaned
-            .as_ref()
-            .or_else(|| self.lost_workers.get(&acceptance.worker_id));
-        let (noticed, last_heartbeat) = match lost {
+        let noticed = match (
+            self.lost_workers.get(&acceptance.worker_id),
+            self.present.get(&acceptance.worker_id),
+        ) {
             // A worker whose entry expired because the bucket's server was away shows itself again within the grace.
-            Some(lost) => (lost.noticed.plus(self.grace), lost.last_heartbeat),
-            None => match self.present.get(&acceptance.worker_id) {
-                // Another process under the name: this node has not seen the former one.
-                Some(status) if status.started_at > acceptance.accepted_at && !scheduled.is_confirmed => {
-                    (scheduled.first_seen.plus(self.grace), None)
-                }
-                Some(_) => return check,
-                None => (scheduled.first_seen.plus(WORKER_TTL), None),
-            },
+            (Some(lost), _) => lost.noticed.plus(self.grace),
+            (None, Some(process)) if acceptance.worker_started_at.is_some_and(|at| at != process.started_at) => {
+                process.since.max(scheduled.first_seen).plus(self.grace)
+            }
+            (None, Some(_)) => return check,
+            (None, None) => scheduled.first_seen.plus(WORKER_TTL),
         };
         let lost_at = noticed.max(self.watching_since.plus(WORKER_TTL)).plus(delay);
         if lost_at <= check.0 {
-            (lost_at, Due::WorkerLost { last_heartbeat })
+            (lost_at, Due::WorkerLost)
         } else {
             check
         }

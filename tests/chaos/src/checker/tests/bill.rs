@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::run::{Run, text, timestamp};
-use crate::records::run_log::{Attempt, ClockStep, Heard};
+use super::run::{Run, fault, text, timestamp};
+use crate::records::run_log::{Attempt, ClockStep, Fault, Heard};
 use crate::report::Check::{self, Credit, Duration, Evidence, FalseNotice, Settlement, TickEarly, TickTime};
 
 /// The clean run, with a bill that follows from terms, two silences and grants: 13 s, of which 2 s are free and 3.5 s without the otomo.
@@ -175,6 +175,26 @@ fn a_duration_that_no_true_clock_confirms_is_found() {
         shift(run, -11_500);
     });
     assert!(shorter.contains(&Duration), "{shorter:?}");
+}
+
+#[test]
+fn a_duration_beyond_the_life_of_the_worker_is_found() {
+    let killed = |target: &str, at: i64| Fault {
+        target: target.to_owned(),
+        ..fault("worker-kill", at, at + 2_000)
+    };
+    let beyond = |target: &'static str, at| found(move |run| run.entries.faults.push(killed(target, at)));
+    assert_eq!(beyond("media-worker-1", 9_000), [Duration]);
+    assert_eq!(beyond("media-worker-1", 13_600), [], "before its last heartbeat");
+    assert_eq!(beyond("media-worker-2", 9_000), []);
+    assert_eq!(beyond("media-worker-1", 900), [], "before the call");
+    let frozen = found(|run| {
+        run.entries.faults.push(Fault {
+            target: "media-worker-1".to_owned(),
+            ..fault("worker-freeze", 9_000, 11_000)
+        });
+    });
+    assert_eq!(frozen, []);
 }
 
 /// The clean run as a worker writes it whose clock is 20 s ahead.
