@@ -136,6 +136,8 @@ pub struct CreditCounts {
     pub exhausted: u64,
     /// Of these, calls of which a party recorded the last packet that it received.
     pub heard: u64,
+    /// Calls that were heard to the end of the granted time while their worker was cut off from NATS.
+    pub heard_without_nats: u64,
 }
 
 /// How the parties were informed of connections and ends, counted per party and milestone.
@@ -340,10 +342,15 @@ impl fmt::Display for Report {
             extended,
             exhausted,
             heard,
+            heard_without_nats,
         } = self.credit;
         writeln!(
             f,
             "credit         {extended} calls extended, {exhausted} exhausted, the last packets of {heard} of these known"
+        )?;
+        writeln!(
+            f,
+            "               {heard_without_nats} calls heard to the end of the granted time without NATS"
         )?;
         writeln!(
             f,

@@ -10,6 +10,10 @@ use crate::report::{Check, Report};
 
 /// How long the media may flow beyond the granted time.
 const LATE_MS: i64 = 100;
+/// Longer than the pauses between packets.
+const PAUSE_MS: i64 = 1_000;
+/// The faults that cut a worker off from NATS.
+const CUTS: [&str; 3] = ["worker-cut", "worker-stall", "worker-isolate"];
 
 /// When the last packet was sent that a party received, by call.
 pub(super) fn last_heard(heard: &[Heard]) -> HashMap<&str, Timestamp> {
@@ -78,8 +82,14 @@ pub(super) fn check(id: &str, call: &Call, last_heard: Option<&Timestamp>, entri
     let connected_at = call.true_time(detected.payload.connected_at);
     let over_at = connected_at.plus_ms(until_ms);
     let latest = over_at.plus_ms(LATE_MS + CLOCK_MS);
+    let worker = &detected.payload.worker_id;
+    let without_nats =
+        faults_of(entries, &CUTS, worker).any(|(begun, over)| begun < over_at && over.is_none_or(|over| over > latest));
+    if without_nats && last_heard.is_some_and(|sent_at| *sent_at >= over_at.plus_ms(-PAUSE_MS)) {
+        report.credit.heard_without_nats += 1;
+    }
     if let Some(sent_at) = last_heard.filter(|sent_at| **sent_at > latest)
-        && !was_paused(entries, &detected.payload.worker_id, over_at, *sent_at)
+        && !was_paused(entries, worker, over_at, *sent_at)
     {
         let text = format!("media sent at {sent_at} was forwarded, the granted time was over at {over_at}");
         report.find(Check::Credit, id, &[detected.sequence], text);
@@ -93,13 +103,21 @@ fn terms_interval_ms(call: &Call) -> i64 {
 
 /// Whether the worker was stopped, or had no processor, for some of the time: it forwards what arrived meanwhile.
 fn was_paused(entries: &Entries, worker: &str, from: Timestamp, to: Timestamp) -> bool {
-    let freezes = entries
-        .faults
-        .iter()
-        .filter(|fault| fault.what == "worker-freeze" && fault.target == worker);
-    let freezes = freezes.map(|fault| (fault.injected_at, fault.repaired_at));
-    let starved = entries.starved.iter().map(|(from, until)| (*from, Some(*until)));
-    freezes.chain(starved).any(|(begun, over)| {
-        Timestamp::from(begun) <= to && over.is_none_or(|over| Timestamp::from(over).plus_ms(LATE_MS) >= from)
-    })
+    let freezes = faults_of(entries, &["worker-freeze"], worker);
+    let starved = entries.starved.iter();
+    let starved = starved.map(|(from, until)| (Timestamp::from(*from), Some(Timestamp::from(*until))));
+    freezes
+        .chain(starved)
+        .any(|(begun, over)| begun <= to && over.is_none_or(|over| over.plus_ms(LATE_MS) >= from))
+}
+
+/// When faults of these kinds began and ended for a target.
+fn faults_of<'a>(
+    entries: &'a Entries,
+    kinds: &'a [&str],
+    target: &'a str,
+) -> impl Iterator<Item = (Timestamp, Option<Timestamp>)> + 'a {
+    let faults = entries.faults.iter();
+    let faults = faults.filter(move |fault| fault.target == target && kinds.contains(&fault.what.as_str()));
+    faults.map(|fault| (fault.injected_at.into(), fault.repaired_at.map(Timestamp::from)))
 }

@@ -194,7 +194,7 @@ impl FaultInjector {
             (_, FaultAction::Term) => self.service(part, index)?.child_mut().send_sigterm()?,
             (_, FaultAction::Freeze) => self.service(part, index)?.freeze()?,
             (_, FaultAction::Cut) => self.stack.links(&target)?.cut(),
-            (_, FaultAction::Stall) => self.stack.links(&target)?.stall(),
+            (_, FaultAction::Stall | FaultAction::Isolate) => self.stack.links(&target)?.stall(),
             (_, FaultAction::ClockStep) => {}
         }
         Ok(ActiveFault {
@@ -226,7 +226,7 @@ impl FaultInjector {
                 self.update_edge_addresses()?;
             }
             (_, FaultAction::Freeze) => self.service(part, index)?.resume()?,
-            (_, FaultAction::Cut | FaultAction::Stall) => self.stack.links(&target)?.restore(),
+            (_, FaultAction::Cut | FaultAction::Stall | FaultAction::Isolate) => self.stack.links(&target)?.restore(),
             (_, FaultAction::ClockStep) => self.step_clock(part, index, 0)?,
         }
         if let Some(id) = open.id {

@@ -46,6 +46,8 @@ pub enum FaultAction {
     Cut,
     /// Its connections to NATS carry nothing.
     Stall,
+    /// The same, for longer than most granted calls have left: their media must stop on time all the same.
+    Isolate,
     /// Its wall clock steps, and back at the end. It must change nothing, so there is nothing to recover from.
     ClockStep,
 }
@@ -107,7 +109,7 @@ impl FaultKind {
     /// Every kind.
     #[must_use]
     pub fn all() -> Vec<Self> {
-        use FaultAction::{ClockStep, Cut, Freeze, Kill, Stall, Term};
+        use FaultAction::{ClockStep, Cut, Freeze, Isolate, Kill, Stall, Term};
         let services = [Part::Edge, Part::Worker, Part::Timer].into_iter();
         let services =
             services.flat_map(|part| [Kill, Term, Freeze, Cut, Stall, ClockStep].map(|action| Self { part, action }));
@@ -117,7 +119,12 @@ impl FaultKind {
             (Part::Leader, Kill),
             (Part::Cluster, Kill),
         ];
+        let isolated = Self {
+            part: Part::Worker,
+            action: Isolate,
+        };
         services
+            .chain([isolated])
             .chain(nodes.map(|(part, action)| Self { part, action }))
             .collect()
     }
@@ -213,6 +220,7 @@ impl ScheduleOptions {
         match (kind.part, kind.action) {
             (Part::Cluster, _) => rng.between((5 * second).min(self.longest_outage), self.longest_outage),
             (_, FaultAction::Kill | FaultAction::Term) => rng.between(second, (5 * second).min(self.longest)),
+            (_, FaultAction::Isolate) => rng.between(self.longest * 2, self.longest * 3),
             (_, FaultAction::ClockStep) => rng.between(self.longest / 2, self.longest * 3),
             _ => rng.between(second, self.longest),
         }
@@ -249,6 +257,7 @@ impl fmt::Display for FaultAction {
             Self::Freeze => "freeze",
             Self::Cut => "cut",
             Self::Stall => "stall",
+            Self::Isolate => "isolate",
             Self::ClockStep => "clock-step",
         })
     }

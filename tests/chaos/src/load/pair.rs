@@ -32,6 +32,10 @@ const STEP_WITHIN: Duration = Duration::from_secs(10);
 const JOIN_WITHIN: Duration = Duration::from_secs(12);
 /// Longer than any fault and its recovery: exceeding it is a finding.
 const STUCK_AFTER: Duration = Duration::from_secs(75);
+/// Longer than the pauses between packets.
+const SILENT_AFTER: Duration = Duration::from_secs(1);
+/// Longer than a worker is cut off from NATS.
+const HEARD_FOR: Duration = Duration::from_secs(40);
 /// The pause before a retry.
 const RETRY_PAUSE: Duration = Duration::from_millis(700);
 
@@ -133,6 +137,7 @@ impl Pair {
         }
         let over = self.until_over(&call).await;
         if let Ok(media) = &media {
+            until_silent(media, stop).await;
             self.record_heard(&call, media);
         }
         over
@@ -388,6 +393,17 @@ impl Pair {
             Role::User => &self.user,
             Role::Otomo => &self.otomo,
         }
+    }
+}
+
+/// Both send on until they receive nothing. A worker that is cut off from NATS does not know that its call is over, and forwards them
+/// for as long as time was granted.
+async fn until_silent(media: &Media, stop: &CancellationToken) {
+    let received = || media.callers().map(Caller::received).sum::<u64>();
+    let (deadline, mut before) = (Instant::now() + HEARD_FOR, 0);
+    while received() > before && Instant::now() < deadline && !stop.is_cancelled() {
+        before = received();
+        sleep(SILENT_AFTER).await;
     }
 }
 

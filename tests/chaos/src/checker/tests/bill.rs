@@ -147,6 +147,26 @@ fn media_and_bills_beyond_the_grants_are_found() {
     assert!(billed_beyond.contains(&Credit), "{billed_beyond:?}");
 }
 
+#[test]
+fn a_worker_without_nats_is_no_excuse_for_media_beyond_the_grants() {
+    let cut_off = |what: &'static str, repaired: i64, sent_at: i64| {
+        let mut run = billed();
+        run.entries.heard[0].sent_at = timestamp(sent_at);
+        run.entries.faults.push(Fault {
+            target: "media-worker-1".to_owned(),
+            ..fault(what, 12_600, repaired)
+        });
+        let report = run.check();
+        (report.counts.contains_key(&Credit), report.credit.heard_without_nats)
+    };
+    for what in ["worker-cut", "worker-stall", "worker-isolate"] {
+        assert_eq!(cut_off(what, 20_000, 18_900), (false, 1), "granted until 19 s");
+        assert_eq!(cut_off(what, 20_000, 19_900), (true, 1));
+        assert_eq!(cut_off(what, 18_000, 18_900), (false, 0), "back before the end");
+        assert_eq!(cut_off(what, 20_000, 14_000), (false, 0), "not heard so long");
+    }
+}
+
 fn hang_up(run: &mut Run, began: i64) {
     run.entries.attempts.push(Attempt {
         began: timestamp(began),
