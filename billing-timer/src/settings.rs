@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use contract::{NatsSettings, NodeId};
+use contract::{CallSettings, NatsSettings, NodeId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::{CommonSettings, Secret, ServiceSettings, Validate};
@@ -27,15 +27,15 @@ pub struct Settings {
     /// Whether a minute is billed when it is `full` or from its `start`. All instances must have the same value. It applies
     /// when a call is settled.
     pub charge: Charge,
-    /// The end of a call is requested, with reason `max_duration`, when it has been connected for this long, in
-    /// milliseconds; 0 for no limit.
-    pub max_call_duration_ms: u64,
     /// The TTL of this instance's leases in milliseconds. They are renewed at a third of it. After a crash, other instances
     /// take over when it has passed: a longer TTL tolerates longer interruptions, a shorter one makes fewer minutes late. The
     /// server counts whole seconds and checks once a second. Instances may have different values.
     pub lease_ttl_ms: u64,
     /// The consumer of facts: the keys `consumer.*`.
     pub consumer: ConsumerSettings,
+    /// How long a call may last.
+    #[serde(flatten)]
+    pub calls: CallSettings,
     /// The keys that every service has.
     #[serde(flatten)]
     pub common: CommonSettings,
@@ -71,9 +71,9 @@ impl Default for Settings {
             instance_id: None,
             tick_interval_ms: 60_000,
             charge: Charge::Full,
-            max_call_duration_ms: 4 * 3_600_000,
             lease_ttl_ms: 4_000,
             consumer: ConsumerSettings::default(),
+            calls: CallSettings::default(),
             common: CommonSettings::with_ops_port(4022),
         }
     }
@@ -85,7 +85,7 @@ impl Settings {
         FleetTerms {
             interval_ms: self.tick_interval_ms,
             charge: self.charge,
-            max_call_duration_ms: (self.max_call_duration_ms > 0).then_some(self.max_call_duration_ms),
+            max_call_duration_ms: self.calls.max_duration_ms(),
         }
     }
 

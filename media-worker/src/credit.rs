@@ -21,8 +21,6 @@ const GRANTS_MAX: usize = 1024;
 pub struct CreditSettings {
     /// The wallet is warned so long before the granted time is over.
     pub low_before: Duration,
-    /// The longest duration that can be granted in all.
-    pub max_duration: Duration,
 }
 
 /// What follows for the call.
@@ -160,9 +158,8 @@ impl Credit {
     }
 
     fn check(&self, grant: &Grant) -> Result<(), Refusal> {
-        let max_ms = u64::try_from(self.settings.max_duration.as_millis()).unwrap_or(u64::MAX);
         grant
-            .check(self.interval_ms, max_ms)
+            .check(self.interval_ms)
             .map_err(|error| Refusal::new(RefusalCode::InvalidGrant, error.to_string()))
     }
 }

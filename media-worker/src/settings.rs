@@ -68,8 +68,6 @@ pub struct Settings {
     /// With credit control: time before the end of the granted time at which the wallet and the user are warned (`credit_low`),
     /// from 1 s to 1 h.
     pub credit_low_ms: u64,
-    /// With credit control: longest duration of a call that a wallet may grant in all.
-    pub credit_max_ms: u64,
     /// Interval at which producer statistics are read.
     pub stats_interval_ms: u64,
     /// Interval of the heartbeats in the bucket `media_workers`. A worker without a heartbeat counts as dead, and its calls end.
@@ -102,7 +100,6 @@ impl Default for Settings {
             rtp_timeout_ms: 15_000,
             one_sided_timeout_ms: Some(60_000),
             credit_low_ms: 60_000,
-            credit_max_ms: 14_400_000,
             stats_interval_ms: 1_000,
             heartbeat_interval_ms: 2_000,
             ice_consent_timeout_s: 30,
@@ -180,7 +177,6 @@ impl Validate for Settings {
                 !CREDIT_LOW_MS.contains(&self.credit_low_ms),
                 "credit_low_ms: must be between 1000 and 3600000".into(),
             ),
-            (self.credit_max_ms == 0, "credit_max_ms: must be at least 1".into()),
             (
                 self.media_timeout_ms == 0,
                 "media_timeout_ms: must be at least 1".into(),
@@ -264,7 +260,6 @@ impl Settings {
     pub fn credit(&self) -> CreditSettings {
         CreditSettings {
             low_before: Duration::from_millis(self.credit_low_ms),
-            max_duration: Duration::from_millis(self.credit_max_ms),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | [`wire`] | messages: identifiers, subjects, facts, notices, requests, commands and their envelope |
 //! | [`jetstream`] | access to NATS: the connection, streams and buckets, conditional publication, readers of stored messages, requests |
 //! | [`buckets`] | shared state derived from facts: active calls, billed calls, leases, media-workers |
+//! | [`settings`] | settings that several services have |
 //! | [`views`] | read models: a call folded from its facts, its timeline, stored facts, changes of streams and buckets |
 //!
 //! No service has a subject, a stream name or a payload of its own. Services depend on this crate; this crate depends on no service.
@@ -19,10 +20,13 @@ pub mod buckets;
 
 pub mod views;
 
+pub mod settings;
+
 pub mod metrics;
 
 pub use jetstream::connection::{Nats, NatsSettings};
 pub use jetstream::fact_store::{FactError, FactStore, Outcome, PublishCondition};
+pub use settings::CallSettings;
 pub use wire::envelope::{Source, TraceParent};
 pub use wire::fact::{EndReason, Fact, FactKind};
 pub use wire::id::{CallId, GrantId, NodeId, OtomoId, UserId, WorkerId};

@@ -105,8 +105,8 @@ async fn start(folder: &Path, options: &Options) -> Result<(Stack, WalletHome, W
         .folder(folder)
         .set("billing-timer", "tick_interval_ms", interval_ms)
         .set("ws-edge", "credit.enabled", true)
-        .set("ws-edge", "credit.max_ms", max_ms)
-        .set("media-worker", "credit_max_ms", max_ms)
+        .set("ws-edge", "max_call_duration_ms", max_ms)
+        .set("billing-timer", "max_call_duration_ms", max_ms)
         .set(
             "media-worker",
             "credit_low_ms",

@@ -130,6 +130,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let grants = GrantRelay {
         storage: calls.clone(),
         workers: workers.clone(),
+        calls: settings.calls,
     };
     let handler = RequestHandler {
         nats: nats.clone(),
@@ -138,6 +139,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
             credit: CreditControl {
                 nats: nats.clone(),
                 settings: settings.credit,
+                calls: settings.calls,
                 terms: Terms::from(&settings.terms),
             },
             ender: ender.clone(),

@@ -7,7 +7,7 @@ mod turn;
 
 use std::net::SocketAddr;
 
-use contract::{NatsSettings, NodeId};
+use contract::{CallSettings, NatsSettings, NodeId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::{CommonSettings, Secret, Validate};
@@ -70,6 +70,9 @@ pub struct Settings {
     pub turn: TurnSettings,
     /// The keys `limits.*`.
     pub limits: Limits,
+    /// How long a call may last.
+    #[serde(flatten)]
+    pub calls: CallSettings,
     /// The keys that every service has.
     #[serde(flatten)]
     pub common: CommonSettings,
@@ -108,6 +111,7 @@ impl Default for Settings {
             terms: TermsSettings::default(),
             turn: TurnSettings::default(),
             limits: Limits::default(),
+            calls: CallSettings::default(),
             common: CommonSettings::with_ops_port(4002),
         }
     }
@@ -156,7 +160,8 @@ impl Validate for Settings {
             ("storage_timeout_ms", self.storage_timeout_ms),
             ("billing_timeout_ms", self.billing_timeout_ms.unwrap_or(1)),
         ]));
-        wrong.extend(self.credit.problems(self.storage_timeout_ms, self.terms.interval_ms));
+        let interval_ms = self.terms.interval_ms;
+        wrong.extend(self.credit.problems(self.storage_timeout_ms, interval_ms, self.calls));
         wrong.extend(self.terms.problems());
         wrong.extend(self.turn.problems());
         wrong.extend(self.limits.problems(self.common.drain_timeout_ms));

@@ -13,7 +13,7 @@ use billing_timer::server_clock::ServerClock;
 use contract::buckets::billing_active::ActiveBilling;
 use contract::buckets::billing_leases::Leases;
 use contract::jetstream::connection_state::ConnectionState;
-use contract::{FactStore, NodeId, Source};
+use contract::{CallSettings, FactStore, NodeId, Source};
 use futures::future::BoxFuture;
 use service::{BoxError, Health};
 use tokio::sync::watch;
@@ -385,7 +385,9 @@ impl Run {
             } else {
                 Charge::Full
             },
-            max_call_duration_ms: plan.max_call_ms,
+            calls: CallSettings {
+                max_call_duration_ms: plan.max_call_ms,
+            },
             lease_ttl_ms: plan.lease_ttl_ms,
             ..Settings::default()
         };

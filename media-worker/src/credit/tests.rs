@@ -7,7 +7,6 @@ const SECOND: u64 = 1_000;
 fn settings() -> CreditSettings {
     CreditSettings {
         low_before: Duration::from_secs(3),
-        max_duration: Duration::from_secs(100),
     }
 }
 
@@ -102,7 +101,7 @@ fn older_and_repeated_grants_are_superseded_and_bad_ones_refused() {
         Err(RefusalCode::InvalidGrant),
         "one identifier, two grants"
     );
-    for bad in [0, 1, 30_001, 101_000, u64::MAX] {
+    for bad in [0, 1, 30_001, u64::MAX] {
         assert_eq!(extend("bad", bad), Err(RefusalCode::InvalidGrant), "{bad}");
     }
     let late = credit.extend(grant("late", 40), after(connected, 30_000).instant);

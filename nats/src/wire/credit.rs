@@ -23,16 +23,14 @@ pub struct Grant {
 }
 
 impl Grant {
-    /// Checks the duration against the limits of the call.
+    /// Checks the duration against the interval by which the call is billed.
     ///
     /// # Errors
     /// [`InvalidGrant`]
-    pub fn check(&self, interval_ms: u64, max_ms: u64) -> Result<(), InvalidGrant> {
+    pub fn check(&self, interval_ms: u64) -> Result<(), InvalidGrant> {
         let until_ms = self.until_ms;
         if until_ms == 0 {
             Err(InvalidGrant::Nothing)
-        } else if until_ms > max_ms {
-            Err(InvalidGrant::TooLong { until_ms, max_ms })
         } else if !until_ms.is_multiple_of(interval_ms) {
             Err(InvalidGrant::NotWhole { until_ms, interval_ms })
         } else {
@@ -229,25 +227,6 @@ mod tests {
             r#"{"allow":false,"code":"a b"}"#,
         ] {
             assert!(read(rubbish).is_err(), "{rubbish}");
-        }
-    }
-
-    #[test]
-    fn the_duration_of_a_grant_is_a_multiple_of_the_interval_within_the_maximum() {
-        let check = |until_ms| {
-            let grant = Grant {
-                grant_id: "g".parse().unwrap(),
-                until_ms,
-            };
-            grant.check(60_000, 14_400_000)
-        };
-        assert_eq!((check(60_000), check(14_400_000)), (Ok(()), Ok(())));
-        assert_eq!(check(0), Err(InvalidGrant::Nothing));
-        for odd in [1, 59_999, 60_001] {
-            assert!(matches!(check(odd), Err(InvalidGrant::NotWhole { .. })), "{odd}");
-        }
-        for absurd in [14_460_000, u64::MAX] {
-            assert!(matches!(check(absurd), Err(InvalidGrant::TooLong { .. })), "{absurd}");
         }
     }
 }

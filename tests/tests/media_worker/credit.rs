@@ -18,7 +18,7 @@ use crate::fixture::{Fixture, SOON, Sender, code, receives, requester};
 
 /// Media after the end of the granted time: the requirement.
 const TOO_LATE: Duration = Duration::from_millis(100);
-const QUICK: [(&str, &str); 2] = [("credit_low_ms", "1000"), ("credit_max_ms", "20000")];
+const QUICK: [(&str, &str); 1] = [("credit_low_ms", "1000")];
 
 /// Minutes of half a second.
 fn terms() -> Terms {
@@ -163,7 +163,7 @@ async fn a_grant_extends_a_call_once_and_bad_ones_change_nothing() {
     let talk = Talk::prepare(&fixture, 3_000).await;
     let user = fixture.notices(&talk.parties.party(Role::User)).await;
     let detected = talk.connect(&fixture).await;
-    for bad in [0, 499, 4_001, 20_500, u64::MAX] {
+    for bad in [0, 499, 4_001, u64::MAX] {
         let refused = talk.extend(&fixture, grant("bad", bad)).await;
         assert_eq!(refused, Err(RefusalCode::InvalidGrant), "{bad}");
     }
@@ -210,4 +210,17 @@ async fn a_call_without_credit_control_takes_no_grant_and_a_bad_first_grant_open
         ..OpenCall::new(new_parties())
     };
     assert_eq!(code(fixture.ask(&open).await), RefusalCode::InvalidGrant);
+}
+
+#[tokio::test]
+async fn a_grant_before_the_connection_counts_from_the_connection() {
+    let fixture = Fixture::start(&QUICK).await;
+    let talk = Talk::prepare(&fixture, 1_000).await;
+    assert_eq!(talk.extend(&fixture, grant("early", 3_000)).await, Ok((3_000, false)));
+    assert_eq!(talk.extend(&fixture, grant("shorter", 500)).await, Ok((3_000, true)));
+    let detected = talk.connect(&fixture).await;
+    let ended = fixture.fact(&talk.parties, "ended").await;
+    assert_eq!(ended.payload["reason"], "credit_exhausted");
+    assert_eq!(duration_ms(&ended, &detected), 3_000);
+    talk.assert_stopped_at(&ended);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use contract::jetstream::request::{self, CommandError};
 use contract::wire::credit::{Authorization, Authorize, Denial, Grant};
 use contract::wire::terms::Terms;
-use contract::{GrantId, Nats, Parties, TraceParent};
+use contract::{CallSettings, GrantId, Nats, Parties, TraceParent};
 
 use super::media_workers::nats_away;
 use crate::metrics;
@@ -22,8 +22,10 @@ const FALLBACK_PREFIX: &str = "fallback";
 pub struct CreditControl {
     /// The connection.
     pub nats: Nats,
-    /// `enabled`, deadline, fallback and limits.
+    /// `enabled`, deadline and fallback.
     pub settings: CreditSettings,
+    /// The longest grant.
+    pub calls: CallSettings,
     /// The terms of calls for which the wallet has no others.
     pub terms: Terms,
 }
@@ -45,7 +47,7 @@ impl CreditControl {
         };
         let timeout = Duration::from_millis(self.settings.timeout_ms);
         let answer = request::ask(&self.nats.client, &(), &question, trace, timeout).await;
-        let failure = match decide(answer, self.settings.max_ms, &self.terms) {
+        let failure = match decide(answer, self.calls, &self.terms) {
             Ok(decision) => {
                 metrics::wallet_answered(if decision.is_ok() { "allowed" } else { "denied" });
                 let decision = decision.map(|(grant, terms)| (Some(grant), terms));
@@ -80,14 +82,14 @@ fn fallback_id(parties: &Parties) -> Result<GrantId, contract::wire::id::Invalid
 /// The wallet's decision, or why its answer cannot be used.
 fn decide(
     answer: Result<Authorization, CommandError>,
-    max_ms: u64,
+    calls: CallSettings,
     fleet: &Terms,
 ) -> Result<Result<(Grant, Terms), Denial>, String> {
     match answer.map_err(|error| error.to_string())? {
         Authorization::Denied(denial) => Ok(Err(denial)),
         Authorization::Allowed { grant, terms } => {
             let terms = terms.unwrap_or_else(|| fleet.clone());
-            let checked = grant.check(terms.interval_ms, max_ms);
+            let checked = calls.check(&grant, terms.interval_ms);
             checked.map_err(|error| error.to_string())?;
             Ok(Ok((grant, terms)))
         }
@@ -107,13 +109,16 @@ mod tests {
             interval_ms: 20_000,
             ..fleet.clone()
         };
+        let calls = CallSettings {
+            max_call_duration_ms: 120_000,
+        };
         let decide = |until_ms, terms: Option<&Terms>| {
             let grant = Grant {
                 grant_id: "g".parse().unwrap(),
                 until_ms,
             };
             let terms = terms.cloned();
-            decide(Ok(Authorization::Allowed { grant, terms }), 120_000, &fleet)
+            decide(Ok(Authorization::Allowed { grant, terms }), calls, &fleet)
         };
         assert!(matches!(decide(60_000, None), Ok(Ok((_, terms))) if terms == fleet));
         assert!(matches!(decide(80_000, Some(&quick)), Ok(Ok((_, terms))) if terms == quick));

@@ -1,10 +1,11 @@
-//! `cmd.call.<callId>.grant`: the wallet extends a call. The call's worker decides; this node finds it.
+//! `cmd.call.<callId>.grant`: the wallet extends a call. This node knows how long a call may last, and finds the call's worker, which
+//! decides.
 
 use async_nats::Message;
-use contract::CallId;
 use contract::jetstream::request::{CommandError, Refusal, RefusalCode};
 use contract::wire::command::{CreditExtended, ExtendCall, GrantCredit};
 use contract::wire::subject;
+use contract::{CallId, CallSettings};
 
 use super::command_server::TeamCommand;
 use super::media_workers::MediaWorkers;
@@ -19,6 +20,8 @@ pub struct GrantRelay {
     pub storage: CallStorage,
     /// Extend the calls that they host.
     pub workers: MediaWorkers,
+    /// The longest grant.
+    pub calls: CallSettings,
 }
 
 impl TeamCommand for GrantRelay {
@@ -48,6 +51,10 @@ impl GrantRelay {
         let Some(accepted) = state.accepted else {
             return Err(wrong_state("the call rings: no worker hosts it yet"));
         };
+        // The terms of a call without any are unknown here.
+        let interval_ms = state.requested.terms.map_or(1, |terms| terms.interval_ms);
+        let checked = self.calls.check(&grant, interval_ms);
+        checked.map_err(|error| Refusal::new(RefusalCode::InvalidGrant, error.to_string()))?;
         let command = GrantCredit {
             call_id: call.clone(),
             grant,

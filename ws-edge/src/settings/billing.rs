@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use contract::CallSettings;
 use contract::wire::id::TermsId;
 use contract::wire::terms::{Charge, Silence, Terms};
 use schemars::JsonSchema;
@@ -17,8 +18,6 @@ pub struct CreditSettings {
     /// Duration that this node grants itself when the wallet gives no usable answer, a multiple of `terms.interval_ms`. Null denies
     /// the call then.
     pub fallback_grant_ms: Option<u64>,
-    /// Longest duration that may be granted, at least `terms.interval_ms`.
-    pub max_ms: u64,
 }
 
 impl Default for CreditSettings {
@@ -27,24 +26,26 @@ impl Default for CreditSettings {
             enabled: false,
             timeout_ms: 2_000,
             fallback_grant_ms: None,
-            max_ms: 14_400_000,
         }
     }
 }
 
 impl CreditSettings {
-    pub(super) fn problems(&self, storage_timeout_ms: u64, interval_ms: u64) -> Vec<String> {
+    pub(super) fn problems(&self, storage_timeout_ms: u64, interval_ms: u64, calls: CallSettings) -> Vec<String> {
         let mut wrong = Vec::new();
         if self.enabled && (self.timeout_ms == 0 || self.timeout_ms >= storage_timeout_ms) {
             wrong.push("credit.timeout_ms: is above 0, and less than storage_timeout_ms".to_owned());
         }
-        if self.enabled && self.max_ms < interval_ms {
-            wrong.push("credit.max_ms: is at least terms.interval_ms".to_owned());
+        if self.enabled && calls.max_duration_ms().is_some_and(|max_ms| max_ms < interval_ms) {
+            wrong.push("max_call_duration_ms: is at least terms.interval_ms".to_owned());
         }
-        let is_grant = |until_ms: u64| until_ms > 0 && until_ms <= self.max_ms && until_ms.is_multiple_of(interval_ms);
+        let is_grant = |until_ms: u64| {
+            let most = calls.max_duration_ms().unwrap_or(u64::MAX);
+            (1..=most).contains(&until_ms) && until_ms.is_multiple_of(interval_ms)
+        };
         if self.fallback_grant_ms.is_some_and(|until_ms| !is_grant(until_ms)) {
-            wrong
-                .push("credit.fallback_grant_ms: is a multiple of terms.interval_ms, at most credit.max_ms".to_owned());
+            let limits = "a multiple of terms.interval_ms, at most max_call_duration_ms";
+            wrong.push(format!("credit.fallback_grant_ms: is {limits}"));
         }
         wrong
     }
@@ -125,7 +126,7 @@ mod tests {
             problems(|settings| {
                 settings.credit.enabled = enabled;
                 settings.credit.fallback_grant_ms = Some(fallback_ms);
-                settings.credit.max_ms = max_ms;
+                settings.calls.max_call_duration_ms = max_ms;
                 settings.terms.interval_ms = 30_000;
             })
         };
@@ -136,6 +137,6 @@ mod tests {
                 "{wrong}"
             );
         }
-        assert!(with(true, 30_000, 29_999)[0].starts_with("credit.max_ms"));
+        assert!(with(true, 30_000, 29_999)[0].starts_with("max_call_duration_ms"));
     }
 }
