@@ -18,7 +18,7 @@ use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{
     CloseCall, Cordon, GrantCredit, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, ReportCalls, Uncordon,
 };
-use contract::wire::subject;
+use contract::wire::{payload, subject};
 use contract::{Nats, TraceParent};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, select_all};
@@ -177,15 +177,15 @@ async fn answer(calls: Arc<Calls>, operation: Operation, request: Request, conte
     }
 }
 
-async fn run<C: Handle>(calls: &Calls, payload: &[u8], context: Context) -> Result<Bytes, Refusal> {
+async fn run<C: Handle>(calls: &Calls, body: &[u8], context: Context) -> Result<Bytes, Refusal> {
     let bad = |what: String| Refusal::new(RefusalCode::BadRequest, what);
-    if payload.len() > MAX_COMMAND_BYTES {
+    if body.len() > MAX_COMMAND_BYTES {
         return Err(bad(format!(
             "{} bytes, a command has at most {MAX_COMMAND_BYTES}",
-            payload.len()
+            body.len()
         )));
     }
-    let command: C = serde_json::from_slice(payload).map_err(|error| bad(unquoted(&error)))?;
+    let command: C = payload::decode(body).map_err(|error| bad(unquoted(&error)))?;
     let reply = command.handle(calls, context).await?;
     let reply = serde_json::to_vec(&reply);
     reply

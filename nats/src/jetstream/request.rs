@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use crate::wire::command::{Command, MAX_COMMAND_BYTES};
 use crate::wire::envelope::{TRACEPARENT, TraceParent};
+use crate::wire::payload;
 
 const ERROR_HEADER: &str = "Nats-Service-Error";
 const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
@@ -142,15 +143,15 @@ pub async fn ask<C: Command>(
     timeout: Duration,
 ) -> Result<C::Reply, CommandError> {
     let subject = command.subject(recipient);
-    let payload = serde_json::to_vec(command).map_err(|error| {
+    let body = serde_json::to_vec(command).map_err(|error| {
         Refusal::new(
             RefusalCode::BadRequest,
             format!("the command has no JSON form: {error}"),
         )
     })?;
     // Encoding may lengthen what a client has sent: `1e9` becomes `1000000000.0`.
-    if payload.len() > MAX_COMMAND_BYTES {
-        let length = payload.len();
+    if body.len() > MAX_COMMAND_BYTES {
+        let length = body.len();
         let message =
             format!("the request has {length} bytes when it is encoded, a command has at most {MAX_COMMAND_BYTES}");
         return Err(Refusal::new(RefusalCode::BadRequest, message).into());
@@ -159,7 +160,7 @@ pub async fn ask<C: Command>(
     headers.insert(TRACEPARENT, trace.to_string());
     let request = async_nats::Request::new()
         .headers(headers)
-        .payload(payload.into())
+        .payload(body.into())
         .timeout(Some(timeout));
     let answer = match client.send_request(subject.clone(), request).await {
         Ok(answer) => answer,
@@ -168,7 +169,7 @@ pub async fn ask<C: Command>(
     if let Some(error) = answer.headers.as_ref().and_then(|headers| headers.get(ERROR_HEADER)) {
         return Err(Refusal::from_header(error.as_str()).into());
     }
-    serde_json::from_slice(&answer.payload).map_err(|error| CommandError::Undecodable { subject, error })
+    payload::decode(&answer.payload).map_err(|error| CommandError::Undecodable { subject, error })
 }
 
 /// Replies to a request that did not come through the service API; see [`Refusal::reply`] for those that did.

@@ -392,7 +392,11 @@ pub struct Terminate {
 
 /// The wallet extends a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct ExtendCall {
+    /// The call, as in the subject: the grant of another one is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub call_id: Option<CallId>,
     /// The grant.
     #[serde(flatten)]
     pub grant: Grant,

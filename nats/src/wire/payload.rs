@@ -4,7 +4,18 @@ use std::fmt::Debug;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::Serialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error};
+
+/// Decodes a payload, which is an object: serde would also read a list of its values, in the order of their declaration.
+///
+/// # Errors
+/// It is a list, or not of this type.
+pub fn decode<T: DeserializeOwned>(payload: &[u8]) -> serde_json::Result<T> {
+    match payload.trim_ascii_start().first() {
+        Some(b'[') => Err(serde_json::Error::custom("a payload is an object")),
+        _ => serde_json::from_slice(payload),
+    }
+}
 
 /// The type of a payload.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,9 @@ use std::time::Duration;
 use async_nats::Client;
 use callpulse_tests::clients::conversation::Conversation;
 use callpulse_tests::clients::party::{Answer, Party};
+use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::Role;
+use callpulse_tests::wait::let_time_pass;
 use contract::jetstream::request::{self, CommandError, RefusalCode};
 use contract::wire::command::ExtendCall;
 use contract::wire::credit::Grant;
@@ -38,6 +40,7 @@ async fn extend_with(client: &Client, call: &str, grant_id: &str, until_ms: u64)
     let call: CallId = call.parse().unwrap();
     let grant_id = grant_id.parse().unwrap();
     let command = ExtendCall {
+        call_id: None,
         grant: Grant { grant_id, until_ms },
     };
     let extended = request::ask(client, &call, &command, TraceParent::generate(), SOON).await;
@@ -68,6 +71,19 @@ async fn no_bad_answer_of_a_wallet_lets_a_call_ring() {
         allow("1000.5"),
         allow("\"1000\""),
         allow("null"),
+        allow("[1000]"),
+        allow("true"),
+        allow("-0"),
+        allow(1_u64 << 63),
+        allow(14_401_000),
+        r#"{"allow":true,"grantId":"g-1"}"#.to_owned(),
+        r#"{"Allow":true,"GrantId":"g-1","UntilMs":1000}"#.to_owned(),
+        r#"{"allow":true,"grant":{"grantId":"g-1","untilMs":1000}}"#.to_owned(),
+        r#"[true,"g-1",1000]"#.to_owned(),
+        format!(" [{}]", allow(INTERVAL_MS)),
+        format!("\"{}\"", allow(INTERVAL_MS).replace('"', "\\\"")),
+        "true".to_owned(),
+        "null".to_owned(),
         allow(9_007_199_254_740_993_u64),
         allow("18446744073709551616"),
         allow(format!("1000,\"untilMs\":{INTERVAL_MS}")),
@@ -282,6 +298,9 @@ async fn a_grant_for_a_call_that_takes_none_is_refused_with_the_reason() {
     );
     assert_eq!(extend(id, 0).await, Err(RefusalCode::InvalidGrant));
     assert_eq!(extend(id, 9_007_199_254_740_993).await, Err(RefusalCode::InvalidGrant));
+    assert_eq!(extend(id, 1 << 63).await, Err(RefusalCode::InvalidGrant));
+    let longest = 4 * 3_600_000;
+    assert_eq!(extend(id, longest + 1_000).await, Err(RefusalCode::InvalidGrant));
     assert_eq!(extend(id, 4_000).await, Ok((4_000, false)));
     assert_eq!(extend(id, 4_000).await, Ok((4_000, true)), "twice");
     assert_eq!(
@@ -305,6 +324,15 @@ async fn a_grant_for_a_call_that_takes_none_is_refused_with_the_reason() {
         r#"{"grantId":"g","untilMs":9000.5}"#,
         r#"{"grantId":"g","untilMs":9000.0}"#,
         r#"{"grantId":"g","untilMs":"9000"}"#,
+        r#"{"grantId":"g","untilMs":null}"#,
+        r#"{"grantId":"g","untilMs":[9000]}"#,
+        r#"{"grantId":"g","until_ms":9000}"#,
+        r#"{"grant":{"grantId":"g","untilMs":9000}}"#,
+        r#"{"callId":"another","grantId":"g","untilMs":9000}"#,
+        r#"{"callId":7,"grantId":"g","untilMs":9000}"#,
+        r#"["g",9000]"#,
+        r#"[null,"g",9000]"#,
+        "9000",
         r#"{"grantId":"g","untilMs":18446744073709551616}"#,
         r#"{"grantId":"g","untilMs":9000,"untilMs":10000}"#,
         &format!(r#"{{"grantId":"{}","untilMs":9000}}"#, "g".repeat(65)),
@@ -328,4 +356,94 @@ async fn a_grant_for_a_call_that_takes_none_is_refused_with_the_reason() {
     let granted = facts.of_call(id).await.unwrap();
     let granted = granted.iter().filter(|fact| fact.name == "credit_granted");
     assert_eq!(granted.count(), 1);
+}
+
+/// The longest grant that is stored, and how many are, in the order of the stream. They must grow.
+async fn granted(facts: &Facts, call: &str) -> Vec<u64> {
+    let stored = facts.of_call(call).await.unwrap();
+    let grants = stored.iter().filter(|fact| fact.name == "credit_granted");
+    let granted: Vec<_> = grants.filter_map(|fact| fact.payload["untilMs"].as_u64()).collect();
+    assert!(granted.is_sorted_by(|before, after| before < after), "{granted:?}");
+    granted
+}
+
+#[tokio::test]
+async fn of_grants_in_one_instant_the_longest_counts_and_one_identifier_has_one_duration() {
+    let (stack, facts) = start(&[]).await;
+    let client = client(&stack).await;
+    let _wallet = answering(&client, Duration::ZERO, always(&allow(60 * INTERVAL_MS))).await;
+    let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    let id = call.call_id.as_str();
+    let extend = |grant_id, until_ms| extend_with(&client, id, grant_id, until_ms);
+    let (shorter, longer) = tokio::join!(extend("short", 70_000), extend("long", 80_000));
+    assert_eq!(longer, Ok((80_000, false)));
+    assert!(matches!(shorter, Ok((70_000, false) | (80_000, true))), "{shorter:?}");
+    let twice = tokio::join!(extend("twice", 90_000), extend("twice", 90_000));
+    assert!(
+        matches!(twice, (Ok((90_000, first)), Ok((90_000, second))) if first != second),
+        "{twice:?}"
+    );
+    let torn = tokio::join!(extend("torn", 100_000), extend("torn", 110_000));
+    let refused = [torn.0, torn.1]
+        .into_iter()
+        .filter(|reply| *reply == Err(RefusalCode::InvalidGrant));
+    assert_eq!(refused.count(), 1, "{torn:?}");
+    call.user.request("call_hangup", call.id()).await.unwrap();
+    let settled = fact(&facts, id, "settled").await;
+    let granted = granted(&facts, id).await;
+    assert_eq!(settled.payload["untilMs"].as_u64(), granted.last().copied());
+    assert!([100_000, 110_000].contains(granted.last().unwrap()), "{granted:?}");
+}
+
+#[tokio::test]
+async fn a_grant_at_the_end_of_a_call_counts_before_it_or_is_refused() {
+    let (stack, facts) = start(&[]).await;
+    let client = client(&stack).await;
+    let _wallet = answering(&client, Duration::ZERO, always(&allow(2 * INTERVAL_MS))).await;
+    for early_ms in [0, 1, 2, 4] {
+        // One call is hung up, the other runs dry.
+        let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+        let id = call.call_id.as_str();
+        let hang_up = async {
+            let_time_pass("the grant is on its way", Duration::from_millis(early_ms)).await;
+            call.user.request("call_hangup", call.id()).await
+        };
+        let (extended, over) = tokio::join!(extend_with(&client, id, "late", 5_000), hang_up);
+        over.unwrap();
+        assert_consistent(&facts, id, extended).await;
+        drop(call);
+        let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+        let id = call.call_id.as_str();
+        let detected = fact(&facts, id, "rtp_detected").await;
+        let over_at = detected.time("connectedAt").unwrap() + chrono::TimeDelta::milliseconds(2_000);
+        let left = over_at - chrono::TimeDelta::milliseconds(early_ms.cast_signed()) - chrono::Utc::now();
+        let_time_pass("the call is about to run dry", left.to_std().unwrap_or_default()).await;
+        let extended = extend_with(&client, id, "late", 3_000).await;
+        assert_consistent(&facts, id, extended).await;
+    }
+}
+
+/// A grant that was accepted is stored before the end, and the bill has it; a refused one is nowhere.
+async fn assert_consistent(facts: &Facts, call: &str, extended: Result<(u64, bool), RefusalCode>) {
+    let settled = fact(facts, call, "settled").await;
+    let ended = fact(facts, call, "ended").await;
+    let granted = granted(facts, call).await;
+    match extended {
+        Ok((until_ms, superseded)) => {
+            assert!(!superseded);
+            assert_eq!(
+                (granted.as_slice(), &settled.payload["untilMs"]),
+                ([until_ms].as_slice(), &until_ms.into())
+            );
+            let granted = fact(facts, call, "credit_granted").await;
+            assert!(granted.sequence < ended.sequence);
+        }
+        Err(code) => {
+            assert_eq!(code, RefusalCode::WrongState);
+            assert!(
+                granted.is_empty() && settled.payload["untilMs"] == 2 * INTERVAL_MS,
+                "{settled:?}"
+            );
+        }
+    }
 }

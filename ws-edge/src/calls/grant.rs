@@ -4,7 +4,7 @@
 use async_nats::Message;
 use contract::jetstream::request::{CommandError, Refusal, RefusalCode};
 use contract::wire::command::{CreditExtended, ExtendCall, GrantCredit};
-use contract::wire::subject;
+use contract::wire::{payload, subject};
 use contract::{CallId, CallSettings};
 
 use super::command_server::TeamCommand;
@@ -36,7 +36,7 @@ impl TeamCommand for GrantRelay {
 }
 
 impl GrantRelay {
-    async fn relay(&self, call: &CallId, ExtendCall { grant }: ExtendCall) -> Result<CreditExtended, Refusal> {
+    async fn relay(&self, call: &CallId, ExtendCall { grant, .. }: ExtendCall) -> Result<CreditExtended, Refusal> {
         let state = self.storage.state(call).await.map_err(refusal)?;
         let unknown = || Refusal::new(RefusalCode::UnknownCall, format!("there is no call {call}"));
         let state = state.ok_or_else(unknown)?;
@@ -86,6 +86,9 @@ fn read(message: &Message) -> Result<(CallId, ExtendCall), Refusal> {
         Refusal::new(RefusalCode::BadRequest, reason)
     };
     let call = subject::parse_grant(&message.subject).ok_or_else(|| bad("the subject names no call".to_owned()))?;
-    let command = serde_json::from_slice(&message.payload).map_err(|error| bad(error.to_string()))?;
+    let command: ExtendCall = payload::decode(&message.payload).map_err(|error| bad(error.to_string()))?;
+    if command.call_id.as_ref().is_some_and(|named| *named != call) {
+        return Err(bad("callId: names another call than the subject".to_owned()));
+    }
     Ok((call, command))
 }

@@ -4,7 +4,7 @@ use async_nats::{HeaderMap, Message};
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{CallClosed, Terminate};
 use contract::wire::service::Service;
-use contract::wire::subject;
+use contract::wire::{payload, subject};
 use contract::{CallId, EndReason, Role};
 use serde::Deserialize;
 
@@ -60,7 +60,7 @@ async fn terminate(ender: &CallEnder, call: &CallId, command: &Terminate) -> Res
 fn read(message: &Message) -> Result<(CallId, Terminate), Refusal> {
     let bad = |reason: String| Refusal::new(RefusalCode::BadRequest, reason);
     let call = subject::parse_terminate(&message.subject).ok_or_else(|| bad("the subject names no call".to_owned()))?;
-    let command: Terminate = serde_json::from_slice(&message.payload).map_err(|error| bad(error.to_string()))?;
+    let command: Terminate = payload::decode(&message.payload).map_err(|error| bad(error.to_string()))?;
     if !command.reason.is_known() {
         return Err(bad(format!("reason: {:?} is unknown", command.reason.as_str())));
     }

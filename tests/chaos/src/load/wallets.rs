@@ -133,6 +133,7 @@ async fn extend(client: Client, low: Subscriber, interval_ms: u64) {
 async fn grant(client: &Client, call: &CallId, number: u64, until_ms: u64) -> Option<()> {
     let grant_id = format!("grant-{number}").parse().ok()?;
     let command = ExtendCall {
+        call_id: Some(call.clone()),
         grant: Grant { grant_id, until_ms },
     };
     let extended = request::ask(client, call, &command, TraceParent::generate(), EXTENDED_WITHIN).await;
