@@ -103,6 +103,7 @@ async fn a_call_is_connected_although_it_has_changed_since_its_acceptance_was_re
             parties: parties.clone(),
             accepted_at: Timestamp::now(),
             worker_id: fixture.worker_id.clone(),
+            worker_started_at: None,
         };
         client.publish(accepted, PublishCondition::First).await.unwrap();
         let change = async || {
