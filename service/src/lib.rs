@@ -51,6 +51,7 @@
 //!
 //! Logs go to stderr. Stdout carries one JSON line, once everything is bound: see [`ServiceContext::announce`].
 
+pub mod accept;
 pub mod app;
 pub mod context;
 pub mod descriptors;
@@ -65,6 +66,7 @@ pub mod settings;
 pub mod shutdown;
 pub mod tasks;
 
+pub use accept::Acceptor;
 pub use app::App;
 pub use context::{CommonSettings, ServiceContext};
 pub use descriptors::DescriptorNeed;

@@ -24,8 +24,9 @@ use serde::{Deserialize, Serialize};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep, timeout};
+use tokio::time::{interval, timeout};
 
+use crate::accept::Acceptor;
 use crate::app::App;
 use crate::health::Health;
 use crate::http;
@@ -53,9 +54,6 @@ const BUCKETS: [f64; 15] = [
 
 /// Interval at which recorded samples are moved into their buckets. This bounds their memory between scrapes.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
-
-/// Pause after a failed `accept`. A process without free file descriptors gains nothing from a fast retry.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Limit of a request head, in bytes: the smallest that hyper accepts.
 const HEAD_BYTES: usize = 8 * 1024;
@@ -93,6 +91,7 @@ pub async fn serve(listener: TcpListener, app: App, recorder: PrometheusHandle, 
 }
 
 async fn serve_within(limits: Limits, listener: TcpListener, endpoints: Endpoints) {
+    let mut acceptor = Acceptor::operations(listener, "operations");
     let endpoints = Arc::new(endpoints);
     let permits = Arc::new(Semaphore::new(limits.connections));
     let mut upkeep = interval(UPKEEP_INTERVAL);
@@ -103,21 +102,15 @@ async fn serve_within(limits: Limits, listener: TcpListener, endpoints: Endpoint
             Some(_) = connections.join_next() => {}
             // At the limit, connections wait in the kernel's backlog instead of being refused: a refused liveness probe restarts
             // the service. Every connection ends within its time limit, so the wait is bounded.
-            (permit, accepted) = async {
-                (Arc::clone(&permits).acquire_owned().await, listener.accept().await)
-            } => match accepted {
-                Ok((stream, _)) => {
-                    let endpoints = Arc::clone(&endpoints);
-                    connections.spawn(async move {
-                        connection(limits, stream, endpoints).await;
-                        drop(permit);
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept on the operations port");
-                    sleep(ACCEPT_PAUSE).await;
-                }
-            },
+            (permit, (stream, _)) = async {
+                (Arc::clone(&permits).acquire_owned().await, acceptor.accept().await)
+            } => {
+                let endpoints = Arc::clone(&endpoints);
+                connections.spawn(async move {
+                    connection(limits, stream, endpoints).await;
+                    drop(permit);
+                });
+            }
         }
     }
 }

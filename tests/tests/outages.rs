@@ -2,7 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test may")]
 
-use std::time::Duration;
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use callpulse_tests::clients::caller::Caller;
 use callpulse_tests::clients::conversation::{Conversation, Pair};
@@ -17,6 +18,9 @@ use callpulse_tests::token::Role;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::jetstream::storage::CALLS;
 use serde_json::json;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 const SOON: Duration = Duration::from_secs(20);
 const INTERVAL_MS: i64 = 300;
@@ -409,6 +413,58 @@ async fn a_full_disk_of_nats_loses_no_minute_and_no_call_is_accepted_until_it_is
     assert_minutes_are_whole(&facts, &call.call_id).await;
     eventually("calls are accepted again", SOON, async || {
         user.request("call_request", json!({ "otomoId": "otomo_2" })).await
+    })
+    .await
+    .unwrap();
+}
+
+/// The descriptors of a process.
+fn descriptors(service: &Service) -> usize {
+    let folder = format!("/proc/{}/fd", service.child().pid());
+    std::fs::read_dir(folder).unwrap().count()
+}
+
+#[tokio::test]
+async fn an_edge_without_free_descriptors_is_back_at_nats_at_once_while_connections_keep_arriving() {
+    const FREE: usize = 60;
+    let stack = StackBuilder::default().workers(0).timers(0);
+    let mut stack = stack.start().await.unwrap();
+    let (edge, address) = (&stack.edges[0], stack.edge(0).unwrap());
+    let limit = descriptors(edge) + FREE;
+    let pid = edge.child().pid().to_string();
+    let lowered = Command::new("prlimit")
+        .args(["--pid", &pid, &format!("--nofile={limit}:{limit}")])
+        .status();
+    assert!(lowered.unwrap().success());
+    // Each is accepted as soon as there is a free descriptor, and held until the edge closes it.
+    let mut crowd = JoinSet::new();
+    for _ in 0..3 * FREE {
+        crowd.spawn(async move {
+            loop {
+                if let Ok(mut stream) = TcpStream::connect(address).await {
+                    let _ = stream.write_all(b"GET / HTTP/1.1\r\n").await;
+                    let _ = stream.read(&mut [0; 1]).await;
+                }
+                let_time_pass("the edge closed it", Duration::from_millis(10)).await;
+            }
+        });
+    }
+    has_logged(edge, "accept failed").await;
+    for _ in 0..2 {
+        stack.nats.kill().unwrap();
+        has_logged(&stack.edges[0], "disconnected from NATS").await;
+        stack.nats.restart().await.unwrap();
+        let back = Instant::now();
+        stack.edges[0].ready().await.unwrap();
+        assert!(back.elapsed() < Duration::from_secs(10), "{:?}", back.elapsed());
+    }
+    let log = stack.edges[0].child().log_tail();
+    assert!(log.matches("accept failed").count() < 10, "{log}");
+    drop(crowd);
+    let mut parties = 0..;
+    eventually("parties connect again", SOON, async || {
+        let name = format!("user_{}", parties.next().unwrap_or_default());
+        Party::connect(address, Role::User, &name).await
     })
     .await
     .unwrap();

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use service::Acceptor;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -32,8 +33,6 @@ const MAX_FIRST_FRAME: usize = 1_024;
 const MAX_PER_FRAGMENT: usize = 8;
 /// Username fragments of one transport: the current one, and the one before an ICE restart.
 const MAX_FRAGMENTS: usize = 2;
-/// Wait after a failed `accept`: without free descriptors it must not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// RFC 8489 section 5: the header's length, the type of a binding request, and the magic cookie.
 const STUN_HEADER: usize = 20;
@@ -181,18 +180,12 @@ impl BoundFront {
 }
 
 async fn accept(listener: TcpListener, inner: SocketAddr, admission: TcpAdmission) {
+    let mut acceptor = Acceptor::public(listener, "rtc_port");
     // Dropping it ends the connections.
     let mut connections = JoinSet::new();
     let pending = Arc::new(Mutex::new(VecDeque::<AbortHandle>::new()));
     loop {
-        let client = match listener.accept().await {
-            Ok((client, _)) => client,
-            Err(error) => {
-                tracing::warn!(%error, "media over TCP: accept failed: retrying; check the limit of open files");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-                continue;
-            }
-        };
+        let (client, _) = acceptor.accept().await;
         while connections.try_join_next().is_some() {}
         let (admission, waiting) = (admission.clone(), Arc::clone(&pending));
         let mut pending = pending.lock();

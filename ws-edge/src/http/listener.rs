@@ -17,10 +17,10 @@ use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
-use service::BoxError;
+use service::{Acceptor, BoxError};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -41,8 +41,6 @@ use crate::ops::{self, OpsFeed};
 use crate::settings::Limits;
 use crate::tls::ClientStream;
 
-/// Wait after a failed `accept`: a node without free file descriptors must not spin.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections that the kernel queues before `accept`.
 const BACKLOG: u32 = 4096;
 /// The longest head of a request, in bytes: room for a token of about 1 kB and a browser's headers.
@@ -114,34 +112,27 @@ pub async fn serve(
     let closing = Arc::new(StaggeredClose::new(deps.limits.close_spread()));
     let places = Arc::new(Semaphore::new(deps.limits.connections));
     let refusals = Arc::new(Semaphore::new(MAX_CONCURRENT_REFUSALS));
+    let mut acceptor = Acceptor::public(listener, "listen");
     loop {
-        let accepted = tokio::select! {
+        let (stream, peer) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = listener.accept() => accepted,
+            accepted = acceptor.accept() => accepted,
         };
-        match accepted {
-            Ok((stream, peer)) => {
-                // Messages are small and urgent.
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "connection closed before its handshake");
-                    continue;
-                }
-                match Places::take(&deps, &places, peer.ip()) {
-                    Ok(places) => {
-                        let (deps, closing, stop) = (Arc::clone(&deps), Arc::clone(&closing), stop.clone());
-                        let tracker = deps.tracker.clone();
-                        tracker.spawn(connection(deps, stream, peer.ip(), places, (stop, closing)));
-                    }
-                    Err(rejection) => refuse(&deps, stream, rejection, &refusals),
-                }
+        // Messages are small and urgent.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "connection closed before its handshake");
+            continue;
+        }
+        match Places::take(&deps, &places, peer.ip()) {
+            Ok(places) => {
+                let (deps, closing, stop) = (Arc::clone(&deps), Arc::clone(&closing), stop.clone());
+                let tracker = deps.tracker.clone();
+                tracker.spawn(connection(deps, stream, peer.ip(), places, (stop, closing)));
             }
-            Err(error) => {
-                tracing::warn!(%error, "accept failed: retrying; check the limit of open files");
-                sleep(ACCEPT_PAUSE).await;
-            }
+            Err(rejection) => refuse(&deps, stream, rejection, &refusals),
         }
     }
-    drop(listener);
+    drop(acceptor);
     deps.tracker.close();
     tokio::select! {
         () = closing.close_all() => {}
