@@ -19,12 +19,18 @@ use crate::wait::eventually;
 /// The lines of a log that a failing test prints.
 const SHOWN_LOG_LINES: usize = 60;
 
-/// A running process with its log. Dropping it kills it and waits for its end.
+/// Shorter values are no secrets, but would be found by chance.
+const SHORTEST_SECRET: usize = 8;
+/// How the first two parts of every JWT begin: `{"` in base64.
+const TOKEN_PART: &str = "eyJ";
+
+/// A running process with its log. Dropping it kills it and waits for its end, and fails a test whose log has a secret.
 #[derive(Debug)]
 pub struct Child {
     name: String,
     inner: StdChild,
     log: PathBuf,
+    secrets: Vec<String>,
 }
 
 impl Child {
@@ -62,6 +68,7 @@ impl Child {
             name: name.to_owned(),
             inner,
             log: log.to_owned(),
+            secrets: Vec::new(),
         })
     }
 
@@ -169,6 +176,22 @@ impl Child {
         self.signal(Signal::SIGCONT)
     }
 
+    /// The process was given these; its log must have none of them.
+    pub fn keep_secret(&mut self, secrets: impl IntoIterator<Item = String>) {
+        let long = secrets.into_iter().filter(|secret| secret.len() >= SHORTEST_SECRET);
+        self.secrets.extend(long);
+    }
+
+    /// The first line of its log with a secret or a token.
+    fn leak(&self) -> Option<String> {
+        let text = fs::read(&self.log).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        let leak = text
+            .lines()
+            .find(|line| has_token(line) || self.secrets.iter().any(|secret| line.contains(secret.as_str())));
+        leak.map(str::to_owned)
+    }
+
     /// The last lines of its log.
     #[must_use]
     pub fn log_tail(&self) -> String {
@@ -199,8 +222,25 @@ impl Drop for Child {
         let _ = self.inner.wait();
         if std::thread::panicking() {
             eprintln!("---- {} (pid {}) logged:\n{}", self.name, self.pid(), self.log_tail());
+        } else {
+            assert_eq!(self.leak(), None, "{} logged a secret", self.name);
         }
     }
+}
+
+/// Whether a text has the head and the claims of a JWT.
+fn has_token(text: &str) -> bool {
+    let mut rest = text;
+    while let Some((_, head)) = rest.split_once(TOKEN_PART) {
+        if head
+            .split_once('.')
+            .is_some_and(|(_, claims)| claims.starts_with(TOKEN_PART))
+        {
+            return true;
+        }
+        rest = head;
+    }
+    false
 }
 
 #[allow(
@@ -257,6 +297,24 @@ mod tests {
         assert!(exists(pid));
         drop(child);
         assert!(!exists(pid));
+    }
+
+    #[test]
+    fn a_secret_in_the_log_fails_the_test() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, logged, fails) in [
+            ("clean", "connected to NATS", false),
+            ("password", "nats://u:hunter2-hunter2@h", true),
+            ("token", "bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJ1In0.c2ln", true),
+            ("half", "eyJ is no token. Neither is eyJ.", false),
+        ] {
+            let log = folder.path().join(name);
+            let mut child = Child::start(name, Command::new("sleep").arg("600"), &log).unwrap();
+            child.keep_secret(["hunter2-hunter2".to_owned(), "u".to_owned()]);
+            fs::write(&log, logged).unwrap();
+            let dropped = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| drop(child)));
+            assert_eq!(dropped.is_err(), fails, "{name}");
+        }
     }
 
     #[test]

@@ -76,6 +76,8 @@ impl Service {
             clock.apply_to(&mut command);
         }
         let mut child = Child::start(name, &mut command, &logs.join(format!("{name}.log")))?;
+        let secrets = settings.iter().filter(|(key, _)| is_secret(key));
+        child.keep_secret(secrets.map(|(_, value)| value.clone()));
         let stdout = child.take_stdout()?;
         let announced = match announcement(stdout).await {
             Ok(announced) => announced,
@@ -231,6 +233,10 @@ pub fn run_folder(name: &str) -> PathBuf {
         .unwrap_or(tests)
         .join(".run")
         .join(format!("{name}-{}", std::process::id()))
+}
+
+fn is_secret(key: &str) -> bool {
+    key.ends_with("password") || key.ends_with("secret")
 }
 
 /// `ops.listen` of `ws-edge` is `WS_EDGE__OPS__LISTEN`.
