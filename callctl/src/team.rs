@@ -84,8 +84,8 @@ impl Team {
         write!(stdout, "{}", account(name, *may_terminate))?;
         stdout.flush()?;
         out::message(&format!(
-            "the consumer {name} exists. Append the account above to teams.conf, set {variable} in the server's environment, and reload \
-             the server: nats-server --signal reload",
+            "the consumer {name} exists. Append the account above to teams.conf, set {variable} in the environment of every nats-server, \
+             and restart the servers one at a time: a reload does not see a new variable",
             name = name.0,
             variable = password_variable(name)
         ));

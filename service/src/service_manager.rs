@@ -60,7 +60,7 @@ async fn report_ready(health: Health) {
     notify("READY=1\nSTATUS=ready; see /readyz for its conditions".to_owned()).await;
 }
 
-/// Each sign of life needs the timer and the scheduler of the runtime, and a thread for what blocks.
+/// Each heartbeat needs the timer and the scheduler of the runtime, and a thread for what blocks.
 async fn beat(every: Duration) {
     let mut beats = interval(every);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);

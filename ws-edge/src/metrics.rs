@@ -7,7 +7,7 @@ use metrics::{Counter, counter, gauge, histogram};
 /// A write that takes longer is a stall: the client's buffers are full.
 const WRITE_STALL: Duration = Duration::from_millis(100);
 
-/// Shows what may never happen as 0, and not as missing.
+/// Creates all series at 0, so that their first event has a rate.
 pub fn register() {
     gauge!("callpulse_ws_connections").increment(0.0);
     gauge!("callpulse_ops_viewers").set(0.0);

@@ -115,11 +115,11 @@ pub fn declarations() -> impl Iterator<Item = CommandDeclaration> {
             PayloadType::of::<Authorization>(),
         ),
         other(
-            "find_otomo",
+            "presence",
             subject::ALL_PRESENCE,
             "every ws-edge with a socket of this otomo",
-            PayloadType::of::<FindOtomo>(),
-            PayloadType::of::<OtomoFound>(),
+            PayloadType::of::<QueryPresence>(),
+            PayloadType::of::<OtomoPresent>(),
         ),
         other(
             "report_edge",
@@ -342,22 +342,22 @@ pub struct CordonState {
     pub calls: u32,
 }
 
-/// Asks whether an otomo is connected, before its call rings. If nobody is there to reply, NATS says so at once.
+/// Asks whether an otomo is connected, before its call rings. If no edge has a socket of the otomo, NATS replies "no responders" at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct FindOtomo {}
+pub struct QueryPresence {}
 
-impl Command for FindOtomo {
+impl Command for QueryPresence {
     type Recipient = OtomoId;
-    type Reply = OtomoFound;
+    type Reply = OtomoPresent;
 
     fn subject(&self, otomo: &OtomoId) -> String {
         subject::presence(otomo)
     }
 }
 
-/// Reply to [`FindOtomo`]: the otomo is connected.
+/// Reply to [`QueryPresence`]: the otomo is connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct OtomoFound {}
+pub struct OtomoPresent {}
 
 /// Requests the connections of every ws-edge, for `/ops`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

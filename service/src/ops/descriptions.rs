@@ -1,5 +1,5 @@
-//! The descriptions of all metrics (`# HELP`), and the counters from the start, from the table in the operations page, which a test
-//! compares with the code.
+//! Registers the descriptions of all metrics (`# HELP`) and the counters without labels, from the table in the operations page. A
+//! test compares it with the code.
 
 use metrics::{describe_counter, describe_gauge, describe_histogram};
 
@@ -21,7 +21,7 @@ pub(super) fn describe() {
     }
 }
 
-/// Creates the counters of a service that have no labels: one that is not there before its first event has no rate when it comes.
+/// Creates the counters of a service that have no labels, because a counter that first appears with its first event has no rate.
 /// Those with labels are created by their service, which knows their values.
 pub(super) fn create_counters(app: App) {
     let counters = rows().filter(|row| row.kind == "counter" && row.labels.is_empty());

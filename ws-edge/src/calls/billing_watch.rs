@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 use service::BoxError;
 use tokio_util::sync::CancellationToken;
 
-/// Between two looks.
-const INTERVAL: Duration = Duration::from_secs(1);
+/// Between two reads of the heartbeats.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// When a heartbeat of a billing-timer was last stored, as seen by this node. Clones share it.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ impl BillingWatch {
         self.timeout.is_none_or(|timeout| self.seen.lock().elapsed() < timeout)
     }
 
-    /// Looks until `stop`.
+    /// Polls until `stop`.
     ///
     /// # Errors
     /// None.
@@ -59,7 +59,7 @@ impl BillingWatch {
                     _ => {}
                 }
                 could = can;
-                tokio::time::sleep(INTERVAL).await;
+                tokio::time::sleep(POLL_INTERVAL).await;
             }
         };
         stop.run_until_cancelled(looking).await;

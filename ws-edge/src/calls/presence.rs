@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use async_nats::client::RequestErrorKind;
 use contract::jetstream::request::{self, CommandError};
-use contract::wire::command::FindOtomo;
+use contract::wire::command::QueryPresence;
 use contract::{Nats, OtomoId, TraceParent};
 use tokio::time::sleep;
 
@@ -43,7 +43,7 @@ impl Presence {
 
     /// Only "no responders" proves that no node has a socket; a node that replies late has one.
     async fn is_connected(&self, otomo: &OtomoId, trace: TraceParent) -> bool {
-        let reply = request::ask(&self.nats.client, otomo, &FindOtomo {}, trace, REPLY_TIMEOUT).await;
+        let reply = request::ask(&self.nats.client, otomo, &QueryPresence {}, trace, REPLY_TIMEOUT).await;
         !matches!(reply, Err(CommandError::Unreachable { error, .. }) if error.kind() == RequestErrorKind::NoResponders)
     }
 }

@@ -72,8 +72,7 @@ fn read(message: &Message) -> Result<(CallId, Terminate), Refusal> {
     Ok((call, recorded(command, account.as_deref())))
 }
 
-/// The account of a requester in another one. The server sets this header and removes a client's, because the import shares the
-/// requester's identity (`share: true` in `accounts.conf`).
+/// The account of a requester in another one. The server sets this header on requests from another account, and removes a client's.
 fn account_of(headers: &HeaderMap) -> Option<String> {
     #[derive(Deserialize)]
     struct Requester {

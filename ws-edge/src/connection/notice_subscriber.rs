@@ -12,7 +12,7 @@ use std::time::Duration;
 use async_nats::{Client, Message, Request, RequestErrorKind, Subscriber};
 use contract::jetstream::connection_state::ConnectionState;
 use contract::jetstream::request;
-use contract::wire::command::OtomoFound;
+use contract::wire::command::OtomoPresent;
 use contract::wire::subject;
 use contract::{Nats, NatsSettings, Party};
 use futures::future::{AbortHandle, AbortRegistration};
@@ -218,7 +218,7 @@ async fn forward(client: Client, mut to_forward: mpsc::Receiver<Notices>) {
             Some(subscribed) = to_forward.recv() => notices.push(subscribed),
             Some((sink, notice)) = notices.next(), if !notices.is_empty() => {
                 if subject::is_presence(&notice.subject) {
-                    request::answer(&client, &notice, &Ok(OtomoFound {})).await;
+                    request::answer(&client, &notice, &Ok(OtomoPresent {})).await;
                 } else {
                     sink.forward(notice);
                 }

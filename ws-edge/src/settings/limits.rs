@@ -39,9 +39,9 @@ pub struct Limits {
     pub ping_interval_ms: u64,
     /// Interval at which clients should send `ping`, so that they notice a dead socket. 0 asks for none.
     pub heartbeat_ms: u64,
-    /// Sustained rate of messages of one client.
+    /// Sustained rate of messages of one socket.
     pub messages_per_second: u32,
-    /// Burst of messages of one client above the sustained rate.
+    /// Burst of messages of one socket above the sustained rate.
     pub message_burst: u32,
     /// Consecutive rejected messages after which the socket is closed (1008).
     pub flood_limit: u32,
@@ -51,7 +51,7 @@ pub struct Limits {
     pub calls_per_minute_to_otomo: u32,
     /// Calls of one user to one otomo in a minute, on this node.
     pub calls_per_minute_of_pair: u32,
-    /// Largest number of queued requests of one client, which are processed one at a time.
+    /// Largest number of queued requests of one socket, which are processed one at a time.
     pub pending_requests: usize,
 }
 

@@ -29,7 +29,7 @@ export interface CallContext {
   readonly environment: Environment;
   readonly log: Logger | undefined;
   readonly isOnline: () => boolean;
-  /** Asks the server for a sign of life. */
+  /** Sends a ping. */
   readonly probe: () => void;
 }
 

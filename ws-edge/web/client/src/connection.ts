@@ -319,7 +319,7 @@ export class Connection {
     }, intervalMs);
   }
 
-  /** Asks the server for a sign of life; an older ping gets no more time than this one. */
+  /** Sends a ping; an older one gets no more time than this one. */
   #sendPing(timeoutMs: number): void {
     if (this.#ping !== null && timeoutMs >= PING_TIMEOUT_MS) {
       return;
@@ -330,7 +330,7 @@ export class Connection {
     this.#socket?.send(JSON.stringify({ type: 'ping', id, payload: {} }));
   }
 
-  /** Whether the message answers the ping. Even an error is a sign of life. */
+  /** Whether the message answers the ping. Even an error does. */
   #answerPing(id: unknown): boolean {
     const answered = this.#ping !== null && Number(id) === this.#ping.id;
     if (answered) {
@@ -340,7 +340,7 @@ export class Connection {
     return answered;
   }
 
-  /** Drops the connection soon if the server gives no sign of life. */
+  /** Drops the connection soon if the server answers no ping. */
   probe(): void {
     if (this.#state === 'online' && this.#heartbeat !== undefined) {
       this.#sendPing(PROBE_TIMEOUT_MS);
