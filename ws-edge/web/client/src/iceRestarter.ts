@@ -2,12 +2,15 @@
 
 import type { types } from 'mediasoup-client';
 
+import { rankRemoteCandidates } from './candidateRank.ts';
+
 /** Requests the next ICE parameters of a transport. The server accepts the previous ones until these are used. */
 export type NextParameters = (transportId: string) => Promise<types.IceParameters>;
 
 export class IceRestarter {
   readonly #next: NextParameters;
-  readonly #transports: types.Transport[] = [];
+  /** How often each was restarted. */
+  readonly #transports = new Map<types.Transport, number>();
   /** Parameters that were fetched in advance: a restart with them needs no connection. */
   readonly #spares = new Map<types.Transport, types.IceParameters>();
   /** Whether a fetch was tried since the last restart: once is enough, a restart can do without. */
@@ -21,7 +24,8 @@ export class IceRestarter {
   }
 
   add(transport: types.Transport): void {
-    this.#transports.push(transport);
+    this.#transports.set(transport, 0);
+    rankRemoteCandidates(transport, () => this.#transports.get(transport) ?? 0);
   }
 
   /** Restarts with parameters from the server; with those that are being fetched, if there are any. */
@@ -39,7 +43,7 @@ export class IceRestarter {
     const spares = [...this.#spares];
     this.#spares.clear();
     this.#isFetched = false;
-    await Promise.all(spares.map(([transport, parameters]) => apply(transport, parameters)));
+    await Promise.all(spares.map(([transport, parameters]) => this.#apply(transport, parameters)));
   }
 
   /** Fetches parameters for {@link restartAhead}, once after each restart. */
@@ -54,7 +58,7 @@ export class IceRestarter {
   /** Fails as soon as one request fails; further requests are made when all have ended. */
   async #request(): Promise<void> {
     if (this.#work === null) {
-      const all = this.#transports.map((transport) => this.#requestFor(transport));
+      const all = [...this.#transports.keys()].map((transport) => this.#requestFor(transport));
       void Promise.allSettled(all).then(() => {
         this.#work = null;
       });
@@ -68,15 +72,16 @@ export class IceRestarter {
     if (this.#isRestart) {
       // Older ones end when these are used.
       this.#spares.delete(transport);
-      await apply(transport, parameters);
+      await this.#apply(transport, parameters);
     } else {
       this.#spares.set(transport, parameters);
     }
   }
-}
 
-async function apply(transport: types.Transport, iceParameters: types.IceParameters): Promise<void> {
-  if (!transport.closed) {
-    await transport.restartIce({ iceParameters });
+  async #apply(transport: types.Transport, iceParameters: types.IceParameters): Promise<void> {
+    if (!transport.closed) {
+      this.#transports.set(transport, (this.#transports.get(transport) ?? 0) + 1);
+      await transport.restartIce({ iceParameters });
+    }
   }
 }

@@ -33,10 +33,9 @@ export function isReplaced(error: unknown): boolean {
 
 /**
  * How long media may take to flow after a restart, until ICE is restarted again; after all of them the transports have failed. The
- * first one is short: the browser may have learnt of the new address only after the restart. A shorter one would end attempts that
- * are about to succeed: without the new address, Chromium takes a second to find a path.
+ * first one is short: the browser may have learnt of the new address only after the restart.
  */
-const RESTART_TIMEOUTS_MS = [2_500, 4_000, 4_000, 4_000] as const;
+const RESTART_TIMEOUTS_MS = [1_200, 2_500, 4_000, 4_000] as const;
 
 export class MediaConnection {
   readonly #callId: string;

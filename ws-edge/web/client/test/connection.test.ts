@@ -135,6 +135,20 @@ describe('the connection', () => {
     assert.deepEqual(last(sockets).sent, []);
   });
 
+  test('gives the socket little time after a sleep', async () => {
+    const { connection, sockets } = startConnection();
+    await settle();
+    last(sockets).welcome(null, 2_000);
+    // The clock goes on, and the timers do not.
+    mock.timers.setTime(60_000);
+    mock.timers.tick(2_000);
+    assert.equal(last(last(sockets).sent).type, 'ping');
+    mock.timers.tick(600);
+    assert.equal(connection.state, 'online');
+    mock.timers.tick(100);
+    assert.equal(connection.state, 'reconnecting');
+  });
+
   test('gives the socket little time when the network has changed', async () => {
     let changed = (): void => undefined;
     const onNetworkChange = (listener: () => void): (() => void) => {

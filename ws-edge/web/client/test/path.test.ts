@@ -3,6 +3,7 @@ import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 
 import type { types } from 'mediasoup-client';
 
+import { rankCandidates } from '../src/candidateRank.ts';
 import { IceRestarter } from '../src/iceRestarter.ts';
 import { ReceiverWatch } from '../src/receiverWatch.ts';
 import { settle } from './fakeServer.ts';
@@ -10,6 +11,7 @@ import { settle } from './fakeServer.ts';
 /** Two transports, the parameters that each was restarted with, and the requests, to be answered by the test. */
 function transports() {
   const applied: string[] = [];
+  const connections: { sdp: string; setRemoteDescription(description: { sdp: string }): Promise<void> }[] = [];
   const requests: { id: string; answer(name: string): void; fail(): void }[] = [];
   const restarter = new IceRestarter(
     (id) =>
@@ -22,9 +24,17 @@ function transports() {
       }),
   );
   for (const id of ['send', 'recv']) {
+    const connection = {
+      sdp: '',
+      setRemoteDescription: async ({ sdp }: { sdp: string }) => {
+        connection.sdp = sdp;
+      },
+    };
+    connections.push(connection);
     const transport = {
       id,
       closed: false,
+      handler: { name: 'Chrome111', _pc: connection },
       restartIce: async ({ iceParameters }: { iceParameters: types.IceParameters }) => {
         applied.push(`${id} ${iceParameters.usernameFragment}`);
       },
@@ -35,7 +45,13 @@ function transports() {
     requests.splice(0).forEach((request) => request.answer(name));
     await settle();
   };
-  return { restarter, requests, applied, answer };
+  /** The remote descriptions, as they are now. */
+  const described = (): string[] =>
+    connections.map((connection) => {
+      void connection.setRemoteDescription({ sdp: 'a=candidate:udpcandidate 1 udp 1076302079 203.0.113.7 40000 typ host' });
+      return connection.sdp;
+    });
+  return { restarter, requests, applied, described, answer };
 }
 
 describe('a restart of ICE', () => {
@@ -142,5 +158,41 @@ describe('the watch of a receiver', () => {
     expect(true);
     assert.deepEqual(await pass(400, 0), []);
     assert.deepEqual(await pass(400, 0), ['suspects']);
+  });
+});
+
+describe('the rank of the candidates', () => {
+  const sdp = [
+    'v=0',
+    'a=candidate:udpcandidate 1 udp 1076302079 203.0.113.7 40000 typ host',
+    'a=candidate:tcpcandidate 1 tcp 1076276479 203.0.113.7 40000 typ host tcptype passive',
+    'a=end-of-candidates',
+    '',
+  ].join('\r\n');
+
+  test('rises with each restart, for all of them alike', () => {
+    assert.deepEqual(rankCandidates(sdp, 1).split('\r\n'), [
+      'v=0',
+      'a=candidate:udpcandidate 1 udp 1080496383 203.0.113.7 40000 typ host network-cost 0',
+      'a=candidate:tcpcandidate 1 tcp 1080470783 203.0.113.7 40000 typ host tcptype passive network-cost 0',
+      'a=end-of-candidates',
+      '',
+    ]);
+    assert.match(rankCandidates(sdp, 0), /udp 1076302079 .* network-cost 999/);
+    assert.match(rankCandidates(sdp, 1_000_000), /udp 2147483647 /);
+  });
+
+  test('of each transport follows its restarts', async () => {
+    const { restarter, described, answer } = transports();
+    const ranks = (): string[] => described().map((sdp) => /udp (\d+) .* network-cost (\d+)/.exec(sdp)?.slice(1).join() ?? '');
+    assert.deepEqual(ranks(), ['1076302079,999', '1076302079,999']);
+    void restarter.fetchAhead();
+    await answer('a');
+    assert.deepEqual(ranks(), ['1076302079,999', '1076302079,999']);
+    await restarter.restartAhead();
+    assert.deepEqual(ranks(), ['1080496383,0', '1080496383,0']);
+    void restarter.restart();
+    await answer('b');
+    assert.deepEqual(ranks(), ['1084690687,0', '1084690687,0']);
   });
 });
