@@ -99,6 +99,15 @@ impl Script {
         Ok(message["seen"].take())
     }
 
+    /// Waits for something that the script causes. If the script fails, so does this, with the script's error.
+    #[allow(dead_code, reason = "for tests that wait for an effect elsewhere")]
+    pub(crate) async fn causes<T>(&mut self, caused: impl Future<Output = Result<T>>) -> Result<T> {
+        tokio::select! {
+            caused = caused => caused,
+            message = self.expect("what it causes") => bail!("unexpected message: {:?}", message?),
+        }
+    }
+
     /// Confirms that the request `what` of the script is done.
     pub(crate) async fn done(&mut self, what: &str) -> Result<()> {
         self.send(&json!(what)).await

@@ -1,5 +1,6 @@
 //! What a party heard: how many packets it had received, over time.
 
+use std::iter;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// How often packets are counted.
@@ -14,17 +15,16 @@ pub(crate) struct Heard {
 }
 
 impl Heard {
-    /// When sound was back after an interruption that began at about `gone`: the end of the last gap. `None` if it is not back.
+    /// When sound was back after an interruption that began at `gone`: the end of the last gap. `None` if it is not back.
     pub(crate) fn back_at(&self, gone: i64) -> Option<i64> {
-        let arrivals = self.arrivals();
+        let since = iter::once(gone).chain(self.arrivals().into_iter().filter(|at| *at > gone));
+        let arrivals: Vec<i64> = since.collect();
         let recent = *arrivals.last()?;
         let end = self.samples.last()?.0;
         if end - recent > GAP_MS {
             return None;
         }
-        let gaps = arrivals
-            .windows(2)
-            .filter(|pair| pair[1] >= gone && pair[1] - pair[0] > GAP_MS);
+        let gaps = arrivals.windows(2).filter(|pair| pair[1] - pair[0] > GAP_MS);
         Some(gaps.map(|pair| pair[1]).next_back().unwrap_or(gone))
     }
 

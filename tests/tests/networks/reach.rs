@@ -136,7 +136,8 @@ async fn call(
         fixture,
     )
     .await?;
-    let rings = otomo.expect_notice_within("incoming_call", RINGS_WITHIN).await?;
+    let rings = otomo.expect_notice_within("incoming_call", RINGS_WITHIN);
+    let rings = script.causes(rings).await?;
     let call_id = rings.payload()["callId"].as_str().context("no callId")?.to_owned();
     otomo.request("call_accept", json!({ "callId": call_id })).await?;
     let mut speaker = Caller::join(&otomo).await?;

@@ -13,6 +13,7 @@
 use std::env;
 use std::path::Path as FilePath;
 use std::process::Command;
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
 use anyhow::{Context, Result, ensure};
 
@@ -63,6 +64,8 @@ impl Path {
 #[derive(Debug)]
 pub(crate) struct Topology {
     prefix: String,
+    /// How often a path came up.
+    ups: AtomicU8,
 }
 
 impl Topology {
@@ -71,8 +74,11 @@ impl Topology {
     /// # Errors
     /// Where namespaces cannot be made: without the right, or without the tools.
     pub(crate) fn new() -> Result<Self> {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let topology = Self {
-            prefix: format!("cp{}", std::process::id()),
+            prefix: format!("cp{}-{number}", std::process::id()),
+            ups: AtomicU8::new(0),
         };
         topology.make()?;
         Ok(topology)
@@ -92,7 +98,10 @@ impl Topology {
 
     /// Namespaces that another process has made, of which this one is in the servers'.
     pub(crate) fn inherited(prefix: String) -> std::mem::ManuallyDrop<Self> {
-        std::mem::ManuallyDrop::new(Self { prefix })
+        std::mem::ManuallyDrop::new(Self {
+            prefix,
+            ups: AtomicU8::new(100),
+        })
     }
 
     pub(crate) fn prefix(&self) -> &str {
@@ -145,11 +154,12 @@ impl Topology {
         run("ip", &line.split(' ').collect::<Vec<_>>())
     }
 
-    /// The path carries packets. Wi-Fi is preferred, as on phones.
+    /// The path carries packets. Wi-Fi is preferred, as on phones. The address is another one each time: sockets of the last time stay dead.
     pub(crate) fn up(&self, path: Path) -> Result<()> {
         let (n, (machine, interface)) = (path.number(), path.end());
         self.ip(machine, &format!("link set {interface} up"))?;
-        self.ip(machine, &format!("addr add 192.168.{n}.2/24 dev {interface}"))?;
+        let host = 2 + self.ups.fetch_add(1, Ordering::Relaxed) % 250;
+        self.ip(machine, &format!("addr add 192.168.{n}.{host}/24 dev {interface}"))?;
         let metric = 100 * u16::from(n);
         self.ip(
             machine,
@@ -216,6 +226,9 @@ impl Topology {
         self.down(Path::Wifi)?;
         self.set("client", "net.ipv6.conf.all.disable_ipv6=0")?;
         self.set("client", "net.ipv6.conf.wlan0.disable_ipv6=0")?;
+        // An address that is ready a second later is another network to Chromium, and ends the loading of a page.
+        self.set("client", "net.ipv6.conf.all.accept_dad=0")?;
+        self.set("client", "net.ipv6.conf.wlan0.accept_dad=0")?;
         self.ip("client", "link set wlan0 up")?;
         self.ip("client", "addr add 2001:db8:2::2/64 dev wlan0 nodad")?;
         self.ip("client", "route add default via 2001:db8:2::1")

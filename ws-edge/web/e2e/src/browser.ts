@@ -128,7 +128,8 @@ export async function runScript(script: (windows: Windows) => Promise<void>, mic
     failed = true;
     await windows.saveEvidence();
     onAbort(async () => undefined);
-    report('failed', { error: error instanceof Error ? (error.stack ?? error.message) : String(error) });
+    const complaints = Object.values(windows.seen()).flatMap((window) => window.complaints);
+    report('failed', { error: [error instanceof Error ? (error.stack ?? error.message) : String(error), ...complaints].join('\n') });
   }
   const seen = windows.seen();
   await windows.close();

@@ -12,13 +12,12 @@ await runScript(async (windows) => {
     await request('change');
     report('samples', { samples: await user.page.evaluate(() => (globalThis as unknown as Recorder).samples.splice(0)) });
   }
-  await request('dead');
+  await request('dead', await user.connectedAt());
   await user.press('hang-up');
   await request('hung-up');
   await user.reaches('ended');
   await user.page.waitForTimeout(500);
   report('ended', { problem: await user.part('problem').isVisible(), link: await user.part('link').getAttribute('data-link') });
-  report('record', await user.record());
 });
 
 interface Recorder {
