@@ -219,7 +219,7 @@ impl Ticker {
             }
             Err((tokens, error)) => {
                 tracing::warn!(%error, calls = tokens.len(), "last stored messages of several calls not read; reading each from the leader");
-                tokens.into_iter().for_each(|token| scheduler.batch_read_failed(token));
+                tokens.iter().for_each(|token| scheduler.batch_read_failed(token));
             }
         }
     }

@@ -43,7 +43,7 @@ impl CallFacts {
             }
             Fact::RtpLost(fact) => self.gaps.lost(fact.party, fact.last_rtp_at),
             Fact::RtpResumed(fact) => self.gaps.resumed(fact.party, fact.at),
-            Fact::Tick(fact) => self.tick = Some(LastTick::new(&fact, sequence)),
+            Fact::Tick(fact) => self.tick = Some(LastTick::new(&fact)),
             Fact::Ended(fact) => {
                 self.terms = self.terms.take().or_else(|| fact.terms.clone());
                 self.ended = Some(Box::new(fact));

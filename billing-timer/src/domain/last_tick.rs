@@ -19,24 +19,21 @@ pub struct LastTick {
     pub at: Timestamp,
     /// When the call was connected.
     pub connected_at: Timestamp,
-    /// Its sequence in the stream.
-    pub sequence: u64,
 }
 
 impl LastTick {
-    /// Of a tick that is stored with this sequence.
-    pub fn new(tick: &Tick, sequence: u64) -> Self {
+    /// Of a tick that is stored.
+    pub fn new(tick: &Tick) -> Self {
         Self {
             minute: tick.minute,
             at: tick.at,
             connected_at: tick.connected_at,
-            sequence,
         }
     }
 
     /// Whether it has this content.
     pub fn is(&self, tick: &Tick) -> bool {
-        *self == Self::new(tick, self.sequence)
+        *self == Self::new(tick)
     }
 }
 
@@ -95,7 +92,7 @@ mod tests {
     use crate::testing::{at, tick};
 
     fn last(minute: u32, due_ms: i64) -> LastTick {
-        LastTick::new(&tick("c", minute, 0, due_ms), 7)
+        LastTick::new(&tick("c", minute, 0, due_ms))
     }
 
     #[test]

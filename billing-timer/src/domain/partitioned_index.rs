@@ -66,8 +66,10 @@ impl PartitionedIndex {
     pub fn hold(&mut self, scheduler: &mut Scheduler, partitions: PartitionSet, now: Timestamp) {
         let (gained, lost) = (partitions.without(self.held), self.held.without(partitions));
         self.held = partitions;
-        for partition in lost.iter() {
-            self.entries.insert(partition, scheduler.release(partition).collect());
+        for entry in scheduler.release(lost) {
+            let call = entry.value.parties.call_id.clone();
+            let entries = self.entries.entry(Partition::of(&call)).or_default();
+            entries.insert(call, entry);
         }
         for (call, entry) in gained
             .iter()

@@ -22,14 +22,14 @@ mod tests;
 use std::collections::VecDeque;
 
 use contract::buckets::billing_active::BillingEntry;
-use contract::buckets::billing_leases::Partition;
 use contract::jetstream::bucket::Revised;
 use contract::{CallId, Timestamp};
 
+use super::partition::PartitionSet;
 use super::step::{Step, deadline, step};
 use super::terms::FleetTerms;
 use super::timer_queue::TimerQueue;
-use super::work::WorkToken;
+use super::work::{CallKey, WorkToken};
 use deadlines::{DEADLINE_HORIZON_MS, Deadlines};
 use packed_entry::PackedEntry;
 use read_queue::ReadQueue;
@@ -40,19 +40,18 @@ use tracked_calls::{Phase, TrackedCall, TrackedCalls};
 pub struct Scheduler {
     terms: FleetTerms,
     max_batch: usize,
-    generations: u64,
     calls: TrackedCalls,
     /// Of [`TrackedCall::timer`].
-    timers: TimerQueue<CallId>,
+    timers: TimerQueue<CallKey>,
     /// Of [`TrackedCall::deadline`].
     deadlines: Deadlines,
     to_read: ReadQueue,
     /// Calls to read from the leader: a replica that lags may not have what a failed tick conflicted with.
-    to_read_from_leader: VecDeque<WorkToken>,
-    due: VecDeque<WorkToken>,
+    to_read_from_leader: VecDeque<CallKey>,
+    due: VecDeque<CallKey>,
     /// Calls whose batch was rejected. They are retried apart from the others, in ever smaller batches.
-    retry_individually: VecDeque<WorkToken>,
-    to_settle: VecDeque<WorkToken>,
+    retry_individually: VecDeque<CallKey>,
+    to_settle: VecDeque<CallKey>,
 }
 
 impl Scheduler {
@@ -61,7 +60,6 @@ impl Scheduler {
         Self {
             terms,
             max_batch,
-            generations: 0,
             calls: TrackedCalls::default(),
             timers: TimerQueue::default(),
             deadlines: Deadlines::default(),
@@ -92,74 +90,70 @@ impl Scheduler {
     pub fn upsert(&mut self, call: &CallId, entry: Revised<BillingEntry>, now: Timestamp) {
         let Revised { value: entry, revision } = entry;
         let deadline = deadline(&entry, &self.terms);
-        match self.calls.get_mut(call) {
-            Some(tracked) => {
-                // A read may have found the end in the stream before.
-                let end = tracked.entry.end.take();
-                tracked.entry = PackedEntry::pack(entry);
-                tracked.entry.end = tracked.entry.end.take().or(end);
-                tracked.revision = revision;
-                if tracked.phase == Phase::Waiting {
-                    self.reschedule(call, now);
-                }
+        let key = match self.calls.key(call) {
+            Some(key) => {
+                self.update(key, entry, revision, now);
+                key
             }
-            None => self.insert(entry, revision),
-        }
-        let Some(tracked) = self.calls.get_mut(call) else {
+            None => {
+                let connected_at = entry.started_at.or(entry.connected_at);
+                let key = self.calls.insert(PackedEntry::pack(entry), revision);
+                self.to_read.push(connected_at, key);
+                key
+            }
+        };
+        let Some(tracked) = self.calls.get_mut(key) else {
             return;
         };
         let deadline = deadline.filter(|_| tracked.entry.end.is_none());
         let reads_done = now.plus_millis(DEADLINE_HORIZON_MS);
-        self.deadlines.watch(tracked, call, deadline, Some(reads_done));
+        self.deadlines.watch(tracked, key, deadline, Some(reads_done));
     }
 
-    fn insert(&mut self, entry: BillingEntry, revision: u64) {
-        self.generations += 1;
-        let call = entry.parties.call_id.clone();
-        let token = WorkToken {
-            call: call.clone(),
-            generation: self.generations,
+    fn update(&mut self, key: CallKey, entry: BillingEntry, revision: u64, now: Timestamp) {
+        let Some(tracked) = self.calls.get_mut(key) else {
+            return;
         };
-        self.to_read.push(entry.started_at.or(entry.connected_at), token);
-        let tracked = TrackedCall {
-            generation: self.generations,
-            entry: PackedEntry::pack(entry),
-            revision,
-            phase: Phase::Reading,
-            sequence: 0,
-            tick: None,
-            settled: None,
-            sent: Box::default(),
-            rejections: 0,
-            termination_requests: 0,
-            terminating: false,
-            timer: None,
-            deadline: None,
-        };
-        self.calls.insert(call, tracked);
+        // A read may have found the end in the stream before.
+        let end = tracked.entry.end.take();
+        tracked.entry = PackedEntry::pack(entry);
+        tracked.entry.end = tracked.entry.end.take().or(end);
+        tracked.revision = revision;
+        if tracked.phase == Phase::Waiting {
+            self.reschedule(key, now);
+        }
     }
 
     /// The call's entry was removed.
     pub fn remove(&mut self, call: &CallId) {
-        if let Some(mut tracked) = self.calls.remove(call) {
-            self.timers.cancel(&mut tracked.timer, call);
-            self.deadlines.cancel(&mut tracked.deadline, call);
+        if let Some(key) = self.calls.key(call) {
+            self.take(key);
         }
     }
 
-    /// Stops to bill the calls of a partition, and returns their entries. Results of work in flight will be ignored.
-    pub fn release(&mut self, partition: Partition) -> impl Iterator<Item = (CallId, Revised<BillingEntry>)> {
-        self.calls.take(partition).into_iter().map(|(call, mut tracked)| {
-            self.timers.cancel(&mut tracked.timer, &call);
-            self.deadlines.cancel(&mut tracked.deadline, &call);
-            let (value, revision) = (tracked.entry.unpack(&call), tracked.revision);
-            (call, Revised { value, revision })
-        })
+    fn take(&mut self, key: CallKey) -> Option<TrackedCall> {
+        let mut tracked = self.calls.remove(key)?;
+        self.timers.cancel(&mut tracked.timer, key);
+        self.deadlines.cancel(&mut tracked.deadline, key);
+        Some(tracked)
+    }
+
+    /// Stops to bill the calls of these partitions, and returns their entries. Results of work in flight will be ignored.
+    pub fn release(&mut self, partitions: PartitionSet) -> Vec<Revised<BillingEntry>> {
+        let keys = self.calls.of_partitions(partitions).into_iter();
+        let released = keys.filter_map(|key| {
+            let tracked = self.take(key)?;
+            Some(Revised {
+                value: tracked.entry.unpack(),
+                revision: tracked.revision,
+            })
+        });
+        released.collect()
     }
 
     /// Drops all calls: the bucket will be read from its beginning. Results of work in flight will be ignored.
     pub fn clear(&mut self) {
-        self.calls = TrackedCalls::default();
+        self.calls.clear();
         self.timers.clear();
         self.deadlines.clear();
         self.to_read.clear();
@@ -180,29 +174,24 @@ impl Scheduler {
 
     /// Handles the timers that are due.
     pub fn wake(&mut self, now: Timestamp) {
-        while let Some(call) = self.timers.pop(now) {
-            let Some(tracked) = self.calls.get_mut(&call) else {
+        while let Some(key) = self.timers.pop(now) {
+            let Some(tracked) = self.calls.get_mut(key) else {
                 continue;
             };
             tracked.timer = None;
             if tracked.phase == Phase::Reading {
-                let generation = tracked.generation;
-                self.to_read_from_leader.push_back(WorkToken { call, generation });
+                self.to_read_from_leader.push_back(key);
             } else {
-                self.reschedule(&call, now);
+                self.reschedule(key, now);
             }
         }
     }
 
-    fn reschedule(&mut self, call: &CallId, now: Timestamp) {
-        let Some(tracked) = self.calls.get_mut(call) else {
+    fn reschedule(&mut self, key: CallKey, now: Timestamp) {
+        let Some(tracked) = self.calls.get_mut(key) else {
             return;
         };
-        let token = WorkToken {
-            call: call.clone(),
-            generation: tracked.generation,
-        };
-        let entry = tracked.entry.unpack(call);
+        let entry = tracked.entry.unpack();
         let next = match &tracked.settled {
             Some(_) => Step::Settle,
             None => step(&entry, tracked.tick.as_ref(), &self.terms, now),
@@ -212,27 +201,35 @@ impl Scheduler {
             Step::Tick(_) | Step::Settle => Some(now),
             Step::Idle => None,
         };
-        self.timers.cancel(&mut tracked.timer, call);
+        self.timers.cancel(&mut tracked.timer, key);
         tracked.phase = match next {
             Step::Tick(_) if tracked.rejections == 0 => {
-                self.due.push_back(token);
+                self.due.push_back(key);
                 Phase::Due
             }
             Step::Tick(_) => {
-                self.retry_individually.push_back(token);
+                self.retry_individually.push_back(key);
                 Phase::Due
             }
             Step::Wait(at) => {
-                self.timers.set(&mut tracked.timer, call, at);
+                self.timers.set(&mut tracked.timer, key, at);
                 Phase::Waiting
             }
             Step::Settle => {
-                self.to_settle.push_back(token);
+                self.to_settle.push_back(key);
                 Phase::Settling
             }
             Step::Idle => Phase::Waiting,
         };
         let deadline = deadline(&entry, &self.terms);
-        self.deadlines.watch(tracked, call, deadline, next_look);
+        self.deadlines.watch(tracked, key, deadline, next_look);
+    }
+}
+
+/// A piece of work for a call.
+fn token(key: CallKey, tracked: &TrackedCall) -> WorkToken {
+    WorkToken {
+        call: tracked.entry.call_id(),
+        key,
     }
 }

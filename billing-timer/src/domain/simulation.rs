@@ -60,7 +60,8 @@ struct Server {
     now: i64,
     sequence: u64,
     ticks: HashMap<CallId, Vec<(LastTick, Timestamp)>>,
-    settled: HashMap<CallId, (Settled, u64)>,
+    settled: HashMap<CallId, Settled>,
+    last_of_call: HashMap<CallId, u64>,
     entries: BTreeMap<CallId, Revised<BillingEntry>>,
 }
 
@@ -92,15 +93,14 @@ impl Server {
         LastStored {
             sequence: self.last_of_call(call),
             tick: self.last(call),
-            settled: self.settled.get(call).map(|(settled, _)| Box::new(settled.clone())),
+            settled: self.settled.get(call).map(|settled| Box::new(settled.clone())),
             // The entry has the end as soon as the simulated stream does.
             end: None,
         }
     }
 
     fn last_of_call(&self, call: &CallId) -> u64 {
-        let last = self.last(call).map_or(0, |last| last.sequence);
-        last.max(self.settled.get(call).map_or(0, |(_, sequence)| *sequence))
+        self.last_of_call.get(call).copied().unwrap_or(0)
     }
 
     fn admits(&self, due: &DueTicks) -> bool {
@@ -118,7 +118,7 @@ impl Server {
             let is_over = entry.is_some_and(|entry| entry.value.end.is_some());
             for tick in &due.ticks {
                 self.sequence += 1;
-                let last = LastTick::new(tick, self.sequence);
+                let last = LastTick::new(tick);
                 // Ends are delivered at any time here. A stored end proves that the minutes before it are full.
                 let stored_at = if is_over { now.max(tick.at) } else { now };
                 self.ticks
@@ -126,6 +126,7 @@ impl Server {
                     .or_default()
                     .push((last, stored_at));
             }
+            self.last_of_call.insert(due.token.call.clone(), self.sequence);
             self.sequence
         };
         Some(batch.iter().map(store).collect())
@@ -215,7 +216,8 @@ fn work(server: &mut Server, scheduler: &mut Scheduler, network: Network) {
                     continue;
                 };
                 server.sequence += 1;
-                server.settled.insert(call.clone(), (settled, server.sequence));
+                server.settled.insert(call.clone(), settled);
+                server.last_of_call.insert(call.clone(), server.sequence);
             }
             match server.entries.get(&call) {
                 Some(entry) if entry.revision == settlement.entry.revision => {
@@ -249,7 +251,7 @@ fn check(server: &Server, calls: &[Call], finished: bool) {
     }
     for call in calls.iter().filter(|_| finished) {
         let ticks = server.ticks.get(&call.id).map_or(0, Vec::len);
-        let (settled, _) = &server.settled[&call.id];
+        let settled = &server.settled[&call.id];
         let duration = call
             .connected
             .map_or(0, |connected| u64::try_from(call.ended - connected).unwrap_or(0));

@@ -62,8 +62,8 @@ pub fn due_ticks(
     while ticks.len() < max
         && let Step::Tick(tick) = step(entry, last.as_ref(), terms, now)
     {
-        // As if it were stored. Its sequence does not matter here.
-        last = Some(LastTick::new(&tick, 0));
+        // As if it were stored.
+        last = Some(LastTick::new(&tick));
         ticks.push(tick);
     }
     ticks
@@ -123,7 +123,7 @@ mod tests {
     };
 
     fn last(minute: u32) -> LastTick {
-        LastTick::new(&tick("c", minute, 0, i64::from(minute) * 60_000), 9)
+        LastTick::new(&tick("c", minute, 0, i64::from(minute) * 60_000))
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
 
     #[test]
     fn contradicting_ticks_stop_further_ticks_but_not_the_settlement() {
-        let odd = LastTick::new(&tick("c", 2, 0, 90_001), 9);
+        let odd = LastTick::new(&tick("c", 2, 0, 90_001));
         assert!(contradiction(&entry("c", Some(0), None), Some(&odd), &TERMS).is_some());
         assert_eq!(
             step(&entry("c", Some(0), None), Some(&odd), &TERMS, at(500_000)),

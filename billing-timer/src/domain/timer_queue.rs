@@ -19,18 +19,18 @@ impl<K> Default for TimerQueue<K> {
     }
 }
 
-impl<K: Clone + Ord> TimerQueue<K> {
+impl<K: Copy + Ord> TimerQueue<K> {
     /// Sets the time of `key`, replacing any earlier one. `timer` is the key's.
-    pub fn set(&mut self, timer: &mut Timer, key: &K, at: Timestamp) {
+    pub fn set(&mut self, timer: &mut Timer, key: K, at: Timestamp) {
         self.cancel(timer, key);
-        self.order.insert((at, key.clone()));
+        self.order.insert((at, key));
         *timer = Some(at);
     }
 
     /// Removes `key`. `timer` is the key's.
-    pub fn cancel(&mut self, timer: &mut Timer, key: &K) {
+    pub fn cancel(&mut self, timer: &mut Timer, key: K) {
         if let Some(at) = timer.take() {
-            self.order.remove(&(at, key.clone()));
+            self.order.remove(&(at, key));
         }
     }
 
@@ -64,9 +64,9 @@ mod tests {
     fn pops_due_keys_in_order_of_time_and_each_key_once() {
         let (mut queue, mut timers) = (TimerQueue::default(), HashMap::<_, Timer>::new());
         for (key, moment) in [("late", 30), ("moved", 5), ("early", 10), ("gone", 1), ("moved", 20)] {
-            queue.set(timers.entry(key).or_default(), &key, at(moment));
+            queue.set(timers.entry(key).or_default(), key, at(moment));
         }
-        queue.cancel(timers.entry("gone").or_default(), &"gone");
+        queue.cancel(timers.entry("gone").or_default(), "gone");
         assert_eq!(queue.next(), Some(at(10)));
         assert_eq!(queue.pop(at(9)), None);
         let due: Vec<_> = std::iter::from_fn(|| queue.pop(at(29))).collect();

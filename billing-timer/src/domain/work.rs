@@ -8,13 +8,28 @@ use contract::{CallId, Timestamp, TraceParent};
 
 use super::last_tick::{Contradiction, LastTick};
 
-/// Identifies work in flight: the call and the generation of its entry. A result is ignored if the entry was removed or
-/// replaced meanwhile.
+/// Identifies work in flight: the call and the key of its entry. A result is ignored if the entry was removed or replaced
+/// meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkToken {
     /// The call.
     pub call: CallId,
-    pub(super) generation: u64,
+    pub(super) key: CallKey,
+}
+
+/// A call of the scheduler: its place, and which of the entries that were there one after the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct CallKey {
+    pub(super) index: u32,
+    pub(super) generation: u32,
+}
+
+impl CallKey {
+    /// Before all others.
+    pub(super) const MIN: Self = Self {
+        index: 0,
+        generation: 0,
+    };
 }
 
 /// The last stored messages of a call.

@@ -34,8 +34,8 @@ async fn read_without_end(facts: &FactStore, call: &CallId) -> Result<LastStored
         futures::future::try_join(facts.last(call, FactKind::Tick), facts.last(call, FactKind::Settled)).await?;
     Ok(LastStored {
         sequence,
-        tick: tick.and_then(|StoredFact { fact, sequence, .. }| match fact {
-            Fact::Tick(tick) => Some(LastTick::new(&tick, sequence)),
+        tick: tick.and_then(|stored| match stored.fact {
+            Fact::Tick(tick) => Some(LastTick::new(&tick)),
             _ => None,
         }),
         end: None,
@@ -86,7 +86,7 @@ fn collect(messages: &[StoredMessage]) -> Result<LastStored, FactError> {
         let decode = || Fact::decode(&message.subject, &message.payload);
         match subject::parse_fact(&message.subject).map(|(_, kind)| kind) {
             Some(FactKind::Tick | FactKind::Settled) => match decode()? {
-                Fact::Tick(tick) => stored.tick = Some(LastTick::new(&tick, message.sequence)),
+                Fact::Tick(tick) => stored.tick = Some(LastTick::new(&tick)),
                 Fact::Settled(settled) => stored.settled = Some(Box::new(settled)),
                 _ => {}
             },

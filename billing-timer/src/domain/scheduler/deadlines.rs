@@ -1,11 +1,11 @@
 //! Calls that have reached their maximum duration.
 
-use contract::{CallId, Timestamp};
+use contract::Timestamp;
 
-use super::Scheduler;
 use super::tracked_calls::TrackedCall;
+use super::{Scheduler, token};
 use crate::domain::timer_queue::{Timer, TimerQueue};
-use crate::domain::work::WorkToken;
+use crate::domain::work::{CallKey, WorkToken};
 
 /// How long a new call may wait to be read before it is looked at.
 pub(super) const DEADLINE_HORIZON_MS: u64 = 60_000;
@@ -19,7 +19,7 @@ const TERMINATION_RETRY_MAX_MS: u64 = 60_000;
 #[derive(Debug, Default)]
 pub(super) struct Deadlines {
     /// Of [`TrackedCall::deadline`].
-    queue: TimerQueue<CallId>,
+    queue: TimerQueue<CallKey>,
 }
 
 impl Deadlines {
@@ -27,21 +27,21 @@ impl Deadlines {
     pub(super) fn watch(
         &mut self,
         tracked: &mut TrackedCall,
-        call: &CallId,
+        key: CallKey,
         deadline: Option<Timestamp>,
         next_look: Option<Timestamp>,
     ) {
         match deadline {
-            None => self.queue.cancel(&mut tracked.deadline, call),
+            None => self.queue.cancel(&mut tracked.deadline, key),
             // A call whose end was already requested keeps its retry time.
             Some(_) if tracked.terminating || tracked.deadline.is_some() => {}
             Some(deadline) if next_look.is_some_and(|next_look| next_look < deadline) => {}
-            Some(deadline) => self.queue.set(&mut tracked.deadline, call, deadline),
+            Some(deadline) => self.queue.set(&mut tracked.deadline, key, deadline),
         }
     }
 
-    pub(super) fn cancel(&mut self, timer: &mut Timer, call: &CallId) {
-        self.queue.cancel(timer, call);
+    pub(super) fn cancel(&mut self, timer: &mut Timer, key: CallKey) {
+        self.queue.cancel(timer, key);
     }
 
     pub(super) fn next(&self) -> Option<Timestamp> {
@@ -57,21 +57,20 @@ impl Scheduler {
     /// A call whose end is to be requested.
     pub fn next_termination(&mut self, now: Timestamp) -> Option<WorkToken> {
         loop {
-            let call = self.deadlines.queue.pop(now)?;
-            if let Some(tracked) = self.calls.get_mut(&call) {
+            let key = self.deadlines.queue.pop(now)?;
+            if let Some(tracked) = self.calls.get_mut(key) {
                 tracked.deadline = None;
                 tracked.terminating = true;
-                return Some(WorkToken {
-                    generation: tracked.generation,
-                    call,
-                });
+                return Some(token(key, tracked));
             }
         }
     }
 
     /// The end of a call was requested. If the call continues, the request is repeated at growing intervals.
     pub fn termination_requested(&mut self, token: &WorkToken, now: Timestamp) {
-        let Some(tracked) = self.calls.of(token) else { return };
+        let Some(tracked) = self.calls.get_mut(token.key) else {
+            return;
+        };
         tracked.terminating = false;
         if tracked.entry.end.is_some() {
             return;
@@ -82,6 +81,6 @@ impl Scheduler {
         tracked.termination_requests = tracked.termination_requests.saturating_add(1);
         self.deadlines
             .queue
-            .set(&mut tracked.deadline, &token.call, now.plus_millis(delay));
+            .set(&mut tracked.deadline, token.key, now.plus_millis(delay));
     }
 }

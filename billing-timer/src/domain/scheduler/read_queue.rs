@@ -1,10 +1,10 @@
 //! Calls whose last stored messages are to be read, the most urgent ones first.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use contract::Timestamp;
 
-use crate::domain::work::WorkToken;
+use crate::domain::work::CallKey;
 
 /// Calls in order of the phase of their minutes.
 ///
@@ -14,28 +14,27 @@ use crate::domain::work::WorkToken;
 #[derive(Debug)]
 pub(super) struct ReadQueue {
     interval_ms: u64,
-    /// By phase and generation.
-    by_phase: BTreeMap<(u64, u64), WorkToken>,
+    by_phase: BTreeSet<(u64, CallKey)>,
 }
 
 impl ReadQueue {
     pub(super) fn new(interval_ms: u64) -> Self {
         Self {
             interval_ms,
-            by_phase: BTreeMap::new(),
+            by_phase: BTreeSet::new(),
         }
     }
 
-    pub(super) fn push(&mut self, connected_at: Option<Timestamp>, token: WorkToken) {
+    pub(super) fn push(&mut self, connected_at: Option<Timestamp>, key: CallKey) {
         let phase = connected_at.map_or(0, |connected_at| self.phase(connected_at));
-        self.by_phase.insert((phase, token.generation), token);
+        self.by_phase.insert((phase, key));
     }
 
-    pub(super) fn pop(&mut self, now: Timestamp) -> Option<WorkToken> {
-        let earlier = self.by_phase.range(..=(self.phase(now), u64::MAX)).next_back();
-        let (key, _) = earlier.or_else(|| self.by_phase.last_key_value())?;
-        let key = *key;
-        self.by_phase.remove(&key)
+    pub(super) fn pop(&mut self, now: Timestamp) -> Option<CallKey> {
+        let earlier = self.by_phase.range(..(self.phase(now) + 1, CallKey::MIN)).next_back();
+        let next = *earlier.or_else(|| self.by_phase.last())?;
+        self.by_phase.remove(&next);
+        Some(next.1)
     }
 
     pub(super) fn clear(&mut self) {
@@ -55,11 +54,11 @@ mod tests {
     #[test]
     fn the_call_whose_minute_was_full_most_recently_is_read_first() {
         let mut queue = ReadQueue::new(1_000);
-        for (generation, connected_at) in (0..).zip([Some(100), Some(5_900), Some(300), None, Some(1_300)]) {
-            let call = format!("c{generation}").parse().unwrap();
-            queue.push(connected_at.map(at), WorkToken { call, generation });
+        for (index, connected_at) in (0..).zip([Some(100), Some(5_900), Some(300), None, Some(1_300)]) {
+            let generation = 0;
+            queue.push(connected_at.map(at), CallKey { index, generation });
         }
-        let mut next = |now| queue.pop(at(now)).map(|token| token.generation);
+        let mut next = |now| queue.pop(at(now)).map(|key| key.index);
         assert_eq!(next(9_299), Some(0));
         assert_eq!((next(9_300), next(9_310)), (Some(4), Some(2)));
         assert_eq!((next(9_310), next(9_310), next(9_310)), (Some(3), Some(1), None));

@@ -2,8 +2,8 @@
 
 use contract::Timestamp;
 
-use super::Scheduler;
 use super::tracked_calls::Phase;
+use super::{Scheduler, token};
 use crate::domain::step;
 use crate::domain::work::{LastStored, ReadResult, WorkToken};
 
@@ -12,11 +12,9 @@ impl Scheduler {
     pub fn next_reads(&mut self, max: usize, now: Timestamp) -> Vec<WorkToken> {
         let mut tokens = Vec::new();
         while tokens.len() < max
-            && let Some(token) = self.to_read.pop(now)
+            && let Some(key) = self.to_read.pop(now)
         {
-            if self.calls.of(&token).is_some() {
-                tokens.push(token);
-            }
+            tokens.extend(self.calls.get_mut(key).map(|tracked| token(key, tracked)));
         }
         tokens
     }
@@ -24,9 +22,9 @@ impl Scheduler {
     /// A call whose last stored messages must be read from the leader.
     pub fn next_leader_read(&mut self) -> Option<WorkToken> {
         loop {
-            let token = self.to_read_from_leader.pop_front()?;
-            if self.calls.of(&token).is_some() {
-                return Some(token);
+            let key = self.to_read_from_leader.pop_front()?;
+            if let Some(tracked) = self.calls.get_mut(key) {
+                return Some(token(key, tracked));
             }
         }
     }
@@ -39,13 +37,14 @@ impl Scheduler {
     }
 
     /// A read of several calls failed: each is read from the leader.
-    pub fn batch_read_failed(&mut self, token: WorkToken) {
-        self.to_read_from_leader.push_back(token);
+    pub fn batch_read_failed(&mut self, token: &WorkToken) {
+        self.to_read_from_leader.push_back(token.key);
     }
 
     /// The last stored messages of a call were read.
     pub fn read_done(&mut self, token: &WorkToken, mut stored: LastStored, now: Timestamp) -> ReadResult {
-        let Some(tracked) = self.calls.of(token).filter(|tracked| tracked.phase == Phase::Reading) else {
+        let tracked = self.calls.get_mut(token.key);
+        let Some(tracked) = tracked.filter(|tracked| tracked.phase == Phase::Reading) else {
             return ReadResult::default();
         };
         let last = stored.tick.as_ref();
@@ -54,21 +53,21 @@ impl Scheduler {
         let is_stored = last.zip(sent.last()).is_some_and(|(last, sent)| last.is(sent));
         let result = ReadResult {
             confirmed: if is_stored { sent } else { Vec::new() },
-            contradiction: step::contradiction(&tracked.entry.unpack(&token.call), last, &self.terms),
+            contradiction: step::contradiction(&tracked.entry.unpack(), last, &self.terms),
         };
         // A stored end precedes its entry. No tick beyond it may be published meanwhile.
         tracked.entry.end = tracked.entry.end.take().or(stored.end.take());
         (tracked.sequence, tracked.tick, tracked.settled) = (stored.sequence, stored.tick, stored.settled);
-        self.reschedule(&token.call, now);
+        self.reschedule(token.key, now);
         result
     }
 
     /// A read failed and is to be repeated at `retry_at`.
     pub fn read_failed(&mut self, token: &WorkToken, retry_at: Timestamp) {
-        if let Some(tracked) = self.calls.of(token) {
-            self.timers.set(&mut tracked.timer, &token.call, retry_at);
-            let deadline = step::deadline(&tracked.entry.unpack(&token.call), &self.terms);
-            self.deadlines.watch(tracked, &token.call, deadline, Some(retry_at));
+        if let Some(tracked) = self.calls.get_mut(token.key) {
+            self.timers.set(&mut tracked.timer, token.key, retry_at);
+            let deadline = step::deadline(&tracked.entry.unpack(), &self.terms);
+            self.deadlines.watch(tracked, token.key, deadline, Some(retry_at));
         }
     }
 }

@@ -3,11 +3,11 @@
 use contract::Timestamp;
 use contract::jetstream::fact_store::PublishCondition;
 
-use super::Scheduler;
 use super::tracked_calls::Phase;
+use super::{Scheduler, token};
 use crate::domain::last_tick::LastTick;
 use crate::domain::step::{due_ticks, on_server};
-use crate::domain::work::{DueTicks, TickFailure, WorkToken};
+use crate::domain::work::{CallKey, DueTicks, TickFailure, WorkToken};
 
 /// After each rejection a call's ticks go in batches smaller by this factor, so that a call that is always rejected is soon
 /// alone in its batch.
@@ -24,8 +24,8 @@ impl Scheduler {
     pub fn next_batch(&mut self, now: Timestamp) -> Vec<DueTicks> {
         let mut batch = Batch::new(self.max_batch);
         while batch.room() > 0 {
-            let Some(token) = self.due.pop_front() else { break };
-            batch.extend(self.take_due(token, now, batch.room()));
+            let Some(key) = self.due.pop_front() else { break };
+            batch.extend(self.take_due(key, now, batch.room()));
         }
         batch.calls
     }
@@ -37,27 +37,30 @@ impl Scheduler {
             let Some(first) = self.retry_individually.pop_front() else {
                 break;
             };
-            let rejections = self.calls.of(&first).map_or(0, |tracked| u32::from(tracked.rejections));
+            let rejections = self
+                .calls
+                .get_mut(first)
+                .map_or(0, |tracked| u32::from(tracked.rejections));
             batch = Batch::new((self.max_batch / ISOLATION_FACTOR.saturating_pow(rejections)).max(1));
             // The ticks of one call are stored or rejected together.
             batch.extend(self.take_due(first, now, self.max_batch));
             while batch.room() > 0 {
-                let Some(token) = self.retry_individually.pop_front() else {
+                let Some(key) = self.retry_individually.pop_front() else {
                     break;
                 };
-                batch.extend(self.take_due(token, now, batch.room()));
+                batch.extend(self.take_due(key, now, batch.room()));
             }
         }
         batch.calls
     }
 
-    fn take_due(&mut self, token: WorkToken, now: Timestamp, max: usize) -> Option<DueTicks> {
-        let tracked = self.calls.of(&token).filter(|tracked| tracked.phase == Phase::Due)?;
+    fn take_due(&mut self, key: CallKey, now: Timestamp, max: usize) -> Option<DueTicks> {
+        let tracked = self.calls.get_mut(key).filter(|tracked| tracked.phase == Phase::Due)?;
         // The entry may have changed since the tick became due: the call may have ended.
-        let entry = tracked.entry.unpack(&token.call);
+        let entry = tracked.entry.unpack();
         let ticks = due_ticks(&entry, tracked.tick.as_ref(), &self.terms, now, max);
         let Some(first) = ticks.first() else {
-            self.reschedule(&token.call, now);
+            self.reschedule(key, now);
             return None;
         };
         let due_at = on_server(&entry, first.at);
@@ -68,7 +71,7 @@ impl Scheduler {
         let condition = PublishCondition::CallUnchangedSince(tracked.sequence);
         let trace = tracked.entry.traceparent;
         Some(DueTicks {
-            token,
+            token: token(key, tracked),
             ticks,
             due_at,
             condition,
@@ -78,22 +81,22 @@ impl Scheduler {
 
     /// The published ticks of a call are stored, the last one with this sequence.
     pub fn ticks_stored(&mut self, token: &WorkToken, sequence: u64, now: Timestamp) {
-        let tracked = self.calls.of(token);
+        let tracked = self.calls.get_mut(token.key);
         let Some(tracked) = tracked.filter(|tracked| tracked.phase == Phase::Publishing) else {
             return;
         };
         tracked.rejections = 0;
         if let Some(last) = std::mem::take(&mut tracked.sent).last() {
-            tracked.tick = Some(LastTick::new(last, sequence));
+            tracked.tick = Some(LastTick::new(last));
             tracked.sequence = sequence;
         }
-        self.reschedule(&token.call, now);
+        self.reschedule(token.key, now);
     }
 
     /// The published ticks of a call are not known to be stored: the last stored messages are read again, after a delay if the
     /// call was rejected alone several times.
     pub fn ticks_failed(&mut self, token: &WorkToken, why: TickFailure, now: Timestamp) {
-        let tracked = self.calls.of(token);
+        let tracked = self.calls.get_mut(token.key);
         let Some(tracked) = tracked.filter(|tracked| tracked.phase == Phase::Publishing) else {
             return;
         };
@@ -103,8 +106,8 @@ impl Scheduler {
         };
         tracked.phase = Phase::Reading;
         match retry_delay_ms(tracked.rejections) {
-            0 => self.to_read_from_leader.push_back(token.clone()),
-            delay => self.timers.set(&mut tracked.timer, &token.call, now.plus_millis(delay)),
+            0 => self.to_read_from_leader.push_back(token.key),
+            delay => self.timers.set(&mut tracked.timer, token.key, now.plus_millis(delay)),
         }
     }
 }

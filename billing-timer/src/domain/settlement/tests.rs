@@ -162,11 +162,11 @@ fn a_call_without_terms_is_billed_by_the_fleet_settings_silence_included() {
 #[test]
 fn ticks_beyond_the_end_are_reported_and_not_billed() {
     let mut facts = facts(None);
-    facts.tick = Some(LastTick::new(&tick("c", 4, 0, 240_000), 9));
+    facts.tick = Some(LastTick::new(&tick("c", 4, 0, 240_000)));
     let settled = billed(&facts, 130 * SECOND);
     assert_eq!((settled.ticks, settled.over_ticks, settled.billed_minutes), (2, 2, 2));
     // Its interval follows from nothing.
-    facts.tick = Some(LastTick::new(&tick("c", 2, 0, 90_001), 9));
+    facts.tick = Some(LastTick::new(&tick("c", 2, 0, 90_001)));
     let settled = billed(&facts, 300 * SECOND);
     assert_eq!((settled.ticks, settled.billed_minutes), (5, 5));
 }
@@ -192,7 +192,7 @@ fn a_call_is_settled_only_once_its_due_ticks_are_stored() {
     // Stored meanwhile.
     facts.connected_at = Some(at(0));
     assert_eq!(settle_if_complete(&unconnected, &facts, &FLEET, now), None);
-    facts.tick = Some(LastTick::new(&tick("c", 2, 0, 120_000), 9));
+    facts.tick = Some(LastTick::new(&tick("c", 2, 0, 120_000)));
     let settled = settle_if_complete(&unconnected, &facts, &FLEET, now).unwrap();
     assert_eq!((settled.connected_at, settled.ticks), (Some(at(0)), 2));
     assert_eq!(
