@@ -21,7 +21,7 @@ use service::BoxError;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use self::settlement::SettleOutcome;
+use self::settlement::{SettleOutcome, SettledBatch};
 use self::tick_batch::Published;
 use crate::backoff::Backoff;
 use crate::deps::Deps;
@@ -29,7 +29,7 @@ use crate::domain::partition::{HeldPartitions, PartitionSet};
 use crate::domain::partitioned_index::PartitionedIndex;
 use crate::domain::scheduler::Scheduler;
 use crate::domain::terms::FleetTerms;
-use crate::domain::work::{LastStored, TickFailure, WorkToken};
+use crate::domain::work::{DueSettlement, LastStored, TickFailure, WorkToken};
 use crate::index_watcher::{INDEX_CHANGE_CAPACITY, IndexChange};
 use crate::{metrics, termination};
 
@@ -39,8 +39,10 @@ const MAX_READS: usize = 64;
 const MAX_BATCH_READS: usize = 8;
 /// Concurrent batches of ticks. The server allows 50 per stream; ticks that become due meanwhile fill the next batches.
 const MAX_BATCHES: usize = 4;
-/// Concurrent settlements.
-const MAX_SETTLEMENTS: usize = 64;
+/// Concurrent batches of settlements, of up to [`MAX_CALLS_PER_READ`] calls.
+const MAX_SETTLEMENT_BATCHES: usize = 4;
+/// No further batch is settled while so many calls are settled by themselves.
+const MAX_SINGLE_SETTLEMENTS: usize = 64;
 /// Concurrent requests to end a call.
 const MAX_TERMINATIONS: usize = 16;
 /// The longest sleep, after which the server's clock is checked again.
@@ -67,6 +69,7 @@ struct Work {
     reads: InFlight<(WorkToken, Result<LastStored, FactError>)>,
     batch_reads: InFlight<BatchRead>,
     batches: InFlight<Published>,
+    settlement_batches: InFlight<SettledBatch>,
     settlements: InFlight<(WorkToken, SettleOutcome)>,
     terminations: InFlight<WorkToken>,
 }
@@ -121,6 +124,11 @@ impl Ticker {
                 Some(published) = work.batches.next() => self.on_batch(&mut scheduler, &mut pacing, published),
                 Some(read) = work.batch_reads.next() => self.on_batch_read(&mut scheduler, read).await,
                 Some((token, stored)) = work.reads.next() => self.on_read(&mut scheduler, &token, stored).await,
+                Some(SettledBatch { done, remaining }) = work.settlement_batches.next() => {
+                    let now = self.deps.server_now();
+                    done.into_iter().for_each(|(token, outcome)| on_settlement(&mut scheduler, &token, outcome, now));
+                    work.settlements.extend(remaining);
+                }
                 Some((token, outcome)) = work.settlements.next() => on_settlement(&mut scheduler, &token, outcome, self.deps.server_now()),
                 Some(token) = work.terminations.next() => scheduler.termination_requested(&token, self.deps.server_now()),
                 Ok(()) = self.held.changed() => {}
@@ -137,6 +145,9 @@ impl Ticker {
         }
         // The drain has a deadline. The next holder of the leases finishes what remains.
         while work.batches.next().await.is_some() {}
+        while let Some(batch) = work.settlement_batches.next().await {
+            work.settlements.extend(batch.remaining);
+        }
         while work.settlements.next().await.is_some() {}
         Ok(())
     }
@@ -195,11 +206,15 @@ impl Ticker {
             }
             work.batches.push(tick_batch::publish(self.deps.clone(), due).boxed());
         }
-        while work.settlements.len() < MAX_SETTLEMENTS
-            && let Some(due) = scheduler.next_settlement(now)
+        while work.settlement_batches.len() < MAX_SETTLEMENT_BATCHES && work.settlements.len() < MAX_SINGLE_SETTLEMENTS
         {
-            work.settlements
-                .push(settlement::settle(self.deps.clone(), self.terms, due).boxed());
+            let due = std::iter::from_fn(|| scheduler.next_settlement(now));
+            let due: Vec<DueSettlement> = due.take(MAX_CALLS_PER_READ).collect();
+            if due.is_empty() {
+                break;
+            }
+            work.settlement_batches
+                .push(settlement::settle_batch(self.deps.clone(), self.terms, due).boxed());
         }
         while work.terminations.len() < MAX_TERMINATIONS
             && let Some(token) = scheduler.next_termination(now)

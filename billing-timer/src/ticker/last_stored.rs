@@ -7,6 +7,7 @@ use contract::jetstream::fact_store::{FactError, StoredFact};
 use contract::jetstream::fact_stream::StoredMessage;
 use contract::wire::subject;
 use contract::{CallId, Fact, FactKind, FactStore};
+use futures::future;
 
 use crate::domain::call_facts::CallFacts;
 use crate::domain::last_tick::LastTick;
@@ -31,7 +32,7 @@ pub(crate) async fn read(facts: &FactStore, call: &CallId) -> Result<LastStored,
 async fn read_without_end(facts: &FactStore, call: &CallId) -> Result<LastStored, FactError> {
     let sequence = facts.sequence_of_call(call).await?;
     let (tick, settled) =
-        futures::future::try_join(facts.last(call, FactKind::Tick), facts.last(call, FactKind::Settled)).await?;
+        future::try_join(facts.last(call, FactKind::Tick), facts.last(call, FactKind::Settled)).await?;
     Ok(LastStored {
         sequence,
         tick: tick.and_then(|stored| match stored.fact {
@@ -64,18 +65,23 @@ pub(crate) async fn read_many(
         Ok(messages) => messages,
         Err(error) => return Err((tokens, error)),
     };
-    let mut by_call: HashMap<CallId, Vec<StoredMessage>> = HashMap::new();
-    for message in messages {
-        if let Some(call) = subject::call_of_fact(&message.subject) {
-            by_call.entry(call).or_default().push(message);
-        }
-    }
+    let mut by_call = by_call(messages);
     let read = tokens.into_iter().map(|token| {
         let messages = by_call.remove(&token.call).unwrap_or_default();
         let stored = collect(&messages);
         (token, stored)
     });
     Ok(read.collect())
+}
+
+fn by_call(messages: Vec<StoredMessage>) -> HashMap<CallId, Vec<StoredMessage>> {
+    let mut by_call: HashMap<CallId, Vec<StoredMessage>> = HashMap::new();
+    for message in messages {
+        if let Some(call) = subject::call_of_fact(&message.subject) {
+            by_call.entry(call).or_default().push(message);
+        }
+    }
+    by_call
 }
 
 /// From the last message of each kind of one call. Of the kinds that are needed here, only an end may be unreadable.
@@ -98,13 +104,40 @@ fn collect(messages: &[StoredMessage]) -> Result<LastStored, FactError> {
 }
 
 /// Reads the facts of a settlement, from any replica: if it lacks some, the settlement is rejected.
-///
-/// The last fact of each kind is enough, except for the losses of RTP and the grants, of which few calls have any.
 pub(crate) async fn read_for_settlement(facts: &FactStore, call: &CallId) -> Result<CallFacts, FactError> {
     let messages = facts.last_of_each_kind(std::slice::from_ref(call)).await?;
+    for_settlement(facts, call, &messages).await
+}
+
+/// Reads the facts of many settlements together, as [`read_for_settlement`] does. Calls whose facts cannot be read are left out. At most
+/// [`MAX_CALLS_PER_READ`](contract::jetstream::fact_store::MAX_CALLS_PER_READ) calls.
+pub(crate) async fn read_many_for_settlement(facts: &FactStore, calls: &[CallId]) -> HashMap<CallId, CallFacts> {
+    if calls.is_empty() {
+        return HashMap::new();
+    }
+    let messages = match facts.last_of_each_kind(calls).await {
+        Ok(messages) => messages,
+        Err(error) => {
+            tracing::info!(%error, calls = calls.len(), "facts of ended calls not read together");
+            return HashMap::new();
+        }
+    };
+    let by_call = by_call(messages);
+    let reads = calls.iter().map(|call| {
+        let messages = by_call.get(call).map(Vec::as_slice).unwrap_or_default();
+        async move {
+            let facts = for_settlement(facts, call, messages).await.ok()?;
+            Some((call.clone(), facts))
+        }
+    });
+    future::join_all(reads).await.into_iter().flatten().collect()
+}
+
+/// The last fact of each kind is enough, except for the losses of RTP and the grants, of which few calls have any.
+async fn for_settlement(facts: &FactStore, call: &CallId, messages: &[StoredMessage]) -> Result<CallFacts, FactError> {
     let mut read = CallFacts::default();
     let mut many = Vec::new();
-    for message in &messages {
+    for message in messages {
         // Of an unknown kind, only the sequence counts.
         read.sequence = read.sequence.max(message.sequence);
         let Some((_, kind)) = subject::parse_fact(&message.subject) else {

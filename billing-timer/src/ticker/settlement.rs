@@ -1,13 +1,19 @@
-//! Settles a call: stores the settlement, sends the notice, removes the entry from `billing_active`, in this order.
+//! Settles calls: stores the settlement, sends the notice, removes the entry from `billing_active`, in this order.
+//!
+//! Calls that are over at the same time are settled together. What fails for a batch is done for each of its calls by itself, so
+//! that one call cannot stop the others.
 //!
 //! After a crash in between the entry still exists, and the next reader of the bucket completes the remaining steps. The
 //! notice may then be sent twice, but it is never omitted.
 
 use contract::buckets::billing_active::BillingEntry;
+use contract::jetstream::batch::Entry;
 use contract::jetstream::bucket::{BucketError, Revised};
 use contract::jetstream::fact_store::{FactError, Outcome, PublishCondition};
 use contract::wire::fact::Settled;
-use contract::{CallId, Fact};
+use contract::{CallId, Fact, Timestamp};
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use super::last_stored;
 use crate::backoff::Backoff;
@@ -32,32 +38,157 @@ pub(crate) enum SettleOutcome {
     Stuck,
 }
 
-/// Settles a call and removes its entry. Retries while NATS is away. The future may be dropped at any point.
-pub(crate) async fn settle(deps: Deps, fleet: FleetTerms, due: DueSettlement) -> (WorkToken, SettleOutcome) {
-    let DueSettlement { token, entry, stored } = due;
-    let settled = match stored {
-        Some(settled) => *settled,
-        None => match store(&deps, &fleet, &entry.value).await {
-            Ok(settled) => settled,
-            Err(outcome) => return (token, outcome),
-        },
-    };
+/// The result of settling calls together.
+#[derive(Default)]
+pub(crate) struct SettledBatch {
+    /// The calls that are done.
+    pub(crate) done: Vec<(WorkToken, SettleOutcome)>,
+    /// What the batch could not do, by call: no call waits for the retries of another one.
+    pub(crate) remaining: Vec<BoxFuture<'static, (WorkToken, SettleOutcome)>>,
+}
+
+/// A call and its settlement.
+struct Bill {
+    token: WorkToken,
+    entry: Revised<BillingEntry>,
+    settled: Settled,
+}
+
+/// What the stored facts of an ended call lead to.
+enum Decision {
+    /// It is settled.
+    Stored(Settled),
+    /// This settlement is to be stored under this condition.
+    Store(Settled, PublishCondition),
+    /// Ticks are due that the entry does not show.
+    Outdated(Box<CallFacts>),
+}
+
+/// Settles calls together and removes their entries: one read, one batch of settlements and one of removals, in one attempt each.
+/// At most [`MAX_CALLS_PER_READ`](contract::jetstream::fact_store::MAX_CALLS_PER_READ) calls. The future may be dropped at any
+/// point.
+pub(crate) async fn settle_batch(deps: Deps, fleet: FleetTerms, due: Vec<DueSettlement>) -> SettledBatch {
+    let mut batch = SettledBatch::default();
+    let bills = store_batch(&deps, &fleet, due, &mut batch).await;
+    for bill in &bills {
+        tell(&deps, &bill.settled).await;
+    }
+    if bills.is_empty() {
+        return batch;
+    }
+    let entries: Vec<(&CallId, u64)> = bills
+        .iter()
+        .map(|bill| (&bill.token.call, bill.entry.revision))
+        .collect();
+    match deps.active_billing.remove_many(&entries).await {
+        Ok(()) => batch.done.extend(bills.into_iter().map(|bill| {
+            let removed = SettleOutcome::Removed(bill.entry.revision);
+            (bill.token, removed)
+        })),
+        Err(error) => {
+            tracing::info!(%error, calls = bills.len(), "entries of settled calls not removed together; removing each by itself");
+            let remaining = bills.into_iter().map(|bill| remove(deps.clone(), bill).boxed());
+            batch.remaining.extend(remaining);
+        }
+    }
+    batch
+}
+
+/// Stores the settlements and returns those that are stored now. The other calls are in `batch`.
+async fn store_batch(deps: &Deps, fleet: &FleetTerms, due: Vec<DueSettlement>, batch: &mut SettledBatch) -> Vec<Bill> {
+    let (mut stored, mut new, mut entries) = (Vec::new(), Vec::new(), Vec::new());
+    let calls: Vec<CallId> = due
+        .iter()
+        .filter(|due| due.stored.is_none())
+        .map(|due| due.token.call.clone())
+        .collect();
+    let mut facts = last_stored::read_many_for_settlement(&deps.facts, &calls).await;
+    for due in due {
+        let DueSettlement {
+            token,
+            entry,
+            stored: known,
+        } = due;
+        let decision = match known {
+            Some(settled) => Some(Decision::Stored(*settled)),
+            None => facts
+                .remove(&token.call)
+                .map(|facts| decide(&entry.value, facts, fleet, deps.server_now())),
+        };
+        match decision {
+            Some(Decision::Stored(settled)) => stored.push(Bill { token, entry, settled }),
+            Some(Decision::Store(settled, condition)) => {
+                entries.push(Entry {
+                    fact: Fact::Settled(settled.clone()),
+                    condition,
+                    trace: entry.value.traceparent.child(),
+                });
+                new.push(Bill { token, entry, settled });
+            }
+            Some(Decision::Outdated(facts)) => batch.done.push((token, SettleOutcome::Outdated(facts))),
+            None => batch.remaining.push(settle(deps.clone(), *fleet, token, entry).boxed()),
+        }
+    }
+    if entries.is_empty() {
+        return stored;
+    }
+    match deps.facts.publish_batch(&entries).await {
+        Ok(_) => {
+            new.iter()
+                .for_each(|bill| count(deps, &bill.entry.value, &bill.settled));
+            stored.extend(new);
+        }
+        Err(error) => {
+            tracing::info!(%error, calls = new.len(), "settlements not stored together; settling each call by itself");
+            let remaining = new
+                .into_iter()
+                .map(|bill| settle(deps.clone(), *fleet, bill.token, bill.entry).boxed());
+            batch.remaining.extend(remaining);
+        }
+    }
+    stored
+}
+
+/// The publish condition is that no fact of the call was stored since the facts were read. So it covers all facts stored before
+/// it, including a late `rtp_detected` and the last tick of another instance.
+fn decide(entry: &BillingEntry, mut facts: CallFacts, fleet: &FleetTerms, now: Timestamp) -> Decision {
+    if let Some(settled) = facts.settled.take() {
+        return Decision::Stored(*settled);
+    }
+    match settle_if_complete(entry, &facts, fleet, now) {
+        Some(settled) => Decision::Store(settled, PublishCondition::CallUnchangedSince(facts.sequence)),
+        None => Decision::Outdated(Box::new(facts)),
+    }
+}
+
+async fn tell(deps: &Deps, settled: &Settled) {
     if let Some(notice) = settled.notice() {
         deps.notices.send_to_both(&settled.parties, &notice).await;
     }
-    let outcome = remove(&deps, &settled, entry.revision).await;
-    (token, outcome)
+}
+
+/// Settles a call and removes its entry. Retries while NATS is away. The future may be dropped at any point.
+async fn settle(
+    deps: Deps,
+    fleet: FleetTerms,
+    token: WorkToken,
+    entry: Revised<BillingEntry>,
+) -> (WorkToken, SettleOutcome) {
+    match store(&deps, &fleet, &entry.value).await {
+        Ok(settled) => {
+            tell(&deps, &settled).await;
+            remove(deps, Bill { token, entry, settled }).await
+        }
+        Err(outcome) => (token, outcome),
+    }
 }
 
 /// Stores the settlement and returns what the stream holds.
-///
-/// The publish condition is that no fact of the call was stored since the facts were read. So it covers all facts stored before
-/// it, including a late `rtp_detected` and the last tick of another instance.
 async fn store(deps: &Deps, fleet: &FleetTerms, entry: &BillingEntry) -> Result<Settled, SettleOutcome> {
     let call = &entry.parties.call_id;
     let mut backoff = Backoff::default();
     loop {
-        let mut facts = match last_stored::read_for_settlement(&deps.facts, call).await {
+        let facts = match last_stored::read_for_settlement(&deps.facts, call).await {
             Ok(facts) => facts,
             Err(error @ FactError::Read { .. }) => {
                 tracing::warn!(call_id = %call, %error, "facts of an ended call not read; retrying");
@@ -66,18 +197,15 @@ async fn store(deps: &Deps, fleet: &FleetTerms, entry: &BillingEntry) -> Result<
             }
             Err(error) => return Err(stuck(call, &error)),
         };
-        if let Some(settled) = facts.settled.take() {
-            return Ok(*settled);
-        }
-        let Some(settled) = settle_if_complete(entry, &facts, fleet, deps.server_now()) else {
-            return Err(SettleOutcome::Outdated(Box::new(facts)));
+        let (settled, condition) = match decide(entry, facts, fleet, deps.server_now()) {
+            Decision::Stored(settled) => return Ok(settled),
+            Decision::Store(settled, condition) => (settled, condition),
+            Decision::Outdated(facts) => return Err(SettleOutcome::Outdated(facts)),
         };
         let fact = Fact::Settled(settled.clone());
-        let condition = PublishCondition::CallUnchangedSince(facts.sequence);
         match deps.facts.publish(&fact, condition, entry.traceparent.child()).await {
             Ok(Outcome::Stored(_)) => {
-                let ended_at = on_server(entry, settled.ended_at);
-                metrics::settled(&settled, deps.server_now().until(ended_at));
+                count(deps, entry, &settled);
                 return Ok(settled);
             }
             Ok(Outcome::AlreadyStored(_)) => return Ok(settled),
@@ -98,26 +226,32 @@ async fn store(deps: &Deps, fleet: &FleetTerms, entry: &BillingEntry) -> Result<
     }
 }
 
+fn count(deps: &Deps, entry: &BillingEntry, settled: &Settled) {
+    let ended_at = on_server(entry, settled.ended_at);
+    metrics::settled(settled, deps.server_now().until(ended_at));
+}
+
 fn stuck(call: &CallId, error: &FactError) -> SettleOutcome {
     metrics::call_stuck("settlement");
     tracing::error!(call_id = %call, %error, "call cannot be settled. Check the call's stored facts");
     SettleOutcome::Stuck
 }
 
-async fn remove(deps: &Deps, settled: &Settled, revision: u64) -> SettleOutcome {
-    let call = &settled.parties.call_id;
+async fn remove(deps: Deps, bill: Bill) -> (WorkToken, SettleOutcome) {
+    let (call, revision) = (&bill.token.call, bill.entry.revision);
     let mut backoff = Backoff::default();
-    loop {
+    let outcome = loop {
         let error = match deps.active_billing.remove(call, revision).await {
-            Ok(()) => return SettleOutcome::Removed(revision),
+            Ok(()) => break SettleOutcome::Removed(revision),
             Err(BucketError::Conflict { .. }) => match deps.active_billing.get(call).await {
-                Ok(Some(entry)) => return SettleOutcome::Changed(entry),
-                Ok(None) => return SettleOutcome::Removed(revision),
+                Ok(Some(entry)) => break SettleOutcome::Changed(entry),
+                Ok(None) => break SettleOutcome::Removed(revision),
                 Err(error) => error,
             },
             Err(error) => error,
         };
         tracing::warn!(call_id = %call, %error, "entry of a settled call not removed; retrying");
         backoff.pause(&*deps.clock).await;
-    }
+    };
+    (bill.token, outcome)
 }

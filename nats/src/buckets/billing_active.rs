@@ -171,6 +171,16 @@ impl ActiveBilling {
         self.bucket.remove(call.as_str(), revision).await
     }
 
+    /// Removes the entries of settled calls that have these revisions, all or none. At most
+    /// [`MAX_BATCH`](crate::jetstream::batch::MAX_BATCH) different calls.
+    ///
+    /// # Errors
+    /// [`BucketError::Conflict`] if one of them has changed; [`BucketError`]
+    pub async fn remove_many(&self, calls: &[(&CallId, u64)]) -> Result<(), BucketError> {
+        let keys = calls.iter().map(|(call, revision)| (call.as_str(), *revision));
+        self.bucket.remove_many(keys).await
+    }
+
     /// All entries, then every change. Ends when the watch is lost: watch again.
     ///
     /// # Errors

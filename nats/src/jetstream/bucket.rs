@@ -38,7 +38,7 @@ impl Bucket {
         }))
     }
 
-    /// For [`Bucket::get_many`] and [`Bucket::write_many`].
+    /// For [`Bucket::get_many`], [`Bucket::write_many`] and [`Bucket::remove_many`].
     pub(crate) fn with_batches(client: Client, store: kv::Store) -> Self {
         let batches = Some(Batches::new(client, &store));
         Self::with_port(Arc::new(JetStreamKeys {
@@ -80,10 +80,19 @@ impl Bucket {
         entries: impl Iterator<Item = (&'a str, Revised<&'a T>)>,
     ) -> Result<(), BucketError> {
         let entries = entries.map(|(key, Revised { value, revision })| {
-            let value = encode(key, value)?;
+            let value = Some(encode(key, value)?);
             Ok((key.to_owned(), Revised { value, revision }))
         });
         self.keys.write_many(entries.collect::<Result<_, _>>()?).await
+    }
+
+    /// Purges all keys or none, as [`Bucket::remove`] does one.
+    pub(crate) async fn remove_many<'a>(&self, keys: impl Iterator<Item = (&'a str, u64)>) -> Result<(), BucketError> {
+        let removals = keys.map(|(key, revision)| {
+            let value = None;
+            (key.to_owned(), Revised { value, revision })
+        });
+        self.keys.write_many(removals.collect()).await
     }
 
     pub(crate) async fn create<T: Serialize>(&self, key: &str, value: &T) -> Result<u64, BucketError> {

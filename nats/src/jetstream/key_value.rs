@@ -27,6 +27,10 @@ mod watch;
 
 /// Header of a message that removes a key.
 const OPERATION: &str = "KV-Operation";
+/// The operation that removes a key and its history.
+const PURGE: &str = "PURGE";
+/// Value of the header by which a message replaces all messages on its subject.
+const ROLLUP_SUBJECT: &str = "sub";
 /// In errors that concern many keys.
 const MANY_KEYS: &str = "several keys";
 
@@ -92,9 +96,10 @@ pub trait KeyValue: Debug + Send + Sync {
     /// key is `None`. At most [`MAX_KEYS`] keys.
     fn get_many(&self, keys: Vec<String>) -> Attempt<'_, HashMap<String, Revised<Option<Bytes>>>>;
 
-    /// Writes all entries or none. The revision of each must be that of the key's last message, 0 if it has none. At most
-    /// [`MAX_BATCH`](crate::jetstream::batch::MAX_BATCH) entries with different keys.
-    fn write_many(&self, entries: Vec<(String, Revised<Bytes>)>) -> Attempt<'_, ()>;
+    /// Writes all entries or none; an entry without a value removes its key, as [`KeyValue::remove`] does. The revision of each must
+    /// be that of the key's last message, 0 if it has none. At most [`MAX_BATCH`](crate::jetstream::batch::MAX_BATCH) entries with
+    /// different keys.
+    fn write_many(&self, entries: Vec<(String, Revised<Option<Bytes>>)>) -> Attempt<'_, ()>;
 
     /// Writes if the key has no value.
     fn create<'a>(&'a self, key: &'a str, value: Bytes) -> Attempt<'a, u64>;
@@ -178,16 +183,21 @@ impl KeyValue for JetStreamKeys {
         .boxed()
     }
 
-    fn write_many(&self, entries: Vec<(String, Revised<Bytes>)>) -> Attempt<'_, ()> {
+    fn write_many(&self, entries: Vec<(String, Revised<Option<Bytes>>)>) -> Attempt<'_, ()> {
         async move {
             let batches = self.batches()?;
             let publications = entries.into_iter().map(|(key, Revised { value, revision })| {
                 let mut headers = HeaderMap::new();
                 headers.insert(header::NATS_EXPECTED_LAST_SUBJECT_SEQUENCE, revision.to_string());
+                if value.is_none() {
+                    headers.insert(OPERATION, PURGE);
+                    headers.insert(header::NATS_ROLLUP, ROLLUP_SUBJECT);
+                    headers.insert(header::NATS_MESSAGE_TTL, MARKER_TTL.as_secs().to_string());
+                }
                 Publication {
                     subject: format!("{}{key}", self.store.prefix),
                     headers,
-                    payload: value,
+                    payload: value.unwrap_or_default(),
                 }
             });
             match commit::commit(batches.client.clone(), publications.collect()).await {

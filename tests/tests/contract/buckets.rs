@@ -147,6 +147,23 @@ async fn many_entries_are_read_and_written_together() -> Result<()> {
     ensure!(removed.value.is_none() && removed.revision > two, "{removed:?}");
     active_billing.write_many(&[new(&calls[1], removed.revision)]).await?;
     ensure!(active_billing.get(&calls[1]).await?.is_some());
+
+    // Many are removed together, each at its revision, and a watcher that starts later receives their markers.
+    let stale = active_billing.remove_many(&[(&calls[2], one), (&calls[0], one)]).await;
+    ensure!(matches!(stale, Err(BucketError::Conflict { .. })), "{stale:?}");
+    let open: Vec<(&CallId, u64)> = (calls.iter().enumerate())
+        .filter(|(number, _)| *number != 1)
+        .map(|(_, call)| (call, found[call].revision))
+        .collect();
+    active_billing.remove_many(&open).await?;
+    let mut changes = Box::pin(active_billing.watch().await?);
+    let mut closed = 0;
+    while closed < open.len() {
+        match next(&mut changes).await? {
+            BillingChange::Closed(_) => closed += 1,
+            BillingChange::Open(entry) => ensure!(entry.value.parties.call_id == calls[1], "{entry:?}"),
+        }
+    }
     Ok(())
 }
 

@@ -256,16 +256,16 @@ impl KeyValue for SimulatedKeys {
             .boxed()
     }
 
-    fn write_many(&self, entries: Vec<(String, Revised<Bytes>)>) -> Attempt<'_, ()> {
+    fn write_many(&self, entries: Vec<(String, Revised<Option<Bytes>>)>) -> Attempt<'_, ()> {
         let write = move |core: &mut Core, which: BucketName, _: &str| {
             let bucket = core.server.bucket(which);
-            let holds = |(key, entry): &(String, Revised<Bytes>)| {
+            let holds = |(key, entry): &(String, Revised<Option<Bytes>>)| {
                 bucket.keys.get(key).map_or(0, |key| key.revision) == entry.revision
             };
             let all_hold = entries.iter().all(holds);
             if all_hold {
                 for (key, entry) in entries {
-                    core.write(which, &key, Some(entry.value));
+                    core.write(which, &key, entry.value);
                 }
             }
             all_hold
