@@ -37,7 +37,12 @@ pub(crate) async fn run(
     up: Condition,
     stop: CancellationToken,
 ) -> Result<(), BoxError> {
-    let following = async { tokio::try_join!(report(&nats, &notices, &up), fill_gaps(&deps, &notices)) };
+    let resync_all = || async {
+        // The snapshots are read over the other connection, so the subscriptions must be there before.
+        notices.confirmed().await;
+        resync_all(&deps).await;
+    };
+    let following = async { tokio::try_join!(report(&nats, &notices, &up), fill_gaps(notices.state(), resync_all)) };
     match stop.run_until_cancelled(following).await {
         Some(Err(error)) => Err(error.into()),
         Some(Ok(_)) | None => Ok(()),
@@ -56,22 +61,21 @@ async fn report(nats: &Nats, notices: &NoticeSubscriber, up: &Condition) -> Resu
     }
 }
 
-async fn fill_gaps(deps: &Deps, notices: &NoticeSubscriber) -> Result<(), watch::error::RecvError> {
-    let mut link = notices.state();
+async fn fill_gaps<F: Future<Output = ()>>(
+    mut link: watch::Receiver<ConnectionState>,
+    resync_all: impl Fn() -> F,
+) -> Result<(), watch::error::RecvError> {
     // Notices are delivered by plain subscriptions, so overflows count too.
     let gaps = |link: &ConnectionState| (link.gaps, link.overflows);
     let mut seen = gaps(&link.borrow_and_update());
     loop {
-        seen = gaps(&*link.wait_for(|link| link.connected && gaps(link) != seen).await?);
-        // After another gap the snapshots sent so far may be out of date: start over at once.
-        let resync = async {
-            // The snapshots are read over the other connection, so the subscriptions must be there before.
-            notices.confirmed().await;
-            resync_all(deps).await;
-        };
+        let state = *link.wait_for(|link| link.connected && gaps(link) != seen).await?;
+        seen = gaps(&state);
+        // After another connection the snapshots sent so far may be out of date: start over at once. An overflow waits until every
+        // party has one: if overflows continue, those that come last would never get theirs.
         tokio::select! {
-            () = resync => {}
-            again = link.wait_for(|link| gaps(link) != seen) => drop(again?),
+            () = resync_all() => {}
+            again = link.wait_for(|link| link.gaps != state.gaps) => drop(again?),
         }
     }
 }
@@ -107,5 +111,47 @@ async fn resync(deps: &Deps, party: &Party) {
             Err(_) => {}
         }
         tokio::time::sleep((RETRY_DELAY * attempt).min(RETRY_DELAY_MAX)).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn an_overflow_waits_until_all_parties_have_a_snapshot_and_a_new_connection_starts_over() {
+        let (link, followed) = watch::channel(ConnectionState {
+            connected: true,
+            ..ConnectionState::default()
+        });
+        let (started, finished) = (Cell::new(0), Cell::new(0));
+        let resync_all = || async {
+            started.set(started.get() + 1);
+            tokio::time::sleep(Duration::from_secs(10)).await;
+            finished.set(finished.get() + 1);
+        };
+        let events = async {
+            let count = || (started.get(), finished.get());
+            let pause = || tokio::time::sleep(Duration::from_secs(1));
+            link.send_modify(|link| link.gaps += 1);
+            for _ in 0..5 {
+                pause().await;
+                link.send_modify(|link| link.overflows += 1);
+            }
+            assert_eq!(count(), (1, 0));
+            tokio::time::sleep(Duration::from_secs(6)).await;
+            assert_eq!(count(), (2, 1), "one more round for all overflows");
+            link.send_modify(|link| link.gaps += 1);
+            pause().await;
+            assert_eq!(count(), (3, 1));
+            tokio::time::sleep(Duration::from_secs(30)).await;
+            assert_eq!(count(), (3, 2));
+        };
+        tokio::select! {
+            _ = fill_gaps(followed, resync_all) => panic!("the sender is gone"),
+            () = events => {}
+        }
     }
 }
