@@ -19,10 +19,10 @@ install_python_tools() {
     printf '%s\n' "$wanted" >"$tools/stamp"
 }
 
-# promtool is in Debian's package of the server, which would be started where it is installed: only unpack it.
-unpack_promtool() {
-    ! command -v promtool >/dev/null || return 0
-    echo "deploy-check: unpacking promtool from Debian's package prometheus"
+# Debian's package would start the server where it is installed: only unpack it. A test starts the server (tests/tests/dashboard.rs).
+unpack_prometheus() {
+    ! command -v promtool >/dev/null || ! command -v prometheus >/dev/null || return 0
+    echo "deploy-check: unpacking Debian's package prometheus"
     folder=$(mktemp -d)
     (
         cd "$folder"
@@ -30,7 +30,7 @@ unpack_promtool() {
         fetch 2>/dev/null || { apt-get -qq update && fetch; }
         dpkg-deb --extract prometheus_*.deb .
     ) || fail "no promtool; install Debian's package prometheus"
-    cp "$folder/usr/bin/promtool" "$tools/bin/"
+    cp "$folder/usr/bin/promtool" "$folder/usr/bin/prometheus" "$tools/bin/"
     rm -rf "$folder"
 }
 
@@ -54,7 +54,7 @@ run() {
 }
 
 install_python_tools
-skipped prometheus || unpack_promtool
+skipped prometheus || unpack_prometheus
 skipped systemd || install_systemd_analyze
 for check in deploy/check/*.sh; do
     name=$(basename "$check" .sh)

@@ -62,6 +62,16 @@ ready() {
         process=$(systemctl show --property=MainPID --value "$unit")
         echo "$unit:" $(grep -E '^(CapEff|NoNewPrivs|Seccomp):' "/proc/$process/status" | tr -d '\t')
     done
+    # A process that makes no progress: its watchdog ends it, and it starts again.
+    systemctl kill --signal=STOP callpulse-billing-timer
+    for _ in $(seq 120); do
+        [ "$(systemctl show --property=NRestarts --value callpulse-billing-timer)" = 0 ] || break
+        sleep 0.5
+    done
+    for _ in $(seq 60); do systemctl is-active --quiet callpulse-billing-timer && break; sleep 0.5; done
+    restarts=$(systemctl show --property=NRestarts --value callpulse-billing-timer)
+    echo "callpulse-billing-timer: frozen, restarted $restarts times, $(systemctl is-active callpulse-billing-timer)"
+    [ "$restarts" = 1 ] && systemctl is-active --quiet callpulse-billing-timer || failed=1
     for unit in callpulse-ws-edge callpulse-media-worker@1 callpulse-billing-timer callpulse-nats; do
         systemctl stop "$unit"
         result=$(systemctl show --property=Result --value "$unit")
