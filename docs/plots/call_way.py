@@ -22,6 +22,7 @@ STEPS = [
     ("callpulse_media_notice_seconds", {}, "fact stored → notices sent"),
     ("callpulse_ws_write_seconds", {}, "notice or answer → socket"),
     ("callpulse_ws_request_seconds", {"type": "call_hangup"}, "call_hangup: media closed, end stored"),
+    ("callpulse_billing_settlement_seconds", {}, "call ended → settled"),
     ("callpulse_billing_tick_lateness_seconds", {}, "minute due → tick stored"),
 ]
 LINE = re.compile(r"^(\w+)_bucket\{(.*)\} (\S+)$")
