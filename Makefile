@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip` leaves out the pages, for machines that cannot reach an npm registry.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos upgrade scale bench bench-short bench-build networks simulate screenshots plots docs ci fmt deny deploy-check release clean
+.PHONY: help setup web build test demo up chaos upgrade scale bench bench-short bench-build networks fuzz simulate screenshots plots docs ci fmt deny deploy-check release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,10 @@ bench-%: bench-build
 
 networks: build ## Change the networks of a caller between namespaces, as root, and judge the times; TRIES=20 for percentiles, ROW=1 to 5 for one change
 	NETWORKS_TRIES=$(or $(TRIES),1) $(if $(ROW),NETWORKS_ROW=$(ROW)) $(CARGO) test --workspace --test networks -- --nocapture --test-threads=1 $(if $(ROW),changes_of_network)
+
+# One target after another: each measures the memory of its process.
+fuzz: build ## Give each reader of foreign input mutated input for SECONDS=600
+	FUZZ_SECONDS=$(or $(SECONDS),600) $(CARGO) test --workspace --test fuzz -- --nocapture --test-threads=1
 
 up: build ## Run the whole stack until Ctrl-C, with links to call from a browser
 	$(BUILT)/up

@@ -9,6 +9,7 @@
 //! | [`clients`] | the parties of a call: WebSocket and WebRTC clients |
 //! | [`facts`] | builders of facts, a contract client, and readers of stored facts |
 //! | [`terminal`] | output, and Ctrl-C |
+//! | [`fuzz`] | mutated input for the readers of everything that comes from outside |
 //! | [`demo`], [`up`] | one complete call with its latency, and the stack for development |
 //! | [`scale`] | a billing-timer with many calls, killed and measured |
 //!
@@ -27,6 +28,8 @@ pub mod clients;
 pub mod facts;
 
 pub mod terminal;
+
+pub mod fuzz;
 
 pub mod demo;
 pub mod scale;
