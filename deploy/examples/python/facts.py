@@ -23,14 +23,13 @@ async def durable(client):
     seen = set()  # a fact may be delivered again: make `ce-id` a unique column of your table
     while True:
         try:
-            batch = await facts.fetch(100, timeout=5)
+            [fact] = await facts.fetch(1, timeout=5)  # of more, nats-py may return the first only after the timeout
         except nats.errors.TimeoutError:
             continue
-        for fact in batch:
-            if (event := fact.headers["ce-id"]) not in seen:
-                seen.add(event)
-                print(fact.subject, fact.data.decode(), flush=True)
-            await fact.ack()
+        if (event := fact.headers["ce-id"]) not in seen:
+            seen.add(event)
+            print(fact.subject, fact.data.decode(), flush=True)
+        await fact.ack()
 
 async def replay(client, since):
     start, more = {"start_time": since}, True

@@ -28,7 +28,6 @@ GROUP = "wallet"
 RELEASE_AFTER_S = 60.0
 GRANT_TIMEOUT_S = 3.0
 STOP_TIMEOUT_S = 3.0
-FETCH_MAX = 64
 
 
 def log(event: str, **fields) -> None:
@@ -98,15 +97,15 @@ class Wallet:
         facts = await self.stream.pull_subscribe_bind(consumer=GROUP, stream=STREAM)
         while True:
             try:
-                messages = await facts.fetch(FETCH_MAX, timeout=1)
+                # One at a time: for more, nats-py waits until the timeout, which may be longer than a call has credit.
+                [message] = await facts.fetch(1, timeout=1)
             except (NatsTimeout, asyncio.TimeoutError):
                 continue
             except NatsError as error:
                 log("facts not read, trying again", error=str(error))
                 await asyncio.sleep(0.5)
                 continue
-            for message in messages:
-                await self.apply(message)
+            await self.apply(message)
 
     async def apply(self, message) -> None:
         """Acknowledges a fact once its effect is durable. Facts of other kinds need none."""
