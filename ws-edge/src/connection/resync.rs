@@ -150,6 +150,8 @@ mod tests {
             assert_eq!(count(), (3, 2));
         };
         tokio::select! {
+            // First, because it follows what changes after its start.
+            biased;
             _ = fill_gaps(followed, resync_all) => panic!("the sender is gone"),
             () = events => {}
         }
