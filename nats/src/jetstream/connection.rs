@@ -108,8 +108,11 @@ const SUBSCRIPTION_CAPACITY: usize = 16 * 1024;
 const PING_INTERVAL: Duration = Duration::from_millis(1500);
 /// The server's error for a client that did not answer its pings.
 const STALE: &str = "Stale Connection";
-/// The server's error for a reply to a request that arrived over an earlier connection.
-const LATE_REPLY: &str = "Permissions Violation for Publish to \"_INBOX.";
+/// The server's errors for a reply to a request that arrived over an earlier connection: from this account, and from another one.
+const LATE_REPLIES: [&str; 2] = [
+    "Permissions Violation for Publish to \"_INBOX.",
+    "Permissions Violation for Publish to \"_R_.",
+];
 /// Timeout of one JetStream request, after which it is repeated.
 const ACK_TIMEOUT: Duration = Duration::from_secs(2);
 /// Publications that await their acknowledgement at a time.
@@ -246,8 +249,10 @@ fn note(state: &watch::Sender<ConnectionState>, log: &ConnectionLog, event: &Eve
             tracing::warn!(%error, "NATS closed the connection of this client as stale")
         }
         // The permission to reply ends with the connection over which the request came. The requester has timed out, too.
-        Event::ServerError(error) if error.to_string().contains(LATE_REPLY) => {
-            tracing::warn!(%error, "a reply came too late")
+        Event::ServerError(error) if is_late_reply(error) => {
+            if log.is_due("late replies", Instant::now()) {
+                tracing::warn!(%error, "replies came too late");
+            }
         }
         // An attempt that failed; its cause is logged before the next one.
         Event::ServerError(ServerError::AuthorizationViolation) => {}
@@ -258,10 +263,30 @@ fn note(state: &watch::Sender<ConnectionState>, log: &ConnectionLog, event: &Eve
     }
 }
 
+fn is_late_reply(error: &ServerError) -> bool {
+    let error = error.to_string();
+    LATE_REPLIES.iter().any(|late| error.contains(late))
+}
+
 /// The gauge counts the connections of the process, and an event may repeat.
 fn set_connected(state: &mut ConnectionState, connected: bool) {
     if state.connected != connected {
         state.connected = connected;
         metrics::set_connected(connected);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_reply_is_told_apart_from_a_missing_right() {
+        let violation = |subject: &str| {
+            let text = format!("nats: Permissions Violation for Publish to \"{subject}\"");
+            is_late_reply(&ServerError::Other(text))
+        };
+        assert!(violation("_INBOX.abc.1") && violation("_R_.pfkRnn.TzEZ4i"));
+        assert!(!violation("call.c.tick") && !violation("$KV.active_calls.call.c"));
     }
 }
