@@ -361,7 +361,8 @@ async fn is_refused(user: &Party, otomo: &str) -> anyhow::Result<()> {
 fn impatient() -> StackBuilder {
     let stack = StackBuilder::default()
         .set("billing-timer", "tick_interval_ms", INTERVAL_MS)
-        .set("ws-edge", "billing_timeout_ms", 3_000);
+        .set("ws-edge", "billing_timeout_ms", 3_000)
+        .set("ws-edge", "limits.messages_per_second", 10_000);
     ["of_user", "to_otomo", "of_pair"].iter().fold(stack, |stack, limit| {
         stack.set("ws-edge", &format!("limits.calls_per_minute_{limit}"), 10_000)
     })
