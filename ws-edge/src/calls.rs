@@ -1,7 +1,7 @@
 //! Calls from their request to their end.
 //!
 //! [`handler`] carries requests out, each in one task and under one deadline: [`request`] and [`accept`] set a call up,
-//! [`end`] ends it, [`rtc_relay`] passes the rest to the call's media-worker. [`snapshot`] reads a call for clients that
+//! [`end`] ends it, `status` tells how it ended, [`rtc_relay`] passes the rest to the call's media-worker. [`snapshot`] reads a call for clients that
 //! connect. [`presence`] looks for the otomo and [`credit`] asks the wallet before a call rings, and [`grant`] extends it. [`terminate`] and [`deadlines`] end calls that no party ends.
 //!
 //! The stream decides which of two competing changes came first and whether a call is over, by the conditions of its
@@ -24,6 +24,7 @@ pub mod request;
 
 pub mod end;
 mod end_requests;
+mod status;
 
 pub mod rtc_relay;
 pub mod snapshot;

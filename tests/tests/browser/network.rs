@@ -41,8 +41,14 @@ async fn an_interrupted_page_shows_it_and_catches_up_after_reconnecting() {
     assert!(online["minute"].as_u64() >= minutes["otomo"].as_u64(), "{online}");
     assert_eq!(online["note"], json!(false));
 
+    script.expect("cut").await.unwrap();
+    cable.cut();
+    script.done("cut").await.unwrap();
+    script.expect("restore").await.unwrap();
+    cable.restore();
+    script.done("restore").await.unwrap();
     let record = assert_record(&fixture, &mut script, &call_id, "hangup").await;
-    assert_eq!(record.ended.text("by").unwrap(), "user");
+    assert_eq!(record.ended.text("by").unwrap(), "otomo");
     let windows = script.end().await.unwrap();
     // The browser itself logs failed connections.
     for complaint in windows["user"]["complaints"].as_array().unwrap() {

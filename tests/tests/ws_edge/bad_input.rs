@@ -115,6 +115,7 @@ async fn identifiers_that_are_not_subject_tokens_are_refused() {
             ("call_accept", "callId"),
             ("call_cancel", "callId"),
             ("call_hangup", "callId"),
+            ("call_status", "callId"),
             ("rtc_capabilities", "callId"),
         ] {
             let code = party.refused(kind, json!({ field: id })).await.unwrap();
@@ -145,10 +146,12 @@ async fn requests_about_unknown_and_foreign_calls_have_distinct_error_codes() {
     for (party, kind, payload, expected) in [
         (&thief, "call_cancel", &unknown, "unknown_call"),
         (&thief, "call_hangup", &unknown, "unknown_call"),
+        (&thief, "call_status", &unknown, "unknown_call"),
         (&thief, "rtc_capabilities", &unknown, "unknown_call"),
         (&thief, "rtc_capabilities", &json!({}), "unknown_call"),
         (&thief, "call_cancel", &call.id(), "not_a_party"),
         (&thief, "call_hangup", &call.id(), "not_a_party"),
+        (&thief, "call_status", &call.id(), "not_a_party"),
         (&thief, "rtc_capabilities", &call.id(), "not_a_party"),
         (&thief, "rtc_create_transport", &transport, "not_a_party"),
         (&other, "call_accept", &call.id(), "not_a_party"),

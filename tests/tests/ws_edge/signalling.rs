@@ -256,12 +256,46 @@ async fn a_repeated_request_key_is_answered_with_the_same_call_on_any_socket() {
         second.refused("call_request", keyed("otomo_777")).await.unwrap(),
         "wrong_state"
     );
+    // How it ended can still be read.
+    let over = second.received_of("error").last().unwrap().payload()["callId"].clone();
+    let status = second.request("call_status", json!({ "callId": over })).await.unwrap();
+    assert_eq!(status["notice"]["payload"]["reason"], "cancelled");
     let call_id = first
         .request("call_request", json!({ "otomoId": "otomo_777", "requestKey": "key_2" }))
         .await
         .unwrap()["callId"]
         .clone();
     assert_ne!(call_id, one["callId"]);
+}
+
+#[tokio::test]
+async fn a_party_without_a_socket_at_the_end_of_a_call_reads_its_bill_on_any_node() {
+    let mut stack = edges(2).start().await.unwrap();
+    let (call, _user_media, _otomo_media) = Conversation::talking(pair(&stack)).await.unwrap();
+    let notice = async |party: &Party| {
+        let status = party
+            .request("call_status", json!({ "callId": call.call_id }))
+            .await
+            .unwrap();
+        assert_eq!(status["callId"], call.call_id.as_str());
+        status["notice"].clone()
+    };
+    assert_eq!(notice(&call.user).await, Value::Null, "it is not over");
+    call.otomo.request("call_hangup", call.id()).await.unwrap();
+    assert_eq!(notice(&call.user).await, Value::Null, "it is not settled");
+
+    stack.add("billing-timer").await.unwrap();
+    let sent = call.otomo.expect_notice("call_ended").await.unwrap();
+    // A socket that was opened after the notice, on either node.
+    for edge in [0, 1] {
+        let late = Party::connect(stack.edge(edge).unwrap(), Role::User, "user_001")
+            .await
+            .unwrap();
+        let welcome = late.expect_notice("welcome").await.unwrap();
+        assert_eq!(welcome.payload()["activeCall"], Value::Null);
+        assert_eq!(notice(&late).await, sent.message);
+        assert_eq!(late.received_of("call_ended").len(), 0);
+    }
 }
 
 #[tokio::test]

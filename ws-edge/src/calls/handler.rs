@@ -14,6 +14,7 @@ use super::end_requests;
 use super::media_workers::nats_away;
 use super::request::CallSetup;
 use super::rtc_relay::RtcRelay;
+use super::status;
 use super::unavailable;
 use crate::metrics;
 use crate::protocol::{Problem, payload};
@@ -96,6 +97,15 @@ impl RequestHandler {
                     answer
                         .run_to_completion(end_requests::hangup(ender, party, &of.call_id))
                         .await
+                }
+                SignallingRequest::CallStatus(of) => {
+                    match answer
+                        .before_deadline(status::read(&ender.storage, party, &of.call_id))
+                        .await
+                    {
+                        Some(outcome) => outcome,
+                        None => return,
+                    }
                 }
             },
         };

@@ -200,7 +200,7 @@ impl CallSetup {
                     ));
                 }
                 if state.ended.is_some() {
-                    return Err(Problem::new(Code::WrongState, "the call of this requestKey is over"));
+                    return Err(Problem::already_over(&parties.call_id));
                 }
                 return Ok(Some(payload(CallRequested {
                     call_id: &parties.call_id,

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::time::Duration;
 
 use contract::buckets::active_calls::{Acceptance, ActiveCall, ActiveCalls, BucketError, Revised};
-use contract::wire::fact::{Accepted, Ended, Requested};
+use contract::wire::fact::{Accepted, Ended, Requested, Settled};
 use contract::{CallId, Fact, FactKind, FactStore, Outcome, Parties, Party, PublishCondition, Timestamp, TraceParent};
 
 use super::{check_party, over, unavailable, unknown_call};
@@ -107,6 +107,15 @@ impl CallStorage {
                 connected_at: detected.connected_at,
                 on_server: stored.happened_at.unwrap_or(detected.connected_at),
             }),
+            _ => None,
+        }))
+    }
+
+    /// The settlement of a call.
+    pub(super) async fn settled(&self, call: &CallId) -> Result<Option<Settled>, Problem> {
+        let stored = self.within(self.facts.last(call, FactKind::Settled)).await?;
+        Ok(stored.and_then(|stored| match stored.fact {
+            Fact::Settled(settled) => Some(settled),
             _ => None,
         }))
     }

@@ -1,6 +1,6 @@
 //! Messages of the server: responses, errors and messages of its own.
 
-use contract::Role;
+use contract::{CallId, Role};
 use schemars::JsonSchema;
 use serde::Serialize;
 use serde_json::{Number, Value};
@@ -40,6 +40,9 @@ pub(super) struct ErrorPayload<'a> {
     /// With `busy`: the party that is in another call.
     #[serde(skip_serializing_if = "Option::is_none")]
     side: Option<Role>,
+    /// Of `wrong_state` in answer to a repeated `call_request`: its call, which is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    call_id: Option<&'a CallId>,
 }
 
 #[derive(Serialize)]
@@ -72,6 +75,7 @@ pub fn error(id: Option<&RequestId>, problem: &Problem) -> Utf8Bytes {
         reason: problem.reason.as_deref(),
         retry_after_ms: problem.retry_after_ms,
         side: problem.side,
+        call_id: problem.call_id.as_ref(),
     };
     write(&Answer {
         kind: "error",

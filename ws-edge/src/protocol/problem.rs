@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use contract::Role;
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::credit::Denial;
+use contract::{CallId, Role};
 use schemars::JsonSchema;
 use serde::Serialize;
 use strum::{IntoStaticStr, VariantNames};
@@ -64,6 +64,8 @@ pub struct Problem {
     pub retry_after_ms: Option<u64>,
     /// With `busy`: the party that is in another call.
     pub side: Option<Role>,
+    /// The call of a repeated `call_request` that is over.
+    pub call_id: Option<CallId>,
 }
 
 impl Problem {
@@ -75,6 +77,7 @@ impl Problem {
             reason: None,
             retry_after_ms: None,
             side: None,
+            call_id: None,
         }
     }
 
@@ -92,6 +95,17 @@ impl Problem {
         Self {
             side: Some(side),
             ..Self::new(Code::Busy, format!("the {side} is in another call"))
+        }
+    }
+
+    /// The call of a repeated `call_request` is over.
+    pub fn already_over(call: &CallId) -> Self {
+        Self {
+            call_id: Some(call.clone()),
+            ..Self::new(
+                Code::WrongState,
+                "the call of this requestKey is over: see its call_status",
+            )
         }
     }
 

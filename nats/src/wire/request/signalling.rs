@@ -9,6 +9,7 @@ use strum::{IntoStaticStr, VariantNames};
 use super::requests_macro::requests;
 use super::{Done, RequestDeclaration, RequestedBy, SchemaFn, SchemaOf};
 use crate::wire::id::{CallId, OtomoId, RequestKey};
+use crate::wire::notice::Notice;
 use crate::wire::time::Timestamp;
 
 /// The payload has no other fields.
@@ -37,6 +38,8 @@ requests! {
         CallCancel(OfCall) -> CallOver<'static>, by User, repeat "yes";
         /// WS-C02: either party ends an accepted call.
         CallHangup(OfCall) -> CallOver<'static>, by Both, repeat "yes";
+        /// How a call ended, for a client whose socket was replaced when `call_ended` was sent.
+        CallStatus(OfCall) -> CallStatus<'static>, by Both, repeat "yes";
         /// The heartbeat: browsers do not show WebSocket pings to scripts.
         Ping(Ping) -> Done, by Both, repeat "yes";
     }
@@ -119,4 +122,14 @@ pub struct CallOver<'a> {
     pub call_id: &'a CallId,
     /// When it ended.
     pub ended_at: Timestamp,
+}
+
+/// Response to `call_status`.
+#[derive(Debug, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CallStatus<'a> {
+    /// The call.
+    pub call_id: &'a CallId,
+    /// Its `call_ended`, as it was sent; null if it will follow: the call is not over, or not settled.
+    pub notice: Option<Notice>,
 }

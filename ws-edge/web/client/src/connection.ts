@@ -65,6 +65,7 @@ const REPEATABLE: ReadonlySet<RequestType> = new Set([
   'call_reject',
   'call_cancel',
   'call_hangup',
+  'call_status',
   'rtc_capabilities',
   'rtc_create_transport',
   'rtc_consume',
@@ -267,8 +268,8 @@ export class Connection {
         this.#takePending(message.id)?.resolve(message.payload);
         break;
       case 'error': {
-        const { code, message: text, side, reason } = message.payload;
-        const details = { side: side ?? undefined, reason: reason ?? undefined };
+        const { code, message: text, side, reason, callId } = message.payload;
+        const details = { side: side ?? undefined, reason: reason ?? undefined, callId: callId ?? undefined };
         const error = new CallpulseError(isErrorCode(code) ? code : 'internal', text, details);
         const pending = this.#takePending(message.id);
         if (this.#answerPing(message.id)) {

@@ -8,6 +8,13 @@ export type { Advice, Language } from './advice.ts';
 /** A code of {@link ADVICE}: the protocol's own, and those of this library. */
 export type ErrorCode = keyof typeof ADVICE;
 
+/** What some errors have in addition. */
+interface Details {
+  side?: Role | undefined;
+  reason?: string | undefined;
+  callId?: string | undefined;
+}
+
 /** Every error of this library. */
 export class CallpulseError extends Error {
   override readonly name = 'CallpulseError';
@@ -20,14 +27,17 @@ export class CallpulseError extends Error {
   readonly side: Role | undefined;
   /** With `call_denied`: the wallet's reason, for programs, such as `insufficient_balance`. */
   readonly reason: string | undefined;
+  /** With `wrong_state` in answer to a repeated `call_request`: its call, which is over. */
+  readonly callId: string | undefined;
 
-  constructor(code: ErrorCode, message?: string, options?: ErrorOptions & { side?: Role | undefined; reason?: string | undefined }) {
+  constructor(code: ErrorCode, message?: string, options?: ErrorOptions & Details) {
     // Some errors of browsers have an empty message.
     super(message || ADVICE[code].en, options);
     this.code = code;
     this.advice = code === 'call_denied' ? denial(message, options?.reason) : ADVICE[code];
     this.side = options?.side;
     this.reason = options?.reason;
+    this.callId = options?.callId;
   }
 
   /** The advice in a language; English for unknown languages. */

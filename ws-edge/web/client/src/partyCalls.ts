@@ -19,7 +19,7 @@ export interface CreditLow {
   readonly untilMs: number;
 }
 
-/** How a call ended. If it ended while this phone was offline, the rest is null until `call_ended` arrives. */
+/** How a call ended. If it ended while this phone was offline, the rest is null until the phone has received it. */
 export interface Ended {
   /** The reason in the protocol's words: a later server may have others than these. */
   readonly reason: EndReason | 'unknown' | (string & {});
@@ -65,10 +65,11 @@ export interface PartyCalls {
   readonly unknown: number;
 }
 
-/** A message of the server, or its answer to `call_request`. */
+/** A message of the server, or its answer to `call_request`; `over` if the call has ended before the answer. */
 export type Input =
   | ServerMessage
-  | { readonly type: 'requested'; readonly callId: string; readonly otomoId: string; readonly expiresAt: string; readonly untilMs?: number | null };
+  | { readonly type: 'requested'; readonly callId: string; readonly otomoId: string; readonly expiresAt: string; readonly untilMs?: number | null }
+  | { readonly type: 'over'; readonly callId: string; readonly otomoId: string };
 
 /** Events of a call that follow from messages of the server, with their details. A new one is declared here only. */
 export interface RecordEvents {
@@ -83,6 +84,7 @@ export interface RecordEvents {
   /** The granted time is nearly over, or was extended. */
   creditLow: CreditLow;
   creditGranted: { untilMs: number };
+  /** Again with the bill, if the call ended while this phone was offline. */
   ended: Ended;
 }
 
@@ -94,6 +96,8 @@ export type Change =
   | { readonly kind: 'record'; readonly call: CallRecord }
   /** The peer has a producer to consume. */
   | { readonly kind: 'producer'; readonly call: CallRecord }
+  /** The call is over, and this phone has not received how it ended. */
+  | { readonly kind: 'unseen'; readonly call: CallRecord }
   /** Another socket of this party has replaced the transport. */
   | { readonly kind: 'replaced'; readonly call: CallRecord; readonly transportId: string }
   | EventChange;
@@ -111,6 +115,7 @@ export interface Outcome {
 /** Ended calls that are kept. */
 const MAX_PAST = 8;
 
+/** Its `call_ended` was sent while this phone was offline, or will be sent. */
 const UNSEEN_END: Ended = { reason: 'unknown', endedAt: null, durationMs: null, billedMinutes: null };
 
 export function noCalls(me: Party): PartyCalls {
@@ -127,7 +132,7 @@ export function reduce(calls: PartyCalls, input: Input): Outcome {
   switch (input.type) {
     case 'welcome':
     case 'snapshot':
-      return applySnapshot(calls, input.payload.activeCall ?? null);
+      return askForEnds(applySnapshot(calls, input.payload.activeCall ?? null));
     case 'requested':
       return update(calls, input.callId, {
         userId: calls.me.id,
@@ -135,6 +140,11 @@ export function reduce(calls: PartyCalls, input: Input): Outcome {
         expiresAt: new Date(input.expiresAt),
         untilMs: input.untilMs ?? null,
       });
+    case 'over': {
+      const ended = applyEnd(calls, input.callId, UNSEEN_END);
+      const named = update(ended.calls, input.callId, { userId: calls.me.id, otomoId: input.otomoId });
+      return askForEnds({ ...named, changes: ended.changes });
+    }
     case 'incoming_call': {
       const { callId, userId, expiresAt } = input.payload;
       return update(calls, callId, { userId, otomoId: calls.me.id, expiresAt: new Date(expiresAt) });
@@ -220,7 +230,7 @@ function update(calls: PartyCalls, id: string, fields: Fields): Outcome {
       return { calls, changes: [] };
     }
     // A party has one call at a time, so the previous one has ended.
-    const before = calls.active === null ? { calls, changes: [] } : applyEnd(calls, calls.active.id, UNSEEN_END);
+    const before = calls.active === null ? { calls, changes: [] } : askForEnds(applyEnd(calls, calls.active.id, UNSEEN_END));
     after = before.calls;
     changes.push(...before.changes);
   }
@@ -331,6 +341,13 @@ function setLosses(outcome: Outcome, id: string, lost: readonly Role[]): Outcome
   }, outcome);
 }
 
+/** A notice reaches only the sockets of its moment: the ends that this phone has missed must be asked for. */
+function askForEnds({ calls, changes }: Outcome): Outcome {
+  const others = changes.filter((change) => change.kind !== 'unseen');
+  const unseen = calls.past.filter((call) => call.end?.reason === UNSEEN_END.reason);
+  return { calls, changes: [...others, ...unseen.map((call): Change => ({ kind: 'unseen', call }))] };
+}
+
 function applyMedia(calls: PartyCalls, id: string, party: Role, isLost: boolean): Outcome {
   const old = calls.active;
   if (old === null || old.id !== id || old.lost.includes(party) === isLost) {
@@ -351,13 +368,13 @@ function applyMedia(calls: PartyCalls, id: string, party: Role, isLost: boolean)
 function applyEnd(calls: PartyCalls, id: string, end: Ended): Outcome {
   const before = calls.past.find((call) => call.id === id);
   if (before !== undefined) {
-    if (before.end?.reason !== 'unknown' || end.reason === 'unknown') {
+    if (before.end?.reason !== UNSEEN_END.reason || end.reason === UNSEEN_END.reason) {
       return { calls, changes: [] };
     }
     // A snapshot had shown its end; this is the bill.
     const call: CallRecord = { ...before, end };
     const past = calls.past.map((other) => (other.id === id ? call : other));
-    return { calls: { ...calls, past }, changes: [{ kind: 'record', call }] };
+    return { calls: { ...calls, past }, changes: ended(call, end) };
   }
   const old = calls.active?.id === id ? calls.active : null;
   // The end may overtake the answer to `call_request`: the call is kept, and has ended when the answer arrives.
@@ -366,11 +383,12 @@ function applyEnd(calls: PartyCalls, id: string, end: Ended): Outcome {
   if (old === null) {
     return { calls: { ...calls, past }, changes: [] };
   }
-  return {
-    calls: { ...calls, active: null, past },
-    changes: [
-      { kind: 'event', name: 'ended', detail: end, call },
-      { kind: 'record', call },
-    ],
-  };
+  return { calls: { ...calls, active: null, past }, changes: ended(call, end) };
+}
+
+function ended(call: CallRecord, detail: Ended): Change[] {
+  return [
+    { kind: 'event', name: 'ended', detail, call },
+    { kind: 'record', call },
+  ];
 }

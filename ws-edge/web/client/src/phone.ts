@@ -1,12 +1,13 @@
 /** A party's phone: one connection, and one call at a time. */
 
 import { openSource } from './audio.ts';
+import { delayBefore, RECONNECT } from './backoff.ts';
 import { Call } from './call.ts';
 import { CallSession } from './callSession.ts';
 import { Connection, type ConnectionState } from './connection.ts';
 import { Emitter, type Listenable } from './emitter.ts';
 import { browser } from './environment.ts';
-import { CallpulseError, toCallpulseError } from './error.ts';
+import { CallpulseError, type ErrorCode, toCallpulseError } from './error.ts';
 import type { AudioOptions, ConnectOptions } from './options.ts';
 import {
   type CallRecord,
@@ -41,6 +42,11 @@ export type PhoneEvents = {
 /** Ended calls that still receive late messages, beside the active call. */
 const MAX_SESSIONS = 8;
 
+/** Attempts to learn how a call ended, while the server is unavailable: for about a minute. The next welcome tries again. */
+const STATUS_ATTEMPTS = 10;
+
+const TEMPORARY: ReadonlySet<ErrorCode> = new Set(['unavailable', 'rate_limited', 'timeout', 'offline']);
+
 /** The caller of {@link connect}, until the first welcome. */
 interface Opening {
   ready(): void;
@@ -56,6 +62,8 @@ export class Phone implements Listenable<PhoneEvents> {
   readonly on: Listenable<PhoneEvents>['on'];
   /** Adds a listener for the next event only. */
   readonly once: Listenable<PhoneEvents>['once'];
+  /** Calls whose end is being asked for. */
+  readonly #unseen = new Set<string>();
   #partyCalls: PartyCalls;
   #isReady = false;
   #opening: Opening | null;
@@ -113,8 +121,7 @@ export class Phone implements Listenable<PhoneEvents> {
     }
     const source = await openSource(options.audio ?? 'microphone');
     try {
-      const { callId, expiresAt, untilMs } = await this.#connection.request('call_request', { otomoId, requestKey: requestKey() });
-      this.#reduce({ type: 'requested', callId, otomoId, expiresAt, untilMs: untilMs ?? null });
+      const callId = await this.#request(otomoId);
       const record = find(this.#partyCalls, callId);
       if (record === null) {
         throw new CallpulseError('internal', 'the call is not known');
@@ -130,6 +137,21 @@ export class Phone implements Listenable<PhoneEvents> {
         throw new CallpulseError(isOtomo ? 'otomo_busy' : 'already_in_call', undefined, { cause: error });
       }
       throw toCallpulseError(error, 'internal');
+    }
+  }
+
+  async #request(otomoId: string): Promise<string> {
+    try {
+      const { callId, expiresAt, untilMs } = await this.#connection.request('call_request', { otomoId, requestKey: requestKey() });
+      this.#reduce({ type: 'requested', callId, otomoId, expiresAt, untilMs: untilMs ?? null });
+      return callId;
+    } catch (error) {
+      if (!(error instanceof CallpulseError) || error.callId === undefined) {
+        throw error;
+      }
+      // The answer was lost with its socket, and the call is over already.
+      this.#reduce({ type: 'over', callId: error.callId, otomoId });
+      return error.callId;
     }
   }
 
@@ -205,6 +227,9 @@ export class Phone implements Listenable<PhoneEvents> {
         // Name and detail fit: RecordEvents declares them together.
         (session.events as unknown as Emitter<Record<string, [unknown]>>).emit(change.name, change.detail);
         break;
+      case 'unseen':
+        void this.#askForEnd(change.call.id);
+        break;
       case 'producer':
         session.newProducer();
         break;
@@ -216,6 +241,29 @@ export class Phone implements Listenable<PhoneEvents> {
         session.events.emit('state', change.call.state);
         break;
     }
+  }
+
+  async #askForEnd(callId: string): Promise<void> {
+    if (this.#unseen.has(callId)) {
+      return;
+    }
+    this.#unseen.add(callId);
+    for (let attempt = 0; attempt < STATUS_ATTEMPTS; attempt += 1) {
+      try {
+        const { notice } = await this.#connection.request('call_status', { callId });
+        if (notice !== null) {
+          this.#reduce(notice);
+        }
+        break;
+      } catch (error) {
+        this.#options.logger?.debug('callpulse: the end of the call is not known', error);
+        if (!(error instanceof CallpulseError && TEMPORARY.has(error.code))) {
+          break;
+        }
+        await new Promise((resolve) => setTimeout(resolve, delayBefore(attempt, RECONNECT, Math.random())));
+      }
+    }
+    this.#unseen.delete(callId);
   }
 
   #ring(call: Call): void {

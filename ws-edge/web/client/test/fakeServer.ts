@@ -1,7 +1,7 @@
 /** A fake server: records requests, and sends the messages of the test. */
 
 import type { ConnectOptions, Socket } from '../src/options.ts';
-import type { ServerMessage } from '../src/protocol.ts';
+import type { ProtocolErrorCode, ServerMessage } from '../src/protocol.ts';
 
 export interface Sent {
   readonly type: string;
@@ -51,8 +51,8 @@ export class FakeSocket implements Socket {
     this.say({ type: 'response', id: this.#asked(type).id, payload });
   }
 
-  refuse(type: string, code: 'busy' | 'no_producer' | 'wrong_state' | 'unknown_transport'): void {
-    this.say({ type: 'error', id: this.#asked(type).id, payload: { code, message: 'words' } });
+  refuse(type: string, code: ProtocolErrorCode, callId?: string): void {
+    this.say({ type: 'error', id: this.#asked(type).id, payload: { code, message: 'words', ...(callId && { callId }) } });
   }
 
   #asked(type: string): Sent {

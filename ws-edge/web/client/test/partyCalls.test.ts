@@ -193,6 +193,14 @@ describe('a call, message by message', () => {
     assert.equal(call?.otomoId, 'otomo_777');
   });
 
+  test('a call that is over before the answer to its request never becomes active', () => {
+    const { calls: inAnother } = reduce(user, welcome({ ...snapshot, callId: 'call_2' }));
+    const { calls, changes } = reduce(inAnother, { type: 'over', callId: 'call_abc123', otomoId: 'otomo_777' });
+    assert.deepEqual(kinds(changes), ['unseen']);
+    assert.equal(calls.active?.id, 'call_2');
+    assert.equal(find(calls, 'call_abc123')?.otomoId, 'otomo_777');
+  });
+
   test('messages about other calls change nothing', () => {
     const { calls, changes } = all(otomo, notice('tick'), notice('media_lost'), notice('rtc_new_producer'));
     assert.deepEqual(calls, otomo);
@@ -229,13 +237,12 @@ describe('resumption', () => {
   test('a call that ended while offline has ended, and its bill may follow', () => {
     const { calls } = all(user, requested, notice('call_accepted'), notice('call_connected'));
     const away = reduce(calls, { type: 'snapshot', payload: { activeCall: null } });
-    assert.deepEqual(kinds(away.changes), ['ended']);
+    assert.deepEqual(kinds(away.changes), ['ended', 'unseen']);
     assert.equal(find(away.calls, 'call_abc123')?.end?.reason, 'unknown');
+    const again = reduce(away.calls, welcome(null));
+    assert.deepEqual(kinds(again.changes), ['unseen'], 'each welcome asks until the end is known');
     const billed = reduce(away.calls, notice('call_ended'));
-    assert.deepEqual(
-      billed.changes.map((change) => change.kind),
-      ['record'],
-    );
+    assert.deepEqual(kinds(billed.changes), ['ended']);
     assert.equal(find(billed.calls, 'call_abc123')?.end?.billedMinutes, 2);
     assert.deepEqual(reduce(billed.calls, notice('call_ended')).changes, []);
   });
@@ -243,7 +250,7 @@ describe('resumption', () => {
   test('a call that began while offline replaces the known one', () => {
     const { calls } = all(user, requested);
     const { calls: after, changes } = reduce(calls, welcome({ ...snapshot, callId: 'call_2' }));
-    assert.deepEqual(kinds(changes), ['ended', 'call', 'accepted', 'connected', 'tick']);
+    assert.deepEqual(kinds(changes), ['ended', 'call', 'accepted', 'connected', 'tick', 'unseen']);
     assert.equal(after.active?.id, 'call_2');
     assert.equal(find(after, 'call_abc123')?.state, 'ended');
   });

@@ -191,6 +191,50 @@ describe('a call', () => {
     assert.deepEqual(told, ['accepted', 'media starting', 'media on', 'media none', 'ended']);
   });
 
+  test('that ends while its socket is replaced gets its bill from the next one', async () => {
+    const { sockets, call } = await connectedCall();
+    const ends: unknown[] = [];
+    call.on('ended', (end) => ends.push(end.billedMinutes));
+    const reconnected = async (): Promise<FakeSocket> => {
+      const before = sockets.length;
+      last(sockets).break();
+      await eventually(() => sockets.length > before);
+      last(sockets).welcome(null);
+      return last(sockets);
+    };
+    // The call is over, and not settled; the node is then replaced before the bill is told.
+    let line = await reconnected();
+    assert.equal(call.end?.reason, 'unknown');
+    assert.deepEqual(line.sent.at(-1)?.payload, { callId: ID });
+    line.answer('call_status', { callId: ID, notice: null });
+    await settle();
+    line = await reconnected();
+    line.refuse('call_status', 'unavailable');
+    await eventually(() => line.sent.filter((sent) => sent.type === 'call_status').length === 2);
+    line.answer('call_status', { callId: ID, notice: ended });
+    await settle();
+    assert.deepEqual(call.end, { reason: 'hangup', endedAt: new Date(NOW), durationMs: 1_000, billedMinutes: 1 });
+    assert.deepEqual(ends, [null, 1]);
+    line = await reconnected();
+    assert.deepEqual(line.sent, [], 'it is known now');
+  });
+
+  test('that is over when its repeated request is answered is not an error', async () => {
+    const { phone, sockets } = await online('user');
+    const placed = phone.call('otomo_777', { audio: track() });
+    await settle();
+    last(sockets).break(1012, 'restart');
+    await eventually(() => sockets.length === 2);
+    last(sockets).welcome(null);
+    last(sockets).refuse('call_request', 'wrong_state', ID);
+    const call = await placed;
+    assert.equal(call.state, 'ended');
+    last(sockets).answer('call_status', { callId: ID, notice: { ...ended, payload: { ...ended.payload, reason: 'rejected' } } });
+    await settle();
+    assert.equal(call.end?.reason, 'rejected');
+    assert.equal(phone.activeCall, null);
+  });
+
   test('keeps its media over an interruption, and consumes the current producer', async () => {
     const { phone, sockets, call } = await ringing();
     last(sockets).say(accepted);

@@ -53,6 +53,6 @@ test('the protocol has no request that reports a connection', () => {
   const requests = Object.keys(schema.$defs.Exchanges.properties);
   assert.ok(requests.length > 10);
   for (const request of requests) {
-    assert.match(request, /^(ping|token_refresh|call_(request|accept|reject|cancel|hangup)|rtc_[a-z_]+)$/);
+    assert.match(request, /^(ping|token_refresh|call_(request|accept|reject|cancel|hangup|status)|rtc_[a-z_]+)$/);
   }
 });

@@ -1,6 +1,6 @@
 /**
  * The user's network is interrupted and restored. The test cuts the connection to the node, then sets the browser offline.
- * RTP is UDP and is not affected: audio and the call continue.
+ * RTP is UDP and is not affected: audio and the call continue. At its end the connection is cut again.
  */
 
 import { connect, Side } from './side.ts';
@@ -43,6 +43,12 @@ await runScript(async (windows) => {
     note: await user.part('note').isVisible(),
   });
   await Promise.all([waitForAudio(user.page), waitForAudio(otomo.page)]);
-  await user.press('hang-up');
+
+  // The user's page has no socket when the call ends and is settled.
+  await request('cut');
+  await user.link('reconnecting');
+  await otomo.press('hang-up');
+  await otomo.record();
+  await request('restore');
   report('record', { user: await user.record(), otomo: await otomo.record() });
 });

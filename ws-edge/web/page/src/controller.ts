@@ -121,6 +121,8 @@ export class CallController {
     await this.#run(async () => {
       const call = await phone.call(otomoId, { audio: this.#source });
       this.#storage.carriedCallId = call.id;
+      // It may be over already.
+      this.#attach(phone.activeCall ?? call);
     });
     this.#isCalling = false;
     this.#listener.changed();

@@ -5,95 +5,6 @@ export type Timestamp = string;
 export type OtomoId = string;
 export type RequestKey = string;
 /**
- * Which way media flows, as the client sees it.
- */
-export type Direction = 'send' | 'recv';
-/**
- * Messages of the server.
- */
-export type ServerMessage = OwnMessage | Notice;
-/**
- * Messages of the node itself.
- */
-export type OwnMessage =
-  | {
-      payload: Welcome;
-      type: 'welcome';
-    }
-  | {
-      payload: Snapshot;
-      type: 'snapshot';
-    }
-  | {
-      id: RequestId;
-      payload: unknown;
-      type: 'response';
-    }
-  | {
-      id: RequestId | null;
-      payload: ErrorPayload;
-      type: 'error';
-    };
-/**
- * Which side of a call.
- */
-export type Role = 'user' | 'otomo';
-/**
- * How the SFU detected the connection. There is one way.
- */
-export type Method = 'sfu_rtp_detected';
-export type UserId = string;
-/**
- * The identifier that a client gives its request, and that the answer repeats.
- */
-export type RequestId = string | number;
-/**
- * The code of an error, for programs.
- */
-export type ErrorCode =
-  | (
-      | 'bad_json'
-      | 'bad_message'
-      | 'unknown_type'
-      | 'invalid_id'
-      | 'binary_unsupported'
-      | 'self_report_forbidden'
-      | 'rate_limited'
-      | 'role_forbidden'
-      | 'call_denied'
-      | 'token_invalid'
-      | 'token_expired'
-      | 'busy'
-      | 'otomo_offline'
-      | 'unknown_call'
-      | 'not_a_party'
-      | 'wrong_state'
-      | 'no_capacity'
-      | 'no_worker'
-      | 'worker_unreachable'
-      | 'unavailable'
-    )
-  | RefusalCode;
-/**
- * Why a command was refused. WebSocket clients receive the same codes.
- */
-export type RefusalCode =
-  | 'bad_request'
-  | 'invalid_parameters'
-  | 'audio_only'
-  | 'not_a_party'
-  | 'unknown_call'
-  | 'unknown_transport'
-  | 'unknown_consumer'
-  | 'no_producer'
-  | 'already_producing'
-  | 'cannot_consume'
-  | 'invalid_grant'
-  | 'wrong_state'
-  | 'at_capacity'
-  | 'draining'
-  | 'internal';
-/**
  * A message from the server to a party, in its serialised form.
  */
 export type Notice =
@@ -210,6 +121,15 @@ export type Notice =
       };
       type: 'call_ended';
     };
+export type UserId = string;
+/**
+ * How the SFU detected the connection. There is one way.
+ */
+export type Method = 'sfu_rtp_detected';
+/**
+ * Which side of a call.
+ */
+export type Role = 'user' | 'otomo';
 /**
  * Why a call ended.
  */
@@ -225,6 +145,86 @@ export type EndReason =
   | 'worker_shutdown'
   | 'max_duration'
   | 'terminated';
+/**
+ * Which way media flows, as the client sees it.
+ */
+export type Direction = 'send' | 'recv';
+/**
+ * Messages of the server.
+ */
+export type ServerMessage = OwnMessage | Notice;
+/**
+ * Messages of the node itself.
+ */
+export type OwnMessage =
+  | {
+      payload: Welcome;
+      type: 'welcome';
+    }
+  | {
+      payload: Snapshot;
+      type: 'snapshot';
+    }
+  | {
+      id: RequestId;
+      payload: unknown;
+      type: 'response';
+    }
+  | {
+      id: RequestId | null;
+      payload: ErrorPayload;
+      type: 'error';
+    };
+/**
+ * The identifier that a client gives its request, and that the answer repeats.
+ */
+export type RequestId = string | number;
+/**
+ * The code of an error, for programs.
+ */
+export type ErrorCode =
+  | (
+      | 'bad_json'
+      | 'bad_message'
+      | 'unknown_type'
+      | 'invalid_id'
+      | 'binary_unsupported'
+      | 'self_report_forbidden'
+      | 'rate_limited'
+      | 'role_forbidden'
+      | 'call_denied'
+      | 'token_invalid'
+      | 'token_expired'
+      | 'busy'
+      | 'otomo_offline'
+      | 'unknown_call'
+      | 'not_a_party'
+      | 'wrong_state'
+      | 'no_capacity'
+      | 'no_worker'
+      | 'worker_unreachable'
+      | 'unavailable'
+    )
+  | RefusalCode;
+/**
+ * Why a command was refused. WebSocket clients receive the same codes.
+ */
+export type RefusalCode =
+  | 'bad_request'
+  | 'invalid_parameters'
+  | 'audio_only'
+  | 'not_a_party'
+  | 'unknown_call'
+  | 'unknown_transport'
+  | 'unknown_consumer'
+  | 'no_producer'
+  | 'already_producing'
+  | 'cannot_consume'
+  | 'invalid_grant'
+  | 'wrong_state'
+  | 'at_capacity'
+  | 'draining'
+  | 'internal';
 
 /**
  * All messages of callpulse's WebSocket, version 1.
@@ -256,6 +256,10 @@ export interface Exchanges {
   call_request: {
     request: CallRequest;
     response: CallRequested;
+  };
+  call_status: {
+    request: OfCall;
+    response: CallStatus;
   };
   ping: {
     request: Ping;
@@ -334,6 +338,16 @@ export interface CallRequested {
    * With credit control: the duration that is granted so far, from `connectedAt`, in milliseconds.
    */
   untilMs?: number | null;
+}
+/**
+ * Response to `call_status`.
+ */
+export interface CallStatus {
+  callId: CallId;
+  /**
+   * Its `call_ended`, as it was sent; null if it will follow: the call is not over, or not settled.
+   */
+  notice: Notice | null;
 }
 /**
  * The payload of `ping`.
@@ -612,6 +626,10 @@ export interface Snapshot {
   activeCall: CallSnapshot | null;
 }
 export interface ErrorPayload {
+  /**
+   * Of `wrong_state` in answer to a repeated `call_request`: its call, which is over.
+   */
+  callId?: CallId | null;
   code: ErrorCode;
   message: string;
   /**
