@@ -4,9 +4,11 @@
 //! later than other instances can take over. The ticker checks the expiry itself, so a wait in this task cannot delay it.
 
 use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use contract::NodeId;
+use contract::buckets::billing_active::PROBE_INTERVAL;
 use contract::buckets::billing_leases::{Lease, LeaseChange, Process};
 use contract::jetstream::bucket::{BucketError, Revised};
 use futures::future::BoxFuture;
@@ -38,6 +40,8 @@ pub(crate) struct LeaseManager {
     /// Holds while the bucket is watched and this instance is announced.
     pub(crate) announced: Condition,
     pub(crate) held: watch::Sender<HeldPartitions>,
+    /// Whether `billing_active` accepted the last probe; the heartbeat says so to the edges.
+    pub(crate) can_bill: AtomicBool,
 }
 
 /// Another process has this instance's ID, and is the earlier one.
@@ -64,6 +68,7 @@ fn lost(reason: impl ToString) -> WatchEnd {
 enum WriteResult {
     /// The announcement, with the time at which it was sent.
     Announced(Instant, Result<u64, BucketError>),
+    Probed(Result<(), BucketError>),
     Moved(LeaseMove, Result<Revised<Lease>, BucketError>),
 }
 
@@ -74,6 +79,7 @@ struct Session {
     /// The revision of the first announcement since the watch was opened. The view is complete once the watch has returned it.
     first_announcement: Option<u64>,
     announcing: bool,
+    probed_at: Option<Instant>,
     /// Partitions with a write in flight: at most one each, which bounds the writes.
     moving: PartitionSet,
     /// Announcements of other processes with this instance's ID, since its own first one.
@@ -191,17 +197,25 @@ impl LeaseManager {
     }
 
     fn renew(&self, session: &mut Session) {
+        let now = self.deps.clock.instant();
+        if session.probed_at.is_none_or(|at| now >= at + PROBE_INTERVAL) {
+            session.probed_at = Some(now);
+            let (deps, instance) = (self.deps.clone(), self.instance.clone());
+            let probe = async move { WriteResult::Probed(deps.active_billing.probe(&instance).await) };
+            session.writes.push(probe.boxed());
+        }
         if session.announcing {
             return;
         }
         session.announcing = true;
         let (deps, instance, ttl) = (self.deps.clone(), self.instance.clone(), self.ttl);
-        let process = self.process.clone();
+        let (process, can_bill) = (self.process.clone(), self.can_bill.load(Ordering::Relaxed));
         session.writes.push(
             async move {
                 // Taken before sending: the server may start the TTL at any moment afterwards.
                 let sent_at = deps.clock.instant();
-                WriteResult::Announced(sent_at, deps.leases.announce(&instance, &process, ttl).await)
+                let announced = deps.leases.announce(&instance, &process, can_bill, ttl).await;
+                WriteResult::Announced(sent_at, announced)
             }
             .boxed(),
         );
@@ -219,6 +233,16 @@ impl LeaseManager {
                         return Trigger::Renewal;
                     }
                     Err(error) => tracing::warn!(%error, "leases not renewed; retrying"),
+                }
+            }
+            WriteResult::Probed(outcome) => {
+                let could = self.can_bill.swap(outcome.is_ok(), Ordering::Relaxed);
+                match outcome {
+                    Err(error) if could => {
+                        tracing::warn!(%error, "billing_active accepts no writes: calls that begin have no ticks until it does, and ws-edge soon accepts none; check the disk and the limits of NATS");
+                    }
+                    Ok(()) if !could => tracing::info!("billing_active accepts writes again"),
+                    _ => {}
                 }
             }
             WriteResult::Moved(lease_move, outcome) => {

@@ -46,6 +46,8 @@ mod metrics;
 #[cfg(test)]
 mod testing;
 
+use std::sync::atomic::AtomicBool;
+
 use contract::buckets::billing_leases::Process;
 use contract::jetstream::storage::Storage;
 use contract::{Nats, NodeId};
@@ -156,6 +158,7 @@ pub fn tasks(
         ttl: settings.lease_ttl(),
         announced: health.condition(ANNOUNCED),
         held: held_sender,
+        can_bill: AtomicBool::new(true),
     };
     let ticker = Ticker {
         deps: deps.clone(),

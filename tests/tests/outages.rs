@@ -16,7 +16,7 @@ use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::skip::skipped_optionally;
 use callpulse_tests::token::Role;
 use callpulse_tests::wait::{eventually, let_time_pass};
-use contract::jetstream::storage::CALLS;
+use contract::jetstream::storage::{BILLING_ACTIVE, CALLS};
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -382,6 +382,36 @@ async fn no_call_is_accepted_that_nothing_can_bill() {
     })
     .await
     .unwrap();
+}
+
+#[tokio::test]
+async fn no_call_is_accepted_while_its_minutes_cannot_be_stored() {
+    let stack = impatient().start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let jetstream = async_nats::jetstream::new(facts.client().clone());
+    let limit = async |max_bytes| {
+        let stream = jetstream.get_stream(format!("KV_{BILLING_ACTIVE}")).await.unwrap();
+        let mut config = stream.cached_info().config.clone();
+        config.max_bytes = max_bytes;
+        jetstream.update_stream(config).await.unwrap();
+    };
+    let call = Conversation::ringing(Pair::across(&stack).unwrap()).await.unwrap();
+    let user = party(&stack, Role::User, "user_2", 0).await;
+    limit(1).await;
+    eventually("calls are refused", SOON, async || is_refused(&user, "otomo_2").await)
+        .await
+        .unwrap();
+    let code = call.otomo.refused("call_accept", call.id()).await.unwrap();
+    assert_eq!(code, "no_capacity");
+    limit(-1).await;
+    eventually("the ringing call is accepted", SOON, async || {
+        call.otomo.request("call_accept", call.id()).await
+    })
+    .await
+    .unwrap();
+    user.request("call_request", json!({ "otomoId": "otomo_2" }))
+        .await
+        .unwrap();
 }
 
 #[tokio::test]

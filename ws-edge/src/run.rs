@@ -159,6 +159,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
             storage: calls.clone(),
             known_workers: known_workers.clone(),
             workers: workers.clone(),
+            billing: billing_watch.clone(),
             notices,
         },
         ender: ender.clone(),

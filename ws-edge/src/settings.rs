@@ -59,8 +59,8 @@ pub struct Settings {
     /// Time limit for JetStream. The client then receives `unavailable` and may retry. A `call_request` is answered within this time,
     /// any other request within this time plus `command_timeout_ms`.
     pub storage_timeout_ms: u64,
-    /// Time without a stored heartbeat of a billing-timer after which a `call_request` is refused with `no_capacity`, because its minutes
-    /// may never be stored. Heartbeats come at a third of `lease_ttl_ms`. Null accepts calls all the same.
+    /// Time without a stored heartbeat of a billing-timer that can store minutes, after which `call_request` and `call_accept` are refused
+    /// with `no_capacity`. Heartbeats come at a third of `lease_ttl_ms`. Null accepts calls all the same.
     pub billing_timeout_ms: Option<u64>,
     /// The keys `credit.*`.
     pub credit: CreditSettings,

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -13,7 +14,7 @@ use crate::jetstream::key_value::KeyValue;
 use crate::jetstream::storage::Storage;
 use crate::wire::envelope::TraceParent;
 use crate::wire::fact::{EndReason, Ended};
-use crate::wire::id::CallId;
+use crate::wire::id::{CallId, NodeId};
 use crate::wire::party::Parties;
 use crate::wire::time::Timestamp;
 
@@ -72,6 +73,12 @@ pub struct ActiveBilling {
     bucket: Bucket,
 }
 
+/// Keys that are never the ID of a call.
+const PROBE: &str = "probe.";
+/// Longer than any entry.
+const ENTRY_MAX_BYTES: usize = 1_024;
+/// A probe finds that the one before has disappeared.
+pub const PROBE_INTERVAL: Duration = Duration::from_secs(5);
 /// Attempts to change an entry that others write concurrently.
 const UPSERT_ATTEMPTS: u32 = 16;
 
@@ -179,6 +186,14 @@ impl ActiveBilling {
     pub async fn remove_many(&self, calls: &[(&CallId, u64)]) -> Result<(), BucketError> {
         let keys = calls.iter().map(|(call, revision)| (call.as_str(), *revision));
         self.bucket.remove_many(keys).await
+    }
+
+    /// Whether the bucket has room for another entry. Watchers ignore the probe. Not more often than every [`PROBE_INTERVAL`].
+    ///
+    /// # Errors
+    /// [`BucketError::Unavailable`]
+    pub async fn probe(&self, instance: &NodeId) -> Result<(), BucketError> {
+        self.bucket.probe(&format!("{PROBE}{instance}"), ENTRY_MAX_BYTES).await
     }
 
     /// All entries, then every change. Ends when the watch is lost: watch again.

@@ -72,6 +72,10 @@ pub struct Instance {
     /// The process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
+    /// Whether it can write to `billing_active`: otherwise calls that begin have no minutes until it can. Absent if it can, or in
+    /// heartbeats of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub can_bill: Option<bool>,
 }
 
 /// A process that uses an instance ID. Of several with one ID, the first continues.
@@ -146,12 +150,19 @@ impl Leases {
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
-    pub async fn announce(&self, instance: &NodeId, process: &Process, ttl: Duration) -> Result<u64, BucketError> {
+    pub async fn announce(
+        &self,
+        instance: &NodeId,
+        process: &Process,
+        can_bill: bool,
+        ttl: Duration,
+    ) -> Result<u64, BucketError> {
         let key = format!("{INSTANCE}{instance}");
         let value = Instance {
             instance_id: instance.clone(),
             at: self.clock.now(),
             process: Some(process.clone()),
+            can_bill: (!can_bill).then_some(false),
         };
         let ttl = Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0));
         self.bucket.put_for(&key, &value, ttl).await
@@ -200,8 +211,8 @@ impl Leases {
     }
 }
 
-/// The revision of the latest heartbeat of any instance, by any replica. It grows as long as an instance lives and the bucket accepts
-/// writes: heartbeats of a bucket that accepts none do not expire either.
+/// The revision of the latest heartbeat of any instance that can bill, by any replica. It grows as long as such an instance lives and
+/// the bucket accepts writes: heartbeats of a bucket that accepts none do not expire either.
 ///
 /// # Errors
 /// [`ReadError`]
@@ -213,7 +224,10 @@ pub async fn latest_heartbeat(nats: &Nats) -> Result<Option<u64>, ReadError> {
     };
     let answer = reader.ask(&request).await?;
     // A tombstone has no content.
-    let heartbeats = answer.messages.iter().filter(|message| !message.payload.is_empty());
+    let heartbeats = answer.messages.iter().filter(|message| {
+        let heartbeat = serde_json::from_slice::<Value>(&message.payload).unwrap_or_default();
+        heartbeat.is_object() && heartbeat.get("canBill") != Some(&Value::Bool(false))
+    });
     Ok(heartbeats.map(|message| message.sequence).max())
 }
 

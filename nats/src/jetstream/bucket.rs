@@ -38,12 +38,13 @@ impl Bucket {
         }))
     }
 
-    /// For [`Bucket::get_many`], [`Bucket::write_many`] and [`Bucket::remove_many`].
+    /// For [`Bucket::get_many`], [`Bucket::write_many`], [`Bucket::remove_many`] and [`Bucket::probe`].
     pub(crate) fn with_batches(client: Client, store: kv::Store) -> Self {
+        let jetstream = Some(jetstream::new(client.clone()));
         let batches = Some(Batches::new(client, &store));
         Self::with_port(Arc::new(JetStreamKeys {
             store,
-            jetstream: None,
+            jetstream,
             batches,
         }))
     }
@@ -116,6 +117,11 @@ impl Bucket {
     /// Purges the key if its revision matches, leaving a tombstone, which expires.
     pub(crate) async fn remove(&self, key: &str, revision: u64) -> Result<(), BucketError> {
         self.keys.remove(key, revision).await
+    }
+
+    /// See [`KeyValue::probe`].
+    pub(crate) async fn probe(&self, key: &str, bytes: usize) -> Result<(), BucketError> {
+        self.keys.probe(key, bytes).await
     }
 
     /// All keys that match `pattern`, then every change. The stream ends when the watch is lost: watch again.

@@ -79,6 +79,8 @@ pub enum Change<T> {
     Gone,
 }
 
+/// How long the tombstone of a [`KeyValue::probe`] is kept. The server removes it up to a second later.
+pub const PROBE_TTL: Duration = Duration::from_secs(1);
 /// The most keys of one [`KeyValue::get_many`].
 pub const MAX_KEYS: usize = direct_reader::MAX_ANSWER;
 
@@ -116,6 +118,10 @@ pub trait KeyValue: Debug + Send + Sync {
     /// Purges the key, leaving a tombstone for [`MARKER_TTL`].
     fn clear<'a>(&'a self, key: &'a str) -> Attempt<'a, ()>;
 
+    /// Stores a tombstone with so many bytes of payload, which disappears after [`PROBE_TTL`] and leaves nothing behind: whether the
+    /// bucket has room for a new key. A key that is still there could be replaced although there is none.
+    fn probe<'a>(&'a self, key: &'a str, bytes: usize) -> Attempt<'a, ()>;
+
     /// All keys that match, tombstones included, then every change, in order.
     fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes>;
 }
@@ -124,7 +130,7 @@ pub trait KeyValue: Debug + Send + Sync {
 #[derive(Debug, Clone)]
 pub(crate) struct JetStreamKeys {
     pub(crate) store: kv::Store,
-    /// Needed by buckets whose keys expire: the client's `Store` sets a TTL only on creation.
+    /// Needed by buckets whose keys expire, and for probes: the client's `Store` sets a TTL only on creation.
     pub(crate) jetstream: Option<jetstream::Context>,
     /// Where many keys are read and written together.
     pub(crate) batches: Option<Batches>,
@@ -232,20 +238,7 @@ impl KeyValue for JetStreamKeys {
     }
 
     fn put_for<'a>(&'a self, key: &'a str, value: Bytes, ttl: Duration) -> Attempt<'a, u64> {
-        async move {
-            let Some(jetstream) = &self.jetstream else {
-                return Err(BucketError::Unavailable {
-                    key: key.to_owned(),
-                    reason: "this bucket was not opened for keys that expire".to_owned(),
-                });
-            };
-            let message = PublishMessage::build().payload(value).ttl(ttl);
-            let subject = format!("{}{key}", self.store.prefix);
-            let publish = async { jetstream.send_publish(subject, message).await?.await };
-            let acknowledgement = publish.await.map_err(|error| unavailable(key, &error))?;
-            Ok(acknowledgement.sequence)
-        }
-        .boxed()
+        async move { self.publish(key, PublishMessage::build().payload(value).ttl(ttl)).await }.boxed()
     }
 
     fn update<'a>(&'a self, key: &'a str, value: Bytes, revision: u64) -> Attempt<'a, u64> {
@@ -275,6 +268,18 @@ impl KeyValue for JetStreamKeys {
         .boxed()
     }
 
+    fn probe<'a>(&'a self, key: &'a str, bytes: usize) -> Attempt<'a, ()> {
+        async move {
+            let tombstone = PublishMessage::build()
+                .payload(vec![0; bytes].into())
+                .header(OPERATION, PURGE)
+                .header(header::NATS_ROLLUP, ROLLUP_SUBJECT)
+                .ttl(PROBE_TTL);
+            self.publish(key, tombstone).await.map(drop)
+        }
+        .boxed()
+    }
+
     fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes> {
         watch::watch(&self.store, pattern).boxed()
     }
@@ -286,6 +291,20 @@ impl JetStreamKeys {
             key: MANY_KEYS.to_owned(),
             reason: "this bucket was not opened for batches".to_owned(),
         })
+    }
+
+    /// Writes unconditionally, and returns the new revision.
+    async fn publish(&self, key: &str, message: PublishMessage) -> Result<u64, BucketError> {
+        let Some(jetstream) = &self.jetstream else {
+            return Err(BucketError::Unavailable {
+                key: key.to_owned(),
+                reason: "this bucket was not opened for keys that expire".to_owned(),
+            });
+        };
+        let subject = format!("{}{key}", self.store.prefix);
+        let publish = async { jetstream.send_publish(subject, message).await?.await };
+        let acknowledgement = publish.await.map_err(|error| unavailable(key, &error))?;
+        Ok(acknowledgement.sequence)
     }
 
     /// Reads from the leader. The client's `Store` reads from any replica, which may still hold a lock that was just released.

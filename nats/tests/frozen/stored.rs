@@ -69,6 +69,7 @@ fn stored_values() {
                 started_at: connected_at(),
                 nonce: 7,
             }),
+            can_bill: Some(false),
         },
     );
     golden.value(

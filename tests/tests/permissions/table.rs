@@ -54,6 +54,7 @@ pub(crate) const MAY_PUBLISH: &[(&str, &[&str])] = &[
     ("$KV.media_workers.w", &[WORKER]),
     ("$KV.active_calls.call.c", &[WORKER, EDGE]),
     ("$KV.billing_active.c", &[TIMER]),
+    ("$KV.billing_active.probe.i", &[TIMER]),
     ("$KV.billing_leases.p", &[TIMER]),
     ("_INBOX.somebody.else", &[]),
     ("$JS.API.STREAM.INFO.CALLS", &[WORKER, EDGE, TIMER]),

@@ -10,6 +10,7 @@ use contract::{CallId, Fact, Outcome, Party, PublishCondition, Role, Timestamp, 
 use serde_json::Value;
 
 use super::answer::Answer;
+use super::billing_watch::BillingWatch;
 use super::media_workers::{MediaWorkers, nats_away};
 use super::placement::KnownWorkers;
 use super::storage::{CallState, CallStorage};
@@ -28,6 +29,8 @@ pub struct CallAcceptor {
     pub known_workers: KnownWorkers,
     /// Open the call.
     pub workers: MediaWorkers,
+    /// Whether its minutes can be stored.
+    pub billing: BillingWatch,
     /// Sends `call_accepted`.
     pub notices: NoticePublisher,
 }
@@ -41,6 +44,7 @@ impl CallAcceptor {
     /// acceptance that is stored late is stored all the same, and both parties are notified.
     pub(super) async fn accept(&self, party: &Party, call: &CallId, answer: &mut Answer) -> Result<Value, Problem> {
         require(party, Role::Otomo, "call_accept")?;
+        self.billing.check()?;
         let mut opening = Opening::default();
         match answer.before_deadline(self.open(party, call, &mut opening)).await {
             Some(opened) => {

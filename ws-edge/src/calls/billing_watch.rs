@@ -9,6 +9,8 @@ use parking_lot::Mutex;
 use service::BoxError;
 use tokio_util::sync::CancellationToken;
 
+use crate::protocol::{Code, Problem};
+
 /// Between two reads of the heartbeats.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -28,8 +30,21 @@ impl BillingWatch {
         }
     }
 
-    /// Whether a call can be billed, as far as this node knows.
-    pub fn can_bill(&self) -> bool {
+    /// Refuses a call that cannot be billed, as far as this node knows.
+    ///
+    /// # Errors
+    /// [`Code::NoCapacity`]
+    pub fn check(&self) -> Result<(), Problem> {
+        let refusal = || {
+            Problem::new(
+                Code::NoCapacity,
+                "calls cannot be billed at the moment: try again later",
+            )
+        };
+        self.can_bill().then_some(()).ok_or_else(refusal)
+    }
+
+    fn can_bill(&self) -> bool {
         self.timeout.is_none_or(|timeout| self.seen.lock().elapsed() < timeout)
     }
 
@@ -53,7 +68,7 @@ impl BillingWatch {
                 let can = self.can_bill();
                 match (could, can) {
                     (true, false) => tracing::warn!(
-                        "no heartbeat of a billing-timer within billing_timeout_ms: refusing calls; check the billing-timers and the disk of NATS"
+                        "no heartbeat of a billing-timer that can bill within billing_timeout_ms: refusing calls; check the billing-timers, and the disk and limits of NATS"
                     ),
                     (false, true) => tracing::info!("a billing-timer is back: accepting calls"),
                     _ => {}

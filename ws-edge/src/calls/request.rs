@@ -107,12 +107,7 @@ impl CallSetup {
                 "no media-worker has room: try again later",
             ));
         }
-        if !self.billing.can_bill() {
-            return Err(Problem::new(
-                Code::NoCapacity,
-                "calls cannot be billed at the moment: try again later",
-            ));
-        }
+        self.billing.check()?;
         let traceparent = TraceParent::generate();
         let presence = answer
             .before_deadline(self.presence.check(&parties.otomo_id, traceparent))

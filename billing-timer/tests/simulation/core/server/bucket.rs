@@ -313,6 +313,10 @@ impl KeyValue for SimulatedKeys {
         self.request("a removal", key, clear).boxed()
     }
 
+    fn probe<'a>(&'a self, key: &'a str, _bytes: usize) -> Attempt<'a, ()> {
+        self.clear(key)
+    }
+
     fn watch<'a>(&'a self, pattern: &'a str) -> Attempt<'a, Changes> {
         let inbox = Inbox::default();
         let (sender_inbox, host) = (inbox.clone(), self.sender.host);
