@@ -185,17 +185,12 @@ async fn run<C: Handle>(calls: &Calls, body: &[u8], context: Context) -> Result<
             body.len()
         )));
     }
-    let command: C = payload::decode(body).map_err(|error| bad(unquoted(&error)))?;
+    let command: C = payload::decode(body).map_err(|error| bad(error.to_string()))?;
     let reply = command.handle(calls, context).await?;
     let reply = serde_json::to_vec(&reply);
     reply
         .map(Bytes::from)
         .map_err(|error| Refusal::new(RefusalCode::Internal, error.to_string()))
-}
-
-/// What is wrong and where, in a line: serde may quote all that was sent.
-fn unquoted(error: &serde_json::Error) -> String {
-    error.to_string().chars().take(200).collect()
 }
 
 #[cfg(test)]

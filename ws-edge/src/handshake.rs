@@ -159,6 +159,12 @@ impl Authenticator {
         let refused = |code, message: String| {
             Rejection::new(StatusCode::UNAUTHORIZED, code, message).with(WWW_AUTHENTICATE, "Bearer")
         };
+        let given = offered.tokens + usize::from(bearer(headers).is_some());
+        if given > 1 {
+            return Err(Rejection::bad_request(
+                "more than one token: which one counts is not defined",
+            ));
+        }
         let token = bearer(headers).or(offered.token);
         let token = token.ok_or_else(|| {
             let message = format!("send Authorization: Bearer …, or the subprotocols {SUBPROTOCOL}, {TOKEN_PREFIX}…");
@@ -213,6 +219,7 @@ struct Subprotocols<'a> {
     any: bool,
     ours: bool,
     token: Option<&'a str>,
+    tokens: usize,
 }
 
 impl<'a> Subprotocols<'a> {
@@ -225,7 +232,10 @@ impl<'a> Subprotocols<'a> {
         for name in values.flat_map(|value| value.split(',')).map(str::trim) {
             offered.any = true;
             offered.ours |= name == SUBPROTOCOL;
-            offered.token = offered.token.or_else(|| name.strip_prefix(TOKEN_PREFIX));
+            if let Some(token) = name.strip_prefix(TOKEN_PREFIX) {
+                offered.token = Some(token);
+                offered.tokens += 1;
+            }
         }
         offered
     }

@@ -17,6 +17,10 @@ use crate::wire::payload;
 const ERROR_HEADER: &str = "Nats-Service-Error";
 const ERROR_CODE_HEADER: &str = "Nats-Service-Error-Code";
 
+/// The longest message of a refusal, in characters. It may quote what was sent, and is sent back twice: NATS disconnects the sender of a
+/// reply that is longer than `max_payload`.
+const MAX_MESSAGE_CHARS: usize = 300;
+
 /// Why a command was refused. WebSocket clients receive the same codes.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema, EnumString, IntoStaticStr, VariantNames,
@@ -86,9 +90,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Control characters of the message become blanks, because it is sent in a header.
+    /// Control characters of the message become blanks, because it is sent in a header, and it is cut to [`MAX_MESSAGE_CHARS`].
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
-        let message = message.into().replace(|c: char| c.is_control(), " ");
+        let message = message.into();
+        let characters = message.chars().take(MAX_MESSAGE_CHARS);
+        let message = characters.map(|c| if c.is_control() { ' ' } else { c }).collect();
         Self { code, message }
     }
 
@@ -195,6 +201,8 @@ mod tests {
         let refusal = Refusal::new(RefusalCode::UnknownCall, "call: none\r\nhere");
         assert_eq!(refusal.message, "call: none  here");
         assert_eq!(Refusal::from_header(&refusal.to_string()), refusal);
+        let long = Refusal::new(RefusalCode::BadRequest, "x".repeat(100_000));
+        assert_eq!(long.message.len(), MAX_MESSAGE_CHARS);
         assert_eq!(Refusal::from_header("what is this").code, RefusalCode::Internal);
         assert_eq!(
             Refusal::from_header("unheard_of: what is this").code,

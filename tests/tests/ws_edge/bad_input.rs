@@ -339,6 +339,11 @@ async fn an_undecodable_command_is_refused_with_json_counted_and_not_parked() {
         assert_eq!(body["code"], "bad_request", "{body}");
         assert!(body["message"].is_string(), "{body}");
     }
+    // Quoted in both parts of the reply, it would exceed what NATS takes from a client.
+    let quoted = format!(r#"{{"grantId":"g","untilMs":"{}"}}"#, "x".repeat(200_000));
+    let answer = facts.client().request("cmd.call.call_1.grant", quoted.into());
+    let answer = tokio::time::timeout(SOON, answer).await.unwrap().unwrap();
+    assert!(answer.payload.len() < 1_000, "{}", answer.payload.len());
     assert_eq!(parked(&facts).await, 0);
     let counted = metric(&stack.edges[0], "callpulse_ws_undecodable_total{type=\"terminate\"}").await;
     assert_eq!(counted, Some(cases.len() as f64));

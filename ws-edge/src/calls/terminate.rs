@@ -41,12 +41,14 @@ impl TeamCommand for Terminator {
 
 async fn terminate(ender: &CallEnder, call: &CallId, command: &Terminate) -> Result<CallClosed, Refusal> {
     let Terminate { reason, by } = command;
-    tracing::info!(call_id = %call, by, reason = reason.as_str(), "asked to terminate a call");
     match ender.end(call, *reason, by, EndScope::Any).await {
-        Ok(end) => Ok(CallClosed {
-            ended_at: Some(end.ended_at),
-            connected_at: end.connected_at,
-        }),
+        Ok(end) => {
+            tracing::info!(call_id = %call, by, reason = reason.as_str(), "terminated on request");
+            Ok(CallClosed {
+                ended_at: Some(end.ended_at),
+                connected_at: end.connected_at,
+            })
+        }
         Err(error @ EndError::Unknown(_)) => Err(Refusal::new(RefusalCode::UnknownCall, error.to_string())),
         Err(EndError::Unavailable(Problem {
             code: Code::Worker(code),

@@ -92,6 +92,21 @@ fn a_missing_or_invalid_token_is_refused() {
 }
 
 #[test]
+fn two_tokens_are_refused() {
+    let (bearer, offer) = (
+        format!("Bearer {}", token()),
+        format!("callpulse.v1, bearer.{}", token()),
+    );
+    let two = format!("{offer}, bearer.{}", token());
+    for headers in [
+        &[("sec-websocket-protocol", two.as_str())][..],
+        &[("authorization", &bearer), ("sec-websocket-protocol", &offer)],
+    ] {
+        assert_eq!(refused("/ws", headers), (400, "bad_request"));
+    }
+}
+
+#[test]
 fn a_token_in_the_url_is_refused_even_with_a_valid_bearer() {
     let good = format!("Bearer {}", token());
     for query in ["token=x", "a=b&access_token=x", "JWT=x", "token"] {

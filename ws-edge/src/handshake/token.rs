@@ -140,6 +140,10 @@ pub struct Tokens {
 
 /// The longest token, in bytes.
 const MAX_TOKEN_BYTES: usize = 8 * 1024;
+/// The longest lifetime of a minted token.
+const MAX_LIFETIME_S: u64 = 3_650 * 24 * 3600;
+/// The longest reason of a refusal, in characters.
+const MAX_REASON_CHARS: usize = 100;
 /// A NumericDate beyond this, in the year 5138, is one in milliseconds.
 const MAX_SECONDS: f64 = 1e11;
 
@@ -189,7 +193,7 @@ impl Tokens {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(invalid("longer than the limit"));
         }
-        let header = decode_header(token).map_err(|error| TokenError::Invalid(error.to_string()))?;
+        let header = decode_header(token).map_err(|error| unreadable(&error))?;
         // RFC 7515 section 4.1.11: an extension that is not understood must not be ignored. No extension is understood here.
         if header.crit.is_some() {
             return Err(invalid("crit: names an extension that is not supported"));
@@ -209,7 +213,7 @@ impl Tokens {
         for key in selected.filter(|key| key.algorithm == header.alg) {
             match decode::<Claims>(token, &key.decoding, &signature_only(key.algorithm)) {
                 Ok(decoded) => return Ok(decoded.claims),
-                Err(error) => failure = TokenError::Invalid(error.to_string()),
+                Err(error) => failure = unreadable(&error),
             }
         }
         Err(failure)
@@ -245,6 +249,11 @@ impl Tokens {
             remaining: Duration::from_millis(remaining),
         })
     }
+}
+
+/// The reason in short: it may quote the token, and is logged.
+fn unreadable(error: &jsonwebtoken::errors::Error) -> TokenError {
+    TokenError::Invalid(error.to_string().chars().take(MAX_REASON_CHARS).collect())
 }
 
 const INVALID_SUB: TokenError = TokenError::Claim("sub: expected 1 to 64 characters of A-Z, a-z, 0-9, _ and -");

@@ -1,3 +1,5 @@
+use base64::Engine as _;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 use service::Secret;
 
@@ -173,6 +175,19 @@ fn an_unknown_extension_is_not_ignored() {
         header.crit = Some(crit);
         let refused = tokens().verify(&signed_as(&header, &claims(json!({}))));
         assert!(matches!(refused, Err(TokenError::Invalid(reason)) if reason.starts_with("crit: ")));
+    }
+}
+
+#[test]
+fn the_logged_reason_of_a_refusal_is_short() {
+    let long = "x".repeat(5_000);
+    let header = BASE64_URL_SAFE_NO_PAD.encode(json!({ "alg": long }).to_string());
+    let of_stranger = tokens().verify(&format!("{header}.e30.AA"));
+    for refused in [of_stranger, verify(json!({ "role": long }))] {
+        assert!(
+            matches!(&refused, Err(TokenError::Invalid(reason)) if reason.len() <= MAX_REASON_CHARS),
+            "{refused:?}"
+        );
     }
 }
 
