@@ -58,11 +58,12 @@ pub(super) fn producer_codec(mut codec: Value) -> Result<RtpCodecParameters, Ref
         RtpCodecParameters::Audio {
             clock_rate: CLOCK_RATE,
             channels: CHANNELS,
-            payload_type: 0..=127,
+            // RFC 5761 section 4: on one port with RTCP, packets with a marker and one of 64 to 95 are RTCP.
+            payload_type: 0..=63 | 96..=127,
             ..
         } => Ok(codec),
         _ => Err(invalid_parameters(
-            "rtpParameters: Opus has clock rate 48000, 2 channels and a payload type below 128",
+            "rtpParameters: Opus has clock rate 48000, 2 channels and a payload type below 64 or from 96 to 127",
         )),
     }
 }

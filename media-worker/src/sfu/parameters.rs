@@ -95,8 +95,9 @@ pub(super) fn rtp(mut value: Value) -> Result<RtpParameters, Refusal> {
         Some(ssrc) => Some(read::<u32>(member, ssrc.clone())?),
     };
     let header_extensions = extensions(&value)?;
-    // mediasoup takes 0 for absent, and finds a MID only by its extension.
-    let has_mid = mid.is_some() && header_extensions.iter().any(|it| it.uri == MID_EXTENSION);
+    // mediasoup takes 0 for absent, and finds a MID only by its extension, which it cannot decrypt (RFC 6904).
+    let is_mid = |it: &RtpHeaderExtensionParameters| it.uri == MID_EXTENSION && !it.encrypt;
+    let has_mid = mid.is_some() && header_extensions.iter().any(is_mid);
     if matches!(ssrc, None | Some(0)) && !has_mid {
         return Err(invalid_parameters(
             "rtpParameters: without an ssrc above 0, or a mid and its header extension, no packet could be recognised",

@@ -1,4 +1,4 @@
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Weak;
 use std::time::Instant;
 
@@ -58,7 +58,8 @@ async fn a_router_is_created_on_the_worker_with_the_fewest() {
 
 #[tokio::test]
 async fn a_dead_worker_is_replaced_on_its_port() {
-    let free = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))
+    // Of TCP, which has more ports in use.
+    let free = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
         .unwrap()
         .local_addr()
         .unwrap()

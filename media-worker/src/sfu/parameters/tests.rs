@@ -75,6 +75,8 @@ fn anything_but_one_opus_stream_is_refused() {
         with("/codecs/0/clockRate", json!(16000)),
         with("/codecs/0/channels", json!(1)),
         with("/codecs/0/payloadType", json!(128)),
+        with("/codecs/0/payloadType", json!(64)),
+        with("/codecs/0/payloadType", json!(95)),
         with("/codecs/0/payloadType", json!("111")),
         with("/encodings", json!([])),
         with("/encodings", json!([encoding, encoding])),
@@ -121,7 +123,10 @@ fn a_stream_is_recognised_by_its_ssrc_or_by_its_mid() {
     let by_ssrc = without(stream().as_object().unwrap(), "mid");
     assert!(rtp(by_ssrc).is_ok());
     for absent in [json!(null), json!(0)] {
-        assert!(rtp(with("/encodings/0/ssrc", absent)).is_ok(), "its mid is enough");
+        let mut by_mid = with("/encodings/0/ssrc", absent);
+        assert!(rtp(by_mid.clone()).is_ok(), "its mid is enough");
+        by_mid["headerExtensions"][0]["encrypt"] = json!(true);
+        assert!(rtp(by_mid).is_err(), "mediasoup cannot read it");
     }
 }
 
