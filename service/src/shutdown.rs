@@ -35,6 +35,8 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
             }
         });
     }
+    // The log may reach the limit of the size of a file (`ulimit -f`). With a handler, the write fails and the line is counted as lost.
+    drop(signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32))?);
     tokio::spawn(async move {
         let name = either(&mut terminate, &mut interrupt).await;
         tracing::info!(signal = name, "stopping; a second signal ends the process at once");

@@ -132,7 +132,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-const CHECKS: [(&str, fn()); 15] = [
+const CHECKS: [(&str, fn()); 17] = [
     ("announces its ports, is ready, and ends cleanly", good),
     ("SIGINT stops it too", interrupt),
     ("a failed task exits with 1", failing),
@@ -141,7 +141,12 @@ const CHECKS: [(&str, fn()); 15] = [
     ("a second signal ends it at once", second_signal),
     ("SIGHUP, SIGUSR1 and SIGUSR2 do not end it", other_signals),
     ("it continues when nobody reads its log", closed_log),
+    (
+        "it continues when its log reaches the limit of a file's size",
+        limited_log,
+    ),
     ("it continues when its log reader stalls", stalled_log),
+    ("its log has colours on a terminal that wants them", colours),
     ("invalid settings exit with 2, all reported", bad_settings),
     (
         "descriptors are raised to the hard limit, which the settings must fit",
@@ -401,6 +406,26 @@ fn closed_log() {
     let mut service = Running::mode("good", "5000");
     let line = service.announced();
     drop(service.child.stderr.take());
+    loses_lines_and_serves(service, &line);
+}
+
+fn limited_log() {
+    let mut service = Command::new(std::env::current_exe().unwrap());
+    service
+        .env("SERVICE_UNDER_TEST", "1")
+        .stdout(Stdio::piped())
+        .stderr(tempfile::tempfile().unwrap());
+    let mut child = service.spawn().unwrap();
+    let stdout = BufReader::new(child.stdout.take().unwrap());
+    let mut service = Running { child, stdout };
+    let line = service.announced();
+    let pid = service.child.id().to_string();
+    let limited = Command::new("prlimit").args(["--pid", &pid, "--fsize=100"]).status();
+    assert!(limited.unwrap().success());
+    loses_lines_and_serves(service, &line);
+}
+
+fn loses_lines_and_serves(mut service: Running, line: &serde_json::Value) {
     eventually("lost lines are counted, and it serves", || {
         log_a_line(&service);
         let metrics = get(line["ops"].as_str().unwrap(), "/metrics");
@@ -409,6 +434,34 @@ fn closed_log() {
     service.signal(Signal::SIGTERM);
     eventually("the process ends", || service.child.try_wait().unwrap().is_some());
     assert_eq!(service.child.wait().unwrap().code(), Some(0));
+}
+
+fn colours() {
+    // `script` runs a command on a terminal of its own.
+    let logged = |variables: &[(&str, &str)]| {
+        let mut terminal = Command::new("script");
+        terminal
+            .args(["-q", "-e", "-c"])
+            .arg(std::env::current_exe().unwrap())
+            .arg("/dev/null")
+            .env_clear()
+            .envs([("SERVICE_UNDER_TEST", "1"), ("SAMPLE_SERVICE__MODE", "fail")])
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null());
+        let log = String::from_utf8(terminal.output().unwrap().stdout).unwrap();
+        assert!(log.contains("work failed: as asked"), "{log}");
+        log
+    };
+    assert!(logged(&[("TERM", "xterm")]).contains('\u{1b}'));
+    for plain in [
+        &[("TERM", "xterm"), ("NO_COLOR", "1")][..],
+        &[("TERM", "xterm"), ("NO_COLOR", "0")],
+        &[("TERM", "dumb")],
+    ] {
+        let log = logged(plain);
+        assert!(!log.contains('\u{1b}'), "{plain:?}: {log}");
+    }
+    assert!(logged(&[("TERM", "xterm"), ("NO_COLOR", "")]).contains('\u{1b}'));
 }
 
 fn stalled_log() {
