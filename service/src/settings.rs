@@ -28,6 +28,7 @@ use serde_json::Value;
 pub use error::{SettingError, SettingsErrors};
 pub use printed::{Printed, printed};
 pub use secret::{REDACTED, Secret};
+pub use source::check_file;
 
 use defaults::Defaults;
 use error::Origin;

@@ -6,6 +6,7 @@ mod limits;
 mod turn;
 
 use std::net::SocketAddr;
+use std::path::Path;
 
 use contract::{CallSettings, NatsSettings, NodeId};
 use schemars::JsonSchema;
@@ -131,6 +132,11 @@ impl Validate for Settings {
         if self.tls.is_incomplete() {
             wrong.push("tls: set both tls.certificate_file and tls.key_file, or neither".to_owned());
         }
+        let tls = self
+            .tls
+            .files()
+            .map(|(certificate, key)| [("tls.certificate_file", certificate), ("tls.key_file", key)]);
+        wrong.extend(unreadable(tls.into_iter().flatten()));
         let origins = self.allowed_origins.iter();
         wrong.extend(
             origins
@@ -167,6 +173,14 @@ impl Validate for Settings {
         wrong.extend(self.limits.problems(self.common.drain_timeout_ms));
         wrong
     }
+}
+
+/// The files that cannot be read, by key.
+fn unreadable<'a>(files: impl Iterator<Item = (&'static str, &'a Path)>) -> impl Iterator<Item = String> {
+    files.filter_map(|(key, path)| {
+        let error = service::settings::check_file(path).err()?;
+        Some(format!("{key}: {} cannot be read: {error}", path.display()))
+    })
 }
 
 /// The keys that are 0.

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use async_nats::ConnectOptions;
 use async_nats::rustls::pki_types::pem::PemObject;
@@ -27,6 +27,10 @@ impl NatsSettings {
         if self.certificate_file.is_some() != self.key_file.is_some() {
             problems.push("nats.certificate_file: set it together with nats.key_file".to_owned());
         }
+        if let Some(problem) = self.irregular_file() {
+            problems.push(problem);
+            return problems;
+        }
         let files = [
             self.nkey_seed_file
                 .as_deref()
@@ -40,6 +44,25 @@ impl NatsSettings {
         ];
         problems.extend(files.into_iter().flatten());
         problems
+    }
+
+    /// The first file that is a pipe, a folder or a device: reading it could take for ever.
+    fn irregular_file(&self) -> Option<String> {
+        let files = [
+            ("nats.ca_file", &self.ca_file),
+            ("nats.certificate_file", &self.certificate_file),
+            ("nats.key_file", &self.key_file),
+            ("nats.nkey_seed_file", &self.nkey_seed_file),
+            ("nats.credentials_file", &self.credentials_file),
+        ];
+        let is_irregular = |file: &PathBuf| fs::metadata(file).is_ok_and(|found| !found.is_file());
+        files.into_iter().find_map(|(key, file)| {
+            let file = file.as_ref().filter(|file| is_irregular(file))?;
+            Some(format!(
+                "{key}: {} cannot be read: is not a regular file",
+                file.display()
+            ))
+        })
     }
 
     /// Whether the connection must be encrypted. The server may require it, too.
@@ -191,6 +214,11 @@ mod tests {
         );
         let alone = problems(|settings| settings.certificate_file = Some(missing.clone()));
         assert_eq!(alone, ["nats.certificate_file: set it together with nats.key_file"]);
+        let device = problems(|settings| settings.ca_file = Some("/dev/zero".into()));
+        assert_eq!(
+            device,
+            ["nats.ca_file: /dev/zero cannot be read: is not a regular file"]
+        );
         for (key, problems) in [
             (
                 "nkey_seed_file",

@@ -14,6 +14,8 @@ const SEPARATOR: &str = "__";
 
 /// Limit for a file that holds one value, in bytes. A longer file is a mistake.
 const VALUE_FILE_BYTES: u64 = 64 * 1024;
+/// Limit for a settings file, in bytes.
+const FILE_BYTES: u64 = 1024 * 1024;
 
 /// One value as a source gives it.
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl Entry {
 /// The entries of a TOML file. A table is one entry where the defaults have no table, or leave its content open.
 pub(super) fn file(path: &Path, defaults: &Value) -> Source {
     let origin = Origin::File(path.to_owned());
-    let read = std::fs::read_to_string(path).map_err(|error| format!("cannot be read: {error}"));
+    let read = text_of(path, FILE_BYTES).map_err(|error| format!("cannot be read: {error}"));
     let parsed = read.and_then(|text| {
         toml::from_str::<Map<String, Value>>(&text).map_err(|error| without_snippet(&error.to_string()))
     });
@@ -119,14 +121,34 @@ fn without_snippet(error: &str) -> String {
     lines.join(": ")
 }
 
+/// The text of a file of at most `most` bytes. A pipe or a device could keep the service from starting, or have no end.
+fn text_of(path: &Path, most: u64) -> io::Result<String> {
+    check_file(path)?;
+    let mut text = String::new();
+    // One byte more tells a file that is too long from one that fits.
+    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(io::Error::other(format!("is longer than {most} bytes")));
+    }
+    Ok(text)
+}
+
+/// Whether a file that settings name can be read: it exists, and is neither a folder nor a pipe or device, whose reader could wait for
+/// ever.
+///
+/// # Errors
+/// It is none, or its metadata cannot be read.
+pub fn check_file(path: &Path) -> io::Result<()> {
+    if std::fs::metadata(path)?.is_file() {
+        Ok(())
+    } else {
+        Err(io::Error::other("is not a regular file"))
+    }
+}
+
 /// The content of a file that holds one value, without one trailing line end.
 pub(super) fn value_file(path: &str) -> Result<String, String> {
-    let unreadable = |error: io::Error| format!("cannot read that file: {error}");
-    let mut text = String::new();
-    let file = std::fs::File::open(path).map_err(unreadable)?;
-    file.take(VALUE_FILE_BYTES)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    let text = text_of(Path::new(path), VALUE_FILE_BYTES).map_err(|error| format!("cannot read that file: {error}"))?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {

@@ -185,7 +185,9 @@ fn an_unreadable_file_is_reported_without_its_text() {
         "{reported:?}"
     );
     assert_eq!(reported[1], "port (variable WS_EDGE__PORT): must not be 0");
-    assert!(lines(read(Some(Path::new("no/such/file")), &[]))[0].contains("cannot be read"));
+    for unreadable in ["no/such/file", "/dev", "/dev/zero"] {
+        assert!(lines(read(Some(Path::new(unreadable)), &[]))[0].contains("cannot be read"));
+    }
 }
 
 #[test]
@@ -208,6 +210,12 @@ fn a_secret_can_be_read_from_a_file() {
 fn an_unusable_secret_file_is_reported() {
     let folder = Folder::new();
     let (key, empty) = (folder.file("key", "hunter2"), folder.file("empty", "\n"));
+    let long = folder.file("long", &"hunter2".repeat(10_000));
+    for unusable in ["/dev/zero", "/dev", long.to_str().unwrap()] {
+        let reported = lines(read(None, &[("WS_EDGE__JWT_KEY_FILE", unusable)]));
+        assert!(reported[0].contains("cannot read that file: is "), "{reported:?}");
+        assert!(!reported.join("").contains("hunter2"));
+    }
     let reported = lines(read(
         None,
         &[

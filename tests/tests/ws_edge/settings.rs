@@ -31,6 +31,18 @@ fn invalid_settings_stop_ws_edge_at_startup() {
             "allowed_origins",
         ),
         (
+            vec![("WS_EDGE__JWT__JWKS", "/no/such/file")],
+            "/no/such/file cannot be read",
+        ),
+        (
+            vec![
+                ("WS_EDGE__JWT__SECRET", SECRET),
+                ("WS_EDGE__TLS__CERTIFICATE_FILE", "/dev/zero"),
+                ("WS_EDGE__TLS__KEY_FILE", "/dev/zero"),
+            ],
+            "/dev/zero cannot be read: is not a regular file",
+        ),
+        (
             vec![("WS_EDGE__JWT__SECRET", SECRET), ("WS_EDGE__NODE_ID", "a.b")],
             "node_id",
         ),

@@ -1,6 +1,6 @@
 //! The keys `jwt.*`: how tokens are verified.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -8,6 +8,7 @@ use serde::de::{Error as _, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use service::Secret;
 
+use super::unreadable;
 use crate::addresses::fetch;
 
 /// The keys `jwt.*`.
@@ -69,6 +70,10 @@ impl JwtSettings {
         {
             wrong.push(format!("jwt.jwks: {error}"));
         }
+        let jwks = Path::new(&self.jwks);
+        let jwks = (!self.jwks.is_empty() && !self.jwks.contains("://")).then_some(("jwt.jwks", jwks));
+        let key_files = self.key_files.iter().map(|file| ("jwt.key_files", file.path.as_path()));
+        wrong.extend(unreadable(jwks.into_iter().chain(key_files)));
         if self.leeway_s > 5 {
             wrong.push("jwt.leeway_s: is at most 5".to_owned());
         }
@@ -179,12 +184,18 @@ mod tests {
         assert!(
             problems(|settings| {
                 settings.jwt.secret = Secret::default();
-                settings.jwt.key_files = vec![key_file().unwrap()];
+                settings.jwt.key_files = vec![KeyFile {
+                    path: concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml").into(),
+                    ..key_file().unwrap()
+                }];
             })
             .is_empty()
         );
+        let missing = problems(|settings| settings.jwt.key_files = vec![key_file().unwrap()]);
+        assert!(missing[0].starts_with("jwt.key_files: /run/secrets/a:b.pem cannot be read"));
         assert!(jwt(|jwt| jwt.jwks = "https://issuer.example/keys.json".to_owned()).is_empty());
-        assert!(jwt(|jwt| jwt.jwks = "/etc/keys.json".to_owned()).is_empty());
+        assert!(jwt(|jwt| jwt.jwks = "/no/such/keys.json".to_owned())[0].contains("cannot be read"));
+        assert!(jwt(|jwt| jwt.jwks = "/dev".to_owned())[0].ends_with("is not a regular file"));
         assert_eq!(
             jwt(|jwt| jwt.jwks = "http://issuer.example/keys.json".to_owned()).len(),
             1
