@@ -8,12 +8,12 @@ use contract::jetstream::storage::WORKER_TTL;
 use contract::{NatsSettings, WorkerId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use service::{CommonSettings, Secret, ServiceSettings, Validate};
+use service::{CommonSettings, DescriptorNeed, Secret, ServiceSettings, Validate};
 
 use crate::credit::CreditSettings;
 use crate::detection::ConnectPolicy;
 use crate::liveness::MediaTimeouts;
-use crate::sfu::ListenAddress;
+use crate::sfu::{ListenAddress, MAX_PENDING};
 
 /// The most mediasoup workers in one process; a crash takes all of them, so small processes are better.
 const MEDIASOUP_WORKERS_MAX: u16 = 64;
@@ -154,8 +154,8 @@ impl Validate for Settings {
                 "announced_address: is neither an address to which clients can send nor a host name".into(),
             ),
             (
-                self.listen_ip.is_multicast(),
-                "listen_ip: is a multicast address".into(),
+                is_of_several(self.listen_ip),
+                "listen_ip: is a multicast or broadcast address".into(),
             ),
             (
                 self.media_timeout_ms > MEDIA_TIMEOUT_MS_MAX,
@@ -218,11 +218,15 @@ impl Validate for Settings {
     }
 }
 
-/// Whether clients can send to it: an IP address that is neither unspecified nor multicast, or a host name (RFC 1123), whose last
-/// label is never a number.
+/// Whether it is the address of no single host.
+fn is_of_several(ip: IpAddr) -> bool {
+    ip.is_multicast() || ip == IpAddr::V4(Ipv4Addr::BROADCAST)
+}
+
+/// Whether clients can send to it: an IP address of one host, or a host name (RFC 1123), whose last label is never a number.
 fn is_announceable(address: &str) -> bool {
     if let Ok(ip) = address.parse::<IpAddr>() {
-        return !ip.is_unspecified() && !ip.is_multicast();
+        return !ip.is_unspecified() && !is_of_several(ip);
     }
     let is_label = |label: &str| {
         (1..=63).contains(&label.len())
@@ -237,6 +241,19 @@ fn is_announceable(address: &str) -> bool {
 impl ServiceSettings for Settings {
     fn common(&self) -> &CommonSettings {
         &self.common
+    }
+
+    /// Of strangers alone; the accept loops of the ports keep a reserve beside the connections of parties.
+    fn descriptors(&self) -> Vec<DescriptorNeed> {
+        let ports = self.listen_addresses().len() * usize::from(self.mediasoup_workers);
+        let pending = self.ice_tcp.then(|| ports * MAX_PENDING);
+        pending
+            .into_iter()
+            .map(|pending| DescriptorNeed {
+                key: "ice_tcp",
+                descriptors: pending as u64,
+            })
+            .collect()
     }
 
     async fn try_connections(&self) -> Vec<Result<String, String>> {
@@ -346,6 +363,7 @@ mod tests {
             "0.0.0.0",
             "::",
             "224.0.0.1",
+            "255.255.255.255",
             "ff02::1",
             "a b",
             "-a.example",
@@ -361,7 +379,9 @@ mod tests {
             let told = load(&[("ANNOUNCED_ADDRESS", bad)]).unwrap_err();
             assert!(told.starts_with("announced_address "), "{bad}: {told}");
         }
-        assert!(load(&[("LISTEN_IP", "224.0.0.1")]).unwrap_err().contains("multicast"));
+        for group in ["224.0.0.1", "255.255.255.255"] {
+            assert!(load(&[("LISTEN_IP", group)]).unwrap_err().contains("multicast"));
+        }
     }
 
     #[test]

@@ -8,6 +8,8 @@ use std::io;
 /// Descriptors for everything except admitted connections: NATS, the operations port, files, name look-ups, the runtime.
 pub const RESERVED: u64 = 256;
 
+const RAISE: &str = "The hard limit can be raised (LimitNOFILE of systemd, --ulimit nofile of containers, ulimit -Hn)";
+
 /// A setting, and the largest number of descriptors that are open because of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DescriptorNeed {
@@ -60,14 +62,16 @@ pub fn hard_limit() -> io::Result<u64> {
 
 /// What is wrong if the settings admit more connections than `limit` allows: the key of the largest number, and a message.
 pub fn exceeded(needs: &[DescriptorNeed], limit: u64) -> Option<(&'static str, String)> {
-    let (at, largest) = needs.iter().enumerate().max_by_key(|(_, need)| need.descriptors)?;
+    let Some((at, largest)) = needs.iter().enumerate().max_by_key(|(_, need)| need.descriptors) else {
+        let message = format!("{RESERVED} are needed, and this process may have {limit}. {RAISE}");
+        return (RESERVED > limit).then_some(("descriptors", message));
+    };
     let others = needs.iter().enumerate().filter(|(index, _)| *index != at);
     let others = others.fold(RESERVED, |sum, (_, need)| sum.saturating_add(need.descriptors));
     let sum = others.saturating_add(largest.descriptors);
     (sum > limit).then(|| {
         let message = format!(
-            "needs {sum} descriptors, of which {RESERVED} are reserved, and this process may have {limit}. Lower it to {}, or raise \
-             the hard limit (LimitNOFILE of systemd, --ulimit nofile of containers, ulimit -Hn)",
+            "needs {sum} descriptors, of which {RESERVED} are reserved, and this process may have {limit}. Lower it to {}. {RAISE}",
             limit.saturating_sub(others),
         );
         (largest.key, message)
@@ -92,7 +96,8 @@ mod tests {
                 },
             ]
         };
-        assert_eq!(exceeded(&[], 0), None);
+        assert_eq!(exceeded(&[], RESERVED), None);
+        assert_eq!(exceeded(&[], RESERVED - 1).unwrap().0, "descriptors");
         assert_eq!(exceeded(&needs(10_000), 10_000 + 100 + RESERVED), None);
         let (key, message) = exceeded(&needs(10_000), 10_000).unwrap();
         assert_eq!(key, "limits.connections");

@@ -24,7 +24,7 @@ use crate::metrics;
 pub(super) const INNER_IP: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// Connections of one port whose first frame has not come. A further one takes the place of the oldest.
-const MAX_PENDING: usize = 256;
+pub const MAX_PENDING: usize = 256;
 /// How long the first frame may take. A client sends it at once.
 const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest first frame, in bytes: a STUN request of ICE has about a hundred.
