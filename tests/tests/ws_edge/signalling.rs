@@ -210,6 +210,27 @@ async fn a_party_is_busy_until_its_call_ends() {
 }
 
 #[tokio::test]
+async fn one_name_in_both_roles_cannot_call_itself_and_is_free_for_others() {
+    let stack = edges(1).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let connect = async |role, name| Party::connect(stack.edge(0).unwrap(), role, name).await.unwrap();
+    let (user, otomo) = (connect(Role::User, "alice").await, connect(Role::Otomo, "alice").await);
+    let to_alice = json!({ "otomoId": "alice" });
+    assert_eq!(
+        user.refused("call_request", to_alice.clone()).await.unwrap(),
+        "bad_message"
+    );
+    assert!(facts.all().await.unwrap().is_empty());
+    assert!(otomo.received_of("incoming_call").is_empty());
+    connect(Role::User, "bob")
+        .await
+        .request("call_request", to_alice)
+        .await
+        .unwrap();
+    otomo.expect_notice("incoming_call").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_repeated_request_key_is_answered_with_the_same_call_on_any_socket() {
     let stack = edges(2).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
