@@ -35,7 +35,7 @@ pub(crate) struct Export {
     #[arg(long, value_enum, default_value = "csv")]
     format: Format,
     /// Like --format jsonl
-    #[arg(long)]
+    #[arg(long, conflicts_with = "format")]
     json: bool,
     /// Resume after this sequence: the last column of an incomplete export
     #[arg(long, value_name = "SEQUENCE", value_parser = clap::value_parser!(u64).range(..u64::MAX))]

@@ -21,9 +21,12 @@ impl FromStr for Network {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let address = || text.parse::<IpAddr>().map(IpNet::from);
         let network = text.parse::<IpNet>().or_else(|_| address());
-        network
-            .map(Self)
-            .map_err(|_| "expected an address or a network such as 10.0.0.0/8".to_owned())
+        let network = network.map_err(|_| "expected an address or a network such as 10.0.0.0/8".to_owned())?;
+        // Addresses are compared in their canonical form.
+        match network.addr().to_canonical() {
+            IpAddr::V4(_) if network.addr().is_ipv6() => Err("write an IPv4 network without ::ffff:".to_owned()),
+            _ => Ok(Self(network)),
+        }
     }
 }
 
@@ -203,6 +206,8 @@ mod tests {
             ("::1", true),
             ("fd00::/8", true),
             ("10.0.0.0/33", false),
+            ("::ffff:10.0.0.0/104", false),
+            ("::ffff:10.0.0.1", false),
             ("proxy.example", false),
             ("", false),
         ] {

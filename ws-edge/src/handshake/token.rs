@@ -330,7 +330,7 @@ impl Minter {
     }
 }
 
-/// Reads `90s`, `15m`, `1h` or `7d`.
+/// Reads `90s`, `15m`, `1h` or `7d`, up to ten years: what ends after [`MAX_SECONDS`] would be refused.
 ///
 /// # Errors
 /// A sentence for the command line.
@@ -347,7 +347,10 @@ pub fn parse_lifetime(text: &str) -> Result<Duration, String> {
         .get(..text.len() - 1)
         .and_then(|count| count.parse::<u32>().ok())
         .ok_or_else(wrong)?;
-    Ok(Duration::from_secs(u64::from(count) * seconds))
+    match u64::from(count) * seconds {
+        seconds if seconds <= MAX_LIFETIME_S => Ok(Duration::from_secs(seconds)),
+        _ => Err(format!("{text:?} is longer than 3650d")),
+    }
 }
 
 /// Reads `user`, `otomo` or `ops`.
