@@ -102,6 +102,8 @@ struct RtpStream {
     active: Option<(ClockReading, Duration)>,
     stalled: bool,
     lost: bool,
+    // When its RTP resumed.
+    resumed: Option<Instant>,
     // Its transport was lost after the last sample: packets in the next sample came before the loss.
     transport_lost: bool,
 }
@@ -119,6 +121,7 @@ impl RtpStream {
             active: None,
             stalled: false,
             lost: false,
+            resumed: None,
             transport_lost: false,
         }
     }
@@ -148,10 +151,13 @@ impl RtpStream {
     }
 
     fn mark_resumed(&mut self, party: Role, at: ClockReading, before: ClockReading) -> Option<LivenessEvent> {
-        std::mem::take(&mut self.lost).then(|| LivenessEvent::Resumed {
-            party,
-            at,
-            gap: at.since(before),
+        std::mem::take(&mut self.lost).then(|| {
+            self.resumed = Some(at.instant);
+            LivenessEvent::Resumed {
+                party,
+                at,
+                gap: at.since(before),
+            }
         })
     }
 
@@ -285,7 +291,8 @@ impl Liveness {
         stream.mark_resumed(party, now, before).filter(|_| reporting)
     }
 
-    /// Takes the loss of a producer's transport: its RTP is lost at once.
+    /// Takes the loss of a producer's transport: its RTP is lost at once. If it has just resumed, it is lost as by silence: a client can
+    /// close and open transports in a loop, and every loss is a fact that stays.
     pub fn transport_lost(
         &mut self,
         party: Role,
@@ -295,13 +302,18 @@ impl Liveness {
         if !self.connected || self.over {
             return None;
         }
+        let lost_after = self.timeouts.lost_after;
         let stream = self
             .stream(party)
             .as_mut()
             .filter(|stream| stream.producer <= producer && stream.last.is_some())?;
         stream.transport_lost = true;
         stream.stalled = true;
-        stream.mark_lost(party, now)
+        let resumed_for = stream.resumed.map(|at| now.instant.saturating_duration_since(at));
+        match resumed_for {
+            Some(resumed_for) if resumed_for < lost_after => None,
+            _ => stream.mark_lost(party, now),
+        }
     }
 
     /// How long to wait before the next sample that can tell the last packet of a stalled producer more precisely; `None` if

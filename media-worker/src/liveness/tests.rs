@@ -305,6 +305,22 @@ fn a_lost_transport_is_reported_at_once_and_only_once() {
 }
 
 #[test]
+fn a_party_that_closes_its_transports_in_a_loop_is_lost_every_five_seconds_at_most() {
+    let mut call = SampledCall::connected(TIMEOUTS);
+    call.seconds(2, &Role::BOTH);
+    let mut events = 0;
+    for cycle in 1..=200 {
+        let at = call.at_ms(2_000 + cycle * 100);
+        let lost = call.liveness.transport_lost(Role::User, cycle - 1, at);
+        let resumed = call.liveness.first_packet(Role::User, cycle, at);
+        events += lost.into_iter().chain(resumed).count();
+    }
+    assert!((2..=10).contains(&events), "{events} in 20 s");
+    let later = call.at_ms(30_000);
+    assert!(call.liveness.transport_lost(Role::User, 200, later).is_some());
+}
+
+#[test]
 fn packets_from_before_the_loss_of_a_transport_do_not_resume_rtp() {
     let mut call = SampledCall::connected(TIMEOUTS);
     call.seconds(2, &Role::BOTH);
