@@ -108,7 +108,10 @@ async fn a_lagging_replica_does_not_end_a_read_early() -> Result<()> {
         rest.extend(page.into_iter().map(|message| message.sequence));
     }
     ensure!(rest.len() == ALL - REPLICATED, "{rest:?}");
-    ensure!(rest.is_sorted_by(|one, next| one < next) && rest.last() == Some(&sequence), "{rest:?}");
+    ensure!(
+        rest.is_sorted_by(|one, next| one < next) && rest.last() == Some(&sequence),
+        "{rest:?}"
+    );
     Ok(())
 }
 
