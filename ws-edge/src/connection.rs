@@ -6,6 +6,7 @@
 
 pub mod paced;
 pub mod session;
+pub mod turns;
 
 mod request_queue;
 pub mod send_queue;

@@ -10,6 +10,7 @@ const WRITE_STALL: Duration = Duration::from_millis(100);
 /// Creates all series at 0, so that their first event has a rate.
 pub fn register() {
     gauge!("callpulse_ws_connections").increment(0.0);
+    gauge!("callpulse_ws_handshakes_waiting").increment(0.0);
     gauge!("callpulse_ops_viewers").set(0.0);
     for direction in ["in", "out"] {
         messages(direction).increment(0);
@@ -31,7 +32,24 @@ pub fn register() {
     }
 }
 
-/// Counts a finished handshake; `outcome` is `ok`, `timeout`, `full` or the code of the rejection.
+/// Counts a handshake in the gauge of those that wait for their turn, until it is dropped.
+pub struct HandshakeWaiting;
+
+impl HandshakeWaiting {
+    /// One more.
+    pub fn count() -> Self {
+        gauge!("callpulse_ws_handshakes_waiting").increment(1.0);
+        Self
+    }
+}
+
+impl Drop for HandshakeWaiting {
+    fn drop(&mut self) {
+        gauge!("callpulse_ws_handshakes_waiting").decrement(1.0);
+    }
+}
+
+/// Counts a finished handshake; `outcome` is `ok`, `timeout`, `full`, `displaced` or the code of the rejection.
 pub fn handshake(outcome: &'static str) {
     counter!("callpulse_ws_handshakes_total", "outcome" => outcome).increment(1);
 }

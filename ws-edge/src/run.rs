@@ -32,6 +32,7 @@ use crate::calls::storage::CallStorage;
 use crate::calls::terminate::Terminator;
 use crate::connection::notice_subscriber::NoticeSubscriber;
 use crate::connection::registry::ConnectionRegistry;
+use crate::connection::turns::Turns;
 use crate::connection::{self, resync};
 use crate::handshake::Authenticator;
 use crate::handshake::token::{KeySources, Tokens};
@@ -197,6 +198,10 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         pages: settings.pages.then(Pages::built_in),
         proxies: TrustedProxies::new(settings.trusted_proxies, settings.forwarded_header),
         addresses: AddressLimit::new(limits.connections_per_address),
+        turns: {
+            let registry = registry.clone();
+            Turns::new(&limits, move || registry.has_live_notices())
+        },
         limits,
         nats: nats.clone(),
         sessions: Arc::clone(&sessions),

@@ -135,54 +135,83 @@ async fn a_socket_above_the_limit_of_its_party_closes_the_oldest() {
 }
 
 #[tokio::test]
-async fn connections_are_capped_and_silent_handshakes_time_out() {
+async fn a_full_node_rejects_clients_with_a_status_or_a_close() {
+    let stack = edge().set("ws-edge", "limits.connections", 2).start().await.unwrap();
+    let address = stack.edge(0).unwrap();
+    let (party, _other) = (user(&stack, "user_001").await, user(&stack, "user_002").await);
+    let token = token::valid(Role::User, "user_003").unwrap();
+    let rejected = Party::rejected(address, &Handshake::bearer(token.clone())).await;
+    assert_eq!(rejected.unwrap(), 503);
+    // Browsers cannot read HTTP statuses.
+    let browser = Handshake::browser(&token);
+    let browser = Party::connect_with(address, "user_003", &browser).await.unwrap();
+    let closed = browser.until_closed(SOON).await.unwrap();
+    assert!(
+        closed.starts_with("close frame 1013") && closed.contains("unavailable"),
+        "{closed}"
+    );
+    assert_eq!(party.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+}
+
+async fn half_open(address: SocketAddr, sent: &[u8]) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(sent).await.unwrap();
+    stream
+}
+
+async fn is_closed(mut stream: TcpStream) -> bool {
+    let ended = tokio::time::timeout(SOON, stream.read(&mut [0; 16])).await.unwrap();
+    matches!(ended, Ok(0) | Err(_))
+}
+
+const NOTHING: &[u8] = b"";
+const HALF_A_REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: x\r\n";
+
+#[tokio::test]
+async fn half_open_connections_time_out() {
     let stack = edge()
-        .set("ws-edge", "limits.connections", 2)
         .set("ws-edge", "limits.handshake_timeout_ms", 400)
         .start()
         .await
         .unwrap();
+    for sent in [NOTHING, HALF_A_REQUEST] {
+        assert!(is_closed(half_open(stack.edge(0).unwrap(), sent).await).await);
+    }
+    let timeouts = r#"callpulse_ws_handshakes_total{outcome="timeout"}"#;
+    assert_eq!(metric(&stack.edges[0], timeouts).await.unwrap(), 2.0);
+}
+
+#[tokio::test]
+async fn half_open_connections_keep_no_client_out() {
+    let stack = edge()
+        .set("ws-edge", "limits.connections", 20)
+        .set("ws-edge", "limits.handshakes", 1)
+        .set("ws-edge", "limits.handshakes_beside_notices", 1)
+        .set("ws-edge", "limits.handshake_timeout_ms", 60_000)
+        .start()
+        .await
+        .unwrap();
     let address = stack.edge(0).unwrap();
-    let party = user(&stack, "user_001").await;
-    let mut silent = TcpStream::connect(address).await.unwrap();
-    let mut slow = None;
-    eventually("the connection limit being reached", SOON, async || {
-        let token = token::valid(Role::User, "user_002")?;
-        anyhow::ensure!(Party::rejected(address, &Handshake::bearer(token)).await? == 503);
-        Ok(())
-    })
-    .await
-    .unwrap();
-    // Browsers cannot read HTTP statuses. The slot of the silent connection may be free by now.
-    eventually("a browser being closed with 1013", SOON, async || {
-        let _silent = TcpStream::connect(address).await?;
-        let handshake = Handshake::browser(&token::valid(Role::User, "user_002")?);
-        let closed = Party::connect_with(address, "user_002", &handshake)
-            .await?
-            .until_closed(Duration::from_secs(1))
-            .await?;
-        anyhow::ensure!(
-            closed.starts_with("close frame 1013") && closed.contains("unavailable"),
-            "{closed}"
-        );
-        Ok(())
-    })
-    .await
-    .unwrap();
-    // A connection without a byte and one with half a request head both time out.
-    let ended = tokio::time::timeout(SOON, silent.read(&mut [0; 16])).await.unwrap();
-    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
-    eventually("a free connection slot", SOON, async || {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(b"GET /ws HTTP/1.1\r\nHost: x\r\n").await?;
-        let read = tokio::time::timeout(Duration::from_secs(2), stream.read(&mut [0; 16])).await?;
-        slow = Some(matches!(read, Ok(0)));
-        Ok(())
-    })
-    .await
-    .unwrap();
-    assert!(slow.is_some());
-    assert_eq!(party.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    let mut streams = Vec::new();
+    for number in 0..20 {
+        let sent = if number % 2 == 0 { NOTHING } else { HALF_A_REQUEST };
+        streams.push(half_open(address, sent).await);
+    }
+    let mut parties = Vec::new();
+    for number in 0..20 {
+        parties.push(user(&stack, &format!("user_{number:03}")).await);
+    }
+    // The node is full of parties now, and closed a half-open connection for each.
+    for stream in streams {
+        assert!(is_closed(stream).await);
+    }
+    for party in &parties {
+        assert_eq!(party.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    }
+    let edge = &stack.edges[0];
+    let displaced = r#"callpulse_ws_handshakes_total{outcome="displaced"}"#;
+    assert_eq!(metric(edge, displaced).await.unwrap(), 20.0);
+    assert_eq!(metric(edge, "callpulse_ws_handshakes_waiting").await.unwrap(), 0.0);
 }
 
 /// A client of which nothing is read unless the test reads it.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ::metrics::Counter;
 use async_nats::Message;
@@ -18,6 +18,8 @@ use super::notice_subscriber::{NoticeSink, NoticeSubscriber, NoticeSubscription}
 use super::send_queue::{CloseReason, SendQueue};
 use crate::metrics;
 
+/// A call that is billed by the minute has a notice in each, so that without one for this long no call is live.
+const LIVE: Duration = Duration::from_secs(60);
 /// How long a socket waits for its party's subscription.
 const SUBSCRIBED_WITHIN: Duration = Duration::from_secs(5);
 
@@ -41,6 +43,9 @@ struct Forwarding {
     /// Source of socket numbers and call state versions, each unique.
     next_number: AtomicU64,
     forwarded: Counter,
+    started: Instant,
+    /// When the last notice was forwarded, in milliseconds since `started`; 0 before the first.
+    last_notice_ms: AtomicU64,
 }
 
 impl Forwarding {
@@ -49,7 +54,18 @@ impl Forwarding {
             max_notice_bytes,
             next_number: AtomicU64::default(),
             forwarded: metrics::notices(),
+            started: Instant::now(),
+            last_notice_ms: AtomicU64::default(),
         }
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX)
+    }
+
+    fn count(&self) {
+        self.forwarded.increment(1);
+        self.last_notice_ms.store(self.elapsed_ms().max(1), Ordering::Relaxed);
     }
 
     fn number(&self) -> u64 {
@@ -199,6 +215,15 @@ impl ConnectionRegistry {
         self.subscriptions().keys().cloned().collect()
     }
 
+    /// Whether notices are forwarded: calls are live here.
+    pub fn has_live_notices(&self) -> bool {
+        let forwarding = &self.shared.forwarding;
+        match forwarding.last_notice_ms.load(Ordering::Relaxed) {
+            0 => false,
+            last => Duration::from_millis(forwarding.elapsed_ms().saturating_sub(last)) < LIVE,
+        }
+    }
+
     /// The number of open sockets of parties.
     pub fn socket_count(&self) -> usize {
         self.subscriptions()
@@ -267,7 +292,7 @@ impl NoticeSink for Sockets {
         // Validated once for all sockets, and forwarded without a copy.
         match Utf8Bytes::try_from(notice.payload) {
             Ok(message) => {
-                forwarding.forwarded.increment(1);
+                forwarding.count();
                 let version = changes_call_state(&notice.subject).then(|| forwarding.number());
                 self.send(&message, version);
             }

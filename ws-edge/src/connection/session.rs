@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use super::Deps;
 use super::request_queue::{Received, RequestQueue};
 use super::send_queue::{CloseReason, SendQueueReceiver, send_queue};
+use super::turns::Turn;
 use crate::connection::paced::Paced;
 use crate::handshake::token::Verified;
 use crate::metrics;
@@ -45,23 +46,24 @@ enum End {
     Close(CloseReason),
 }
 
-/// Serves one socket until its end.
-pub async fn run(deps: Arc<Deps>, socket: Socket, owner: Verified<Party>, stop: CancellationToken) {
+/// Serves one socket until its end. Its start is the last part of the handshake's `turn`.
+pub async fn run(deps: Arc<Deps>, socket: Socket, owner: Verified<Party>, turn: Turn, stop: CancellationToken) {
     let expires_at = Instant::now() + owner.remaining;
     let party = owner.owner;
     let stream = socket.get_ref().get_ref().shared();
     let (queue, queued) = send_queue(deps.limits.queued_messages, stream);
     let session_id = format!("ws_{}", uuid::Uuid::now_v7().simple());
     let mut session = Session { socket, queued, stop };
-    // Subscribe before reading the snapshot: a later change arrives as a notice.
-    let registration = Box::pin(deps.registry.join(&party, queue.clone())).await;
     let write_timeout = deps.limits.write_timeout();
-    // Boxed, like every other short phase: an open socket should not keep the memory that its start took.
-    let snapshot = if registration.is_some() {
-        Box::pin(deps.snapshots.read(&party)).await.ok()
-    } else {
-        None
+    let start = async {
+        // Subscribe before reading the snapshot: a later change arrives as a notice.
+        let registration = deps.registry.join(&party, queue.clone()).await?;
+        let snapshot = deps.snapshots.read(&party).await.ok()?;
+        Some((registration, snapshot))
     };
+    // Boxed, like every other short phase: an open socket should not keep the memory that its start took.
+    let started = Box::pin(turn.during(start)).await;
+    let (registration, snapshot) = started.unzip();
     let end = match snapshot {
         Some(snapshot) => {
             tracing::debug!(%party, session_id, "connected");

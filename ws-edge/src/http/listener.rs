@@ -1,4 +1,4 @@
-//! Connections from `accept` to the end of their handshake: capped in number, and each under one deadline.
+//! Connections from `accept` to the end of their handshake: capped in number, each under one deadline, and served in turns.
 
 use std::convert::Infallible;
 use std::io;
@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use contract::{Nats, NodeId};
 use futures::StreamExt;
+use futures::future::{AbortRegistration, Abortable};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
@@ -19,7 +20,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use service::{Acceptor, BoxError};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
@@ -29,11 +30,13 @@ use tokio_util::task::TaskTracker;
 
 use super::address_limit::{AddressLimit, AddressPlace};
 use super::pages::Pages;
+use super::places::{Place, Places};
 use crate::addresses::client_address::TrustedProxies;
 use crate::connection;
 use crate::connection::paced::Paced;
 use crate::connection::session::{self, Socket};
 use crate::connection::staggered_close::StaggeredClose;
+use crate::connection::turns::Turns;
 use crate::handshake::token::Verified;
 use crate::handshake::{Authenticator, Principal, Rejection};
 use crate::metrics;
@@ -66,6 +69,8 @@ pub struct Deps {
     pub proxies: TrustedProxies,
     /// The connections of each address.
     pub addresses: AddressLimit,
+    /// The turns of handshakes.
+    pub turns: Turns,
     /// The limits of each connection and of all together.
     pub limits: Limits,
     /// Handshakes are refused while NATS is not connected.
@@ -110,7 +115,7 @@ pub async fn serve(
 ) -> Result<(), BoxError> {
     let _drained = drained.drop_guard();
     let closing = Arc::new(StaggeredClose::new(deps.limits.close_spread()));
-    let places = Arc::new(Semaphore::new(deps.limits.connections));
+    let places = Places::new(deps.limits.connections);
     let refusals = Arc::new(Semaphore::new(MAX_CONCURRENT_REFUSALS));
     let mut acceptor = Acceptor::public(listener, "listen");
     loop {
@@ -123,11 +128,12 @@ pub async fn serve(
             tracing::debug!(%error, "connection closed before its handshake");
             continue;
         }
-        match Places::take(&deps, &places, peer.ip()) {
-            Ok(places) => {
+        match admit(&deps, &places, peer.ip()) {
+            Ok((held, until)) => {
                 let (deps, closing, stop) = (Arc::clone(&deps), Arc::clone(&closing), stop.clone());
                 let tracker = deps.tracker.clone();
-                tracker.spawn(connection(deps, stream, peer.ip(), places, (stop, closing)));
+                let connection = connection(deps, stream, peer.ip(), held, (stop, closing));
+                tracker.spawn(Abortable::new(connection, until));
             }
             Err(rejection) => refuse(&deps, stream, rejection, &refusals),
         }
@@ -143,27 +149,19 @@ pub async fn serve(
     Ok(())
 }
 
-/// What a connection holds until its end.
-struct Places {
-    _node: OwnedSemaphorePermit,
-    /// `None` for a connection of a trusted proxy, whose client is known after the request.
-    _address: Option<AddressPlace>,
-}
+/// What a connection holds until its end: a place of the node, and one of its address, unless it comes from a trusted proxy, whose
+/// client is known after the request.
+type Held = (Arc<Place>, Option<AddressPlace>);
 
-impl Places {
-    fn take(deps: &Deps, node: &Arc<Semaphore>, peer: IpAddr) -> Result<Self, Rejection> {
-        let full = || Rejection::unavailable("this node is full; try another");
-        let node = Arc::clone(node).try_acquire_owned().map_err(|_| full())?;
-        let address = if deps.proxies.contains(peer) {
-            None
-        } else {
-            Some(deps.addresses.enter(peer).ok_or_else(Rejection::address_full)?)
-        };
-        Ok(Self {
-            _node: node,
-            _address: address,
-        })
-    }
+fn admit(deps: &Deps, places: &Places, peer: IpAddr) -> Result<(Held, AbortRegistration), Rejection> {
+    let address = if deps.proxies.contains(peer) {
+        None
+    } else {
+        Some(deps.addresses.enter(peer).ok_or_else(Rejection::address_full)?)
+    };
+    let full = || Rejection::unavailable("this node is full; try another");
+    let (place, until) = places.take().ok_or_else(full)?;
+    Ok(((Arc::new(place), address), until))
 }
 
 /// The outcome of a handshake that ends in an upgrade.
@@ -180,43 +178,54 @@ async fn connection(
     deps: Arc<Deps>,
     stream: TcpStream,
     peer: IpAddr,
-    places: Places,
+    (place, address): Held,
     (stop, closing): (CancellationToken, Arc<StaggeredClose>),
 ) {
     let deadline = Instant::now() + deps.limits.handshake_timeout();
     let answer = {
-        let deps = Arc::clone(&deps);
-        move |pending: &PendingUpgrade, request| answer(&deps, peer, pending, request)
+        let (deps, place) = (Arc::clone(&deps), Arc::clone(&place));
+        move |pending: &PendingUpgrade, request| {
+            place.keep();
+            answer(&deps, peer, pending, request)
+        }
     };
-    let handshake = Box::pin(handshake(&deps.limits, deps.tls.as_ref(), stream, answer));
+    let handshake = Box::pin(async {
+        // Without a byte of the client there is nothing to do.
+        stream.readable().await.ok()?;
+        let handshake = handshake(&deps.limits, deps.tls.as_ref(), stream, answer);
+        let (outcome, turn) = deps.turns.take(handshake).await;
+        outcome.map(|(handshaken, socket)| (handshaken, socket, turn))
+    });
     let handshaken = tokio::select! {
         // One deadline for all of it: hyper's own does not cover the wait for the first byte.
         handshaken = timeout_at(deadline, handshake) => handshaken,
         () = stop.cancelled() => return,
     };
     match handshaken {
-        Ok(Some((Handshaken::Accepted(principal, _place), socket))) => {
+        Ok(Some((Handshaken::Accepted(principal, _place), socket, turn))) => {
             metrics::handshake("ok");
             let (_open, stop) = (OpenSocket::count(), closing.assign());
             match principal.owner.clone() {
                 Principal::Party(party) => {
                     let party = principal.map(|_| party);
-                    session::run(Arc::clone(&deps.sessions), socket, party, stop).await;
+                    session::run(Arc::clone(&deps.sessions), socket, party, turn, stop).await;
                 }
                 Principal::Operator(operator) => {
+                    drop(turn);
                     let (feed, operator) = (deps.ops.clone(), principal.map(|_| operator));
                     ops::session::run(feed, &deps.node_id, &deps.limits, socket, operator, stop).await;
                 }
             }
         }
-        Ok(Some((Handshaken::Rejected(frame), socket))) => {
+        Ok(Some((Handshaken::Rejected(frame), socket, turn))) => {
+            drop(turn);
             let latest = deadline.min(Instant::now() + REFUSAL_TIMEOUT);
             let _ = timeout_at(latest, Box::pin(close_rejected(socket, frame))).await;
         }
         Ok(None) => {}
         Err(_) => metrics::handshake("timeout"),
     }
-    drop(places);
+    drop((place, address));
 }
 
 async fn handshake<F>(

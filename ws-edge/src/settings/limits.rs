@@ -13,7 +13,7 @@ const READ_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// The keys `limits.*`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
-    /// Largest number of sockets of this node.
+    /// Largest number of connections to this node. One more closes the oldest one whose request is not complete, or is rejected.
     pub connections: usize,
     /// Largest number of connections of one client address (IPv6: one /64 network) to this node. One more is rejected. Loopback
     /// has no limit.
@@ -22,6 +22,11 @@ pub struct Limits {
     pub connections_per_party: usize,
     /// Time limit from `accept` to the end of the upgrade, including the wait for the first byte.
     pub handshake_timeout_ms: u64,
+    /// Largest number of handshakes that are processed at a time. Further ones wait for their turn, within `handshake_timeout_ms`.
+    /// A handshake that waits for its client takes no turn.
+    pub handshakes: usize,
+    /// The same while calls are live on this node: their notices come first. Raise it where NATS is far away.
+    pub handshakes_beside_notices: usize,
     /// Largest message and frame. A larger one closes the socket (1009).
     pub message_bytes: usize,
     /// Read buffer of a socket, allocated while it is open.
@@ -62,6 +67,8 @@ impl Default for Limits {
             connections_per_address: 1_000,
             connections_per_party: 8,
             handshake_timeout_ms: 10_000,
+            handshakes: 256,
+            handshakes_beside_notices: 4,
             message_bytes: 64 * 1024,
             read_buffer_bytes: 1024,
             send_buffer_bytes: 64 * 1024,
@@ -88,6 +95,8 @@ impl Limits {
             ("connections_per_address", self.connections_per_address as u64),
             ("connections_per_party", self.connections_per_party as u64),
             ("handshake_timeout_ms", self.handshake_timeout_ms),
+            ("handshakes", self.handshakes as u64),
+            ("handshakes_beside_notices", self.handshakes_beside_notices as u64),
             ("message_bytes", self.message_bytes as u64),
             ("send_buffer_bytes", self.send_buffer_bytes.into()),
             ("queued_messages", self.queued_messages as u64),
