@@ -58,6 +58,8 @@ const URGENT_TIMEOUTS_MS = [2_000, 2_000, 5_000] as const;
 /** The longest delay between attempts during a call, and after an attempt that reached nothing. */
 const URGENT_DELAY_MS = 1_000;
 const UNREACHED_DELAY_MS = 100;
+/** For so long after the last message of the server: later, the call is over (`one_sided_timeout_ms`), and attempts cost battery. */
+const URGENT_FOR_MS = 60_000;
 /** Requests that another socket may repeat: see "Repeat" in the protocol page. `call_request` has its `requestKey`. */
 const REPEATABLE: ReadonlySet<RequestType> = new Set([
   'call_request',
@@ -204,7 +206,7 @@ export class Connection {
     this.#timer = setTimeout(() => {
       timedOut = true;
       this.#ended({ code: 1006, reason: UNANSWERED, opened: false });
-    }, this.#state === 'reconnecting' && this.#listener.isUrgent() ? Math.min(urgent, allowed) : allowed);
+    }, this.#state === 'reconnecting' && this.#isUrgent() ? Math.min(urgent, allowed) : allowed);
     let token = this.#token;
     try {
       token ??= await this.#options.getToken?.();
@@ -408,10 +410,14 @@ export class Connection {
     const soon = next.next === 'retry' && next.soon && this.#attempt === 0;
     const backoff = soon ? Math.round(RESTART_DELAY_MS * random) : delayBefore(this.#attempt, this.#policy, random);
     const longest = close.reason === UNANSWERED ? UNREACHED_DELAY_MS : URGENT_DELAY_MS;
-    const delay = this.#listener.isUrgent() ? Math.min(backoff, longest) : backoff;
+    const delay = this.#isUrgent() ? Math.min(backoff, longest) : backoff;
     this.#attempt = attempts;
     this.#timer = setTimeout(() => void this.#open(), delay);
     this.#listener.down(delay);
+  }
+
+  #isUrgent(): boolean {
+    return this.#listener.isUrgent() && Date.now() - this.#heardAt < URGENT_FOR_MS;
   }
 
   #closeSocket(code: number): void {

@@ -2,15 +2,14 @@
 
 import type { types } from 'mediasoup-client';
 
-import { rankRemoteCandidates } from './candidateRank.ts';
+import { RemoteCandidates } from './candidateRank.ts';
 
 /** Requests the next ICE parameters of a transport. The server accepts the previous ones until these are used. */
 export type NextParameters = (transportId: string) => Promise<types.IceParameters>;
 
 export class IceRestarter {
   readonly #next: NextParameters;
-  /** How often each was restarted. */
-  readonly #transports = new Map<types.Transport, number>();
+  readonly #transports = new Map<types.Transport, RemoteCandidates>();
   /** Parameters that were fetched in advance: a restart with them needs no connection. */
   readonly #spares = new Map<types.Transport, types.IceParameters>();
   /** Whether a fetch was tried since the last restart: once is enough, a restart can do without. */
@@ -18,18 +17,19 @@ export class IceRestarter {
   /** Requests that wait for the server, and whether their answers are used at once. */
   #work: Promise<unknown> | null = null;
   #isRestart = false;
+  #isRepeated = false;
 
   constructor(next: NextParameters) {
     this.#next = next;
   }
 
   add(transport: types.Transport): void {
-    this.#transports.set(transport, 0);
-    rankRemoteCandidates(transport, () => this.#transports.get(transport) ?? 0);
+    this.#transports.set(transport, new RemoteCandidates(transport));
   }
 
   /** Restarts with parameters from the server; with those that are being fetched, if there are any. */
-  async restart(): Promise<void> {
+  async restart(isRepeated = false): Promise<void> {
+    this.#isRepeated = isRepeated;
     this.#isFetched = false;
     this.#isRestart = true;
     if (this.#work !== null) {
@@ -50,7 +50,7 @@ export class IceRestarter {
   async fetchAhead(): Promise<void> {
     if (!this.#isFetched && this.#work === null) {
       this.#isFetched = true;
-      this.#isRestart = false;
+      this.#isRestart = this.#isRepeated = false;
       await this.#request();
     }
   }
@@ -80,7 +80,7 @@ export class IceRestarter {
 
   async #apply(transport: types.Transport, iceParameters: types.IceParameters): Promise<void> {
     if (!transport.closed) {
-      this.#transports.set(transport, (this.#transports.get(transport) ?? 0) + 1);
+      this.#transports.get(transport)?.restarting(this.#isRepeated);
       await transport.restartIce({ iceParameters });
     }
   }

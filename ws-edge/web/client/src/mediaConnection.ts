@@ -151,7 +151,7 @@ export class MediaConnection {
     }
     clearTimeout(this.#restartTimer);
     try {
-      await this.#restarter.restart();
+      await this.#restarter.restart(this.#restarts > 0);
     } catch (error) {
       if (isReplaced(error) || this.#listener.isOnline()) {
         this.#break(toCallpulseError(error, 'media_failed'));

@@ -212,6 +212,23 @@ describe('the connection', () => {
     assert.ok(sockets.length > before);
   });
 
+  test('a minute after the last message, attempts during a call are as rare as without one', async () => {
+    const { events, sockets } = startConnection({}, true);
+    await settle();
+    last(sockets).welcome();
+    last(sockets).break();
+    for (let attempt = 0; attempt < 59; attempt += 1) {
+      mock.timers.tick(1_000);
+      await settle();
+      last(sockets).break();
+    }
+    assert.equal(events.at(-1), 'down 1000');
+    mock.timers.tick(1_000);
+    await settle();
+    last(sockets).break();
+    assert.equal(events.at(-1), 'down 7500');
+  });
+
   test('the timeout of a failed attempt does not close the next connection', async () => {
     const { connection, events, sockets } = startConnection({ connectTimeoutMs: 1_000 });
     await settle();

@@ -3,7 +3,7 @@ import { afterEach, beforeEach, describe, mock, test } from 'node:test';
 
 import type { types } from 'mediasoup-client';
 
-import { rankCandidates } from '../src/candidateRank.ts';
+import { RemoteCandidates } from '../src/candidateRank.ts';
 import { IceRestarter } from '../src/iceRestarter.ts';
 import { ReceiverWatch } from '../src/receiverWatch.ts';
 import { settle } from './fakeServer.ts';
@@ -11,7 +11,6 @@ import { settle } from './fakeServer.ts';
 /** Two transports, the parameters that each was restarted with, and the requests, to be answered by the test. */
 function transports() {
   const applied: string[] = [];
-  const connections: { sdp: string; setRemoteDescription(description: { sdp: string }): Promise<void> }[] = [];
   const requests: { id: string; answer(name: string): void; fail(): void }[] = [];
   const restarter = new IceRestarter(
     (id) =>
@@ -24,17 +23,9 @@ function transports() {
       }),
   );
   for (const id of ['send', 'recv']) {
-    const connection = {
-      sdp: '',
-      setRemoteDescription: async ({ sdp }: { sdp: string }) => {
-        connection.sdp = sdp;
-      },
-    };
-    connections.push(connection);
     const transport = {
       id,
       closed: false,
-      handler: { name: 'Chrome111', _pc: connection },
       restartIce: async ({ iceParameters }: { iceParameters: types.IceParameters }) => {
         applied.push(`${id} ${iceParameters.usernameFragment}`);
       },
@@ -45,13 +36,7 @@ function transports() {
     requests.splice(0).forEach((request) => request.answer(name));
     await settle();
   };
-  /** The remote descriptions, as they are now. */
-  const described = (): string[] =>
-    connections.map((connection) => {
-      void connection.setRemoteDescription({ sdp: 'a=candidate:udpcandidate 1 udp 1076302079 203.0.113.7 40000 typ host' });
-      return connection.sdp;
-    });
-  return { restarter, requests, applied, described, answer };
+  return { restarter, requests, applied, answer };
 }
 
 describe('a restart of ICE', () => {
@@ -161,38 +146,83 @@ describe('the watch of a receiver', () => {
   });
 });
 
-describe('the rank of the candidates', () => {
-  const sdp = [
+/** A connection as the library uses it, whose selected pair has these costs. */
+function connection(selected?: { local: number; remote: number }) {
+  const added: string[] = [];
+  let sdp = '';
+  let found: (event: { candidate: unknown }) => void = () => undefined;
+  const candidate = (cost: number) => ({ candidate: `candidate:1 1 udp 2113937151 192.0.2.1 9 typ host${cost > 0 ? ` network-cost ${cost}` : ''}` });
+  const pair = selected && { local: candidate(selected.local), remote: candidate(selected.remote) };
+  const fake = {
+    localDescription: { sdp: 'v=0\r\na=ice-ufrag:former\r\n' },
+    setRemoteDescription: async (description: { sdp: string }) => {
+      sdp = description.sdp;
+    },
+    addIceCandidate: async (init: { candidate: string }) => void added.push(init.candidate),
+    addEventListener: (_name: string, listener: typeof found) => (found = listener),
+    getTransceivers: () => [{ receiver: { transport: { iceTransport: { getSelectedCandidatePair: () => pair ?? null } } } }],
+  };
+  const transport = { handler: { name: 'Chrome111', _pc: fake } };
+  const candidates = new RemoteCandidates(transport as unknown as types.Transport);
+  const lines = [
     'v=0',
     'a=candidate:udpcandidate 1 udp 1076302079 203.0.113.7 40000 typ host',
     'a=candidate:tcpcandidate 1 tcp 1076276479 203.0.113.7 40000 typ host tcptype passive',
     'a=end-of-candidates',
     '',
-  ].join('\r\n');
+  ];
+  /** The priorities and costs of a new description, and of what was added since. */
+  const ranks = (): string[] => {
+    void fake.setRemoteDescription({ sdp: lines.join('\r\n') });
+    return read([...sdp.split('\r\n'), ...added.splice(0)]);
+  };
+  const read = (from: string[]): string[] =>
+    from.flatMap((line) => /(udp|tcp) (\d+) .* network-cost (\d+)/.exec(line)?.slice(1).join(' ') ?? []);
+  const finds = (cost: number | null, protocol = 'udp', usernameFragment = 'new'): string[] => {
+    found({ candidate: cost === null ? null : { ...candidate(cost), protocol, usernameFragment } });
+    return read(added.splice(0));
+  };
+  return { candidates, ranks, finds };
+}
 
-  test('rises with each restart, for all of them alike', () => {
-    assert.deepEqual(rankCandidates(sdp, 1).split('\r\n'), [
-      'v=0',
-      'a=candidate:udpcandidate 1 udp 1080496383 203.0.113.7 40000 typ host network-cost 0',
-      'a=candidate:tcpcandidate 1 tcp 1080470783 203.0.113.7 40000 typ host tcptype passive network-cost 0',
-      'a=end-of-candidates',
-      '',
-    ]);
-    assert.match(rankCandidates(sdp, 0), /udp 1076302079 .* network-cost 999/);
-    assert.match(rankCandidates(sdp, 1_000_000), /udp 2147483647 /);
+describe('the rank of the candidates', () => {
+  test('is the lowest at the beginning, with the highest cost', () => {
+    const { ranks } = connection();
+    assert.deepEqual(ranks(), ['udp 1076302079 999', 'tcp 1076276479 999']);
   });
 
-  test('of each transport follows its restarts', async () => {
-    const { restarter, described, answer } = transports();
-    const ranks = (): string[] => described().map((sdp) => /udp (\d+) .* network-cost (\d+)/.exec(sdp)?.slice(1).join() ?? '');
-    assert.deepEqual(ranks(), ['1076302079,999', '1076302079,999']);
-    void restarter.fetchAhead();
-    await answer('a');
-    assert.deepEqual(ranks(), ['1076302079,999', '1076302079,999']);
-    await restarter.restartAhead();
-    assert.deepEqual(ranks(), ['1080496383,0', '1080496383,0']);
-    void restarter.restart();
-    await answer('b');
-    assert.deepEqual(ranks(), ['1084690687,0', '1084690687,0']);
+  test('makes the pair of a new network as cheap as the selected pair, whatever that network costs', () => {
+    for (const [network, cost] of [[999, 0], [900, 99], [10, 989], [0, 999]] as const) {
+      const { candidates, ranks, finds } = connection({ local: 10, remote: 989 });
+      candidates.restarting(false);
+      assert.deepEqual(ranks(), [], 'until a network is found');
+      assert.deepEqual(finds(0, 'udp', 'former'), [], 'by this restart');
+      assert.deepEqual(finds(0, 'tcp'), [], 'and for UDP');
+      assert.deepEqual(finds(network), [`udp 1080496383 ${cost}`, `tcp 1080470783 ${cost}`]);
+      assert.deepEqual(finds(0), [], 'once');
+      assert.deepEqual(ranks(), [`udp 1080496383 ${cost}`, `tcp 1080470783 ${cost}`], 'in later descriptions as well');
+    }
+  });
+
+  test('has no cost after a repeated restart, without a selected pair, and without UDP', () => {
+    const free = ['udp 1080496383 0', 'tcp 1080470783 0'];
+    const repeated = connection({ local: 10, remote: 989 });
+    repeated.candidates.restarting(true);
+    assert.deepEqual(repeated.ranks(), free);
+    const unknown = connection();
+    unknown.candidates.restarting(false);
+    assert.deepEqual(unknown.ranks(), free);
+    const tcp = connection({ local: 10, remote: 989 });
+    tcp.candidates.restarting(false);
+    assert.deepEqual(tcp.ranks(), []);
+    assert.deepEqual(tcp.finds(null), free);
+  });
+
+  test('rises up to the highest priority', () => {
+    const { candidates, ranks } = connection();
+    for (let restart = 0; restart < 1_000; restart += 1) {
+      candidates.restarting(false);
+    }
+    assert.deepEqual(ranks(), ['udp 2147483647 0', 'tcp 2147483647 0']);
   });
 });
