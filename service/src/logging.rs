@@ -1,17 +1,23 @@
 //! Logging: tracing events on stderr, as text or as JSON.
 //!
 //! A thread of its own writes the lines, and a line that cannot be written is counted. A full disk, a closed pipe or a reader that
-//! stalls therefore never affects the service.
+//! stalls therefore never affects the service. Each place in the code has a share of the log: an outage, or a client, can cause the
+//! same line at any rate.
 
+use std::collections::HashMap;
 use std::io::{self, IsTerminal, Write};
-use std::sync::OnceLock;
 use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
-use tracing_subscriber::EnvFilter;
+use tracing::callsite::Identifier;
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer};
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -45,6 +51,12 @@ impl Default for LogSettings {
 
 /// Lines that wait to be written. At the limit, new lines are dropped and counted.
 const QUEUED_LINES_MAX: usize = 8 * 1024;
+/// The time in which a place in the code has its share of lines.
+const SHARE_INTERVAL: Duration = Duration::from_secs(10);
+/// Its share of warnings.
+const WARNINGS_MAX: u32 = 50;
+/// Its share of other lines. Those of `debug` and `trace` have no limit: whoever asks for them wants all.
+const LINES_MAX: u32 = 1_000;
 /// The log target of the client of NATS.
 const NATS_CLIENT: &str = "async_nats";
 /// Limit of [`flush`].
@@ -70,11 +82,17 @@ pub fn init(settings: &LogSettings) -> io::Result<()> {
         .with_env_filter(filter)
         .with_writer(move || writer.clone());
     let first = match settings.format {
-        LogFormat::Text => subscriber.with_ansi(wants_colour()).try_init(),
+        LogFormat::Text => subscriber
+            .with_ansi(wants_colour())
+            .finish()
+            .with(Shares::default())
+            .try_init(),
         LogFormat::Json => subscriber
             .json()
             .flatten_event(true)
             .with_current_span(false)
+            .finish()
+            .with(Shares::default())
             .try_init(),
     };
     if first.is_ok() {
@@ -128,6 +146,38 @@ fn write_lines(messages: &Receiver<Message>) {
 /// See no-color.org. A terminal of the type `dumb` shows no colours.
 fn wants_colour() -> bool {
     io::stderr().is_terminal() && !anstyle_query::no_color() && anstyle_query::term_supports_color()
+}
+
+/// The lines of each place in the code, since the start of its interval.
+#[derive(Default)]
+struct Shares(Mutex<HashMap<Identifier, (Instant, u32)>>);
+
+impl Shares {
+    fn admit(&self, place: Identifier, most: u32, now: Instant) -> bool {
+        // Code has a bounded number of places.
+        let mut places = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (start, lines) = places.entry(place).or_insert((now, 0));
+        if now.saturating_duration_since(*start) >= SHARE_INTERVAL {
+            (*start, *lines) = (now, 0);
+        }
+        *lines = lines.saturating_add(1);
+        *lines <= most
+    }
+}
+
+impl<S: Subscriber> Layer<S> for Shares {
+    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+        let most = match *event.metadata().level() {
+            Level::WARN => WARNINGS_MAX,
+            Level::ERROR | Level::INFO => LINES_MAX,
+            _ => return true,
+        };
+        let admitted = self.admit(event.metadata().callsite(), most, Instant::now());
+        if !admitted {
+            metrics::counter!("callpulse_log_lines_repeated_total").increment(1);
+        }
+        admitted
+    }
 }
 
 /// Queues one line per write, and never fails.

@@ -44,6 +44,8 @@ enum Mode {
     Unready,
     /// Every thread of the runtime is blocked.
     Blocked,
+    /// Logs without end.
+    Chatty,
 }
 
 #[derive(Default, Serialize, Deserialize, JsonSchema)]
@@ -81,6 +83,12 @@ async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxError
         match settings.mode {
             Mode::Fail => return Err("as asked"),
             Mode::StuckTask => std::future::pending().await,
+            Mode::Chatty => {
+                while !stop.is_cancelled() {
+                    tracing::debug!("a line");
+                    tokio::task::yield_now().await;
+                }
+            }
             Mode::Good | Mode::StuckService | Mode::Unready | Mode::Blocked => stop.cancelled().await,
         }
         Ok(())
@@ -132,7 +140,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-const CHECKS: [(&str, fn()); 17] = [
+const CHECKS: [(&str, fn()); 18] = [
     ("announces its ports, is ready, and ends cleanly", good),
     ("SIGINT stops it too", interrupt),
     ("a failed task exits with 1", failing),
@@ -146,6 +154,10 @@ const CHECKS: [(&str, fn()); 17] = [
         limited_log,
     ),
     ("it continues when its log reader stalls", stalled_log),
+    (
+        "a line that is repeated without end does not fill the log",
+        repeated_line,
+    ),
     ("its log has colours on a terminal that wants them", colours),
     ("invalid settings exit with 2, all reported", bad_settings),
     (
@@ -464,16 +476,31 @@ fn colours() {
     assert!(logged(&[("TERM", "xterm"), ("NO_COLOR", "")]).contains('\u{1b}'));
 }
 
+fn repeated_line() {
+    let mut service = Running::mode("good", "5000");
+    let line = service.announced();
+    eventually("repeated lines are left out", || {
+        log_a_line(&service);
+        let metrics = get(line["ops"].as_str().unwrap(), "/metrics");
+        let repeated = metrics.split_once("\ncallpulse_log_lines_repeated_total ");
+        repeated.is_some_and(|(_, lines)| !lines.starts_with('0'))
+    });
+    service.signal(Signal::SIGTERM);
+    let (_, _, log) = service.end();
+    // The interval may end meanwhile.
+    assert!((50..=100).contains(&log.matches("SIGHUP").count()), "{log}");
+    assert!(log.contains("SIGTERM"), "other lines are logged: {log}");
+}
+
 fn stalled_log() {
-    // The log of each request to the operations port fills the pipe, which is not read.
-    let environment = [("SAMPLE_SERVICE__LOG__FILTER", "trace")];
+    // Its lines fill the pipe, which is not read.
+    let environment = [
+        ("SAMPLE_SERVICE__LOG__FILTER", "debug"),
+        ("SAMPLE_SERVICE__MODE", "chatty"),
+    ];
     let mut service = Running::start(&[], &environment);
     let line = service.announced();
     eventually("lines are dropped, and it serves", || {
-        for _ in 0..50 {
-            log_a_line(&service);
-            get(line["ops"].as_str().unwrap(), "/livez");
-        }
         let metrics = get(line["ops"].as_str().unwrap(), "/metrics");
         let lost = r#"callpulse_log_lines_lost_total{reason="queue_full"} "#;
         metrics
