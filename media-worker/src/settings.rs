@@ -387,7 +387,8 @@ mod tests {
     #[test]
     fn nats_and_every_number_are_checked() {
         for (key, value, says) in [
-            ("NATS__URL", "nats://u:hunter2@h:99999", "URL 1 is not an address"),
+            ("NATS__URL", "nats://u:hunter2@h", "URL 1 has a user or a password"),
+            ("NATS__URL", "nats://h:99999", "URL 1 is not an address"),
             ("NATS__URL", "http://h", "another scheme"),
             ("NATS__REPLICAS", "0", "is 1, 3 or 5"),
             ("NATS__REPLICAS", "7", "is 1, 3 or 5"),
