@@ -34,6 +34,7 @@ pub struct Fuzz {
     seeds: Arc<Vec<Vec<u8>>>,
     inputs: BoxedStrategy<Input>,
     runner: TestRunner,
+    started: Instant,
     until: Instant,
     tried: usize,
     resident_at_start: u64,
@@ -74,6 +75,7 @@ impl Fuzz {
             inputs: inputs(Arc::clone(&seeds)),
             seeds,
             runner: TestRunner::new(config),
+            started: Instant::now(),
             until: Instant::now() + Duration::from_secs(seconds),
             tried: 0,
             resident_at_start: 0,
@@ -119,12 +121,19 @@ impl Fuzz {
         }
     }
 
-    /// Checks the memory, after the last input.
+    /// Prints the figures, and checks the memory, after the last input.
     ///
     /// # Errors
     /// When it has grown.
+    #[expect(clippy::print_stdout, reason = "shown with --nocapture")]
     pub fn finish(self) -> Result<()> {
         let grown = resident().saturating_sub(self.resident_at_start);
+        println!(
+            "{}: {} inputs in {:.0?}, {grown} bytes more",
+            self.target,
+            self.tried,
+            self.started.elapsed()
+        );
         ensure!(
             grown <= GROWTH_MAX_BYTES,
             "{}: {grown} bytes more after {} inputs",
