@@ -93,6 +93,8 @@ impl Fuzz {
         self.seeds.iter().for_each(|seed| check(seed));
         self.resident_at_start = resident();
         while Instant::now() < self.until {
+            // A runner counts its successes, and would check nothing in a second run.
+            self.runner = TestRunner::new(self.runner.config().clone());
             let checked = self.runner.run(&self.inputs, |Input(input)| {
                 check(&input);
                 Ok(())
@@ -365,6 +367,14 @@ mod tests {
         let inputs = std::iter::from_fn(|| fuzz.next_json()).take(500);
         let different: HashSet<_> = inputs.map(|input| input.to_string()).collect();
         assert!(different.len() > 250, "{}", different.len());
+    }
+
+    #[test]
+    fn inputs_are_checked_until_the_time_is_over() {
+        let (mut fuzz, checked) = (fuzz(), std::cell::Cell::new(0));
+        fuzz.until = Instant::now() + Duration::from_millis(500);
+        fuzz.run(|_| checked.set(checked.get() + 1)).unwrap();
+        assert!(checked.get() > 4 * BATCH, "{}", checked.get());
     }
 
     #[test]
