@@ -94,11 +94,11 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {instance}")).await?;
     let mut tasks = context.tasks();
-    let (link, stop) = (nats.clone(), context.stop.clone());
-    tasks.spawn("link", async move {
-        let following = link.report_connected(|up| connected.set(up));
-        stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
-    });
+    let link = nats.clone();
+    tasks.spawn_until_stop(
+        "link",
+        async move { link.report_connected(|up| connected.set(up)).await },
+    );
     context.announce([("instance_id", instance.to_string())]);
 
     let Some(storage) = context
@@ -110,11 +110,8 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     };
     let storage = storage?;
     stored.set(true);
-    let (following, stop) = (storage.clone(), context.stop.clone());
-    let following = following.follow(nats.clone(), move |holds| stored.set(holds));
-    tasks.spawn("storage", async move {
-        stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
-    });
+    let following = storage.clone().follow(nats.clone(), move |holds| stored.set(holds));
+    tasks.spawn_until_stop("storage", following);
 
     let deps = Deps::new(&nats, &storage, &instance);
     for (name, task) in self::tasks(&deps, &settings, &instance, &context.health, &context.stop) {

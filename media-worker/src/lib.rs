@@ -71,11 +71,8 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     context.announce([("worker_id", worker_id.to_string()), ("rtc", rtc)]);
 
     let mut tasks = context.tasks();
-    let (link, stop) = (nats.clone(), context.stop.clone());
-    tasks.spawn("link", async move {
-        let following = link.report_connected(|up| link_up.set(up));
-        stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
-    });
+    let link = nats.clone();
+    tasks.spawn_until_stop("link", async move { link.report_connected(|up| link_up.set(up)).await });
     let opening = Storage::open_when_available(&nats);
     let Some(storage) = context.stop.run_until_cancelled(opening).await else {
         return Ok(());
@@ -114,11 +111,10 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         tracing::warn!(%error, "connection lost: commands arrive once it is back");
     }
     streams_open.set(true);
-    let (following, stop) = (storage.clone(), context.stop.clone());
-    let following = following.follow(nats.clone(), move |holds| streams_open.set(holds));
-    tasks.spawn("storage", async move {
-        stop.run_until_cancelled(following).await.unwrap_or(Ok(()))
-    });
+    let following = storage
+        .clone()
+        .follow(nats.clone(), move |holds| streams_open.set(holds));
+    tasks.spawn_until_stop("storage", following);
 
     // Draining needs every task, so they run until it is finished, and not only until the stop.
     let (stop, drained) = (context.stop.clone(), CancellationToken::new());

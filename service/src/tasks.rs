@@ -64,6 +64,18 @@ impl Tasks {
         self.names.insert(handle.id(), name);
     }
 
+    /// Starts a task that is dropped when the stop token is cancelled.
+    pub fn spawn_until_stop<F, E>(&mut self, name: &'static str, task: F)
+    where
+        F: Future<Output = Result<(), E>> + Send + 'static,
+        E: Into<BoxError> + Send,
+    {
+        let stop = self.stop.clone();
+        self.spawn(name, async move {
+            stop.run_until_cancelled_owned(task).await.unwrap_or(Ok(()))
+        });
+    }
+
     /// Waits until the stop token is cancelled or a task ends, cancels the stop token, and waits for the other tasks until the
     /// drain deadline. Tasks that are still running are then aborted, with a warning.
     ///

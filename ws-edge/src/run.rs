@@ -212,11 +212,10 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
 
     let stop = &context.stop;
     let mut tasks = context.tasks();
-    let (following, stopped) = (storage.clone(), stop.clone());
-    let following = following.follow(nats.clone(), move |holds| storage_open.set(holds));
-    tasks.spawn("storage", async move {
-        stopped.run_until_cancelled(following).await.unwrap_or(Ok(()))
-    });
+    let following = storage
+        .clone()
+        .follow(nats.clone(), move |holds| storage_open.set(holds));
+    tasks.spawn_until_stop("storage", following);
     tasks.spawn("billing_watch", billing_watch.run(nats.clone(), stop.clone()));
     // Clients keep what they depend on until their sockets are closed, which takes a while.
     let drained = CancellationToken::new();
