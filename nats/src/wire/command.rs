@@ -4,6 +4,8 @@
 //! Operations are registered with the NATS service API (ADR-32), so `$SRV.INFO` lists the fleet. Errors have the headers
 //! `Nats-Service-Error` (`<code>: <message>`) and `Nats-Service-Error-Code` (an HTTP status).
 
+use std::fmt::Debug;
+
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -84,51 +86,36 @@ pub fn declarations() -> impl Iterator<Item = CommandDeclaration> {
         request,
         reply,
     });
-    let other = |name, subject: &str, answered_by, request, reply| CommandDeclaration {
+    media.chain([
+        declared::<Terminate>("terminate", subject::ALL_TERMINATE, "any ws-edge"),
+        declared::<ExtendCall>("grant", subject::ALL_GRANT, "any ws-edge"),
+        declared::<Authorize>("authorize", subject::AUTHORIZE, "the wallet"),
+        declared::<QueryPresence>(
+            "presence",
+            subject::ALL_PRESENCE,
+            "every ws-edge with a socket of this otomo",
+        ),
+        declared::<ReportEdge>("report_edge", subject::REPORT_EDGES, "every ws-edge"),
+    ])
+}
+
+/// What the document of a payload is made from.
+trait Described: JsonSchema + Serialize + DeserializeOwned + Debug {}
+
+impl<T: JsonSchema + Serialize + DeserializeOwned + Debug> Described for T {}
+
+fn declared<C>(name: &'static str, subject: &str, answered_by: &'static str) -> CommandDeclaration
+where
+    C: Command<Reply: Described> + Described,
+{
+    CommandDeclaration {
         name,
         subject: subject.to_owned(),
         answered_by,
         relays: None,
-        request,
-        reply,
-    };
-    media.chain([
-        other(
-            "terminate",
-            subject::ALL_TERMINATE,
-            "any ws-edge",
-            PayloadType::of::<Terminate>(),
-            PayloadType::of::<CallClosed>(),
-        ),
-        other(
-            "grant",
-            subject::ALL_GRANT,
-            "any ws-edge",
-            PayloadType::of::<ExtendCall>(),
-            PayloadType::of::<CreditExtended>(),
-        ),
-        other(
-            "authorize",
-            subject::AUTHORIZE,
-            "the wallet",
-            PayloadType::of::<Authorize>(),
-            PayloadType::of::<Authorization>(),
-        ),
-        other(
-            "presence",
-            subject::ALL_PRESENCE,
-            "every ws-edge with a socket of this otomo",
-            PayloadType::of::<QueryPresence>(),
-            PayloadType::of::<OtomoPresent>(),
-        ),
-        other(
-            "report_edge",
-            subject::REPORT_EDGES,
-            "every ws-edge",
-            PayloadType::of::<ReportEdge>(),
-            PayloadType::of::<EdgeReported>(),
-        ),
-    ])
+        request: PayloadType::of::<C>(),
+        reply: PayloadType::of::<C::Reply>(),
+    }
 }
 
 /// The names of a media-worker's operations.
@@ -362,6 +349,16 @@ pub struct OtomoPresent {}
 /// Requests the connections of every ws-edge, for `/ops`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportEdge {}
+
+/// Every ws-edge replies.
+impl Command for ReportEdge {
+    type Recipient = ();
+    type Reply = EdgeReported;
+
+    fn subject(&self, (): &()) -> String {
+        subject::REPORT_EDGES.to_owned()
+    }
+}
 
 /// Reply to [`ReportEdge`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use contract::jetstream::request::{self, CommandError};
-use contract::wire::command::{CallMedia, EdgeReported, MAX_CALLS_REPORTED, ReportCalls, ReportEdge};
-use contract::wire::subject;
+use contract::wire::command::{CallMedia, Command, EdgeReported, MAX_CALLS_REPORTED, ReportCalls, ReportEdge};
 use contract::{Nats, TraceParent, WorkerId};
 use futures::{StreamExt, stream};
 use tokio::time::{Instant, timeout_at};
@@ -66,9 +65,8 @@ async fn edges(nats: &Nats) -> Vec<EdgeReported> {
         return edges;
     };
     let command = serde_json::to_vec(&ReportEdge {}).unwrap_or_default();
-    let published = nats
-        .client
-        .publish_with_reply(subject::REPORT_EDGES, inbox, command.into());
+    let subject = ReportEdge {}.subject(&());
+    let published = nats.client.publish_with_reply(subject, inbox, command.into());
     if published.await.is_ok() {
         while edges.len() < MAX_EDGES
             && let Ok(Some(answer)) = timeout_at(deadline, answers.next()).await
