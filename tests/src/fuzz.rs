@@ -10,13 +10,15 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use proptest::strategy::{BoxedStrategy, Strategy, ValueTree};
 use proptest::test_runner::{Config, TestRunner};
 use rand::rngs::StdRng;
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Map, Value, json};
+
+use crate::servers::child::resident_bytes;
 
 /// Growth of the process that is a leak, and not the allocator's reserve.
 const GROWTH_MAX_BYTES: u64 = 96 << 20;
@@ -91,10 +93,8 @@ impl Fuzz {
     /// As `check` does on a seed.
     pub fn run(mut self, check: impl Fn(&[u8])) -> Result<()> {
         self.seeds.iter().for_each(|seed| check(seed));
-        self.resident_at_start = resident();
+        self.resident_at_start = resident_bytes(std::process::id()).unwrap_or_default();
         while Instant::now() < self.until {
-            // A runner counts its successes, and would check nothing in a second run.
-            self.runner = TestRunner::new(self.runner.config().clone());
             let checked = self.runner.run(&self.inputs, |Input(input)| {
                 check(&input);
                 Ok(())
@@ -115,7 +115,7 @@ impl Fuzz {
             };
             self.tried += 1;
             if self.tried == self.seeds.len() {
-                self.resident_at_start = resident();
+                self.resident_at_start = resident_bytes(std::process::id()).unwrap_or_default();
             }
             if let Ok(value) = serde_json::from_slice(&input) {
                 return Some(value);
@@ -129,7 +129,9 @@ impl Fuzz {
     /// When it has grown.
     #[expect(clippy::print_stdout, reason = "shown with --nocapture")]
     pub fn finish(self) -> Result<()> {
-        let grown = resident().saturating_sub(self.resident_at_start);
+        let grown = resident_bytes(std::process::id())
+            .unwrap_or_default()
+            .saturating_sub(self.resident_at_start);
         println!(
             "{}: {} inputs in {:.0?}, {grown} bytes more",
             self.target,
@@ -341,13 +343,17 @@ fn interesting(other: Option<Value>, rng: &mut StdRng) -> Value {
     }
 }
 
-/// The memory of this process, in bytes; 0 where the system does not tell.
-fn resident() -> u64 {
-    let pages = || -> Result<u64> {
-        let status = fs::read_to_string("/proc/self/statm")?;
-        Ok(status.split_whitespace().nth(1).context("no second field")?.parse()?)
-    };
-    pages().unwrap_or_default() * 4_096
+/// The fields of a JSON object as environment variables with `prefix`, as far as a process can be given them.
+pub fn variables(prefix: &str, input: &[u8]) -> Vec<(String, String)> {
+    let fields = serde_json::from_slice::<Value>(input).unwrap_or_default();
+    let fields = fields.as_object().into_iter().flatten();
+    fields
+        .filter(|(key, _)| !key.contains(['\0', '=']))
+        .map(|(key, value)| {
+            let value = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            (format!("{prefix}__{key}"), value.replace('\0', ""))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -367,14 +373,6 @@ mod tests {
         let inputs = std::iter::from_fn(|| fuzz.next_json()).take(500);
         let different: HashSet<_> = inputs.map(|input| input.to_string()).collect();
         assert!(different.len() > 250, "{}", different.len());
-    }
-
-    #[test]
-    fn inputs_are_checked_until_the_time_is_over() {
-        let (mut fuzz, checked) = (fuzz(), std::cell::Cell::new(0));
-        fuzz.until = Instant::now() + Duration::from_millis(500);
-        fuzz.run(|_| checked.set(checked.get() + 1)).unwrap();
-        assert!(checked.get() > 4 * BATCH, "{}", checked.get());
     }
 
     #[test]

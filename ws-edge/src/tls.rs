@@ -170,9 +170,7 @@ impl ClientStream {
             None => Ok(Self::Plain(SharedStream::new(stream))),
         }
     }
-}
 
-impl ClientStream {
     /// For writing messages directly, which TLS does not allow.
     pub fn shared(&self) -> Option<SharedStream> {
         match self {

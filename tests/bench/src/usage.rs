@@ -21,17 +21,6 @@ pub fn cpu_nanos(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// Resident memory, in bytes.
-///
-/// # Errors
-/// When there is no such process.
-pub fn resident_bytes(pid: u32) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.split_whitespace().next());
-    Ok(kilobytes.context("no VmRSS")?.parse::<u64>()? * 1024)
-}
-
 /// The machine in a few words: cores, processor, kernel.
 #[must_use]
 pub fn machine() -> String {
@@ -54,7 +43,6 @@ mod tests {
     fn this_process_uses_something() {
         let pid = std::process::id();
         assert!(cpu_nanos(pid).unwrap() > 0);
-        assert!(resident_bytes(pid).unwrap() > 100_000);
         assert!(machine().contains("cores"));
     }
 }

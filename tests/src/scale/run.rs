@@ -13,6 +13,7 @@ use super::load;
 use super::notices::{NoticeCounter, NoticeCounts};
 use crate::facts::contract_client::ContractClient;
 use crate::facts::reader::Facts;
+use crate::servers::child::resident_bytes;
 use crate::servers::nats_server::Sync;
 use crate::servers::process::Service;
 use crate::servers::stack::{Stack, StackBuilder};
@@ -78,7 +79,7 @@ pub async fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     let client = ContractClient::open(&stack.nats).await?;
     let facts = Facts::connect(&stack.nats.url()).await?;
     let notices = NoticeCounter::subscribe(&stack.nats.url()).await?;
-    let idle = resident_bytes(timer(&mut stack)?)?;
+    let idle = resident_bytes(timer(&mut stack)?.child().pid())?;
     progress("started");
 
     let injected_at = Instant::now();
@@ -96,7 +97,7 @@ pub async fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     let measured_from = Timestamp::now().plus(SETTLING);
 
     reaches(measured_from.plus(plan.observed), "ticks before the kill", progress).await;
-    let active = resident_bytes(timer(&mut stack)?)?;
+    let active = resident_bytes(timer(&mut stack)?.child().pid())?;
     let killed_at = Timestamp::now();
     timer(&mut stack)?.kill()?;
     timer(&mut stack)?.restart().await?;
@@ -188,16 +189,6 @@ async fn reaches(moment: Timestamp, why: &str, progress: &dyn Fn(&str)) {
     let remaining = moment.until(Timestamp::now());
     progress(&format!("{why}: {:.0} s", remaining.as_secs_f64()));
     let_time_pass(why, remaining).await;
-}
-
-/// The resident memory of a process.
-fn resident_bytes(service: &Service) -> Result<u64> {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", service.child().pid()))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line
-        .and_then(|line| line.split_whitespace().next())
-        .context("no VmRSS")?;
-    Ok(kilobytes.parse::<u64>()? * 1024)
 }
 
 fn lateness(ticks: &[StoredTick], from: Timestamp, until: Timestamp) -> [i64; 3] {

@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use contract::buckets::media_workers::{WorkerChange, WorkerStatus};
 use contract::jetstream::storage::WORKER_TTL;
@@ -11,8 +11,8 @@ use contract::{Timestamp, WorkerId};
 use parking_lot::{Mutex, MutexGuard};
 use rand::seq::IndexedRandom;
 
-/// How long a heartbeat bounds the server's time, at least. A server's clock that was set back is followed after twice that.
-const BOUND_WINDOW: Duration = Duration::from_secs(30);
+use crate::calls::server_time::ServerTime;
+
 /// Processes that no longer run whose last heartbeat is remembered.
 const MAX_FORMER: usize = 1024;
 
@@ -25,56 +25,13 @@ pub struct KnownWorkers {
     watching_since: Arc<Mutex<Option<Timestamp>>>,
 }
 
-/// The time by the server's clock, from the times at which it stored heartbeats. Each is a lower bound, because a heartbeat may arrive
-/// late: after an outage of NATS by all of it. The latest bound of this window and of the one before counts.
-#[derive(Debug, Default)]
-struct ServerTime {
-    opened: Option<Instant>,
-    latest: Option<Bound>,
-    latest_before: Option<Bound>,
-}
-
-/// The server's time was at least this at an instant of this machine.
-#[derive(Debug, Clone, Copy)]
-struct Bound {
-    at: Timestamp,
-    arrived: Instant,
-}
-
-impl Bound {
-    fn at(&self, instant: Instant) -> Timestamp {
-        self.at.plus(instant.saturating_duration_since(self.arrived))
-    }
-}
-
-impl ServerTime {
-    fn heard(&mut self, at: Timestamp, arrived: Instant) {
-        if self
-            .opened
-            .is_none_or(|opened| arrived.saturating_duration_since(opened) >= BOUND_WINDOW)
-        {
-            self.opened = Some(arrived);
-            self.latest_before = self.latest.take();
-        }
-        if self.latest.is_none_or(|latest| latest.at(arrived) < at) {
-            self.latest = Some(Bound { at, arrived });
-        }
-    }
-
-    /// None before the first heartbeat.
-    fn at(&self, instant: Instant) -> Option<Timestamp> {
-        let bounds = [self.latest, self.latest_before].into_iter().flatten();
-        bounds.map(|bound| bound.at(instant)).max()
-    }
-}
-
 impl KnownWorkers {
     /// Applies a change.
     pub fn apply(&self, change: &WorkerChange) {
         match change {
             WorkerChange::Alive(status) => {
                 if let Some(stored_at) = status.stored_at {
-                    self.server_time.lock().heard(stored_at, Instant::now());
+                    self.server_time.lock().stored(stored_at, Instant::now());
                 }
                 let before = self.lock().insert(status.worker_id.clone(), status.clone());
                 self.remember(before.filter(|before| before.started_at != status.started_at));
@@ -189,6 +146,8 @@ fn less_loaded<'a>(candidates: &[&'a WorkerStatus]) -> Option<&'a WorkerStatus> 
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use contract::Parties;
 
     use super::*;
@@ -340,23 +299,6 @@ mod tests {
         };
         workers.apply(&WorkerChange::Alive(other));
         assert!(workers.could_be_heard(&call), "a TTL has passed");
-    }
-
-    #[test]
-    fn a_heartbeat_that_arrives_late_does_not_put_the_time_back() {
-        let (zero, mut time) = (Instant::now(), ServerTime::default());
-        let after = |seconds| zero + Duration::from_secs(seconds);
-        let at = |seconds: i64| Timestamp::from_millis(seconds * 1_000).unwrap();
-        assert_eq!(time.at(zero), None);
-        time.heard(at(100), after(0));
-        // Stored a second later, and told after an outage of a minute.
-        time.heard(at(101), after(60));
-        assert_eq!(time.at(after(61)), Some(at(161)));
-        // The server's clock is 10 s behind from now on.
-        for heartbeat in 61..=130u32 {
-            time.heard(at(i64::from(heartbeat) + 90), after(heartbeat.into()));
-        }
-        assert_eq!(time.at(after(130)), Some(at(220)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::servers::child::resident_bytes;
 use callpulse_tests::wait::let_time_pass;
 
 use super::Plan;
@@ -10,7 +11,6 @@ use super::parties::{connect, identities, window};
 use crate::clients::Clients;
 use crate::contestant::Contestant;
 use crate::figures::Figures;
-use crate::usage::resident_bytes;
 
 const SOCKETS: usize = 10_000;
 /// Two notices for each.

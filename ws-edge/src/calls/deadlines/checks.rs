@@ -38,7 +38,7 @@ impl CallChecks {
         };
         let result = match outcome {
             Ok(result) => result,
-            Err(EndError::WorkerAlive) => CheckResult::WorkerHasCall,
+            Err(EndError::WorkerAlive) => CheckResult::Continues,
             // The node that claimed it died before the request was stored.
             Err(EndError::Unknown(_)) => {
                 tracing::info!(call_id = %id, "releasing a call that was never requested");

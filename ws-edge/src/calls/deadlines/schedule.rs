@@ -39,8 +39,6 @@ pub enum Due {
 pub enum CheckResult {
     /// The call is over, and its entry gone.
     Ended,
-    /// The call's worker confirmed that it has the call.
-    WorkerHasCall,
     /// The call goes on.
     Continues,
     /// The check failed.
