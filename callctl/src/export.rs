@@ -18,8 +18,8 @@ use contract::wire::unknown::Unknown;
 use contract::{CallId, EndReason, Fact, FactKind, OtomoId, Timestamp, UserId};
 use serde::Serialize;
 
+use crate::connection::Connection;
 use crate::csv_text::cell;
-use crate::link::Link;
 use crate::out;
 use crate::period::Period;
 
@@ -178,14 +178,14 @@ struct Count {
 
 impl Export {
     /// Writes the settled calls of the period in the order in which they were settled.
-    pub(crate) async fn run(self, link: &Link) -> Result<()> {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<()> {
         let (from, to) = self.period.bounds()?;
         let start = self
             .after
             .map_or(Start::Time(from), |after| Start::Sequence(after.saturating_add(1)));
         let format = if self.json { Format::Jsonl } else { self.format };
         let filter = subject::facts_of_kind(FactKind::Settled);
-        let messages = StoredMessages::open(&link.client, &link.api_prefix, CALLS, &filter, start).await;
+        let messages = StoredMessages::open(&connection.client, &connection.api_prefix, CALLS, &filter, start).await;
         let messages = messages.with_context(|| incomplete(self.after))?;
         let mut writer = Writer::new(format, self.target()?)?;
         let mut count = Count {

@@ -14,7 +14,7 @@ use contract::wire::unknown::Unknown;
 use contract::{CallId, Timestamp};
 use serde::Serialize;
 
-use crate::link::Link;
+use crate::connection::Connection;
 use crate::out;
 
 /// The options of `list`.
@@ -40,9 +40,9 @@ struct Listed<'a> {
 
 impl List {
     /// Prints the calls, those longest in their state first.
-    pub(crate) async fn run(self, link: &Link) -> Result<()> {
-        let calls = live_calls(link).await?;
-        let facts = link.history.last_of_calls(&calls).await?;
+    pub(crate) async fn run(self, connection: &Connection) -> Result<()> {
+        let calls = live_calls(connection).await?;
+        let facts = connection.history.last_of_calls(&calls).await?;
         let mut views = views(&facts);
         views.retain(|view| self.state.is_none_or(|state| view.state() == state));
         views.sort_by_key(CallView::since);
@@ -61,8 +61,8 @@ impl List {
 }
 
 /// The calls of the bucket `active_calls`.
-async fn live_calls(link: &Link) -> Result<Vec<CallId>> {
-    let mut bucket = tail::active_calls_at(link.client.clone(), &link.api_prefix);
+async fn live_calls(connection: &Connection) -> Result<Vec<CallId>> {
+    let mut bucket = tail::active_calls_at(connection.client.clone(), &connection.api_prefix);
     let mut live = BTreeMap::new();
     while bucket.is_behind() {
         for change in bucket.poll().await? {

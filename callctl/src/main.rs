@@ -5,15 +5,15 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::connection::ConnectionArgs;
 use crate::export::Export;
-use crate::link::LinkArgs;
 use crate::list::List;
 use crate::show::Show;
 use crate::team::Team;
 use crate::watch::Watch;
 use crate::workers::{Drain, Target, Workers};
 
-mod link;
+mod connection;
 mod out;
 
 mod list;
@@ -43,7 +43,7 @@ const FAILED: u8 = 1;
 )]
 struct Cli {
     #[command(flatten)]
-    link: LinkArgs,
+    connection: ConnectionArgs,
     #[command(subcommand)]
     command: Command,
 }
@@ -75,17 +75,17 @@ enum Command {
 async fn main() -> ExitCode {
     let cli = Cli::parse();
     let outcome = async {
-        let link = cli.link.connect().await?;
+        let connection = cli.connection.connect().await?;
         match cli.command {
-            Command::List(list) => list.run(&link).await,
-            Command::Show(show) => show.run(&link).await,
-            Command::Watch(watch) => watch.run(&link).await,
-            Command::Export(export) => export.run(&link).await,
-            Command::Workers(workers) => workers.run(&link).await,
-            Command::Cordon(target) => target.cordon(&link).await,
-            Command::Uncordon(target) => target.uncordon(&link).await,
-            Command::Drain(drain) => drain.run(&link).await,
-            Command::Team(team) => team.run(&link).await,
+            Command::List(list) => list.run(&connection).await,
+            Command::Show(show) => show.run(&connection).await,
+            Command::Watch(watch) => watch.run(&connection).await,
+            Command::Export(export) => export.run(&connection).await,
+            Command::Workers(workers) => workers.run(&connection).await,
+            Command::Cordon(target) => target.cordon(&connection).await,
+            Command::Uncordon(target) => target.uncordon(&connection).await,
+            Command::Drain(drain) => drain.run(&connection).await,
+            Command::Team(team) => team.run(&connection).await,
         }
     };
     match outcome.await {

@@ -7,7 +7,7 @@ use clap::Args;
 use contract::views::timeline::{Entry, Timeline};
 use contract::{CallId, Timestamp};
 
-use crate::link::Link;
+use crate::connection::Connection;
 use crate::out;
 
 /// The options of `show`.
@@ -22,8 +22,8 @@ pub(crate) struct Show {
 
 impl Show {
     /// Prints the facts of the call in stored order.
-    pub(crate) async fn run(self, link: &Link) -> Result<()> {
-        let page = link.history.of_call(&self.call).await?;
+    pub(crate) async fn run(self, connection: &Connection) -> Result<()> {
+        let page = connection.history.of_call(&self.call).await?;
         if page.facts.is_empty() {
             bail!("no facts of {}", self.call);
         }

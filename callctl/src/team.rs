@@ -8,7 +8,7 @@ use async_nats::jetstream::{self, consumer::pull};
 use clap::{Args, Subcommand};
 use contract::jetstream::storage::CALLS;
 
-use crate::link::Link;
+use crate::connection::Connection;
 use crate::out;
 
 /// The longest name of a team.
@@ -69,10 +69,10 @@ impl FromStr for TeamName {
 
 impl Team {
     /// Runs the command.
-    pub(crate) async fn run(self, link: &Link) -> Result<()> {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<()> {
         let Self::Add(add) = self;
         let Add { name, may_terminate } = &add;
-        create_consumer(link, name).await?;
+        create_consumer(connection, name).await?;
         if BUILT_IN.contains(&name.0.as_str()) {
             out::message(&format!(
                 "the consumer {name} exists; accounts.conf has the account already",
@@ -94,8 +94,8 @@ impl Team {
 }
 
 /// Creates the durable pull consumer of a team, or finds it.
-async fn create_consumer(link: &Link, name: &TeamName) -> Result<()> {
-    let jetstream = jetstream::with_prefix(link.client.clone(), &link.api_prefix);
+async fn create_consumer(connection: &Connection, name: &TeamName) -> Result<()> {
+    let jetstream = jetstream::with_prefix(connection.client.clone(), &connection.api_prefix);
     let needed = "the user admin is needed to create a consumer: --nats-user admin";
     let stream = jetstream.get_stream_no_info(CALLS).await?;
     let config = pull::Config {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::time::{MissedTickBehavior, interval};
 
-use crate::link::Link;
+use crate::connection::Connection;
 use crate::out;
 
 /// Time between two reads; a person does not notice it.
@@ -43,9 +43,9 @@ struct Watched<'a> {
 
 impl Watch {
     /// Prints facts as they are stored. A subscription would also receive facts that the stream rejects.
-    pub(crate) async fn run(self, link: &Link) -> Result<()> {
-        let last = link.history.last_sequence().await?;
-        let mut facts = tail::facts_at(link.client.clone(), &link.api_prefix, last);
+    pub(crate) async fn run(self, connection: &Connection) -> Result<()> {
+        let last = connection.history.last_sequence().await?;
+        let mut facts = tail::facts_at(connection.client.clone(), &connection.api_prefix, last);
         let mut stdout = out::standard();
         let mut failing = false;
         let mut poll = interval(POLL_INTERVAL);

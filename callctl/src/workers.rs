@@ -13,7 +13,7 @@ use contract::wire::command::{Command, Cordon, CordonState, Uncordon};
 use contract::{Timestamp, TraceParent, WorkerId};
 use tokio::time::{Instant, sleep, timeout_at};
 
-use crate::link::Link;
+use crate::connection::Connection;
 use crate::out;
 
 /// Deadline of a worker's reply; a person waits for it.
@@ -48,8 +48,8 @@ pub(crate) struct Drain {
 
 impl Workers {
     /// Prints the workers.
-    pub(crate) async fn run(self, link: &Link) -> Result<()> {
-        let mut fleet = Fleet::new(link);
+    pub(crate) async fn run(self, connection: &Connection) -> Result<()> {
+        let mut fleet = Fleet::new(connection);
         fleet.update().await?;
         let mut stdout = out::standard();
         if self.json {
@@ -79,29 +79,29 @@ impl Workers {
 
 impl Target {
     /// Keeps new calls from the worker.
-    pub(crate) async fn cordon(self, link: &Link) -> Result<()> {
-        print(&self.worker, ask(link, &self.worker, &Cordon {}).await?)
+    pub(crate) async fn cordon(self, connection: &Connection) -> Result<()> {
+        print(&self.worker, ask(connection, &self.worker, &Cordon {}).await?)
     }
 
     /// Lets the worker accept calls again.
-    pub(crate) async fn uncordon(self, link: &Link) -> Result<()> {
-        print(&self.worker, ask(link, &self.worker, &Uncordon {}).await?)
+    pub(crate) async fn uncordon(self, connection: &Connection) -> Result<()> {
+        print(&self.worker, ask(connection, &self.worker, &Uncordon {}).await?)
     }
 }
 
 impl Drain {
     /// Cordons the worker, and waits until it hosts no call.
-    pub(crate) async fn run(self, link: &Link) -> Result<()> {
+    pub(crate) async fn run(self, connection: &Connection) -> Result<()> {
         let deadline = Instant::now() + Duration::from_secs(self.within);
         let worker = &self.target.worker;
-        let mut fleet = Fleet::new(link);
+        let mut fleet = Fleet::new(connection);
         fleet.update().await?;
         let started_at = fleet
             .workers
             .get(worker)
             .map(|status| status.started_at)
             .with_context(|| format!("{worker} does not run; `callctl workers` lists those that do"))?;
-        let CordonState { calls, .. } = ask(link, worker, &Cordon {}).await?;
+        let CordonState { calls, .. } = ask(connection, worker, &Cordon {}).await?;
         out::message(&format!("{worker} is cordoned and hosts {}", count(calls)));
         let (mut last, mut was_cordoned) = (calls, false);
         let drained = async {
@@ -171,9 +171,9 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn new(link: &Link) -> Self {
+    fn new(connection: &Connection) -> Self {
         Self {
-            heartbeats: tail::workers_at(link.client.clone(), &link.api_prefix),
+            heartbeats: tail::workers_at(connection.client.clone(), &connection.api_prefix),
             workers: BTreeMap::new(),
         }
     }
@@ -197,11 +197,18 @@ impl Fleet {
     }
 }
 
-async fn ask<C>(link: &Link, worker: &WorkerId, command: &C) -> Result<CordonState>
+async fn ask<C>(connection: &Connection, worker: &WorkerId, command: &C) -> Result<CordonState>
 where
     C: Command<Recipient = WorkerId, Reply = CordonState>,
 {
-    let asked = request::ask(&link.client, worker, command, TraceParent::generate(), REPLY_TIMEOUT).await;
+    let asked = request::ask(
+        &connection.client,
+        worker,
+        command,
+        TraceParent::generate(),
+        REPLY_TIMEOUT,
+    )
+    .await;
     asked.map_err(|error| match error {
         CommandError::Unreachable { error, .. } => anyhow!(
             "{worker} does not reply ({error}): it does not run, or the NATS user may not send this; the user operator may"

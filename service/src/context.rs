@@ -15,7 +15,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use crate::app::App;
 use crate::health::{Condition, Health};
 use crate::logging::LogSettings;
-use crate::ops::{self, OpsSettings};
+use crate::operations_port::{self, OpsSettings};
 use crate::shutdown::Drain;
 use crate::tasks::Tasks;
 
@@ -73,16 +73,18 @@ impl ServiceContext {
     /// # Errors
     /// The port could not be bound, or another metrics recorder is installed.
     pub async fn start(app: App, settings: &CommonSettings) -> io::Result<Self> {
-        let recorder = ops::recorder().map_err(io::Error::other)?;
+        let recorder = operations_port::recorder().map_err(io::Error::other)?;
         let listener = TcpListener::bind(settings.ops.listen).await?;
         let ops = listener.local_addr()?;
         let (stop, health, end) = (CancellationToken::new(), Health::default(), CancellationToken::new());
         let started = health.condition("started");
         // The operations port outlives `stop`, so that draining can be observed.
-        tokio::spawn(
-            end.clone()
-                .run_until_cancelled_owned(ops::serve(listener, app, recorder, health.clone())),
-        );
+        tokio::spawn(end.clone().run_until_cancelled_owned(operations_port::serve(
+            listener,
+            app,
+            recorder,
+            health.clone(),
+        )));
         let (draining, stopping) = (health.clone(), stop.clone());
         tokio::spawn(end.clone().run_until_cancelled_owned(async move {
             stopping.cancelled().await;

@@ -172,7 +172,7 @@ const CHECKS: [(&str, fn()); 18] = [
         "it is not ready for the service manager before /readyz is",
         unready_for_service_manager,
     ),
-    ("a blocked runtime gives no sign of life", blocked_runtime),
+    ("a blocked runtime sends no heartbeat", blocked_runtime),
     ("prints settings without secrets, and runs subcommands", subcommands),
 ];
 

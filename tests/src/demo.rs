@@ -1,4 +1,4 @@
-//! The demo: one call from ringing to its bill, one that runs dry, then fifty more to measure latency. It checks each expectation.
+//! The demo: one call from ringing to its bill, one whose credit runs out, then fifty more to measure latency. It checks each expectation.
 //!
 //! [`scenario`] is the first call, [`credit`] the second, [`latency`] the measurement beside its [`baseline`], [`checklist`] has the expectations.
 

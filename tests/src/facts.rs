@@ -3,6 +3,6 @@
 pub mod builders;
 pub mod contract_client;
 
-pub mod later;
+pub mod later_version;
 pub mod reader;
 pub mod record;

@@ -166,7 +166,7 @@ async fn only_the_calls_of_a_killed_worker_end_and_at_its_last_heartbeat() {
             .unwrap()
             .to_owned()
     };
-    let doomed = host(facts.clone(), first.call_id.clone()).await;
+    let killed_worker = host(facts.clone(), first.call_id.clone()).await;
     let survivor = loop {
         let number = others.len();
         assert!(number < 20, "twenty calls on one of two idle workers");
@@ -180,14 +180,14 @@ async fn only_the_calls_of_a_killed_worker_end_and_at_its_last_heartbeat() {
         let on = host(facts.clone(), call.call_id.clone()).await;
         let id = call.call_id.clone();
         others.push((call, a, b));
-        if on != doomed {
+        if on != killed_worker {
             break id;
         }
     };
     let index = stack
         .workers
         .iter()
-        .position(|worker| worker.setting("worker_id") == Some(&doomed))
+        .position(|worker| worker.setting("worker_id") == Some(&killed_worker))
         .unwrap();
     let killed_at = chrono::Utc::now();
     stack.workers[index].kill().unwrap();
@@ -197,7 +197,7 @@ async fn only_the_calls_of_a_killed_worker_end_and_at_its_last_heartbeat() {
     let before = (killed_at - ended_at).num_milliseconds();
     assert!(
         (0..2_000).contains(&before),
-        "its last sign of life was {before} ms before its death"
+        "its last heartbeat was {before} ms before its death"
     );
     assert_minutes_are_whole(&facts, &first.call_id).await;
     for party in first.parties() {
@@ -358,7 +358,7 @@ async fn is_refused(user: &Party, otomo: &str) -> anyhow::Result<()> {
 }
 
 /// Edges that miss billing-timers soon, and admit the calls of a test that tries again and again.
-fn impatient() -> StackBuilder {
+fn with_short_billing_timeout() -> StackBuilder {
     let stack = StackBuilder::default()
         .set("billing-timer", "tick_interval_ms", INTERVAL_MS)
         .set("ws-edge", "billing_timeout_ms", 3_000)
@@ -370,7 +370,7 @@ fn impatient() -> StackBuilder {
 
 #[tokio::test]
 async fn no_call_is_accepted_that_nothing_can_bill() {
-    let mut stack = impatient().start().await.unwrap();
+    let mut stack = with_short_billing_timeout().start().await.unwrap();
     let user = party(&stack, Role::User, "user_1", 0).await;
     stack.timers[0].kill().unwrap();
     eventually("calls are refused", SOON, async || is_refused(&user, "otomo_1").await)
@@ -386,7 +386,7 @@ async fn no_call_is_accepted_that_nothing_can_bill() {
 
 #[tokio::test]
 async fn no_call_is_accepted_while_its_minutes_cannot_be_stored() {
-    let stack = impatient().start().await.unwrap();
+    let stack = with_short_billing_timeout().start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let jetstream = async_nats::jetstream::new(facts.client().clone());
     let limit = async |max_bytes| {
@@ -421,7 +421,11 @@ async fn a_full_disk_of_nats_loses_no_minute_and_no_call_is_accepted_until_it_is
         Ok(disk) => disk,
         Err(error) => return skipped_optionally(&format!("no mounts here: {error:#}")),
     };
-    let mut stack = impatient().folder(folder.path()).start().await.unwrap();
+    let mut stack = with_short_billing_timeout()
+        .folder(folder.path())
+        .start()
+        .await
+        .unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let (call, _user, _otomo) = Conversation::talking(Pair::across(&stack).unwrap()).await.unwrap();
     let user = party(&stack, Role::User, "user_2", 0).await;

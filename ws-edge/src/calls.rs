@@ -11,9 +11,10 @@ pub mod storage;
 
 pub mod media_workers;
 pub mod placement;
+mod server_time;
 
-mod answer;
 pub mod handler;
+mod pending_response;
 
 pub mod accept;
 pub mod billing_watch;

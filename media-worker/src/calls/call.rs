@@ -131,7 +131,7 @@ impl Call {
 
     /// A party creates its transports: the call's first packet may follow within a round trip.
     pub fn prepare_detection(&self) {
-        self.facts.prepare(&self.parties.call_id);
+        self.facts.read_ahead(&self.parties.call_id);
     }
 
     /// The time of a reading in facts. After the connection it follows the monotonic clock alone.

@@ -109,7 +109,7 @@ impl FactQueue {
     }
 
     /// Media will come soon: reads ahead what the first fact's condition needs. The call is accepted.
-    pub fn prepare(&self, call_id: &CallId) {
+    pub fn read_ahead(&self, call_id: &CallId) {
         self.last.look_up(&self.store, call_id);
     }
 

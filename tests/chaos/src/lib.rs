@@ -272,7 +272,7 @@ async fn start(options: &Options, folder: &Path, screen: Screen) -> Result<Stack
         .folder(folder)
         .set("billing-timer", "tick_interval_ms", options.interval_ms)
         .set("ws-edge", "ring_timeout_ms", RING_TIMEOUT.as_millis())
-        // The wallet lets some calls run dry.
+        // The wallet lets the credit of some calls run out.
         .set("ws-edge", "credit.enabled", !options.upgrade)
         .set("media-worker", "credit_low_ms", CREDIT_LOW.as_millis())
         .set("ws-edge-1", "terms.charge", "start")

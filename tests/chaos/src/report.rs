@@ -222,9 +222,9 @@ impl Report {
 
     /// The kinds of findings about what is stored and told. How long recovery takes depends on how busy the machine is.
     #[must_use]
-    pub fn untimed(&self) -> Vec<Check> {
-        let is_untimed = |check: &Check| !matches!(check, Check::Recovery | Check::Slow);
-        self.counts.keys().copied().filter(is_untimed).collect()
+    pub fn without_recovery_times(&self) -> Vec<Check> {
+        let is_no_time = |check: &Check| !matches!(check, Check::Recovery | Check::Slow);
+        self.counts.keys().copied().filter(is_no_time).collect()
     }
 
     /// The number of findings of a kind.

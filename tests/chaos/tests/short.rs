@@ -31,7 +31,7 @@ async fn a_minute_of_all_faults_loses_and_doubles_no_tick() {
     let outcome = tokio::time::timeout(DEADLINE, chaos::run(&options, seed, screen, &folder)).await;
     let outcome = outcome.unwrap().unwrap();
     screen.plain(LineKind::Info, &outcome.to_string());
-    let found = outcome.report.untimed();
+    let found = outcome.report.without_recovery_times();
     assert!(found.is_empty(), "{found:?}; the evidence is in {}", folder.display());
     // A worker may log that it could not store facts in its drain, if an election takes longer. Edges then end its calls.
     let unexpected = outcome

@@ -21,7 +21,7 @@ async fn an_upgrade_ends_no_call_and_loses_no_minute_and_no_notice() {
     let outcome = tokio::time::timeout(DEADLINE, chaos::run(&options, 1, screen, &folder)).await;
     let outcome = outcome.unwrap().unwrap();
     screen.plain(LineKind::Info, &outcome.to_string());
-    let found = outcome.report.untimed();
+    let found = outcome.report.without_recovery_times();
     assert!(found.is_empty(), "{found:?}; the evidence is in {}", folder.display());
     assert!(
         outcome.findings.is_empty(),

@@ -12,7 +12,7 @@ mod faults;
 
 mod leases;
 
-mod later;
+mod forward_compatibility;
 mod reconcile;
 
 mod crashes;

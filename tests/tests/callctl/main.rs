@@ -7,8 +7,8 @@ mod lossy;
 
 mod conventions;
 mod export;
+mod forward_compatibility;
 mod incomplete;
-mod later;
 mod live;
 mod refusal;
 mod team;

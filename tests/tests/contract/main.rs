@@ -14,5 +14,5 @@ mod buckets;
 
 mod storage;
 
-mod later;
+mod forward_compatibility;
 mod reading;

@@ -401,7 +401,7 @@ async fn a_grant_at_the_end_of_a_call_counts_before_it_or_is_refused() {
     let client = client(&stack).await;
     let _wallet = answering(&client, Duration::ZERO, always(&allow(2 * INTERVAL_MS))).await;
     for early_ms in [0, 1, 2, 4] {
-        // One call is hung up, the other runs dry.
+        // One call is hung up, the other's credit runs out.
         let (call, _user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
         let id = call.call_id.as_str();
         let hang_up = async {
@@ -417,7 +417,7 @@ async fn a_grant_at_the_end_of_a_call_counts_before_it_or_is_refused() {
         let detected = fact(&facts, id, "rtp_detected").await;
         let over_at = detected.time("connectedAt").unwrap() + chrono::TimeDelta::milliseconds(2_000);
         let left = over_at - chrono::TimeDelta::milliseconds(early_ms.cast_signed()) - chrono::Utc::now();
-        let_time_pass("the call is about to run dry", left.to_std().unwrap_or_default()).await;
+        let_time_pass("the credit is about to run out", left.to_std().unwrap_or_default()).await;
         let extended = extend_with(&client, id, "late", 3_000).await;
         assert_consistent(&facts, id, extended).await;
     }

@@ -35,8 +35,8 @@ const CASES: [Case; 9] = [
     ("otomo-minimum", "full", 0, 20_000, "deduct_otomo", GRANTED_MS),
     ("all-free", "start", GRANTED_MS, 0, "bill", GRANTED_MS),
     ("any-start-free", "start", 500, 0, "deduct_any", GRANTED_MS),
-    // It runs dry while the otomo is silent, and the minimum is above the grant.
-    ("dry", "full", 0, 20_000, "deduct_otomo", 9_000),
+    // Its credit runs out while the otomo is silent, and the minimum is above the grant.
+    ("credit runs out", "full", 0, 20_000, "deduct_otomo", 9_000),
 ];
 
 fn terms(case: &Case) -> Value {

@@ -105,7 +105,7 @@ impl Talk {
 }
 
 #[tokio::test]
-async fn a_call_runs_dry_on_time_and_its_user_is_warned_before() {
+async fn a_call_ends_on_time_without_credit_and_its_user_is_warned_before() {
     let fixture = Fixture::start(&QUICK).await;
     let talk = Talk::prepare(&fixture, 2_500).await;
     let user = fixture.notices(&talk.parties.party(Role::User)).await;

@@ -22,7 +22,7 @@ mod failures;
 
 mod pages;
 
-mod later;
+mod forward_compatibility;
 mod ops;
 
 mod settings;

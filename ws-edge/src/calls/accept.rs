@@ -9,9 +9,9 @@ use contract::wire::request::CallTaken;
 use contract::{CallId, Fact, Outcome, Party, PublishCondition, Role, Timestamp, TraceParent, WorkerId};
 use serde_json::Value;
 
-use super::answer::Answer;
 use super::billing_watch::BillingWatch;
 use super::media_workers::{MediaWorkers, nats_away};
+use super::pending_response::PendingResponse;
 use super::placement::KnownWorkers;
 use super::storage::{CallState, CallStorage};
 use super::{require, unavailable};
@@ -42,7 +42,12 @@ struct Opening(Option<(WorkerId, TraceParent)>);
 impl CallAcceptor {
     /// If the deadline passes before a worker has opened the call, the call rings on. Later the stream decides: an
     /// acceptance that is stored late is stored all the same, and both parties are notified.
-    pub(super) async fn accept(&self, party: &Party, call: &CallId, answer: &mut Answer) -> Result<Value, Problem> {
+    pub(super) async fn accept(
+        &self,
+        party: &Party,
+        call: &CallId,
+        answer: &mut PendingResponse,
+    ) -> Result<Value, Problem> {
         require(party, Role::Otomo, "call_accept")?;
         self.billing.check()?;
         let mut opening = Opening::default();

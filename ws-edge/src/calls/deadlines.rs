@@ -119,8 +119,8 @@ impl Deadlines {
     /// Runs until a watch ends or the connection was interrupted; the caller then schedules everything again.
     async fn watch(&mut self) -> Result<(), BoxError> {
         self.nats.connected().await;
-        let mut link = self.nats.state();
-        let since = *link.borrow_and_update();
+        let mut nats_state = self.nats.state();
+        let since = *nats_state.borrow_and_update();
         let mut calls = Box::pin(self.active.watch().await?);
         let mut workers = Box::pin(self.fleet.watch().await?);
         let mut ends = self.ends().await?.ready_chunks(ENDS_AT_ONCE);
@@ -128,7 +128,7 @@ impl Deadlines {
         self.checks.known_workers.watch_restored();
         self.watching.set(true);
         loop {
-            let pause = self.pause(*link.borrow());
+            let pause = self.pause(*nats_state.borrow());
             tokio::select! {
                 change = calls.next() => match change {
                     Some(Err(error)) if is_lost(&error) => return Err(error.into()),
@@ -151,9 +151,9 @@ impl Deadlines {
                         self.list.done(&call, result, self.clock.now());
                     }
                 }
-                changed = link.changed() => {
+                changed = nats_state.changed() => {
                     changed?;
-                    let now = *link.borrow();
+                    let now = *nats_state.borrow();
                     // An overflow of `ends` needs no new watch: a later check releases the call.
                     if now.connected && now.gaps != since.gaps {
                         return Ok(());
@@ -161,7 +161,7 @@ impl Deadlines {
                 }
                 () = tokio::time::sleep(pause) => {
                     // While NATS is disconnected no heartbeat arrives, and nothing can be stored.
-                    if link.borrow().connected {
+                    if nats_state.borrow().connected {
                         self.start_checks();
                     }
                 }
@@ -179,9 +179,9 @@ impl Deadlines {
             .await?)
     }
 
-    fn pause(&self, link: ConnectionState) -> Duration {
+    fn pause(&self, nats_state: ConnectionState) -> Duration {
         match self.list.next() {
-            Some(next) if link.connected && self.running.len() < MAX_CONCURRENT => {
+            Some(next) if nats_state.connected && self.running.len() < MAX_CONCURRENT => {
                 next.until(self.clock.now()).min(LONGEST_SLEEP)
             }
             _ => LONGEST_SLEEP,

@@ -8,10 +8,10 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use super::accept::CallAcceptor;
-use super::answer::Answer;
 use super::end::CallEnder;
 use super::end_requests;
 use super::media_workers::nats_away;
+use super::pending_response::PendingResponse;
 use super::request::CallSetup;
 use super::rtc_relay::RtcRelay;
 use super::status;
@@ -59,7 +59,7 @@ impl RequestHandler {
             send(outcome);
         };
         let deadline = Instant::now() + self.request_timeout;
-        let mut answer = Answer::new(deadline, send);
+        let mut answer = PendingResponse::new(deadline, send);
         if !self.nats.state().borrow().connected {
             return answer.send(Err(nats_away()));
         }
@@ -69,7 +69,7 @@ impl RequestHandler {
         }
     }
 
-    async fn carry_out(&self, party: &Party, request: Request, answer: &mut Answer) {
+    async fn carry_out(&self, party: &Party, request: Request, answer: &mut PendingResponse) {
         let ender = &self.ender;
         let outcome = match request {
             // Only the socket that it arrives on can answer it.

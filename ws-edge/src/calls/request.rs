@@ -16,11 +16,11 @@ use contract::{
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::answer::Answer;
 use super::billing_watch::BillingWatch;
 use super::call_limits::CallLimits;
 use super::credit::CreditControl;
 use super::end::{CallEnder, EndError, EndScope};
+use super::pending_response::PendingResponse;
 use super::placement::KnownWorkers;
 use super::presence::Presence;
 use super::storage::CallStorage;
@@ -69,7 +69,7 @@ impl CallSetup {
         &self,
         party: &Party,
         request: CallRequest,
-        answer: &mut Answer,
+        answer: &mut PendingResponse,
     ) -> Result<Value, Problem> {
         let Party::User(user_id) = party.clone() else {
             return Err(Problem::new(Code::RoleForbidden, "call_request is for the user"));

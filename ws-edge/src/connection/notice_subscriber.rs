@@ -27,7 +27,7 @@ use tokio_util::sync::CancellationToken;
 /// Wait between two attempts to subscribe.
 const RETRY_DELAY: Duration = Duration::from_millis(100);
 /// How long the server may take to confirm subscriptions; then it is asked again.
-const CONFIRMED_WITHIN: Duration = Duration::from_secs(2);
+const CONFIRM_TIMEOUT: Duration = Duration::from_secs(2);
 /// Subscriptions that one confirmation covers.
 const MAX_BATCH: usize = 1_000;
 
@@ -192,14 +192,14 @@ async fn subscribe(client: &Client, party: &Party) -> Subscriber {
 /// The server processes a connection's messages in order. Its answer, that nobody serves this request, therefore follows the
 /// subscriptions before it.
 async fn confirmed(nats: &Nats) {
-    let mut link = nats.state();
+    let mut nats_state = nats.state();
     loop {
-        let connections = link.borrow_and_update().gaps;
-        let request = Request::new().payload(Bytes::new()).timeout(Some(CONFIRMED_WITHIN));
+        let connections = nats_state.borrow_and_update().gaps;
+        let request = Request::new().payload(Bytes::new()).timeout(Some(CONFIRM_TIMEOUT));
         let answer = tokio::select! {
             answer = nats.client.send_request(subject::UNSERVED, request) => answer,
             // The answer is lost with the connection.
-            Ok(_) = link.wait_for(|link| link.gaps != connections) => continue,
+            Ok(_) = nats_state.wait_for(|nats_state| nats_state.gaps != connections) => continue,
         };
         match answer {
             Ok(_) => return,

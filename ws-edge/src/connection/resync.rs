@@ -62,20 +62,22 @@ async fn report(nats: &Nats, notices: &NoticeSubscriber, up: &Condition) -> Resu
 }
 
 async fn fill_gaps<F: Future<Output = ()>>(
-    mut link: watch::Receiver<ConnectionState>,
+    mut nats_state: watch::Receiver<ConnectionState>,
     resync_all: impl Fn() -> F,
 ) -> Result<(), watch::error::RecvError> {
     // Notices are delivered by plain subscriptions, so overflows count too.
-    let gaps = |link: &ConnectionState| (link.gaps, link.overflows);
-    let mut seen = gaps(&link.borrow_and_update());
+    let gaps = |nats_state: &ConnectionState| (nats_state.gaps, nats_state.overflows);
+    let mut seen = gaps(&nats_state.borrow_and_update());
     loop {
-        let state = *link.wait_for(|link| link.connected && gaps(link) != seen).await?;
+        let state = *nats_state
+            .wait_for(|nats_state| nats_state.connected && gaps(nats_state) != seen)
+            .await?;
         seen = gaps(&state);
         // After another connection the snapshots sent so far may be out of date: start over at once. An overflow waits until every
         // party has one: if overflows continue, those that come last would never get theirs.
         tokio::select! {
             () = resync_all() => {}
-            again = link.wait_for(|link| link.gaps != state.gaps) => drop(again?),
+            again = nats_state.wait_for(|nats_state| nats_state.gaps != state.gaps) => drop(again?),
         }
     }
 }
@@ -122,7 +124,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_overflow_waits_until_all_parties_have_a_snapshot_and_a_new_connection_starts_over() {
-        let (link, followed) = watch::channel(ConnectionState {
+        let (nats_state, followed) = watch::channel(ConnectionState {
             connected: true,
             ..ConnectionState::default()
         });
@@ -135,15 +137,15 @@ mod tests {
         let events = async {
             let count = || (started.get(), finished.get());
             let pause = || tokio::time::sleep(Duration::from_secs(1));
-            link.send_modify(|link| link.gaps += 1);
+            nats_state.send_modify(|nats_state| nats_state.gaps += 1);
             for _ in 0..5 {
                 pause().await;
-                link.send_modify(|link| link.overflows += 1);
+                nats_state.send_modify(|nats_state| nats_state.overflows += 1);
             }
             assert_eq!(count(), (1, 0));
             tokio::time::sleep(Duration::from_secs(6)).await;
             assert_eq!(count(), (2, 1), "one more round for all overflows");
-            link.send_modify(|link| link.gaps += 1);
+            nats_state.send_modify(|nats_state| nats_state.gaps += 1);
             pause().await;
             assert_eq!(count(), (3, 1));
             tokio::time::sleep(Duration::from_secs(30)).await;

@@ -21,14 +21,14 @@ use super::Deps;
 use super::request_queue::{Received, RequestQueue};
 use super::send_queue::{CloseReason, SendQueueReceiver, send_queue};
 use super::turns::Turn;
-use crate::connection::paced::Paced;
+use crate::connection::rate_limited_stream::RateLimitedStream;
 use crate::handshake::token::Verified;
 use crate::metrics;
 use crate::protocol::{self, Welcome};
 use crate::tls::ClientStream;
 
 /// A WebSocket of this node.
-pub type Socket = WebSocketStream<Paced<ClientStream>>;
+pub type Socket = WebSocketStream<RateLimitedStream<ClientStream>>;
 
 /// How long a client may take to answer a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);

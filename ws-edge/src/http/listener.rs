@@ -33,7 +33,7 @@ use super::pages::Pages;
 use super::places::{Place, Places};
 use crate::addresses::client_address::TrustedProxies;
 use crate::connection;
-use crate::connection::paced::Paced;
+use crate::connection::rate_limited_stream::RateLimitedStream;
 use crate::connection::session::{self, Socket};
 use crate::connection::staggered_close::StaggeredClose;
 use crate::connection::turns::Turns;
@@ -250,7 +250,7 @@ where
     let config = Some(websocket_config(limits));
     Some((
         outcome,
-        WebSocketStream::from_partially_read(Paced::new(stream), read, Role::Server, config).await,
+        WebSocketStream::from_partially_read(RateLimitedStream::new(stream), read, Role::Server, config).await,
     ))
 }
 

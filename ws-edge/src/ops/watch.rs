@@ -57,8 +57,8 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// Runs until the connection is, or was, interrupted: the read model must then be rebuilt from what is stored.
 async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
-    let mut link = shared.nats.state();
-    let since = *link.borrow_and_update();
+    let mut nats_state = shared.nats.state();
+    let since = *nats_state.borrow_and_update();
     // The tail of facts starts before the last facts are read: no fact falls in between.
     let mut tails = Tails::new(&shared.nats, replicated_sequence(shared).await?);
     let mut read_model = ReadModel::default();
@@ -81,8 +81,8 @@ async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
     loop {
         tokio::select! {
             biased;
-            changed = link.changed() => {
-                let now = *link.borrow_and_update();
+            changed = nats_state.changed() => {
+                let now = *nats_state.borrow_and_update();
                 if changed.is_err() || !now.connected || now.gaps != since.gaps {
                     return Ok(());
                 }

@@ -1,4 +1,4 @@
-//! The wallet of the load: grants time to each call, extends it when its credit is low, and lets some calls run dry.
+//! The wallet of the load: grants time to each call, extends it when its credit is low, and lets the credit of some calls run out.
 //!
 //! Several run at once, each on its own nats-server. They decide by the call's ID alone, so it does not matter which one is heard, or
 //! how often.
@@ -124,12 +124,12 @@ async fn extend(client: Client, low: Subscriber, interval_ms: u64) {
         Some(())
     };
     low.for_each_concurrent(MAX_EXTENSIONS, async |message| {
-        let _ = extend(message).await; // None: the call runs dry
+        let _ = extend(message).await; // None: the credit of the call runs out
     })
     .await;
 }
 
-/// A refused or lost grant is not repeated: the call runs dry.
+/// A refused or lost grant is not repeated: the credit of the call runs out.
 async fn grant(client: &Client, call: &CallId, number: u64, until_ms: u64) -> Option<()> {
     let grant_id = format!("grant-{number}").parse().ok()?;
     let command = ExtendCall {
@@ -176,7 +176,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn some_calls_run_dry_and_some_never() {
+    fn the_credit_of_some_calls_runs_out_and_of_some_never() {
         let plans: Vec<CreditPlan> = (0..200)
             .map(|number| CreditPlan::of(&format!("call_{number}")))
             .collect();

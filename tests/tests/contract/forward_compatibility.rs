@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::facts::contract_client::ContractClient;
-use callpulse_tests::facts::later::{self, CALL, FIELDS, KINDS, REASON, REASONS};
+use callpulse_tests::facts::later_version::{self, CALL, FIELDS, KINDS, REASON, REASONS};
 use contract::views::call_view::{CallState, CallView};
 use contract::views::history::History;
 use contract::views::timeline::Timeline;
@@ -18,10 +18,10 @@ async fn client(fixture: &Fixture) -> Result<ContractClient> {
 #[tokio::test]
 async fn a_timeline_shows_unknown_kinds_fields_and_reasons() -> Result<()> {
     let fixture = Fixture::start().await?;
-    later::store(&client(&fixture).await?, None).await?;
+    later_version::store(&client(&fixture).await?, None).await?;
     let page = History::new(&fixture.nats).of_call(&CALL.parse()?).await?;
     let timeline = Timeline::new(&page, Timestamp::now());
-    let stored = later::facts()?;
+    let stored = later_version::facts()?;
     ensure!(timeline.entries.len() == stored.len());
     for (entry, (kind, payload)) in timeline.entries.iter().zip(&stored) {
         ensure!(entry.fact == *kind && entry.error.is_none(), "{entry:?}");
@@ -55,7 +55,7 @@ async fn an_unknown_fact_between_known_ones_stops_no_publication() -> Result<()>
     let fixture = Fixture::start().await?;
     let client = client(&fixture).await?;
     let call: CallId = CALL.parse()?;
-    later::store(&client, Some("mood_changed")).await?;
+    later_version::store(&client, Some("mood_changed")).await?;
     let last = fixture.facts.last_of_call(&call).await?.context("nothing stored")?;
     ensure!(last.fact.is_none() && last.sequence == 8, "{last:?}");
     let (mut sequence, mut read) = (0, Vec::new());
@@ -70,7 +70,7 @@ async fn an_unknown_fact_between_known_ones_stops_no_publication() -> Result<()>
         FactKind::Tick,
     ];
     ensure!(read == known.map(|kind| [Some(kind), None]).concat(), "{read:?}");
-    let stored = later::facts()?;
+    let stored = later_version::facts()?;
     let fact = |kind: FactKind| {
         let of_kind = |(name, payload): &(String, serde_json::Value)| {
             let payload = (name == kind.as_str()).then(|| serde_json::to_vec(payload))?.ok()?;

@@ -21,7 +21,7 @@ pub const REASONS: u64 = 2;
 /// # Errors
 /// None, unless the file is not JSON.
 pub fn facts() -> Result<Vec<(String, Value)>> {
-    let mut facts: Vec<(String, Value)> = serde_json::from_str(include_str!("later/call.json"))?;
+    let mut facts: Vec<(String, Value)> = serde_json::from_str(include_str!("later_version/call.json"))?;
     for (_, payload) in &mut facts {
         if let Some(fields) = payload.as_object_mut() {
             fields.insert("callId".to_owned(), json!(CALL));

@@ -1,7 +1,7 @@
 //! A call of a later version is settled and reconciled: unknown kinds, fields and reasons are kept and counted.
 
 use anyhow::{Result, ensure};
-use callpulse_tests::facts::later::{self, CALL, FIELDS, KINDS, REASON, REASONS};
+use callpulse_tests::facts::later_version::{self, CALL, FIELDS, KINDS, REASON, REASONS};
 use callpulse_tests::wait::eventually;
 use serde_json::json;
 
@@ -13,7 +13,7 @@ async fn a_call_with_unknown_facts_is_settled_for_its_unknown_reason() -> Result
     let mut fixture = Fixture::start(60_000).await?;
     // A running timer would see the connection of a year ago before the end.
     fixture.timer().kill()?;
-    later::store(&fixture.contract, Some("ended")).await?;
+    later_version::store(&fixture.contract, Some("ended")).await?;
     fixture.timer().restart().await?;
     let settled = fixture.settled(CALL).await?;
     ensure!(
@@ -33,7 +33,7 @@ async fn a_call_with_unknown_facts_is_settled_for_its_unknown_reason() -> Result
 async fn reconcile_counts_what_it_does_not_know_and_reports_no_difference() -> Result<()> {
     let mut fixture = Fixture::start(60_000).await?;
     fixture.timer().kill()?;
-    later::store(&fixture.contract, None).await?;
+    later_version::store(&fixture.contract, None).await?;
     let clean = reconcile(&fixture, &[]).await?;
     clean.check_clean()?;
     let unknown = json!({ "kinds": KINDS, "fields": FIELDS, "reasons": REASONS });
@@ -53,6 +53,6 @@ async fn reconcile_counts_what_it_does_not_know_and_reports_no_difference() -> R
         Ok(())
     })
     .await?;
-    ensure!(fixture.reader.of_call(CALL).await?.len() == later::facts()?.len());
+    ensure!(fixture.reader.of_call(CALL).await?.len() == later_version::facts()?.len());
     Ok(())
 }

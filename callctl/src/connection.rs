@@ -14,7 +14,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Address and user of NATS.
 #[derive(Debug, Args)]
-pub(crate) struct LinkArgs {
+pub(crate) struct ConnectionArgs {
     /// One or more server URLs, separated by commas
     #[arg(
         long,
@@ -64,15 +64,15 @@ pub(crate) struct LinkArgs {
 
 /// A connection with readers of the stored facts.
 #[derive(Debug)]
-pub(crate) struct Link {
+pub(crate) struct Connection {
     pub(crate) client: async_nats::Client,
     pub(crate) api_prefix: String,
     pub(crate) history: History,
 }
 
-impl LinkArgs {
+impl ConnectionArgs {
     /// Connects, or fails within seconds with the probable cause.
-    pub(crate) async fn connect(self) -> Result<Link> {
+    pub(crate) async fn connect(self) -> Result<Connection> {
         let password = self.password()?;
         let settings = NatsSettings {
             url: self.nats_url,
@@ -103,7 +103,7 @@ impl LinkArgs {
                 }
             );
         }
-        Ok(Link {
+        Ok(Connection {
             history: History::with_prefix(nats.client.clone(), &self.api_prefix),
             client: nats.client,
             api_prefix: self.api_prefix,

@@ -18,9 +18,9 @@ const BURST_BYTES: i64 = 1024 * 1024;
 /// How much is waited for when nothing is left: fewer wake-ups.
 const RESUME_BYTES: i64 = 16 * 1024;
 
-/// A paced stream.
+/// A stream with a limit of bytes a second.
 #[derive(Debug)]
-pub struct Paced<S> {
+pub struct RateLimitedStream<S> {
     stream: S,
     /// Bytes that may be read now; negative after a read of more than was left.
     allowance: i64,
@@ -28,7 +28,7 @@ pub struct Paced<S> {
     pause: Option<Pin<Box<Sleep>>>,
 }
 
-impl<S> Paced<S> {
+impl<S> RateLimitedStream<S> {
     /// With a whole burst.
     pub fn new(stream: S) -> Self {
         Self {
@@ -55,7 +55,7 @@ impl<S> Paced<S> {
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for RateLimitedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -85,7 +85,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for RateLimitedStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(context, bytes)
     }
@@ -119,16 +119,16 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_burst_is_read_at_once_and_the_rest_at_the_rate() {
-        let mut paced = Paced::new(tokio::io::repeat(0));
+        let mut stream = RateLimitedStream::new(tokio::io::repeat(0));
         let started = Instant::now();
         let mut buffer = vec![0; 4096];
         let mut read = 0;
         while read < BURST_BYTES {
-            read += paced.read(&mut buffer).await.unwrap() as i64;
+            read += stream.read(&mut buffer).await.unwrap() as i64;
         }
         assert_eq!(started.elapsed(), Duration::ZERO);
         while read < BURST_BYTES + 10 * BYTES_PER_SECOND {
-            read += paced.read(&mut buffer).await.unwrap() as i64;
+            read += stream.read(&mut buffer).await.unwrap() as i64;
         }
         let elapsed = started.elapsed();
         assert!((9..=11).contains(&elapsed.as_secs()), "{elapsed:?}");
@@ -136,7 +136,7 @@ mod tests {
         let resumed = Instant::now();
         let mut again = 0;
         while again < BURST_BYTES / 2 {
-            again += paced.read(&mut buffer).await.unwrap() as i64;
+            again += stream.read(&mut buffer).await.unwrap() as i64;
         }
         assert_eq!(resumed.elapsed(), Duration::ZERO);
     }

@@ -10,15 +10,15 @@ use tokio::time::{Instant, timeout_at};
 use super::unavailable;
 use crate::protocol::Problem;
 
-type SendAnswer = Box<dyn FnOnce(Result<Value, Problem>) + Send>;
+type SendResponse = Box<dyn FnOnce(Result<Value, Problem>) + Send>;
 
 /// The pending answer to a request. If it is dropped unanswered, because of a panic, it is `unavailable`.
-pub(super) struct Answer {
+pub(super) struct PendingResponse {
     deadline: Instant,
-    send: Option<SendAnswer>,
+    send: Option<SendResponse>,
 }
 
-impl Answer {
+impl PendingResponse {
     /// `send` receives the answer.
     pub(super) fn new(deadline: Instant, send: impl FnOnce(Result<Value, Problem>) + Send + 'static) -> Self {
         Self {
@@ -58,7 +58,7 @@ impl Answer {
     }
 }
 
-impl Drop for Answer {
+impl Drop for PendingResponse {
     fn drop(&mut self) {
         self.send(Err(unavailable()));
     }
@@ -81,14 +81,14 @@ mod tests {
     /// The answers that were sent: when, and the code of the error.
     type Sent = Arc<Mutex<Vec<(Duration, Option<Code>)>>>;
 
-    fn answer() -> (Answer, Sent) {
+    fn answer() -> (PendingResponse, Sent) {
         let sent = Sent::default();
         let (started, log) = (Instant::now(), Arc::clone(&sent));
         let send = move |outcome: Result<Value, Problem>| {
             let code = outcome.err().map(|problem| problem.code);
             log.lock().push((started.elapsed(), code));
         };
-        (Answer::new(started + LIMIT, send), sent)
+        (PendingResponse::new(started + LIMIT, send), sent)
     }
 
     #[tokio::test(start_paused = true)]

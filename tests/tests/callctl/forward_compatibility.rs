@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::facts::contract_client::ContractClient;
-use callpulse_tests::facts::later::{self, CALL, REASON};
+use callpulse_tests::facts::later_version::{self, CALL, REASON};
 use callpulse_tests::servers::child::Child;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use contract::buckets::active_calls::ActiveCall;
@@ -36,8 +36,8 @@ async fn unknown_kinds_fields_and_reasons_are_printed() -> Result<()> {
             break;
         }
     }
-    later::store(&client, None).await?;
-    let expected = later::facts()?;
+    later_version::store(&client, None).await?;
+    let expected = later_version::facts()?;
     while !printed.last().is_some_and(|line| line.contains("filed")) {
         printed.push(timeout(SOON, watched.next_line()).await??.context("ended")?);
     }

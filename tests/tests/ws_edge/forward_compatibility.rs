@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use callpulse_tests::clients::viewer::Viewer;
 use callpulse_tests::facts::contract_client::ContractClient;
-use callpulse_tests::facts::later::{self, CALL, REASON};
+use callpulse_tests::facts::later_version::{self, CALL, REASON};
 use callpulse_tests::token::Role;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls};
 use contract::{Parties, Timestamp, TraceParent};
@@ -32,7 +32,7 @@ async fn unknown_kinds_fields_and_reasons_reach_operators_and_hide_no_call() -> 
     let active = ActiveCalls::new(&client.storage, client.facts.clone());
     active.claim(&entry).await?;
 
-    later::store(&client, Some("mood_changed")).await?;
+    later_version::store(&client, Some("mood_changed")).await?;
     let snapshot = welcomed(stack.edge(0)?, Role::User, "user_later").await;
     ensure!(
         snapshot["state"] == "connected" && snapshot["lastTick"]["minute"] == 1,
@@ -42,7 +42,7 @@ async fn unknown_kinds_fields_and_reasons_reach_operators_and_hide_no_call() -> 
         .until("the call", |viewer| viewer.call(CALL)["lastTick"]["minute"] == 1)
         .await?;
 
-    let ended = later::facts()?.into_iter().skip(8);
+    let ended = later_version::facts()?.into_iter().skip(8);
     for (kind, payload) in ended {
         let payload = serde_json::to_vec(&payload)?.into();
         let subject = format!("call.{CALL}.{kind}");
@@ -57,7 +57,7 @@ async fn unknown_kinds_fields_and_reasons_reach_operators_and_hide_no_call() -> 
     let timeline = viewer.timeline(CALL).await?;
     let entries = timeline["entries"].as_array().map_or(0, Vec::len);
     ensure!(
-        entries == later::facts()?.len() && timeline["unknown"]["kinds"] == later::KINDS,
+        entries == later_version::facts()?.len() && timeline["unknown"]["kinds"] == later_version::KINDS,
         "{timeline}"
     );
     let errors = timeline["entries"].as_array().into_iter().flatten();
