@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use metrics::{Counter, counter, gauge, histogram};
+use metrics::{Counter, Gauge, counter, gauge, histogram};
 
 /// A write that takes longer is a stall: the client's buffers are full.
 const WRITE_STALL: Duration = Duration::from_millis(100);
@@ -12,6 +12,7 @@ pub fn register() {
     gauge!("callpulse_ws_connections").increment(0.0);
     gauge!("callpulse_ws_handshakes_waiting").increment(0.0);
     gauge!("callpulse_ops_viewers").set(0.0);
+    queued_messages().increment(0.0);
     for direction in ["in", "out"] {
         messages(direction).increment(0);
     }
@@ -72,6 +73,11 @@ pub fn session_ended(reason: &'static str) {
 /// The counter of messages; `direction` is `in` or `out`.
 pub fn messages(direction: &'static str) -> Counter {
     counter!("callpulse_ws_messages_total", "direction" => direction)
+}
+
+/// The messages that wait in the send queues of all sockets.
+pub fn queued_messages() -> Gauge {
+    gauge!("callpulse_ws_queued_messages")
 }
 
 /// Counts a message above the rate limit.

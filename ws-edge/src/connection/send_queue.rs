@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use ::metrics::Counter;
+use ::metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
@@ -80,6 +80,7 @@ struct Shared {
     /// Where messages may be written directly.
     stream: Option<SharedStream>,
     written: Counter,
+    queued: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -92,6 +93,23 @@ struct State {
     close: Option<CloseReason>,
     /// Nothing may be written any more.
     is_stopped: bool,
+}
+
+impl Shared {
+    fn push(&self, state: &mut State, message: Utf8Bytes) {
+        state.messages.push_back(message);
+        self.queued.increment(1.0);
+    }
+
+    fn take(&self, state: &mut State) -> VecDeque<Utf8Bytes> {
+        let messages = std::mem::take(&mut state.messages);
+        // Writing the gauge costs more than reading the length.
+        if !messages.is_empty() {
+            self.queued
+                .decrement(f64::from(u32::try_from(messages.len()).unwrap_or(u32::MAX)));
+        }
+        messages
+    }
 }
 
 /// The sending end. Clones share the queue.
@@ -111,6 +129,7 @@ pub fn send_queue(capacity: usize, stream: Option<SharedStream>) -> (SendQueue, 
         capacity,
         stream,
         written: metrics::messages("out"),
+        queued: metrics::queued_messages(),
     });
     (SendQueue(Arc::clone(&shared)), SendQueueReceiver(shared))
 }
@@ -130,10 +149,10 @@ impl SendQueue {
                     shared.written.increment(1);
                     state.has_rest = true;
                 }
-                Sent::Nothing => state.messages.push_back(message),
+                Sent::Nothing => shared.push(&mut state, message),
             }
         } else if state.messages.len() < shared.capacity {
-            state.messages.push_back(message);
+            shared.push(&mut state, message);
         } else {
             state.close.get_or_insert(CloseReason::Slow);
         }
@@ -162,8 +181,9 @@ impl SendQueueReceiver {
                     return Err(reason);
                 }
                 if std::mem::take(&mut state.has_rest) || !state.messages.is_empty() {
-                    self.0.written.increment(state.messages.len() as u64);
-                    return Ok(std::mem::take(&mut state.messages));
+                    let messages = self.0.take(&mut state);
+                    self.0.written.increment(messages.len() as u64);
+                    return Ok(messages);
                 }
                 state.is_idle = true;
             }
@@ -173,7 +193,11 @@ impl SendQueueReceiver {
 
     /// The next message, if one is queued.
     pub fn try_recv(&mut self) -> Option<Utf8Bytes> {
-        self.0.state.lock().messages.pop_front()
+        let next = self.0.state.lock().messages.pop_front();
+        if next.is_some() {
+            self.0.queued.decrement(1.0);
+        }
+        next
     }
 
     /// Waits until the socket is to be closed.
@@ -191,7 +215,7 @@ impl SendQueueReceiver {
     pub fn stop(&self) {
         let mut state = self.0.state.lock();
         state.is_stopped = true;
-        state.messages.clear();
+        self.0.take(&mut state);
     }
 }
 
