@@ -9,7 +9,7 @@ MAKEFLAGS += --no-print-directory
 # `make build WEB=skip` leaves out the pages, for machines that cannot reach an npm registry.
 WEB ?= build
 
-.PHONY: help setup web build test demo up chaos upgrade scale bench bench-short bench-build networks fuzz simulate screenshots plots docs ci fmt deny deploy-check release clean
+.PHONY: help setup web build test demo up chaos upgrade scale bench bench-short bench-build abuse networks fuzz simulate screenshots plots docs ci fmt deny deploy-check release clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ bench-short: bench-build ## The same within 5 minutes
 
 bench-%: bench-build
 	$(BUILT)/bench $* $(if $(REPEATS),--repeats $(REPEATS)) $(if $(ADD),--add)
+
+abuse: build ## Misuse a release build of ws-edge beside 500 clients in calls: half-open sockets, clients that do not read, a storm of reconnects
+	$(CARGO) build --release -p billing-timer -p ws-edge
+	$(BUILT)/abuse --edge $(dir $(BUILT))release/ws-edge
 
 networks: build ## Change the networks of a caller between namespaces, as root, and judge the times; TRIES=20 for percentiles, ROW=1 to 5 for one change
 	NETWORKS_TRIES=$(or $(TRIES),1) $(if $(ROW),NETWORKS_ROW=$(ROW)) $(CARGO) test --workspace --test networks -- --nocapture --test-threads=1 $(if $(ROW),changes_of_network)

@@ -3,6 +3,7 @@
 //! They read frames as RFC 6455 has them, answer pings, and take the time of sending from the end of a notice (see
 //! [`notice_source`](crate::notice_source)). nats-server's own listener speaks the NATS protocol inside of frames.
 
+use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -12,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BytesMut};
 use callpulse_tests::wait::eventually;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::histogram::Histogram;
@@ -25,6 +26,9 @@ const PING: u8 = 9;
 /// A pong without payload, masked with zeros.
 const PONG: [u8; 6] = [0x8a, 0x80, 0, 0, 0, 0];
 const READ_BYTES: usize = 2048;
+/// The receive buffer of a client that does not read.
+const SMALL_BUFFER: u32 = 4096;
+const HALF_A_REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: localhost\r\n";
 /// One in so many may be lost.
 const MAX_LOST: u64 = 500;
 
@@ -95,7 +99,42 @@ impl Clients {
         for identity in identities {
             let (seen, identity) = (Arc::clone(&self.seen), identity.clone());
             runtime.spawn(async move {
-                let _ = serve(&seen, address, protocol, identity).await;
+                let _ = async {
+                    let stream = TcpStream::connect(address).await?;
+                    serve(&seen, stream, address, protocol, identity, Reading::All).await
+                }
+                .await;
+                seen.lost.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    }
+
+    /// Connects clients that read nothing after their welcome, with small buffers in the kernel.
+    pub fn connect_without_reading(&self, address: SocketAddr, identities: &[Identity]) {
+        let Some(runtime) = &self.runtime else { return };
+        for identity in identities {
+            let (seen, identity) = (Arc::clone(&self.seen), identity.clone());
+            runtime.spawn(async move {
+                let _ = async {
+                    let socket = TcpSocket::new_v4()?;
+                    socket.set_recv_buffer_size(SMALL_BUFFER)?;
+                    let stream = socket.connect(address).await?;
+                    serve(&seen, stream, address, Protocol::Callpulse, identity, Reading::Welcome).await
+                }
+                .await;
+                seen.lost.fetch_add(1, Ordering::Relaxed);
+            });
+        }
+    }
+
+    /// Opens connections that never complete a request: every other one sends nothing, the others send the half of one. They count as
+    /// welcomed once they are open, and as lost once the server has closed them.
+    pub fn half_open(&self, address: SocketAddr, count: usize) {
+        let Some(runtime) = &self.runtime else { return };
+        for number in 0..count {
+            let seen = Arc::clone(&self.seen);
+            runtime.spawn(async move {
+                let _ = half_open(&seen, address, number % 2 == 0).await;
                 seen.lost.fetch_add(1, Ordering::Relaxed);
             });
         }
@@ -126,8 +165,32 @@ impl Drop for Clients {
     }
 }
 
-async fn serve(seen: &Seen, address: SocketAddr, protocol: Protocol, identity: Identity) -> Result<()> {
+/// What a client reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reading {
+    All,
+    /// Nothing after its welcome.
+    Welcome,
+}
+
+async fn half_open(seen: &Seen, address: SocketAddr, is_silent: bool) -> Result<()> {
     let mut stream = TcpStream::connect(address).await?;
+    if !is_silent {
+        stream.write_all(HALF_A_REQUEST).await?;
+    }
+    seen.welcomed.fetch_add(1, Ordering::Relaxed);
+    stream.read_u8().await?;
+    Ok(())
+}
+
+async fn serve(
+    seen: &Seen,
+    mut stream: TcpStream,
+    address: SocketAddr,
+    protocol: Protocol,
+    identity: Identity,
+    reading: Reading,
+) -> Result<()> {
     stream.set_nodelay(true)?;
     let mut buffer = BytesMut::with_capacity(READ_BYTES);
     upgrade(&mut stream, &mut buffer, address, protocol, &identity.token).await?;
@@ -147,6 +210,9 @@ async fn serve(seen: &Seen, address: SocketAddr, protocol: Protocol, identity: I
                 (TEXT, Protocol::Callpulse) if !is_welcomed => {
                     is_welcomed = true;
                     seen.welcomed.fetch_add(1, Ordering::Relaxed);
+                    if reading == Reading::Welcome {
+                        return pending().await;
+                    }
                 }
                 (TEXT, Protocol::Callpulse) => seen.notice(payload),
                 (BINARY, Protocol::Nats) => {

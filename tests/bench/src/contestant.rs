@@ -57,7 +57,7 @@ impl Contestant {
     pub async fn start(self, services: &Path) -> Result<Running> {
         let folder = tempfile::Builder::new().prefix("callpulse-bench-").tempdir()?;
         let running = match self {
-            Self::Edge => Running::edge(&services.join(EDGE), folder).await,
+            Self::Edge => Running::edge(&services.join(EDGE), folder, &[("limits.connections", CONNECTIONS)]).await,
             Self::Node => Running::script("node", &node()?, "ws.js", folder).await,
             Self::Bun => Running::script("bun", &bun()?, "bun.js", folder).await,
             Self::NatsWebSocket => Running::nats(folder).await,
@@ -79,7 +79,7 @@ pub struct Running {
     pub pid: u32,
     /// Where notices are published.
     pub nats_port: u16,
-    _processes: Processes,
+    processes: Processes,
     _folder: TempDir,
 }
 
@@ -92,19 +92,37 @@ enum Processes {
 }
 
 impl Running {
-    async fn edge(binary: &Path, folder: TempDir) -> Result<Self> {
+    /// Starts ws-edge with these settings.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub async fn edge(binary: &Path, folder: TempDir, settings: &[(&str, usize)]) -> Result<Self> {
         let stack = StackBuilder::default().workers(0).timers(0).folder(folder.path());
-        let stack = stack.binary(EDGE, binary).set(EDGE, "limits.connections", CONNECTIONS);
-        let stack = stack.start().await?;
+        let stack = stack.binary(EDGE, binary);
+        let set = |stack: StackBuilder, (key, value): &(&str, usize)| stack.set(EDGE, key, value);
+        let stack = settings.iter().fold(stack, set).start().await?;
         let edge = stack.edges.first().context("no edge")?;
         Ok(Self {
             address: stack.edge(0)?,
             protocol: Protocol::Callpulse,
             pid: edge.child().pid(),
             nats_port: stack.nats.port(),
-            _processes: Processes::Stack(Box::new(stack)),
+            processes: Processes::Stack(Box::new(stack)),
             _folder: folder,
         })
+    }
+
+    /// A metric of ws-edge; 0 if there is none of this name and these labels.
+    ///
+    /// # Errors
+    /// When it does not answer.
+    pub async fn metric(&self, name: &str) -> Result<f64> {
+        let Processes::Stack(stack) = &self.processes else {
+            anyhow::bail!("not ws-edge");
+        };
+        let (_, page) = stack.edges.first().context("no edge")?.ops("/metrics").await?;
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(value.map(str::parse).transpose()?.unwrap_or_default())
     }
 
     async fn script(name: &str, program: &Path, script: &str, folder: TempDir) -> Result<Self> {
@@ -127,7 +145,7 @@ impl Running {
             protocol: Protocol::Callpulse,
             pid: child.pid(),
             nats_port: nats.port(),
-            _processes: Processes::Script(child, nats),
+            processes: Processes::Script(child, nats),
             _folder: folder,
         })
     }
@@ -140,7 +158,7 @@ impl Running {
             protocol: Protocol::Nats,
             pid,
             nats_port: nats.port(),
-            _processes: Processes::Nats(nats),
+            processes: Processes::Nats(nats),
             _folder: folder,
         })
     }

@@ -6,6 +6,8 @@
 //! | [`clients`], [`notice_source`] | thousands of WebSockets, and a publisher of notices at a given rate |
 //! | [`bare_publisher`] | ticks as prepared bytes |
 //! | [`contestant`] | ws-edge and its peers of `tests/peers`, each a process |
+//! | [`parties`] | clients with tokens, and the notices to them |
+//! | [`abuse`] | `make abuse`: clients that must not hurt others |
 //! | [`figures`] | what was measured, `target/bench/*.json`, and the goals |
 //! | [`lines`] | the measurements |
 //! | [`report`] | the table, the chart, and the page of the book |
@@ -18,6 +20,10 @@ pub mod notice_source;
 
 pub mod bare_publisher;
 pub mod contestant;
+
+pub mod parties;
+
+pub mod abuse;
 
 pub mod figures;
 

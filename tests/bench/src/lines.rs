@@ -3,7 +3,6 @@
 mod connecting;
 mod memory;
 mod notices;
-mod parties;
 mod ticks;
 
 use std::path::PathBuf;

@@ -51,18 +51,17 @@ impl NoticeSource {
         Ok(Self { stream })
     }
 
-    /// Publishes to the users in turns, so many a second for this long, and returns how many. It blocks.
+    /// Publishes to the users in turns, so many a second until it is over, and returns how many. It blocks.
     ///
     /// # Errors
     /// When the connection ends.
-    pub fn publish(&self, users: &[String], rate: u64, duration: Duration, epoch: Instant) -> Result<u64> {
-        let total = (duration.as_secs_f64() * rate as f64) as u64;
+    pub fn publish(&self, users: &[String], rate: u64, epoch: Instant, is_over: impl Fn() -> bool) -> Result<u64> {
         let started = Instant::now();
         let mut order = users.iter().cycle();
         let mut sent = 0;
         let mut batch = Vec::new();
-        while sent < total {
-            let due = ((started.elapsed().as_secs_f64() * rate as f64) as u64 + 1).min(total);
+        while !is_over() {
+            let due = (started.elapsed().as_secs_f64() * rate as f64) as u64 + 1;
             batch.clear();
             let at = u64::try_from(epoch.elapsed().as_nanos())?;
             for user in order.by_ref().take(usize::try_from(due.saturating_sub(sent))?) {

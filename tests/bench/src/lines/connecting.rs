@@ -6,10 +6,10 @@ use anyhow::{Context, Result};
 use tokio::join;
 
 use super::Plan;
-use super::parties::{Window, connect, identities, window};
 use crate::clients::Clients;
 use crate::contestant::Contestant;
 use crate::figures::Figures;
+use crate::parties::{Window, connect, identities, window};
 
 const CONTESTANTS: [Contestant; 3] = [Contestant::Edge, Contestant::Node, Contestant::Bun];
 const STORM: usize = 10_000;

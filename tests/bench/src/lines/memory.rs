@@ -7,10 +7,10 @@ use callpulse_tests::servers::child::resident_bytes;
 use callpulse_tests::wait::let_time_pass;
 
 use super::Plan;
-use super::parties::{connect, identities, window};
 use crate::clients::Clients;
 use crate::contestant::Contestant;
 use crate::figures::Figures;
+use crate::parties::{connect, identities, window};
 
 const SOCKETS: usize = 10_000;
 /// Two notices for each.

@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use super::Plan;
-use super::parties::{connect, identities, window};
 use crate::clients::Clients;
 use crate::contestant::Contestant;
 use crate::figures::Figures;
+use crate::parties::{connect, identities, window};
 
 const SOCKETS: usize = 2_000;
 /// Notices a second, and the seconds of a window: a long one at the lowest rate, whose notices are few.
