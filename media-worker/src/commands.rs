@@ -19,7 +19,7 @@ use contract::wire::command::{
     CloseCall, Cordon, GrantCredit, MAX_COMMAND_BYTES, MEDIA_SERVICE, MediaOperation, OpenCall, ReportCalls, Uncordon,
 };
 use contract::wire::{payload, subject};
-use contract::{Nats, TraceParent};
+use contract::{Nats, TraceParent, call_span, spans};
 use futures::future::BoxFuture;
 use futures::stream::{BoxStream, SelectAll, select_all};
 use futures::{FutureExt, StreamExt};
@@ -27,6 +27,7 @@ use service::BoxError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tracing::{Instrument as _, Span};
 
 use crate::calls::Calls;
 use crate::metrics;
@@ -138,13 +139,18 @@ impl Commands {
             let Some((permit, operation, request)) = arrived else {
                 return Err("the subscriptions to commands have ended".into());
             };
+            let span = if operation.name == ReportCalls::NAME {
+                Span::none()
+            } else {
+                call_span!("command", "server", otel.name = operation.name)
+            };
             let context = Context {
                 nats: self.nats.clone(),
-                trace: TraceParent::of(request.message.headers.as_ref()),
+                trace: spans::child_of_message(&span, request.message.headers.as_ref()),
                 permit,
                 closing: Arc::clone(&closing),
             };
-            tasks.spawn(answer(Arc::clone(&self.calls), operation, request, context));
+            tasks.spawn(answer(Arc::clone(&self.calls), operation, request, context).instrument(span));
         }
         tasks.close();
         tasks.wait().await;

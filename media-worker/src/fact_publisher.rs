@@ -18,9 +18,10 @@ use contract::wire::notice::Notice;
 use contract::wire::terms::Terms;
 use contract::{
     EndReason, Fact, FactKind, FactStore, Nats, Outcome, Parties, PublishCondition, Role, Timestamp, TraceParent,
-    WorkerId,
+    WorkerId, call_span, spans,
 };
 use tokio::sync::mpsc;
+use tracing::{Instrument as _, Span};
 
 use crate::clock_reading::ClockReading;
 use crate::metrics;
@@ -98,10 +99,14 @@ impl FactPublisher {
         while let Some(entry) = queue.recv().await {
             let end = match entry {
                 Entry::Fact { fact, observed } => {
-                    self.publish(fact, observed).await;
+                    let span = self.span(fact.kind(), observed);
+                    self.publish(fact, observed).instrument(span).await;
                     None
                 }
-                Entry::End(Some(end)) => Some(self.publish_end(end).await),
+                Entry::End(Some(end)) => {
+                    let span = self.span(FactKind::Ended, end.at.instant);
+                    Some(self.publish_end(end).instrument(span).await)
+                }
                 Entry::End(None) => Some(Ok(NO_END)),
             };
             self.deps.backlog.remove(1);
@@ -114,6 +119,19 @@ impl FactPublisher {
             }
         }
         Ok(NO_END)
+    }
+
+    /// From here until the notices of the fact are sent.
+    fn span(&self, kind: FactKind, observed: Instant) -> Span {
+        let span = call_span!(
+            "fact",
+            "internal",
+            otel.name = kind.as_str(),
+            callpulse.call_id = %self.parties.call_id,
+            callpulse.age_ms = observed.elapsed().as_millis() as u64,
+        );
+        spans::child_of(&span, self.trace);
+        span
     }
 
     async fn publish(&mut self, fact: Fact, observed: Instant) {
@@ -300,7 +318,7 @@ impl FactPublisher {
         let known = self.last.take();
         if let Some(sequence) = known.filter(|_| condition == PublishCondition::OnceWhileOpen) {
             let unchanged = PublishCondition::CallUnchangedSince(sequence);
-            let outcome = facts.publish(fact, unchanged, self.trace.child()).await?;
+            let outcome = facts.publish(fact, unchanged, self.trace).await?;
             if let Some(sequence) = outcome.sequence() {
                 self.last.set(sequence);
             }
@@ -308,13 +326,13 @@ impl FactPublisher {
                 return Ok(outcome);
             }
         }
-        facts.publish(fact, condition, self.trace.child()).await
+        facts.publish(fact, condition, self.trace).await
     }
 
     async fn store(&self, fact: &Fact, condition: PublishCondition) -> Result<Outcome, FactError> {
         // Each attempt without a connection would leave a copy in the client's buffer.
         self.deps.nats.connected().await;
-        self.deps.facts.publish(fact, condition, self.trace.child()).await
+        self.deps.facts.publish(fact, condition, self.trace).await
     }
 
     async fn notify(&self, notice: Option<Notice>) {

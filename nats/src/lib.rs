@@ -7,6 +7,7 @@
 //! | [`wire`] | messages: identifiers, subjects, facts, notices, requests, commands and their envelope |
 //! | [`jetstream`] | access to NATS: the connection, streams and buckets, conditional publication, readers of stored messages, requests |
 //! | [`buckets`] | shared state derived from facts: active calls, billed calls, leases, media-workers |
+//! | [`spans`] | spans of calls, for OpenTelemetry |
 //! | [`settings`] | settings that several services have |
 //! | [`views`] | read models: a call folded from its facts, its timeline, stored facts, changes of streams and buckets |
 //!
@@ -21,6 +22,8 @@ pub mod buckets;
 pub mod views;
 
 pub mod settings;
+
+pub mod spans;
 
 pub mod metrics;
 

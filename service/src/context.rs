@@ -18,6 +18,7 @@ use crate::logging::LogSettings;
 use crate::operations_port::{self, OpsSettings};
 use crate::shutdown::Drain;
 use crate::tasks::Tasks;
+use crate::traces::TraceSettings;
 
 /// The keys that every service has. Flatten it into the service's settings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +27,8 @@ pub struct CommonSettings {
     pub log: LogSettings,
     /// The keys `ops.*`.
     pub ops: OpsSettings,
+    /// The keys `traces.*`.
+    pub traces: TraceSettings,
     /// Longest time from SIGTERM to the end of the process. Unfinished work is then abandoned, with a warning.
     pub drain_timeout_ms: u64,
 }
@@ -35,6 +38,7 @@ impl Default for CommonSettings {
         Self {
             log: LogSettings::default(),
             ops: OpsSettings::default(),
+            traces: TraceSettings::default(),
             drain_timeout_ms: 10_000,
         }
     }

@@ -11,7 +11,7 @@
 //! #[derive(Serialize, Deserialize, JsonSchema)]
 //! struct Settings {
 //!     listen: std::net::SocketAddr,
-//!     #[serde(flatten)] // the keys `log.*`, `ops.*`, `drain_timeout_ms`
+//!     #[serde(flatten)] // the keys `log.*`, `ops.*`, `traces.*`, `drain_timeout_ms`
 //!     common: CommonSettings,
 //! }
 //! impl Default for Settings {
@@ -65,6 +65,7 @@ mod service_manager;
 pub mod settings;
 pub mod shutdown;
 pub mod tasks;
+pub mod traces;
 
 pub use accept::Acceptor;
 pub use app::App;
@@ -76,6 +77,7 @@ pub use operations_port::OpsSettings;
 pub use run::{ServiceArgs, ServiceSettings, command, serve};
 pub use settings::{Secret, SettingsErrors, Validate, load};
 pub use tasks::{TaskError, Tasks};
+pub use traces::TraceSettings;
 
 /// The version of all services. A release has its commit in it.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), env!("CALLPULSE_BUILD"));

@@ -5,6 +5,7 @@
 //! same line at any rate.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -15,9 +16,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tracing::callsite::Identifier;
 use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::layer::{Context, SubscriberExt};
-use tracing_subscriber::util::SubscriberInitExt;
-use tracing_subscriber::{EnvFilter, Layer};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{FilterExt as _, LevelFilter, filter_fn};
+use tracing_subscriber::fmt::format::{Format, Writer};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
+use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::app::App;
+use crate::traces::{self, SPAN_TARGET, TraceSettings, WithTrace};
 
 /// Format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
@@ -70,32 +78,41 @@ enum Message {
     Flush(SyncSender<()>),
 }
 
-/// Sends the process's logs, and its panics, to stderr. A second call in one process changes nothing. Call [`flush`] at the end.
+/// Sends the process's logs, and its panics, to stderr, and its spans where the settings say. A second call in one process changes
+/// nothing. Call [`flush`] at the end.
 ///
 /// # Errors
-/// The thread cannot be started.
-pub fn init(settings: &LogSettings) -> io::Result<()> {
+/// A thread cannot be started.
+pub fn init(app: App, settings: &LogSettings, traces: &TraceSettings) -> io::Result<()> {
     let filter = EnvFilter::builder().parse_lossy(without_client(&settings.filter));
+    let is_no_span = filter_fn(|metadata| metadata.target() != SPAN_TARGET).with_max_level_hint(LevelFilter::TRACE);
     let (queue, messages) = mpsc::sync_channel(QUEUED_LINES_MAX);
     let writer = LineWriter(queue.clone());
-    let subscriber = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(move || writer.clone());
-    let first = match settings.format {
-        LogFormat::Text => subscriber
-            .with_ansi(wants_colour())
-            .finish()
-            .with(Shares::default())
-            .try_init(),
-        LogFormat::Json => subscriber
-            .json()
-            .flatten_event(true)
-            .with_current_span(false)
-            .finish()
-            .with(Shares::default())
-            .try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || writer.clone());
+    let lines = match settings.format {
+        LogFormat::Text => {
+            let format = Format::default().with_ansi(wants_colour());
+            lines
+                .with_ansi(wants_colour())
+                .event_format(Limited(WithTrace(format), Shares::default()))
+                .boxed()
+        }
+        LogFormat::Json => {
+            let format = Format::default().json().flatten_event(true).with_current_span(false);
+            lines
+                .json()
+                .event_format(Limited(WithTrace(format), Shares::default()))
+                .boxed()
+        }
     };
-    if first.is_ok() {
+    // A layer without a filter, even `None`, would enable spans for nobody.
+    let mut layers = vec![lines.with_filter(is_no_span.and(filter)).boxed()];
+    if let Some(spans) = traces::layer(app, traces)? {
+        let is_span = filter_fn(|metadata| metadata.target() == SPAN_TARGET).with_max_level_hint(LevelFilter::INFO);
+        layers.push(spans.with_filter(is_span).boxed());
+    }
+    let subscriber = tracing_subscriber::registry().with(layers);
+    if subscriber.try_init().is_ok() {
         thread::Builder::new()
             .name("log".to_owned())
             .spawn(move || write_lines(&messages))?;
@@ -165,18 +182,27 @@ impl Shares {
     }
 }
 
-impl<S: Subscriber> Layer<S> for Shares {
-    fn event_enabled(&self, event: &Event<'_>, _: Context<'_, S>) -> bool {
+/// Formats a line as `F` does, unless its place in the code has had its share. No filter: tracing-subscriber's filters of layers
+/// lose count of their passes when one of them decides about an event.
+struct Limited<F>(F, Shares);
+
+impl<S, N, F> FormatEvent<S, N> for Limited<F>
+where
+    S: Subscriber + for<'span> LookupSpan<'span>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(&self, context: &FmtContext<'_, S, N>, writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
         let most = match *event.metadata().level() {
             Level::WARN => WARNINGS_MAX,
             Level::ERROR | Level::INFO => LINES_MAX,
-            _ => return true,
+            _ => u32::MAX,
         };
-        let admitted = self.admit(event.metadata().callsite(), most, Instant::now());
-        if !admitted {
+        if !self.1.admit(event.metadata().callsite(), most, Instant::now()) {
             metrics::counter!("callpulse_log_lines_repeated_total").increment(1);
+            return Ok(());
         }
-        admitted
+        self.0.format_event(context, writer, event)
     }
 }
 

@@ -29,7 +29,7 @@ use tokio::time::{interval, timeout};
 use crate::accept::Acceptor;
 use crate::app::App;
 use crate::health::Health;
-use crate::http;
+use crate::{http, traces};
 
 /// The keys `ops.*`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -150,6 +150,7 @@ struct Endpoints {
 impl Endpoints {
     fn new(app: App, recorder: PrometheusHandle, health: Health) -> Self {
         descriptions::create_counters(app);
+        traces::create_counters();
         metrics::gauge!("callpulse_build_info", "service" => app.name(), "version" => app.version()).set(1.0);
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let started = started.as_secs_f64();

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::context::{CommonSettings, ServiceContext};
 use crate::descriptors::{self, DescriptorNeed};
 use crate::settings::{self, Printed, SettingsErrors, Validate};
-use crate::{App, BoxError, exit, logging, service_manager, shutdown};
+use crate::{App, BoxError, exit, logging, service_manager, shutdown, traces};
 
 /// A service that has not returned this long after the drain deadline is ended.
 const OVERRUN_GRACE: Duration = Duration::from_secs(2);
@@ -142,12 +142,14 @@ where
             exit::CLEAN
         });
     }
-    let runtime = logging::init(&settings.common().log)
-        .and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
+    let CommonSettings { log, traces, .. } = settings.common();
+    let runtime =
+        logging::init(app, log, traces).and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(Box::pin(run(settings)));
             runtime.shutdown_timeout(BLOCKING_GRACE);
+            traces::flush();
             result
         }
         Err(error) => Err(error.into()),

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use async_nats::HeaderMap;
 use contract::buckets::billing_active::BillingEntry;
 use contract::jetstream::bucket::BucketError;
 use contract::jetstream::fact_store::FactError;
@@ -9,8 +10,9 @@ use contract::wire::envelope;
 use contract::wire::fact::{Ended, RtpDetected};
 use contract::wire::fact_codec::DecodeError;
 use contract::wire::unknown::Unknown;
-use contract::{CallId, Fact, FactKind, Timestamp, TraceParent};
+use contract::{CallId, Fact, FactKind, Timestamp, TraceParent, call_span, spans};
 use thiserror::Error;
+use tracing::Span;
 
 use super::{FactConsumer, nak};
 use crate::domain::entry;
@@ -34,6 +36,8 @@ pub(super) struct Delivered {
     pub(super) message: Box<dyn DeliveredMessage>,
     pub(super) fact: Fact,
     pub(super) trace: TraceParent,
+    /// From its delivery to its acknowledgement.
+    pub(super) _span: Span,
     /// When it happened, by the server's clock.
     pub(super) happened_at: Option<Timestamp>,
 }
@@ -58,6 +62,7 @@ impl FactConsumer {
         match fact {
             Ok(fact) => Some(Delivered {
                 trace: TraceParent::of(message.headers()),
+                _span: span_of(&fact, message.headers()),
                 happened_at: message
                     .stored_at()
                     .and_then(|stored_at| envelope::happened_at(message.headers(), stored_at)),
@@ -138,6 +143,19 @@ impl FactConsumer {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+fn span_of(fact: &Fact, headers: Option<&HeaderMap>) -> Span {
+    let span = call_span!(
+        "process",
+        "consumer",
+        otel.name = %format_args!("process {}", fact.kind()),
+        callpulse.call_id = %fact.call_id(),
+    );
+    if !span.is_disabled() {
+        spans::child_of_message(&span, headers);
+    }
+    span
 }
 
 async fn park(message: &dyn DeliveredMessage, reason: &str) {

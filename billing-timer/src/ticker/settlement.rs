@@ -11,9 +11,10 @@ use contract::jetstream::batch::Entry;
 use contract::jetstream::bucket::{BucketError, Revised};
 use contract::jetstream::fact_store::{FactError, Outcome, PublishCondition};
 use contract::wire::fact::Settled;
-use contract::{CallId, Fact, Timestamp};
+use contract::{CallId, Fact, Timestamp, TraceParent, call_span, spans};
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tracing::{Instrument as _, Span};
 
 use super::last_stored;
 use crate::backoff::Backoff;
@@ -52,6 +53,8 @@ struct Bill {
     token: WorkToken,
     entry: Revised<BillingEntry>,
     settled: Settled,
+    /// Until its entry is removed.
+    span: Span,
 }
 
 /// What the stored facts of an ended call lead to.
@@ -71,7 +74,7 @@ pub(crate) async fn settle_batch(deps: Deps, fleet: FleetTerms, due: Vec<DueSett
     let mut batch = SettledBatch::default();
     let bills = store_batch(&deps, &fleet, due, &mut batch).await;
     for bill in &bills {
-        tell(&deps, &bill.settled).await;
+        tell(&deps, &bill.settled).instrument(bill.span.clone()).await;
     }
     if bills.is_empty() {
         return batch;
@@ -116,14 +119,28 @@ async fn store_batch(deps: &Deps, fleet: &FleetTerms, due: Vec<DueSettlement>, b
                 .map(|facts| decide(&entry.value, facts, fleet, deps.server_now())),
         };
         match decision {
-            Some(Decision::Stored(settled)) => stored.push(Bill { token, entry, settled }),
+            Some(Decision::Stored(settled)) => {
+                let (span, _) = span(&entry.value);
+                stored.push(Bill {
+                    token,
+                    entry,
+                    settled,
+                    span,
+                });
+            }
             Some(Decision::Store(settled, condition)) => {
+                let (span, trace) = span(&entry.value);
                 entries.push(Entry {
                     fact: Fact::Settled(settled.clone()),
                     condition,
-                    trace: entry.value.traceparent.child(),
+                    trace,
                 });
-                new.push(Bill { token, entry, settled });
+                new.push(Bill {
+                    token,
+                    entry,
+                    settled,
+                    span,
+                });
             }
             Some(Decision::Outdated(facts)) => batch.done.push((token, SettleOutcome::Outdated(facts))),
             None => batch.remaining.push(settle(deps.clone(), *fleet, token, entry).boxed()),
@@ -174,17 +191,40 @@ async fn settle(
     token: WorkToken,
     entry: Revised<BillingEntry>,
 ) -> (WorkToken, SettleOutcome) {
-    match store(&deps, &fleet, &entry.value).await {
+    let (span, trace) = span(&entry.value);
+    let settling = async {
+        let settled = store(&deps, &fleet, &entry.value, trace).await?;
+        tell(&deps, &settled).await;
+        Ok(settled)
+    };
+    match settling.instrument(span.clone()).await {
         Ok(settled) => {
-            tell(&deps, &settled).await;
-            remove(deps, Bill { token, entry, settled }).await
+            let bill = Bill {
+                token,
+                entry,
+                settled,
+                span,
+            };
+            remove(deps, bill).await
         }
         Err(outcome) => (token, outcome),
     }
 }
 
+/// The span of a settlement, and its context.
+fn span(entry: &BillingEntry) -> (Span, TraceParent) {
+    let span = call_span!("settle", "producer", callpulse.call_id = %entry.parties.call_id);
+    let trace = spans::child_of(&span, entry.traceparent);
+    (span, trace)
+}
+
 /// Stores the settlement and returns what the stream holds.
-async fn store(deps: &Deps, fleet: &FleetTerms, entry: &BillingEntry) -> Result<Settled, SettleOutcome> {
+async fn store(
+    deps: &Deps,
+    fleet: &FleetTerms,
+    entry: &BillingEntry,
+    trace: TraceParent,
+) -> Result<Settled, SettleOutcome> {
     let call = &entry.parties.call_id;
     let mut backoff = Backoff::default();
     loop {
@@ -203,7 +243,7 @@ async fn store(deps: &Deps, fleet: &FleetTerms, entry: &BillingEntry) -> Result<
             Decision::Outdated(facts) => return Err(SettleOutcome::Outdated(facts)),
         };
         let fact = Fact::Settled(settled.clone());
-        match deps.facts.publish(&fact, condition, entry.traceparent.child()).await {
+        match deps.facts.publish(&fact, condition, trace).await {
             Ok(Outcome::Stored(_)) => {
                 count(deps, entry, &settled);
                 return Ok(settled);

@@ -21,7 +21,7 @@ pub struct Entry {
     /// Its condition. If several entries are of one call, they stand together, and all but the first have
     /// [`PublishCondition::AfterPreviousEntry`]: the server compares a condition with what is stored before the batch.
     pub condition: PublishCondition,
-    /// The call's trace.
+    /// The context of the span that publishes it.
     pub trace: TraceParent,
 }
 

@@ -12,7 +12,9 @@ use std::time::{Duration, Instant};
 
 use async_nats::header;
 use thiserror::Error;
+use tracing::Instrument as _;
 
+use crate::call_span;
 use crate::jetstream::batch::{BatchError, Entry, MAX_BATCH};
 use crate::jetstream::clock::{Clock, SystemClock};
 use crate::jetstream::connection::{API_PREFIX, Nats};
@@ -20,6 +22,7 @@ use crate::jetstream::direct_reader::DirectReader;
 use crate::jetstream::fact_stream::{FactStream, JetStreamFactStream, NotAcknowledged, Publication};
 use crate::jetstream::publish_condition::ExpectedSequence;
 use crate::jetstream::storage::{CALLS, Storage};
+use crate::spans;
 use crate::wire::envelope::{self, Source, TraceParent};
 use crate::wire::fact::{Fact, FactKind};
 use crate::wire::fact_codec::DecodeError;
@@ -144,7 +147,7 @@ impl FactStore {
     /// Stores a fact under a condition, and retries with growing delays until the server acknowledges or rejects it.
     ///
     /// It waits without limit for an unreachable server. Callers that must not wait race it against a deadline; they can drop it at
-    /// any point, because another attempt of the same fact is recognised.
+    /// any point, because another attempt of the same fact is recognised. `trace` is the parent of the publication's span.
     ///
     /// # Errors
     /// [`FactError`] if a retry cannot help.
@@ -154,11 +157,12 @@ impl FactStore {
         condition: PublishCondition,
         trace: TraceParent,
     ) -> Result<Outcome, FactError> {
-        self.store(fact, condition, trace, |stored| stored.fact == *fact).await
+        let is_own = |stored: &StoredFact, _| stored.fact == *fact;
+        self.store(fact, condition, trace, is_own).await
     }
 
-    /// Like [`FactStore::publish`], but an identical fact from another publisher counts as superseding. `trace` identifies ours, so
-    /// it must belong to this publication alone, and the condition must name a sequence.
+    /// Like [`FactStore::publish`], but an identical fact from another publisher counts as superseding: the publication's own span
+    /// identifies ours. The condition must name a sequence.
     ///
     /// # Errors
     /// See [`FactStore::publish`].
@@ -168,7 +172,7 @@ impl FactStore {
         condition: PublishCondition,
         trace: TraceParent,
     ) -> Result<Outcome, FactError> {
-        let is_own = |stored: &StoredFact| stored.fact == *fact && stored.trace == trace;
+        let is_own = |stored: &StoredFact, own| stored.fact == *fact && stored.trace == own;
         self.store(fact, condition, trace, is_own).await
     }
 
@@ -176,19 +180,30 @@ impl FactStore {
         &self,
         fact: &Fact,
         condition: PublishCondition,
-        trace: TraceParent,
-        is_own: impl Fn(&StoredFact) -> bool,
+        parent: TraceParent,
+        is_own: impl Fn(&StoredFact, TraceParent) -> bool,
     ) -> Result<Outcome, FactError> {
-        let subject = fact.subject();
-        let mut delay = RETRY_DELAY_MIN;
-        loop {
-            match self.attempt(fact, condition, trace, &is_own).await? {
-                Ok(outcome) => return Ok(outcome),
-                Err(reason) => tracing::warn!(%subject, reason, "a fact is not stored yet, retrying"),
+        let span = call_span!(
+            "publish",
+            "producer",
+            otel.name = %format_args!("publish {}", fact.kind()),
+            callpulse.call_id = %fact.call_id(),
+        );
+        let trace = spans::child_of(&span, parent);
+        let is_own = |stored: &StoredFact| is_own(stored, trace);
+        let storing = async {
+            let subject = fact.subject();
+            let mut delay = RETRY_DELAY_MIN;
+            loop {
+                match self.attempt(fact, condition, trace, &is_own).await? {
+                    Ok(outcome) => return Ok(outcome),
+                    Err(reason) => tracing::warn!(%subject, reason, "a fact is not stored yet, retrying"),
+                }
+                self.clock.sleep(self.clock.jittered(delay)).await;
+                delay = (delay * 2).min(RETRY_DELAY_MAX);
             }
-            self.clock.sleep(self.clock.jittered(delay)).await;
-            delay = (delay * 2).min(RETRY_DELAY_MAX);
-        }
+        };
+        storing.instrument(span).await
     }
 
     /// One attempt: its outcome, or the reason for another attempt.

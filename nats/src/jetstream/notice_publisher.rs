@@ -22,6 +22,7 @@ use tokio::time::Instant;
 use crate::jetstream::connection_state::ConnectionState;
 use crate::jetstream::last_message::{LastMessageError, last_message};
 use crate::jetstream::names::CALLS;
+use crate::spans;
 use crate::wire::fact::FactKind;
 use crate::wire::id::CallId;
 use crate::wire::notice::{Notice, NoticeKind};
@@ -103,6 +104,7 @@ impl NoticePublisher {
                 return;
             }
         };
+        let headers = spans::headers();
         for role in roles {
             let published = Published {
                 at: Instant::now(),
@@ -112,7 +114,16 @@ impl NoticePublisher {
                 payload: payload.clone(),
             };
             self.recent.lock().push(published.clone());
-            if let Err(error) = self.client.publish(published.subject, published.payload).await {
+            let Published { subject, payload, .. } = published;
+            let sent = match &headers {
+                Some(headers) => {
+                    self.client
+                        .publish_with_headers(subject, headers.clone(), payload)
+                        .await
+                }
+                None => self.client.publish(subject, payload).await,
+            };
+            if let Err(error) = sent {
                 tracing::warn!(call_id = %parties.call_id, notice = notice.name(), %role, %error, "notice not sent");
             }
         }

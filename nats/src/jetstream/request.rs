@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use strum::{EnumString, IntoStaticStr, VariantNames};
 use thiserror::Error;
 
+use crate::spans;
 use crate::wire::command::{Command, MAX_COMMAND_BYTES};
 use crate::wire::envelope::{TRACEPARENT, TraceParent};
 use crate::wire::payload;
@@ -137,7 +138,7 @@ pub enum CommandError {
     },
 }
 
-/// Sends a command to `recipient`, and waits at most `timeout` for the reply.
+/// Sends a command to `recipient`, and waits at most `timeout` for the reply. `trace` is its parent, unless there is a current span.
 ///
 /// # Errors
 /// [`CommandError`]
@@ -163,6 +164,7 @@ pub async fn ask<C: Command>(
         return Err(Refusal::new(RefusalCode::BadRequest, message).into());
     }
     let mut headers = HeaderMap::new();
+    let trace = spans::current().unwrap_or(trace);
     headers.insert(TRACEPARENT, trace.to_string());
     let request = async_nats::Request::new()
         .headers(headers)

@@ -60,6 +60,21 @@ impl TraceParent {
         }
     }
 
+    /// With these IDs, neither of them 0.
+    pub(crate) fn new(trace_id: u128, span_id: u64) -> Self {
+        let [high, low] = [(trace_id >> 64) as u64, trace_id as u64];
+        Self {
+            trace_id: [high, low],
+            span_id,
+        }
+    }
+
+    /// The IDs of the trace and of the span.
+    pub(crate) fn ids(self) -> (u128, u64) {
+        let [high, low] = self.trace_id;
+        (u128::from(high) << 64 | u128::from(low), self.span_id)
+    }
+
     /// The trace ID as tracing tools write it: 32 hexadecimal digits.
     pub fn trace_id(self) -> String {
         let [high, low] = self.trace_id;
@@ -77,10 +92,12 @@ impl TraceParent {
 
     /// From a message's headers. A missing or invalid header starts a new trace (W3C Trace Context section 4.3).
     pub fn of(headers: Option<&HeaderMap>) -> Self {
-        headers
-            .and_then(|headers| headers.get(TRACEPARENT))
-            .and_then(|value| value.as_str().parse().ok())
-            .unwrap_or_else(Self::generate)
+        Self::find(headers).unwrap_or_else(Self::generate)
+    }
+
+    /// From a message's headers, if there is a valid one.
+    pub(crate) fn find(headers: Option<&HeaderMap>) -> Option<Self> {
+        headers?.get(TRACEPARENT)?.as_str().parse().ok()
     }
 }
 

@@ -6,8 +6,9 @@ use contract::jetstream::request::CommandError;
 use contract::wire::command::CallOpened;
 use contract::wire::fact::Accepted;
 use contract::wire::request::CallTaken;
-use contract::{CallId, Fact, Outcome, Party, PublishCondition, Role, Timestamp, TraceParent, WorkerId};
+use contract::{CallId, Fact, Outcome, Party, PublishCondition, Role, Timestamp, TraceParent, WorkerId, spans};
 use serde_json::Value;
+use tracing::{Instrument as _, Span};
 
 use super::billing_watch::BillingWatch;
 use super::media_workers::{MediaWorkers, nats_away};
@@ -47,18 +48,27 @@ impl CallAcceptor {
         party: &Party,
         call: &CallId,
         answer: &mut PendingResponse,
+        span: &Span,
     ) -> Result<Value, Problem> {
         require(party, Role::Otomo, "call_accept")?;
         self.billing.check()?;
+        let state = answer.before_deadline(self.storage.state_for(party, call)).await;
+        let mut state = state.unwrap_or_else(|| Err(unavailable()))?;
+        state.trace = spans::child_of(span, state.trace);
+        self.accept_ringing(state, answer).instrument(span.clone()).await
+    }
+
+    async fn accept_ringing(&self, state: CallState, answer: &mut PendingResponse) -> Result<Value, Problem> {
+        let call = state.requested.parties.call_id.clone();
         let mut opening = Opening::default();
-        match answer.before_deadline(self.open(party, call, &mut opening)).await {
+        match answer.before_deadline(self.open(state, &mut opening)).await {
             Some(opened) => {
                 let (state, worker, opened) = opened?;
                 answer.run_to_completion(self.store(state, worker, opened)).await
             }
             None => {
                 if let Some((worker, trace)) = opening.0 {
-                    self.workers.close_unaccepted(&worker, call, trace).await;
+                    self.workers.close_unaccepted(&worker, &call, trace).await;
                 }
                 Err(unavailable())
             }
@@ -67,11 +77,10 @@ impl CallAcceptor {
 
     async fn open(
         &self,
-        party: &Party,
-        call: &CallId,
+        state: CallState,
         opening: &mut Opening,
     ) -> Result<(CallState, WorkerId, CallOpened), Problem> {
-        let state = self.storage.state_for(party, call).await?;
+        let call = &state.requested.parties.call_id;
         if state.accepted.is_some() {
             return Err(Problem::new(Code::WrongState, "the call was accepted already"));
         }

@@ -8,8 +8,9 @@ use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::wire::command;
 use contract::wire::command::CloseCall;
 use contract::wire::fact::{Accepted, Ended};
-use contract::{CallId, EndReason, Fact, Outcome, PublishCondition, Timestamp};
+use contract::{CallId, EndReason, Fact, Outcome, PublishCondition, Timestamp, call_span, spans};
 use thiserror::Error;
+use tracing::Instrument as _;
 
 use super::media_workers::MediaWorkers;
 use super::placement::KnownWorkers;
@@ -89,6 +90,7 @@ impl CallEnder {
     /// # Errors
     /// [`EndError`]
     pub async fn end(&self, call: &CallId, reason: EndReason, by: &str, scope: EndScope) -> Result<End, EndError> {
+        let span = call_span!("end_call", "internal", callpulse.call_id = %call, callpulse.reason = ?reason);
         for _ in 0..MAX_ATTEMPTS {
             let state = self
                 .storage
@@ -101,11 +103,14 @@ impl CallEnder {
             if state.accepted.is_some() && scope == EndScope::Ringing {
                 return Err(EndError::Accepted);
             }
-            let end = match state.accepted.clone() {
-                None => self.end_ringing_call(&state, reason, by).await?,
-                Some(accepted) => Some(self.end_accepted_call(&state, &accepted, reason, by).await?),
+            spans::child_of(&span, state.trace);
+            let ending = async {
+                match state.accepted.clone() {
+                    None => self.end_ringing_call(&state, reason, by).await,
+                    Some(accepted) => self.end_accepted_call(&state, &accepted, reason, by).await.map(Some),
+                }
             };
-            if let Some(end) = end {
+            if let Some(end) = ending.instrument(span.clone()).await? {
                 return Ok(end);
             }
         }
@@ -203,7 +208,10 @@ impl CallEnder {
         if self.workers.has_call(parties, &accepted.worker_id, state.trace).await? {
             return Err(EndError::WorkerAlive);
         }
-        self.end_as_lost(&state, &accepted).await
+        let reason = EndReason::WorkerLost;
+        let span = call_span!("end_call", "internal", callpulse.call_id = %call, callpulse.reason = ?reason);
+        spans::child_of(&span, state.trace);
+        self.end_as_lost(&state, &accepted).instrument(span).await
     }
 
     async fn end_as_lost(&self, state: &CallState, accepted: &Accepted) -> Result<End, EndError> {

@@ -3,9 +3,10 @@
 use std::time::Duration;
 
 use contract::wire::request::{Done, Request, SignallingRequest};
-use contract::{Nats, Party};
+use contract::{Nats, Party, call_span};
 use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
+use tracing::{Instrument as _, Span};
 
 use super::accept::CallAcceptor;
 use super::end::CallEnder;
@@ -71,31 +72,38 @@ impl RequestHandler {
 
     async fn carry_out(&self, party: &Party, request: Request, answer: &mut PendingResponse) {
         let ender = &self.ender;
+        // Except for `call_request`, its parent is known once the call is.
+        let span = match &request {
+            Request::Socket(_) | Request::Signalling(SignallingRequest::Ping(_)) => Span::none(),
+            request => call_span!("request", "server", otel.name = request.name(), callpulse.party = %party),
+        };
         let outcome = match request {
             // Only the socket that it arrives on can answer it.
             Request::Socket(_) => Err(unavailable()),
-            Request::Rtc(request) => match answer.before_deadline(self.relay.relay(party, request)).await {
+            Request::Rtc(request) => match answer.before_deadline(self.relay.relay(party, request, &span)).await {
                 Some(outcome) => outcome,
                 None => return,
             },
             Request::Signalling(request) => match request {
-                SignallingRequest::CallRequest(request) => self.setup.call(party, request, answer).await,
+                SignallingRequest::CallRequest(request) => {
+                    self.setup.call(party, request, answer).instrument(span.clone()).await
+                }
                 SignallingRequest::Ping(_) => Ok(payload(Done {})),
-                SignallingRequest::CallAccept(of) => self.acceptor.accept(party, &of.call_id, answer).await,
+                SignallingRequest::CallAccept(of) => self.acceptor.accept(party, &of.call_id, answer, &span).await,
                 // An end that is stored late is stored all the same, and both parties are notified.
                 SignallingRequest::CallReject(of) => {
                     answer
-                        .run_to_completion(end_requests::reject(ender, party, &of.call_id))
+                        .run_to_completion(end_requests::reject(ender, party, &of.call_id, &span))
                         .await
                 }
                 SignallingRequest::CallCancel(of) => {
                     answer
-                        .run_to_completion(end_requests::cancel(ender, party, &of.call_id))
+                        .run_to_completion(end_requests::cancel(ender, party, &of.call_id, &span))
                         .await
                 }
                 SignallingRequest::CallHangup(of) => {
                     answer
-                        .run_to_completion(end_requests::hangup(ender, party, &of.call_id))
+                        .run_to_completion(end_requests::hangup(ender, party, &of.call_id, &span))
                         .await
                 }
                 SignallingRequest::CallStatus(of) => {
@@ -109,6 +117,6 @@ impl RequestHandler {
                 }
             },
         };
-        answer.send(outcome);
+        span.in_scope(|| answer.send(outcome));
     }
 }

@@ -30,7 +30,7 @@ impl MediaWorkers {
         command: &C,
         trace: TraceParent,
     ) -> Result<C::Reply, CommandError> {
-        request::ask(&self.nats.client, worker, command, trace.child(), self.timeout).await
+        request::ask(&self.nats.client, worker, command, trace, self.timeout).await
     }
 
     /// Opens a call.

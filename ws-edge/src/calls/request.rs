@@ -11,7 +11,7 @@ use contract::wire::notice::Notice;
 use contract::wire::request::{CallRequest, CallRequested};
 use contract::{
     CallId, EndReason, Fact, FactError, NodeId, Outcome, Parties, Party, PublishCondition, Role, Timestamp,
-    TraceParent, UserId,
+    TraceParent, UserId, spans,
 };
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -108,7 +108,7 @@ impl CallSetup {
             ));
         }
         self.billing.check()?;
-        let traceparent = TraceParent::generate();
+        let traceparent = spans::current().unwrap_or_else(TraceParent::generate);
         let presence = answer
             .before_deadline(self.presence.check(&parties.otomo_id, traceparent))
             .await;
@@ -140,8 +140,8 @@ impl CallSetup {
             }
         }
         // After the claim: nothing is reserved for a party that is busy.
-        let trace = call.traceparent.child();
-        let (grant, terms) = match answer.before_deadline(self.credit.authorize(&parties, trace)).await {
+        let authorized = self.credit.authorize(&parties, traceparent);
+        let (grant, terms) = match answer.before_deadline(authorized).await {
             Some(Ok(granted)) => granted,
             denied => {
                 let problem = denied.and_then(Result::err).unwrap_or_else(unavailable);
@@ -156,8 +156,11 @@ impl CallSetup {
             terms: Some(terms),
             ..Requested::new(parties.clone(), requested_at)
         };
-        let (requested, trace) = (Fact::from(requested), call.traceparent.child());
-        let store = || self.storage.facts.publish(&requested, PublishCondition::First, trace);
+        let requested = Fact::from(requested);
+        let store = || {
+            let facts = &self.storage.facts;
+            facts.publish(&requested, PublishCondition::First, traceparent)
+        };
         match answer.before_deadline(store()).await {
             Some(Ok(_)) => {}
             Some(Err(error)) => {

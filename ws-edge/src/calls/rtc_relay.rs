@@ -3,8 +3,9 @@
 use contract::buckets::active_calls::{ActiveCall, Revised};
 use contract::wire::command::{Relayed, Requester};
 use contract::wire::request::{InCall, RtcRequest};
-use contract::{CallId, Parties, Party, Timestamp, TraceParent, WorkerId};
+use contract::{CallId, Parties, Party, Timestamp, TraceParent, WorkerId, spans};
 use serde_json::Value;
+use tracing::{Instrument as _, Span};
 
 use super::check_party;
 use super::media_workers::MediaWorkers;
@@ -24,16 +25,27 @@ pub struct RtcRelay {
 }
 
 impl RtcRelay {
-    pub(super) async fn relay(&self, party: &Party, request: InCall<RtcRequest>) -> Result<Value, Problem> {
+    pub(super) async fn relay(
+        &self,
+        party: &Party,
+        request: InCall<RtcRequest>,
+        span: &Span,
+    ) -> Result<Value, Problem> {
         let InCall { call_id, request } = request;
         let (parties, worker, trace) = self.host(party, call_id.as_ref()).await?;
+        let trace = spans::child_of(span, trace);
         let requester = Requester {
             call_id: parties.call_id,
             role: party.role(),
             party_id: party.id().to_owned(),
         };
         let creates_transport = matches!(request, RtcRequest::RtcCreateTransport(_));
-        let reply = self.workers.ask(&worker, &Relayed { requester, request }, trace).await;
+        let command = Relayed { requester, request };
+        let reply = self
+            .workers
+            .ask(&worker, &command, trace)
+            .instrument(span.clone())
+            .await;
         let mut reply = reply.map_err(|error| self.workers.problem(&worker, error))?;
         if let (true, Some(turn)) = (creates_transport, &self.turn) {
             let servers = turn.for_party(party.id(), Timestamp::now());

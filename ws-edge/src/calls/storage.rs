@@ -140,7 +140,7 @@ impl CallStorage {
         condition: PublishCondition,
         trace: TraceParent,
     ) -> Result<Outcome, Problem> {
-        let stored = self.facts.publish_as_first(fact, condition, trace.child()).await;
+        let stored = self.facts.publish_as_first(fact, condition, trace).await;
         stored.map_err(|error| {
             tracing::error!(call_id = %fact.call_id(), %error, "fact rejected by NATS: check accounts.conf and the stream's configuration");
             unavailable()

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use ::metrics::Counter;
-use async_nats::Message;
-use contract::Party;
+use async_nats::{HeaderMap, Message};
+use contract::{Party, call_span, spans};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tracing::Span;
 
 use super::notice_subscriber::{NoticeSink, NoticeSubscriber, NoticeSubscription};
 use super::send_queue::{CloseReason, SendQueue};
@@ -274,10 +275,28 @@ impl Drop for Registration {
     }
 }
 
+fn push_span(subject: &str, headers: &HeaderMap) -> Span {
+    let span = call_span!(
+        "push",
+        "consumer",
+        otel.name = %format_args!("push {}", name_of(subject)),
+        messaging.system = "nats",
+        messaging.destination.name = subject,
+    );
+    if !span.is_disabled() {
+        spans::child_of_message(&span, Some(headers));
+    }
+    span
+}
+
+fn name_of(subject: &str) -> &str {
+    subject.rsplit('.').next().unwrap_or_default()
+}
+
 /// Whether a notice changes the state of the party's call. Minutes and media do not: if they counted, reading the snapshot of a
 /// call that is ticked could be out of date for ever while storage is slow, and would be repeated again and again.
 fn changes_call_state(subject: &str) -> bool {
-    let name = subject.rsplit('.').next().unwrap_or_default();
+    let name = name_of(subject);
     name.starts_with("call_") || name == "incoming_call"
 }
 
@@ -289,6 +308,11 @@ impl NoticeSink for Sockets {
             tracing::warn!(subject = %notice.subject, bytes = notice.payload.len(), "notice dropped: it is too long");
             return;
         }
+        // Until it is written to idle sockets, and queued for the others.
+        let _pushing = notice
+            .headers
+            .as_ref()
+            .map(|headers| push_span(&notice.subject, headers));
         // Validated once for all sockets, and forwarded without a copy.
         match Utf8Bytes::try_from(notice.payload) {
             Ok(message) => {
