@@ -221,7 +221,7 @@ fn asyncapi(protocol: &Value) -> Value {
             assert_eq!(same, *schema, "two schemas of the name {name}");
         }
     }
-    for whole in ["Exchanges", "OwnMessage", "Notice", "ServerMessage"] {
+    for whole in ["Exchanges", "OwnMessage", "ServerMessage"] {
         definitions.remove(whole);
     }
     let document = json!({
@@ -242,7 +242,12 @@ fn asyncapi(protocol: &Value) -> Value {
         "components": { "messages": parts.messages, "schemas": definitions },
     });
     let text = document.to_string().replace("#/$defs/", "#/components/schemas/");
-    serde_json::from_str(&text).unwrap()
+    let document = serde_json::from_str(&text).unwrap();
+    for reference in text.split(r##""$ref":"#"##).skip(1) {
+        let pointer = reference.split('"').next().unwrap();
+        assert!(Value::pointer(&document, pointer).is_some(), "{pointer} does not exist");
+    }
+    document
 }
 
 /// The channel `/ws`: requests with their responses, the notices, and the messages of the node itself.
