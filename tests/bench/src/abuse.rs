@@ -16,8 +16,8 @@ use callpulse_tests::wait::{eventually, let_time_pass};
 use clap::Parser;
 
 use crate::clients::{Clients, Identity};
-use crate::contestant::Running;
 use crate::parties::{Publisher, Window, connect, identities, window, window_during};
+use crate::server_kind::Running;
 
 /// The most that the p99 of notices may be, in multiples of the calm one.
 const GOAL: f64 = 3.0;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::usage;
 
-/// Our name among the contestants.
+/// Our name among the servers.
 pub const OURS: &str = "callpulse";
 
 /// The figures of one line, as in its file `target/bench/<line>.json`.
@@ -24,7 +24,7 @@ pub struct Figures {
     pub repeats: usize,
     /// Shorter than for publication.
     pub short: bool,
-    /// The values of all repeats: by case, such as `5000/s`, then by metric, then by contestant.
+    /// The values of all repeats: by case, such as `5000/s`, then by metric, then by server.
     pub cases: BTreeMap<String, BTreeMap<String, BTreeMap<String, Vec<f64>>>>,
 }
 
@@ -42,10 +42,10 @@ impl Figures {
     }
 
     /// Adds a value of one repeat. The metric's name ends in its unit.
-    pub fn add(&mut self, case: &str, metric: &str, contestant: &str, value: f64) {
+    pub fn add(&mut self, case: &str, metric: &str, server: &str, value: f64) {
         let metrics = self.cases.entry(case.to_owned()).or_default();
-        let contestants = metrics.entry(metric.to_owned()).or_default();
-        contestants.entry(contestant.to_owned()).or_default().push(value);
+        let servers = metrics.entry(metric.to_owned()).or_default();
+        servers.entry(server.to_owned()).or_default().push(value);
     }
 
     /// Adds the repeats of an earlier run.
@@ -57,10 +57,10 @@ impl Figures {
         ensure!(is_same, "the earlier figures are of another machine, or short");
         self.repeats += earlier.repeats;
         for (case, metrics) in &earlier.cases {
-            for (metric, contestants) in metrics {
-                for (contestant, values) in contestants {
+            for (metric, servers) in metrics {
+                for (server, values) in servers {
                     for value in values {
-                        self.add(case, metric, contestant, *value);
+                        self.add(case, metric, server, *value);
                     }
                 }
             }
@@ -68,10 +68,10 @@ impl Figures {
         Ok(())
     }
 
-    /// The median of a contestant.
+    /// The median of a server.
     #[must_use]
-    pub fn median(&self, case: &str, metric: &str, contestant: &str) -> Option<f64> {
-        let mut values = self.cases.get(case)?.get(metric)?.get(contestant)?.clone();
+    pub fn median(&self, case: &str, metric: &str, server: &str) -> Option<f64> {
+        let mut values = self.cases.get(case)?.get(metric)?.get(server)?.clone();
         values.sort_by(f64::total_cmp);
         let upper = values.get(values.len() / 2)?;
         let lower = values.get((values.len().max(1) - 1) / 2)?;

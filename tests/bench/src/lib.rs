@@ -5,7 +5,7 @@
 //! | [`histogram`], [`usage`] | latencies; CPU and memory of a process |
 //! | [`clients`], [`notice_source`] | thousands of WebSockets, and a publisher of notices at a given rate |
 //! | [`bare_publisher`] | ticks as prepared bytes |
-//! | [`contestant`] | ws-edge and its peers of `tests/peers`, each a process |
+//! | [`server_kind`] | ws-edge and its peers of `tests/peers`, each a process |
 //! | [`parties`] | clients with tokens, and the notices to them |
 //! | [`abuse`] | `make abuse`: clients that must not hurt others |
 //! | [`figures`] | what was measured, `target/bench/*.json`, and the goals |
@@ -19,7 +19,7 @@ pub mod clients;
 pub mod notice_source;
 
 pub mod bare_publisher;
-pub mod contestant;
+pub mod server_kind;
 
 pub mod parties;
 

@@ -10,8 +10,8 @@ use callpulse_tests::wait::let_time_pass;
 use tokio::task::JoinHandle;
 
 use crate::clients::{Clients, Identity};
-use crate::contestant::Running;
 use crate::notice_source::NoticeSource;
+use crate::server_kind::Running;
 use crate::usage;
 
 /// Without another notice for this long, the rest is lost.

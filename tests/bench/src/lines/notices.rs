@@ -6,42 +6,42 @@ use anyhow::{Context, Result};
 
 use super::Plan;
 use crate::clients::Clients;
-use crate::contestant::Contestant;
 use crate::figures::Figures;
 use crate::parties::{connect, identities, window};
+use crate::server_kind::ServerKind;
 
 const SOCKETS: usize = 2_000;
 /// Notices a second, and the seconds of a window: a long one at the lowest rate, whose notices are few.
 const RATES: [(u64, u64); 4] = [(200, 5), (5_000, 4), (20_000, 4), (80_000, 3)];
 /// Before the first window: compilers that work at run time need it.
 const WARM_UP: (u64, Duration) = (5_000, Duration::from_secs(2));
-const CONTESTANTS: [Contestant; 4] = [
-    Contestant::Edge,
-    Contestant::Node,
-    Contestant::Bun,
-    Contestant::NatsWebSocket,
+const KINDS: [ServerKind; 4] = [
+    ServerKind::Edge,
+    ServerKind::Node,
+    ServerKind::Bun,
+    ServerKind::NatsWebSocket,
 ];
 
 pub(super) async fn measure(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     let mut figures = Figures::new("notices", plan.repeats, plan.short);
     let identities = identities(SOCKETS)?;
     for _ in 0..plan.repeats {
-        for contestant in CONTESTANTS {
-            let run = run(contestant, &identities, plan, &mut figures, progress);
-            run.await.with_context(|| contestant.name())?;
+        for kind in KINDS {
+            let run = run(kind, &identities, plan, &mut figures, progress);
+            run.await.with_context(|| kind.name())?;
         }
     }
     Ok(figures)
 }
 
 async fn run(
-    contestant: Contestant,
+    kind: ServerKind,
     identities: &[crate::clients::Identity],
     plan: &Plan,
     figures: &mut Figures,
     progress: &dyn Fn(&str),
 ) -> Result<()> {
-    let server = contestant.start(&plan.services).await?;
+    let server = kind.start(&plan.services).await?;
     let clients = Clients::new()?;
     connect(&clients, &server, identities).await?;
     let (rate, duration) = WARM_UP;
@@ -56,11 +56,11 @@ async fn run(
             (super::CPU, window.cpu_micros),
             ("lost", window.lost as f64),
         ] {
-            figures.add(&case, metric, contestant.name(), value);
+            figures.add(&case, metric, kind.name(), value);
         }
         progress(&format!(
             "{:<22} {case:>8}: p50 {:>8.0} µs, p99 {:>9.0} µs, CPU {:>6.1} µs a notice, {} of {} lost",
-            contestant.name(),
+            kind.name(),
             window.p50_micros,
             window.p99_micros,
             window.cpu_micros,

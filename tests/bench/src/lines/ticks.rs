@@ -24,8 +24,8 @@ use tokio::time::timeout;
 
 use super::Plan;
 use crate::bare_publisher::{Template, publish};
-use crate::contestant::{node, peers};
 use crate::figures::{Figures, OURS};
+use crate::server_kind::{node, peers};
 
 const TICKS: usize = 10_000;
 const CASE: &str = "10000 at once";
@@ -43,12 +43,12 @@ const BULLMQ_LEAD: Duration = Duration::from_secs(8);
 
 pub(super) async fn measure(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     let mut figures = Figures::new("ticks", plan.repeats, plan.short);
-    let mut add = |contestant: &str, millis: f64| {
+    let mut add = |publisher: &str, millis: f64| {
         let rate = TICKS as f64 * 1e3 / millis.max(1.0);
-        figures.add(CASE, AFTER, contestant, millis);
-        figures.add(CASE, RATE, contestant, rate);
+        figures.add(CASE, AFTER, publisher, millis);
+        figures.add(CASE, RATE, publisher, rate);
         progress(&format!(
-            "{contestant:<16} the last one is stored after {millis:>6.0} ms: {rate:>6.0} ticks/s"
+            "{publisher:<16} the last one is stored after {millis:>6.0} ms: {rate:>6.0} ticks/s"
         ));
     };
     timer_and_bare(plan, &mut add).await?;

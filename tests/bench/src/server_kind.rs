@@ -27,7 +27,7 @@ const SETTLING: Duration = Duration::from_secs(1);
 
 /// A server of notices.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Contestant {
+pub enum ServerKind {
     /// Ours.
     Edge,
     /// Node with the package `ws`.
@@ -38,7 +38,7 @@ pub enum Contestant {
     NatsWebSocket,
 }
 
-impl Contestant {
+impl ServerKind {
     /// Its name in the tables.
     #[must_use]
     pub fn name(self) -> &'static str {
