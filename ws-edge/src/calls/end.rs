@@ -220,14 +220,15 @@ impl CallEnder {
         self.end_without_worker(state, at, reason, by).await
     }
 
-    /// The last heartbeat of the process that accepted a call, by the server's clock. If this node has seen none: the last fact of the
-    /// call before another process was started.
+    /// When the process that accepted a call sent its last heartbeat, by the server's clock. If this node has seen none: the last fact of
+    /// the call before another process was started.
     async fn last_alive(&self, state: &CallState, accepted: &Accepted) -> Result<Timestamp, EndError> {
         let accepted_at = state.accepted_on_server.unwrap_or(accepted.accepted_at);
-        if let Some(heartbeat) = self.known_workers.last_heartbeat(accepted) {
-            return Ok(heartbeat.max(accepted_at));
-        }
         let call = &accepted.parties.call_id;
+        let connection = self.storage.connection(call).await?;
+        if let Some(until) = self.known_workers.alive_until(accepted, connection.as_ref()) {
+            return Ok(until.max(accepted_at));
+        }
         let last = self.storage.within(self.storage.facts.last_of_call(call)).await?;
         let last = last.map_or(accepted_at, |stored| stored.stored_at);
         // Ticks continue until `ended` is stored, and do not prove that the worker was alive.

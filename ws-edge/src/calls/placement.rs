@@ -12,6 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use rand::seq::IndexedRandom;
 
 use crate::calls::server_time::ServerTime;
+use crate::calls::storage::Connection;
 
 /// Processes that no longer run whose last heartbeat is remembered.
 const MAX_FORMER: usize = 1024;
@@ -104,16 +105,22 @@ impl KnownWorkers {
         Some(other.started_on_server())
     }
 
-    /// The last heartbeat of the process that accepted a call, by the server's clock, if this node knows it.
+    /// When the last heartbeat of the process that accepted a call was stored, if this node knows it.
     pub fn last_heartbeat(&self, accepted: &Accepted) -> Option<Timestamp> {
+        self.last_status(accepted).map(|status| status.at_on_server())
+    }
+
+    /// Until when the process that accepted a call is known to have lived, by the server's clock, if this node knows a heartbeat of it.
+    pub(super) fn alive_until(&self, accepted: &Accepted, connection: Option<&Connection>) -> Option<Timestamp> {
+        let status = self.last_status(accepted)?;
+        Some(connection.map_or(status.at_on_server(), |connection| sent_at(&status, connection)))
+    }
+
+    fn last_status(&self, accepted: &Accepted) -> Option<WorkerStatus> {
         let is_host =
             |status: &&WorkerStatus| status.worker_id == accepted.worker_id && is_process_of(status, accepted);
-        let running = self
-            .lock()
-            .get(&accepted.worker_id)
-            .filter(is_host)
-            .map(WorkerStatus::at_on_server);
-        running.or_else(|| self.former.lock().iter().find(is_host).map(WorkerStatus::at_on_server))
+        let running = self.lock().get(&accepted.worker_id).filter(is_host).cloned();
+        running.or_else(|| self.former.lock().iter().find(is_host).cloned())
     }
 
     /// The time by the server's clock; the wall clock of this machine before the first heartbeat.
@@ -132,6 +139,23 @@ fn is_process_of(status: &WorkerStatus, accepted: &Accepted) -> bool {
     accepted
         .worker_started_at
         .is_none_or(|started_at| started_at == status.started_at)
+}
+
+/// When a heartbeat was sent, by the server's clock: as long after the connection as by the worker's. The server may store it seconds
+/// later, while a leader is elected, but not later than it would have expired: a greater difference is a worker's clock that was set
+/// before the connection.
+fn sent_at(status: &WorkerStatus, connection: &Connection) -> Timestamp {
+    let stored_at = status.at_on_server();
+    let sent_at = if status.at < connection.connected_at {
+        connection.on_server.minus(connection.connected_at.until(status.at))
+    } else {
+        connection.on_server.plus(status.at.until(connection.connected_at))
+    };
+    if stored_at.until(sent_at) < WORKER_TTL {
+        stored_at.min(sent_at)
+    } else {
+        stored_at
+    }
 }
 
 fn has_room(status: &WorkerStatus) -> bool {
@@ -241,6 +265,39 @@ mod tests {
         assert_eq!(workers.replaced_at(&accepted_by("mw", 7)), Some(at(3_600_000)));
         let now = workers.server_now();
         assert!((at(3_610_000)..at(3_670_000)).contains(&now), "{now}");
+    }
+
+    #[test]
+    fn a_heartbeat_that_is_stored_late_counts_from_when_it_was_sent() {
+        let at = |millis| Timestamp::from_millis(millis).unwrap();
+        let alive_until = |sent, stored, connected| {
+            let workers = fleet_of(&[WorkerStatus {
+                at: at(sent),
+                stored_at: Some(at(stored)),
+                ..worker("mw", 0, 5, false)
+            }]);
+            // The server's clock is 100 s ahead.
+            let connection = Connection {
+                connected_at: at(connected),
+                on_server: at(110_000),
+            };
+            let until = workers.alive_until(&accepted_by("mw", 0), Some(&connection));
+            until.map(Timestamp::as_millis)
+        };
+        assert_eq!(alive_until(15_000, 115_003, 10_000), Some(115_000));
+        assert_eq!(
+            alive_until(15_000, 119_500, 10_000),
+            Some(115_000),
+            "a leader was elected"
+        );
+        assert_eq!(
+            alive_until(9_000, 109_002, 10_000),
+            Some(109_000),
+            "before the connection"
+        );
+        // The worker's clock had been put forward and back by an hour before the connection.
+        assert_eq!(alive_until(15_000, 115_003, 3_610_000), Some(115_003));
+        assert_eq!(alive_until(3_615_000, 115_003, 10_000), Some(115_003));
     }
 
     #[test]
