@@ -36,7 +36,7 @@ const CASES: [Case; 9] = [
     ("all-free", "start", GRANTED_MS, 0, "bill", GRANTED_MS),
     ("any-start-free", "start", 500, 0, "deduct_any", GRANTED_MS),
     // Its credit runs out while the otomo is silent, and the minimum is above the grant.
-    ("credit runs out", "full", 0, 20_000, "deduct_otomo", 9_000),
+    ("out_of_credit", "full", 0, 20_000, "deduct_otomo", 9_000),
 ];
 
 fn terms(case: &Case) -> Value {
