@@ -55,7 +55,7 @@ const kinds = (changes: readonly Change[]): string[] =>
 
 /** What a later server sends: every reader of the project gets the same. */
 const later = JSON.parse(
-  readFileSync(join(golden, '..', '..', '..', 'tests', 'src', 'facts', 'later', 'notices.json'), 'utf8'),
+  readFileSync(join(golden, '..', '..', '..', 'tests', 'src', 'facts', 'later_version', 'notices.json'), 'utf8'),
 ) as ServerMessage[];
 
 describe('a later server', () => {
