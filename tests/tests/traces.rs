@@ -142,12 +142,7 @@ async fn one_trace_leads_from_the_request_to_the_notices_the_ticks_and_the_settl
     let (trace_id, _) = headers["requested"].clone();
 
     // The end of a process sends the spans that still wait.
-    for service in stack
-        .timers
-        .iter_mut()
-        .chain(&mut stack.workers)
-        .chain(&mut stack.edges)
-    {
+    for service in stack.services_mut() {
         assert!(service.terminate(SOON).await.unwrap().success());
     }
     let of_call: Vec<_> = spans
@@ -286,12 +281,7 @@ async fn a_collector_that_is_away_hangs_or_fails_disturbs_no_call() {
             .unwrap();
         }
     }
-    for service in stack
-        .timers
-        .iter_mut()
-        .chain(&mut stack.workers)
-        .chain(&mut stack.edges)
-    {
+    for service in stack.services_mut() {
         assert!(service.terminate(SOON).await.unwrap().success());
         let log = std::fs::read_to_string(service.child().log()).unwrap();
         let warnings = log.lines().filter(|line| line.contains("spans not exported")).count();

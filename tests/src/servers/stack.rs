@@ -367,14 +367,18 @@ impl Stack {
         &self.folder
     }
 
+    /// The processes of all services, in the order in which they are stopped.
+    pub fn services_mut(&mut self) -> impl Iterator<Item = &mut Service> {
+        self.edges.iter_mut().chain(&mut self.timers).chain(&mut self.workers)
+    }
+
     /// Stops everything in order: edges first, the server last.
     ///
     /// # Errors
     /// When a process overruns its deadline or fails. The others are stopped too.
     pub async fn stop(mut self) -> Result<()> {
-        let services = self.edges.iter_mut().chain(&mut self.timers).chain(&mut self.workers);
         let mut failures = Vec::new();
-        for service in services {
+        for service in self.services_mut() {
             let name = service.child().name().to_owned();
             match service.terminate(STOP_WITHIN).await {
                 Ok(status) if status.success() => {}
