@@ -94,11 +94,10 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let password = settings.nats_password.expose();
     let nats = Nats::connect(&settings.nats, password, &format!("{NAME} {instance}")).await?;
     let mut tasks = context.tasks();
-    let link = nats.clone();
-    tasks.spawn_until_stop(
-        "link",
-        async move { link.report_connected(|up| connected.set(up)).await },
-    );
+    let connection = nats.clone();
+    tasks.spawn_until_stop("connection", async move {
+        connection.report_connected(|up| connected.set(up)).await
+    });
     context.announce([("instance_id", instance.to_string())]);
 
     let Some(storage) = context

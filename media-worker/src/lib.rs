@@ -57,7 +57,7 @@ pub const NAME: &str = "media-worker";
 pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxError> {
     metrics::register(settings.capacity);
     let worker_id = settings.worker_id.clone().unwrap_or_else(WorkerId::generate);
-    let (link_up, streams_open) = (context.health.condition("nats"), context.health.condition("streams"));
+    let (is_connected, streams_open) = (context.health.condition("nats"), context.health.condition("streams"));
     let sfu_complete = context.health.condition("sfu");
 
     let (pool, deaths) = WorkerPool::start(sfu_settings(&settings)).await?;
@@ -71,8 +71,10 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     context.announce([("worker_id", worker_id.to_string()), ("rtc", rtc)]);
 
     let mut tasks = context.tasks();
-    let link = nats.clone();
-    tasks.spawn_until_stop("link", async move { link.report_connected(|up| link_up.set(up)).await });
+    let connection = nats.clone();
+    tasks.spawn_until_stop("connection", async move {
+        connection.report_connected(|up| is_connected.set(up)).await
+    });
     let opening = Storage::open_when_available(&nats);
     let Some(storage) = context.stop.run_until_cancelled(opening).await else {
         return Ok(());

@@ -1,8 +1,9 @@
 //! Calls from their request to their end.
 //!
 //! [`handler`] carries requests out, each in one task and under one deadline: [`request`] and [`accept`] set a call up,
-//! [`end`] ends it, `status` tells how it ended, [`rtc_relay`] passes the rest to the call's media-worker. [`snapshot`] reads a call for clients that
-//! connect. [`presence`] looks for the otomo and [`credit`] asks the wallet before a call rings, and [`grant`] extends it. [`terminate`] and [`deadlines`] end calls that no party ends.
+//! [`end`] ends it, `status` tells how it ended, [`rtc_relay`] passes the rest to the call's media-worker. [`snapshot`] reads a
+//! call for clients that connect. [`presence`] looks for the otomo and [`credit`] asks the wallet before a call rings, and
+//! [`grant`] extends it. [`terminate`] and [`deadlines`] end calls that no party ends.
 //!
 //! The stream decides which of two competing changes came first and whether a call is over, by the conditions of its
 //! facts. `active_calls` is only an index of the calls in progress.

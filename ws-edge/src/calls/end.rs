@@ -10,7 +10,7 @@ use contract::wire::command::CloseCall;
 use contract::wire::fact::{Accepted, Ended};
 use contract::{CallId, EndReason, Fact, Outcome, PublishCondition, Timestamp, call_span, spans};
 use thiserror::Error;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use super::media_workers::MediaWorkers;
 use super::placement::KnownWorkers;
@@ -90,7 +90,7 @@ impl CallEnder {
     /// # Errors
     /// [`EndError`]
     pub async fn end(&self, call: &CallId, reason: EndReason, by: &str, scope: EndScope) -> Result<End, EndError> {
-        let span = call_span!("end_call", "internal", callpulse.call_id = %call, callpulse.reason = ?reason);
+        let span = end_span(call, reason);
         for _ in 0..MAX_ATTEMPTS {
             let state = self
                 .storage
@@ -208,8 +208,7 @@ impl CallEnder {
         if self.workers.has_call(parties, &accepted.worker_id, state.trace).await? {
             return Err(EndError::WorkerAlive);
         }
-        let reason = EndReason::WorkerLost;
-        let span = call_span!("end_call", "internal", callpulse.call_id = %call, callpulse.reason = ?reason);
+        let span = end_span(call, EndReason::WorkerLost);
         spans::child_of(&span, state.trace);
         self.end_as_lost(&state, &accepted).instrument(span).await
     }
@@ -307,4 +306,8 @@ impl CallEnder {
             connected_at: ended.connected_at,
         }
     }
+}
+
+fn end_span(call: &CallId, reason: EndReason) -> Span {
+    call_span!("end_call", "internal", callpulse.call_id = %call, callpulse.reason = ?reason)
 }

@@ -106,7 +106,7 @@ impl KnownWorkers {
     }
 
     /// When the last heartbeat of the process that accepted a call was stored, if this node knows it.
-    pub fn last_heartbeat(&self, accepted: &Accepted) -> Option<Timestamp> {
+    fn last_heartbeat(&self, accepted: &Accepted) -> Option<Timestamp> {
         self.last_status(accepted).map(|status| status.at_on_server())
     }
 
