@@ -1,7 +1,8 @@
 #!/bin/bash
 # boot.sh ARCHIVE [ROOT]: boots a bare Debian 12 in namespaces of its own, installs the release there as deploy/README.md says, starts
-# all units with one nats-server and TLS between them, and stops them. By hand, as root, with the Debian package debootstrap. ROOT is a debootstrapped
-# folder to use again.
+# all units with one nats-server and TLS between them, plays a call of a minute, freezes a service until its watchdog restarts it, and
+# stops all units. By hand, as root, after `make build`, with the Debian package debootstrap. ROOT is a debootstrapped folder to use
+# again. It takes about three minutes.
 set -euo pipefail
 cd "$(dirname -- "$0")/../.."
 archive=$(realpath "$1")
@@ -15,7 +16,7 @@ release=$(mktemp -d)
 trap 'rm -rf "$release"' EXIT
 tar --extract --strip-components=1 --directory="$release" --file="$archive"
 (cd "$release" && sha256sum --quiet --check SHA256SUMS)
-install --target-directory="$root/usr/local/bin" "$release"/bin/* .tools/bin/nats-server
+install --target-directory="$root/usr/local/bin" "$release"/bin/* .tools/bin/nats-server "${CARGO_TARGET_DIR:-target}/debug/call"
 install -m 0644 --target-directory="$root/etc/systemd/system" "$release"/systemd/*.service
 install -D -m 0644 "$release/systemd/callpulse.sysusers.conf" "$root/etc/sysusers.d/callpulse.conf"
 rm -rf "$root/etc/callpulse"
@@ -62,6 +63,11 @@ ready() {
         process=$(systemctl show --property=MainPID --value "$unit")
         echo "$unit:" $(grep -E '^(CapEff|NoNewPrivs|Seccomp):' "/proc/$process/status" | tr -d '\t')
     done
+    # A call with the release's own terms: a minute has 60 s.
+    secrets=/etc/callpulse/secrets
+    export WS_EDGE__NATS_PASSWORD_FILE=$secrets/ws-edge.nats_password WS_EDGE__JWT__SECRET_FILE=$secrets/ws-edge.jwt_secret
+    token() { ws-edge --config /etc/callpulse/ws-edge.toml token --role "$1" --sub "$2"; }
+    USER_TOKEN=$(token user user_001) OTOMO_TOKEN=$(token otomo otomo_777) call || failed=1
     # A process that makes no progress: its watchdog ends it, and it starts again.
     systemctl kill --signal=STOP callpulse-billing-timer
     for _ in $(seq 120); do
@@ -92,7 +98,7 @@ ln -sf ../try.service "$root/etc/systemd/system/multi-user.target.wants/try.serv
 ln -sf /lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
 
 # pivot_root and not chroot, which forbids user namespaces; shared mounts, through which systemd passes credentials.
-timeout --kill-after=5 180 unshare --mount --pid --fork --uts --ipc --net --cgroup --kill-child bash -euc '
+timeout --kill-after=5 300 unshare --mount --pid --fork --uts --ipc --net --cgroup --kill-child bash -euc '
     ip link set lo up
     mount --make-rprivate /
     mount --bind "$0" "$0"
