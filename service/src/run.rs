@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use rustix::process::nice;
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
+use tokio::runtime::{Builder, Runtime};
 use tokio::time::sleep_until;
 use tokio_util::sync::CancellationToken;
 
@@ -143,8 +145,7 @@ where
         });
     }
     let CommonSettings { log, traces, .. } = settings.common();
-    let runtime =
-        logging::init(app, log, traces).and_then(|()| tokio::runtime::Builder::new_multi_thread().enable_all().build());
+    let runtime = logging::init(app, log, traces).and_then(|()| runtime(app));
     let result = match runtime {
         Ok(runtime) => {
             let result = runtime.block_on(Box::pin(run(settings)));
@@ -165,6 +166,17 @@ where
     ExitCode::from(code)
 }
 
+fn runtime(app: App) -> io::Result<Runtime> {
+    let lower_priority = move || {
+        // On Linux, it is that of the calling thread, and may always be lowered.
+        let _ = nice(app.nice());
+    };
+    Builder::new_multi_thread()
+        .enable_all()
+        .on_thread_start(lower_priority)
+        .build()
+}
+
 /// Nothing but a secret may be wrong with the settings.
 fn print_config<S: ServiceSettings>(app: App, args: &ServiceArgs) -> ExitCode {
     let printed = settings::printed::<S, _, _>(&app.prefix(), args.config.as_deref(), std::env::vars_os());
@@ -181,7 +193,7 @@ fn print_config<S: ServiceSettings>(app: App, args: &ServiceArgs) -> ExitCode {
 
 /// A line for each part: `ok` on stdout, or what is wrong on stderr.
 fn try_connections<S: ServiceSettings>(app: App, settings: &S) -> u8 {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = runtime(app);
     let outcomes = match runtime {
         Ok(runtime) => runtime.block_on(settings.try_connections()),
         Err(error) => vec![Err(error.to_string())],

@@ -29,5 +29,5 @@ pub mod run;
 #[cfg(test)]
 mod schema_file;
 
-pub use run::run;
+pub use run::{RUNTIME_NICE, run};
 pub use settings::Settings;

@@ -39,7 +39,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let app = App::new("ws-edge", service::VERSION);
+    let app = App::new("ws-edge", service::VERSION).with_nice_runtime(ws_edge::RUNTIME_NICE);
     let cli = Cli::parse();
     match cli.command {
         None => service::serve(app, &cli.service, ws_edge::run),

@@ -47,6 +47,9 @@ use crate::turn::TurnServers;
 
 /// The service's name in facts and on NATS.
 const SERVICE: &str = "ws-edge";
+/// How much higher the nice value of the runtime's threads is than that of the thread of notices: whatever thousands of sockets that open
+/// or close at once need, notices to live calls go first.
+pub const RUNTIME_NICE: i32 = 10;
 /// What generated node names start with.
 const NODE_PREFIX: &str = "edge";
 

@@ -190,7 +190,7 @@ async fn play(case: Case, options: &Options, progress: &dyn Fn(&str)) -> Result<
     ));
     let (newcomers, others) = (others.get(..NEWCOMERS), others.get(..sockets));
     let (newcomers, others) = (newcomers.unwrap_or_default(), others.unwrap_or_default());
-    let before = Clients::new()?;
+    let before = Clients::in_background()?;
     if case == Case::Storm {
         connect(&before, &server, others).await?;
     }
@@ -215,7 +215,7 @@ async fn play(case: Case, options: &Options, progress: &dyn Fn(&str)) -> Result<
 
 /// Until the edge has closed all of them. Meanwhile, other clients must be able to connect.
 async fn half_open(server: &Running, count: usize, newcomers: &[Identity], progress: &dyn Fn(&str)) -> Result<Clients> {
-    let (abusers, others) = (Clients::new()?, Clients::new()?);
+    let (abusers, others) = (Clients::in_background()?, Clients::new()?);
     abusers.half_open(server.address, count);
     abusers.welcomed(count, OPENED_WITHIN).await?;
     let took = connect(&others, server, newcomers).await?;
@@ -237,7 +237,7 @@ async fn half_open(server: &Running, count: usize, newcomers: &[Identity], progr
 
 /// Until the edge has closed all of them.
 async fn unread(server: &Running, identities: &[Identity], rate: u64, progress: &dyn Fn(&str)) -> Result<Clients> {
-    let abusers = Clients::new()?;
+    let abusers = Clients::in_background()?;
     abusers.connect_without_reading(server.address, identities);
     abusers.welcomed(identities.len(), OPENED_WITHIN).await?;
     progress(&format!("all are connected, and are sent {rate} notices a second"));
@@ -265,7 +265,7 @@ async fn storm(
     identities: &[Identity],
     progress: &dyn Fn(&str),
 ) -> Result<Clients> {
-    let again = Clients::new()?;
+    let again = Clients::in_background()?;
     drop(before);
     eventually("the end of all connections", CLOSED_WITHIN, async || {
         let open = server.metric("callpulse_ws_connections").await?;

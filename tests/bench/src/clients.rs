@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Buf, BytesMut};
 use callpulse_tests::wait::eventually;
+use rustix::process::nice;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Runtime};
@@ -29,6 +30,8 @@ const READ_BYTES: usize = 2048;
 /// The receive buffer of a client that does not read.
 const SMALL_BUFFER: u32 = 4096;
 const HALF_A_REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: localhost\r\n";
+/// The nice value of clients in the background.
+const LOWEST_PRIORITY: i32 = 19;
 /// One in so many may be lost.
 const MAX_LOST: u64 = 500;
 
@@ -79,7 +82,29 @@ impl Clients {
     /// # Errors
     /// When no thread can be started.
     pub fn new() -> Result<Self> {
-        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+        Self::with_nice(0)
+    }
+
+    /// None yet. They stand for other machines: their thread gets only the processor time that the server and the measured clients
+    /// leave.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn in_background() -> Result<Self> {
+        Self::with_nice(LOWEST_PRIORITY)
+    }
+
+    fn with_nice(increment: i32) -> Result<Self> {
+        let lower_priority = move || {
+            // On Linux, it is that of the calling thread, and may always be lowered.
+            let _ = nice(increment);
+        };
+        let mut runtime = Builder::new_multi_thread();
+        let runtime = runtime
+            .worker_threads(1)
+            .on_thread_start(lower_priority)
+            .enable_all()
+            .build()?;
         let seen = Seen {
             epoch: Instant::now(),
             latency: Histogram::default(),

@@ -1,5 +1,6 @@
 //! Limits per client and per node: a client above a limit is disconnected and delays no other client.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -309,4 +310,22 @@ async fn a_client_that_does_not_read_does_not_delay_the_shutdown() {
     assert!(status.success(), "{status}");
     let closed = other.until_closed(SOON).await.unwrap();
     assert!(closed.starts_with("close frame 1012"), "{closed}");
+}
+
+#[tokio::test]
+async fn the_thread_of_notices_has_a_higher_priority_than_those_of_the_runtime() {
+    let stack = edge().start().await.unwrap();
+    let _user = user(&stack, "user_001").await;
+    let tasks = format!("/proc/{}/task", stack.edges[0].child().pid());
+    let mut nice = BTreeMap::<String, BTreeSet<i32>>::new();
+    for task in std::fs::read_dir(tasks).unwrap() {
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+        let (start, fields) = stat.rsplit_once(") ").unwrap();
+        let name = start.split_once('(').unwrap().1;
+        // The 19th field of proc_pid_stat(5); the first one here is the third.
+        let value = fields.split(' ').nth(16).unwrap().parse().unwrap();
+        nice.entry(name.to_owned()).or_default().insert(value);
+    }
+    let lower = nice["notices"].iter().map(|nice| nice + ws_edge::RUNTIME_NICE);
+    assert_eq!(nice["tokio-rt-worker"], lower.collect(), "{nice:?}");
 }

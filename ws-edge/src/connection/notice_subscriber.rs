@@ -42,6 +42,7 @@ pub(super) trait NoticeSink: Send + Sync {
 pub struct NoticeSubscriber {
     nats: Nats,
     added: mpsc::Sender<Added>,
+    ended: mpsc::Sender<AbortHandle>,
 }
 
 /// The thread's end, to be awaited.
@@ -51,6 +52,7 @@ pub struct NoticeThread(oneshot::Receiver<()>);
 pub(super) struct NoticeSubscription {
     is_confirmed: watch::Receiver<bool>,
     abort: AbortHandle,
+    ended: mpsc::Sender<AbortHandle>,
 }
 
 struct Added {
@@ -76,8 +78,9 @@ impl NoticeSubscriber {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (settings, password, name) = (settings.clone(), password.to_owned(), format!("{name} notices"));
         let (connected, connection) = oneshot::channel();
-        let (ended, end) = oneshot::channel();
+        let (thread_ended, end) = oneshot::channel();
         let (added, to_add) = mpsc::channel(max_waiting);
+        let (ended, to_end) = mpsc::channel(max_waiting);
         thread::Builder::new().name("notices".to_owned()).spawn(move || {
             runtime.block_on(async move {
                 let nats = Nats::connect(&settings, &password, &name).await;
@@ -87,15 +90,15 @@ impl NoticeSubscriber {
                     let (subscribed, to_forward) = mpsc::channel(MAX_BATCH);
                     // Either ends alone only by a panic, or when nothing uses the subscriber any more.
                     tokio::select! {
-                        _ = tokio::spawn(forward(nats.client.clone(), to_forward)) => {}
+                        _ = tokio::spawn(forward(nats.client.clone(), to_forward, to_end)) => {}
                         () = subscribe_all(nats, to_add, subscribed) => {}
                     }
                 }
             });
-            drop(ended);
+            drop(thread_ended);
         })?;
         let nats = connection.await??;
-        Ok((Self { nats, added }, NoticeThread(end)))
+        Ok((Self { nats, added, ended }, NoticeThread(end)))
     }
 
     /// The state of the connection.
@@ -122,7 +125,11 @@ impl NoticeSubscriber {
         if self.added.try_send(added).is_err() {
             tracing::debug!(%party, "too many parties wait for their subscription");
         }
-        NoticeSubscription { is_confirmed, abort }
+        NoticeSubscription {
+            is_confirmed,
+            abort,
+            ended: self.ended.clone(),
+        }
     }
 
     /// Waits until the server has processed every subscription that was sent to it.
@@ -155,7 +162,10 @@ impl NoticeSubscription {
 
 impl Drop for NoticeSubscription {
     fn drop(&mut self) {
-        self.abort.abort();
+        // Thousands of subscriptions that end at once must not all wake the thread before the next notice.
+        if self.ended.try_send(self.abort.clone()).is_err() {
+            self.abort.abort();
+        }
     }
 }
 
@@ -210,12 +220,13 @@ async fn confirmed(nats: &Nats) {
     }
 }
 
-async fn forward(client: Client, mut to_forward: mpsc::Receiver<Notices>) {
+/// Notices, new subscriptions and ended ones take turns, so that thousands of the latter delay no notice.
+async fn forward(client: Client, mut to_forward: mpsc::Receiver<Notices>, mut to_end: mpsc::Receiver<AbortHandle>) {
     let mut notices = SelectAll::new();
     loop {
         tokio::select! {
-            biased;
             Some(subscribed) = to_forward.recv() => notices.push(subscribed),
+            Some(ended) = to_end.recv() => ended.abort(),
             Some((sink, notice)) = notices.next(), if !notices.is_empty() => {
                 if subject::is_presence(&notice.subject) {
                     request::answer(&client, &notice, &Ok(OtomoPresent {})).await;
