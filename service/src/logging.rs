@@ -12,6 +12,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use tracing::callsite::Identifier;
@@ -112,6 +113,10 @@ pub fn init(app: App, settings: &LogSettings, traces: &TraceSettings) -> io::Res
         layers.push(spans.with_filter(is_span).boxed());
     }
     let subscriber = tracing_subscriber::registry().with(layers);
+    // A log on a terminal that only its foreground may use (`stty tostop`) would suspend the service. Blocked in this thread and those
+    // that it starts, the signal has no effect, and the line is written.
+    let of_terminal: SigSet = [Signal::SIGTTOU, Signal::SIGTTIN].into_iter().collect();
+    of_terminal.thread_block()?;
     if subscriber.try_init().is_ok() {
         thread::Builder::new()
             .name("log".to_owned())

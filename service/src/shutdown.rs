@@ -1,51 +1,85 @@
-//! Shutdown on SIGTERM or SIGINT, and a drain with a deadline.
+//! Shutdown on a signal, and a drain with a deadline.
 
 use std::future::Future;
 use std::io;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use nix::libc;
+use nix::sys::signal::Signal;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use crate::{exit, logging};
 
-/// Cancels `stop` on the first SIGTERM or SIGINT. The second ends the process at once, with [`exit::FAILURE`].
+/// A person, or a supervisor, asks the process to end.
+const REQUESTS: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGQUIT];
+/// The machine is about to end the process: a power failure, or the limit of processor time (`ulimit -t`), which the kernel repeats
+/// every second.
+const ANNOUNCEMENTS: [Signal; 2] = [Signal::SIGPWR, Signal::SIGXCPU];
+/// Their default would end the process without a drain, or suspend it with its calls (SIGTSTP: Ctrl-Z).
+const IGNORED: [Signal; 9] = [
+    Signal::SIGHUP,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGVTALRM,
+    Signal::SIGPROF,
+    Signal::SIGIO,
+    Signal::SIGSTKFLT,
+    Signal::SIGTSTP,
+];
+
+/// Cancels `stop` on the first signal that asks the process to end, or announces its end. A second request ends the process at once,
+/// with [`exit::FAILURE`].
 ///
-/// SIGHUP, SIGUSR1 and SIGUSR2 are logged and ignored. Their default would end the process without a drain.
+/// Other signals whose default would end or suspend the process are logged and ignored: all but SIGKILL, SIGSTOP and those of faults,
+/// such as SIGSEGV.
 ///
 /// # Errors
 /// The handlers could not be installed.
 pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    for (kind, name) in [
-        (SignalKind::hangup(), "SIGHUP"),
-        (SignalKind::user_defined1(), "SIGUSR1"),
-        (SignalKind::user_defined2(), "SIGUSR2"),
-    ] {
-        let mut ignored = signal(kind)?;
-        tokio::spawn(async move {
-            while ignored.recv().await.is_some() {
-                tracing::warn!(
-                    signal = name,
-                    "ignored: settings are read at the start; stop with SIGTERM"
-                );
-            }
-        });
+    let (requests, mut requested) = mpsc::channel(2);
+    for signal in REQUESTS {
+        let requests = requests.clone();
+        on(signal as i32, move || requests.try_send(signal.as_str()).is_ok())?;
+    }
+    for signal in ANNOUNCEMENTS {
+        let stop = stop.clone();
+        on(signal as i32, move || {
+            tracing::warn!(signal = signal.as_str(), "stopping");
+            stop.cancel();
+            false
+        })?;
+    }
+    let real_time = libc::SIGRTMIN()..=libc::SIGRTMAX();
+    for number in IGNORED.map(|signal| signal as i32).into_iter().chain(real_time) {
+        on(number, move || {
+            let signal = Signal::try_from(number).map_or("SIGRT", Signal::as_str);
+            tracing::warn!(signal, "ignored: settings are read at the start; stop with SIGTERM");
+            true
+        })?;
     }
     // The log may reach the limit of the size of a file (`ulimit -f`). With a handler, the write fails and the line is counted as lost.
-    drop(signal(SignalKind::from_raw(nix::sys::signal::Signal::SIGXFSZ as i32))?);
+    drop(signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?);
     tokio::spawn(async move {
-        let name = either(&mut terminate, &mut interrupt).await;
-        tracing::info!(signal = name, "stopping; a second signal ends the process at once");
+        let Some(signal) = requested.recv().await else { return };
+        tracing::info!(signal, "stopping; a second signal ends the process at once");
         stop.cancel();
-        let name = either(&mut terminate, &mut interrupt).await;
-        tracing::warn!(signal = name, "second signal: ending without draining");
+        let Some(signal) = requested.recv().await else { return };
+        tracing::warn!(signal, "second signal: ending without draining");
         logging::flush();
         std::process::exit(i32::from(exit::FAILURE));
     });
+    Ok(())
+}
+
+/// Calls `handle` for each signal of this number until it returns false.
+fn on(number: i32, handle: impl Fn() -> bool + Send + 'static) -> io::Result<()> {
+    let mut signals = signal(SignalKind::from_raw(number))?;
+    tokio::spawn(async move { while signals.recv().await.is_some() && handle() {} });
     Ok(())
 }
 
@@ -87,13 +121,6 @@ pub async fn drain<F: Future>(deadline: Instant, what: &str, future: F) -> Optio
         );
     }
     drained
-}
-
-async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str {
-    tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    }
 }
 
 #[cfg(test)]

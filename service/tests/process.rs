@@ -17,6 +17,7 @@ use std::process::{Child, ChildStdout, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Parser;
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use schemars::JsonSchema;
@@ -142,12 +143,12 @@ fn main() -> ExitCode {
 
 const CHECKS: [(&str, fn()); 18] = [
     ("announces its ports, is ready, and ends cleanly", good),
-    ("SIGINT stops it too", interrupt),
+    ("SIGINT, SIGQUIT, SIGPWR and SIGXCPU stop it too", other_stops),
     ("a failed task exits with 1", failing),
     ("a stuck task is abandoned at the deadline", stuck_task),
     ("a stuck service is unready, and exits with 1", stuck_service),
     ("a second signal ends it at once", second_signal),
-    ("SIGHUP, SIGUSR1 and SIGUSR2 do not end it", other_signals),
+    ("no other signal ends or suspends it", other_signals),
     ("it continues when nobody reads its log", closed_log),
     (
         "it continues when its log reaches the limit of a file's size",
@@ -353,11 +354,22 @@ fn good() {
     assert_eq!((code, out.as_str()), (Some(0), ""), "{err}");
 }
 
-fn interrupt() {
-    let mut service = Running::mode("good", "5000");
+fn other_stops() {
+    for signal in [Signal::SIGINT, Signal::SIGQUIT, Signal::SIGPWR, Signal::SIGXCPU] {
+        let mut service = Running::mode("good", "5000");
+        service.announced();
+        service.signal(signal);
+        assert_eq!(service.end().0, Some(0), "{signal}");
+    }
+    // The kernel repeats SIGXCPU: it is no second request.
+    let mut service = Running::mode("stuck_service", "2000");
     service.announced();
-    service.signal(Signal::SIGINT);
-    assert_eq!(service.end().0, Some(0));
+    for _ in 0..3 {
+        service.signal(Signal::SIGXCPU);
+    }
+    let (code, _, err) = service.end();
+    assert_eq!(code, Some(1));
+    assert!(err.contains("did not end by its drain deadline"), "{err}");
 }
 
 fn failing() {
@@ -399,14 +411,39 @@ fn second_signal() {
 }
 
 fn other_signals() {
+    // Those of faults end a process; SIGXFSZ has a check of its own.
+    let left_out = [
+        libc::SIGKILL,
+        libc::SIGSTOP,
+        libc::SIGILL,
+        libc::SIGTRAP,
+        libc::SIGABRT,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGSEGV,
+        libc::SIGSYS,
+        libc::SIGTERM,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGPWR,
+        libc::SIGXCPU,
+    ];
     let mut service = Running::mode("good", "5000");
     service.announced();
-    for signal in [Signal::SIGHUP, Signal::SIGUSR1, Signal::SIGUSR2] {
-        service.signal(signal);
+    let pid = service.child.id().to_string();
+    let standard = 1..=31;
+    for number in standard.chain(libc::SIGRTMIN()..=libc::SIGRTMAX()) {
+        if !left_out.contains(&number) {
+            let sent = Command::new("kill").args([&format!("-{number}"), &pid]).status();
+            assert!(sent.unwrap().success(), "{number}");
+        }
     }
     service.signal(Signal::SIGTERM);
     let (code, _, err) = service.end();
     assert_eq!(code, Some(0), "{err}");
+    for ignored in ["SIGHUP", "SIGIO", "SIGTSTP", "SIGRT"] {
+        assert!(err.contains(ignored), "{err}");
+    }
 }
 
 /// Causes one log line.
