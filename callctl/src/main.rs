@@ -93,7 +93,7 @@ async fn main() -> ExitCode {
         // The reader has enough: `callctl list | head`.
         Err(_) if out::reader_is_gone() => ExitCode::SUCCESS,
         Err(error) => {
-            out::message(&format!("{error:#}"));
+            out::message(&out::with_causes(&error));
             ExitCode::from(FAILED)
         }
     }

@@ -112,6 +112,13 @@ pub(crate) fn unknown(unknown: Unknown) {
     }
 }
 
+/// An error with its causes, each once: many texts end with that of their cause.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    let mut causes: Vec<_> = error.chain().map(ToString::to_string).collect();
+    causes.dedup_by(|cause, before| before.ends_with(cause.as_str()));
+    causes.join(": ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

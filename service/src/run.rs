@@ -225,11 +225,11 @@ fn refuse(app: App, errors: &SettingsErrors) -> ExitCode {
 }
 
 fn fail(app: App, error: &(dyn std::error::Error + 'static)) -> u8 {
-    let causes = std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    tracing::error!(
-        service = app.name(),
-        error = causes.collect::<Vec<_>>().join(": "),
-        "the service failed"
-    );
+    // Many texts end with that of their cause.
+    let mut causes = std::iter::successors(Some(error), |error| error.source())
+        .map(ToString::to_string)
+        .collect::<Vec<_>>();
+    causes.dedup_by(|cause, before| before.ends_with(cause.as_str()));
+    tracing::error!(service = app.name(), error = causes.join(": "), "the service failed");
     exit::FAILURE
 }
