@@ -31,6 +31,51 @@ async fn a_message_above_the_size_limit_closes_its_socket() {
     assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
 }
 
+/// Reads until the socket is closed, and returns the code.
+async fn close_code_after(endpoint: &str, token: String, address: SocketAddr, bytes: &[u8]) -> Option<CloseCode> {
+    let request = ClientRequestBuilder::new(format!("ws://{address}{endpoint}").parse().unwrap())
+        .with_header("Authorization", format!("Bearer {token}"));
+    let stream = TcpStream::connect(address).await.unwrap();
+    let (mut socket, _) = tokio_tungstenite::client_async(request, stream).await.unwrap();
+    socket.get_mut().write_all(bytes).await.unwrap();
+    read_until_close(&mut socket).await.1
+}
+
+#[tokio::test]
+async fn every_violation_of_the_protocol_is_answered_with_its_close_code() {
+    let stack = edge().start().await.unwrap();
+    let address = stack.edge(0).unwrap();
+    // The mask of each frame is 0. A frame of 2 MiB is announced only.
+    let too_long = [&[0x81, 0xff][..], &(2_u64 << 20).to_be_bytes(), &[0; 4]].concat();
+    let cases: [(&str, &[u8], CloseCode); 8] = [
+        ("not masked", &[0x81, 0x02, b'{', b'}'], CloseCode::Protocol),
+        ("a reserved bit", &[0xc1, 0x80, 0, 0, 0, 0], CloseCode::Protocol),
+        ("a reserved opcode", &[0x83, 0x80, 0, 0, 0, 0], CloseCode::Protocol),
+        (
+            "a continuation of nothing",
+            &[0x80, 0x80, 0, 0, 0, 0],
+            CloseCode::Protocol,
+        ),
+        ("a fragmented ping", &[0x09, 0x80, 0, 0, 0, 0], CloseCode::Protocol),
+        (
+            "a message within a message",
+            &[0x01, 0x80, 0, 0, 0, 0, 0x81, 0x80, 0, 0, 0, 0],
+            CloseCode::Protocol,
+        ),
+        ("not UTF-8", &[0x81, 0x81, 0, 0, 0, 0, 0xff], CloseCode::Invalid),
+        ("too long", &too_long, CloseCode::Size),
+    ];
+    for (endpoint, token) in [
+        ("/ws", token::valid(Role::User, "user_001").unwrap()),
+        ("/ops/live", token::operator("alice", Duration::from_secs(60)).unwrap()),
+    ] {
+        for (what, bytes, expected) in cases {
+            let code = close_code_after(endpoint, token.clone(), address, bytes).await;
+            assert_eq!(code, Some(expected), "{endpoint}: {what}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_flooding_client_is_rate_limited_and_then_disconnected() {
     let stack = edge().start().await.unwrap();

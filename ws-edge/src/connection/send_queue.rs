@@ -7,8 +7,9 @@ use std::sync::Arc;
 use ::metrics::{Counter, Gauge};
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_tungstenite::tungstenite::Utf8Bytes;
+use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error, Utf8Bytes};
 
 use crate::metrics;
 use crate::shared_stream::{Sent, SharedStream};
@@ -39,6 +40,17 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// How to close a socket of which nothing more can be read; `None` if its client is gone.
+    pub fn of(error: &Error) -> Option<Self> {
+        match error {
+            Error::Capacity(CapacityError::MessageTooLong { .. }) => Some(Self::TooBig),
+            Error::Utf8(_) => Some(Self::NotUtf8),
+            Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => None,
+            Error::Protocol(_) => Some(Self::Protocol),
+            _ => None,
+        }
+    }
+
     /// The status code (RFC 6455 section 7.4).
     pub fn code(self) -> CloseCode {
         match self {

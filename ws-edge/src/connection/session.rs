@@ -12,9 +12,8 @@ use futures::{SinkExt, StreamExt};
 use tokio::io::AsyncReadExt;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::error::{CapacityError, ProtocolError};
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::Deps;
@@ -135,7 +134,7 @@ impl Session {
                             Received::Answer(answer) => self.write([Message::Text(answer)], write_timeout).await,
                             Received::Close(reason) => Err(End::Close(reason)),
                         },
-                        Some(Err(error)) => Err(end_of(&error)),
+                        Some(Err(error)) => Err(CloseReason::of(&error).map_or(End::Gone, End::Close)),
                         None => Err(End::Gone),
                     }
                 }
@@ -203,44 +202,37 @@ impl Session {
         }
     }
 
-    /// Sends the close frame, and waits a moment for the client's answer: closing the TCP connection at once could discard
-    /// the frame.
     async fn close(mut self, reason: CloseReason, limit: Duration) {
         self.queued.stop();
-        let limit = if reason == CloseReason::Restart {
-            limit.min(CLOSE_TIMEOUT)
-        } else {
-            limit
-        };
-        let frame = CloseFrame {
-            code: reason.code(),
-            reason: Utf8Bytes::from_static(reason.as_str()),
-        };
-        if !matches!(timeout(limit, self.socket.close(Some(frame))).await, Ok(Ok(()))) {
-            return;
-        }
-        let _ = timeout(CLOSE_TIMEOUT, async {
-            while self.socket.next().await.is_some() {}
-            // After an error the WebSocket reads no more, but the client may still be writing.
-            if !matches!(
-                reason,
-                CloseReason::TooBig | CloseReason::NotUtf8 | CloseReason::Protocol
-            ) {
-                return;
-            }
-            let mut rest = [0; 4096];
-            while matches!(self.socket.get_mut().read(&mut rest).await, Ok(read) if read > 0) {}
-        })
-        .await;
+        close(&mut self.socket, reason, limit).await;
     }
 }
 
-fn end_of(error: &Error) -> End {
-    match error {
-        Error::Capacity(CapacityError::MessageTooLong { .. }) => End::Close(CloseReason::TooBig),
-        Error::Utf8(_) => End::Close(CloseReason::NotUtf8),
-        Error::Protocol(ProtocolError::ResetWithoutClosingHandshake) => End::Gone,
-        Error::Protocol(_) => End::Close(CloseReason::Protocol),
-        _ => End::Gone,
+/// Sends the close frame, and waits a moment for the client's answer: closing the TCP connection at once could discard the frame.
+pub(crate) async fn close(socket: &mut Socket, reason: CloseReason, limit: Duration) {
+    let limit = if reason == CloseReason::Restart {
+        limit.min(CLOSE_TIMEOUT)
+    } else {
+        limit
+    };
+    let frame = CloseFrame {
+        code: reason.code(),
+        reason: Utf8Bytes::from_static(reason.as_str()),
+    };
+    if !matches!(timeout(limit, socket.close(Some(frame))).await, Ok(Ok(()))) {
+        return;
     }
+    let _ = timeout(CLOSE_TIMEOUT, async {
+        while socket.next().await.is_some() {}
+        // After an error the WebSocket reads no more, but the client may still be writing.
+        if !matches!(
+            reason,
+            CloseReason::TooBig | CloseReason::NotUtf8 | CloseReason::Protocol
+        ) {
+            return;
+        }
+        let mut rest = [0; 4096];
+        while matches!(socket.get_mut().read(&mut rest).await, Ok(read) if read > 0) {}
+    })
+    .await;
 }

@@ -11,15 +11,14 @@ use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
-use tokio_tungstenite::tungstenite::protocol::CloseFrame;
-use tokio_tungstenite::tungstenite::{Bytes, Error, Message, Utf8Bytes};
+use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::message::{ErrorPayload, Message as ServerMessage, Welcome};
 use super::timeline::{self, TimelinePage, TimelineRequest};
 use super::{OpsFeed, Subscription};
 use crate::connection::send_queue::CloseReason;
-use crate::connection::session::Socket;
+use crate::connection::session::{Socket, close};
 use crate::handshake::token::{Operator, Verified};
 use crate::protocol::{Code, Problem, RequestId, request_id};
 use crate::settings::Limits;
@@ -30,7 +29,7 @@ const REQUESTS_PER_SECOND: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
 const REQUEST_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 /// Consecutive rejected requests until the viewer's socket is closed.
 const FLOOD_LIMIT: u32 = 100;
-/// How long a viewer may take to answer a close.
+/// How long a viewer may take to receive a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 #[derive(Deserialize)]
@@ -100,7 +99,7 @@ pub(crate) async fn run(
     };
     tracing::info!(%operator, session_id, reason, "operator disconnected");
     if let End::Close(reason) = end {
-        session.close(reason).await;
+        close(&mut session.socket, reason, CLOSE_TIMEOUT).await;
     }
 }
 
@@ -132,8 +131,8 @@ impl Session {
                         last_received = Instant::now();
                         match frame {
                             Some(Ok(message)) => self.receive(message).await,
-                            Some(Err(Error::Capacity(_))) => Err(End::Close(CloseReason::TooBig)),
-                            Some(Err(_)) | None => Err(End::Gone),
+                            Some(Err(error)) => Err(CloseReason::of(&error).map_or(End::Gone, End::Close)),
+                            None => Err(End::Gone),
                         }
                     }
                     batch = subscription.next() => {
@@ -209,19 +208,6 @@ impl Session {
         let request: TimelineRequest = serde_json::from_value(payload)
             .map_err(|error| Problem::new(Code::BadMessage, format!("payload: {error}")))?;
         timeline::page(&self.ops.0.history, &request).await
-    }
-
-    async fn close(&mut self, reason: CloseReason) {
-        let frame = CloseFrame {
-            code: reason.code(),
-            reason: Utf8Bytes::from_static(reason.as_str()),
-        };
-        let _ = timeout(CLOSE_TIMEOUT, async {
-            if self.socket.close(Some(frame)).await.is_ok() {
-                while self.socket.next().await.is_some() {}
-            }
-        })
-        .await;
     }
 }
 
