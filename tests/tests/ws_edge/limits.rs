@@ -214,6 +214,36 @@ const NOTHING: &[u8] = b"";
 const HALF_A_REQUEST: &[u8] = b"GET /ws HTTP/1.1\r\nHost: x\r\n";
 
 #[tokio::test]
+async fn clients_that_read_no_page_keep_no_client_out() {
+    let stack = edge()
+        .set("ws-edge", "limits.connections", 5)
+        .set("ws-edge", "limits.handshake_timeout_ms", 60_000)
+        .start()
+        .await
+        .unwrap();
+    let address = stack.edge(0).unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..5 {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4 * 1024).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        let request = b"GET /assets/page.js HTTP/1.1\r\nHost: x\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        // The answer has begun.
+        let mut first = [0; 15];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200 OK");
+        streams.push(stream);
+    }
+    let mut parties = Vec::new();
+    for number in 0..5 {
+        parties.push(user(&stack, &format!("user_{number:03}")).await);
+    }
+    let displaced = r#"callpulse_ws_handshakes_total{outcome="displaced"}"#;
+    assert_eq!(metric(&stack.edges[0], displaced).await.unwrap(), 5.0);
+}
+
+#[tokio::test]
 async fn half_open_connections_time_out() {
     let stack = edge()
         .set("ws-edge", "limits.handshake_timeout_ms", 400)

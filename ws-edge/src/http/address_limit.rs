@@ -32,7 +32,7 @@ impl AddressLimit {
     /// A place for a connection of an address; `None` if all its places are taken. Loopback has no limit: behind it is a proxy
     /// that is not declared as one, or a test.
     pub fn enter(&self, address: IpAddr) -> Option<AddressPlace> {
-        let address = limited(address);
+        let address = Self::counted(address);
         if address.is_loopback() {
             return Some(AddressPlace { counted: None });
         }
@@ -46,6 +46,24 @@ impl AddressLimit {
             counted: Some((self.clone(), address)),
         })
     }
+
+    /// What is counted as one address: an IPv6 host chooses freely among the addresses of its /64 network (RFC 6177, RFC 8981).
+    pub fn counted(address: IpAddr) -> IpAddr {
+        match address.to_canonical() {
+            IpAddr::V6(address) if !address.is_loopback() => {
+                let network = u128::from(address) >> 64 << 64;
+                Ipv6Addr::from(network).into()
+            }
+            address => address,
+        }
+    }
+}
+
+impl AddressPlace {
+    /// The address, as [`AddressLimit::counted`]; `None` if it has no limit.
+    pub fn address(&self) -> Option<IpAddr> {
+        self.counted.as_ref().map(|(_, address)| *address)
+    }
 }
 
 impl Drop for AddressPlace {
@@ -58,17 +76,6 @@ impl Drop for AddressPlace {
                 connections.remove(address);
             }
         }
-    }
-}
-
-/// What is counted as one address: an IPv6 host chooses freely among the addresses of its /64 network (RFC 6177, RFC 8981).
-fn limited(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) if !address.is_loopback() => {
-            let network = u128::from(address) >> 64 << 64;
-            Ipv6Addr::from(network).into()
-        }
-        address => address,
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use contract::{Nats, NodeId};
 use futures::StreamExt;
-use futures::future::{AbortRegistration, Abortable};
+use futures::future::Abortable;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, UPGRADE};
@@ -115,7 +115,7 @@ pub async fn serve(
 ) -> Result<(), BoxError> {
     let _drained = drained.drop_guard();
     let closing = Arc::new(StaggeredClose::new(deps.limits.close_spread()));
-    let places = Places::new(deps.limits.connections);
+    let places = Places::new(deps.limits.connections, deps.addresses.clone());
     let refusals = Arc::new(Semaphore::new(MAX_CONCURRENT_REFUSALS));
     let mut acceptor = Acceptor::public(listener, "listen");
     loop {
@@ -128,11 +128,12 @@ pub async fn serve(
             tracing::debug!(%error, "connection closed before its handshake");
             continue;
         }
-        match admit(&deps, &places, peer.ip()) {
-            Ok((held, until)) => {
+        let counted = Some(peer.ip()).filter(|address| !deps.proxies.contains(*address));
+        match places.take(counted) {
+            Ok((place, until)) => {
                 let (deps, closing, stop) = (Arc::clone(&deps), Arc::clone(&closing), stop.clone());
                 let tracker = deps.tracker.clone();
-                let connection = connection(deps, stream, peer.ip(), held, (stop, closing));
+                let connection = connection(deps, stream, peer.ip(), place, (stop, closing));
                 tracker.spawn(Abortable::new(connection, until));
             }
             Err(rejection) => refuse(&deps, stream, rejection, &refusals),
@@ -149,21 +150,6 @@ pub async fn serve(
     Ok(())
 }
 
-/// What a connection holds until its end: a place of the node, and one of its address, unless it comes from a trusted proxy, whose
-/// client is known after the request.
-type Held = (Arc<Place>, Option<AddressPlace>);
-
-fn admit(deps: &Deps, places: &Places, peer: IpAddr) -> Result<(Held, AbortRegistration), Rejection> {
-    let address = if deps.proxies.contains(peer) {
-        None
-    } else {
-        Some(deps.addresses.enter(peer).ok_or_else(Rejection::address_full)?)
-    };
-    let full = || Rejection::unavailable("this node is full; try another");
-    let (place, until) = places.take().ok_or_else(full)?;
-    Ok(((Arc::new(place), address), until))
-}
-
 /// The outcome of a handshake that ends in an upgrade.
 enum Handshaken {
     Accepted(Verified<Principal>, Option<AddressPlace>),
@@ -178,15 +164,19 @@ async fn connection(
     deps: Arc<Deps>,
     stream: TcpStream,
     peer: IpAddr,
-    (place, address): Held,
+    place: Place,
     (stop, closing): (CancellationToken, Arc<StaggeredClose>),
 ) {
     let deadline = Instant::now() + deps.limits.handshake_timeout();
+    let place = Arc::new(place);
     let answer = {
         let (deps, place) = (Arc::clone(&deps), Arc::clone(&place));
         move |pending: &PendingUpgrade, request| {
-            place.keep();
-            answer(&deps, peer, pending, request)
+            let response = answer(&deps, peer, pending, request);
+            if matches!(&*pending.lock(), Some((Handshaken::Accepted(..), _))) {
+                place.keep();
+            }
+            response
         }
     };
     let handshake = Box::pin(async {
@@ -225,7 +215,7 @@ async fn connection(
         Ok(None) => {}
         Err(_) => metrics::handshake("timeout"),
     }
-    drop((place, address));
+    drop(place);
 }
 
 async fn handshake<F>(

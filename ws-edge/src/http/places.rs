@@ -1,84 +1,161 @@
-//! The places of a node's connections. A full node closes its oldest half-open connection for a new one: clients that connect and send
-//! nothing keep no others out, because a client that means it sends its request at once.
+//! The places of a node's connections. A connection is pending until its client is authenticated. A full node closes its oldest pending
+//! connection for a new one, and an address with all its connections open the oldest pending one of that address: clients that connect
+//! and then neither send a request nor read its answer keep no others out, because a client that means it is authenticated at once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use futures::future::{AbortHandle, AbortRegistration};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::address_limit::{AddressLimit, AddressPlace};
+use crate::handshake::Rejection;
 use crate::metrics;
 
 /// The places of a node.
 #[derive(Debug)]
 pub struct Places {
     free: Arc<Semaphore>,
-    half_open: Arc<Mutex<HalfOpen>>,
+    addresses: AddressLimit,
+    pending: Arc<Mutex<Pending>>,
 }
 
-/// The connections whose request is not complete, in the order of their arrival.
+/// The connections whose client is not authenticated, in the order of their arrival.
 #[derive(Debug, Default)]
-struct HalfOpen {
+struct Pending {
     next_number: u64,
-    connections: BTreeMap<u64, (OwnedSemaphorePermit, AbortHandle)>,
+    connections: BTreeMap<u64, Connection>,
+    /// The numbers of connections with a place of their address.
+    by_address: BTreeSet<(IpAddr, u64)>,
+}
+
+#[derive(Debug)]
+struct Connection {
+    held: Held,
+    abort: AbortHandle,
+}
+
+/// What a connection holds until its end: a place of the node, and one of its address.
+#[derive(Debug)]
+struct Held {
+    node: OwnedSemaphorePermit,
+    address: Option<AddressPlace>,
 }
 
 /// The place of a connection; dropping it frees it.
 #[derive(Debug)]
 pub struct Place {
     number: u64,
-    half_open: Arc<Mutex<HalfOpen>>,
-    /// Set once the request is complete.
-    kept: Mutex<Option<OwnedSemaphorePermit>>,
+    pending: Arc<Mutex<Pending>>,
+    /// Set once the client is authenticated.
+    kept: Mutex<Option<Held>>,
 }
 
 impl Places {
-    /// At most `max` connections at a time.
-    pub fn new(max: usize) -> Self {
+    /// At most `max` connections at a time, and of each address as many as `addresses` allow.
+    pub fn new(max: usize, addresses: AddressLimit) -> Self {
         Self {
             free: Arc::new(Semaphore::new(max)),
-            half_open: Arc::default(),
+            addresses,
+            pending: Arc::default(),
         }
     }
 
-    /// A place for a new connection, which is closed through the registration if it is half-open for too long on a full node. `None`
-    /// if all places are taken by connections with a complete request.
-    pub fn take(&self) -> Option<(Place, AbortRegistration)> {
-        let mut half_open = self.half_open.lock();
-        let permit = Arc::clone(&self.free).try_acquire_owned().ok();
-        let permit = permit.or_else(|| {
-            let (_, (permit, oldest)) = half_open.connections.pop_first()?;
-            oldest.abort();
-            metrics::handshake("displaced");
-            Some(permit)
-        })?;
+    /// A place for a new connection, which is closed through the registration if a newer one needs its place. `address` is none for a
+    /// trusted proxy, whose client is known after the request.
+    ///
+    /// # Errors
+    /// If all places are taken by connections of authenticated clients.
+    pub fn take(&self, address: Option<IpAddr>) -> Result<(Place, AbortRegistration), Rejection> {
+        let mut pending = self.pending.lock();
+        let held = match address.map(|address| self.addresses.enter(address).ok_or(address)) {
+            // The place of the node that is freed is one of this address, too.
+            Some(Err(address)) => pending
+                .displace_of(AddressLimit::counted(address))
+                .ok_or_else(Rejection::address_full)?,
+            Some(Ok(place)) => self.on_node(&mut pending, Some(place))?,
+            None => self.on_node(&mut pending, None)?,
+        };
         let (abort, until) = AbortHandle::new_pair();
-        let number = half_open.next_number;
-        half_open.next_number += 1;
-        half_open.connections.insert(number, (permit, abort));
+        let number = pending.add(Connection { held, abort });
         let place = Place {
             number,
-            half_open: Arc::clone(&self.half_open),
+            pending: Arc::clone(&self.pending),
             kept: Mutex::default(),
         };
-        Some((place, until))
+        Ok((place, until))
+    }
+
+    fn on_node(&self, pending: &mut Pending, address: Option<AddressPlace>) -> Result<Held, Rejection> {
+        let free = Arc::clone(&self.free).try_acquire_owned().ok();
+        let node = free.or_else(|| pending.displace_oldest().map(|held| held.node));
+        let full = || Rejection::unavailable("this node is full; try another");
+        Ok(Held {
+            node: node.ok_or_else(full)?,
+            address,
+        })
+    }
+}
+
+impl Pending {
+    fn add(&mut self, connection: Connection) -> u64 {
+        let number = self.next_number;
+        self.next_number += 1;
+        if let Some(address) = connection.held.counted_address() {
+            self.by_address.insert((address, number));
+        }
+        self.connections.insert(number, connection);
+        number
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Connection> {
+        let connection = self.connections.remove(&number)?;
+        if let Some(address) = connection.held.counted_address() {
+            self.by_address.remove(&(address, number));
+        }
+        Some(connection)
+    }
+
+    fn displace_oldest(&mut self) -> Option<Held> {
+        let (&oldest, _) = self.connections.first_key_value()?;
+        self.displace(oldest)
+    }
+
+    fn displace_of(&mut self, address: IpAddr) -> Option<Held> {
+        let &(_, oldest) = self.by_address.range((address, 0)..=(address, u64::MAX)).next()?;
+        self.displace(oldest)
+    }
+
+    fn displace(&mut self, number: u64) -> Option<Held> {
+        let Connection { held, abort } = self.remove(number)?;
+        abort.abort();
+        metrics::handshake("displaced");
+        Some(held)
+    }
+}
+
+impl Held {
+    fn counted_address(&self) -> Option<IpAddr> {
+        self.address.as_ref()?.address()
     }
 }
 
 impl Place {
-    /// The request is complete: the connection keeps its place until its end.
+    /// The client is authenticated: the connection keeps its place until its end.
     pub fn keep(&self) {
-        let kept = self.half_open.lock().connections.remove(&self.number);
-        if let Some((permit, _)) = kept {
-            *self.kept.lock() = Some(permit);
+        let kept = self.pending.lock().remove(self.number);
+        if let Some(connection) = kept {
+            *self.kept.lock() = Some(connection.held);
         }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.half_open.lock().connections.remove(&self.number);
+        let removed = self.pending.lock().remove(self.number);
+        drop(removed);
     }
 }
 
@@ -89,24 +166,60 @@ mod tests {
 
     use super::*;
 
+    fn is_closed(until: AbortRegistration) -> bool {
+        Abortable::new(pending::<()>(), until).now_or_never().is_some()
+    }
+
     #[test]
-    fn the_oldest_half_open_connection_makes_room() {
-        let places = Places::new(3);
-        let (kept, _) = places.take().unwrap();
-        let (oldest, until_oldest) = places.take().unwrap();
-        let (younger, until_younger) = places.take().unwrap();
+    fn the_oldest_pending_connection_makes_room() {
+        let places = Places::new(3, AddressLimit::new(3));
+        let (kept, _) = places.take(None).unwrap();
+        let (oldest, until_oldest) = places.take(None).unwrap();
+        let (younger, until_younger) = places.take(None).unwrap();
         kept.keep();
-        let (new, _) = places.take().unwrap();
-        let is_closed = |until| Abortable::new(pending::<()>(), until).now_or_never().is_some();
+        let (new, _) = places.take(None).unwrap();
         assert!(is_closed(until_oldest) && !is_closed(until_younger));
         // Its task ends a little later.
         oldest.keep();
         drop(oldest);
         younger.keep();
         new.keep();
-        assert!(places.take().is_none(), "every request is complete");
+        assert!(places.take(None).is_err(), "every client is authenticated");
         drop(kept);
-        assert!(places.take().is_some());
-        assert!(places.half_open.lock().connections.is_empty());
+        assert!(places.take(None).is_ok());
+        assert!(places.pending.lock().connections.is_empty());
+    }
+
+    #[test]
+    fn pending_connections_of_an_address_keep_no_other_client_of_it_out() {
+        let places = Places::new(100, AddressLimit::new(3));
+        let address = |text: &str| Some(text.parse().unwrap());
+        let (_other, until_other) = places.take(address("198.51.100.8")).unwrap();
+        let (kept, _) = places.take(address("198.51.100.7")).unwrap();
+        kept.keep();
+        let mut flood = Vec::new();
+        for _ in 0..10 {
+            flood.push(places.take(address("198.51.100.7")).unwrap());
+        }
+        let (person, until_person) = places.take(address("198.51.100.7")).unwrap();
+        person.keep();
+        let closed: Vec<bool> = flood
+            .into_iter()
+            .map(|(place, until)| {
+                drop(place);
+                is_closed(until)
+            })
+            .collect();
+        assert_eq!(closed.iter().filter(|closed| !**closed).count(), 1, "{closed:?}");
+        assert_eq!(closed.last(), Some(&false), "the youngest stays");
+        assert!(!is_closed(until_person) && !is_closed(until_other));
+        let (third, _) = places.take(address("198.51.100.7")).unwrap();
+        third.keep();
+        let full = places.take(address("198.51.100.7")).unwrap_err();
+        assert_eq!(full.code, Rejection::address_full().code);
+        drop(person);
+        assert!(places.take(address("198.51.100.7")).is_ok());
+        let pending = places.pending.lock();
+        assert_eq!((pending.connections.len(), pending.by_address.len()), (1, 1));
     }
 }

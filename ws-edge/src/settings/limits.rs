@@ -13,10 +13,11 @@ const READ_BUFFER_BYTES_MAX: usize = 1024 * 1024;
 /// The keys `limits.*`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct Limits {
-    /// Largest number of connections to this node. One more closes the oldest one whose request is not complete, or is rejected.
+    /// Largest number of connections to this node. One more closes the oldest one whose client is not authenticated yet, or is
+    /// rejected.
     pub connections: usize,
-    /// Largest number of connections of one client address (IPv6: one /64 network) to this node. One more is rejected. Loopback
-    /// has no limit.
+    /// Largest number of connections of one client address (IPv6: one /64 network) to this node. One more closes the oldest one of
+    /// that address whose client is not authenticated yet, or is rejected. Loopback has no limit.
     pub connections_per_address: usize,
     /// Largest number of sockets of one party on this node. One more closes the oldest (4001).
     pub connections_per_party: usize,
