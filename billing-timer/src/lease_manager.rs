@@ -145,12 +145,11 @@ impl LeaseManager {
                         if let Some(taken) = self.rival(&mut session, &change) {
                             return WatchEnd::Taken(taken);
                         }
+                        if let LeaseChange::Unreadable(partition, _) = &change {
+                            tracing::warn!(partition = partition.number(), "lease cannot be decoded and counts as given up; check who writes to billing_leases");
+                        }
                         session.view.apply(change);
                         Trigger::Change
-                    }
-                    Some(Err(error @ BucketError::Unreadable { .. })) => {
-                        tracing::error!(%error, "lease cannot be decoded; the calls of its partition may not be ticked. Check the entry");
-                        continue;
                     }
                     Some(Err(error)) => return lost(error),
                     None => return lost("the stream of changes ended"),

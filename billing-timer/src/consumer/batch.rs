@@ -44,6 +44,10 @@ impl FactConsumer {
         for message in messages {
             batch.extend(self.decode(message).await);
         }
+        if batch.is_empty() {
+            // All are parked.
+            return size;
+        }
         for _ in 0..BATCH_ATTEMPTS {
             match self.write_batch(&batch).await {
                 Ok(outcomes) => {

@@ -71,7 +71,8 @@ struct InstanceState {
 #[derive(Debug, Clone, Default)]
 pub struct LeaseView {
     instances: BTreeMap<NodeId, InstanceState>,
-    leases: BTreeMap<Partition, Revised<Lease>>,
+    /// A lease that cannot be read has no holder.
+    leases: BTreeMap<Partition, Revised<Option<Lease>>>,
 }
 
 impl LeaseView {
@@ -85,15 +86,20 @@ impl LeaseView {
             LeaseChange::Gone(instance) => {
                 self.instances.remove(&instance);
             }
-            LeaseChange::Held(partition, lease) => {
-                let known = self.leases.get(&partition);
-                if known.is_none_or(|known| known.revision < lease.revision) {
-                    self.leases.insert(partition, lease);
-                }
+            LeaseChange::Held(partition, Revised { value, revision }) => {
+                self.apply_lease(partition, Some(value), revision);
             }
+            LeaseChange::Unreadable(partition, revision) => self.apply_lease(partition, None, revision),
             LeaseChange::Vacant(partition) => {
                 self.leases.remove(&partition);
             }
+        }
+    }
+
+    fn apply_lease(&mut self, partition: Partition, value: Option<Lease>, revision: u64) {
+        let known = self.leases.get(&partition);
+        if known.is_none_or(|known| known.revision < revision) {
+            self.leases.insert(partition, Revised { value, revision });
         }
     }
 
@@ -113,7 +119,9 @@ impl LeaseView {
     /// The partitions of an instance, if it is alive.
     pub fn held_by(&self, instance: &NodeId) -> PartitionSet {
         let leases = self.leases.iter();
-        let held = leases.filter(|(_, lease)| lease.value.instance_id == *instance && self.is_alive(instance));
+        let is_holder =
+            |lease: &Revised<Option<Lease>>| lease.value.as_ref().is_some_and(|it| it.instance_id == *instance);
+        let held = leases.filter(|(_, lease)| is_holder(lease) && self.is_alive(instance));
         held.map(|(partition, _)| *partition).collect()
     }
 
@@ -143,7 +151,7 @@ impl LeaseView {
     }
 
     fn owner(&self, partition: Partition) -> Option<&NodeId> {
-        let owner = &self.leases.get(&partition)?.value.instance_id;
+        let owner = &self.leases.get(&partition)?.value.as_ref()?.instance_id;
         self.is_alive(owner).then_some(owner)
     }
 
@@ -152,7 +160,8 @@ impl LeaseView {
         let mut held: Vec<(&NodeId, Vec<Partition>)> = self.instances.keys().map(|id| (id, Vec::new())).collect();
         let mut to_place = Vec::new();
         for partition in Partition::all() {
-            let owner = self.leases.get(&partition).map(|lease| &lease.value.instance_id);
+            let lease = self.leases.get(&partition).and_then(|lease| lease.value.as_ref());
+            let owner = lease.map(|lease| &lease.instance_id);
             let place = owner.and_then(|owner| held.binary_search_by(|(id, _)| (*id).cmp(owner)).ok());
             match place.and_then(|place| held.get_mut(place)) {
                 Some((_, held)) => held.push(partition),
@@ -285,6 +294,17 @@ mod tests {
         assert_eq!(view.held_by(&id("a")).len(), 1);
         view.apply(LeaseChange::Held(first, lease("b", 4)));
         assert_eq!((view.held_by(&id("a")).len(), view.held_by(&id("b")).len()), (0, 1));
+    }
+
+    #[test]
+    fn a_lease_that_cannot_be_read_is_taken_over() {
+        let mut view = view(&[("a", 64)]);
+        let first = Partition::all().next().unwrap();
+        view.apply(LeaseChange::Unreadable(first, 4));
+        assert_eq!(view.held_by(&id("a")).len(), 63);
+        let moves = view.moves(&id("a"), Trigger::Change);
+        let (taken, revision) = (moves[0].partition, moves[0].revision);
+        assert_eq!((moves.len(), taken, revision), (1, first, Some(4)));
     }
 
     #[test]

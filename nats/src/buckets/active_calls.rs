@@ -4,7 +4,8 @@
 //! second call `busy`. The call's own key is written first and removed last, so a crash in between leaves an entry with a
 //! deadline, which any ws-edge cleans up.
 //!
-//! The bucket is derived state, the stream is the record: a lock whose call has a stored `ended` is stale.
+//! The bucket is derived state, the stream is the record: a lock whose call has a stored `ended` is stale, and so is one that cannot
+//! be read.
 
 use futures::{Stream, StreamExt};
 use serde::{Deserialize, Serialize};
@@ -126,13 +127,17 @@ impl ActiveCalls {
             Err(BucketError::Conflict { .. }) => {}
             outcome => return Ok(outcome.map(drop)?),
         }
-        let outcome = match self.bucket.get::<Lock>(&key).await? {
+        let outcome = match self.bucket.find::<Lock>(&key).await? {
             None => self.bucket.create(&key, &lock).await,
-            Some(held) if self.is_stale(&held.value.call_id).await? => {
-                tracing::info!(%key, held_by = %held.value.call_id, "took over a stale lock");
-                self.bucket.update(&key, &lock, held.revision).await
+            Some(Revised { value, revision }) => {
+                if let Some(held) = value {
+                    if !self.is_stale(&held.call_id).await? {
+                        return Err(ClaimError::Busy(role));
+                    }
+                    tracing::info!(%key, held_by = %held.call_id, "took over a stale lock");
+                }
+                self.bucket.update(&key, &lock, revision).await
             }
-            Some(_) => return Err(ClaimError::Busy(role)),
         };
         match outcome {
             // Another call was faster.
@@ -164,7 +169,7 @@ impl ActiveCalls {
     pub async fn release(&self, parties: &Parties) -> Result<(), BucketError> {
         self.unlock(parties).await?;
         let key = call_key(&parties.call_id);
-        match self.bucket.get::<serde_json::Value>(&key).await? {
+        match self.bucket.find::<serde_json::Value>(&key).await? {
             Some(entry) => self.remove(&key, entry.revision).await,
             None => Ok(()),
         }
@@ -177,10 +182,10 @@ impl ActiveCalls {
     pub async fn unlock(&self, parties: &Parties) -> Result<(), BucketError> {
         for role in Role::BOTH {
             let key = party_key(&parties.party(role));
-            if let Some(held) = self.bucket.get::<Lock>(&key).await?
-                && held.value.call_id == parties.call_id
+            if let Some(Revised { value, revision }) = self.bucket.find::<Lock>(&key).await?
+                && value.is_some_and(|held| held.call_id == parties.call_id)
             {
-                self.remove(&key, held.revision).await?;
+                self.remove(&key, revision).await?;
             }
         }
         Ok(())
@@ -199,7 +204,8 @@ impl ActiveCalls {
     /// # Errors
     /// [`BucketError`]
     pub async fn get(&self, call: &CallId) -> Result<Option<Revised<ActiveCall>>, BucketError> {
-        self.bucket.get(&call_key(call)).await
+        let found = self.bucket.find(&call_key(call)).await?;
+        Ok(found.and_then(|Revised { value, revision }| value.map(|value| Revised { value, revision })))
     }
 
     /// Reads the entry of the call that a party is in.
@@ -207,9 +213,9 @@ impl ActiveCalls {
     /// # Errors
     /// [`BucketError`]
     pub async fn of_party(&self, party: &Party) -> Result<Option<Revised<ActiveCall>>, BucketError> {
-        match self.bucket.get::<Lock>(&party_key(party)).await? {
-            Some(lock) => self.get(&lock.value.call_id).await,
-            None => Ok(None),
+        match self.bucket.find::<Lock>(&party_key(party)).await? {
+            Some(Revised { value: Some(lock), .. }) => self.get(&lock.call_id).await,
+            Some(Revised { value: None, .. }) | None => Ok(None),
         }
     }
 

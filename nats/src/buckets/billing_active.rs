@@ -149,8 +149,8 @@ impl ActiveBilling {
     ) -> Result<(), BucketError> {
         let mut failure = BucketError::Conflict { key: call.to_string() };
         for _ in 0..UPSERT_ATTEMPTS {
-            let (before, revision) = match self.get(call).await? {
-                Some(entry) => (Some(entry.value), Some(entry.revision)),
+            let (before, revision) = match self.bucket.find(call.as_str()).await? {
+                Some(entry) => (entry.value, Some(entry.revision)),
                 None => (None, None),
             };
             let after = change(before.clone());

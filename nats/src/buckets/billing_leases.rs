@@ -117,6 +117,8 @@ pub enum LeaseChange {
     Held(Partition, Revised<Lease>),
     /// The partition has no holder.
     Vacant(Partition),
+    /// The partition's value, of this revision, names no holder.
+    Unreadable(Partition, u64),
 }
 
 /// The bucket.
@@ -205,7 +207,12 @@ impl Leases {
     pub async fn watch(&self) -> Result<impl Stream<Item = Result<LeaseChange, BucketError>> + use<>, BucketError> {
         let changes = self.bucket.watch::<Value>(">").await?;
         Ok(changes.filter_map(async |change| match change {
-            Ok((key, change)) => read(&key, change),
+            Ok((key, change)) => read(&key, change).map(Ok),
+            Err(BucketError::Unreadable {
+                key,
+                revision: Some(revision),
+                ..
+            }) => Some(Ok(LeaseChange::Unreadable(partition(&key)?, revision))),
             Err(error) => Some(Err(error)),
         }))
     }
@@ -232,30 +239,30 @@ pub async fn latest_heartbeat(nats: &Nats) -> Result<Option<u64>, ReadError> {
 }
 
 /// `None` for a key that this version does not know.
-pub(crate) fn read(key: &str, change: Change<Value>) -> Option<Result<LeaseChange, BucketError>> {
+pub(crate) fn read(key: &str, change: Change<Value>) -> Option<LeaseChange> {
     if let Some(instance) = key.strip_prefix(INSTANCE) {
         let instance = instance.parse().ok()?;
-        return Some(Ok(match change {
+        return Some(match change {
             Change::Put(entry, _) => {
                 let process = entry.value.get("process").cloned();
                 let process = process.and_then(|process| serde_json::from_value(process).ok());
                 LeaseChange::Alive(instance, entry.revision, process)
             }
             Change::Gone => LeaseChange::Gone(instance),
-        }));
+        });
     }
-    let number = key.strip_prefix(PARTITION)?.parse().ok()?;
-    let partition = Partition::numbered(number)?;
+    let partition = partition(key)?;
     Some(match change {
         Change::Put(Revised { value, revision }, _) => match serde_json::from_value(value) {
-            Ok(value) => Ok(LeaseChange::Held(partition, Revised { value, revision })),
-            Err(error) => Err(BucketError::Unreadable {
-                key: key.to_owned(),
-                error,
-            }),
+            Ok(value) => LeaseChange::Held(partition, Revised { value, revision }),
+            Err(_) => LeaseChange::Unreadable(partition, revision),
         },
-        Change::Gone => Ok(LeaseChange::Vacant(partition)),
+        Change::Gone => LeaseChange::Vacant(partition),
     })
+}
+
+fn partition(key: &str) -> Option<Partition> {
+    Partition::numbered(key.strip_prefix(PARTITION)?.parse().ok()?)
 }
 
 #[cfg(test)]
@@ -293,9 +300,7 @@ mod tests {
         for key in ["partition.64", "partition.x", "instance.a.b", "other.1", "instance."] {
             assert!(read(key, put()).is_none(), "{key}");
         }
-        assert!(matches!(
-            read("partition.63", put()),
-            Some(Err(BucketError::Unreadable { .. }))
-        ));
+        let last = Partition::numbered(63).unwrap();
+        assert_eq!(read("partition.63", put()), Some(LeaseChange::Unreadable(last, 1)));
     }
 }

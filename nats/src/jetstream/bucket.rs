@@ -57,22 +57,31 @@ impl Bucket {
         let Some(Revised { value, revision }) = self.keys.get(key).await? else {
             return Ok(None);
         };
-        let value = decode(key, &value)?;
+        let value = decode(key, &value, revision)?;
         Ok(Some(Revised { value, revision }))
     }
 
-    /// See [`KeyValue::get_many`].
+    /// Like [`Bucket::get`], but without the value of an entry that cannot be read. Buckets are derived: such an entry is
+    /// overwritten.
+    pub(crate) async fn find<T: DeserializeOwned>(&self, key: &str) -> Result<Option<Revised<Option<T>>>, BucketError> {
+        let found = self.keys.get(key).await?;
+        Ok(found.map(|Revised { value, revision }| Revised {
+            value: readable(decode(key, &value, revision)),
+            revision,
+        }))
+    }
+
+    /// See [`KeyValue::get_many`]. Without the values of entries that cannot be read, like [`Bucket::find`].
     pub(crate) async fn get_many<T: DeserializeOwned>(
         &self,
         keys: Vec<String>,
     ) -> Result<HashMap<String, Revised<Option<T>>>, BucketError> {
         let found = self.keys.get_many(keys).await?.into_iter();
-        found
-            .map(|(key, Revised { value, revision })| {
-                let value = value.map(|value| decode(&key, &value)).transpose()?;
-                Ok((key, Revised { value, revision }))
-            })
-            .collect()
+        let read = found.map(|(key, Revised { value, revision })| {
+            let value = value.and_then(|value| readable(decode(&key, &value, revision)));
+            (key, Revised { value, revision })
+        });
+        Ok(read.collect())
     }
 
     /// See [`KeyValue::write_many`].
@@ -134,7 +143,7 @@ impl Bucket {
             let (key, change) = change?;
             let change = match change {
                 Change::Put(Revised { value, revision }, stored_at) => {
-                    let value = decode(&key, &value)?;
+                    let value = decode(&key, &value, revision)?;
                     Change::Put(Revised { value, revision }, stored_at)
                 }
                 Change::Gone => Change::Gone,
@@ -149,13 +158,21 @@ fn encode<T: Serialize>(key: &str, value: &T) -> Result<Bytes, BucketError> {
         .map(Bytes::from)
         .map_err(|error| BucketError::Unreadable {
             key: key.to_owned(),
+            revision: None,
             error,
         })
 }
 
-fn decode<T: DeserializeOwned>(key: &str, value: &[u8]) -> Result<T, BucketError> {
+fn decode<T: DeserializeOwned>(key: &str, value: &[u8], revision: u64) -> Result<T, BucketError> {
     serde_json::from_slice(value).map_err(|error| BucketError::Unreadable {
         key: key.to_owned(),
+        revision: Some(revision),
         error,
     })
+}
+
+fn readable<T>(decoded: Result<T, BucketError>) -> Option<T> {
+    let log =
+        |error: &BucketError| tracing::warn!(%error, "bucket entry treated as absent: check who writes to the bucket");
+    decoded.inspect_err(log).ok()
 }

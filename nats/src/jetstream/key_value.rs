@@ -56,6 +56,8 @@ pub enum BucketError {
     Unreadable {
         /// The key.
         key: String,
+        /// The revision of a stored value.
+        revision: Option<u64>,
         /// The mismatch.
         error: serde_json::Error,
     },

@@ -129,7 +129,9 @@ pub fn workers_at(client: Client, api_prefix: &str) -> Tail<BucketChange<WorkerC
 /// The billing-timers and their leases.
 pub fn leases(nats: &Nats) -> Tail<BucketChange<LeaseChange>> {
     bucket(nats.client.clone(), API_PREFIX, BILLING_LEASES, ALL_KEYS, |message| {
-        changed::<Value, _>(BILLING_LEASES, message, billing_leases::read)
+        changed::<Value, _>(BILLING_LEASES, message, |key, change| {
+            billing_leases::read(key, change).map(Ok)
+        })
     })
 }
 
@@ -165,6 +167,7 @@ fn changed<V: DeserializeOwned, T>(
         }
         Err(error) => Some(Err(BucketError::Unreadable {
             key: key.to_owned(),
+            revision: Some(message.sequence),
             error,
         })),
     }

@@ -244,3 +244,16 @@ async fn of_two_timers_with_one_instance_id_one_gives_way() -> Result<()> {
     let calls = connect(&fixture).await?;
     check(&fixture, &calls).await.map(drop)
 }
+
+#[tokio::test]
+async fn leases_that_cannot_be_read_are_taken_over() -> Result<()> {
+    let fixture = fleet(2).await?;
+    await_shares(&fixture, &[32, 32]).await?;
+    let bucket = leases(&fixture).await?;
+    for (number, garbage) in ["not JSON", "[]", "null", r#"{"since":1}"#].into_iter().enumerate() {
+        bucket.put(format!("partition.{number}"), garbage.into()).await?;
+    }
+    await_shares(&fixture, &[32, 32]).await?;
+    let calls = connect(&fixture).await?;
+    all_ticked(&fixture, &calls, Timestamp::now()).await
+}

@@ -352,6 +352,50 @@ async fn a_lock_written_after_its_claim_failed_blocks_nobody() -> Result<()> {
 }
 
 #[tokio::test]
+async fn entries_that_cannot_be_read_are_replaced_and_block_nobody() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let calls = ActiveCalls::new(&fixture.storage, fixture.facts.clone());
+    let user = Party::User("u".parse()?);
+    for (number, garbage) in ["not JSON", "[]", "null", r#"{"callId":7}"#].into_iter().enumerate() {
+        for key in ["user.u", "otomo.o"] {
+            fixture.storage.active_calls.put(key, garbage.into()).await?;
+        }
+        ensure!(calls.of_party(&user).await?.is_none(), "{garbage}");
+        let call = active(&format!("c{number}"), "u", "o");
+        calls.claim(&call).await?;
+        ensure!(calls.of_party(&user).await?.is_some(), "{garbage}");
+        // The lock of a call without a readable entry is stale.
+        let entry = format!("call.c{number}");
+        fixture.storage.active_calls.put(&entry, garbage.into()).await?;
+        ensure!(calls.of_party(&user).await?.is_none(), "{garbage}");
+        let next = active(&format!("next{number}"), "u", "o");
+        calls.claim(&next).await?;
+        calls.release(&call.parties).await?;
+        ensure!(fixture.storage.active_calls.get(&entry).await?.is_none(), "{garbage}");
+        calls.release(&next.parties).await?;
+    }
+
+    let active_billing = ActiveBilling::new(&fixture.nats, &fixture.storage);
+    for garbage in ["not JSON", "[]"] {
+        for name in ["one", "many"] {
+            fixture.storage.billing_active.put(name, garbage.into()).await?;
+        }
+        let (one, many): (CallId, CallId) = ("one".parse()?, "many".parse()?);
+        active_billing
+            .upsert(&one, |found| found.is_none().then(|| billing("one", None)))
+            .await?;
+        ensure!(active_billing.get(&one).await?.is_some(), "{garbage}");
+        let found = active_billing.get_many(&[one, many.clone()]).await?;
+        let entry = &found[&many];
+        ensure!(entry.value.is_none(), "{entry:?}");
+        let (value, revision) = (billing("many", None), entry.revision);
+        active_billing.write_many(&[Revised { value, revision }]).await?;
+        ensure!(active_billing.get(&many).await?.is_some(), "{garbage}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn at_most_one_of_two_claims_on_a_party_succeeds() -> Result<()> {
     let fixture = Fixture::start().await?;
     let calls = ActiveCalls::new(&fixture.storage, fixture.facts.clone());

@@ -257,6 +257,7 @@ mod tests {
     fn only_an_entry_is_unreadable_and_a_watch_is_lost() {
         let unreadable = BucketError::Unreadable {
             key: "call.c".to_owned(),
+            revision: None,
             error: serde_json::from_str::<u8>("{").unwrap_err(),
         };
         // As the bucket's watcher reports a heartbeat that did not come.

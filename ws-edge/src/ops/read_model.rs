@@ -215,7 +215,7 @@ impl ReadModel {
                 self.changes.push(lease_row(partition.number(), Some(&holder)));
                 self.leases.insert(partition.number(), holder);
             }
-            LeaseChange::Vacant(partition) => {
+            LeaseChange::Vacant(partition) | LeaseChange::Unreadable(partition, _) => {
                 self.leases.remove(&partition.number());
                 self.changes.push(lease_row(partition.number(), None));
             }
