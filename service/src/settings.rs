@@ -28,7 +28,7 @@ use serde_json::Value;
 pub use error::{SettingError, SettingsErrors};
 pub use printed::{Printed, printed};
 pub use secret::{REDACTED, Secret};
-pub use source::check_file;
+pub use source::{check_file, read_file};
 
 use defaults::Defaults;
 use error::Origin;

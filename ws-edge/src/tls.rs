@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use service::BoxError;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
@@ -28,6 +29,8 @@ use crate::shared_stream::SharedStream;
 
 /// How often the files are read again.
 const READ_INTERVAL: Duration = Duration::from_secs(10);
+/// Far longer than any chain of certificates.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// The keys `tls.*`.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
@@ -139,15 +142,17 @@ impl Certificate {
 }
 
 async fn read(certificate: &Path, key: &Path) -> Result<CertifiedKey, BoxError> {
-    let name = |path: &Path, error: io::Error| format!("{}: {error}", path.display());
-    let chain = tokio::fs::read(certificate)
-        .await
-        .map_err(|error| name(certificate, error))?;
-    let key_file = tokio::fs::read(key).await.map_err(|error| name(key, error))?;
+    let (chain, key_file) = tokio::try_join!(read_file(certificate), read_file(key))?;
     let chain = CertificateDer::pem_slice_iter(&chain).collect::<Result<Vec<_>, _>>()?;
     let key = PrivateKeyDer::from_pem_slice(&key_file)?;
     // Checks that they belong together.
     Ok(CertifiedKey::from_der(chain, key, &ring::default_provider())?)
+}
+
+async fn read_file(path: &Path) -> Result<Vec<u8>, BoxError> {
+    let owned = path.to_owned();
+    let read = spawn_blocking(move || service::settings::read_file(&owned, MAX_FILE_BYTES)).await?;
+    read.map_err(|error| format!("{}: {error}", path.display()).into())
 }
 
 /// A client's connection.

@@ -123,14 +123,23 @@ fn without_snippet(error: &str) -> String {
 
 /// The text of a file of at most `most` bytes. A pipe or a device could keep the service from starting, or have no end.
 fn text_of(path: &Path, most: u64) -> io::Result<String> {
+    String::from_utf8(read_file(path, most)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+}
+
+/// The content of a file that settings name, which has at most this many bytes. Use it for files that are read again, too: meanwhile
+/// another one may have taken the name.
+///
+/// # Errors
+/// As [`check_file`], or the file cannot be read or is longer.
+pub fn read_file(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     check_file(path)?;
-    let mut text = String::new();
+    let mut content = Vec::new();
     // One byte more tells a file that is too long from one that fits.
-    std::fs::File::open(path)?.take(most + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > most {
+    std::fs::File::open(path)?.take(most + 1).read_to_end(&mut content)?;
+    if content.len() as u64 > most {
         return Err(io::Error::other(format!("is longer than {most} bytes")));
     }
-    Ok(text)
+    Ok(content)
 }
 
 /// Whether a file that settings name can be read: it exists, and is neither a folder nor a pipe or device, whose reader could wait for

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -78,7 +79,18 @@ async fn a_node_serves_wss_and_renews_its_certificate() -> Result<()> {
     let _ = timeout(SOON, plain.read_to_end(&mut answer)).await?;
     ensure!(!answer.starts_with(b"HTTP"), "{}", String::from_utf8_lossy(&answer));
 
-    // Half of a renewal changes nothing.
+    // A pipe, whose reader would wait for a writer, changes nothing.
+    fs::remove_file(&certificate)?;
+    ensure!(Command::new("mkfifo").arg(&certificate).status()?.success());
+    eventually("the pipe is found", RENEWED_WITHIN, async || {
+        let log = stack.edges[0].child().log_tail();
+        ensure!(log.contains("is not a regular file"), "{log}");
+        Ok(())
+    })
+    .await?;
+    connect(edge, &first).await?;
+    fs::remove_file(&certificate)?;
+    // Nor does half of a renewal.
     fs::write(&certificate, "")?;
     connect(edge, &first).await?;
     let second = issue(&certificate, &key)?;

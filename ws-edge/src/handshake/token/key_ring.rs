@@ -3,8 +3,6 @@
 //! Every source is read again at an interval, and soon after a token names a key that is not known. A source that cannot be read
 //! keeps the keys that it had.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -240,16 +238,7 @@ fn jwks_location(jwks: &str) -> Result<Option<Location>, String> {
 
 async fn read_file(path: &Path) -> Result<Vec<u8>, String> {
     let path = path.to_owned();
-    let read = spawn_blocking(move || {
-        let mut content = Vec::new();
-        // One byte more tells a file that is too long from one that fits.
-        let mut file = File::open(path)?.take(MAX_BYTES as u64 + 1);
-        file.read_to_end(&mut content).map(|_| content)
-    });
+    let read = spawn_blocking(move || service::settings::read_file(&path, MAX_BYTES as u64));
     let content = read.await.map_err(|error| error.to_string())?;
-    let content = content.map_err(|error| format!("cannot be read: {error}"))?;
-    if content.len() > MAX_BYTES {
-        return Err(format!("is longer than {MAX_BYTES} bytes"));
-    }
-    Ok(content)
+    content.map_err(|error| format!("cannot be read: {error}"))
 }
