@@ -56,12 +56,13 @@ scale: build ## Kill a billing-timer with many calls and check it, then read the
 
 bench-build: build
 	@deploy/setup/npm.sh peers tests/peers
+	$(CARGO) build --workspace --bins --example bare_relay
 	$(CARGO) build --release -p billing-timer -p ws-edge
 
 bench: bench-build ## Measure the services beside their peers; `make bench-NAME` for one line; REPEATS=5; ADD=1 adds to earlier repeats
 	$(BUILT)/bench $(if $(REPEATS),--repeats $(REPEATS)) $(if $(ADD),--add)
 
-bench-short: bench-build ## The same within 5 minutes
+bench-short: bench-build ## The same within 5 minutes, without media and growth
 	$(BUILT)/bench --short
 
 bench-%: bench-build

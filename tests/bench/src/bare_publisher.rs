@@ -6,6 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
+use async_nats::jetstream::stream::Stream;
 
 const INBOX: &str = "_INBOX.bench.1";
 /// The deadline for a reply.
@@ -14,7 +15,7 @@ const ANSWERED_WITHIN: Duration = Duration::from_secs(20);
 const BATCH: &str = "Nats-Batch-";
 const EXPECTED: &str = "Nats-Expected-Last-Subject-Sequence";
 
-/// A stored tick, from which others are made.
+/// A stored fact, from which others are made.
 #[derive(Debug, Clone)]
 pub struct Template {
     /// The ID of its call.
@@ -28,6 +29,24 @@ pub struct Template {
 }
 
 impl Template {
+    /// From what is stored at this sequence.
+    ///
+    /// # Errors
+    /// When there is nothing, or something that is not of a call.
+    pub async fn stored(stream: &Stream, sequence: u64) -> Result<Self> {
+        let message = stream.get_raw_message(sequence).await?;
+        let call_id = message.subject.split('.').nth(1).context("a subject without a call")?;
+        let headers = message.headers.iter();
+        Ok(Self {
+            call_id: call_id.to_owned(),
+            headers: headers
+                .flat_map(|(name, values)| values.iter().map(|value| (name.to_string(), value.to_string())))
+                .collect(),
+            payload: String::from_utf8(message.payload.to_vec())?,
+            subject: message.subject.to_string(),
+        })
+    }
+
     /// The same tick of another call, on the condition that nothing of that call is stored: the bytes of its publication.
     fn append(&self, bytes: &mut Vec<u8>, call_id: &str, reply: &str, batch: &[(&str, String)]) -> Result<()> {
         ensure!(call_id.len() == self.call_id.len(), "an ID of another length");

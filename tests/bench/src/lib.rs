@@ -6,6 +6,7 @@
 //! | [`clients`], [`notice_source`] | thousands of WebSockets, and a publisher of notices at a given rate |
 //! | [`bare_publisher`] | ticks as prepared bytes |
 //! | [`server_kind`] | ws-edge and its peers of `tests/peers`, each a process |
+//! | [`relay_kind`] | media-worker and bare mediasoup, each a process, and calls with media |
 //! | [`parties`] | clients with tokens, and the notices to them |
 //! | [`abuse`] | `make abuse`: clients that must not hurt others |
 //! | [`figures`] | what was measured, `target/bench/*.json`, and the goals |
@@ -19,6 +20,7 @@ pub mod clients;
 pub mod notice_source;
 
 pub mod bare_publisher;
+pub mod relay_kind;
 pub mod server_kind;
 
 pub mod parties;
@@ -40,7 +42,7 @@ use callpulse_tests::terminal::screen::{LineKind, Screen};
 use clap::Parser;
 
 use figures::Figures;
-use lines::{LINES, Plan};
+use lines::{LINES, LONG, Plan};
 
 /// Options of the command.
 #[derive(Debug, Clone, Parser)]
@@ -51,9 +53,12 @@ pub struct Options {
     /// Repeats, in turns with the peers; a figure is the median
     #[arg(long, default_value_t = 5)]
     pub repeats: usize,
-    /// Shorter windows and fewer repeats: for every day, not for publication
+    /// Shorter windows and fewer repeats, without media and growth unless they are named: for every day, not for publication
     #[arg(long)]
     pub short: bool,
+    /// The most subjects that `retained` stores: 100000, 1000000 or 4000000
+    #[arg(long, default_value_t = 4_000_000)]
+    pub retained: u64,
     /// Add the repeats to those of earlier runs, to measure a line in several parts
     #[arg(long)]
     pub add: bool,
@@ -99,9 +104,14 @@ async fn measure(screen: &Screen, options: &Options) -> Result<()> {
             options.repeats
         },
         short: options.short,
+        retained: options.retained,
     };
     for name in LINES {
-        if options.names.is_empty() || options.names.iter().any(|wanted| wanted == name) {
+        let is_meant = match options.names.as_slice() {
+            [] => !(options.short && LONG.contains(&name)),
+            names => names.iter().any(|wanted| wanted == name),
+        };
+        if is_meant {
             screen.heading(&format!("{name}, {} repeats", plan.repeats));
             let progress = |text: &str| screen.line(LineKind::Quiet, text);
             let mut figures = lines::measure(name, &plan, &progress).await?;

@@ -1,8 +1,12 @@
 //! The measurements. Each repeat starts every server once more, so that slow drifts of the machine reach all of them.
 
 mod connecting;
+mod growth;
+mod media;
 mod memory;
 mod notices;
+mod retained;
+mod setups;
 mod ticks;
 
 use std::path::PathBuf;
@@ -20,10 +24,16 @@ pub struct Plan {
     pub repeats: usize,
     /// Shorter windows.
     pub short: bool,
+    /// The most subjects that `retained` stores.
+    pub retained: u64,
 }
 
 /// The names of all lines, in the order of the table.
-pub const LINES: [&str; 5] = ["notices", "memory", "storm", "joining", "ticks"];
+pub const LINES: [&str; 9] = [
+    "notices", "memory", "storm", "joining", "ticks", "media", "setups", "growth", "retained",
+];
+/// Those that `--short` leaves out, unless they are named: they take minutes.
+pub const LONG: [&str; 2] = ["media", "growth"];
 
 /// Measures one line.
 ///
@@ -36,6 +46,10 @@ pub async fn measure(line: &str, plan: &Plan, progress: &dyn Fn(&str)) -> Result
         "storm" => connecting::storm(plan, progress).await,
         "joining" => connecting::joining(plan, progress).await,
         "ticks" => ticks::measure(plan, progress).await,
+        "media" => media::measure(plan, progress).await,
+        "setups" => setups::measure(plan, progress).await,
+        "growth" => growth::measure(plan, progress).await,
+        "retained" => retained::measure(plan, progress).await,
         _ => bail!("no line {line}"),
     }
 }
@@ -65,8 +79,33 @@ const CPU: &str = "CPU µs/notice";
 
 const LAST: &str = "last stored after ms";
 
+const BARE: Against = Against::Peer("bare mediasoup");
+const TRACED: Against = Against::Peer("every packet traced");
+const CPU_PACKET: &str = "CPU µs/packet";
+const MIB: &str = "resident MiB";
+
+const SET_UPS: &str = "16 pairs";
+const SET_UP_RATE: &str = "set-ups/s";
+const SET_UP_P50: &str = "p50 ms";
+const SET_UP_P99: &str = "p99 ms";
+const SET_UP_CPU: &str = "CPU ms/set-up";
+const MEAN: &str = "mean ms";
+
+const CPU_TICK: &str = "CPU µs/tick";
+
+const GUARDED_P50: &str = "guarded publish p50 µs";
+const GUARDED_P99: &str = "guarded publish p99 µs";
+const NATS_BYTES: &str = "nats-server B/subject";
+const NATS_START: &str = "nats-server started after ms";
+const NATS_START_KILLED: &str = "nats-server started after a kill, ms";
+const EDGE_START: &str = "ws-edge ready after ms";
+const WORKER_START: &str = "media-worker ready after ms";
+const TIMER_START: &str = "billing-timer ready after ms";
+/// A cost that grows by less is flat: beside it, machines vary.
+const FLAT: Option<f64> = Some(1.5);
+
 /// The goals, in the order of the table.
-pub const GOALS: [Goal; 38] = [
+pub const GOALS: [Goal; 108] = [
     goal("notices", "200/s", P50, NODE, Some(0.70)),
     goal("notices", "200/s", P99, NODE, Some(0.50)),
     goal("notices", "200/s", CPU, NODE, Some(0.50)),
@@ -111,4 +150,148 @@ pub const GOALS: [Goal; 38] = [
     goal("ticks", "10000 at once", LAST, Against::Peer("BullMQ"), None),
     goal("ticks", "10000 at once", LAST, Against::Peer("one by one"), None),
     goal("ticks", "10000 at once", LAST, Against::Peer("NATS scheduler"), None),
+    goal("media", "50 calls", CPU_PACKET, BARE, Some(1.05)),
+    goal("media", "50 calls", CPU_PACKET, TRACED, None),
+    goal("media", "50 calls", MIB, BARE, Some(1.05)),
+    goal("media", "200 calls", CPU_PACKET, BARE, Some(1.05)),
+    goal("media", "200 calls", CPU_PACKET, TRACED, None),
+    goal("media", "200 calls", MIB, BARE, Some(1.05)),
+    goal("media", "500 calls", CPU_PACKET, BARE, Some(1.05)),
+    goal("media", "500 calls", CPU_PACKET, TRACED, None),
+    goal("media", "500 calls", MIB, BARE, Some(1.05)),
+    goal("setups", SET_UPS, SET_UP_RATE, Against::Itself, None),
+    goal("setups", SET_UPS, SET_UP_P50, Against::Itself, None),
+    goal("setups", SET_UPS, SET_UP_P99, Against::Itself, None),
+    goal("setups", "ws-edge", SET_UP_CPU, Against::Itself, None),
+    goal("setups", "media-worker", SET_UP_CPU, Against::Itself, None),
+    goal("setups", "billing-timer", SET_UP_CPU, Against::Itself, None),
+    goal("setups", "nats-server", SET_UP_CPU, Against::Itself, None),
+    goal("setups", "clients", SET_UP_CPU, Against::Itself, None),
+    goal("setups", "call_request", MEAN, Against::Itself, None),
+    goal("setups", "call_accept", MEAN, Against::Itself, None),
+    goal("setups", "rtc_create_transport", MEAN, Against::Itself, None),
+    goal("setups", "rtc_connect_transport", MEAN, Against::Itself, None),
+    goal("setups", "rtc_produce", MEAN, Against::Itself, None),
+    goal("setups", "rtc_consume", MEAN, Against::Itself, None),
+    goal("setups", "first packet, fact stored", MEAN, Against::Itself, None),
+    goal("growth", "100 sockets", P50, Against::Case("10 sockets"), FLAT),
+    goal("growth", "100 sockets", P99, Against::Case("10 sockets"), FLAT),
+    goal("growth", "100 sockets", CPU, Against::Case("10 sockets"), FLAT),
+    goal("growth", "1000 sockets", P50, Against::Case("10 sockets"), FLAT),
+    goal("growth", "1000 sockets", P99, Against::Case("10 sockets"), FLAT),
+    goal("growth", "1000 sockets", CPU, Against::Case("10 sockets"), FLAT),
+    goal("growth", "10000 sockets", P50, Against::Case("10 sockets"), FLAT),
+    goal("growth", "10000 sockets", P99, Against::Case("10 sockets"), FLAT),
+    goal("growth", "10000 sockets", CPU, Against::Case("10 sockets"), FLAT),
+    goal("growth", "edges: 2", P50, Against::Case("edges: 1"), FLAT),
+    goal("growth", "edges: 2", P99, Against::Case("edges: 1"), FLAT),
+    goal("growth", "edges: 2", CPU, Against::Case("edges: 1"), FLAT),
+    goal("growth", "edges: 4", P50, Against::Case("edges: 1"), FLAT),
+    goal("growth", "edges: 4", P99, Against::Case("edges: 1"), FLAT),
+    goal("growth", "edges: 4", CPU, Against::Case("edges: 1"), FLAT),
+    goal("growth", "100 calls", CPU_TICK, Against::Case("10 calls"), FLAT),
+    goal("growth", "100 calls", LAST, Against::Case("10 calls"), None),
+    goal("growth", "1000 calls", CPU_TICK, Against::Case("10 calls"), FLAT),
+    goal("growth", "1000 calls", LAST, Against::Case("10 calls"), None),
+    goal("growth", "10000 calls", CPU_TICK, Against::Case("10 calls"), FLAT),
+    goal("growth", "10000 calls", LAST, Against::Case("10 calls"), None),
+    goal("growth", "timers: 2", CPU_TICK, Against::Case("timers: 1"), FLAT),
+    goal("growth", "timers: 2", LAST, Against::Case("timers: 1"), None),
+    goal("growth", "timers: 4", CPU_TICK, Against::Case("timers: 1"), FLAT),
+    goal("growth", "timers: 4", LAST, Against::Case("timers: 1"), None),
+    goal("growth", "workers: 2", CPU_PACKET, Against::Case("workers: 1"), FLAT),
+    goal("growth", "workers: 2", MIB, Against::Case("workers: 1"), None),
+    goal("growth", "workers: 4", CPU_PACKET, Against::Case("workers: 1"), FLAT),
+    goal("growth", "workers: 4", MIB, Against::Case("workers: 1"), None),
+    goal("retained", "100000 subjects", GUARDED_P50, Against::Itself, None),
+    goal(
+        "retained",
+        "1000000 subjects",
+        GUARDED_P50,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
+    goal(
+        "retained",
+        "1000000 subjects",
+        GUARDED_P99,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
+    goal("retained", "1000000 subjects", NATS_BYTES, Against::Itself, None),
+    goal("retained", "1000000 subjects", NATS_START, Against::Itself, None),
+    goal("retained", "1000000 subjects", NATS_START_KILLED, Against::Itself, None),
+    goal(
+        "retained",
+        "1000000 subjects",
+        EDGE_START,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
+    goal(
+        "retained",
+        "1000000 subjects",
+        WORKER_START,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
+    goal(
+        "retained",
+        "1000000 subjects",
+        TIMER_START,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
+    goal(
+        "retained",
+        "4000000 subjects",
+        GUARDED_P50,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
+    goal(
+        "retained",
+        "4000000 subjects",
+        GUARDED_P99,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
+    goal("retained", "4000000 subjects", NATS_BYTES, Against::Itself, None),
+    goal("retained", "4000000 subjects", NATS_START, Against::Itself, None),
+    goal("retained", "4000000 subjects", NATS_START_KILLED, Against::Itself, None),
+    goal(
+        "retained",
+        "4000000 subjects",
+        EDGE_START,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
+    goal(
+        "retained",
+        "4000000 subjects",
+        WORKER_START,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
+    goal(
+        "retained",
+        "4000000 subjects",
+        TIMER_START,
+        Against::Case("100000 subjects"),
+        FLAT,
+    ),
 ];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_line_has_a_goal_and_every_goal_a_line() {
+        let lines = BTreeSet::from(LINES);
+        assert_eq!(GOALS.iter().map(|goal| goal.line).collect::<BTreeSet<_>>(), lines);
+        assert!(LONG.iter().all(|line| lines.contains(line)));
+    }
+}

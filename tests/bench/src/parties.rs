@@ -12,7 +12,6 @@ use tokio::task::JoinHandle;
 use crate::clients::{Clients, Identity};
 use crate::notice_source::NoticeSource;
 use crate::server_kind::Running;
-use crate::usage;
 
 /// Without another notice for this long, the rest is lost.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -40,7 +39,15 @@ pub fn identities(count: usize) -> Result<Vec<Identity>> {
 pub async fn connect(clients: &Clients, server: &Running, identities: &[Identity]) -> Result<Duration> {
     let before = usize::try_from(clients.seen.welcomed.load(Ordering::Relaxed))?;
     let started = Instant::now();
-    clients.connect(server.address, server.protocol, identities);
+    let nodes = server
+        .others
+        .iter()
+        .map(|(address, _)| *address)
+        .chain([server.address]);
+    let each = identities.len().div_ceil(server.others.len() + 1).max(1);
+    for (address, identities) in nodes.zip(identities.chunks(each)) {
+        clients.connect(address, server.protocol, identities);
+    }
     clients.welcomed(before + identities.len(), WELCOMED_WITHIN).await?;
     Ok(started.elapsed())
 }
@@ -56,7 +63,7 @@ pub struct Window {
     pub p50_micros: f64,
     /// Their 99th percentile.
     pub p99_micros: f64,
-    /// CPU time of the server's process for each notice.
+    /// CPU time of the server's processes for each notice.
     pub cpu_micros: f64,
 }
 
@@ -92,7 +99,7 @@ pub async fn window_during<T>(
     let seen = &clients.seen;
     seen.latency.clear();
     let before = seen.notices.load(Ordering::Relaxed);
-    let cpu_before = usage::cpu_nanos(server.pid)?;
+    let cpu_before = server.cpu_nanos()?;
     let publisher = Publisher::start(server, to, rate, seen.epoch)?;
     let done = other.await;
     // The connection stays until all is delivered.
@@ -107,7 +114,7 @@ pub async fn window_during<T>(
         let_time_pass("a poll must not load the machine", POLL_INTERVAL).await;
     }
     ensure!(received > 0, "no notice was received");
-    let cpu = usage::cpu_nanos(server.pid)?.saturating_sub(cpu_before);
+    let cpu = server.cpu_nanos()?.saturating_sub(cpu_before);
     let micros = |share| seen.latency.quantile(share) as f64 / 1e3;
     let window = Window {
         sent,

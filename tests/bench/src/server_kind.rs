@@ -16,10 +16,11 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::time::timeout;
 
 use crate::clients::Protocol;
+use crate::usage;
 
 const EDGE: &str = "ws-edge";
 /// Connections that a node may have in a measurement.
-const CONNECTIONS: usize = 12_000;
+pub const CONNECTIONS: usize = 12_000;
 /// The deadline for a peer to print its port.
 const STARTED_WITHIN: Duration = Duration::from_secs(20);
 /// From the start to the first measurement of an idle process.
@@ -77,6 +78,8 @@ pub struct Running {
     pub protocol: Protocol,
     /// The process whose CPU and memory are measured.
     pub pid: u32,
+    /// More of the same, if it was started several times: address and process.
+    pub others: Vec<(SocketAddr, u32)>,
     /// Where notices are published.
     pub nats_port: u16,
     processes: Processes,
@@ -97,19 +100,41 @@ impl Running {
     /// # Errors
     /// When a process does not start.
     pub async fn edge(binary: &Path, folder: TempDir, settings: &[(&str, usize)]) -> Result<Self> {
-        let stack = StackBuilder::default().workers(0).timers(0).folder(folder.path());
+        Self::edges(1, binary, folder, settings).await
+    }
+
+    /// Starts several ws-edges with these settings.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub async fn edges(count: usize, binary: &Path, folder: TempDir, settings: &[(&str, usize)]) -> Result<Self> {
+        let stack = StackBuilder::default().workers(0).edges(count).timers(0);
+        let stack = stack.folder(folder.path());
         let stack = stack.binary(EDGE, binary);
         let set = |stack: StackBuilder, (key, value): &(&str, usize)| stack.set(EDGE, key, value);
         let stack = settings.iter().fold(stack, set).start().await?;
-        let edge = stack.edges.first().context("no edge")?;
+        let edges = stack.edges.iter();
+        let edges = edges.map(|edge| anyhow::Ok((edge.address("ws")?, edge.child().pid())));
+        let mut others = edges.collect::<Result<Vec<_>>>()?;
+        let (address, pid) = others.remove(0);
         Ok(Self {
-            address: stack.edge(0)?,
+            address,
             protocol: Protocol::Callpulse,
-            pid: edge.child().pid(),
+            pid,
+            others,
             nats_port: stack.nats.port(),
             processes: Processes::Stack(Box::new(stack)),
             _folder: folder,
         })
+    }
+
+    /// CPU time of all its processes.
+    ///
+    /// # Errors
+    /// When one has ended.
+    pub fn cpu_nanos(&self) -> Result<u64> {
+        let others = self.others.iter().map(|(_, pid)| *pid);
+        others.chain([self.pid]).map(usage::cpu_nanos).sum()
     }
 
     /// A metric of ws-edge; 0 if there is none of this name and these labels.
@@ -144,6 +169,7 @@ impl Running {
             address: ([127, 0, 0, 1], port).into(),
             protocol: Protocol::Callpulse,
             pid: child.pid(),
+            others: Vec::new(),
             nats_port: nats.port(),
             processes: Processes::Script(child, nats),
             _folder: folder,
@@ -157,6 +183,7 @@ impl Running {
             address: ([127, 0, 0, 1], port).into(),
             protocol: Protocol::Nats,
             pid,
+            others: Vec::new(),
             nats_port: nats.port(),
             processes: Processes::Nats(nats),
             _folder: folder,

@@ -90,11 +90,11 @@ async fn timer_and_bare(plan: &Plan, add: &mut dyn FnMut(&str, f64)) -> Result<(
         let due = first_due.plus(MINUTE * u32::try_from(repeat)?);
         let before = last_sequence(calls).await?;
         let_time_pass("the minute", due.until(Timestamp::now())).await;
-        let last = stored(calls, before).await?;
+        let last = stored(calls, before, TICKS).await?;
         add(OURS, server_millis(calls, last).await? - due.as_millis() as f64);
         // The timer's notices and its next plan.
         let_time_pass("the timer rests", Duration::from_secs(1)).await;
-        let template = template(calls, last).await?;
+        let template = Template::stored(calls, last).await?;
         for name in ["bare batches", "one by one"] {
             let ids: Vec<String> = (0..TICKS).map(|_| CallId::generate().as_str().to_owned()).collect();
             let (bytes, replies) = match name {
@@ -106,20 +106,20 @@ async fn timer_and_bare(plan: &Plan, add: &mut dyn FnMut(&str, f64)) -> Result<(
             spawn_blocking(move || publish(port, bytes, replies))
                 .await?
                 .context(name)?;
-            let last = stored(calls, before).await?;
+            let last = stored(calls, before, TICKS).await?;
             add(name, server_millis(calls, last).await? - started.as_millis() as f64);
         }
     }
     Ok(())
 }
 
-async fn last_sequence(stream: &Stream) -> Result<u64> {
+pub(super) async fn last_sequence(stream: &Stream) -> Result<u64> {
     Ok(stream.get_info().await?.state.last_sequence)
 }
 
-/// Waits for all ticks after a sequence, and returns that of the last one.
-async fn stored(stream: &Stream, before: u64) -> Result<u64> {
-    let last = before + TICKS as u64;
+/// Waits for so many ticks after a sequence, and returns that of the last one.
+pub(super) async fn stored(stream: &Stream, before: u64, ticks: usize) -> Result<u64> {
+    let last = before + ticks as u64;
     eventually("all ticks stored", STORED_WITHIN, async || {
         let_time_pass("a poll must not load the server", POLL_INTERVAL).await;
         let stored = last_sequence(stream).await?;
@@ -130,23 +130,9 @@ async fn stored(stream: &Stream, before: u64) -> Result<u64> {
     .await
 }
 
-async fn server_millis(stream: &Stream, sequence: u64) -> Result<f64> {
+pub(super) async fn server_millis(stream: &Stream, sequence: u64) -> Result<f64> {
     let time = stream.get_raw_message(sequence).await?.time;
     Ok(time.timestamp_micros() as f64 / 1e3)
-}
-
-async fn template(stream: &Stream, sequence: u64) -> Result<Template> {
-    let message = stream.get_raw_message(sequence).await?;
-    let call_id = message.subject.split('.').nth(1).context("a subject without a call")?;
-    let headers = message.headers.iter();
-    Ok(Template {
-        call_id: call_id.to_owned(),
-        headers: headers
-            .flat_map(|(name, values)| values.iter().map(|value| (name.to_string(), value.to_string())))
-            .collect(),
-        payload: String::from_utf8(message.payload.to_vec())?,
-        subject: message.subject.to_string(),
-    })
 }
 
 /// Scheduled messages (NATS ADR-51): each is one message for the schedule, and one when it is due.
