@@ -16,6 +16,8 @@ use contract::wire::request::{
     Direction, RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce, RtcResume,
 };
 use contract::{Role, TraceParent, WorkerId};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
@@ -215,13 +217,12 @@ impl Relay {
             Signalling::Lines { opened, .. } => {
                 let number = *opened;
                 *opened += 1;
-                let mut answer = self.line(json!("open")).await?;
-                let transports = answer["transports"].take();
+                let answer: OpenAnswer = self.line(json!("open")).await?;
                 Ok(Opened {
                     number,
                     requesters: Vec::new(),
-                    capabilities: answer["rtpCapabilities"].take(),
-                    transports: serde_json::from_value(transports)?,
+                    capabilities: answer.rtp_capabilities,
+                    transports: answer.transports,
                 })
             }
         }
@@ -231,11 +232,14 @@ impl Relay {
     async fn connect(&mut self, opened: &Opened, dtls: &[Value], rtp: &[Value]) -> Result<Vec<u32>> {
         let Signalling::Nats { worker, client, .. } = &self.signalling else {
             let connect = json!({ "connect": { "call": opened.number, "dtls": dtls, "rtp": rtp } });
-            let mut answer = self.line(connect).await?;
-            return Ok(serde_json::from_value(answer["ssrcs"].take())?);
+            let answer: ConnectAnswer = self.line(connect).await?;
+            return Ok(answer.ssrcs);
         };
         let commands = Commands { worker, client };
-        let id = |transport: &Value| transport["id"].as_str().unwrap_or_default().to_owned();
+        let id = |transport: &Value| {
+            let id = transport.get("id").and_then(Value::as_str);
+            id.unwrap_or_default().to_owned()
+        };
         let all = opened.requesters.iter().zip(opened.transports.iter().map(id));
         for ((requester, transport_id), dtls_parameters) in all.clone().zip(dtls) {
             let request = RtcConnectTransport {
@@ -259,15 +263,15 @@ impl Relay {
                 rtp_capabilities: opened.capabilities.clone(),
             };
             let consumed = commands.relayed(requester, request).await?;
-            let ssrc = consumed.rtp_parameters["encodings"][0]["ssrc"].as_u64();
-            ssrcs.push(u32::try_from(ssrc.context("no SSRC")?)?);
+            let ssrc = consumed.rtp_parameters.pointer("/encodings/0/ssrc");
+            ssrcs.push(u32::try_from(ssrc.and_then(Value::as_u64).context("no SSRC")?)?);
             let consumer_id = consumed.consumer_id;
             commands.relayed(requester, RtcResume { consumer_id }).await?;
         }
         Ok(ssrcs)
     }
 
-    async fn line(&mut self, command: Value) -> Result<Value> {
+    async fn line<T: DeserializeOwned>(&mut self, command: Value) -> Result<T> {
         let Signalling::Lines { input, answers, .. } = &mut self.signalling else {
             anyhow::bail!("media-worker has commands of its own");
         };
@@ -277,6 +281,20 @@ impl Relay {
         read.context("no answer of bare_relay")??;
         serde_json::from_str(&answer).context("an answer of bare_relay")
     }
+}
+
+/// What bare_relay answers to `open`.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OpenAnswer {
+    transports: Vec<Value>,
+    rtp_capabilities: Value,
+}
+
+/// What it answers to `connect`.
+#[derive(Deserialize)]
+struct ConnectAnswer {
+    ssrcs: Vec<u32>,
 }
 
 /// A call whose transports are created.
@@ -290,8 +308,10 @@ struct Opened {
 
 impl Opened {
     fn payload_type(&self) -> Result<u8> {
-        let number = self.capabilities["codecs"][0]["preferredPayloadType"].as_u64();
-        Ok(u8::try_from(number.context("no payload type")?)?)
+        let number = self.capabilities.pointer("/codecs/0/preferredPayloadType");
+        Ok(u8::try_from(
+            number.and_then(Value::as_u64).context("no payload type")?,
+        )?)
     }
 }
 
