@@ -29,7 +29,7 @@ struct Options {
 #[serde(rename_all = "camelCase")]
 enum Command {
     Open,
-    Connect(Connect),
+    Connect(Box<Connect>),
 }
 
 #[derive(Deserialize)]
@@ -65,7 +65,7 @@ async fn main() -> Result<()> {
         }
         let answer = match serde_json::from_str(&line)? {
             Command::Open => relay.open().await?,
-            Command::Connect(connect) => relay.connect(connect).await?,
+            Command::Connect(connect) => relay.connect(*connect).await?,
         };
         println!("{answer}");
     }
