@@ -5,6 +5,7 @@
 
 use contract::jetstream::notice_publisher::NoticePublisher;
 use contract::jetstream::request::{CommandError, RefusalCode};
+use contract::jetstream::storage::WORKER_TTL;
 use contract::wire::command;
 use contract::wire::command::CloseCall;
 use contract::wire::fact::{Accepted, Ended};
@@ -173,10 +174,12 @@ impl CallEnder {
                 let workers = &self.known_workers;
                 let now = workers.server_now();
                 let at = match error {
-                    // The process has ended the call itself.
-                    CommandError::Refused(_) if workers.runs(accepted) => now,
                     // Another process answers under the worker's name.
-                    CommandError::Refused(_) => return self.end_as_lost(state, accepted).await,
+                    CommandError::Refused(_) if !workers.runs(accepted) => {
+                        return self.end_as_lost(state, accepted).await;
+                    }
+                    // The process has ended the call itself, or was replaced by one whose heartbeat has not arrived here.
+                    CommandError::Refused(_) => self.last_alive(state, accepted).await?.min(now),
                     _ if workers.replaced_at(accepted).is_some() => return self.end_as_lost(state, accepted).await,
                     _ if self.storage.connection(&parties.call_id).await?.is_none() => now,
                     // It may have died before the request, and then nothing is owed.
@@ -220,7 +223,7 @@ impl CallEnder {
     }
 
     /// When the process that accepted a call sent its last heartbeat, by the server's clock. If this node has seen none: the last fact of
-    /// the call before another process was started.
+    /// the call before its entry expired or another process was started.
     async fn last_alive(&self, state: &CallState, accepted: &Accepted) -> Result<Timestamp, EndError> {
         let accepted_at = state.accepted_on_server.unwrap_or(accepted.accepted_at);
         let call = &accepted.parties.call_id;
@@ -231,8 +234,9 @@ impl CallEnder {
         let last = self.storage.within(self.storage.facts.last_of_call(call)).await?;
         let last = last.map_or(accepted_at, |stored| stored.stored_at);
         // Ticks continue until `ended` is stored, and do not prove that the worker was alive.
-        let replaced_at = self.known_workers.replaced_at(accepted).unwrap_or(last);
-        Ok(last.min(replaced_at).max(accepted_at))
+        let expired_at = self.known_workers.server_now().minus(WORKER_TTL);
+        let dead_at = self.known_workers.replaced_at(accepted).unwrap_or(expired_at);
+        Ok(last.min(dead_at).max(accepted_at))
     }
 
     /// Whether the call cannot be ended without its worker: the worker has it, or NATS is away.
