@@ -59,7 +59,7 @@ bench-build: build
 	$(CARGO) build --workspace --bins --example bare_relay
 	$(CARGO) build --release -p billing-timer -p ws-edge
 
-bench: bench-build ## Measure the services beside their peers; `make bench-NAME` for one line; REPEATS=5; ADD=1 adds to earlier repeats
+bench: bench-build ## Measure the services beside their peers; `make bench-NAME` for one of them; REPEATS=5; ADD=1 adds to earlier repeats
 	$(BUILT)/bench $(if $(REPEATS),--repeats $(REPEATS)) $(if $(ADD),--add)
 
 bench-short: bench-build ## The same within 5 minutes, without media and growth

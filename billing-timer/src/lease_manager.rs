@@ -40,7 +40,7 @@ pub(crate) struct LeaseManager {
     /// Holds while the bucket is watched and this instance is announced.
     pub(crate) announced: Condition,
     pub(crate) held: watch::Sender<HeldPartitions>,
-    /// Whether `billing_active` accepted the last probe; the heartbeat says so to the edges.
+    /// Whether `billing_active` accepted the last probe; the heartbeat reports it to the edges.
     pub(crate) can_bill: AtomicBool,
 }
 

@@ -27,7 +27,7 @@ const CLAIM_INTERVAL: Duration = Duration::from_millis(250);
 /// The longest time for the ends of the calls of a worker whose ID is another's.
 const ENDING_TIME: Duration = Duration::from_secs(10);
 
-/// Two workers with one ID would receive each other's commands: calls without media, and media that nobody bills.
+/// Two workers with one ID would receive each other's commands: calls without media, and media without a bill.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "worker_id {worker_id} is used by another media-worker, started at {started_at}: give each its own worker_id, or none"

@@ -161,7 +161,7 @@ impl RtpStream {
         })
     }
 
-    // Whether the last packet can still be told more precisely.
+    // When the time of the last packet can be narrowed down.
     fn refine_at(&self) -> Option<Instant> {
         let (_, window) = self.active.filter(|_| self.stalled)?;
         let earliest = self.last?.instant.checked_add(window)?;

@@ -320,7 +320,7 @@ mod tests {
 
     #[test]
     fn all_contradictions_are_reported_together() {
-        let told = load(&[
+        let error = load(&[
             ("RTP_LOST_AFTER_MS", "1000"),
             ("RTP_TIMEOUT_MS", "1000"),
             ("HEARTBEAT_INTERVAL_MS", "6000"),
@@ -342,7 +342,7 @@ mod tests {
             "rtc_port",
             "worker_id",
         ] {
-            assert!(told.contains(key), "{key} is missing in {told}");
+            assert!(error.contains(key), "{key} is missing in {error}");
         }
     }
 
@@ -376,8 +376,8 @@ mod tests {
             "a_b.example",
             "例.example",
         ] {
-            let told = load(&[("ANNOUNCED_ADDRESS", bad)]).unwrap_err();
-            assert!(told.starts_with("announced_address "), "{bad}: {told}");
+            let error = load(&[("ANNOUNCED_ADDRESS", bad)]).unwrap_err();
+            assert!(error.starts_with("announced_address "), "{bad}: {error}");
         }
         for group in ["224.0.0.1", "255.255.255.255"] {
             assert!(load(&[("LISTEN_IP", group)]).unwrap_err().contains("multicast"));
@@ -397,10 +397,10 @@ mod tests {
             ("DRAIN_TIMEOUT_MS", "18446744073709551615", "at most"),
             ("FACT_QUEUE_CAPACITY", "9223372036854775808", "at most"),
         ] {
-            let told = load(&[(key, value)]).unwrap_err();
+            let error = load(&[(key, value)]).unwrap_err();
             assert!(
-                told.contains(says) && !told.contains("hunter2"),
-                "{key}={value}: {told}"
+                error.contains(says) && !error.contains("hunter2"),
+                "{key}={value}: {error}"
             );
         }
     }

@@ -108,11 +108,6 @@ impl ServiceContext {
         })
     }
 
-    /// The bound address of the operations port.
-    pub fn ops_addr(&self) -> SocketAddr {
-        self.ops
-    }
-
     /// An empty set for the service's top-level tasks.
     pub fn tasks(&self) -> Tasks {
         Tasks::new(self.stop.clone(), self.drain.clone())

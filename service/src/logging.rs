@@ -64,7 +64,7 @@ const QUEUED_LINES_MAX: usize = 8 * 1024;
 const SHARE_INTERVAL: Duration = Duration::from_secs(10);
 /// Its share of warnings.
 const WARNINGS_MAX: u32 = 50;
-/// Its share of other lines. Those of `debug` and `trace` have no limit: whoever asks for them wants all.
+/// Its share of other lines. Those of `debug` and `trace` have no limit: they are off by default.
 const LINES_MAX: u32 = 1_000;
 /// The log target of the client of NATS.
 const NATS_CLIENT: &str = "async_nats";

@@ -100,7 +100,7 @@ fn configuration(targets: &[(&str, SocketAddr)]) -> String {
 }
 
 #[tokio::test]
-async fn every_query_of_the_dashboard_finds_what_services_export() {
+async fn every_query_of_the_dashboard_finds_exported_metrics() {
     if Command::new(program()).arg("--version").output().is_err() {
         eprintln!("no prometheus: `make deploy-check` unpacks it");
         return;

@@ -317,8 +317,8 @@ async fn calls_go_on_with_an_empty_store() {
     stored_ticks(&facts, &call.call_id, 2).await;
     call.user.request("call_hangup", call.id()).await.unwrap();
     assert_minutes_are_whole(&facts, &call.call_id).await;
-    let told = [&stack.workers[0], &stack.edges[0], &stack.timers[0]];
-    for service in told {
+    let cut_off = [&stack.workers[0], &stack.edges[0], &stack.timers[0]];
+    for service in cut_off {
         has_logged(service, "the stream is a new one").await;
     }
 }
@@ -435,7 +435,7 @@ async fn a_full_disk_of_nats_loses_no_minute_and_no_call_is_accepted_until_it_is
         .await
         .unwrap();
     disk.free().unwrap();
-    // nats-server answers no writes to a stream whose write has failed until it is restarted; deploy/README.md says so.
+    // nats-server answers no writes to a stream whose write has failed until it is restarted, see deploy/README.md.
     stack.nats.kill().unwrap();
     stack.nats.restart().await.unwrap();
     stack.ready().await.unwrap();

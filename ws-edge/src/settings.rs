@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_locks_nobody_out_for_days() {
+    fn a_timeout_of_days_is_refused() {
         for wrong in [
             problems(|settings| settings.ring_timeout_ms = 1_000_000_000_000_000),
             problems(|settings| settings.takeover_grace_ms = 600_001),

@@ -1,4 +1,4 @@
-//! How long the parties of a call were silent, counted anew from `rtp_lost` and `rtp_resumed`.
+//! How long the parties of a call were silent, calculated independently from `rtp_lost` and `rtp_resumed`.
 
 use contract::{Role, Timestamp};
 

@@ -47,7 +47,7 @@ impl HandleOnRouter for RtcCapabilities {
     }
 }
 
-/// The windows of the party are told which transport it replaces.
+/// The reply names the transport that it replaces, for the other windows of the party.
 impl Handle for Relayed<RtcCreateTransport> {
     async fn handle(self, calls: &Calls, context: Context) -> Result<TransportCreated, Refusal> {
         let mut access = calls.media_access(&self.requester).await?;

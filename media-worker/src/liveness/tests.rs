@@ -120,8 +120,8 @@ impl SampledCall {
 }
 
 /// Never later than the packet, at most 100 ms earlier.
-fn is_true(told: ClockReading, packet: ClockReading) -> bool {
-    told.instant <= packet.instant && packet.since(told) <= Duration::from_millis(100)
+fn is_true(reported: ClockReading, packet: ClockReading) -> bool {
+    reported.instant <= packet.instant && packet.since(reported) <= Duration::from_millis(100)
 }
 
 #[test]
@@ -199,8 +199,8 @@ fn the_loss_of_one_party_is_reported_and_resumes_with_the_first_packet() {
     let at = call.at_ms(603_020);
     let resumed = call.liveness.first_packet(Role::Otomo, 0, at);
     assert!(
-        matches!(resumed, Some(LivenessEvent::Resumed { party: Role::Otomo, at: told, gap })
-            if told == at && gap >= Duration::from_secs(600) && gap <= Duration::from_millis(600_120)),
+        matches!(resumed, Some(LivenessEvent::Resumed { party: Role::Otomo, at: reported, gap })
+            if reported == at && gap >= Duration::from_secs(600) && gap <= Duration::from_millis(600_120)),
         "{resumed:?}"
     );
     assert_eq!(call.seconds(1, &Role::BOTH), [], "it is not reported again");
@@ -345,7 +345,7 @@ fn a_new_producer_resumes_rtp_with_its_first_packets() {
     let at = call.at_ms(2_500);
     let back = call.liveness.first_packet(Role::User, 1, at);
     assert!(
-        matches!(back, Some(LivenessEvent::Resumed { party: Role::User, at: told, .. }) if told == at),
+        matches!(back, Some(LivenessEvent::Resumed { party: Role::User, at: reported, .. }) if reported == at),
         "{back:?}"
     );
     assert_eq!(call.seconds(20, &Role::BOTH), []);
@@ -428,8 +428,8 @@ proptest! {
                         prop_assert!(gap >= TIMEOUTS.lost_after);
                         let packet = before[index(party)].map(|ms| call.at_ms(ms));
                         prop_assert_eq!(last_rtp.is_some(), packet.is_some());
-                        if let (Some(told), Some(packet)) = (last_rtp, packet) {
-                            prop_assert!(is_true(told, packet), "told {:?} early", packet.since(told));
+                        if let (Some(reported), Some(packet)) = (last_rtp, packet) {
+                            prop_assert!(is_true(reported, packet), "reported {:?} early", packet.since(reported));
                         }
                     }
                     LivenessEvent::Resumed { party, gap, .. } => {

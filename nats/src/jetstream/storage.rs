@@ -168,7 +168,7 @@ pub(crate) async fn inspect(nats: &Nats) -> Vec<Result<String, String>> {
     outcomes
 }
 
-/// Whether the longest command fits into the server's limit; 0 is a server that has not told it yet.
+/// Whether the longest command fits into the server's limit; 0 means that the server's INFO has not arrived yet.
 fn fits(max_payload: usize) -> Result<(), StorageError> {
     let needed = MAX_COMMAND_BYTES + HEADER_BYTES;
     match max_payload {

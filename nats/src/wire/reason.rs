@@ -36,7 +36,7 @@ pub enum EndReason {
     MaxDuration,
     /// An operator or another team ended it.
     Terminated,
-    /// A reason of a later version. Readers keep it; nobody may ask for it.
+    /// A reason of a later version. Readers keep it; no request may name it.
     #[serde(untagged)]
     #[schemars(skip)]
     #[strum(disabled)]

@@ -80,7 +80,8 @@ pub fn is_presence(subject: &str) -> bool {
     subject.rsplit_once('.').is_some_and(|(_, name)| name == PRESENCE)
 }
 
-/// A subject that nobody serves, and every edge may ask: the server's answer shows how far it is with the messages of a connection.
+/// A subject without a responder, which every edge may ask: when the server's answer arrives, it has processed the earlier messages of
+/// the connection.
 pub const UNSERVED: &str = "media.none.unserved";
 
 /// `media.<workerId>`: the group below which a worker's operations are.
@@ -120,7 +121,7 @@ pub fn parse_grant(subject: &str) -> Option<CallId> {
     call.parse().ok()
 }
 
-/// The longest subject that is built from somebody else's, in bytes. NATS closes the connection of a client whose protocol line is
+/// The longest subject that is derived from another publisher's, in bytes. NATS closes the connection of a client whose protocol line is
 /// longer than 4,096.
 const MAX_DERIVED_LEN: usize = 256;
 

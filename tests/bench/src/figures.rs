@@ -12,12 +12,12 @@ use crate::usage;
 /// Our name among the servers.
 pub const OURS: &str = "callpulse";
 
-/// The figures of one line, as in its file `target/bench/<line>.json`.
+/// The figures of one benchmark, as in its file `target/bench/<benchmark>.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Figures {
-    /// The measurement, such as `notices`.
-    pub line: String,
+    /// Its name, such as `notices`.
+    pub benchmark: String,
     /// Where it was measured.
     pub machine: String,
     /// Repeats, in turns.
@@ -31,9 +31,9 @@ pub struct Figures {
 impl Figures {
     /// None yet.
     #[must_use]
-    pub fn new(line: &str, repeats: usize, short: bool) -> Self {
+    pub fn new(benchmark: &str, repeats: usize, short: bool) -> Self {
         Self {
-            line: line.to_owned(),
+            benchmark: benchmark.to_owned(),
             machine: usage::machine(),
             repeats,
             short,
@@ -53,7 +53,7 @@ impl Figures {
     /// # Errors
     /// When it was measured on another machine, or in another form.
     pub fn merge(&mut self, earlier: Self) -> Result<()> {
-        let is_same = (&earlier.line, &earlier.machine, earlier.short) == (&self.line, &self.machine, self.short);
+        let is_same = (&earlier.benchmark, &earlier.machine, earlier.short) == (&self.benchmark, &self.machine, self.short);
         ensure!(is_same, "the earlier figures are of another machine, or short");
         self.repeats += earlier.repeats;
         for (case, metrics) in &earlier.cases {
@@ -83,18 +83,18 @@ impl Figures {
     /// # Errors
     /// When the folder cannot be written.
     pub fn save(&self) -> Result<()> {
-        let path = path(&self.line)?;
+        let path = path(&self.benchmark)?;
         fs::create_dir_all(path.parent().context("a file without a folder")?)?;
         fs::write(path, serde_json::to_string_pretty(self)?)?;
         Ok(())
     }
 
-    /// The figures of the last measurement of a line, if there was one.
+    /// The figures of the last run of a benchmark, if there was one.
     ///
     /// # Errors
     /// When the file is not one of these.
-    pub fn load(line: &str) -> Result<Option<Self>> {
-        let path = path(line)?;
+    pub fn load(benchmark: &str) -> Result<Option<Self>> {
+        let path = path(benchmark)?;
         if !path.exists() {
             return Ok(None);
         }
@@ -104,11 +104,11 @@ impl Figures {
 }
 
 /// `target/bench`, beside the program.
-fn path(line: &str) -> Result<PathBuf> {
+fn path(benchmark: &str) -> Result<PathBuf> {
     let program = std::env::current_exe()?;
     let target = program.ancestors().find(|folder| folder.ends_with("target"));
     let target = target.unwrap_or(Path::new("target"));
-    Ok(target.join("bench").join(format!("{line}.json")))
+    Ok(target.join("bench").join(format!("{benchmark}.json")))
 }
 
 /// What a figure of ours is divided by.
@@ -116,7 +116,7 @@ fn path(line: &str) -> Result<PathBuf> {
 pub enum Against {
     /// The median of a peer, in the same case.
     Peer(&'static str),
-    /// Our own median in another case of the line.
+    /// Our own median in another case of the benchmark.
     Case(&'static str),
     /// Nothing.
     Itself,
@@ -125,9 +125,9 @@ pub enum Against {
 /// A goal.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal {
-    /// The line.
-    pub line: &'static str,
-    /// The case of the line.
+    /// The name of the benchmark.
+    pub benchmark: &'static str,
+    /// Its case.
     pub case: &'static str,
     /// The metric.
     pub metric: &'static str,
@@ -192,7 +192,7 @@ mod tests {
         );
         assert!(merged.merge(Figures::new("x", 1, true)).is_err(), "short");
         let goal = |case, metric, against| Goal {
-            line: "x",
+            benchmark: "x",
             case,
             metric,
             against,

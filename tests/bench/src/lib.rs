@@ -10,7 +10,7 @@
 //! | [`parties`] | clients with tokens, and the notices to them |
 //! | [`abuse`] | `make abuse`: clients that must not hurt others |
 //! | [`figures`] | what was measured, `target/bench/*.json`, and the goals |
-//! | [`lines`] | the measurements |
+//! | [`benchmarks`] | the benchmarks |
 //! | [`report`] | the table, the chart, and the page of the book |
 
 pub mod histogram;
@@ -29,7 +29,7 @@ pub mod abuse;
 
 pub mod figures;
 
-pub mod lines;
+pub mod benchmarks;
 
 pub mod report;
 
@@ -41,14 +41,14 @@ use callpulse_tests::terminal::interrupt::interrupted;
 use callpulse_tests::terminal::screen::{LineKind, Screen};
 use clap::Parser;
 
+use benchmarks::{LONG, NAMES, Plan};
 use figures::Figures;
-use lines::{LINES, LONG, Plan};
 
 /// Options of the command.
 #[derive(Debug, Clone, Parser)]
 #[command(about = "Measures the services beside their peers, and compares the ratios with the goals")]
 pub struct Options {
-    /// The lines to measure, such as `notices`; all by default
+    /// The benchmarks to run, such as `notices`; all by default
     pub names: Vec<String>,
     /// Repeats, in turns with the peers; a figure is the median
     #[arg(long, default_value_t = 5)]
@@ -59,7 +59,7 @@ pub struct Options {
     /// The most subjects that `retained` stores: 100000, 1000000 or 4000000
     #[arg(long, default_value_t = 4_000_000)]
     pub retained: u64,
-    /// Add the repeats to those of earlier runs, to measure a line in several parts
+    /// Add the repeats to those of earlier runs, to run a long benchmark in several parts
     #[arg(long)]
     pub add: bool,
     /// The folder of the release builds of the services
@@ -93,8 +93,8 @@ async fn measure(screen: &Screen, options: &Options) -> Result<()> {
     if options.report {
         return Ok(());
     }
-    if let Some(unknown) = options.names.iter().find(|name| !LINES.contains(&name.as_str())) {
-        bail!("no line {unknown}; there are: {}", LINES.join(", "));
+    if let Some(unknown) = options.names.iter().find(|name| !NAMES.contains(&name.as_str())) {
+        bail!("no benchmark {unknown}; there are: {}", NAMES.join(", "));
     }
     let plan = Plan {
         services: options.services.canonicalize().context("no release builds")?,
@@ -106,7 +106,7 @@ async fn measure(screen: &Screen, options: &Options) -> Result<()> {
         short: options.short,
         retained: options.retained,
     };
-    for name in LINES {
+    for name in NAMES {
         let is_meant = match options.names.as_slice() {
             [] => !(options.short && LONG.contains(&name)),
             names => names.iter().any(|wanted| wanted == name),
@@ -114,7 +114,7 @@ async fn measure(screen: &Screen, options: &Options) -> Result<()> {
         if is_meant {
             screen.heading(&format!("{name}, {} repeats", plan.repeats));
             let progress = |text: &str| screen.line(LineKind::Quiet, text);
-            let mut figures = lines::measure(name, &plan, &progress).await?;
+            let mut figures = benchmarks::measure(name, &plan, &progress).await?;
             if options.add
                 && let Some(earlier) = Figures::load(name)?
             {

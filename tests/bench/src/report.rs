@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use callpulse_tests::terminal::screen::{LineKind, Screen};
 
+use crate::benchmarks::{GOALS, NAMES};
 use crate::figures::{Against, Figures, Goal, OURS};
-use crate::lines::{GOALS, LINES};
 
 /// Around the table in the page of the book.
 const BEGIN: &str = "<!-- BEGIN of the table: `make bench` writes it -->\n";
 const END: &str = "<!-- END of the table -->\n";
 
-/// A line of the table.
+/// A row of the table.
 #[derive(Debug)]
 struct Row {
     goal: Goal,
@@ -54,10 +54,10 @@ impl Row {
 
     /// The columns of the table.
     fn cells(&self) -> [String; 9] {
-        let Goal { line, case, metric, .. } = self.goal;
+        let Goal { benchmark, case, metric, .. } = self.goal;
         let ratio = self.is_ratio().then(|| number(self.measured));
         [
-            line.to_owned(),
+            benchmark.to_owned(),
             case.to_owned(),
             metric.to_owned(),
             number(self.ours),
@@ -75,9 +75,9 @@ impl Row {
 /// # Errors
 /// When a file cannot be read or written.
 pub fn run(screen: &Screen, write: bool) -> Result<()> {
-    let measured = LINES
+    let measured = NAMES
         .iter()
-        .map(|line| Figures::load(line))
+        .map(|name| Figures::load(name))
         .collect::<Result<Vec<_>>>()?;
     let measured: Vec<Figures> = measured.into_iter().flatten().collect();
     let rows = rows(&measured);
@@ -101,7 +101,7 @@ pub fn run(screen: &Screen, write: bool) -> Result<()> {
 
 fn rows(measured: &[Figures]) -> Vec<Row> {
     let row = |goal: &Goal| {
-        let figures = measured.iter().find(|figures| figures.line == goal.line)?;
+        let figures = measured.iter().find(|figures| figures.benchmark == goal.benchmark)?;
         let other = match goal.against {
             Against::Peer(peer) => figures.median(goal.case, goal.metric, peer),
             Against::Case(case) => figures.median(case, goal.metric, OURS),
@@ -118,14 +118,14 @@ fn rows(measured: &[Figures]) -> Vec<Row> {
 }
 
 fn terminal_line(row: &Row) -> String {
-    let [line, case, metric, ours, beside, other, ratio, goal, verdict] = row.cells();
+    let [benchmark, case, metric, ours, beside, other, ratio, goal, verdict] = row.cells();
     let verdict = verdict.trim_matches('*');
-    format!("{line:<9} {case:<14} {metric:<18} {ours:>10}   {beside:<22} {other:>10} {ratio:>8} {goal:>7}  {verdict}")
+    format!("{benchmark:<9} {case:<14} {metric:<18} {ours:>10}   {beside:<22} {other:>10} {ratio:>8} {goal:>7}  {verdict}")
 }
 
 fn table(rows: &[Row], measured: &[Figures]) -> String {
     let mut text = String::from(
-        "| line | case | figure | callpulse | beside | its figure | ratio | goal | |\n\
+        "| benchmark | case | figure | callpulse | beside | its figure | ratio | goal | |\n\
          | --- | --- | --- | ---: | --- | ---: | ---: | ---: | --- |\n",
     );
     for row in rows {
@@ -133,10 +133,10 @@ fn table(rows: &[Row], measured: &[Figures]) -> String {
     }
     for figures in measured {
         let Figures {
-            line, repeats, machine, ..
+            benchmark, repeats, machine, ..
         } = figures;
         let short = if figures.short { ", short windows" } else { "" };
-        let _ = writeln!(text, "\n`{line}`: {repeats} repeats{short}, {machine}.");
+        let _ = writeln!(text, "\n`{benchmark}`: {repeats} repeats{short}, {machine}.");
     }
     text
 }
@@ -150,9 +150,9 @@ fn write_page(page: &PathBuf, table: &str) -> Result<()> {
 }
 
 fn bar(row: &Row) -> chart::Bar {
-    let Goal { line, case, metric, .. } = row.goal;
+    let Goal { benchmark, case, metric, .. } = row.goal;
     chart::Bar {
-        label: format!("{line}, {case}, {metric} ÷ {}", row.other_name()),
+        label: format!("{benchmark}, {case}, {metric} ÷ {}", row.other_name()),
         ratio: row.measured,
         goal: row.goal.limit,
         is_met: row.goal.is_met(row.measured),

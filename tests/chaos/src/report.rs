@@ -220,7 +220,7 @@ impl Report {
         self.counts.keys().all(|check| *check == Check::Slow)
     }
 
-    /// The kinds of findings about what is stored and told. How long recovery takes depends on how busy the machine is.
+    /// The kinds of findings about stored facts and sent notices. How long recovery takes depends on how busy the machine is.
     #[must_use]
     pub fn without_recovery_times(&self) -> Vec<Check> {
         let is_no_time = |check: &Check| !matches!(check, Check::Recovery | Check::Slow);

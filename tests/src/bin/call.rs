@@ -67,14 +67,14 @@ async fn play(options: &Options, screen: &Screen) -> Result<()> {
     let (mut user, mut otomo) = (Caller::join(&call.user).await?, Caller::join(&call.otomo).await?);
     screen.line(LineKind::Good, "accepted, and both have joined the media");
     user.start_talking().await?;
-    told(&call, screen, "call_connected", SETTLED_WITHIN).await?;
+    notice_to_both(&call, screen, "call_connected", SETTLED_WITHIN).await?;
     otomo.start_talking().await?;
     user.listen(&call.user).await?;
     otomo.listen(&call.otomo).await?;
     screen.line(LineKind::Good, "each receives the other");
-    told(&call, screen, "tick", Duration::from_secs(options.within)).await?;
+    notice_to_both(&call, screen, "tick", Duration::from_secs(options.within)).await?;
     call.user.request("call_hangup", call.id()).await?;
-    let bill = told(&call, screen, "call_ended", SETTLED_WITHIN).await?;
+    let bill = notice_to_both(&call, screen, "call_ended", SETTLED_WITHIN).await?;
     let expected = json!({ "reason": "hangup", "billedMinutes": 1 });
     for key in ["reason", "billedMinutes"] {
         let (billed, expected) = (bill.get(key), expected.get(key));
@@ -84,16 +84,16 @@ async fn play(options: &Options, screen: &Screen) -> Result<()> {
 }
 
 /// Both parties receive the same notice of this call.
-async fn told(call: &Conversation, screen: &Screen, kind: &str, within: Duration) -> Result<serde_json::Value> {
+async fn notice_to_both(call: &Conversation, screen: &Screen, kind: &str, within: Duration) -> Result<serde_json::Value> {
     let [user, otomo] = call.parties();
     let user = user.expect_notice_within(kind, within).await?;
     let otomo = otomo.expect_notice_within(kind, within).await?;
-    let (told, other) = (user.payload(), otomo.payload());
-    ensure!(told == other, "{kind}: the user received {told}, the otomo {other}");
+    let (received, other) = (user.payload(), otomo.payload());
+    ensure!(received == other, "{kind}: the user received {received}, the otomo {other}");
     ensure!(
-        told.get("callId") == Some(&json!(call.call_id)),
-        "{kind} of another call: {told}"
+        received.get("callId") == Some(&json!(call.call_id)),
+        "{kind} of another call: {received}"
     );
-    screen.line(LineKind::Good, &format!("{kind} to both: {told}"));
-    Ok(told.clone())
+    screen.line(LineKind::Good, &format!("{kind} to both: {received}"));
+    Ok(received.clone())
 }

@@ -9,7 +9,7 @@ pub enum Expectation {
     Started,
     /// The call rings and is accepted.
     Accepted,
-    /// Media is connected, but nobody has sent: no `call_connected`.
+    /// Media is connected, but no packet was sent: no `call_connected`.
     Unconnected,
     /// A client's claim that it is connected is refused.
     SelfReportRefused,

@@ -53,7 +53,7 @@ pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack, hom
     ensure!((1..granted_ms).contains(&remaining), "{}", low.message);
     ensure!(
         call.otomo.received_of("credit_low").is_empty(),
-        "the otomo is told of the balance"
+        "the otomo received the user's balance"
     );
     checklist.seen(Expectation::Warned, &format!("{remaining} ms left"));
 
@@ -64,8 +64,8 @@ pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack, hom
             ("durationMs", json!(granted_ms)),
             ("billedMinutes", json!(NEW_USER_INTERVALS)),
         ] {
-            let told = notice.payload().get(key);
-            ensure!(told == Some(&expected), "{} received {key} {told:?}", one.name());
+            let received = notice.payload().get(key);
+            ensure!(received == Some(&expected), "{} received {key} {received:?}", one.name());
         }
     }
     let ended = facts.expect(&call.call_id, "ended", SOON).await?;

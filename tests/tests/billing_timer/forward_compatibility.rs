@@ -30,7 +30,7 @@ async fn a_call_with_unknown_facts_is_settled_for_its_unknown_reason() -> Result
 }
 
 #[tokio::test]
-async fn reconcile_counts_what_it_does_not_know_and_reports_no_difference() -> Result<()> {
+async fn reconcile_counts_unknown_facts_and_reports_no_difference() -> Result<()> {
     let mut fixture = Fixture::start(60_000).await?;
     fixture.timer().kill()?;
     later_version::store(&fixture.contract, None).await?;

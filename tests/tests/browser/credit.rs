@@ -13,7 +13,7 @@ const GRANTED: u64 = 20;
 const LOW_MS: u64 = 15_000;
 
 #[tokio::test]
-async fn a_user_sees_what_is_left_is_warned_and_reads_why_the_call_ended() {
+async fn a_user_sees_the_remaining_credit_a_warning_and_the_reason_of_the_end() {
     let stack = StackBuilder::default()
         .set("billing-timer", "tick_interval_ms", INTERVAL_MS)
         .set("ws-edge", "credit.enabled", true)

@@ -102,10 +102,10 @@ async fn an_operator_drains_a_worker_whose_calls_end_by_themselves() -> Result<(
     let ended = facts.expect(&conversation.call_id, "ended", SOON).await?;
     ensure!(ended.text("reason")? == "hangup", "{ended:?}");
 
-    let told = operator(&stack.nats, &["uncordon", &full]).await?;
-    ensure!(told.contains("accepts calls"), "{told}");
-    let told = operator(&stack.nats, &["cordon", &full]).await?;
-    ensure!(told.contains("hosts 0 calls"), "{told}");
+    let output = operator(&stack.nats, &["uncordon", &full]).await?;
+    ensure!(output.contains("accepts calls"), "{output}");
+    let output = operator(&stack.nats, &["cordon", &full]).await?;
+    ensure!(output.contains("hosts 0 calls"), "{output}");
     let table = operator(&stack.nats, &["workers"]).await?;
     ensure!(
         table.lines().count() == 3 && table.contains("cordoned") && table.contains("active"),

@@ -333,7 +333,7 @@ async fn the_lock_of_a_call_that_has_ended_is_taken_over() -> Result<()> {
 }
 
 #[tokio::test]
-async fn a_lock_written_after_its_claim_failed_blocks_nobody() -> Result<()> {
+async fn a_lock_written_after_its_claim_failed_blocks_no_party() -> Result<()> {
     let fixture = Fixture::start().await?;
     let calls = ActiveCalls::new(&fixture.storage, fixture.facts.clone());
     let late = active("late", "u1", "o1");
@@ -352,7 +352,7 @@ async fn a_lock_written_after_its_claim_failed_blocks_nobody() -> Result<()> {
 }
 
 #[tokio::test]
-async fn entries_that_cannot_be_read_are_replaced_and_block_nobody() -> Result<()> {
+async fn entries_that_cannot_be_read_are_replaced_and_block_no_party() -> Result<()> {
     let fixture = Fixture::start().await?;
     let calls = ActiveCalls::new(&fixture.storage, fixture.facts.clone());
     let user = Party::User("u".parse()?);

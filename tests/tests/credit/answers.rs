@@ -227,7 +227,7 @@ async fn the_wallet_may_set_the_terms_of_a_call() {
 }
 
 #[tokio::test]
-async fn a_page_that_reconnects_is_told_what_is_left() {
+async fn a_page_that_reconnects_receives_the_remaining_credit() {
     let (stack, facts) = start(&[]).await;
     let client = client(&stack).await;
     let _wallet = answering(&client, Duration::ZERO, always(&allow(5 * INTERVAL_MS))).await;

@@ -261,7 +261,7 @@ async fn a_call_that_dies_in_its_minute_is_not_billed_for_it() {
 
 /// An otomo that was never heard, and one whose machine dies in the call: the user talks on.
 #[tokio::test]
-async fn a_user_who_talks_to_nobody_pays_only_for_the_time_in_which_the_otomo_was_heard() {
+async fn a_user_pays_only_for_the_time_in_which_the_otomo_was_heard() {
     let stack = StackBuilder::default()
         .set("billing-timer", "tick_interval_ms", INTERVAL_MS)
         .set("media-worker", "rtp_lost_after_ms", LOST_AFTER_MS)

@@ -47,7 +47,7 @@ async fn billed(facts: &Facts, call: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn a_balance_is_used_up_to_its_end_and_the_user_is_told() {
+async fn a_balance_is_used_up_to_its_end_and_the_user_receives_a_notice() {
     let (stack, facts) = start(&[]).await;
     let home = home(&stack).await;
     let _wallet = home.start(None).await.unwrap();

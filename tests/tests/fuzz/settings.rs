@@ -23,7 +23,7 @@ where
 }
 
 #[test]
-fn settings_of_every_service() {
+fn settings_of_every_service_do_not_panic() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("settings.toml");
     let fuzz = Fuzz::new("settings", []).unwrap();

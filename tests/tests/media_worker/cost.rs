@@ -46,7 +46,7 @@ async fn calls(fixture: &Fixture) -> Vec<Sender> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement of 70 s on a quiet machine"]
-async fn the_cost_of_samples() {
+async fn samples_of_statistics_cost_little_cpu() {
     let (with, without) = (Fixture::start(&[]).await, Fixture::start(&NO_SAMPLES).await);
     let _calls = (calls(&with).await, calls(&without).await);
     let mut sums = [0, 0];

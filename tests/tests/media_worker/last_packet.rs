@@ -146,7 +146,7 @@ async fn a_dead_call_with_dtx_ends_with_its_last_packet() {
 }
 
 #[tokio::test]
-async fn padding_alone_keeps_nobody_alive() {
+async fn padding_alone_does_not_count_as_media() {
     let fixture = Fixture::start(&SETTINGS).await;
     let parties = fixture.call().await;
     let senders = both(&fixture, &parties).await;
@@ -286,7 +286,7 @@ async fn a_closed_connection_is_lost_at_once_and_the_party_resumes_on_another() 
 }
 
 #[tokio::test]
-async fn a_party_that_is_never_heard_is_told_to_both_and_ends_the_call() {
+async fn a_party_that_is_never_heard_is_reported_to_both_and_ends_the_call() {
     let settings = [
         SETTINGS[0],
         ("rtp_timeout_ms", "30000"),

@@ -121,21 +121,21 @@ async fn checked(settings: Settings) -> Result<String> {
 #[tokio::test]
 async fn a_service_connects_with_an_nkey_and_a_client_certificate() -> Result<()> {
     let fixture = Fixture::start(true).await?;
-    let told = checked(fixture.settings(&[])).await?;
-    ensure!(told.contains("with TLS") && told.contains("the nkey of"), "{told}");
+    let message = checked(fixture.settings(&[])).await?;
+    ensure!(message.contains("with TLS") && message.contains("the nkey of"), "{message}");
     ensure!(
-        told.contains("the first service creates") && told.contains("CALLS"),
-        "{told}"
+        message.contains("the first service creates") && message.contains("CALLS"),
+        "{message}"
     );
     let mut worker = start(fixture.settings(&[]), fixture.folder.path()).await?;
     worker.ready().await?;
     // It compares what the worker has created.
-    let told = checked(fixture.settings(&[])).await?;
-    ensure!(told.contains("the right configuration: CALLS"), "{told}");
+    let message = checked(fixture.settings(&[])).await?;
+    ensure!(message.contains("the right configuration: CALLS"), "{message}");
     let output = check(fixture.settings(&[("nats.replicas", "3")])).await?;
-    let told = String::from_utf8_lossy(&output.stderr);
+    let message = String::from_utf8_lossy(&output.stderr);
     ensure!(
-        output.status.code() == Some(1) && told.contains("replicas should be 3 and is 1"),
+        output.status.code() == Some(1) && message.contains("replicas should be 3 and is 1"),
         "{output:?}"
     );
     ensure!(worker.terminate(SOON).await?.success());
@@ -143,7 +143,7 @@ async fn a_service_connects_with_an_nkey_and_a_client_certificate() -> Result<()
 }
 
 #[tokio::test]
-async fn each_error_says_what_to_do() -> Result<()> {
+async fn each_error_names_its_cause_and_its_setting() -> Result<()> {
     let fixture = Fixture::start(true).await?;
     for (changes, says) in [
         (
@@ -169,12 +169,12 @@ async fn each_error_says_what_to_do() -> Result<()> {
         (&[("nats.nkey_seed_file", "")], "nats.nkey_seed_file"),
     ] {
         let output = check(fixture.settings(changes)).await?;
-        let told = String::from_utf8_lossy(&output.stderr);
+        let message = String::from_utf8_lossy(&output.stderr);
         ensure!(
-            output.status.code() == Some(1) && told.contains(says),
-            "{changes:?}: {told}"
+            output.status.code() == Some(1) && message.contains(says),
+            "{changes:?}: {message}"
         );
-        ensure!(told.trim_end().lines().count() == 1, "{changes:?}: {told}");
+        ensure!(message.trim_end().lines().count() == 1, "{changes:?}: {message}");
     }
     // Without a connection, files are checked, too.
     for (changes, says) in [
@@ -184,17 +184,17 @@ async fn each_error_says_what_to_do() -> Result<()> {
         (&[("nats.user", "media-worker")], "set only one"),
     ] {
         let output = check(fixture.settings(changes)).await?;
-        let told = String::from_utf8_lossy(&output.stderr);
+        let message = String::from_utf8_lossy(&output.stderr);
         ensure!(
-            output.status.code() == Some(2) && told.contains(says),
-            "{changes:?}: {told}"
+            output.status.code() == Some(2) && message.contains(says),
+            "{changes:?}: {message}"
         );
     }
     Ok(())
 }
 
 #[tokio::test]
-async fn a_service_that_is_refused_says_so_once() -> Result<()> {
+async fn a_service_that_is_refused_logs_it_once() -> Result<()> {
     let fixture = Fixture::start(false).await?;
     let mut worker = start(
         fixture.settings(&[("nats.nkey_seed_file", "unknown.nk")]),
@@ -229,10 +229,10 @@ async fn a_service_connects_with_credentials() -> Result<()> {
     std::fs::write(&file, credentials)?;
     let mut settings = worker_settings(&format!("nats://127.0.0.1:{}", server.port()));
     settings.insert("nats.credentials_file".to_owned(), file.display().to_string());
-    let told = checked(settings.clone()).await?;
+    let message = checked(settings.clone()).await?;
     ensure!(
-        told.contains("the credentials of") && told.contains("without TLS"),
-        "{told}"
+        message.contains("the credentials of") && message.contains("without TLS"),
+        "{message}"
     );
     let mut worker = start(settings, folder.path()).await?;
     worker.ready().await?;

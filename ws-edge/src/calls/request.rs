@@ -79,7 +79,7 @@ impl CallSetup {
         if user_id.as_str() == otomo_id.as_str() {
             return Err(Problem::new(
                 Code::BadMessage,
-                "payload.otomoId: is the caller's own name; nobody can call themselves",
+                "payload.otomoId: is the caller's own ID; a party cannot call itself",
             ));
         }
         let call_id = match &request_key {

@@ -62,7 +62,7 @@ mod tests {
         let at = |seconds: i64| Timestamp::from_millis(seconds * 1_000).unwrap();
         assert_eq!(time.at(zero), None);
         time.stored(at(100), after(0));
-        // Stored a second later, and told after an outage of a minute.
+        // Stored a second later, and received after an outage of a minute.
         time.stored(at(101), after(60));
         assert_eq!(time.at(after(61)), Some(at(161)));
         // The server's clock is 10 s behind from now on.

@@ -87,7 +87,7 @@ fn account_of(headers: &HeaderMap) -> Option<String> {
     (!account.is_empty()).then(|| account.to_ascii_lowercase())
 }
 
-/// The command as it may be recorded. Only parties hang up and only workers lose media: whoever else ends a call has `terminated` it,
+/// The command as it may be recorded. Only parties hang up and only workers lose media: every other requester has `terminated` it,
 /// except billing-timer at the maximum duration. `by` begins with the requester's account, and never is a party.
 fn recorded(command: Terminate, account: Option<&str>) -> Terminate {
     let Terminate { reason, by } = command;
@@ -113,8 +113,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_ends_a_call_in_the_name_of_a_party_or_a_service() {
-        let told = |reason, by: &str, account| {
+    fn an_end_in_the_name_of_a_party_or_a_service_is_attributed_to_the_requester() {
+        let recorded_as = |reason, by: &str, account| {
             let command = recorded(
                 Terminate {
                     reason,
@@ -145,10 +145,10 @@ mod tests {
             (MaxDuration, "operator", None, (Terminated, "operator")),
             (RtpTimeout, "Otomo", None, (Terminated, "command:Otomo")),
         ] {
-            assert_eq!(told(reason, by, account), (expected.0, expected.1.to_owned()), "{by}");
+            assert_eq!(recorded_as(reason, by, account), (expected.0, expected.1.to_owned()), "{by}");
         }
         assert_eq!(
-            told(Terminated, &"x".repeat(MAX_BY_CHARS), Some("wallet")).1.len(),
+            recorded_as(Terminated, &"x".repeat(MAX_BY_CHARS), Some("wallet")).1.len(),
             MAX_BY_CHARS
         );
     }

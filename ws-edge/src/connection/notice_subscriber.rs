@@ -199,8 +199,8 @@ async fn subscribe(client: &Client, party: &Party) -> Subscriber {
     }
 }
 
-/// The server processes a connection's messages in order. Its answer, that nobody serves this request, therefore follows the
-/// subscriptions before it.
+/// The server processes a connection's messages in order. The answer to a request without a responder
+/// therefore follows the subscriptions before it.
 async fn confirmed(nats: &Nats) {
     let mut nats_state = nats.state();
     loop {

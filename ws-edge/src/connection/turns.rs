@@ -1,7 +1,7 @@
 //! Handshakes take turns, so that thousands of sockets that connect at once leave the processors to the notices of live calls.
 //!
 //! A handshake has a turn only while this node works for it. It gives its turn back whenever it waits for its client: half-open
-//! connections keep nobody waiting.
+//! connections delay no other.
 
 use std::future::poll_fn;
 use std::pin::pin;

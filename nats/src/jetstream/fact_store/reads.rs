@@ -22,7 +22,7 @@ pub const MAX_CALLS_PER_READ: usize = direct_reader::MAX_ANSWER / 16;
 pub struct StoredFact {
     /// The fact.
     pub fact: Fact,
-    /// When it happened by the server's clock, if its publisher told its age.
+    /// When it happened by the server's clock, if its publisher sent its age.
     pub happened_at: Option<Timestamp>,
     /// Its sequence in the stream.
     pub sequence: u64,

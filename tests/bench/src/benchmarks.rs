@@ -1,4 +1,4 @@
-//! The measurements. Each repeat starts every server once more, so that slow drifts of the machine reach all of them.
+//! The benchmarks. Each repeat starts every server once more, so that slow drifts of the machine reach all of them.
 
 mod connecting;
 mod growth;
@@ -28,19 +28,19 @@ pub struct Plan {
     pub retained: u64,
 }
 
-/// The names of all lines, in the order of the table.
-pub const LINES: [&str; 9] = [
+/// The names of all benchmarks, in the order of the table.
+pub const NAMES: [&str; 9] = [
     "notices", "memory", "storm", "joining", "ticks", "media", "setups", "growth", "retained",
 ];
 /// Those that `--short` leaves out, unless they are named: they take minutes.
 pub const LONG: [&str; 2] = ["media", "growth"];
 
-/// Measures one line.
+/// Runs one benchmark.
 ///
 /// # Errors
-/// When there is no such line, or a server fails.
-pub async fn measure(line: &str, plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
-    match line {
+/// When there is no such benchmark, or a server fails.
+pub async fn measure(name: &str, plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
+    match name {
         "notices" => notices::measure(plan, progress).await,
         "memory" => memory::measure(plan, progress).await,
         "storm" => connecting::storm(plan, progress).await,
@@ -50,19 +50,19 @@ pub async fn measure(line: &str, plan: &Plan, progress: &dyn Fn(&str)) -> Result
         "setups" => setups::measure(plan, progress).await,
         "growth" => growth::measure(plan, progress).await,
         "retained" => retained::measure(plan, progress).await,
-        _ => bail!("no line {line}"),
+        _ => bail!("no benchmark {name}"),
     }
 }
 
 const fn goal(
-    line: &'static str,
+    benchmark: &'static str,
     case: &'static str,
     metric: &'static str,
     against: Against,
     limit: Option<f64>,
 ) -> Goal {
     Goal {
-        line,
+        benchmark,
         case,
         metric,
         against,
@@ -289,9 +289,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_line_has_a_goal_and_every_goal_a_line() {
-        let lines = BTreeSet::from(LINES);
-        assert_eq!(GOALS.iter().map(|goal| goal.line).collect::<BTreeSet<_>>(), lines);
-        assert!(LONG.iter().all(|line| lines.contains(line)));
+    fn every_benchmark_has_a_goal_and_every_goal_a_benchmark() {
+        let names = BTreeSet::from(NAMES);
+        assert_eq!(GOALS.iter().map(|goal| goal.benchmark).collect::<BTreeSet<_>>(), names);
+        assert!(LONG.iter().all(|name| names.contains(name)));
     }
 }
