@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use contract::buckets::last_heartbeats::LastHeartbeats;
 use contract::buckets::media_workers::{MediaWorkers, WorkerStatus};
 use contract::jetstream::bucket::BucketError;
 use contract::jetstream::storage::WORKER_TTL;
@@ -106,6 +107,8 @@ pub struct Heartbeat {
     pub fleet: MediaWorkers,
     /// This worker's entry there.
     pub claim: Claim,
+    /// Where its last heartbeat remains when the entry has expired.
+    pub last_heartbeats: LastHeartbeats,
     /// The stream, to look up calls that ended meanwhile.
     pub facts: FactStore,
     /// The calls to report.
@@ -170,19 +173,25 @@ impl Heartbeat {
 
     async fn store(&mut self) -> Result<(), HeartbeatError> {
         let status = status(&self.calls);
-        self.claim.revision = match self.fleet.renew(&status, self.claim.revision).await {
+        let (entry, kept) = tokio::join!(self.store_entry(&status), self.last_heartbeats.put(&status));
+        self.claim.revision = entry?;
+        Ok(kept?)
+    }
+
+    /// Returns the revision of the entry.
+    async fn store_entry(&self, status: &WorkerStatus) -> Result<u64, HeartbeatError> {
+        Ok(match self.fleet.renew(status, self.claim.revision).await {
             Err(BucketError::Conflict { .. }) => match self.fleet.entry(&status.worker_id).await? {
                 // It has expired, or the store is a new one.
-                None => self.fleet.claim(&status).await?,
+                None => self.fleet.claim(status).await?,
                 // The acknowledgement of a heartbeat was lost.
                 Some(own) if own.value.started_at == status.started_at => {
-                    self.fleet.renew(&status, own.revision).await?
+                    self.fleet.renew(status, own.revision).await?
                 }
                 Some(other) => return Err(IdTaken::from(other.value).into()),
             },
             outcome => outcome?,
-        };
-        Ok(())
+        })
     }
 }
 

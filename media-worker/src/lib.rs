@@ -32,6 +32,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::buckets::active_calls::ActiveCalls;
+use contract::buckets::last_heartbeats::LastHeartbeats;
 use contract::buckets::media_workers::MediaWorkers;
 use contract::jetstream::storage::Storage;
 use contract::{FactStore, Nats, Source, WorkerId};
@@ -113,6 +114,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         tracing::warn!(%error, "connection lost: commands arrive once it is back");
     }
     streams_open.set(true);
+    let last_heartbeats = LastHeartbeats::new(&nats, &storage);
     let following = storage
         .clone()
         .follow(nats.clone(), move |holds| streams_open.set(holds));
@@ -124,6 +126,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         nats: nats.clone(),
         fleet: fleet.clone(),
         claim,
+        last_heartbeats,
         facts,
         calls: Arc::clone(&calls),
         interval: Duration::from_millis(settings.heartbeat_interval_ms),

@@ -4,4 +4,5 @@
 pub mod active_calls;
 pub mod billing_active;
 pub mod billing_leases;
+pub mod last_heartbeats;
 pub mod media_workers;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use contract::buckets::active_calls::ActiveCalls;
+use contract::buckets::last_heartbeats::LastHeartbeats;
 use contract::jetstream::check::check;
 use contract::jetstream::storage::Storage;
 use contract::wire::terms::Terms;
@@ -121,7 +122,8 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let active = ActiveCalls::new(&storage, facts.clone());
     let storage_timeout = Duration::from_millis(settings.storage_timeout_ms);
     let command_timeout = Duration::from_millis(settings.command_timeout_ms);
-    let calls = CallStorage::new(facts, active, storage_timeout);
+    let last_heartbeats = LastHeartbeats::new(&nats, &storage);
+    let calls = CallStorage::new(facts, active, last_heartbeats, storage_timeout);
     let workers = MediaWorkers::new(nats.clone(), command_timeout);
     let known_workers = KnownWorkers::default();
     let billing_watch = BillingWatch::new(settings.billing_timeout_ms.map(Duration::from_millis));

@@ -163,7 +163,7 @@ fn encode<T: Serialize>(key: &str, value: &T) -> Result<Bytes, BucketError> {
         })
 }
 
-fn decode<T: DeserializeOwned>(key: &str, value: &[u8], revision: u64) -> Result<T, BucketError> {
+pub(crate) fn decode<T: DeserializeOwned>(key: &str, value: &[u8], revision: u64) -> Result<T, BucketError> {
     serde_json::from_slice(value).map_err(|error| BucketError::Unreadable {
         key: key.to_owned(),
         revision: Some(revision),
@@ -171,7 +171,8 @@ fn decode<T: DeserializeOwned>(key: &str, value: &[u8], revision: u64) -> Result
     })
 }
 
-fn readable<T>(decoded: Result<T, BucketError>) -> Option<T> {
+/// The value, if it can be read; a warning otherwise.
+pub(crate) fn readable<T>(decoded: Result<T, BucketError>) -> Option<T> {
     let log =
         |error: &BucketError| tracing::warn!(%error, "bucket entry treated as absent: check who writes to the bucket");
     decoded.inspect_err(log).ok()

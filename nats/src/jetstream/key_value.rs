@@ -156,16 +156,7 @@ impl Batches {
 
 impl KeyValue for JetStreamKeys {
     fn get<'a>(&'a self, key: &'a str) -> Attempt<'a, Option<Revised<Bytes>>> {
-        async move {
-            let last = self.last(key).await?;
-            Ok(last
-                .filter(|last| is_value(Some(&last.headers), &last.payload))
-                .map(|last| Revised {
-                    value: last.payload,
-                    revision: last.sequence,
-                }))
-        }
-        .boxed()
+        async move { Ok(stored(&self.store, key).await?.map(|(stored, _)| stored)) }.boxed()
     }
 
     fn get_many(&self, keys: Vec<String>) -> Attempt<'_, HashMap<String, Revised<Option<Bytes>>>> {
@@ -226,7 +217,7 @@ impl KeyValue for JetStreamKeys {
                 outcome => return outcome,
             }
             // The conflict may be with a tombstone, or with a key that has gone since.
-            match self.last(key).await? {
+            match last(&self.store, key).await? {
                 Some(last) if is_value(Some(&last.headers), &last.payload) => {
                     Err(BucketError::Conflict { key: key.to_owned() })
                 }
@@ -308,13 +299,27 @@ impl JetStreamKeys {
         let acknowledgement = publish.await.map_err(|error| unavailable(key, &error))?;
         Ok(acknowledgement.sequence)
     }
+}
 
-    /// Reads from the leader. The client's `Store` reads from any replica, which may still hold a lock that was just released.
-    async fn last(&self, key: &str) -> Result<Option<StreamMessage>, BucketError> {
-        let subject = format!("{}{key}", self.store.prefix);
-        let last = last_message(&self.store.stream, &subject).await;
-        last.map_err(|error| unavailable(key, &error))
-    }
+/// The value of a key with the time at which the server stored it, like [`KeyValue::get`].
+pub(crate) async fn stored(store: &kv::Store, key: &str) -> Result<Option<(Revised<Bytes>, Timestamp)>, BucketError> {
+    let last = last(store, key).await?;
+    Ok(last
+        .filter(|last| is_value(Some(&last.headers), &last.payload))
+        .map(|last| {
+            let stored = Revised {
+                value: last.payload,
+                revision: last.sequence,
+            };
+            (stored, last.time.into())
+        }))
+}
+
+/// Reads from the leader. The client's `Store` reads from any replica, which may still hold a lock that was just released.
+async fn last(store: &kv::Store, key: &str) -> Result<Option<StreamMessage>, BucketError> {
+    let subject = format!("{}{key}", store.prefix);
+    let last = last_message(&store.stream, &subject).await;
+    last.map_err(|error| unavailable(key, &error))
 }
 
 /// Whether a message is a value. The tombstone that the server writes for an expired key has neither operation nor content.

@@ -53,7 +53,8 @@ impl Figures {
     /// # Errors
     /// When it was measured on another machine, or in another form.
     pub fn merge(&mut self, earlier: Self) -> Result<()> {
-        let is_same = (&earlier.benchmark, &earlier.machine, earlier.short) == (&self.benchmark, &self.machine, self.short);
+        let is_same =
+            (&earlier.benchmark, &earlier.machine, earlier.short) == (&self.benchmark, &self.machine, self.short);
         ensure!(is_same, "the earlier figures are of another machine, or short");
         self.repeats += earlier.repeats;
         for (case, metrics) in &earlier.cases {

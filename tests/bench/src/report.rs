@@ -54,7 +54,12 @@ impl Row {
 
     /// The columns of the table.
     fn cells(&self) -> [String; 9] {
-        let Goal { benchmark, case, metric, .. } = self.goal;
+        let Goal {
+            benchmark,
+            case,
+            metric,
+            ..
+        } = self.goal;
         let ratio = self.is_ratio().then(|| number(self.measured));
         [
             benchmark.to_owned(),
@@ -120,7 +125,9 @@ fn rows(measured: &[Figures]) -> Vec<Row> {
 fn terminal_line(row: &Row) -> String {
     let [benchmark, case, metric, ours, beside, other, ratio, goal, verdict] = row.cells();
     let verdict = verdict.trim_matches('*');
-    format!("{benchmark:<9} {case:<14} {metric:<18} {ours:>10}   {beside:<22} {other:>10} {ratio:>8} {goal:>7}  {verdict}")
+    format!(
+        "{benchmark:<9} {case:<14} {metric:<18} {ours:>10}   {beside:<22} {other:>10} {ratio:>8} {goal:>7}  {verdict}"
+    )
 }
 
 fn table(rows: &[Row], measured: &[Figures]) -> String {
@@ -133,7 +140,10 @@ fn table(rows: &[Row], measured: &[Figures]) -> String {
     }
     for figures in measured {
         let Figures {
-            benchmark, repeats, machine, ..
+            benchmark,
+            repeats,
+            machine,
+            ..
         } = figures;
         let short = if figures.short { ", short windows" } else { "" };
         let _ = writeln!(text, "\n`{benchmark}`: {repeats} repeats{short}, {machine}.");
@@ -150,7 +160,12 @@ fn write_page(page: &PathBuf, table: &str) -> Result<()> {
 }
 
 fn bar(row: &Row) -> chart::Bar {
-    let Goal { benchmark, case, metric, .. } = row.goal;
+    let Goal {
+        benchmark,
+        case,
+        metric,
+        ..
+    } = row.goal;
     chart::Bar {
         label: format!("{benchmark}, {case}, {metric} ÷ {}", row.other_name()),
         ratio: row.measured,

@@ -84,12 +84,20 @@ async fn play(options: &Options, screen: &Screen) -> Result<()> {
 }
 
 /// Both parties receive the same notice of this call.
-async fn notice_to_both(call: &Conversation, screen: &Screen, kind: &str, within: Duration) -> Result<serde_json::Value> {
+async fn notice_to_both(
+    call: &Conversation,
+    screen: &Screen,
+    kind: &str,
+    within: Duration,
+) -> Result<serde_json::Value> {
     let [user, otomo] = call.parties();
     let user = user.expect_notice_within(kind, within).await?;
     let otomo = otomo.expect_notice_within(kind, within).await?;
     let (received, other) = (user.payload(), otomo.payload());
-    ensure!(received == other, "{kind}: the user received {received}, the otomo {other}");
+    ensure!(
+        received == other,
+        "{kind}: the user received {received}, the otomo {other}"
+    );
     ensure!(
         received.get("callId") == Some(&json!(call.call_id)),
         "{kind} of another call: {received}"

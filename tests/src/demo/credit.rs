@@ -65,7 +65,11 @@ pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack, hom
             ("billedMinutes", json!(NEW_USER_INTERVALS)),
         ] {
             let received = notice.payload().get(key);
-            ensure!(received == Some(&expected), "{} received {key} {received:?}", one.name());
+            ensure!(
+                received == Some(&expected),
+                "{} received {key} {received:?}",
+                one.name()
+            );
         }
     }
     let ended = facts.expect(&call.call_id, "ended", SOON).await?;

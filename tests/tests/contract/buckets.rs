@@ -7,6 +7,7 @@ use callpulse_tests::facts::builders::{at, parties};
 use callpulse_tests::facts::contract_client::ContractClient;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange, ClaimError};
 use contract::buckets::billing_active::{ActiveBilling, BillingChange, BillingEntry};
+use contract::buckets::last_heartbeats::LastHeartbeats;
 use contract::buckets::media_workers::{MediaWorkers, WorkerChange, WorkerStatus};
 use contract::jetstream::batch::MAX_BATCH;
 use contract::jetstream::bucket::{BucketError, Revised};
@@ -263,6 +264,16 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         .withdraw(&"leaver".parse()?, at(0))
         .await
         .context("harmless when repeated")?;
+    // Its last heartbeat outlives the entry.
+    let last_heartbeats = LastHeartbeats::new(&fixture.nats, &fixture.storage);
+    for calls in [1, 5] {
+        last_heartbeats.put(&status("silent", calls)).await?;
+    }
+    let last = last_heartbeats.of(&"silent".parse()?, at(0)).await?;
+    let last = last.context("no heartbeat")?;
+    ensure!(last.calls == 5 && last.stored_at.is_some(), "{last:?}");
+    let of_another_process = last_heartbeats.of(&"silent".parse()?, at(1)).await?;
+    ensure!(of_another_process.is_none(), "{of_another_process:?}");
     // An expired worker may return, and its markers expire.
     fleet.claim(&status("silent", 2)).await?;
     ensure!(is_alive(&next(&mut changes).await?, "silent", 2));

@@ -122,7 +122,10 @@ async fn checked(settings: Settings) -> Result<String> {
 async fn a_service_connects_with_an_nkey_and_a_client_certificate() -> Result<()> {
     let fixture = Fixture::start(true).await?;
     let message = checked(fixture.settings(&[])).await?;
-    ensure!(message.contains("with TLS") && message.contains("the nkey of"), "{message}");
+    ensure!(
+        message.contains("with TLS") && message.contains("the nkey of"),
+        "{message}"
+    );
     ensure!(
         message.contains("the first service creates") && message.contains("CALLS"),
         "{message}"

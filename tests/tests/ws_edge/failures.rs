@@ -17,6 +17,10 @@ use crate::common::{edges, ended, names, pair, user, welcomed};
 const SOON: Duration = Duration::from_secs(10);
 /// A worker's entry expires after 6 s. The grace follows.
 const WORKER_LOST_WITHIN: Duration = Duration::from_secs(25);
+/// Of media-worker, with a second for a busy machine.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(3);
+/// Several heartbeats.
+const TALKED: Duration = Duration::from_secs(6);
 /// The server pings its clients every 3 s and disconnects one that leaves two pings unanswered.
 const DISCONNECTED_WITHIN: Duration = Duration::from_secs(25);
 /// So many happen by chance once in 16,384 times.
@@ -105,6 +109,29 @@ async fn a_hangup_after_the_death_of_the_worker_is_billed_to_its_last_heartbeat(
 async fn a_hangup_of_a_call_whose_worker_was_replaced_is_billed_to_the_last_heartbeat_of_the_former() {
     let (reason, beyond) = hung_up_after_the_worker(true).await;
     assert_eq!((reason.as_str(), beyond), ("worker_lost", Duration::ZERO));
+}
+
+#[tokio::test]
+async fn a_call_whose_worker_died_while_no_edge_ran_is_billed_to_its_last_heartbeat() {
+    let mut stack = edges(1).timers(1).start().await.unwrap();
+    let facts = Facts::connect(&stack.nats.url()).await.unwrap();
+    let (call, user, _otomo) = Conversation::talking(pair(&stack)).await.unwrap();
+    let_time_pass("the parties talk", TALKED).await;
+    stack.edges[0].kill().unwrap();
+    stack.workers[0].kill().unwrap();
+    let lived = user.first_datagram_sent_at().unwrap().at.elapsed();
+    let_time_pass("the worker's entry expires", WORKER_TTL + Duration::from_secs(2)).await;
+    stack.edges[0].restart().await.unwrap();
+    let settled = facts
+        .expect(&call.call_id, "settled", WORKER_LOST_WITHIN)
+        .await
+        .unwrap();
+    let duration = Duration::from_millis(settled.payload["durationMs"].as_u64().unwrap());
+    assert_eq!(settled.text("reason").unwrap(), "worker_lost");
+    assert!(
+        duration <= lived && duration + HEARTBEAT_INTERVAL >= lived,
+        "{duration:?} of {lived:?}"
+    );
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use thiserror::Error;
 use tracing::{Instrument as _, Span};
 
 use super::media_workers::MediaWorkers;
-use super::placement::KnownWorkers;
+use super::placement::{KnownWorkers, sent_at};
 use super::storage::{CallState, CallStorage};
 use crate::protocol::{Code, Problem};
 
@@ -222,14 +222,16 @@ impl CallEnder {
         self.end_without_worker(state, at, reason, by).await
     }
 
-    /// When the process that accepted a call sent its last heartbeat, by the server's clock. If this node has seen none: the last fact of
-    /// the call before its entry expired or another process was started.
+    /// When the process that accepted a call sent its last heartbeat, by the server's clock. Without one, as of an earlier
+    /// version: the last fact of the call before the entry of the process expired or another process was started.
     async fn last_alive(&self, state: &CallState, accepted: &Accepted) -> Result<Timestamp, EndError> {
         let accepted_at = state.accepted_on_server.unwrap_or(accepted.accepted_at);
         let call = &accepted.parties.call_id;
         let connection = self.storage.connection(call).await?;
-        if let Some(until) = self.known_workers.alive_until(accepted, connection.as_ref()) {
-            return Ok(until.max(accepted_at));
+        let stored = self.storage.last_heartbeat(accepted).await?;
+        let heartbeats = [stored, self.known_workers.status_of(accepted)].into_iter().flatten();
+        if let Some(last) = heartbeats.max_by_key(|heartbeat| heartbeat.at) {
+            return Ok(sent_at(&last, connection.as_ref()).max(accepted_at));
         }
         let last = self.storage.within(self.storage.facts.last_of_call(call)).await?;
         let last = last.map_or(accepted_at, |stored| stored.stored_at);

@@ -1,6 +1,6 @@
 //! Which media-worker hosts a call: the less loaded of two random ones that have room (the power of two choices).
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,14 +14,10 @@ use rand::seq::IndexedRandom;
 use crate::calls::server_time::ServerTime;
 use crate::calls::storage::Connection;
 
-/// Processes that no longer run whose last heartbeat is remembered.
-const MAX_FORMER: usize = 1024;
-
 /// The media-workers, by their last heartbeats. Clones share them.
 #[derive(Debug, Clone, Default)]
 pub struct KnownWorkers {
     statuses: Arc<Mutex<HashMap<WorkerId, WorkerStatus>>>,
-    former: Arc<Mutex<VecDeque<WorkerStatus>>>,
     server_time: Arc<Mutex<ServerTime>>,
     watching_since: Arc<Mutex<Option<Timestamp>>>,
 }
@@ -34,21 +30,12 @@ impl KnownWorkers {
                 if let Some(stored_at) = status.stored_at {
                     self.server_time.lock().stored(stored_at, Instant::now());
                 }
-                let before = self.lock().insert(status.worker_id.clone(), status.clone());
-                self.remember(before.filter(|before| before.started_at != status.started_at));
+                self.lock().insert(status.worker_id.clone(), status.clone());
             }
             WorkerChange::Gone(worker) => {
-                let before = self.lock().remove(worker);
-                self.remember(before);
+                self.lock().remove(worker);
             }
         }
-    }
-
-    fn remember(&self, gone: Option<WorkerStatus>) {
-        let Some(gone) = gone else { return };
-        let mut former = self.former.lock();
-        former.push_front(gone);
-        former.truncate(MAX_FORMER);
     }
 
     /// A worker with room that is none of `tried`. It counts as loaded with the call at once, until its next
@@ -83,9 +70,14 @@ impl KnownWorkers {
 
     /// Whether the process that accepted a call runs.
     pub fn runs(&self, accepted: &Accepted) -> bool {
+        self.status_of(accepted).is_some()
+    }
+
+    /// The last heartbeat of the process that accepted a call, if it runs.
+    pub(super) fn status_of(&self, accepted: &Accepted) -> Option<WorkerStatus> {
         let statuses = self.lock();
         let status = statuses.get(&accepted.worker_id);
-        status.is_some_and(|status| is_process_of(status, accepted))
+        status.filter(|status| is_process_of(status, accepted)).cloned()
     }
 
     /// Whether the process that accepted a call could have stored a heartbeat after its last one if it were alive.
@@ -93,7 +85,7 @@ impl KnownWorkers {
         let Some(since) = *self.watching_since.lock() else {
             return false;
         };
-        let heartbeat = self.last_heartbeat(accepted);
+        let heartbeat = self.status_of(accepted).map(|status| status.at_on_server());
         heartbeat.is_some_and(|at| at > since) || self.server_now().until(since) >= WORKER_TTL
     }
 
@@ -103,24 +95,6 @@ impl KnownWorkers {
         let other = statuses.get(&accepted.worker_id);
         let other = other.filter(|status| !is_process_of(status, accepted))?;
         Some(other.started_on_server())
-    }
-
-    /// When the last heartbeat of the process that accepted a call was stored, if this node knows it.
-    fn last_heartbeat(&self, accepted: &Accepted) -> Option<Timestamp> {
-        self.last_status(accepted).map(|status| status.at_on_server())
-    }
-
-    /// Until when the process that accepted a call is known to have lived, by the server's clock, if this node knows a heartbeat of it.
-    pub(super) fn alive_until(&self, accepted: &Accepted, connection: Option<&Connection>) -> Option<Timestamp> {
-        let status = self.last_status(accepted)?;
-        Some(connection.map_or(status.at_on_server(), |connection| sent_at(&status, connection)))
-    }
-
-    fn last_status(&self, accepted: &Accepted) -> Option<WorkerStatus> {
-        let is_host =
-            |status: &&WorkerStatus| status.worker_id == accepted.worker_id && is_process_of(status, accepted);
-        let running = self.lock().get(&accepted.worker_id).filter(is_host).cloned();
-        running.or_else(|| self.former.lock().iter().find(is_host).cloned())
     }
 
     /// The time by the server's clock; the wall clock of this machine before the first heartbeat.
@@ -141,10 +115,13 @@ fn is_process_of(status: &WorkerStatus, accepted: &Accepted) -> bool {
         .is_none_or(|started_at| started_at == status.started_at)
 }
 
-/// When a heartbeat was sent, by the server's clock: as long after the connection as by the worker's. The server may store it seconds
+/// When a heartbeat of the worker of a call was sent, by the server's clock: as long after the connection as by the worker's. The server may store it seconds
 /// later, while a leader is elected, but not later than it would have expired: a greater difference is a worker's clock that was set
 /// before the connection.
-fn sent_at(status: &WorkerStatus, connection: &Connection) -> Timestamp {
+pub(super) fn sent_at(status: &WorkerStatus, connection: Option<&Connection>) -> Timestamp {
+    let Some(connection) = connection else {
+        return status.at_on_server();
+    };
     let stored_at = status.at_on_server();
     let sent_at = if status.at < connection.connected_at {
         connection.on_server.minus(connection.connected_at.until(status.at))
@@ -261,7 +238,8 @@ mod tests {
             stored_at: Some(at(3_610_000)),
             ..worker("mw", 0, 5, false)
         }]);
-        assert_eq!(workers.last_heartbeat(&accepted_by("mw", 0)), Some(at(3_610_000)));
+        let last = workers.status_of(&accepted_by("mw", 0)).unwrap();
+        assert_eq!(sent_at(&last, None), at(3_610_000));
         assert_eq!(workers.replaced_at(&accepted_by("mw", 7)), Some(at(3_600_000)));
         let now = workers.server_now();
         assert!((at(3_610_000)..at(3_670_000)).contains(&now), "{now}");
@@ -270,38 +248,29 @@ mod tests {
     #[test]
     fn a_heartbeat_that_is_stored_late_counts_from_when_it_was_sent() {
         let at = |millis| Timestamp::from_millis(millis).unwrap();
-        let alive_until = |sent, stored, connected| {
-            let workers = fleet_of(&[WorkerStatus {
+        let sent_at = |sent, stored, connected| {
+            let status = WorkerStatus {
                 at: at(sent),
                 stored_at: Some(at(stored)),
                 ..worker("mw", 0, 5, false)
-            }]);
+            };
             // The server's clock is 100 s ahead.
             let connection = Connection {
                 connected_at: at(connected),
                 on_server: at(110_000),
             };
-            let until = workers.alive_until(&accepted_by("mw", 0), Some(&connection));
-            until.map(Timestamp::as_millis)
+            sent_at(&status, Some(&connection)).as_millis()
         };
-        assert_eq!(alive_until(15_000, 115_003, 10_000), Some(115_000));
-        assert_eq!(
-            alive_until(15_000, 119_500, 10_000),
-            Some(115_000),
-            "a leader was elected"
-        );
-        assert_eq!(
-            alive_until(9_000, 109_002, 10_000),
-            Some(109_000),
-            "before the connection"
-        );
+        assert_eq!(sent_at(15_000, 115_003, 10_000), 115_000);
+        assert_eq!(sent_at(15_000, 119_500, 10_000), 115_000, "a leader was elected");
+        assert_eq!(sent_at(9_000, 109_002, 10_000), 109_000, "before the connection");
         // The worker's clock had been put forward and back by an hour before the connection.
-        assert_eq!(alive_until(15_000, 115_003, 3_610_000), Some(115_003));
-        assert_eq!(alive_until(3_615_000, 115_003, 10_000), Some(115_003));
+        assert_eq!(sent_at(15_000, 115_003, 3_610_000), 115_003);
+        assert_eq!(sent_at(3_615_000, 115_003, 10_000), 115_003);
     }
 
     #[test]
-    fn each_process_under_a_name_has_its_own_last_heartbeat() {
+    fn processes_under_one_name_differ_in_their_start() {
         let at = |millis| Timestamp::from_millis(millis).unwrap();
         let heartbeat = |started: i64, stored: i64| {
             WorkerChange::Alive(WorkerStatus {
@@ -314,18 +283,12 @@ mod tests {
         let workers = KnownWorkers::default();
         // The clock of the second one is an hour behind, and the third one replaces an expired entry.
         workers.apply(&heartbeat(5_000_000, 5_002_000));
-        workers.apply(&heartbeat(5_000_000, 5_004_000));
+        assert!(workers.runs(&accepted_by("mw", 5_000_000)));
         workers.apply(&heartbeat(1_400_000, 5_009_000));
-        let last = |started| {
-            workers
-                .last_heartbeat(&accepted_by("mw", started))
-                .map(Timestamp::as_millis)
-        };
-        assert_eq!((last(5_000_000), last(1_400_000)), (Some(5_004_000), Some(5_009_000)));
+        assert!(workers.runs(&accepted_by("mw", 1_400_000)) && !workers.runs(&accepted_by("mw", 5_000_000)));
         workers.apply(&WorkerChange::Gone("mw".parse().unwrap()));
+        assert!(!workers.runs(&accepted_by("mw", 1_400_000)));
         workers.apply(&heartbeat(5_020_000, 5_021_000));
-        assert_eq!((last(5_000_000), last(1_400_000)), (Some(5_004_000), Some(5_009_000)));
-        assert_eq!((last(5_020_000), last(9)), (Some(5_021_000), None));
         let replaced = |started| workers.replaced_at(&accepted_by("mw", started)).is_some();
         assert_eq!((replaced(5_000_000), replaced(5_020_000)), (true, false));
         assert_eq!(workers.replaced_at(&accepted_by("other", 0)), None);

@@ -4,6 +4,8 @@ use std::future::Future;
 use std::time::Duration;
 
 use contract::buckets::active_calls::{Acceptance, ActiveCall, ActiveCalls, BucketError, Revised};
+use contract::buckets::last_heartbeats::LastHeartbeats;
+use contract::buckets::media_workers::WorkerStatus;
 use contract::wire::fact::{Accepted, Ended, Requested, Settled};
 use contract::{CallId, Fact, FactKind, FactStore, Outcome, Parties, Party, PublishCondition, Timestamp, TraceParent};
 
@@ -44,13 +46,19 @@ pub(super) struct Connection {
 pub struct CallStorage {
     pub(super) facts: FactStore,
     pub(super) active: ActiveCalls,
+    last_heartbeats: LastHeartbeats,
     timeout: Duration,
 }
 
 impl CallStorage {
     /// `timeout` limits each read, and each change of `active_calls`.
-    pub fn new(facts: FactStore, active: ActiveCalls, timeout: Duration) -> Self {
-        Self { facts, active, timeout }
+    pub fn new(facts: FactStore, active: ActiveCalls, last_heartbeats: LastHeartbeats, timeout: Duration) -> Self {
+        Self {
+            facts,
+            active,
+            last_heartbeats,
+            timeout,
+        }
     }
 
     /// The state of a call; `None` if it was never requested.
@@ -109,6 +117,15 @@ impl CallStorage {
             }),
             _ => None,
         }))
+    }
+
+    /// The last heartbeat of the process that accepted a call. Facts of earlier versions do not name the process.
+    pub(super) async fn last_heartbeat(&self, accepted: &Accepted) -> Result<Option<WorkerStatus>, Problem> {
+        let Some(started_at) = accepted.worker_started_at else {
+            return Ok(None);
+        };
+        self.within(self.last_heartbeats.of(&accepted.worker_id, started_at))
+            .await
     }
 
     /// The settlement of a call.

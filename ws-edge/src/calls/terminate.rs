@@ -145,10 +145,16 @@ mod tests {
             (MaxDuration, "operator", None, (Terminated, "operator")),
             (RtpTimeout, "Otomo", None, (Terminated, "command:Otomo")),
         ] {
-            assert_eq!(recorded_as(reason, by, account), (expected.0, expected.1.to_owned()), "{by}");
+            assert_eq!(
+                recorded_as(reason, by, account),
+                (expected.0, expected.1.to_owned()),
+                "{by}"
+            );
         }
         assert_eq!(
-            recorded_as(Terminated, &"x".repeat(MAX_BY_CHARS), Some("wallet")).1.len(),
+            recorded_as(Terminated, &"x".repeat(MAX_BY_CHARS), Some("wallet"))
+                .1
+                .len(),
             MAX_BY_CHARS
         );
     }
