@@ -219,8 +219,8 @@ impl Calls {
     }
 }
 
-/// Ends a call: closes its media at once, and stores the end after the call's earlier facts. Without a [`CallEnd`] no
-/// fact is stored. Later calls for the same call change nothing.
+/// Ends a call: closes its media at once, and stores the end after the call's earlier facts, at the end of the granted time at the latest.
+/// Without a [`CallEnd`] no fact is stored. Later calls for the same call change nothing.
 pub async fn end(call: &Call, end: Option<CallEnd>) {
     let before = std::mem::replace(&mut *call.media.lock().await, MediaState::Closed);
     if matches!(before, MediaState::Closed) {
@@ -229,5 +229,5 @@ pub async fn end(call: &Call, end: Option<CallEnd>) {
     // The media first: none of it may come after the recorded end.
     drop(before);
     call.close_credit();
-    call.facts.end(end);
+    call.facts.end(end.map(|end| call.exhausted(end.at).unwrap_or(end)));
 }

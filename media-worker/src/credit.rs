@@ -133,13 +133,12 @@ impl Credit {
 
     /// What is due.
     pub fn act(&mut self, now: ClockReading) -> Option<CreditAction> {
-        let (connected, end) = (self.connected?, self.end()?);
+        let connected = self.connected?;
         if self.over || self.due().is_none_or(|due| now.instant < due) {
             return None;
         }
-        if now.instant >= end {
+        if let Some(ended_at) = self.exhausted_at(now.instant) {
             self.over = true;
-            let ended_at = connected.wall.plus(Duration::from_millis(self.current.until_ms));
             return Some(CreditAction::Exhausted { ended_at });
         }
         self.warned = true;
@@ -150,6 +149,12 @@ impl Credit {
             remaining_ms: u64::try_from(remaining.as_millis()).unwrap_or(u64::MAX),
             at: connected.wall.plus(elapsed),
         })
+    }
+
+    /// `connectedAt` plus the granted duration, if that was over at `now`.
+    pub fn exhausted_at(&self, now: Instant) -> Option<Timestamp> {
+        let (connected, end) = (self.connected?, self.end()?);
+        (now >= end).then(|| connected.wall.plus(Duration::from_millis(self.current.until_ms)))
     }
 
     fn end(&self) -> Option<Instant> {

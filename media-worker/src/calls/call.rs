@@ -237,14 +237,22 @@ impl Call {
                 self.facts.publish(low, now.instant);
                 None
             }
-            CreditAction::Exhausted { ended_at } => {
-                let instant = self.connected.get().map_or(now.instant, |connected| {
-                    connected.plus(ended_at.until(connected.wall)).instant
-                });
-                let ended = ClockReading { instant, ..now };
-                Some(self.end_by_worker(EndReason::CreditExhausted, ended))
-            }
+            CreditAction::Exhausted { ended_at } => Some(self.end_at_credit(ended_at, now)),
         }
+    }
+
+    /// The end at the granted time, if that was over at `at`. A process that did not run for a while may learn of another end first.
+    pub(super) fn exhausted(&self, at: ClockReading) -> Option<CallEnd> {
+        let ended_at = self.credit.as_ref()?.lock().exhausted_at(at.instant)?;
+        Some(self.end_at_credit(ended_at, at))
+    }
+
+    fn end_at_credit(&self, ended_at: Timestamp, now: ClockReading) -> CallEnd {
+        let instant = self.connected.get().map_or(now.instant, |connected| {
+            connected.plus(ended_at.until(connected.wall)).instant
+        });
+        let ended = ClockReading { instant, ..now };
+        self.end_by_worker(EndReason::CreditExhausted, ended)
     }
 
     /// Takes a grant, and queues its fact if it extends the call.

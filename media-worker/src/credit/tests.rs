@@ -48,6 +48,8 @@ fn a_call_is_warned_once_per_grant_and_ends_exactly_when_its_time_is_over() {
     assert_eq!(credit.due(), Some(after(connected, 20_000).instant));
     // The task that acts may be late; the end is not.
     let ended_at = after(connected, 20_000).wall;
+    assert_eq!(credit.exhausted_at(after(connected, 19_999).instant), None);
+    assert_eq!(credit.exhausted_at(after(connected, 20_050).instant), Some(ended_at));
     assert_eq!(
         credit.act(after(connected, 20_050)),
         Some(CreditAction::Exhausted { ended_at })

@@ -13,8 +13,9 @@ use clap::Parser;
 
 /// The deadline of the run.
 const DEADLINE: Duration = Duration::from_secs(300);
-/// The faults follow each other too closely to measure recovery, which `make chaos` does. This bound shows that nothing hangs.
-const RECOVERED_WITHIN_SECONDS: f64 = 20.0;
+/// The faults follow each other too closely to measure recovery, which `make chaos` does: both edges are killed while they wait to end the
+/// calls of a lost worker, and wait again when they are back. This bound shows that nothing hangs.
+const RECOVERED_WITHIN_SECONDS: f64 = 40.0;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_minute_of_all_faults_loses_and_doubles_no_tick() {

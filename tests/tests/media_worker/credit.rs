@@ -129,6 +129,24 @@ async fn a_call_ends_on_time_without_credit_and_its_user_is_warned_before() {
 }
 
 #[tokio::test]
+async fn a_hangup_that_a_paused_worker_reads_after_the_granted_time_ends_the_call_at_that_time() {
+    let fixture = Fixture::start(&QUICK).await;
+    let talk = Talk::prepare(&fixture, 2_500).await;
+    let detected = talk.connect(&fixture).await;
+    fixture.worker.freeze().unwrap();
+    let paused = async {
+        let_time_pass("the granted time passes", Duration::from_secs(4)).await;
+        fixture.worker.resume().unwrap();
+    };
+    let (hung_up, ()) = tokio::join!(fixture.hang_up(&talk.parties), paused);
+    // Or the worker ends the call first.
+    assert!(hung_up.is_ok() || code(hung_up) == RefusalCode::UnknownCall);
+    let ended = fixture.fact(&talk.parties, "ended").await;
+    assert_eq!(ended.payload["reason"], "credit_exhausted");
+    assert_eq!(duration_ms(&ended, &detected), 2_500);
+}
+
+#[tokio::test]
 async fn without_nats_the_media_stops_on_time_and_the_end_is_stored_later() {
     let (fixture, proxy) = Fixture::start_behind_proxy(&QUICK).await;
     let talk = Talk::prepare(&fixture, 3_000).await;
