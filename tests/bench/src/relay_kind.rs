@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_nats::Client;
+use callpulse_tests::clients::opus::rtp_parameters;
 use callpulse_tests::clients::transport::{PendingTransport, Transport};
 use callpulse_tests::facts::builders::new_parties;
 use callpulse_tests::servers::child::Child;
@@ -343,17 +344,4 @@ impl Commands<'_> {
         let requester = requester.clone();
         self.ask(&Relayed { requester, request }).await
     }
-}
-
-fn rtp_parameters(payload_type: u8, ssrc: u32) -> Value {
-    json!({
-        "mid": "0",
-        "codecs": [{
-            "mimeType": "audio/opus", "payloadType": payload_type, "clockRate": 48_000, "channels": 2,
-            "parameters": { "useinbandfec": 1 }, "rtcpFeedback": [],
-        }],
-        "headerExtensions": [],
-        "encodings": [{ "ssrc": ssrc }],
-        "rtcp": { "cname": "client", "reducedSize": true },
-    })
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
-use crate::clients::opus::Pace;
+use crate::clients::opus::{Pace, rtp_parameters};
 use crate::clients::party::Party;
 use crate::clients::transport::{ClockReading, PendingTransport, Transport};
 
@@ -37,7 +37,7 @@ impl Caller {
         let (id, mut prepared) = create(party, "send", payload_type).await?;
         prepared.declare_stream(ssrc);
         let send = connect(party, &id, prepared).await?;
-        let parameters = rtp_parameters(payload_type, ssrc, party.name());
+        let parameters = rtp_parameters(payload_type, ssrc);
         let produce = json!({ "transportId": id, "kind": "audio", "rtpParameters": parameters });
         let produced = party.request("rtc_produce", produce).await?;
         let producer_id = text(&produced, "producerId")?;
@@ -265,24 +265,6 @@ fn opus_payload_type(capabilities: &Value) -> Result<u8> {
         .and_then(Value::as_u64)
         .context("no payload type of Opus")?;
     Ok(u8::try_from(payload_type)?)
-}
-
-/// mediasoup's `RtpParameters` of one plain Opus stream.
-fn rtp_parameters(payload_type: u8, ssrc: u32, name: &str) -> Value {
-    json!({
-        "mid": "0",
-        "codecs": [{
-            "mimeType": "audio/opus",
-            "payloadType": payload_type,
-            "clockRate": 48_000,
-            "channels": 2,
-            "parameters": { "minptime": 10, "useinbandfec": 1 },
-            "rtcpFeedback": [],
-        }],
-        "headerExtensions": [],
-        "encodings": [{ "ssrc": ssrc }],
-        "rtcp": { "cname": name, "reducedSize": true },
-    })
 }
 
 #[cfg(test)]

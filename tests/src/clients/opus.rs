@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 /// The duration of a packet.
 pub const FRAME: Duration = Duration::from_millis(20);
 /// RTP clock ticks per packet, at 48 kHz (RFC 7587 section 4.1).
@@ -46,6 +48,25 @@ pub fn packet(number: u64) -> Vec<u8> {
     let [seed, ..] = number.to_le_bytes();
     packet.extend((1..FRAME_BYTES).map(|index| seed.wrapping_mul(31).wrapping_add(index.wrapping_mul(97))));
     packet
+}
+
+/// mediasoup's `RtpParameters` of one plain Opus stream.
+#[must_use]
+pub fn rtp_parameters(payload_type: u8, ssrc: u32) -> Value {
+    json!({
+        "mid": "0",
+        "codecs": [{
+            "mimeType": "audio/opus",
+            "payloadType": payload_type,
+            "clockRate": 48_000,
+            "channels": 2,
+            "parameters": { "minptime": 10, "useinbandfec": 1 },
+            "rtcpFeedback": [],
+        }],
+        "headerExtensions": [],
+        "encodings": [{ "ssrc": ssrc }],
+        "rtcp": { "cname": "client", "reducedSize": true },
+    })
 }
 
 #[cfg(test)]

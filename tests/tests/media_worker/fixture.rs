@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::Client;
+pub(crate) use callpulse_tests::clients::opus::rtp_parameters;
 use callpulse_tests::clients::transport::{PendingTransport, Transport};
 use callpulse_tests::facts::builders::new_parties;
 use callpulse_tests::facts::reader::{Fact, Facts};
@@ -363,17 +364,4 @@ pub(crate) async fn metric(worker: &Service, name: &str) -> Result<f64> {
             .map_err(Into::into)
     });
     values.sum()
-}
-
-pub(crate) fn rtp_parameters(payload_type: u8, ssrc: u32) -> Value {
-    json!({
-        "mid": "0",
-        "codecs": [{
-            "mimeType": "audio/opus", "payloadType": payload_type, "clockRate": 48_000, "channels": 2,
-            "parameters": { "useinbandfec": 1 }, "rtcpFeedback": [],
-        }],
-        "headerExtensions": [],
-        "encodings": [{ "ssrc": ssrc }],
-        "rtcp": { "cname": "client", "reducedSize": true },
-    })
 }
