@@ -177,6 +177,9 @@ async fn answer(calls: Arc<Calls>, operation: Operation, request: Request, conte
             refusal.reply()
         }
     };
+    if request.message.reply.is_none() {
+        return;
+    }
     // As `Ok`, because the client's `Err` has no body.
     if let Err(error) = request.respond_with_headers(Ok(body), headers).await {
         tracing::warn!(operation, %error, "a reply was not sent");

@@ -205,13 +205,8 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 
 /// Whether the query has a parameter that commonly carries a token.
 pub(crate) fn has_token(uri: &Uri) -> bool {
-    let keys = uri
-        .query()
-        .unwrap_or_default()
-        .split('&')
-        .filter_map(|pair| pair.split('=').next());
-    keys.into_iter()
-        .any(|key| TOKEN_KEYS.iter().any(|token| key.eq_ignore_ascii_case(token)))
+    let mut parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    parameters.any(|(key, _)| TOKEN_KEYS.iter().any(|token| key.eq_ignore_ascii_case(token)))
 }
 
 #[derive(Default)]

@@ -79,7 +79,7 @@ pub struct Settings {
     pub common: CommonSettings,
 }
 
-/// The fate of a call to an otomo who is not connected.
+/// What happens to a call to an otomo who is not connected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OfflineOtomo {

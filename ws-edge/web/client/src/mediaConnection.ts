@@ -18,7 +18,7 @@ export interface MediaListener {
   expectsPackets(): boolean;
   /** Whether a request reaches the server now. */
   isOnline(): boolean;
-  /** Asks the server for a sign of life: the path may be gone. */
+  /** Sends the server a heartbeat that it answers: the path may be gone. */
   probe(): void;
   /** Media flows, or has not since a time. */
   flows(since: Date | null): void;
