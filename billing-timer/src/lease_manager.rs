@@ -1,6 +1,6 @@
 //! Keeps this instance announced in the bucket `billing_leases`, and holds its share of the partitions.
 //!
-//! The announcement is renewed at a third of its TTL. If renewal fails, [`HeldPartitions`] expires by the monotonic clock no
+//! The heartbeat is renewed at a third of its TTL. If renewal fails, [`HeldPartitions`] expires by the monotonic clock no
 //! later than other instances can take over. The ticker checks the expiry itself, so a wait in this task cannot delay it.
 
 use std::pin::pin;
@@ -28,7 +28,7 @@ use crate::{link, metrics};
 const RENEWALS_PER_TTL: u32 = 3;
 /// Announcements of an earlier process with the same ID after which this one gives way. A dead process leaves fewer behind: those
 /// that were on their way to the server.
-const RIVAL_ANNOUNCEMENTS: u32 = 3;
+const RIVAL_HEARTBEATS: u32 = 3;
 
 /// Holds leases.
 #[derive(Debug)]
@@ -66,7 +66,7 @@ fn lost(reason: impl ToString) -> WatchEnd {
 }
 
 enum WriteResult {
-    /// The announcement, with the time at which it was sent.
+    /// The heartbeat, with the time at which it was sent.
     Announced(Instant, Result<u64, BucketError>),
     Probed(Result<(), BucketError>),
     Moved(LeaseMove, Result<Revised<Lease>, BucketError>),
@@ -76,14 +76,14 @@ enum WriteResult {
 #[derive(Default)]
 struct Session {
     view: LeaseView,
-    /// The revision of the first announcement since the watch was opened. The view is complete once the watch has returned it.
-    first_announcement: Option<u64>,
+    /// The revision of the first heartbeat since the watch was opened. The view is complete once the watch has returned it.
+    first_heartbeat: Option<u64>,
     announcing: bool,
     probed_at: Option<Instant>,
     /// Partitions with a write in flight: at most one each, which bounds the writes.
     moving: PartitionSet,
     /// Announcements of other processes with this instance's ID, since its own first one.
-    rival_announcements: u32,
+    rival_heartbeats: u32,
     writes: FuturesUnordered<BoxFuture<'static, WriteResult>>,
 }
 
@@ -96,7 +96,7 @@ impl LeaseManager {
             let reason = match end {
                 WatchEnd::Lost(reason) => reason,
                 WatchEnd::Taken(taken) => {
-                    // The announcement is the other's: it is not withdrawn.
+                    // The heartbeat is the other's: it is not withdrawn.
                     self.held.send_replace(HeldPartitions::default());
                     return Err(taken.into());
                 }
@@ -112,7 +112,7 @@ impl LeaseManager {
             }
         }
         self.held.send_replace(HeldPartitions::default());
-        // While NATS is away, the announcement expires by itself.
+        // While NATS is away, the heartbeat expires by itself.
         if self.deps.is_up()
             && let Err(error) = self.deps.leases.withdraw(&self.instance).await
         {
@@ -167,7 +167,7 @@ impl LeaseManager {
                 }
             };
             let complete = session
-                .first_announcement
+                .first_heartbeat
                 .is_some_and(|revision| session.view.has_seen(&self.instance, revision));
             if complete {
                 self.update(&mut session, trigger);
@@ -180,16 +180,16 @@ impl LeaseManager {
         let LeaseChange::Alive(instance, revision, Some(process)) = change else {
             return None;
         };
-        let is_later = session.first_announcement.is_some_and(|first| *revision > first);
+        let is_later = session.first_heartbeat.is_some_and(|first| *revision > first);
         if *instance != self.instance || *process == self.process || !is_later {
             return None;
         }
-        session.rival_announcements += 1;
+        session.rival_heartbeats += 1;
         if *process > self.process {
             tracing::warn!(started_at = %process.started_at, "another billing-timer has this instance_id; it gives way. Give each its own");
             return None;
         }
-        (session.rival_announcements >= RIVAL_ANNOUNCEMENTS).then(|| InstanceTaken {
+        (session.rival_heartbeats >= RIVAL_HEARTBEATS).then(|| InstanceTaken {
             instance: self.instance.clone(),
             process: process.clone(),
         })
@@ -226,7 +226,7 @@ impl LeaseManager {
                 session.announcing = false;
                 match outcome {
                     Ok(revision) => {
-                        session.first_announcement.get_or_insert(revision);
+                        session.first_heartbeat.get_or_insert(revision);
                         let until = Some(sent_at + self.ttl);
                         self.held.send_modify(|held| held.until = until);
                         return Trigger::Renewal;

@@ -13,7 +13,7 @@ use crate::health::Health;
 
 /// Interval at which readiness is looked up until the service is ready.
 const READY_INTERVAL: Duration = Duration::from_millis(100);
-/// Signs of life within one watchdog timeout, so that a late one does not end the service.
+/// Heartbeats within one watchdog timeout, so that a late one does not end the service.
 const BEATS_PER_TIMEOUT: u32 = 3;
 
 /// Longest wait for the last message when the service ends.

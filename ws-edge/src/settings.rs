@@ -42,7 +42,7 @@ pub struct Settings {
     /// send no origin and need no entry.
     pub allowed_origins: Vec<String>,
     /// Proxies in front of this node, as addresses or networks (`10.0.0.0/8`). The address that they report in `forwarded_header`
-    /// is the client's; from anybody else the header is ignored.
+    /// is the client's; the header is ignored in requests from any other address.
     pub trusted_proxies: Vec<Network>,
     /// The header in which `trusted_proxies` report the address of their client. Each must append to it or replace it.
     pub forwarded_header: ForwardedHeader,

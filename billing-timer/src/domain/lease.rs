@@ -2,8 +2,8 @@
 //!
 //! All instances that see the same content compute the same target: each live instance holds 64 ÷ n partitions, some one
 //! more, and no partition moves without need. An instance *claims* a partition that has no live holder and falls to it, at
-//! once. It *hands over* surplus partitions to the instance that they fall to, but only right after its own announcement was
-//! renewed, and only to an instance that has renewed its announcement since it appeared: an instance that keeps crashing at
+//! once. It *hands over* surplus partitions to the instance that they fall to, but only right after its own heartbeat was
+//! renewed, and only to an instance that has renewed its heartbeat since it appeared: an instance that keeps crashing at
 //! start gets nothing. Each move is a compare-and-set: if views differ, one wins, and the next decision corrects the shares.
 
 #[cfg(test)]
@@ -22,7 +22,7 @@ use super::partition::PartitionSet;
 pub enum Trigger {
     /// The bucket has changed.
     Change,
-    /// The server has just stored this instance's announcement.
+    /// The server has just stored this instance's heartbeat.
     Renewal,
 }
 
@@ -103,7 +103,7 @@ impl LeaseView {
         }
     }
 
-    /// Whether an instance's announcement of this revision was seen. The bucket is ordered, so everything written before it
+    /// Whether an instance's heartbeat of this revision was seen. The bucket is ordered, so everything written before it
     /// was seen too.
     pub fn has_seen(&self, instance: &NodeId, revision: u64) -> bool {
         self.instances
@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn the_view_is_complete_once_the_own_announcement_was_seen() {
+    fn the_view_is_complete_once_the_own_heartbeat_was_seen() {
         let mut view = LeaseView::default();
         assert!(!view.has_seen(&id("a"), 7));
         view.apply(LeaseChange::Alive(id("a"), 6, None));

@@ -347,7 +347,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_server_with_a_small_limit_is_refused_in_words() {
+    fn the_error_for_a_small_max_payload_names_both_sizes() {
         let error = fits(32 * 1024).unwrap_err().to_string();
         assert!(
             error.contains("max_payload of NATS is 32768 bytes") && error.contains("up to 69632"),

@@ -6,7 +6,7 @@
 
 use std::fmt::Debug;
 
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -379,6 +379,7 @@ pub struct EdgeReported {
 /// Another team ends a call.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(transform = reason_is_optional)]
 pub struct Terminate {
     /// Default: `terminated`.
     #[serde(default = "terminated")]
@@ -414,6 +415,14 @@ impl Command for Terminate {
 
     fn subject(&self, call: &CallId) -> String {
         subject::terminate(call)
+    }
+}
+
+/// Schemas are of what publishers write: the service always writes the reason, other teams need not.
+fn reason_is_optional(schema: &mut Schema) {
+    let required = schema.get_mut("required").and_then(Value::as_array_mut);
+    if let Some(required) = required {
+        required.retain(|name| name != "reason");
     }
 }
 

@@ -203,7 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn answers_of_a_wallet_are_complete_or_rubbish() {
+    fn an_incomplete_answer_of_a_wallet_is_rejected() {
         let read = |text: &str| serde_json::from_str::<Authorization>(text);
         let allowed = read(r#"{"allow":true,"grantId":"g-1","untilMs":60000,"later":[]}"#).unwrap();
         assert!(matches!(allowed, Authorization::Allowed { grant, terms: None } if grant.until_ms == 60_000));

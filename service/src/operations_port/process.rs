@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_process_has_all_of_them() {
+    fn the_page_has_all_seven_process_metrics_with_help() {
         let page = render(1.5);
         assert_eq!(page.matches("# HELP process_").count(), 7, "{page}");
         assert!(page.contains("\nprocess_start_time_seconds 1.5\n"), "{page}");

@@ -132,7 +132,7 @@ fn terminal_line(row: &Row) -> String {
 
 fn table(rows: &[Row], measured: &[Figures]) -> String {
     let mut text = String::from(
-        "| benchmark | case | figure | callpulse | beside | its figure | ratio | goal | |\n\
+        "| benchmark | case | figure | callpulse | compared with | its figure | ratio | goal | |\n\
          | --- | --- | --- | ---: | --- | ---: | ---: | ---: | --- |\n",
     );
     for row in rows {

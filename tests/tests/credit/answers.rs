@@ -159,7 +159,7 @@ async fn the_first_of_two_answers_counts() {
 }
 
 #[tokio::test]
-async fn one_of_two_wallets_that_disagree_is_heard() {
+async fn the_first_answer_counts_if_two_wallets_disagree() {
     let (stack, facts) = start(&[]).await;
     let clients = (client(&stack).await, client(&stack).await);
     let no = r#"{"allow":false,"code":"suspended"}"#;

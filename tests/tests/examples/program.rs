@@ -44,12 +44,14 @@ impl Language {
         }
     }
 
-    /// Whether its packages are installed; if not, it says so.
+    /// Whether its packages are installed; prints the reason if they are not.
     pub(crate) fn is_available(self) -> bool {
         let installed = examples().join("typescript/node_modules/.package-lock.json");
         let is_available = self != Self::TypeScript || installed.is_file();
         if !is_available {
-            skipped("no packages of the TypeScript example (deploy/examples/setup.sh)");
+            skipped(
+                "the packages of the TypeScript example are not installed: deploy/setup/npm.sh examples deploy/examples/typescript",
+            );
         }
         is_available
     }

@@ -109,7 +109,14 @@ fn two_tokens_are_refused() {
 #[test]
 fn a_token_in_the_url_is_refused_even_with_a_valid_bearer() {
     let good = format!("Bearer {}", token());
-    for query in ["token=x", "a=b&access_token=x", "JWT=x", "token", "%74oken=x", "access%5Ftoken=x"] {
+    for query in [
+        "token=x",
+        "a=b&access_token=x",
+        "JWT=x",
+        "token",
+        "%74oken=x",
+        "access%5Ftoken=x",
+    ] {
         assert_eq!(
             refused(&format!("/ws?{query}"), &[("authorization", &good)]),
             (400, "token_in_url"),

@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_no_limit_and_nothing_is_kept_of_the_gone() {
+    fn loopback_has_no_limit_and_closed_connections_leave_no_entry() {
         let limit = AddressLimit::new(1);
         let places: Vec<_> = ["127.0.0.1", "127.0.0.1", "::1", "::1"]
             .iter()

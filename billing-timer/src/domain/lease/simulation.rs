@@ -35,7 +35,7 @@ struct Node {
     view: LeaseView,
     /// How much of the log it has seen; none without a watch.
     seen: Option<usize>,
-    first_announcement: u64,
+    first_heartbeat: u64,
     holds_until: u64,
 }
 
@@ -125,7 +125,7 @@ impl Server {
             }
             let revision = self.announce(&me);
             if new_watch {
-                node.first_announcement = revision;
+                node.first_heartbeat = revision;
             }
             node.holds_until = self.round + TTL;
             self.act(node, &me, Trigger::Renewal);
@@ -139,7 +139,7 @@ impl Server {
     }
 
     fn act(&mut self, node: &Node, me: &NodeId, trigger: Trigger) {
-        if node.view.has_seen(me, node.first_announcement) {
+        if node.view.has_seen(me, node.first_heartbeat) {
             for lease_move in node.view.moves(me, trigger) {
                 self.move_lease(lease_move.partition, lease_move.to, lease_move.revision);
             }
@@ -202,7 +202,7 @@ fn check_lapses(server: &Server, nodes: &[Node]) {
         if !server.alive.contains_key(&id(index)) {
             assert!(
                 !node.running || node.holds_until <= server.round,
-                "ticks without an announcement"
+                "ticks without an heartbeat"
             );
         }
     }

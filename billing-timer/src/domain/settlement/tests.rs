@@ -227,7 +227,7 @@ fn any_changes() -> impl Strategy<Value = Vec<(bool, bool, i64)>> {
 
 proptest! {
     #[test]
-    fn a_bill_keeps_its_promises(
+    fn a_bill_is_at_least_the_minimum_and_at_most_the_grant(
         terms in any_terms(),
         duration in 0u64..1_000_000,
         granted in prop::option::of(1u64..30),

@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_is_none_is_not_quoted() {
+    fn an_invalid_jwks_document_is_not_quoted_in_the_error() {
         for content in ["", "{}", "[]", "secret", r#"{"keys":{"k":"secret"}}"#, r#"{"keys":[]}"#] {
             let error = parse_jwks(content.as_bytes()).err().unwrap();
             assert!(!error.contains("secret"), "{error}");

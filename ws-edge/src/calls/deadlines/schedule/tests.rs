@@ -70,7 +70,7 @@ fn due(list: &mut CallSchedule, millis: i64) -> Vec<Due> {
 }
 
 #[test]
-fn the_own_call_stops_ringing_to_the_millisecond() {
+fn a_call_of_this_node_stops_ringing_exactly_at_its_deadline() {
     let mut list = watchlist();
     list.call(ringing("me"), at(0));
     assert_eq!(list.next(), Some(at(30_000)));
