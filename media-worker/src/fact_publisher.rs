@@ -254,6 +254,8 @@ impl FactPublisher {
                 Ok(None) => PublishCondition::CallUnchangedSince(0),
                 Ok(Some(StoredOfCall { fact, sequence, .. })) => match fact {
                     Some(Fact::Accepted(accepted)) if accepted.worker_id != self.deps.worker_id => return Ok(None),
+                    // It rings: the acceptance by this worker was never stored.
+                    Some(Fact::Requested(_)) if end.reason() == Some(EndReason::MediaTimeout) => return Ok(None),
                     Some(Fact::Requested(_) | Fact::Accepted(_)) => PublishCondition::CallUnchangedSince(sequence),
                     // The call is over, or connected on another worker, or this is a kind of a later version.
                     _ if self.is_hosted_elsewhere().await => return Ok(None),

@@ -20,6 +20,9 @@ use crate::draining;
 
 /// Calls whose end is looked up at the same time after missed heartbeats.
 const LOOKUPS_MAX: usize = 16;
+/// Heartbeats after a reconnection, or after missed ones, with which the ends of calls are looked up: an edge that asked this worker in
+/// vain may store an end some seconds later.
+const LOOKUPS: u32 = 4;
 /// The pause before a failed lookup is repeated.
 const LOOKUP_RETRY: Duration = Duration::from_secs(1);
 
@@ -127,6 +130,8 @@ impl Heartbeat {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut cordoned = self.calls.admission().cordoned();
         let (mut tracker, mut stopping) = (HeartbeatGap::new(Instant::now()), false);
+        let mut nats_state = self.nats.state();
+        let (mut gaps, mut lookups) = (nats_state.borrow().gaps, 0);
         loop {
             tokio::select! {
                 () = drained.cancelled() => return Ok(()),
@@ -137,9 +142,12 @@ impl Heartbeat {
                 }
                 // The sender lives as long as the calls. Placement should not have to be refused until the next heartbeat.
                 _ = cordoned.changed() => {}
+                // Another process may have this worker's ID meanwhile, and receives its commands.
+                Ok(()) = nats_state.changed() => {}
                 _ = ticks.tick() => {}
             }
-            if !self.nats.state().borrow().connected {
+            let state = *nats_state.borrow_and_update();
+            if !state.connected {
                 continue;
             }
             let sent_at = Instant::now();
@@ -151,6 +159,13 @@ impl Heartbeat {
                             ?gap,
                             "heartbeats missed: looking up calls that other services have ended"
                         );
+                        lookups = LOOKUPS;
+                    }
+                    if std::mem::replace(&mut gaps, state.gaps) != state.gaps {
+                        lookups = LOOKUPS;
+                    }
+                    if lookups > 0 {
+                        lookups -= 1;
                         let (calls, facts, drained) = (Arc::clone(&self.calls), self.facts.clone(), drained.clone());
                         tokio::spawn(
                             async move { drained.run_until_cancelled(release_ended_calls(&calls, &facts)).await },
@@ -196,14 +211,15 @@ impl Heartbeat {
 }
 
 fn status(calls: &Calls) -> WorkerStatus {
-    let settings = calls.settings();
+    let (settings, now) = (calls.settings(), ClockReading::now());
     WorkerStatus {
         worker_id: settings.worker_id.clone(),
         calls: u32::try_from(*calls.count().borrow()).unwrap_or(u32::MAX),
         capacity: settings.capacity,
         draining: calls.admission().is_closed(),
         cordoned: *calls.admission().cordoned().borrow(),
-        at: settings.started.time_of(ClockReading::now()),
+        at: settings.started.time_of(now),
+        wall: Some(now.wall),
         started_at: settings.started.wall,
         stored_at: None,
     }

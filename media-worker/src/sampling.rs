@@ -31,7 +31,7 @@ pub async fn run(calls: Arc<Calls>, drained: CancellationToken) -> Result<(), Bo
         futures::stream::iter(calls.all())
             .for_each_concurrent(SAMPLED_CALLS_MAX, |call| async move {
                 if let Some(end) = call.sample(timeout).await {
-                    calls::end(&call, Some(end)).await;
+                    tokio::spawn(async move { calls::end(&call, Some(end)).await });
                 }
             })
             .await;

@@ -286,6 +286,14 @@ async fn remove(deps: Deps, bill: Bill) -> (WorkToken, SettleOutcome) {
             Err(BucketError::Conflict { .. }) => match deps.active_billing.get(call).await {
                 Ok(Some(entry)) => break SettleOutcome::Changed(entry),
                 Ok(None) => break SettleOutcome::Removed(revision),
+                // The call is settled, so its entry is not needed any more.
+                Err(BucketError::Unreadable {
+                    revision: Some(unreadable),
+                    ..
+                }) => match deps.active_billing.remove(call, unreadable).await {
+                    Ok(()) => break SettleOutcome::Removed(revision),
+                    Err(error) => error,
+                },
                 Err(error) => error,
             },
             Err(error) => error,

@@ -161,7 +161,9 @@ impl Call {
             };
             end = self.apply(event).or(end);
             if let Some(party) = lost {
-                self.report_next_packet(party).await;
+                // Calls on other mediasoup workers do not wait for one that hangs.
+                let call = Arc::clone(self);
+                tokio::spawn(async move { call.report_next_packet(party).await });
             }
         }
         if refine && !self.refining.swap(true, Ordering::Relaxed) {
@@ -201,6 +203,11 @@ impl Call {
         if let Some(counter) = counter {
             counter.report_next_packet().await;
         }
+    }
+
+    /// Whether its first packet was received.
+    pub fn is_connected(&self) -> bool {
+        self.connected.get().is_some()
     }
 
     /// Whether the wallet limits its duration.

@@ -1,6 +1,7 @@
 //! Exclusive access to a call's media: the commands of one call run one after the other.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use contract::Role;
 use contract::jetstream::request::{Refusal, RefusalCode};
@@ -8,6 +9,9 @@ use tokio::sync::{OwnedMutexGuard, OwnedSemaphorePermit};
 
 use super::call::{Call, MediaState};
 use crate::sfu::CallRouter;
+
+/// A requester does not wait longer. The permits of the process are for the commands of other calls.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One party's exclusive access to its call's media. The next command of the call waits until this is dropped.
 pub struct MediaAccess {
@@ -24,7 +28,9 @@ impl MediaAccess {
         let permit = Arc::clone(&call.command_permits).try_acquire_owned();
         let too_many = |_| Refusal::new(RefusalCode::WrongState, "too many commands of this call at once");
         let permit = permit.map_err(too_many)?;
-        let media = Arc::clone(&call.media).lock_owned().await;
+        let waiting = tokio::time::timeout(LOCK_TIMEOUT, Arc::clone(&call.media).lock_owned());
+        let not_done = |_| Refusal::new(RefusalCode::Internal, "earlier commands of this call are not done yet");
+        let media = waiting.await.map_err(not_done)?;
         Ok(Self {
             call,
             role,

@@ -26,6 +26,11 @@ impl Handle for CloseCall {
             return Err(Refusal::new(RefusalCode::BadRequest, what));
         }
         let call = calls.find(&self.call_id)?;
+        // Another edge may have stored the acceptance while the one that gave it up waited for an answer.
+        if self.end.is_none() && (call.is_connected() || calls.is_accepted(&self.call_id).await) {
+            let what = "the call is accepted: only an end closes it";
+            return Err(Refusal::new(RefusalCode::WrongState, what));
+        }
         let at = ClockReading::now();
         calls::end(
             &call,

@@ -149,7 +149,7 @@ impl ActiveCalls {
     /// Whether the locks of this call are stale. The entry is written before its locks and removed after them: a lock without an
     /// entry was written late, after its claim had been cancelled and cleaned up.
     async fn is_stale(&self, call: &CallId) -> Result<bool, ClaimError> {
-        Ok(self.get(call).await?.is_none() || self.facts.last(call, FactKind::Ended).await?.is_some())
+        Ok(self.get(call).await?.is_none() || self.facts.has(call, FactKind::Ended).await?)
     }
 
     /// Updates the state of a call if its entry still has this revision.

@@ -26,6 +26,9 @@ pub struct WorkerStatus {
     pub cordoned: bool,
     /// Time of the heartbeat, by the clock of `started_at`.
     pub at: Timestamp,
+    /// Time of the heartbeat, by the worker's wall clock, which may have been set since the start. Absent in earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub wall: Option<Timestamp>,
     /// Start of the process, by the worker's wall clock at that time.
     pub started_at: Timestamp,
     /// When the server stored the heartbeat; absent before that.

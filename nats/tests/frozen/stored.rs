@@ -22,6 +22,7 @@ fn stored_values() {
             cordoned: true,
             at: ended_at(),
             started_at: connected_at(),
+            wall: Some(ended_at()),
             stored_at: None,
         },
     );

@@ -223,6 +223,7 @@ async fn a_worker_without_heartbeats_expires() -> Result<()> {
         cordoned: false,
         at: at(0),
         started_at: at(0),
+        wall: None,
         stored_at: None,
     };
     let is_alive = |change: &WorkerChange, worker: &str, calls| {

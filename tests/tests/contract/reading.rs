@@ -182,6 +182,7 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
         cordoned: false,
         at: at(0),
         started_at: at(0),
+        wall: None,
         stored_at: None,
     };
     MediaWorkers::new(&fixture.storage).claim(&status).await?;

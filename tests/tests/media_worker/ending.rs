@@ -1,13 +1,13 @@
 use anyhow::ensure;
-use callpulse_tests::facts::builders::new_parties;
+use callpulse_tests::facts::builders::{new_parties, requested};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::wire::command::{CallClosed, CloseCall, End, OpenCall};
 use contract::wire::fact::{Accepted, Ended};
-use contract::{EndReason, PublishCondition, Role, Timestamp};
+use contract::{EndReason, Parties, PublishCondition, Role, Timestamp};
 
-use crate::fixture::{Fixture, SOON, code, receives, requester};
+use crate::fixture::{Fixture, SOON, code, metric_becomes, receives, requester};
 
 #[tokio::test]
 async fn a_hangup_stores_the_end_once_and_returns_its_time() {
@@ -71,6 +71,48 @@ async fn closing_a_call_without_an_end_stores_no_fact() {
     );
     assert_eq!(fixture.stored(&parties).await, [""; 0]);
     assert_eq!(code(fixture.hang_up(&parties).await), RefusalCode::UnknownCall);
+}
+
+#[tokio::test]
+async fn an_accepted_or_connected_call_is_not_closed_without_an_end() {
+    let fixture = Fixture::start(&[]).await;
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
+    let (connected, accepted, other) = (fixture.call().await, fixture.call().await, fixture.call().await);
+    fixture.join(&requester(&connected, Role::User)).await.talk().await;
+    fixture.fact(&connected, "rtp_detected").await;
+    for (parties, worker) in [(&accepted, "mw-1"), (&other, "mw-2")] {
+        let accepted = Accepted {
+            parties: parties.clone(),
+            accepted_at: Timestamp::now(),
+            worker_id: worker.parse().unwrap(),
+            worker_started_at: None,
+        };
+        client.publish(accepted, PublishCondition::First).await.unwrap();
+    }
+    let close = |parties: &Parties| CloseCall {
+        call_id: parties.call_id.clone(),
+        end: None,
+    };
+    for parties in [&connected, &accepted] {
+        assert_eq!(code(fixture.ask(&close(parties)).await), RefusalCode::WrongState);
+        assert!(fixture.hang_up(parties).await.unwrap().ended_at.is_some());
+    }
+    fixture.ask(&close(&other)).await.unwrap();
+    assert_eq!(code(fixture.hang_up(&other).await), RefusalCode::UnknownCall);
+}
+
+/// With `ring_timeout_ms` above `media_timeout_ms`: the edge that opened the call died before it stored the acceptance.
+#[tokio::test]
+async fn a_call_that_still_rings_is_released_at_its_media_timeout_without_a_fact() {
+    let fixture = Fixture::start(&[("media_timeout_ms", "500")]).await;
+    let parties = new_parties();
+    let client = ContractClient::open(&fixture.nats).await.unwrap();
+    let requested = requested(parties.call_id.as_str(), Timestamp::now());
+    client.publish(requested, PublishCondition::First).await.unwrap();
+    fixture.ask(&OpenCall::new(parties.clone())).await.unwrap();
+    metric_becomes(&fixture.worker, "callpulse_media_calls", 1.0).await;
+    metric_becomes(&fixture.worker, "callpulse_media_calls", 0.0).await;
+    assert_eq!(fixture.stored(&parties).await, ["requested"]);
 }
 
 #[tokio::test]

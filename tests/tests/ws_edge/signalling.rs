@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::clients::party::Party;
+use callpulse_tests::facts::builders::rtp_lost;
+use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::facts::reader::{Facts, time};
 use callpulse_tests::token::Role;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request;
 use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::wire::command::Terminate;
-use contract::{EndReason, TraceParent};
+use contract::wire::fact::RtpResumed;
+use contract::{EndReason, Timestamp, TraceParent};
 use serde_json::{Value, json};
 
 use crate::common::{edges, ended, names, pair, welcomed};
@@ -500,4 +503,30 @@ async fn a_terminate_command_ends_a_call_in_any_state() {
         .unwrap();
         assert_eq!(again, closed);
     }
+}
+
+/// More changes than fit into one reply of the server.
+const CHANGES: u64 = 1_100;
+
+#[tokio::test]
+async fn a_snapshot_of_a_call_with_many_losses_shows_the_last_state() {
+    let stack = edges(1).start().await.unwrap();
+    let call = Conversation::accepted(pair(&stack)).await.unwrap();
+    let client = ContractClient::open(&stack.nats).await.unwrap();
+    let start = Timestamp::now();
+    for change in 0..CHANGES {
+        let lost = rtp_lost(&call.call_id, start.plus_millis(change * 10));
+        let resumed = RtpResumed {
+            parties: lost.parties.clone(),
+            party: lost.party,
+            at: start.plus_millis(change * 10 + 5),
+            gap_ms: 5,
+        };
+        client.append(lost).await.unwrap();
+        if change < CHANGES - 1 {
+            client.append(resumed).await.unwrap();
+        }
+    }
+    let shown = welcomed(stack.edge(0).unwrap(), Role::User, "user_001").await;
+    assert_eq!(shown["lost"], json!([rtp_lost(&call.call_id, start).party]), "{shown}");
 }

@@ -7,7 +7,7 @@ use contract::jetstream::notice_publisher::NoticePublisher;
 use contract::jetstream::request::{CommandError, RefusalCode};
 use contract::jetstream::storage::WORKER_TTL;
 use contract::wire::command;
-use contract::wire::command::CloseCall;
+use contract::wire::command::{CallClosed, CloseCall};
 use contract::wire::fact::{Accepted, Ended};
 use contract::{CallId, EndReason, Fact, Outcome, PublishCondition, Timestamp, call_span, spans};
 use thiserror::Error;
@@ -108,7 +108,7 @@ impl CallEnder {
             let ending = async {
                 match state.accepted.clone() {
                     None => self.end_ringing_call(&state, reason, by).await,
-                    Some(accepted) => self.end_accepted_call(&state, &accepted, reason, by).await.map(Some),
+                    Some(accepted) => self.end_accepted_call(&state, &accepted, reason, by).await,
                 }
             };
             if let Some(end) = ending.instrument(span.clone()).await? {
@@ -143,13 +143,14 @@ impl CallEnder {
         }
     }
 
+    /// `None` if the worker has released the call without a fact: what is stored must be read again.
     async fn end_accepted_call(
         &self,
         state: &CallState,
         accepted: &Accepted,
         reason: EndReason,
         by: &str,
-    ) -> Result<End, EndError> {
+    ) -> Result<Option<End>, EndError> {
         let worker = &accepted.worker_id;
         let parties = &state.requested.parties;
         let end = Some(command::End {
@@ -161,13 +162,14 @@ impl CallEnder {
             end,
         };
         match self.workers.ask(worker, &close, state.trace).await {
-            Ok(closed) => {
+            Ok(CallClosed {
+                ended_at: Some(ended_at),
+                connected_at,
+            }) => {
                 self.storage.release(parties).await;
-                Ok(End {
-                    ended_at: closed.ended_at.unwrap_or_else(Timestamp::now),
-                    connected_at: closed.connected_at,
-                })
+                Ok(Some(End { ended_at, connected_at }))
             }
+            Ok(CallClosed { ended_at: None, .. }) => Ok(None),
             Err(error) if self.is_final(&error) => Err(self.workers.problem(worker, error).into()),
             Err(error) => {
                 tracing::warn!(call_id = %parties.call_id, worker_id = %worker, %error, "ending a call without its worker");
@@ -176,17 +178,19 @@ impl CallEnder {
                 let at = match error {
                     // Another process answers under the worker's name.
                     CommandError::Refused(_) if !workers.runs(accepted) => {
-                        return self.end_as_lost(state, accepted).await;
+                        return self.end_as_lost(state, accepted).await.map(Some);
                     }
                     // The process has ended the call itself, or was replaced by one whose heartbeat has not arrived here.
                     CommandError::Refused(_) => self.last_alive(state, accepted).await?.min(now),
-                    _ if workers.replaced_at(accepted).is_some() => return self.end_as_lost(state, accepted).await,
+                    _ if workers.replaced_at(accepted).is_some() => {
+                        return self.end_as_lost(state, accepted).await.map(Some);
+                    }
                     _ if self.storage.connection(&parties.call_id).await?.is_none() => now,
                     // It may have died before the request, and then nothing is owed.
                     _ if workers.could_be_heard(accepted) => self.last_alive(state, accepted).await?.min(now),
                     error => return Err(self.workers.problem(worker, error).into()),
                 };
-                self.end_without_worker(state, at, reason, by).await
+                self.end_without_worker(state, at, reason, by).await.map(Some)
             }
         }
     }

@@ -115,24 +115,27 @@ fn is_process_of(status: &WorkerStatus, accepted: &Accepted) -> bool {
         .is_none_or(|started_at| started_at == status.started_at)
 }
 
-/// When a heartbeat of the worker of a call was sent, by the server's clock: as long after the connection as by the worker's. The server may store it seconds
-/// later, while a leader is elected, but not later than it would have expired: a greater difference is a worker's clock that was set
-/// before the connection.
+/// When a heartbeat of the worker of a call was sent, by the server's clock: as long after the connection as by the worker's clock. The
+/// server may store it seconds later, while a leader is elected, but not later than it would have expired.
+///
+/// The worker's clock may have been set between its start, the connection and the heartbeat. The time of a heartbeat by the clock of the
+/// start then differs from the one by the clock of its sending. One of them is right, and the other is earlier, or later than the
+/// server's time stamp unless that is late by more than the step.
 pub(super) fn sent_at(status: &WorkerStatus, connection: Option<&Connection>) -> Timestamp {
-    let Some(connection) = connection else {
-        return status.at_on_server();
-    };
     let stored_at = status.at_on_server();
-    let sent_at = if status.at < connection.connected_at {
-        connection.on_server.minus(connection.connected_at.until(status.at))
-    } else {
-        connection.on_server.plus(status.at.until(connection.connected_at))
+    let Some(connection) = connection else {
+        return stored_at;
     };
-    if stored_at.until(sent_at) < WORKER_TTL {
-        stored_at.min(sent_at)
-    } else {
-        stored_at
-    }
+    let on_server = |at: Timestamp| {
+        if at < connection.connected_at {
+            connection.on_server.minus(connection.connected_at.until(at))
+        } else {
+            connection.on_server.plus(at.until(connection.connected_at))
+        }
+    };
+    let candidates = [Some(status.at), status.wall].into_iter().flatten().map(on_server);
+    let possible = candidates.filter(|sent_at| *sent_at <= stored_at && stored_at.until(*sent_at) < WORKER_TTL);
+    possible.max().unwrap_or(stored_at)
 }
 
 fn has_room(status: &WorkerStatus) -> bool {
@@ -163,6 +166,7 @@ mod tests {
             cordoned: false,
             at,
             started_at: at,
+            wall: None,
             stored_at: None,
         }
     }
@@ -267,6 +271,36 @@ mod tests {
         // The worker's clock had been put forward and back by an hour before the connection.
         assert_eq!(sent_at(15_000, 115_003, 3_610_000), 115_003);
         assert_eq!(sent_at(3_615_000, 115_003, 10_000), 115_003);
+    }
+
+    #[test]
+    fn a_step_of_the_clock_of_a_worker_does_not_change_when_its_heartbeat_was_sent() {
+        let at = |millis| Timestamp::from_millis(millis).unwrap();
+        // Started at 0, connected at 10 s, the heartbeat sent at 15 s, by a clock that is set once by `step` ms.
+        let sent_at = |step: i64, is_set_before_connection: bool| {
+            let status = WorkerStatus {
+                at: at(15_000),
+                wall: Some(at(15_000 + step)),
+                stored_at: Some(at(115_003)),
+                ..worker("mw", 0, 5, false)
+            };
+            let connected_at = if is_set_before_connection {
+                10_000 + step
+            } else {
+                10_000
+            };
+            let connection = Connection {
+                connected_at: at(connected_at),
+                on_server: at(110_000),
+            };
+            sent_at(&status, Some(&connection)).as_millis()
+        };
+        for step in [-9_000, -4_000, -100, 0, 100, 4_000, 3_600_000] {
+            for is_set_before_connection in [true, false] {
+                let sent_at = sent_at(step, is_set_before_connection);
+                assert_eq!(sent_at, 115_000, "{step}, {is_set_before_connection}");
+            }
+        }
     }
 
     #[test]

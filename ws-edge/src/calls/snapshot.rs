@@ -6,9 +6,6 @@ use contract::{CallId, Fact, FactError, FactKind, Party, Role};
 use super::storage::CallStorage;
 use crate::protocol::{CallSnapshot, LastTick, Problem, Snapshot, SnapshotState};
 
-/// Losses of a call that are read; later ones are not in the snapshot.
-const MAX_CHANGES: usize = 1_000;
-
 /// Reads snapshots.
 #[derive(Debug, Clone)]
 pub struct SnapshotReader {
@@ -103,12 +100,11 @@ impl SnapshotReader {
         let facts = &self.storage.facts;
         let mut last_change = [(Role::User, 0, false), (Role::Otomo, 0, false)];
         for kind in [FactKind::RtpLost, FactKind::RtpResumed] {
-            let mut from = 0;
-            for _ in 0..MAX_CHANGES {
-                let Some(stored) = facts.next_of_kind(call, kind, from).await? else {
-                    break;
-                };
-                from = stored.sequence + 1;
+            let Some(last) = facts.last(call, kind).await? else {
+                // Nothing was lost, so nothing has returned.
+                break;
+            };
+            for stored in facts.all_of_kind(call, kind, last.sequence).await? {
                 let (party, is_lost) = match stored.fact {
                     Fact::RtpLost(lost) => (lost.party, true),
                     Fact::RtpResumed(resumed) => (resumed.party, false),
@@ -120,10 +116,6 @@ impl SnapshotReader {
                 {
                     *change = (party, stored.sequence, is_lost);
                 }
-            }
-            if from == 0 {
-                // Nothing was lost, so nothing has returned.
-                break;
             }
         }
         Ok(last_change

@@ -128,6 +128,11 @@ impl CallStorage {
             .await
     }
 
+    /// Whether an end of the call is stored, even one that cannot be decoded.
+    pub(super) async fn is_over(&self, call: &CallId) -> Result<bool, Problem> {
+        self.within(self.facts.has(call, FactKind::Ended)).await
+    }
+
     /// The settlement of a call.
     pub(super) async fn settled(&self, call: &CallId) -> Result<Option<Settled>, Problem> {
         let stored = self.within(self.facts.last(call, FactKind::Settled)).await?;

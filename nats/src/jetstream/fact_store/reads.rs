@@ -55,6 +55,14 @@ impl FactStore {
         last.as_ref().map(stored).transpose()
     }
 
+    /// Whether the call has a stored message of a kind, even one that cannot be decoded.
+    ///
+    /// # Errors
+    /// [`FactError::Read`] if NATS does not reply.
+    pub async fn has(&self, call: &CallId, kind: FactKind) -> Result<bool, FactError> {
+        Ok(self.last_message(subject::fact(call, kind)).await?.is_some())
+    }
+
     /// The call's last fact of any kind, known or not, see [`FactStore::last`].
     ///
     /// # Errors

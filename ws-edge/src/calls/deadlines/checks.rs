@@ -75,12 +75,12 @@ impl CallChecks {
 
     async fn check(&self, call: &ActiveCall, media_overdue: bool) -> Result<CheckResult, EndError> {
         let id = &call.parties.call_id;
-        let state = self.storage.state(id).await?;
-        let state = state.ok_or_else(|| EndError::Unknown(id.clone()))?;
-        if state.ended.is_some() {
+        if self.storage.is_over(id).await? {
             self.storage.release(&call.parties).await;
             return Ok(CheckResult::Ended);
         }
+        let state = self.storage.state(id).await?;
+        let state = state.ok_or_else(|| EndError::Unknown(id.clone()))?;
         let Some(accepted) = &state.accepted else {
             return Ok(CheckResult::Continues);
         };

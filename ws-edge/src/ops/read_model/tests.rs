@@ -187,6 +187,7 @@ fn reports_change_the_media_of_live_calls_only() {
         cordoned: false,
         at: at(0),
         started_at: at(0),
+        wall: None,
         stored_at: None,
     }));
     model.apply_fact(&requested(1), at(0));

@@ -49,6 +49,7 @@ fn alive(millis: i64, started: i64) -> WorkerChange {
         cordoned: false,
         at,
         started_at,
+        wall: None,
         stored_at: None,
     })
 }
