@@ -226,6 +226,10 @@ export interface WorkerRow {
    */
   reports: boolean | null;
   startedAt: Timestamp;
+  /**
+   * Time of the heartbeat, by the worker's wall clock, which may have been set since the start. Absent in earlier versions.
+   */
+  wall?: Timestamp | null;
   workerId: WorkerId;
 }
 /**
