@@ -310,6 +310,7 @@ async fn a_party_without_a_socket_at_the_end_of_a_call_reads_its_bill_on_any_nod
 
     stack.add("billing-timer").await.unwrap();
     let sent = call.otomo.expect_notice("call_ended").await.unwrap();
+    call.user.expect_notice("call_ended").await.unwrap();
     // A socket that was opened after the notice, on either node.
     for edge in [0, 1] {
         let late = Party::connect(stack.edge(edge).unwrap(), Role::User, "user_001")
