@@ -9,6 +9,15 @@ use contract::{EndReason, Parties, PublishCondition, Role, Timestamp};
 
 use crate::fixture::{Fixture, SOON, code, metric_becomes, receives, requester};
 
+fn accepted_by(worker: &str, parties: &Parties) -> Accepted {
+    Accepted {
+        parties: parties.clone(),
+        accepted_at: Timestamp::now(),
+        worker_id: worker.parse().unwrap(),
+        worker_started_at: None,
+    }
+}
+
 #[tokio::test]
 async fn a_hangup_stores_the_end_once_and_returns_its_time() {
     let fixture = Fixture::start(&[]).await;
@@ -81,12 +90,7 @@ async fn an_accepted_or_connected_call_is_not_closed_without_an_end() {
     fixture.join(&requester(&connected, Role::User)).await.talk().await;
     fixture.fact(&connected, "rtp_detected").await;
     for (parties, worker) in [(&accepted, "mw-1"), (&other, "mw-2")] {
-        let accepted = Accepted {
-            parties: parties.clone(),
-            accepted_at: Timestamp::now(),
-            worker_id: worker.parse().unwrap(),
-            worker_started_at: None,
-        };
+        let accepted = accepted_by(worker, parties);
         client.publish(accepted, PublishCondition::First).await.unwrap();
     }
     let close = |parties: &Parties| CloseCall {
@@ -180,12 +184,7 @@ async fn a_reservation_for_a_call_of_another_worker_expires_without_a_fact() {
     let client = ContractClient::open(&fixture.nats).await.unwrap();
     // The edge timed out, opened the call on another worker, and released this one before it handled `open_call`.
     let parties = new_parties();
-    let accepted = Accepted {
-        parties: parties.clone(),
-        accepted_at: Timestamp::now(),
-        worker_id: "mw-2".parse().unwrap(),
-        worker_started_at: None,
-    };
+    let accepted = accepted_by("mw-2", &parties);
     client.publish(accepted, PublishCondition::First).await.unwrap();
     let open = OpenCall::new(parties.clone());
     fixture.ask(&open).await.unwrap();
@@ -208,12 +207,7 @@ async fn a_fact_of_a_later_version_hides_neither_the_call_nor_its_worker() {
         ("mw-2", &["accepted", "moon_rose"]),
     ] {
         let parties = new_parties();
-        let accepted = Accepted {
-            parties: parties.clone(),
-            accepted_at: Timestamp::now(),
-            worker_id: worker.parse().unwrap(),
-            worker_started_at: None,
-        };
+        let accepted = accepted_by(worker, &parties);
         client.publish(accepted, PublishCondition::First).await.unwrap();
         let subject = format!("call.{}.moon_rose", parties.call_id);
         client.publish_unconditionally(subject, "{}".into()).await.unwrap();
