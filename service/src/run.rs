@@ -97,6 +97,9 @@ where
         };
         stopping.cancel();
         service_manager.stopped().await;
+        if result.is_ok() {
+            tracing::info!(service = app.name(), "ended");
+        }
         result
     })
 }
@@ -156,10 +159,7 @@ where
         Err(error) => Err(error.into()),
     };
     let code = match result {
-        Ok(()) => {
-            tracing::info!(service = app.name(), "ended");
-            exit::CLEAN
-        }
+        Ok(()) => exit::CLEAN,
         Err(error) => fail(app, error.as_ref()),
     };
     logging::flush();
