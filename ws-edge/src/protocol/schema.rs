@@ -74,6 +74,9 @@ fn sample(schema: &Value, part: &Value) -> Value {
     if part["type"] == "string" {
         return "id_1".into();
     }
+    if part["type"] == "boolean" {
+        return true.into();
+    }
     let fields = part["properties"].as_object().into_iter().flatten();
     fields
         .map(|(name, field)| (name.clone(), sample(schema, field)))
