@@ -11,6 +11,7 @@ use contract::wire::fact::FactKind;
 use contract::{EndReason, FactStore, Nats, Timestamp, WorkerId};
 use futures::StreamExt;
 use service::BoxError;
+use tokio::task::JoinHandle;
 use tokio::time::MissedTickBehavior;
 use tokio_util::sync::CancellationToken;
 
@@ -121,7 +122,8 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Sends heartbeats until `drained`, and one at once when `stop` or a cordon closes the worker to new calls.
+    /// Sends heartbeats until `drained`, and one at once when `stop` or a cordon closes the worker to new calls, and when NATS is
+    /// connected again.
     ///
     /// # Errors
     /// [`IdTaken`]: this worker's entry had expired, and another process has the ID now. Its calls are ended before.
@@ -132,6 +134,7 @@ impl Heartbeat {
         let (mut tracker, mut stopping) = (HeartbeatGap::new(Instant::now()), false);
         let mut nats_state = self.nats.state();
         let (mut gaps, mut lookups) = (nats_state.borrow().gaps, 0);
+        let mut lookup: Option<JoinHandle<Option<()>>> = None;
         loop {
             tokio::select! {
                 () = drained.cancelled() => return Ok(()),
@@ -164,12 +167,12 @@ impl Heartbeat {
                     if std::mem::replace(&mut gaps, state.gaps) != state.gaps {
                         lookups = LOOKUPS;
                     }
-                    if lookups > 0 {
+                    if lookups > 0 && lookup.as_ref().is_none_or(JoinHandle::is_finished) {
                         lookups -= 1;
                         let (calls, facts, drained) = (Arc::clone(&self.calls), self.facts.clone(), drained.clone());
-                        tokio::spawn(
-                            async move { drained.run_until_cancelled(release_ended_calls(&calls, &facts)).await },
-                        );
+                        let looking =
+                            async move { drained.run_until_cancelled(release_ended_calls(&calls, &facts)).await };
+                        lookup = Some(tokio::spawn(looking));
                     }
                 }
                 Err(HeartbeatError::IdTaken(taken)) => {
