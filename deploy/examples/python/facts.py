@@ -3,7 +3,7 @@
     facts.py live                         facts as they are published
     facts.py durable                      every stored fact once, and after a restart from where it stopped
     facts.py replay 2026-11-26T09:00:00Z  the stored facts since a time
-    facts.py terminate CALL_ID            end a call; needs the user `wallet`
+    facts.py terminate CALL_ID            end a call; needs `--may-terminate` of `callctl team add`
 
 NATS_URL, NATS_USER and NATS_PASSWORD come from the environment; `pip install nats-py`.
 """
