@@ -4,6 +4,7 @@
 //! default). Seeds are the golden files of the contract and the corpus in `tests/tests/fuzz/corpus/<target>`; an input that failed
 //! belongs there.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -94,14 +95,18 @@ impl Fuzz {
     pub fn run(mut self, check: impl Fn(&[u8])) -> Result<()> {
         self.seeds.iter().for_each(|seed| check(seed));
         self.resident_at_start = resident_bytes(std::process::id()).unwrap_or_default();
+        let tried = Cell::new(0);
         while Instant::now() < self.until {
-            let checked = self.runner.run(&self.inputs, |Input(input)| {
+            // A runner never checks more inputs than those of one batch.
+            let (config, rng) = (self.runner.config().clone(), self.runner.new_rng());
+            let checked = TestRunner::new_with_rng(config, rng).run(&self.inputs, |Input(input)| {
+                tried.set(tried.get() + 1);
                 check(&input);
                 Ok(())
             });
             checked.map_err(|failure| anyhow!("{}: {failure}", self.target))?;
-            self.tried += usize::try_from(BATCH)?;
         }
+        self.tried = tried.get();
         self.finish()
     }
 
