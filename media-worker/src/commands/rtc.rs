@@ -47,7 +47,7 @@ impl HandleOnRouter for RtcCapabilities {
     }
 }
 
-/// The reply names the transport that it replaces, for the other windows of the party.
+/// The other windows of the party receive a notice with the transport that it replaces.
 impl Handle for Relayed<RtcCreateTransport> {
     async fn handle(self, calls: &Calls, context: Context) -> Result<TransportCreated, Refusal> {
         let mut access = calls.media_access(&self.requester).await?;

@@ -202,7 +202,7 @@ fn check_lapses(server: &Server, nodes: &[Node]) {
         if !server.alive.contains_key(&id(index)) {
             assert!(
                 !node.running || node.holds_until <= server.round,
-                "ticks without an heartbeat"
+                "ticks without a heartbeat"
             );
         }
     }
