@@ -11,7 +11,6 @@ use std::sync::{Arc, Weak};
 use contract::jetstream::request::{Refusal, RefusalCode};
 use contract::wire::command::{CallOpened, Requester};
 use contract::wire::credit::Grant;
-use contract::wire::fact::Accepted;
 use contract::wire::terms::Terms;
 use contract::{CallId, Fact, FactKind, Parties, TraceParent, WorkerId};
 use parking_lot::Mutex;
@@ -195,17 +194,14 @@ impl Calls {
     /// Whether the acceptance that is stored of a call names this process, or cannot be read.
     pub async fn is_accepted(&self, call: &CallId) -> bool {
         match self.publisher.facts.last(call, FactKind::Accepted).await {
-            Ok(Some(stored)) => matches!(stored.fact, Fact::Accepted(accepted) if self.is_of_this_process(&accepted)),
+            Ok(Some(stored)) => {
+                let CallSettings { worker_id, started, .. } = &self.settings;
+                matches!(stored.fact, Fact::Accepted(accepted) if accepted.is_by(worker_id, started.wall))
+            }
             Ok(None) => false,
             // Its media timeout closes it.
             Err(_) => true,
         }
-    }
-
-    fn is_of_this_process(&self, accepted: &Accepted) -> bool {
-        let started_at = self.settings.started.wall;
-        accepted.worker_id == self.settings.worker_id
-            && accepted.worker_started_at.is_none_or(|other| other == started_at)
     }
 
     /// Gives a party of a call exclusive access to the call's media; waits for earlier commands of the call.

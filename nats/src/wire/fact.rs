@@ -288,6 +288,14 @@ pub struct SilentMs {
     pub otomo: u64,
 }
 
+impl Accepted {
+    /// Whether the process of a worker that was started at this time accepted the call, by its identity: no two clocks are compared.
+    /// Facts of earlier versions do not name the process.
+    pub fn is_by(&self, worker: &WorkerId, started_at: Timestamp) -> bool {
+        self.worker_id == *worker && self.worker_started_at.is_none_or(|other| other == started_at)
+    }
+}
+
 impl Fact {
     /// Why the call ended, in facts that have it.
     pub fn reason(&self) -> Option<EndReason> {

@@ -77,7 +77,9 @@ impl KnownWorkers {
     pub(super) fn status_of(&self, accepted: &Accepted) -> Option<WorkerStatus> {
         let statuses = self.lock();
         let status = statuses.get(&accepted.worker_id);
-        status.filter(|status| is_process_of(status, accepted)).cloned()
+        status
+            .filter(|status| accepted.is_by(&status.worker_id, status.started_at))
+            .cloned()
     }
 
     /// Whether the process that accepted a call could have stored a heartbeat after its last one if it were alive.
@@ -93,7 +95,7 @@ impl KnownWorkers {
     pub fn replaced_at(&self, accepted: &Accepted) -> Option<Timestamp> {
         let statuses = self.lock();
         let other = statuses.get(&accepted.worker_id);
-        let other = other.filter(|status| !is_process_of(status, accepted))?;
+        let other = other.filter(|status| !accepted.is_by(&status.worker_id, status.started_at))?;
         Some(other.started_on_server())
     }
 
@@ -106,13 +108,6 @@ impl KnownWorkers {
     fn lock(&self) -> MutexGuard<'_, HashMap<WorkerId, WorkerStatus>> {
         self.statuses.lock()
     }
-}
-
-/// By its identity: no two clocks are compared. Facts of earlier versions do not name the process.
-fn is_process_of(status: &WorkerStatus, accepted: &Accepted) -> bool {
-    accepted
-        .worker_started_at
-        .is_none_or(|started_at| started_at == status.started_at)
 }
 
 /// When a heartbeat of the worker of a call was sent, by the server's clock: as long after the connection as by the worker's clock. The

@@ -130,20 +130,6 @@ impl FactStore {
         })
     }
 
-    /// The first fact of one kind of a call at or after a sequence.
-    ///
-    /// # Errors
-    /// See [`FactStore::last`].
-    pub async fn next_of_kind(
-        &self,
-        call: &CallId,
-        kind: FactKind,
-        sequence: u64,
-    ) -> Result<Option<StoredFact>, FactError> {
-        let page = self.page(subject::fact(call, kind), sequence, 1).await?;
-        page.first().map(stored).transpose()
-    }
-
     /// The first fact of a call at or after a sequence, of a known kind or not. Iterate with `sequence + 1` to read all of them
     /// in order.
     ///
