@@ -8,6 +8,7 @@ mod last_stored;
 mod settlement;
 mod tick_batch;
 
+use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use contract::Timestamp;
@@ -22,7 +23,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use self::settlement::{SettleOutcome, SettledBatch};
-use self::tick_batch::Published;
+use self::tick_batch::{FailedBatch, StoredBatch, StoredTicks};
 use crate::backoff::Backoff;
 use crate::deps::Deps;
 use crate::domain::partition::{HeldPartitions, PartitionSet};
@@ -37,8 +38,11 @@ use crate::{metrics, termination};
 const MAX_READS: usize = 64;
 /// Concurrent reads of the last stored messages of [`MAX_CALLS_PER_READ`] calls, from any replica.
 const MAX_BATCH_READS: usize = 8;
-/// Concurrent batches of ticks. The server allows 50 per stream; ticks that become due meanwhile fill the next batches.
-const MAX_BATCHES: usize = 4;
+/// Concurrent batches of ticks. The server allows 50 per stream, and acknowledges none before it has processed all that it received:
+/// with too few of them, it waits for the next ones. Ticks that become due meanwhile fill the next batches.
+const MAX_BATCHES: usize = 12;
+/// No further batch is published while the notices of so many are due: a burst of ticks is stored first and told afterwards.
+const MAX_UNTOLD_BATCHES: usize = 32;
 /// Concurrent batches of settlements, of up to [`MAX_CALLS_PER_READ`] calls.
 const MAX_SETTLEMENT_BATCHES: usize = 4;
 /// No further batch is settled while so many calls are settled by themselves.
@@ -68,7 +72,11 @@ type InFlight<T> = FuturesUnordered<BoxFuture<'static, T>>;
 struct Work {
     reads: InFlight<(WorkToken, Result<LastStored, FactError>)>,
     batch_reads: InFlight<BatchRead>,
-    batches: InFlight<Published>,
+    batches: InFlight<Result<StoredBatch, FailedBatch>>,
+    /// Stored batches that wait for their turn to be told. Their calls get no other work before.
+    untold: VecDeque<StoredBatch>,
+    /// At most one, so that the notices of a call keep their order.
+    notices: InFlight<StoredTicks>,
     settlement_batches: InFlight<SettledBatch>,
     settlements: InFlight<(WorkToken, SettleOutcome)>,
     terminations: InFlight<WorkToken>,
@@ -121,7 +129,8 @@ impl Ticker {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break,
-                Some(published) = work.batches.next() => self.on_batch(&mut scheduler, &mut pacing, published),
+                Some(published) = work.batches.next() => self.on_batch(&mut scheduler, &mut work, &mut pacing, published),
+                Some(stored) = work.notices.next() => self.on_told(&mut scheduler, &stored),
                 Some(read) = work.batch_reads.next() => self.on_batch_read(&mut scheduler, read).await,
                 Some((token, stored)) = work.reads.next() => self.on_read(&mut scheduler, &token, stored).await,
                 Some(SettledBatch { done, remaining }) = work.settlement_batches.next() => {
@@ -144,7 +153,13 @@ impl Ticker {
             }
         }
         // The drain has a deadline. The next holder of the leases finishes what remains.
-        while work.batches.next().await.is_some() {}
+        while let Some(published) = work.batches.next().await {
+            work.untold.extend(published);
+        }
+        while work.notices.next().await.is_some() {}
+        for batch in work.untold {
+            batch.send_notices(self.deps.clone()).await;
+        }
         while let Some(batch) = work.settlement_batches.next().await {
             work.settlements.extend(batch.remaining);
         }
@@ -196,7 +211,11 @@ impl Ticker {
                 .boxed(),
             );
         }
-        while pause.is_none() && self.deps.is_up() && work.batches.len() < MAX_BATCHES {
+        while pause.is_none()
+            && self.deps.is_up()
+            && work.batches.len() < MAX_BATCHES
+            && work.untold.len() < MAX_UNTOLD_BATCHES
+        {
             let mut due = scheduler.next_batch(now);
             if due.is_empty() {
                 due = scheduler.next_retry_batch(now);
@@ -205,6 +224,11 @@ impl Ticker {
                 break;
             }
             work.batches.push(tick_batch::publish(self.deps.clone(), due).boxed());
+        }
+        if work.notices.is_empty()
+            && let Some(batch) = work.untold.pop_front()
+        {
+            work.notices.push(batch.send_notices(self.deps.clone()).boxed());
         }
         while work.settlement_batches.len() < MAX_SETTLEMENT_BATCHES && work.settlements.len() < MAX_SINGLE_SETTLEMENTS
         {
@@ -266,25 +290,31 @@ impl Ticker {
         }
     }
 
-    fn on_batch(&self, scheduler: &mut Scheduler, pacing: &mut BatchPacing, published: Published) {
-        let now = self.deps.server_now();
-        match published.outcome {
-            Ok(sequences) => {
+    fn on_batch(
+        &self,
+        scheduler: &mut Scheduler,
+        work: &mut Work,
+        pacing: &mut BatchPacing,
+        published: Result<StoredBatch, FailedBatch>,
+    ) {
+        match published {
+            Ok(stored) => {
                 *pacing = BatchPacing::default();
-                published
-                    .tokens
-                    .iter()
-                    .zip(sequences)
-                    .for_each(|(token, sequence)| scheduler.ticks_stored(token, sequence, now));
+                work.untold.push_back(stored);
             }
-            Err(why) => {
+            Err(FailedBatch { tokens, why }) => {
                 pacing.failed(why, &*self.deps.clock);
-                published
-                    .tokens
-                    .iter()
-                    .for_each(|token| scheduler.ticks_failed(token, why, now));
+                let now = self.deps.server_now();
+                tokens.iter().for_each(|token| scheduler.ticks_failed(token, why, now));
             }
         }
+    }
+
+    fn on_told(&self, scheduler: &mut Scheduler, stored: &StoredTicks) {
+        let now = self.deps.server_now();
+        stored
+            .last()
+            .for_each(|(token, sequence)| scheduler.ticks_stored(token, sequence, now));
     }
 }
 

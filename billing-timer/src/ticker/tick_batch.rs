@@ -1,4 +1,4 @@
-//! Publishes ticks that are due together as one atomic batch, then sends their notices.
+//! Ticks that are due together: published as one atomic batch, and told to their parties once they are stored.
 
 use contract::jetstream::batch::{BatchError, Entry};
 use contract::jetstream::fact_store::PublishCondition;
@@ -10,22 +10,61 @@ use crate::deps::Deps;
 use crate::domain::work::{DueTicks, TickFailure, WorkToken};
 use crate::metrics;
 
-/// The result of a batch.
+/// A batch that is stored, and whose notices are due.
 #[derive(Debug)]
-pub(crate) struct Published {
+pub(crate) struct StoredBatch {
+    ticks: StoredTicks,
+    entries: Vec<Entry>,
+    /// One for each entry, or none.
+    spans: Vec<Span>,
+}
+
+/// What is stored of each call of a batch.
+#[derive(Debug)]
+pub(crate) struct StoredTicks {
+    tokens: Vec<WorkToken>,
+    /// How many entries the calls up to each one have.
+    ends: Vec<usize>,
+    /// The sequence of each entry.
+    sequences: Vec<u64>,
+}
+
+/// A batch that is not known to be stored.
+#[derive(Debug)]
+pub(crate) struct FailedBatch {
     pub(crate) tokens: Vec<WorkToken>,
-    /// The sequence of each call's last tick.
-    pub(crate) outcome: Result<Vec<u64>, TickFailure>,
+    pub(crate) why: TickFailure,
+}
+
+impl StoredBatch {
+    /// Sends the notices, in the order of the entries.
+    pub(crate) async fn send_notices(self, deps: Deps) -> StoredTicks {
+        let mut spans = self.spans.into_iter();
+        for Entry { fact, .. } in &self.entries {
+            let span = spans.next().unwrap_or_else(Span::none);
+            if let Some(notice) = fact.notice() {
+                let sending = deps.notices.send_to_both(fact.parties(), &notice);
+                sending.instrument(span).await;
+            }
+        }
+        self.ticks
+    }
+}
+
+impl StoredTicks {
+    /// The calls, each with the sequence of its last tick.
+    pub(crate) fn last(&self) -> impl Iterator<Item = (&WorkToken, u64)> {
+        let last = |(token, end): (_, &usize)| Some((token, *self.sequences.get(end.checked_sub(1)?)?));
+        self.tokens.iter().zip(&self.ends).filter_map(last)
+    }
 }
 
 /// Publishes a batch in one attempt. After a failure the scheduler requests a read of what is stored.
 ///
 /// There is no retry here: during a wait another instance may end and settle the call, so its ticks may no longer be due.
-pub(crate) async fn publish(deps: Deps, batch: Vec<DueTicks>) -> Published {
+pub(crate) async fn publish(deps: Deps, batch: Vec<DueTicks>) -> Result<StoredBatch, FailedBatch> {
     let (mut tokens, mut entries) = (Vec::with_capacity(batch.len()), Vec::with_capacity(batch.len()));
-    // How many entries the calls up to each one have.
     let mut ends = Vec::with_capacity(batch.len());
-    // One for each entry, or none.
     let mut open_spans = Vec::new();
     // When each tick was due, by the server's clock.
     let mut due = Vec::with_capacity(batch.len());
@@ -63,30 +102,29 @@ pub(crate) async fn publish(deps: Deps, batch: Vec<DueTicks>) -> Published {
         }
         ends.push(entries.len());
     }
-    let outcome = match deps.facts.publish_batch(&entries).await {
+    let why = match deps.facts.publish_batch(&entries).await {
         Ok(sequences) => {
             metrics::batch_stored(due.into_iter(), deps.server_now());
-            let mut spans = open_spans.into_iter();
-            for entry in &entries {
-                let span = spans.next().unwrap_or_else(Span::none);
-                if let Some(notice) = entry.fact.notice() {
-                    let sending = deps.notices.send_to_both(entry.fact.parties(), &notice);
-                    sending.instrument(span).await;
-                }
-            }
-            let last = ends.iter().filter_map(|end| sequences.get(end.checked_sub(1)?));
-            Ok(last.copied().collect())
+            return Ok(StoredBatch {
+                ticks: StoredTicks {
+                    tokens,
+                    ends,
+                    sequences,
+                },
+                entries,
+                spans: open_spans,
+            });
         }
         Err(error @ BatchError::Unacknowledged(_)) => {
             metrics::batch_failed("unacknowledged");
             tracing::warn!(%error, size = entries.len(), "batch of ticks not acknowledged; reading what is stored");
-            Err(TickFailure::Unacknowledged)
+            TickFailure::Unacknowledged
         }
         Err(error) => {
             metrics::batch_failed("refused");
             tracing::warn!(%error, size = entries.len(), "batch of ticks rejected; reading what is stored");
-            Err(TickFailure::Rejected)
+            TickFailure::Rejected
         }
     };
-    Published { tokens, outcome }
+    Err(FailedBatch { tokens, why })
 }

@@ -255,10 +255,9 @@ impl Call {
     }
 
     fn end_at_credit(&self, ended_at: Timestamp, now: ClockReading) -> CallEnd {
-        let instant = self.connected.get().map_or(now.instant, |connected| {
-            connected.plus(ended_at.until(connected.wall)).instant
+        let ended = self.connected.get().map_or(now, |connected| {
+            now.minus(now.since(connected.plus(ended_at.until(connected.wall))))
         });
-        let ended = ClockReading { instant, ..now };
         self.end_by_worker(EndReason::CreditExhausted, ended)
     }
 

@@ -10,13 +10,14 @@ mod reads;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use async_nats::header;
+use async_nats::{HeaderName, header};
 use thiserror::Error;
 use tracing::Instrument as _;
 
 use crate::call_span;
 use crate::jetstream::batch::{BatchError, Entry, MAX_BATCH};
 use crate::jetstream::clock::{Clock, SystemClock};
+use crate::jetstream::commit::BatchSender;
 use crate::jetstream::connection::{API_PREFIX, Nats};
 use crate::jetstream::direct_reader::DirectReader;
 use crate::jetstream::fact_stream::{FactStream, JetStreamFactStream, NotAcknowledged, Publication};
@@ -33,7 +34,7 @@ const RETRY_DELAY_MIN: Duration = Duration::from_millis(50);
 /// Longest wait between attempts.
 const RETRY_DELAY_MAX: Duration = Duration::from_millis(500);
 /// Header that widens the expected sequence to a filter of subjects (nats-server 2.12).
-const EXPECTED_SUBJECT: &str = "Nats-Expected-Last-Subject-Sequence-Subject";
+const EXPECTED_SUBJECT: HeaderName = HeaderName::from_static("Nats-Expected-Last-Subject-Sequence-Subject");
 
 /// The outcome of a publication.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -105,6 +106,7 @@ impl FactStore {
         let stream = JetStreamFactStream {
             jetstream: nats.jetstream.clone(),
             calls: storage.calls.clone(),
+            batches: BatchSender::new(nats.client.clone()),
             reader: DirectReader::new(nats.client.clone(), API_PREFIX, CALLS),
         };
         Self::with_port(Arc::new(stream), Arc::new(SystemClock), source)

@@ -18,7 +18,7 @@ use serde_json::json;
 
 use crate::jetstream::batch::BatchError;
 pub use crate::jetstream::batch::Publication;
-use crate::jetstream::commit;
+use crate::jetstream::commit::BatchSender;
 use crate::jetstream::direct_reader::{DirectMessage, DirectReader, Request, Start};
 use crate::jetstream::last_message::last_message;
 use crate::jetstream::storage::CALLS;
@@ -96,6 +96,7 @@ pub trait FactStream: Debug + Send + Sync {
 pub(crate) struct JetStreamFactStream {
     pub(crate) jetstream: jetstream::Context,
     pub(crate) calls: jetstream::stream::Stream,
+    pub(crate) batches: BatchSender,
     pub(crate) reader: DirectReader,
 }
 
@@ -125,7 +126,7 @@ impl FactStream for JetStreamFactStream {
     }
 
     fn publish_batch(&self, publications: Vec<Publication>) -> BoxFuture<'_, Result<Vec<u64>, BatchError>> {
-        commit::commit(self.jetstream.client(), publications).boxed()
+        self.batches.commit(publications).boxed()
     }
 
     fn last(&self, subject: String) -> BoxFuture<'_, Result<Option<StoredMessage>, String>> {

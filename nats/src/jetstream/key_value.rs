@@ -16,7 +16,7 @@ use futures::stream::BoxStream;
 use thiserror::Error;
 
 use crate::jetstream::batch::{BatchError, Publication};
-use crate::jetstream::commit;
+use crate::jetstream::commit::BatchSender;
 use crate::jetstream::connection::API_PREFIX;
 use crate::jetstream::direct_reader::{self, DirectReader, Request};
 use crate::jetstream::last_message::last_message;
@@ -141,7 +141,7 @@ pub(crate) struct JetStreamKeys {
 /// Reads and writes many keys of a bucket together.
 #[derive(Debug, Clone)]
 pub(crate) struct Batches {
-    pub(crate) client: Client,
+    pub(crate) sender: BatchSender,
     pub(crate) reader: DirectReader,
 }
 
@@ -149,7 +149,7 @@ impl Batches {
     pub(crate) fn new(client: Client, store: &kv::Store) -> Self {
         Self {
             reader: DirectReader::new(client.clone(), API_PREFIX, &store.stream_name),
-            client,
+            sender: BatchSender::new(client),
         }
     }
 }
@@ -199,7 +199,7 @@ impl KeyValue for JetStreamKeys {
                     payload: value.unwrap_or_default(),
                 }
             });
-            match commit::commit(batches.client.clone(), publications.collect()).await {
+            match batches.sender.commit(publications.collect()).await {
                 Ok(_) => Ok(()),
                 Err(BatchError::Refused(_)) => Err(BucketError::Conflict {
                     key: MANY_KEYS.to_owned(),

@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,15 +15,15 @@ use crate::wire::time::Timestamp;
 /// Prefix of `ce-type`.
 const TYPE_PREFIX: &str = "callpulse.call";
 /// Header names.
-const CE_ID: &str = "ce-id";
-const CE_TYPE: &str = "ce-type";
-pub(crate) const CE_SOURCE: &str = "ce-source";
-const CE_TIME: &str = "ce-time";
-const CE_SPECVERSION: &str = "ce-specversion";
+const CE_ID: HeaderName = HeaderName::from_static("ce-id");
+const CE_TYPE: HeaderName = HeaderName::from_static("ce-type");
+pub(crate) const CE_SOURCE: HeaderName = HeaderName::from_static("ce-source");
+const CE_TIME: HeaderName = HeaderName::from_static("ce-time");
+const CE_SPECVERSION: HeaderName = HeaderName::from_static("ce-specversion");
 /// Header of a fact: how long before its publication it happened, in milliseconds, by the publisher's clocks alone.
-const AGE: &str = "callpulse-age-ms";
+const AGE: HeaderName = HeaderName::from_static("callpulse-age-ms");
 /// Header that carries a [`TraceParent`], on facts and on commands.
-pub const TRACEPARENT: &str = "traceparent";
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The publisher: the CloudEvents `source`, e.g. `/media-worker/mw_1`.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -47,8 +47,15 @@ impl Template {
         })
     }
 
-    /// The same tick of another call, on the condition that nothing of that call is stored: the bytes of its publication.
-    fn append(&self, bytes: &mut Vec<u8>, call_id: &str, reply: &str, batch: &[(&str, String)]) -> Result<()> {
+    /// The same tick of another call, on the condition that the last fact of that call has this sequence, 0 for none: the bytes of its
+    /// publication.
+    fn append(
+        &self,
+        bytes: &mut Vec<u8>,
+        (call_id, last): (&str, u64),
+        reply: &str,
+        batch: &[(&str, String)],
+    ) -> Result<()> {
         ensure!(call_id.len() == self.call_id.len(), "an ID of another length");
         let of_call = |text: &str| text.replace(&self.call_id, call_id);
         let mut head = String::from("NATS/1.0\r\n");
@@ -59,7 +66,9 @@ impl Template {
         for (name, value) in kept {
             head.push_str(&format!("{name}: {}\r\n", of_call(value)));
         }
-        head.push_str(&format!("{EXPECTED}: 0\r\n{EXPECTED}-Subject: call.{call_id}.*\r\n"));
+        head.push_str(&format!(
+            "{EXPECTED}: {last}\r\n{EXPECTED}-Subject: call.{call_id}.*\r\n"
+        ));
         for (name, value) in batch {
             head.push_str(&format!("{BATCH}{name}: {value}\r\n"));
         }
@@ -74,23 +83,33 @@ impl Template {
         Ok(())
     }
 
-    /// The publications of these calls' ticks in batches, and the number of replies.
+    /// The publications of a tick of each of these calls in batches, and the number of replies. The last facts of the calls have
+    /// sequences one after another from `first` on; without it, nothing of them is stored.
     ///
     /// # Errors
     /// When an ID has another length than that of the template.
-    pub fn batches(&self, call_ids: &[String], batch: usize) -> Result<(Vec<u8>, usize)> {
+    pub fn batches(&self, call_ids: &[String], batch: usize, first: Option<u64>) -> Result<(Vec<u8>, usize)> {
         let mut bytes = Vec::new();
-        let batches = call_ids.chunks(batch);
+        let last = |number| first.map_or(0, |first| first + number);
+        let calls: Vec<(&str, u64)> = (0..)
+            .zip(call_ids)
+            .map(|(number, call)| (call.as_str(), last(number)))
+            .collect();
+        let batches = calls.chunks(batch);
         let replies = batches.len();
         for (number, calls) in batches.enumerate() {
-            let id = format!("bench-{number}-{}", calls.first().map_or("", String::as_str));
+            let id = format!(
+                "bench-{}-{number}-{}",
+                first.unwrap_or(0),
+                calls.first().map_or("", |(call, _)| call)
+            );
             for (sequence, call) in (1..).zip(calls) {
                 let mut headers = vec![("Id", id.clone()), ("Sequence", sequence.to_string())];
                 let is_last = sequence == calls.len();
                 if is_last {
                     headers.push(("Commit", "1".to_owned()));
                 }
-                self.append(&mut bytes, call, if is_last { INBOX } else { "" }, &headers)?;
+                self.append(&mut bytes, *call, if is_last { INBOX } else { "" }, &headers)?;
             }
         }
         Ok((bytes, replies))
@@ -103,7 +122,7 @@ impl Template {
     pub fn one_by_one(&self, call_ids: &[String]) -> Result<(Vec<u8>, usize)> {
         let mut bytes = Vec::new();
         for call in call_ids {
-            self.append(&mut bytes, call, INBOX, &[])?;
+            self.append(&mut bytes, (call, 0), INBOX, &[])?;
         }
         Ok((bytes, call_ids.len()))
     }
@@ -163,14 +182,16 @@ mod tests {
             payload: r#"{"callId":"c_1"}"#.to_owned(),
         };
         let calls = ["c_2", "c_3", "c_4"].map(str::to_owned);
-        let (bytes, replies) = template.batches(&calls, 2).unwrap();
+        let (bytes, replies) = template.batches(&calls, 2, Some(7)).unwrap();
         let text = String::from_utf8(bytes).unwrap();
         assert_eq!(
             (replies, text.matches("Commit: 1").count(), text.matches(INBOX).count()),
             (2, 2, 2)
         );
         assert!(
-            text.contains("ce-id: c_4.tick.1\r\n") && text.contains(r#"{"callId":"c_3"}"#),
+            text.contains("ce-id: c_4.tick.1\r\n")
+                && text.contains("Sequence: 9\r\n")
+                && text.contains(r#"{"callId":"c_3"}"#),
             "{text}"
         );
         assert!(!text.contains("c_1") && !text.contains("Batch-Id: x"), "{text}");

@@ -144,6 +144,8 @@ async fn a_hangup_that_a_paused_worker_reads_after_the_granted_time_ends_the_cal
     let ended = fixture.fact(&talk.parties, "ended").await;
     assert_eq!(ended.payload["reason"], "credit_exhausted");
     assert_eq!(duration_ms(&ended, &detected), 2_500);
+    // The pause is no step of the clock.
+    assert!(ended.payload["clockStepMs"].as_i64().unwrap().abs() < 50);
 }
 
 #[tokio::test]

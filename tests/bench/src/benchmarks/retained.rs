@@ -68,7 +68,7 @@ async fn fill(stack: &Stack, subjects: u64) -> Result<()> {
         }
         let count = usize::try_from(missing)?.min(FILLED_AT_ONCE);
         let ids: Vec<String> = (0..count).map(|_| CallId::generate().as_str().to_owned()).collect();
-        let (bytes, replies) = template.batches(&ids, MAX_BATCH)?;
+        let (bytes, replies) = template.batches(&ids, MAX_BATCH, None)?;
         let port = stack.nats.port();
         spawn_blocking(move || publish(port, bytes, replies)).await??;
     }

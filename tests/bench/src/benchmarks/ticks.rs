@@ -97,11 +97,18 @@ async fn timer_and_bare(plan: &Plan, add: &mut dyn FnMut(&str, f64)) -> Result<(
         let template = Template::stored(calls, last).await?;
         for name in ["bare batches", "one by one"] {
             let ids: Vec<String> = (0..TICKS).map(|_| CallId::generate().as_str().to_owned()).collect();
+            let port = stack.nats.port();
             let (bytes, replies) = match name {
-                "bare batches" => template.batches(&ids, MAX_BATCH)?,
+                // As calls that are billed, these have a fact, which the conditions name.
+                "bare batches" => {
+                    let before = last_sequence(calls).await?;
+                    let (bytes, replies) = template.batches(&ids, MAX_BATCH, None)?;
+                    spawn_blocking(move || publish(port, bytes, replies)).await??;
+                    template.batches(&ids, MAX_BATCH, Some(before + 1))?
+                }
                 _ => template.one_by_one(&ids)?,
             };
-            let (port, before) = (stack.nats.port(), last_sequence(calls).await?);
+            let before = last_sequence(calls).await?;
             let started = Timestamp::now();
             spawn_blocking(move || publish(port, bytes, replies))
                 .await?
