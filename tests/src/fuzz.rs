@@ -153,7 +153,6 @@ impl Fuzz {
     }
 
     /// The inputs so far.
-    #[must_use]
     pub fn tried(&self) -> usize {
         self.tried
     }

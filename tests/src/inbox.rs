@@ -67,13 +67,11 @@ impl<T: Debug> Inbox<T> {
     }
 
     /// The reason of the end, if arrivals have ended.
-    #[must_use]
     pub fn closed(&self) -> Option<String> {
         self.record.borrow().closed.clone()
     }
 
     /// All arrivals, taken or not, in order.
-    #[must_use]
     pub fn all(&self) -> Vec<Arc<T>> {
         self.record
             .borrow()

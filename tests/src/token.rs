@@ -32,7 +32,6 @@ pub enum Role {
 
 impl Role {
     /// As in the claim `role`.
-    #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::User => "user",
@@ -174,7 +173,6 @@ impl Issuer {
     }
 
     /// Its public key in PEM.
-    #[must_use]
     pub fn public_pem(&self) -> String {
         self.pair.public_key_pem()
     }

@@ -1,7 +1,7 @@
-//! A socket's stream, written by two: the WebSocket layer, and senders of notices.
+//! A socket's stream, which two writers share: the WebSocket layer, and the thread of notices.
 //!
-//! A notice to an idle socket is written where it arrives, as a frame of its own, and the session's task sleeps on. Between the two
-//! writers, the stream changes hands at the end of a frame only: the rest of a frame is always written before anything else.
+//! A notice to an idle socket is written where it arrives, as a frame of its own, without waking the session's task. The writers switch
+//! only at the end of a frame: the rest of a frame is always written before anything else.
 
 use std::io::{self, ErrorKind, IoSlice};
 use std::net::Shutdown;

@@ -30,7 +30,6 @@ pub struct Figures {
 
 impl Figures {
     /// None yet.
-    #[must_use]
     pub fn new(benchmark: &str, repeats: usize, short: bool) -> Self {
         Self {
             benchmark: benchmark.to_owned(),
@@ -70,7 +69,6 @@ impl Figures {
     }
 
     /// The median of a server.
-    #[must_use]
     pub fn median(&self, case: &str, metric: &str, server: &str) -> Option<f64> {
         let mut values = self.cases.get(case)?.get(metric)?.get(server)?.clone();
         values.sort_by(f64::total_cmp);
@@ -140,13 +138,11 @@ pub struct Goal {
 
 impl Goal {
     /// A rate: more is better.
-    #[must_use]
     pub fn is_rate(&self) -> bool {
         self.metric.ends_with("/s")
     }
 
     /// The ratio, or the figure, of what was measured.
-    #[must_use]
     pub fn measured(&self, figures: &Figures) -> Option<f64> {
         let ours = figures.median(self.case, self.metric, OURS)?;
         Some(match self.against {
@@ -157,7 +153,6 @@ impl Goal {
     }
 
     /// Whether it is met; `None` without a limit.
-    #[must_use]
     pub fn is_met(&self, measured: f64) -> Option<bool> {
         self.limit.map(|limit| {
             if self.is_rate() {

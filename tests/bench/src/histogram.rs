@@ -35,7 +35,6 @@ impl Histogram {
     }
 
     /// The value that this share of the values does not exceed, in nanoseconds; 0 without values.
-    #[must_use]
     pub fn quantile(&self, share: f64) -> u64 {
         let counts = || self.buckets.iter().map(|bucket| bucket.load(Ordering::Relaxed));
         let rank = (counts().sum::<u64>() as f64 * share).ceil() as u64;

@@ -97,7 +97,6 @@ fn append(batch: &mut Vec<u8>, user: &str, sent_nanos: u64) -> Result<()> {
 }
 
 /// The time of sending of a notice.
-#[must_use]
 pub fn sent_at(notice: &[u8]) -> Option<u64> {
     let tail = notice.get(notice.len().checked_sub(SENT_BYTES)?..)?;
     let digits = tail.get(..20)?;

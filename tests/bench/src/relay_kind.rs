@@ -52,7 +52,6 @@ pub enum RelayKind {
 
 impl RelayKind {
     /// Its name in the tables.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::MediaWorker => OURS,
@@ -111,13 +110,11 @@ pub struct RelayedCall {
 
 impl RelayedCall {
     /// Packets that both parties have sent.
-    #[must_use]
     pub fn sent(&self) -> u64 {
         self.transports.iter().map(Transport::sent).sum()
     }
 
     /// Packets that both parties have received.
-    #[must_use]
     pub fn received(&self) -> u64 {
         self.transports.iter().map(Transport::received).sum()
     }

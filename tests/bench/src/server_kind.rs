@@ -41,7 +41,6 @@ pub enum ServerKind {
 
 impl ServerKind {
     /// Its name in the tables.
-    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Edge => super::figures::OURS,
@@ -192,7 +191,6 @@ impl Running {
 }
 
 /// The folder of the peers.
-#[must_use]
 pub fn peers() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../peers")
 }

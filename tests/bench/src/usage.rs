@@ -22,7 +22,6 @@ pub fn cpu_nanos(pid: u32) -> Result<u64> {
 }
 
 /// The machine in a few words: cores, processor, kernel.
-#[must_use]
 pub fn machine() -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let read = |path: &str| fs::read_to_string(Path::new(path)).unwrap_or_default();

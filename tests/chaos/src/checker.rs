@@ -71,7 +71,6 @@ pub async fn check(client: async_nats::Client, run_log: &RunLog, interval: Durat
 }
 
 /// Checks a run. Pure.
-#[must_use]
 pub fn check_run(evidence: &Evidence, entries: &Entries, interval: Duration) -> Report {
     let mut report = Report {
         interval_ms: i64::try_from(interval.as_millis()).unwrap_or(i64::MAX),

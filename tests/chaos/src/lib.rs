@@ -167,12 +167,12 @@ pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) ->
         schedule.len()
     ));
     let stack = start(options, folder, screen).await.context("starting the stack")?;
-    let wallets = Wallets::start(&stack.nats, options.interval()).await;
+    let (edge_addresses, run_log, stats) = (EdgeAddresses::default(), RunLog::default(), Stats::new(options.pairs()));
+    let wallets = Wallets::start(&stack.nats, options.interval(), &run_log).await;
     let wallets = wallets.context("starting the wallets")?;
     let client = async_nats::connect(stack.nats.urls())
         .await
         .context("connecting to NATS")?;
-    let (edge_addresses, run_log, stats) = (EdgeAddresses::default(), RunLog::default(), Stats::new(options.pairs()));
     let (addresses, log) = (edge_addresses.clone(), run_log.clone());
     let mut injector = FaultInjector::new(stack, addresses, log, stats.clone(), screen, drain(options))?;
     let mut watching = JoinSet::new();
@@ -316,13 +316,11 @@ async fn settled(client: &async_nats::Client) -> Result<()> {
 
 impl Outcome {
     /// Whether neither the checker nor the harness has a finding.
-    #[must_use]
     pub fn is_clean(&self) -> bool {
         self.report.is_clean() && self.findings.is_empty()
     }
 
     /// Whether slow recovery is the only finding.
-    #[must_use]
     pub fn is_at_most_slow(&self) -> bool {
         self.report.is_at_most_slow() && self.findings.is_empty()
     }

@@ -80,13 +80,11 @@ pub struct Options {
 
 impl Options {
     /// The duration of a run.
-    #[must_use]
     pub fn duration(&self) -> Duration {
         Duration::from_secs(self.duration)
     }
 
     /// The processes of each service at the start: media-workers, edges, billing-timers.
-    #[must_use]
     pub fn processes(&self) -> [usize; 3] {
         if self.upgrade {
             [1; 3]
@@ -96,25 +94,21 @@ impl Options {
     }
 
     /// The length of a minute.
-    #[must_use]
     pub fn interval(&self) -> Duration {
         Duration::from_millis(self.interval_ms)
     }
 
     /// The time over which the pairs start.
-    #[must_use]
     pub fn full_after(&self) -> Duration {
         FULL_AFTER.min(self.duration() / 4)
     }
 
     /// The number of pairs.
-    #[must_use]
     pub fn pairs(&self) -> usize {
         self.calls + (self.calls * SPARE_PER_CENT).div_ceil(100)
     }
 
     /// The options of the fault schedule.
-    #[must_use]
     pub fn schedule_options(&self) -> ScheduleOptions {
         let chosen: Vec<FaultKind> = self.kinds.iter().flat_map(|kinds| kinds.0.clone()).collect();
         let mut kinds: Vec<FaultKind> = FaultKind::all();

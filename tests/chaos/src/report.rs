@@ -209,26 +209,22 @@ impl PerCall {
 
 impl Report {
     /// Whether there is no finding.
-    #[must_use]
     pub fn is_clean(&self) -> bool {
         self.counts.is_empty()
     }
 
     /// Whether slow recovery, which is checked over all runs, is the only finding.
-    #[must_use]
     pub fn is_at_most_slow(&self) -> bool {
         self.counts.keys().all(|check| *check == Check::Slow)
     }
 
     /// The kinds of findings about stored facts and sent notices. How long recovery takes depends on how busy the machine is.
-    #[must_use]
     pub fn without_recovery_times(&self) -> Vec<Check> {
         let is_no_time = |check: &Check| !matches!(check, Check::Recovery | Check::Slow);
         self.counts.keys().copied().filter(is_no_time).collect()
     }
 
     /// The number of findings of a kind.
-    #[must_use]
     pub fn count(&self, check: Check) -> u64 {
         self.counts.get(&check).copied().unwrap_or(0)
     }
@@ -255,7 +251,6 @@ impl Report {
     }
 
     /// The findings to print: the first of each kind, worst kinds first, then the second of each.
-    #[must_use]
     pub fn worst(&self) -> Vec<&Finding> {
         let mut seen: BTreeMap<Check, usize> = BTreeMap::new();
         let mut ranked: Vec<(usize, Check, &Finding)> = Vec::new();

@@ -8,7 +8,6 @@ pub struct Rng(u64);
 
 impl Rng {
     /// A generator for one purpose, independent of the numbers drawn for others.
-    #[must_use]
     pub fn new(seed: u64, purpose: &[u64]) -> Self {
         let mix = |rng: Self, number: &u64| Self(rng.clone().next_u64() ^ number.wrapping_mul(0xD6E8_FEB8_6659_FD93));
         purpose.iter().fold(Self(seed), mix)

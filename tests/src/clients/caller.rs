@@ -178,49 +178,41 @@ impl Caller {
     }
 
     /// When the first RTP packet with a payload was handed to the socket.
-    #[must_use]
     pub fn first_datagram_sent_at(&self) -> Option<ClockReading> {
         self.send.first_datagram_sent_at()
     }
 
     /// When the last RTP packet with a payload was handed to the socket.
-    #[must_use]
     pub fn last_datagram_sent_at(&self) -> Option<ClockReading> {
         self.send.last_datagram_sent_at()
     }
 
     /// RTP packets with a payload that were sent.
-    #[must_use]
     pub fn sent(&self) -> u64 {
         self.send.sent()
     }
 
     /// Padding-only RTP packets that were sent.
-    #[must_use]
     pub fn padding_sent(&self) -> u64 {
         self.send.padding_sent()
     }
 
     /// RTP packets received from the peer.
-    #[must_use]
     pub fn received(&self) -> u64 {
         self.receive.as_ref().map_or(0, Transport::received)
     }
 
     /// When `peer` sent the last packet that was received from it, at the earliest.
-    #[must_use]
     pub fn last_heard_sent_at(&self, peer: &Self) -> Option<SystemTime> {
         self.receive.as_ref()?.last_received_sent_at(&peer.send)
     }
 
     /// The SSRC it sends with, which is the evidence in `rtp_detected`.
-    #[must_use]
     pub fn ssrc(&self) -> u32 {
         self.ssrc
     }
 
     /// Its producer, as the SFU named it.
-    #[must_use]
     pub fn producer_id(&self) -> &str {
         &self.producer_id
     }

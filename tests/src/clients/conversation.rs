@@ -127,13 +127,11 @@ impl Conversation {
     }
 
     /// The payload of requests about this call.
-    #[must_use]
     pub fn id(&self) -> Value {
         json!({ "callId": self.call_id })
     }
 
     /// The user and the otomo.
-    #[must_use]
     pub fn parties(&self) -> [&Party; 2] {
         [&self.user, &self.otomo]
     }

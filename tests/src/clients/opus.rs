@@ -26,7 +26,6 @@ impl Pace {
     };
 
     /// The time to the next packet, `elapsed` after the first.
-    #[must_use]
     pub fn gap(self, elapsed: Duration) -> Duration {
         if elapsed < self.every_frame_for {
             FRAME
@@ -42,7 +41,6 @@ const TABLE_OF_CONTENTS: u8 = 31 << 3;
 const FRAME_BYTES: u8 = 40;
 
 /// The packet with that number. Opus' range decoder accepts any bytes after the first.
-#[must_use]
 pub fn packet(number: u64) -> Vec<u8> {
     let mut packet = vec![TABLE_OF_CONTENTS];
     let [seed, ..] = number.to_le_bytes();
@@ -51,7 +49,6 @@ pub fn packet(number: u64) -> Vec<u8> {
 }
 
 /// mediasoup's `RtpParameters` of one plain Opus stream.
-#[must_use]
 pub fn rtp_parameters(payload_type: u8, ssrc: u32) -> Value {
     json!({
         "mid": "0",

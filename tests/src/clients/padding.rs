@@ -22,7 +22,6 @@ const PADDING_BIT: u8 = 0b0010_0000;
 static ENCRYPTED: AtomicU64 = AtomicU64::new(0);
 
 /// str0m's own cryptography, aware of [`PADDING`].
-#[must_use]
 pub fn crypto() -> Arc<CryptoProvider> {
     Arc::new(CryptoProvider {
         srtp_provider: &Srtp,
@@ -32,7 +31,6 @@ pub fn crypto() -> Arc<CryptoProvider> {
 
 /// The number of packets that were encrypted with an authenticated padding bit. If sending one does not increase it, the profile
 /// is not an AEAD one, and the SFU drops the packet.
-#[must_use]
 pub fn encrypted() -> u64 {
     ENCRYPTED.load(Ordering::Relaxed)
 }

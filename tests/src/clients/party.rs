@@ -39,13 +39,11 @@ pub struct Received {
 
 impl Received {
     /// `type` of the envelope; empty if it has none.
-    #[must_use]
     pub fn kind(&self) -> &str {
         self.message.get("type").and_then(Value::as_str).unwrap_or_default()
     }
 
     /// `payload` of the envelope.
-    #[must_use]
     pub fn payload(&self) -> &Value {
         self.message.get("payload").unwrap_or(&Value::Null)
     }
@@ -207,19 +205,16 @@ impl Party {
     }
 
     /// The subject of its token.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// All received messages, in order.
-    #[must_use]
     pub fn received(&self) -> Vec<Arc<Received>> {
         self.inbox.all()
     }
 
     /// All received messages of one `type`, in order.
-    #[must_use]
     pub fn received_of(&self, kind: &str) -> Vec<Arc<Received>> {
         self.received()
             .into_iter()
@@ -342,7 +337,6 @@ impl Party {
     }
 
     /// The reason of the end, if the connection has ended.
-    #[must_use]
     pub fn closed(&self) -> Option<String> {
         self.inbox.closed()
     }

@@ -201,7 +201,6 @@ impl PendingTransport {
     }
 
     /// Starts ICE and DTLS.
-    #[must_use]
     pub fn start(self) -> Transport {
         let (commands, queue) = mpsc::channel(QUEUED_COMMANDS);
         let (sender, state) = watch::channel(State::Connecting);
@@ -338,43 +337,36 @@ impl Transport {
     }
 
     /// When the first RTP packet with a payload was handed to the socket.
-    #[must_use]
     pub fn first_datagram_sent_at(&self) -> Option<ClockReading> {
         self.counters.first_sent.get().copied()
     }
 
     /// When the last RTP packet with a payload was handed to the socket.
-    #[must_use]
     pub fn last_datagram_sent_at(&self) -> Option<ClockReading> {
         *self.counters.last_sent.lock()
     }
 
     /// RTP packets with a payload that were sent.
-    #[must_use]
     pub fn sent(&self) -> u64 {
         self.counters.sent.load(Ordering::Relaxed)
     }
 
     /// Padding-only RTP packets that were sent.
-    #[must_use]
     pub fn padding_sent(&self) -> u64 {
         self.counters.padding_sent.load(Ordering::Relaxed)
     }
 
     /// RTP packets that were received and authenticated.
-    #[must_use]
     pub fn received(&self) -> u64 {
         self.counters.received.load(Ordering::Relaxed)
     }
 
     /// When the last of them was received.
-    #[must_use]
     pub fn last_received_at(&self) -> Option<ClockReading> {
         self.counters.last_received.lock().map(|(at, _)| at)
     }
 
     /// When `sender` sent the last packet that this transport received, at the earliest. The SFU keeps RTP times.
-    #[must_use]
     pub fn last_received_sent_at(&self, sender: &Self) -> Option<SystemTime> {
         let (_, rtp_time) = (*self.counters.last_received.lock())?;
         let frames = rtp_time / opus::FRAME_TICKS;

@@ -139,13 +139,11 @@ impl Viewer {
     }
 
     /// The rows of a kind.
-    #[must_use]
     pub fn all(&self, kind: &str) -> Vec<&Value> {
         self.rows.get(kind).into_iter().flat_map(BTreeMap::values).collect()
     }
 
     /// The row of a call, or null.
-    #[must_use]
     pub fn call(&self, id: &str) -> &Value {
         let call = self.rows.get("call").and_then(|calls| calls.get(id));
         call.unwrap_or(&Value::Null)

@@ -116,7 +116,6 @@ impl Checklist {
     }
 
     /// Whether all were met.
-    #[must_use]
     pub fn complete(&self) -> bool {
         self.failure.is_none() && Expectation::ALL.iter().all(|expected| self.detail(*expected).is_some())
     }

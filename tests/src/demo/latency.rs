@@ -116,7 +116,6 @@ async fn one_call(stack: &Stack, watch: &FactWatch, baseline: &mut Baseline, num
 
 impl Figures {
     /// How many calls.
-    #[must_use]
     pub fn calls(&self) -> usize {
         self.samples.len()
     }

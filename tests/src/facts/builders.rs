@@ -9,20 +9,17 @@ use contract::{CallId, Parties, Role, Timestamp, WorkerId};
 const WORKER: &str = "mw_1";
 
 /// A fixed time in 2023, plus `millis`: for tests that do not depend on the clock.
-#[must_use]
 pub fn at(millis: i64) -> Timestamp {
     parsed(Timestamp::from_millis(1_700_000_000_000 + millis))
 }
 
 /// `millis` before now.
-#[must_use]
 pub fn ago(millis: u64) -> Timestamp {
     let now = Timestamp::now().as_millis();
     parsed(Timestamp::from_millis(now.saturating_sub_unsigned(millis)))
 }
 
 /// A call between the user `u_<call>` and the otomo `o_<call>`, who are in no other call.
-#[must_use]
 pub fn parties(call: &str) -> Parties {
     Parties {
         call_id: parsed(call.parse().ok()),
@@ -32,19 +29,16 @@ pub fn parties(call: &str) -> Parties {
 }
 
 /// The parties of a new call.
-#[must_use]
 pub fn new_parties() -> Parties {
     parties(CallId::generate().as_str())
 }
 
 /// The user's request.
-#[must_use]
 pub fn requested(call: &str, requested_at: Timestamp) -> Requested {
     Requested::new(parties(call), requested_at)
 }
 
 /// The otomo's answer.
-#[must_use]
 pub fn accepted(call: &str, accepted_at: Timestamp) -> Accepted {
     Accepted {
         parties: parties(call),
@@ -55,7 +49,6 @@ pub fn accepted(call: &str, accepted_at: Timestamp) -> Accepted {
 }
 
 /// The user's first packet.
-#[must_use]
 pub fn rtp_detected(call: &str, connected_at: Timestamp) -> RtpDetected {
     RtpDetected {
         parties: parties(call),
@@ -74,7 +67,6 @@ pub fn rtp_detected(call: &str, connected_at: Timestamp) -> RtpDetected {
 }
 
 /// The user's silence.
-#[must_use]
 pub fn rtp_lost(call: &str, last_rtp_at: Timestamp) -> RtpLost {
     RtpLost {
         parties: parties(call),
@@ -86,7 +78,6 @@ pub fn rtp_lost(call: &str, last_rtp_at: Timestamp) -> RtpLost {
 }
 
 /// A full minute.
-#[must_use]
 pub fn tick(call: &str, minute: u32, connected_at: Timestamp, interval_ms: u64) -> Tick {
     Tick {
         parties: parties(call),
@@ -97,7 +88,6 @@ pub fn tick(call: &str, minute: u32, connected_at: Timestamp, interval_ms: u64) 
 }
 
 /// The user's hang-up.
-#[must_use]
 pub fn ended(call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -> Ended {
     Ended {
         parties: parties(call),
@@ -113,7 +103,6 @@ pub fn ended(call: &str, ended_at: Timestamp, connected_at: Option<Timestamp>) -
 }
 
 /// The record of a call that was hung up, with `minutes` stored and billed.
-#[must_use]
 pub fn settled(call: &str, connected_at: Timestamp, duration_ms: u64, minutes: u32) -> Settled {
     Settled {
         parties: parties(call),

@@ -76,13 +76,11 @@ impl Facts {
     }
 
     /// Its connection to NATS.
-    #[must_use]
     pub fn client(&self) -> &async_nats::Client {
         &self.client
     }
 
     /// The stream itself.
-    #[must_use]
     pub fn stream(&self) -> &Stream {
         &self.calls
     }
@@ -200,7 +198,6 @@ impl Facts {
 
 impl FactWatch {
     /// The facts received so far.
-    #[must_use]
     pub fn inbox(&self) -> &Arc<Inbox<Fact>> {
         &self.inbox
     }

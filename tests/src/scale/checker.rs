@@ -19,7 +19,6 @@ pub struct StoredTick {
 
 impl StoredTick {
     /// How late it was, in milliseconds.
-    #[must_use]
     pub fn late_ms(self) -> i64 {
         self.stored_ms - self.due_ms
     }

@@ -23,7 +23,6 @@ pub struct PlannedCall {
 }
 
 /// Calls whose minutes are full at times spread evenly over the interval, the first one at `first_due`.
-#[must_use]
 pub fn plan(calls: usize, interval_ms: u64, first_due: Timestamp) -> Vec<PlannedCall> {
     let first = first_due.as_millis().saturating_sub_unsigned(interval_ms);
     let (count, interval) = (calls.max(1) as u128, u128::from(interval_ms));

@@ -85,7 +85,6 @@ impl NoticeCounter {
     }
 
     /// What was counted so far.
-    #[must_use]
     pub fn counts(&self) -> NoticeCounts {
         let counts = self.counts.lock();
         NoticeCounts {

@@ -80,7 +80,6 @@ pub struct Report {
 
 impl Report {
     /// A line for every run, and for every number of calls the medians and the goals.
-    #[must_use]
     pub fn new(figures: &[Figures]) -> Self {
         let mut lines = vec![
             (

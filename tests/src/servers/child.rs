@@ -73,19 +73,16 @@ impl Child {
     }
 
     /// The name it was started under.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
     /// Its process ID.
-    #[must_use]
     pub fn pid(&self) -> u32 {
         self.inner.id()
     }
 
     /// Where its standard error goes.
-    #[must_use]
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -193,7 +190,6 @@ impl Child {
     }
 
     /// The last lines of its log.
-    #[must_use]
     pub fn log_tail(&self) -> String {
         let text = fs::read(&self.log).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);

@@ -28,7 +28,6 @@ impl Links {
     }
 
     /// The URLs for the process, separated by commas.
-    #[must_use]
     pub fn url(&self) -> String {
         let urls = self.proxies.iter().map(|proxy| format!("nats://{}", proxy.address()));
         urls.collect::<Vec<_>>().join(",")

@@ -135,14 +135,12 @@ impl NatsServer {
     }
 
     /// The URL of a running server, or of the first if none is running.
-    #[must_use]
     pub fn url(&self) -> String {
         let running = self.nodes.iter().find(|node| node.is_up());
         running.or(self.nodes.first()).map(Node::url).unwrap_or_default()
     }
 
     /// The URLs of all servers, running or not.
-    #[must_use]
     pub fn urls(&self) -> Vec<String> {
         self.nodes.iter().map(Node::url).collect()
     }
@@ -168,7 +166,6 @@ impl NatsServer {
     }
 
     /// The first server's port, the same after every restart.
-    #[must_use]
     pub fn port(&self) -> u16 {
         self.nodes.first().map(Node::port).unwrap_or_default()
     }
@@ -179,7 +176,6 @@ impl NatsServer {
     }
 
     /// The number of servers: one or three.
-    #[must_use]
     pub fn nodes(&self) -> usize {
         self.nodes.len()
     }

@@ -97,7 +97,6 @@ impl Service {
     }
 
     /// Its process.
-    #[must_use]
     pub fn child(&self) -> &Child {
         &self.child
     }
@@ -119,7 +118,6 @@ impl Service {
     }
 
     /// A setting that it was started with.
-    #[must_use]
     pub fn setting(&self, key: &str) -> Option<&str> {
         self.settings.get(key).map(String::as_str)
     }
@@ -225,7 +223,6 @@ pub fn built(program: &str) -> Result<PathBuf> {
 }
 
 /// A new folder below `.run`, for the logs and stores of this run.
-#[must_use]
 pub fn run_folder(name: &str) -> PathBuf {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     tests

@@ -52,7 +52,6 @@ impl Proxy {
     }
 
     /// The address to connect to instead of the target.
-    #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }

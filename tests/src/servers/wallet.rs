@@ -41,7 +41,6 @@ pub struct WalletOptions {
 
 impl WalletOptions {
     /// A price of 10 for an interval of this length; two intervals are reserved at first, then one at a time.
-    #[must_use]
     pub fn new(interval_ms: u64) -> Self {
         Self {
             price: 10,
@@ -185,7 +184,6 @@ impl WalletHome {
     }
 
     /// Its database.
-    #[must_use]
     pub fn database(&self) -> &Path {
         &self.database
     }

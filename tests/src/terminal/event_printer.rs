@@ -60,7 +60,6 @@ impl EventPrinter {
     }
 
     /// The messages of parties with this sender are printed.
-    #[must_use]
     pub fn messages(&self) -> MessageBroadcast {
         self.messages.clone()
     }

@@ -41,7 +41,6 @@ impl Default for Screen {
 
 impl Screen {
     /// Colour on a terminal, unless `NO_COLOR` is set to anything (see no-color.org) or `TERM` is `dumb`.
-    #[must_use]
     pub fn new() -> Self {
         let wanted = !anstyle_query::no_color() && anstyle_query::term_supports_color();
         Self {
@@ -51,7 +50,6 @@ impl Screen {
     }
 
     /// The time since the start.
-    #[must_use]
     pub fn elapsed(&self) -> Duration {
         self.started.elapsed()
     }
@@ -79,7 +77,6 @@ impl Screen {
     }
 
     /// The text with the colour codes of its kind.
-    #[must_use]
     pub fn styled(&self, kind: LineKind, text: &str) -> String {
         format!("{}{text}{}", self.on(kind), self.off(kind))
     }

@@ -20,25 +20,25 @@ async fn notices_lost_with_a_connection_are_sent_again_over_the_next() -> Result
         url: format!("nats://{}", proxy.address()),
         ..Default::default()
     };
-    let teller = Nats::connect(&settings, "", "teller").await?;
-    teller.connected().await;
+    let publisher = Nats::connect(&settings, "", "publisher").await?;
+    publisher.connected().await;
     // An edge with an intact connection, which does not notice the gap.
-    let mut heard = fixture.nats.client.subscribe("*.*.call_connected").await?;
+    let mut received = fixture.nats.client.subscribe("*.*.call_connected").await?;
     fixture.nats.client.flush().await?;
 
     proxy.stall();
     let notice = rtp_detected("c", at(1)).notice().context("no notice")?;
-    teller.notice_publisher.publish_to_both(&parties("c"), &notice).await;
-    teller.client.flush().await?;
+    publisher.notice_publisher.publish_to_both(&parties("c"), &notice).await;
+    publisher.client.flush().await?;
     proxy.cut(); // drops the stalled bytes
     eventually("the loss of the connection", SOON, async || {
-        ensure!(!teller.state().borrow().connected);
+        ensure!(!publisher.state().borrow().connected);
         Ok(())
     })
     .await?;
     proxy.restore();
     for party in ["user.u_c", "otomo.o_c"] {
-        let notice = timeout(SOON, heard.next())
+        let notice = timeout(SOON, received.next())
             .await
             .context(party)?
             .context("the subscription ended")?;

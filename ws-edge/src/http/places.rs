@@ -1,6 +1,6 @@
 //! The places of a node's connections. A connection is pending until its client is authenticated. A full node closes its oldest pending
 //! connection for a new one, and an address with all its connections open the oldest pending one of that address: clients that connect
-//! and then neither send a request nor read its answer keep no others out, because a client that means it is authenticated at once.
+//! and then neither send a request nor read its answer keep no others out, because a legitimate client is authenticated at once.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

@@ -80,7 +80,7 @@ pub(super) fn check(id: &str, call: &Call, last_heard: Option<&Timestamp>, entri
         }
     }
     let connected_at = call.true_time(detected.payload.connected_at);
-    let over_at = connected_at.plus_ms(until_ms);
+    let over_at = connected_at.plus_ms(heard_until_ms(id, call, until_ms, entries));
     let latest = over_at.plus_ms(LATE_MS + CLOCK_MS);
     let worker = &detected.payload.worker_id;
     let without_nats =
@@ -94,6 +94,20 @@ pub(super) fn check(id: &str, call: &Call, last_heard: Option<&Timestamp>, entri
         let text = format!("media sent at {sent_at} was forwarded, the granted time was over at {over_at}");
         report.find(Check::Credit, id, &[detected.sequence], text);
     }
+}
+
+/// How long media may flow. A worker that is cut off may have taken a grant that is not stored, because another service ended the call
+/// meanwhile; it does not count for the bill.
+fn heard_until_ms(id: &str, call: &Call, stored_ms: i64, entries: &Entries) -> i64 {
+    let is_ended_by_credit = call
+        .ended
+        .first()
+        .is_some_and(|ended| ended.payload.reason == "credit_exhausted");
+    let sent = entries
+        .grants
+        .iter()
+        .filter(|grant| grant.call == id && !is_ended_by_credit);
+    sent.map(|grant| grant.until_ms).fold(stored_ms, i64::max)
 }
 
 fn terms_interval_ms(call: &Call) -> i64 {

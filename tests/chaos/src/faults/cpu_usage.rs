@@ -18,7 +18,6 @@ pub struct CpuUsage {
 
 impl CpuUsage {
     /// Starts now.
-    #[must_use]
     pub fn new() -> Self {
         Self {
             since: Instant::now(),
@@ -39,7 +38,6 @@ impl CpuUsage {
     }
 
     /// Per cent of one core, by name.
-    #[must_use]
     pub fn per_cent(&self) -> Vec<(String, f64)> {
         let elapsed = self.since.elapsed().as_secs_f64().max(0.001);
         let share = |(name, (_, _, taken)): (&String, &(u32, Duration, Duration))| {

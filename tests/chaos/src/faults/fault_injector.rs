@@ -83,13 +83,11 @@ impl FaultInjector {
     }
 
     /// Returns the stack.
-    #[must_use]
     pub fn into_stack(self) -> Stack {
         self.stack
     }
 
     /// CPU time so far.
-    #[must_use]
     pub fn usage(&self) -> &CpuUsage {
         &self.usage
     }

@@ -107,7 +107,6 @@ pub struct ScheduleOptions {
 
 impl FaultKind {
     /// Every kind.
-    #[must_use]
     pub fn all() -> Vec<Self> {
         use FaultAction::{ClockStep, Cut, Freeze, Isolate, Kill, Stall, Term};
         let services = [Part::Edge, Part::Worker, Part::Timer].into_iter();
@@ -130,7 +129,6 @@ impl FaultKind {
     }
 
     /// The kinds with a name: one (`timer-kill`), all of a part (`timer`), or all of an action (`kill`).
-    #[must_use]
     pub fn named(text: &str) -> Vec<Self> {
         let named =
             |kind: &Self| kind.to_string() == text || kind.part.to_string() == text || kind.action.to_string() == text;
@@ -146,7 +144,6 @@ impl FaultKind {
     }
 
     /// Whether it is a step of a clock.
-    #[must_use]
     pub fn is_clock_step(self) -> bool {
         self.action == FaultAction::ClockStep
     }
@@ -154,7 +151,6 @@ impl FaultKind {
 
 impl ScheduleOptions {
     /// The schedule of a seed. Each kind occurs once before any occurs again.
-    #[must_use]
     pub fn schedule(&self, seed: u64) -> Vec<PlannedFault> {
         let mut rng = Rng::new(seed, &[PURPOSE]);
         let mut planned: Vec<PlannedFault> = Vec::new();

@@ -73,7 +73,6 @@ pub struct CallPlan {
 
 impl CallPlan {
     /// Without faults of clients: one of them hangs up.
-    #[must_use]
     pub fn undisturbed(self) -> Self {
         let ending = match self.ending {
             Ending::HangUp(role) => Ending::HangUp(role),
@@ -87,13 +86,11 @@ impl CallPlan {
     }
 
     /// The longest conversation.
-    #[must_use]
     pub fn longest_talk(mean_talk: Duration) -> Duration {
         mean_talk.mul_f64(LONGEST_TALK)
     }
 
     /// Draws the plan of a pair's n-th call.
-    #[must_use]
     pub fn draw(seed: u64, pair: usize, number: u64, mean_talk: Duration) -> Self {
         let mut rng = Rng::new(seed, &[PURPOSE, pair as u64, number]);
         let rng = &mut rng;

@@ -70,7 +70,6 @@ struct ConnectionHandler {
 
 impl Client {
     /// Connects, and stays connected until it is dropped.
-    #[must_use]
     pub fn new(role: Role, name: String, edge_addresses: EdgeAddresses, run_log: RunLog) -> Self {
         let shared = Arc::new(Shared {
             role,
@@ -94,19 +93,16 @@ impl Client {
     }
 
     /// Its role.
-    #[must_use]
     pub fn role(&self) -> Role {
         self.shared.role
     }
 
     /// The subject of its token.
-    #[must_use]
     pub fn name(&self) -> &str {
         &self.shared.name
     }
 
     /// Its current view.
-    #[must_use]
     pub fn view(&self) -> ClientView {
         self.shared.view.borrow().clone()
     }
@@ -340,7 +336,6 @@ fn backoff(failures: u32) -> Duration {
 }
 
 /// The payload of requests about a call.
-#[must_use]
 pub fn call_payload(call: &str) -> Value {
     json!({ "callId": call })
 }
@@ -355,7 +350,6 @@ pub fn arrived(it: bool, what: &str) -> Result<()> {
 }
 
 /// Whether a request was refused because of the state of the call.
-#[must_use]
 pub fn is_state_conflict(error: &anyhow::Error) -> bool {
     let text = error.to_string();
     let codes = ["wrong_state", "unknown_call", "not_a_party"];

@@ -31,13 +31,11 @@ pub struct ClientView {
 
 impl ClientView {
     /// The current call.
-    #[must_use]
     pub fn call(&self) -> Option<(&str, Stage)> {
         self.call.as_ref().map(|(call, stage)| (call.as_str(), *stage))
     }
 
     /// The stage of a call. None: it is not the current call.
-    #[must_use]
     pub fn stage(&self, call: &str) -> Option<Stage> {
         self.call().filter(|(own, _)| *own == call).map(|(_, stage)| stage)
     }

@@ -14,7 +14,6 @@ pub struct ConnectedCalls {
 
 impl ConnectedCalls {
     /// No samples, with a target.
-    #[must_use]
     pub fn new(target: usize) -> Self {
         Self {
             target,

@@ -58,7 +58,6 @@ struct Media {
 
 impl Pair {
     /// Both start to connect.
-    #[must_use]
     pub fn new(number: usize, edge_addresses: &EdgeAddresses, run_log: &RunLog, stats: &Stats) -> Self {
         let client = |role: Role, name| Client::new(role, name, edge_addresses.clone(), run_log.clone());
         Self {

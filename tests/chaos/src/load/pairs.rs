@@ -35,7 +35,6 @@ pub struct Load {
 
 impl Load {
     /// Starts all pairs.
-    #[must_use]
     pub fn start(
         options: &Options,
         seed: u64,
@@ -79,7 +78,6 @@ impl Load {
     }
 
     /// The number of pairs.
-    #[must_use]
     pub fn pairs(&self) -> usize {
         self.pairs.len()
     }

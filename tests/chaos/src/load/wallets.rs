@@ -3,7 +3,7 @@
 //! Several run at once, each on its own nats-server. They decide by the call's ID alone, so it does not matter which one is heard, or
 //! how often.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use anyhow::Result;
 use async_nats::{Client, ConnectOptions, Subscriber};
@@ -16,6 +16,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
+use crate::records::run_log::{RunLog, SentGrant};
 use crate::rng::Rng;
 use callpulse_tests::servers::nats_server::NatsServer;
 
@@ -52,7 +53,7 @@ impl Wallets {
     ///
     /// # Errors
     /// When a server refuses it.
-    pub async fn start(nats: &NatsServer, interval: Duration) -> Result<Self> {
+    pub async fn start(nats: &NatsServer, interval: Duration, run_log: &RunLog) -> Result<Self> {
         let (password, interval_ms) = (nats.password(USER)?, interval.as_millis() as u64);
         let mut running = JoinSet::new();
         for port in nats.ports() {
@@ -64,7 +65,7 @@ impl Wallets {
             let low = client.subscribe(subject::facts_of_kind(FactKind::CreditLow)).await?;
             client.flush().await?;
             running.spawn(authorize(client.clone(), questions, interval_ms));
-            running.spawn(extend(client, low, interval_ms));
+            running.spawn(extend(client, low, interval_ms, run_log.clone()));
         }
         Ok(Self { _running: running })
     }
@@ -113,13 +114,19 @@ fn rng(call: &str, purpose: u64) -> Rng {
     Rng::new(seed, &[purpose])
 }
 
-async fn extend(client: Client, low: Subscriber, interval_ms: u64) {
+async fn extend(client: Client, low: Subscriber, interval_ms: u64, run_log: RunLog) {
     let extend = async |message: async_nats::Message| {
         let call = subject::call_of_fact(&message.subject)?;
         let body: Value = serde_json::from_slice(&message.payload).ok()?;
         let until_ms = body.get("untilMs").and_then(Value::as_u64)?;
         for (number, intervals) in CreditPlan::of(call.as_str()).after(until_ms / interval_ms) {
-            grant(&client, &call, number, intervals * interval_ms).await?;
+            let until_ms = intervals * interval_ms;
+            run_log.granted(SentGrant {
+                call: call.to_string(),
+                until_ms: i64::try_from(until_ms).ok()?,
+                at: SystemTime::now(),
+            });
+            grant(&client, &call, number, until_ms).await?;
         }
         Some(())
     };

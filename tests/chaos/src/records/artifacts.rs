@@ -91,6 +91,10 @@ fn save_run_log(run_log: &RunLog, folder: &Path) -> Result<()> {
             let last = json!({ "last_heard_in": heard.call, "party": heard.party });
             (heard.sent_at, last)
         }));
+        lines.extend(entries.grants.iter().map(|grant| {
+            let sent = json!({ "granted_in": grant.call, "until_ms": grant.until_ms });
+            (grant.at, sent)
+        }));
         let starved = entries.starved.iter();
         lines.extend(starved.map(|(from, until)| (*from, json!({ "starved": at(*until) }))));
         lines.extend(entries.outages.iter().enumerate().map(|(place, outage)| {

@@ -102,6 +102,17 @@ pub struct Heard {
     pub sent_at: SystemTime,
 }
 
+/// A grant that the wallet sent. It may be lost, or its worker may be cut off before it can store it.
+#[derive(Debug, Clone)]
+pub struct SentGrant {
+    /// The call.
+    pub call: String,
+    /// From its connection until then.
+    pub until_ms: i64,
+    /// When it was sent.
+    pub at: SystemTime,
+}
+
 /// A step of the wall clock of a process.
 #[derive(Debug, Clone)]
 pub struct ClockStep {
@@ -140,6 +151,8 @@ pub struct Entries {
     pub sent: Vec<Sent>,
     /// In the order of writing.
     pub heard: Vec<Heard>,
+    /// In the order of writing.
+    pub grants: Vec<SentGrant>,
     /// In the order of time.
     pub clock_steps: Vec<ClockStep>,
     /// The end of the run. Later notices are not required.
@@ -240,6 +253,13 @@ impl RunLog {
         let mut entries = self.entries();
         let entries = &mut *entries;
         push(&mut entries.heard, heard, &mut entries.lost);
+    }
+
+    /// The wallet sends a grant.
+    pub fn granted(&self, grant: SentGrant) {
+        let mut entries = self.entries();
+        let entries = &mut *entries;
+        push(&mut entries.grants, grant, &mut entries.lost);
     }
 
     /// The wall clock of a process was stepped.

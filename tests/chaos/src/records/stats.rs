@@ -57,7 +57,6 @@ pub struct Count([usize; Activity::ALL.len()]);
 
 impl Stats {
     /// For a number of pairs.
-    #[must_use]
     pub fn new(pairs: usize) -> Self {
         Self(Arc::new(Inner {
             pairs: (0..pairs).map(|_| AtomicU8::default()).collect(),
@@ -84,7 +83,6 @@ impl Stats {
     }
 
     /// The number of pairs per activity.
-    #[must_use]
     pub fn count(&self) -> Count {
         let mut count = Count::default();
         for pair in &self.0.pairs {
@@ -96,7 +94,6 @@ impl Stats {
     }
 
     /// Calls requested and calls connected so far.
-    #[must_use]
     pub fn calls(&self) -> (u64, u64) {
         let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         (of(&self.0.requested), of(&self.0.connected))
@@ -108,7 +105,6 @@ impl Stats {
     }
 
     /// Faults so far.
-    #[must_use]
     pub fn faults(&self) -> u64 {
         self.0.faults.load(Ordering::Relaxed)
     }
@@ -124,7 +120,6 @@ impl Stats {
     }
 
     /// The kept findings, and the number of further ones.
-    #[must_use]
     pub fn found(&self) -> (Vec<String>, usize) {
         self.findings().clone()
     }
@@ -136,7 +131,6 @@ impl Stats {
 
 impl Count {
     /// The number of pairs with an activity.
-    #[must_use]
     pub fn of(self, activity: Activity) -> usize {
         self.0.get(usize::from(activity as u8)).copied().unwrap_or_default()
     }

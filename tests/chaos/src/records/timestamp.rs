@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use callpulse_tests::facts::reader;
 
-const MICROS: i64 = 1_000;
+const MICROS_PER_MILLI: i64 = 1_000;
 
 /// A wall-clock time, in microseconds since the Unix epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -16,19 +16,16 @@ pub struct Timestamp(i64);
 
 impl Timestamp {
     /// This time plus `ms` milliseconds, which may be negative.
-    #[must_use]
     pub fn plus_ms(self, ms: i64) -> Self {
-        Self(self.0.saturating_add(ms.saturating_mul(MICROS)))
+        Self(self.0.saturating_add(ms.saturating_mul(MICROS_PER_MILLI)))
     }
 
     /// Milliseconds since `earlier`, negative if that is later.
-    #[must_use]
     pub fn ms_since(self, earlier: Self) -> i64 {
-        self.0.saturating_sub(earlier.0).div_euclid(MICROS)
+        self.0.saturating_sub(earlier.0).div_euclid(MICROS_PER_MILLI)
     }
 
     /// Seconds since `earlier`, 0 if that is later.
-    #[must_use]
     pub fn seconds_since(self, earlier: Self) -> f64 {
         #[allow(clippy::cast_precision_loss, reason = "a run lasts hours, not centuries")]
         let millis = self.ms_since(earlier).max(0) as f64;

@@ -98,7 +98,6 @@ pub struct Unexplained {
 }
 
 /// Measures the faults of a run that ended at `over_at`.
-#[must_use]
 pub fn measure(
     faults: &[Fault],
     disturbances: &[Disturbance],
@@ -157,7 +156,6 @@ impl Recovery {
     }
 
     /// The recoveries of several runs as one.
-    #[must_use]
     pub fn of_runs(runs: impl IntoIterator<Item = Self>) -> Self {
         let (mut faults, mut without_fault) = (Vec::new(), Vec::new());
         for run in runs {
@@ -168,7 +166,6 @@ impl Recovery {
     }
 
     /// The reasons why it is too slow, or cannot be measured.
-    #[must_use]
     pub fn complaints(&self) -> Vec<String> {
         let bounds = [
             ("alone", self.alone.p99, P99_SECONDS),

@@ -28,7 +28,6 @@ pub struct Handshake {
 
 impl Handshake {
     /// With a token in the header, like a native client.
-    #[must_use]
     pub fn bearer(token: String) -> Self {
         Self {
             bearer: Some(token),
@@ -37,7 +36,6 @@ impl Handshake {
     }
 
     /// With a token as a subprotocol, like a browser.
-    #[must_use]
     pub fn browser(token: &str) -> Self {
         Self {
             subprotocols: vec!["callpulse.v1".to_owned(), format!("bearer.{token}")],

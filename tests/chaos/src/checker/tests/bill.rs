@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::run::{Run, fault, text, timestamp};
-use crate::records::run_log::{Attempt, ClockStep, Fault, Heard};
+use crate::records::run_log::{Attempt, ClockStep, Fault, Heard, SentGrant};
 use crate::report::Check::{self, Credit, Duration, Evidence, FalseNotice, Settlement, TickEarly, TickTime};
 
 /// The clean run, with a bill that follows from terms, two silences and grants: 13 s, of which 2 s are free and 3.5 s without the otomo.
@@ -137,6 +137,21 @@ fn media_and_bills_beyond_the_grants_are_found() {
     let late = found(|run| run.entries.heard[0].sent_at = timestamp(19_106));
     assert_eq!(late, [Credit], "granted until 19 s");
     let on_time = found(|run| run.entries.heard[0].sent_at = timestamp(19_104));
+    let not_stored = |until_ms: i64| {
+        found(|run| {
+            run.entries.heard[0].sent_at = timestamp(20_500);
+            run.entries.grants.push(SentGrant {
+                call: "c1".to_owned(),
+                until_ms,
+                at: timestamp(14_000),
+            });
+        })
+    };
+    assert_eq!(
+        (not_stored(20_000), not_stored(18_000)),
+        (vec![], vec![Credit]),
+        "a grant of the wallet"
+    );
     assert!(on_time.is_empty(), "{on_time:?}");
     let shorter = found(|run| set(run, "credit_granted", "untilMs", json!(12_000)));
     assert!(shorter.contains(&Credit), "{shorter:?}");
