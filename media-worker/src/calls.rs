@@ -31,7 +31,7 @@ use media_access::MediaAccess;
 
 /// The settings that apply to every call.
 #[derive(Debug, Clone)]
-pub struct CallSettings {
+pub struct HostSettings {
     /// This worker.
     pub worker_id: WorkerId,
     /// Start of this process.
@@ -48,7 +48,7 @@ pub struct CallSettings {
 
 /// The table of calls.
 pub struct Calls {
-    settings: CallSettings,
+    settings: HostSettings,
     admission: Admission,
     pool: Arc<WorkerPool>,
     publisher: Arc<fact_publisher::Deps>,
@@ -59,7 +59,7 @@ pub struct Calls {
 
 impl Calls {
     /// An empty table.
-    pub fn new(settings: CallSettings, pool: Arc<WorkerPool>, publisher: Arc<fact_publisher::Deps>) -> Arc<Self> {
+    pub fn new(settings: HostSettings, pool: Arc<WorkerPool>, publisher: Arc<fact_publisher::Deps>) -> Arc<Self> {
         Arc::new_cyclic(|weak| Self {
             admission: Admission::new(settings.capacity, Arc::clone(&publisher.backlog)),
             settings,
@@ -72,7 +72,7 @@ impl Calls {
     }
 
     /// The settings that apply to every call.
-    pub fn settings(&self) -> &CallSettings {
+    pub fn settings(&self) -> &HostSettings {
         &self.settings
     }
 
@@ -195,7 +195,7 @@ impl Calls {
     pub async fn is_accepted(&self, call: &CallId) -> bool {
         match self.publisher.facts.last(call, FactKind::Accepted).await {
             Ok(Some(stored)) => {
-                let CallSettings { worker_id, started, .. } = &self.settings;
+                let HostSettings { worker_id, started, .. } = &self.settings;
                 matches!(stored.fact, Fact::Accepted(accepted) if accepted.is_by(worker_id, started.wall))
             }
             Ok(None) => false,

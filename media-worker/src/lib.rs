@@ -39,7 +39,7 @@ use contract::{FactStore, Nats, Source, WorkerId};
 use service::{BoxError, ServiceContext};
 use tokio_util::sync::CancellationToken;
 
-use calls::{CallSettings, Calls};
+use calls::{Calls, HostSettings};
 use clock_reading::ClockReading;
 use commands::Commands;
 use fact_publisher::Backlog;
@@ -91,7 +91,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         worker_id: worker_id.clone(),
         backlog: Arc::clone(&backlog),
     };
-    let call_settings = CallSettings {
+    let call_settings = HostSettings {
         worker_id: worker_id.clone(),
         started: ClockReading::now(),
         capacity: settings.capacity,

@@ -10,7 +10,7 @@ pub fn register(capacity: u32) {
     gauge!("callpulse_media_capacity").set(f64::from(capacity));
     set_cordoned(false);
     set_calls(0);
-    set_call_states([]);
+    set_call_phases([]);
     set_waiting_facts(0);
     counter!("callpulse_media_connected_total").increment(0);
     counter!("callpulse_media_clock_steps_total").increment(0);
@@ -38,7 +38,7 @@ pub fn set_calls(count: usize) {
 
 /// Where a call stands, for operators.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CallState {
+pub enum CallPhase {
     /// No packet of it connects it yet.
     Waiting,
     /// Both parties' media arrives.
@@ -47,14 +47,14 @@ pub enum CallState {
     Lost,
 }
 
-/// Sets the number of calls in each state.
-pub fn set_call_states(calls: impl IntoIterator<Item = CallState>) {
+/// Sets the number of calls in each phase.
+pub fn set_call_phases(calls: impl IntoIterator<Item = CallPhase>) {
     let (mut waiting, mut connected, mut lost) = (0, 0, 0);
     for state in calls {
         *match state {
-            CallState::Waiting => &mut waiting,
-            CallState::Connected => &mut connected,
-            CallState::Lost => &mut lost,
+            CallPhase::Waiting => &mut waiting,
+            CallPhase::Connected => &mut connected,
+            CallPhase::Lost => &mut lost,
         } += 1;
     }
     for (state, count) in [("waiting", waiting), ("connected", connected), ("lost", lost)] {

@@ -36,7 +36,7 @@ pub async fn run(calls: Arc<Calls>, drained: CancellationToken) -> Result<(), Bo
             })
             .await;
         metrics::sampling_round(started.elapsed());
-        metrics::set_call_states(calls.all().iter().map(|call| call.state()));
+        metrics::set_call_phases(calls.all().iter().map(|call| call.phase()));
     }
     Ok(())
 }

@@ -14,7 +14,7 @@ use callpulse_tests::wait::eventually;
 use contract::buckets::active_calls::ActiveCalls;
 use contract::jetstream::storage::Storage;
 use contract::{CallId, FactStore, Nats, NatsSettings, Parties, Source, TraceParent};
-use media_worker::calls::{CallSettings, Calls};
+use media_worker::calls::{Calls, HostSettings};
 use media_worker::clock_reading::ClockReading;
 use media_worker::detection::ConnectPolicy;
 use media_worker::fact_publisher::{Backlog, Deps};
@@ -45,7 +45,7 @@ async fn calls_on(nats: &Nats, pool: &Arc<WorkerPool>) -> Arc<Calls> {
         one_sided_timeout: None,
         sample_interval: Duration::from_secs(1),
     };
-    let settings = CallSettings {
+    let settings = HostSettings {
         worker_id: "mw_1".parse().unwrap(),
         started: ClockReading::now(),
         capacity: 100,

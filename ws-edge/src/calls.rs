@@ -10,7 +10,7 @@
 
 pub mod storage;
 
-pub mod media_workers;
+pub mod media_worker_client;
 pub mod placement;
 mod server_time;
 

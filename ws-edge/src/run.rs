@@ -23,7 +23,7 @@ use crate::calls::deadlines::{CallChecks, Deadlines};
 use crate::calls::end::CallEnder;
 use crate::calls::grant::GrantRelay;
 use crate::calls::handler::RequestHandler;
-use crate::calls::media_workers::MediaWorkers;
+use crate::calls::media_worker_client::MediaWorkerClient;
 use crate::calls::placement::KnownWorkers;
 use crate::calls::presence::Presence;
 use crate::calls::request::CallSetup;
@@ -124,7 +124,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let command_timeout = Duration::from_millis(settings.command_timeout_ms);
     let last_heartbeats = LastHeartbeats::new(&nats, &storage);
     let calls = CallStorage::new(facts, active, last_heartbeats, storage_timeout);
-    let workers = MediaWorkers::new(nats.clone(), command_timeout);
+    let workers = MediaWorkerClient::new(nats.clone(), command_timeout);
     let known_workers = KnownWorkers::default();
     let billing_watch = BillingWatch::new(settings.billing_timeout_ms.map(Duration::from_millis));
     let ender = CallEnder {

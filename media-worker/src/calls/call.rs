@@ -14,13 +14,13 @@ use contract::{EndReason, Parties, Role, Timestamp, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
-use super::CallSettings;
+use super::HostSettings;
 use crate::clock_reading::ClockReading;
 use crate::credit::{Credit, CreditAction};
 use crate::detection::{Detected, Detection, FirstPacket};
 use crate::fact_publisher::{CallEnd, EndOutcome, FactQueue};
 use crate::liveness::{Liveness, LivenessEvent, ProducerNumber};
-use crate::metrics::CallState;
+use crate::metrics::CallPhase;
 use crate::sfu::{CallRouter, Observer, PacketCounter, SfuWorkerId};
 
 /// The most commands of one call that run or wait.
@@ -61,7 +61,7 @@ pub(super) enum MediaState {
 }
 
 impl Call {
-    pub(super) fn new(parties: Parties, credit: Option<Credit>, facts: FactQueue, settings: &CallSettings) -> Self {
+    pub(super) fn new(parties: Parties, credit: Option<Credit>, facts: FactQueue, settings: &HostSettings) -> Self {
         let now = ClockReading::now();
         Self {
             parties,
@@ -115,12 +115,12 @@ impl Call {
     }
 
     /// Where it stands, for operators.
-    pub fn state(&self) -> CallState {
+    pub fn phase(&self) -> CallPhase {
         let is_lost = |role| self.liveness.lock().is_lost(role);
         match self.connected.get() {
-            None => CallState::Waiting,
-            Some(_) if Role::BOTH.into_iter().any(is_lost) => CallState::Lost,
-            Some(_) => CallState::Connected,
+            None => CallPhase::Waiting,
+            Some(_) if Role::BOTH.into_iter().any(is_lost) => CallPhase::Lost,
+            Some(_) => CallPhase::Connected,
         }
     }
 

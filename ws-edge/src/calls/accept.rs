@@ -11,10 +11,10 @@ use serde_json::Value;
 use tracing::{Instrument as _, Span};
 
 use super::billing_watch::BillingWatch;
-use super::media_workers::{MediaWorkers, nats_away};
+use super::media_worker_client::{MediaWorkerClient, nats_away};
 use super::pending_response::PendingResponse;
 use super::placement::KnownWorkers;
-use super::storage::{CallState, CallStorage};
+use super::storage::{CallStorage, StoredCall};
 use super::{require, unavailable};
 use crate::protocol::{Code, Problem, payload};
 
@@ -29,7 +29,7 @@ pub struct CallAcceptor {
     /// For the choice of the worker.
     pub known_workers: KnownWorkers,
     /// Open the call.
-    pub workers: MediaWorkers,
+    pub workers: MediaWorkerClient,
     /// Whether its minutes can be stored.
     pub billing: BillingWatch,
     /// Sends `call_accepted`.
@@ -58,7 +58,7 @@ impl CallAcceptor {
         self.accept_ringing(state, answer).instrument(span.clone()).await
     }
 
-    async fn accept_ringing(&self, state: CallState, answer: &mut PendingResponse) -> Result<Value, Problem> {
+    async fn accept_ringing(&self, state: StoredCall, answer: &mut PendingResponse) -> Result<Value, Problem> {
         let call = state.requested.parties.call_id.clone();
         let mut opening = Opening::default();
         match answer.before_deadline(self.open(state, &mut opening)).await {
@@ -77,9 +77,9 @@ impl CallAcceptor {
 
     async fn open(
         &self,
-        state: CallState,
+        state: StoredCall,
         opening: &mut Opening,
-    ) -> Result<(CallState, WorkerId, CallOpened), Problem> {
+    ) -> Result<(StoredCall, WorkerId, CallOpened), Problem> {
         let call = &state.requested.parties.call_id;
         if state.accepted.is_some() {
             return Err(Problem::new(Code::WrongState, "the call was accepted already"));
@@ -106,7 +106,7 @@ impl CallAcceptor {
         Err(if self.workers.connected() { failure } else { nats_away() })
     }
 
-    async fn store(&self, state: CallState, worker_id: WorkerId, opened: CallOpened) -> Result<Value, Problem> {
+    async fn store(&self, state: StoredCall, worker_id: WorkerId, opened: CallOpened) -> Result<Value, Problem> {
         let (parties, trace) = (state.requested.parties, state.trace);
         let call = &parties.call_id;
         let accepted_at = Timestamp::now();

@@ -7,7 +7,7 @@ use contract::wire::credit::{Authorization, Authorize, Denial, Grant};
 use contract::wire::terms::Terms;
 use contract::{CallSettings, GrantId, Nats, Parties, TraceParent};
 
-use super::media_workers::nats_away;
+use super::media_worker_client::nats_away;
 use crate::metrics;
 use crate::protocol::Problem;
 use crate::settings::CreditSettings;

@@ -13,9 +13,9 @@ use contract::{CallId, EndReason, Fact, Outcome, PublishCondition, Timestamp, ca
 use thiserror::Error;
 use tracing::{Instrument as _, Span};
 
-use super::media_workers::MediaWorkers;
+use super::media_worker_client::MediaWorkerClient;
 use super::placement::{KnownWorkers, sent_at};
-use super::storage::{CallState, CallStorage};
+use super::storage::{CallStorage, StoredCall};
 use crate::protocol::{Code, Problem};
 
 /// Attempts against concurrent changes of the call. It can change twice: accepted, ended.
@@ -78,7 +78,7 @@ pub struct CallEnder {
     /// Stores the ends.
     pub storage: CallStorage,
     /// End the calls that they host.
-    pub workers: MediaWorkers,
+    pub workers: MediaWorkerClient,
     /// Which of them run, and since when.
     pub known_workers: KnownWorkers,
     /// Sends `call_ended` for calls that never began.
@@ -119,7 +119,7 @@ impl CallEnder {
     }
 
     /// `None` if it changed meanwhile.
-    async fn end_ringing_call(&self, state: &CallState, reason: EndReason, by: &str) -> Result<Option<End>, EndError> {
+    async fn end_ringing_call(&self, state: &StoredCall, reason: EndReason, by: &str) -> Result<Option<End>, EndError> {
         let ended = Ended {
             parties: state.requested.parties.clone(),
             ended_at: Timestamp::now(),
@@ -146,7 +146,7 @@ impl CallEnder {
     /// `None` if the worker has released the call without a fact: what is stored must be read again.
     async fn end_accepted_call(
         &self,
-        state: &CallState,
+        state: &StoredCall,
         accepted: &Accepted,
         reason: EndReason,
         by: &str,
@@ -220,7 +220,7 @@ impl CallEnder {
         self.end_as_lost(&state, &accepted).instrument(span).await
     }
 
-    async fn end_as_lost(&self, state: &CallState, accepted: &Accepted) -> Result<End, EndError> {
+    async fn end_as_lost(&self, state: &StoredCall, accepted: &Accepted) -> Result<End, EndError> {
         let at = self.last_alive(state, accepted).await?;
         let (reason, by) = (EndReason::WorkerLost, accepted.worker_id.as_str());
         self.end_without_worker(state, at, reason, by).await
@@ -228,7 +228,7 @@ impl CallEnder {
 
     /// When the process that accepted a call sent its last heartbeat, by the server's clock. Without one, as of an earlier
     /// version: the last fact of the call before the entry of the process expired or another process was started.
-    async fn last_alive(&self, state: &CallState, accepted: &Accepted) -> Result<Timestamp, EndError> {
+    async fn last_alive(&self, state: &StoredCall, accepted: &Accepted) -> Result<Timestamp, EndError> {
         let accepted_at = state.accepted_on_server.unwrap_or(accepted.accepted_at);
         let call = &accepted.parties.call_id;
         let connection = self.storage.connection(call).await?;
@@ -258,7 +258,7 @@ impl CallEnder {
     /// duration counts.
     async fn end_without_worker(
         &self,
-        state: &CallState,
+        state: &StoredCall,
         at: Timestamp,
         reason: EndReason,
         by: &str,

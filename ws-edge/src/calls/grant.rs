@@ -8,7 +8,7 @@ use contract::wire::{payload, subject};
 use contract::{CallId, CallSettings};
 
 use super::command_server::TeamCommand;
-use super::media_workers::MediaWorkers;
+use super::media_worker_client::MediaWorkerClient;
 use super::storage::CallStorage;
 use crate::metrics;
 use crate::protocol::{Code, Problem};
@@ -19,7 +19,7 @@ pub struct GrantRelay {
     /// The call's worker is in its facts.
     pub storage: CallStorage,
     /// Extend the calls that they host.
-    pub workers: MediaWorkers,
+    pub workers: MediaWorkerClient,
     /// The longest grant.
     pub calls: CallSettings,
 }

@@ -11,7 +11,7 @@ use tracing::{Instrument as _, Span};
 use super::accept::CallAcceptor;
 use super::end::CallEnder;
 use super::end_requests;
-use super::media_workers::nats_away;
+use super::media_worker_client::nats_away;
 use super::pending_response::PendingResponse;
 use super::request::CallSetup;
 use super::rtc_relay::RtcRelay;

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tracing::{Instrument as _, Span};
 
 use super::check_party;
-use super::media_workers::MediaWorkers;
+use super::media_worker_client::MediaWorkerClient;
 use super::storage::CallStorage;
 use crate::protocol::{Code, Problem, payload};
 use crate::turn::TurnServers;
@@ -19,7 +19,7 @@ pub struct RtcRelay {
     /// Finds the call's worker.
     pub storage: CallStorage,
     /// Carry the requests out.
-    pub workers: MediaWorkers,
+    pub workers: MediaWorkerClient,
     /// For clients that cannot reach them.
     pub turn: Option<TurnServers>,
 }

@@ -17,7 +17,7 @@ const MAX_UPDATES: usize = 5;
 
 /// The state of a call, from its stored facts.
 #[derive(Debug, Clone)]
-pub struct CallState {
+pub struct StoredCall {
     /// The first fact.
     pub requested: Requested,
     /// The stream sequence of `requested`.
@@ -62,7 +62,7 @@ impl CallStorage {
     }
 
     /// The state of a call; `None` if it was never requested.
-    pub(super) async fn state(&self, call: &CallId) -> Result<Option<CallState>, Problem> {
+    pub(super) async fn state(&self, call: &CallId) -> Result<Option<StoredCall>, Problem> {
         let (requested, accepted, ended) = self
             .within(async {
                 tokio::try_join!(
@@ -87,7 +87,7 @@ impl CallStorage {
             Fact::Ended(fact) => Some(fact),
             _ => None,
         });
-        Ok(Some(CallState {
+        Ok(Some(StoredCall {
             requested,
             sequence: stored.sequence,
             trace: stored.trace,
@@ -98,7 +98,7 @@ impl CallStorage {
     }
 
     /// The state of a call of `party` that is not over.
-    pub(super) async fn state_for(&self, party: &Party, call: &CallId) -> Result<CallState, Problem> {
+    pub(super) async fn state_for(&self, party: &Party, call: &CallId) -> Result<StoredCall, Problem> {
         let state = self.state(call).await?.ok_or_else(|| unknown_call(call))?;
         check_party(&state.requested.parties, party)?;
         match &state.ended {

@@ -12,12 +12,12 @@ use crate::protocol::{Code, Problem};
 
 /// Sends commands to media-workers.
 #[derive(Debug, Clone)]
-pub struct MediaWorkers {
+pub struct MediaWorkerClient {
     nats: Nats,
     timeout: Duration,
 }
 
-impl MediaWorkers {
+impl MediaWorkerClient {
     /// A worker that does not reply within `timeout` counts as unreachable.
     pub fn new(nats: Nats, timeout: Duration) -> Self {
         Self { nats, timeout }
