@@ -38,8 +38,8 @@ use crate::{metrics, termination};
 const MAX_READS: usize = 64;
 /// Concurrent reads of the last stored messages of [`MAX_CALLS_PER_READ`] calls, from any replica.
 const MAX_BATCH_READS: usize = 8;
-/// Concurrent batches of ticks. The server allows 50 per stream, and acknowledges none before it has processed all that it received:
-/// with too few of them, it waits for the next ones. Ticks that become due meanwhile fill the next batches.
+/// Concurrent batches of ticks. The server allows 50 per stream. In a burst it was seen to acknowledge several together: with too few in
+/// flight, it waits for the next ones. Ticks that become due meanwhile fill the next batches.
 const MAX_BATCHES: usize = 12;
 /// No further batch is published while the notices of so many are due: a burst of ticks is stored first and told afterwards.
 const MAX_UNTOLD_BATCHES: usize = 32;
