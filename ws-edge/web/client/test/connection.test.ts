@@ -22,6 +22,24 @@ function startConnection(options: Partial<ConnectOptions> = {}, isUrgent = false
   return { events, connection, sockets: server.sockets };
 }
 
+/** A connection that has received its welcome. */
+async function startOnline(...given: Parameters<typeof startConnection>) {
+  const started = startConnection(...given);
+  await settle();
+  last(started.sockets).welcome();
+  return started;
+}
+
+/** An event of the environment: how to listen to it, and how the test raises it. */
+function networkEvent(): [listen: (listener: () => void) => () => void, raise: () => void] {
+  let raised = (): void => undefined;
+  const listen = (listener: () => void): (() => void) => {
+    raised = listener;
+    return () => undefined;
+  };
+  return [listen, () => raised()];
+}
+
 describe('the connection', () => {
   beforeEach(() => mock.timers.enable({ apis: ['setTimeout', 'setInterval', 'Date'] }));
   afterEach(() => mock.timers.reset());
@@ -37,9 +55,7 @@ describe('the connection', () => {
   });
 
   test('reconnects with growing delays, which a stable connection resets', async () => {
-    const { events, connection, sockets } = startConnection();
-    await settle();
-    last(sockets).welcome();
+    const { events, connection, sockets } = await startOnline();
     last(sockets).break();
     assert.equal(connection.state, 'reconnecting');
     for (const wait of [375, 750, 1_500]) {
@@ -63,22 +79,14 @@ describe('the connection', () => {
   });
 
   test('reconnects soon after a node restarts', async () => {
-    const { events, sockets } = startConnection();
-    await settle();
-    last(sockets).welcome();
+    const { events, sockets } = await startOnline();
     last(sockets).break(1012, 'restart');
     assert.equal(events.at(-1), 'down 150');
   });
 
   test('drops the socket when the browser reports a lost network', async () => {
-    let gone = (): void => undefined;
-    const onNetworkGone = (listener: () => void): (() => void) => {
-      gone = listener;
-      return () => undefined;
-    };
-    const { connection, events, sockets } = startConnection({ environment: { onNetworkGone } });
-    await settle();
-    last(sockets).welcome();
+    const [onNetworkGone, gone] = networkEvent();
+    const { connection, events, sockets } = await startOnline({ environment: { onNetworkGone } });
     gone();
     assert.equal(connection.state, 'reconnecting');
     assert.match(String(events.at(-1)), /^down /);
@@ -88,14 +96,8 @@ describe('the connection', () => {
   });
 
   test('reconnects at once when the network is back', async () => {
-    let back = (): void => undefined;
-    const onNetworkBack = (listener: () => void): (() => void) => {
-      back = listener;
-      return () => undefined;
-    };
-    const { connection, sockets } = startConnection({ environment: { onNetworkBack } });
-    await settle();
-    last(sockets).welcome();
+    const [onNetworkBack, back] = networkEvent();
+    const { connection, sockets } = await startOnline({ environment: { onNetworkBack } });
     back();
     await settle();
     assert.equal(sockets.length, 1, 'it is not interrupted');
@@ -128,9 +130,7 @@ describe('the connection', () => {
   });
 
   test('sends no heartbeat to an older server', async () => {
-    const { sockets } = startConnection();
-    await settle();
-    last(sockets).welcome();
+    const { sockets } = await startOnline();
     mock.timers.tick(60_000);
     assert.deepEqual(last(sockets).sent, []);
   });
@@ -150,11 +150,7 @@ describe('the connection', () => {
   });
 
   test('gives the socket little time when the network has changed', async () => {
-    let changed = (): void => undefined;
-    const onNetworkChange = (listener: () => void): (() => void) => {
-      changed = listener;
-      return () => undefined;
-    };
+    const [onNetworkChange, changed] = networkEvent();
     const { connection, sockets } = startConnection({ environment: { onNetworkChange } });
     await settle();
     last(sockets).welcome(null, 2_000);
@@ -172,9 +168,7 @@ describe('the connection', () => {
   });
 
   test('moves requests that are safe to repeat to the next socket', async () => {
-    const { connection, sockets } = startConnection();
-    await settle();
-    last(sockets).welcome();
+    const { connection, sockets } = await startOnline();
     const hungUp = connection.request('call_hangup', { callId: 'call_1' });
     const produced = connection.request('rtc_produce', { transportId: 't', kind: 'audio', rtpParameters: {} });
     const refused = assert.rejects(produced, { code: 'offline' });
@@ -183,18 +177,13 @@ describe('the connection', () => {
     mock.timers.tick(375);
     await settle();
     last(sockets).welcome();
-    assert.deepEqual(
-      last(sockets).sent.map((sent) => sent.type),
-      ['call_hangup'],
-    );
+    assert.deepEqual(last(sockets).types, ['call_hangup']);
     last(sockets).answer('call_hangup', { callId: 'call_1', endedAt: '2025-01-15T12:02:15.123Z' });
     await hungUp;
   });
 
   test('tries again within a second during a call, whatever the path does', async () => {
-    const { sockets } = startConnection({}, true);
-    await settle();
-    last(sockets).welcome();
+    const { sockets } = await startOnline({}, true);
     last(sockets).break();
     for (let attempts = 2; attempts < 8; attempts += 1) {
       mock.timers.tick(1_000);
@@ -213,9 +202,7 @@ describe('the connection', () => {
   });
 
   test('a minute after the last message, attempts during a call are as rare as without one', async () => {
-    const { events, sockets } = startConnection({}, true);
-    await settle();
-    last(sockets).welcome();
+    const { events, sockets } = await startOnline({}, true);
     last(sockets).break();
     for (let attempt = 0; attempt < 59; attempt += 1) {
       mock.timers.tick(1_000);
@@ -266,9 +253,7 @@ describe('the connection', () => {
   });
 
   test('a replaced window does not reconnect', async () => {
-    const { events, connection, sockets } = startConnection();
-    await settle();
-    last(sockets).welcome();
+    const { events, connection, sockets } = await startOnline();
     last(sockets).break(4001, 'replaced');
     assert.deepEqual(events, ['welcome', 'up', 'closed session_replaced']);
     assert.equal(connection.state, 'closed');
@@ -293,9 +278,7 @@ describe('the connection', () => {
     const lasting = (seconds: number): string => `e30.${btoa(JSON.stringify({ exp: Date.now() / 1_000 + seconds }))}.s`;
     const tokens = [lasting(600), lasting(900), lasting(1_200)];
     let asked = 0;
-    const { sockets } = startConnection({ token: lasting(300), getToken: () => tokens[asked++] ?? '' });
-    await settle();
-    last(sockets).welcome();
+    const { sockets } = await startOnline({ token: lasting(300), getToken: () => tokens[asked++] ?? '' });
     const after = async (ms: number): Promise<unknown[]> => {
       mock.timers.tick(ms);
       await settle();
@@ -373,9 +356,7 @@ describe('requests', () => {
   });
 
   test('that are not safe to repeat fail as offline when the connection is lost', async () => {
-    const { connection, sockets } = startConnection();
-    await settle();
-    last(sockets).welcome();
+    const { connection, sockets } = await startOnline();
     const asked = assert.rejects(connection.request('rtc_connect_transport', { transportId: 't', dtlsParameters: {} }), {
       code: 'offline',
     });
@@ -384,9 +365,7 @@ describe('requests', () => {
   });
 
   test('without an answer make the connection reconnect', async () => {
-    const { events, connection, sockets } = startConnection();
-    await settle();
-    last(sockets).welcome();
+    const { events, connection } = await startOnline();
     const asked = assert.rejects(connection.request('call_cancel', { callId: 'a' }), { code: 'timeout' });
     mock.timers.tick(15_000);
     await asked;
@@ -395,9 +374,7 @@ describe('requests', () => {
   });
 
   test('fail after the connection is closed', async () => {
-    const { connection, sockets } = startConnection();
-    await settle();
-    last(sockets).welcome();
+    const { connection } = await startOnline();
     const asked = assert.rejects(connection.request('call_cancel', { callId: 'a' }), { code: 'closed' });
     connection.close();
     await asked;
@@ -413,9 +390,7 @@ describe('requests', () => {
   });
 
   test('errors without a request id are reported', async () => {
-    const { events, sockets } = startConnection();
-    await settle();
-    last(sockets).welcome();
+    const { events, sockets } = await startOnline();
     last(sockets).say({ type: 'error', id: null, payload: { code: 'rate_limited', message: 'too many' } });
     last(sockets).onmessage?.({ data: 'no JSON' });
     assert.equal(events.at(-1), 'serverError rate_limited');

@@ -46,6 +46,11 @@ export class FakeSocket implements Socket {
     this.onclose?.({ code, reason });
   }
 
+  /** The types of the requests, in order. */
+  get types(): string[] {
+    return this.sent.map(({ type }) => type);
+  }
+
   /** The last request of a type; answers it. */
   answer(type: string, payload: object): void {
     this.say({ type: 'response', id: this.#asked(type).id, payload });
@@ -58,7 +63,7 @@ export class FakeSocket implements Socket {
   #asked(type: string): Sent {
     const sent = this.sent.findLast((sent) => sent.type === type);
     if (sent === undefined) {
-      throw new Error(`no ${type} among ${this.sent.map((sent) => sent.type).join()}`);
+      throw new Error(`no ${type} among ${this.types.join()}`);
     }
     return sent;
   }

@@ -152,7 +152,7 @@ describe('a call', () => {
     assert.equal(told.at(-1), 'connected');
     // No request of the client claims a connection.
     assert.deepEqual(
-      line.sent.map((sent) => sent.type),
+      line.types,
       [
         'call_request',
         'rtc_capabilities',
@@ -246,11 +246,7 @@ describe('a call', () => {
     assert.equal(phone.activeCall, call);
     assert.equal(call.state, 'connected');
     await settle();
-    assert.deepEqual(
-      last(sockets).sent.map((sent) => sent.type),
-      ['rtc_restart_ice', 'rtc_restart_ice', 'rtc_consume'],
-      'the path first',
-    );
+    assert.deepEqual(last(sockets).types, ['rtc_restart_ice', 'rtc_restart_ice', 'rtc_consume'], 'the path first');
     const iceParameters = testFakeParameters.generateTransportRemoteParameters().iceParameters;
     for (const { id, type } of last(sockets).sent) {
       if (type === 'rtc_restart_ice') {
@@ -294,11 +290,7 @@ describe('a call', () => {
     await eventually(() => sockets.length === 2);
     last(sockets).welcome(snapshot);
     await settle();
-    assert.deepEqual(
-      last(sockets).sent.map((sent) => sent.type),
-      ['call_hangup'],
-      'once',
-    );
+    assert.deepEqual(last(sockets).types, ['call_hangup'], 'once');
     last(sockets).answer('call_hangup', { callId: ID, endedAt: NOW });
     await hungUp;
   });

@@ -1,15 +1,12 @@
 /** A whole call between two windows: ringing, accepted, connected, muted and unmuted, ended, settled. */
 
-import { connect, Side } from './side.ts';
+import { connectedSides, reportRecord } from './side.ts';
 import { waitForAudio, waitForSilence } from './audio.ts';
-import { runScript, type Windows } from './browser.ts';
+import { runScript } from './browser.ts';
 import { request, report } from './channel.ts';
 
-await runScript(async (windows: Windows) => {
-  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
-  const otomo = new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo');
-  await connect(user, otomo);
-  report('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
+await runScript(async (windows) => {
+  const [user, otomo] = await connectedSides(windows);
 
   await Promise.all([waitForAudio(user.page), waitForAudio(otomo.page)]);
   report('minute', { user: await user.minute(1), otomo: await otomo.minute(1) });
@@ -23,5 +20,5 @@ await runScript(async (windows: Windows) => {
 
   await request('another_minute', { user: await user.minute(2), otomo: await otomo.minute(2) });
   await otomo.press('hang-up');
-  report('record', { user: await user.record(), otomo: await otomo.record() });
+  await reportRecord(user, otomo);
 });

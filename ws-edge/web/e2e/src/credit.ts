@@ -1,7 +1,7 @@
 /** A call that lasts as long as the balance: what is left, the warning, a reload, the end, and a call that is denied. The user reads Japanese. */
 
 import { ja } from '../../page/src/texts/ja.ts';
-import { connect, Side } from './side.ts';
+import { connectedSides, type Side } from './side.ts';
 import { runScript } from './browser.ts';
 import { report } from './channel.ts';
 
@@ -15,10 +15,7 @@ async function left(user: Side): Promise<number> {
 }
 
 await runScript(async (windows) => {
-  const user = new Side(await windows.open('user', windows.fixture.user, { locale: 'ja-JP' }), 'user');
-  const otomo = new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo');
-  await connect(user, otomo);
-  report('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
+  const [user, otomo] = await connectedSides(windows, { locale: 'ja-JP' });
   report('before', { left: await left(user), otomo: await otomo.part('detail').innerText() });
 
   const warning = user.part('note').filter({ hasText: ja['note.credit_low'] });

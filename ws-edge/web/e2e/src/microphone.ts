@@ -1,6 +1,6 @@
 /** Microphone access is denied to the caller, then to the callee. Both see advice and can continue. */
 
-import { Side } from './side.ts';
+import { openSides, reportRecord, type Side } from './side.ts';
 import { waitForAudio } from './audio.ts';
 import { runScript } from './browser.ts';
 import { request, report } from './channel.ts';
@@ -18,8 +18,7 @@ async function refusal(side: Side, windows: string): Promise<object> {
 }
 
 await runScript(async (windows) => {
-  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
-  const otomo = new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo');
+  const [user, otomo] = await openSides(windows);
   await Promise.all([user.reaches('idle'), otomo.reaches('idle')]);
 
   await user.choose('microphone');
@@ -40,5 +39,5 @@ await runScript(async (windows) => {
   report('problems', { user: await user.part('problem').isVisible(), otomo: await otomo.part('problem').isVisible() });
   await Promise.all([waitForAudio(user.page), waitForAudio(otomo.page)]);
   await user.press('hang-up');
-  report('record', { user: await user.record(), otomo: await otomo.record() });
+  await reportRecord(user, otomo);
 }, 'refused');

@@ -3,16 +3,13 @@
  * RTP is UDP and is not affected: audio and the call continue. At its end the connection is cut again.
  */
 
-import { connect, Side } from './side.ts';
+import { connectedSides, reportRecord } from './side.ts';
 import { waitForAudio } from './audio.ts';
 import { runScript } from './browser.ts';
 import { request, report } from './channel.ts';
 
 await runScript(async (windows) => {
-  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
-  const otomo = new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo');
-  await connect(user, otomo);
-  report('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
+  const [user, otomo] = await connectedSides(windows);
   await user.minute(1);
 
   await request('cut');
@@ -50,5 +47,5 @@ await runScript(async (windows) => {
   await otomo.press('hang-up');
   await otomo.record();
   await request('restore');
-  report('record', { user: await user.record(), otomo: await otomo.record() });
+  await reportRecord(user, otomo);
 });

@@ -2,7 +2,7 @@
 
 import type { Page } from 'playwright-core';
 
-import { connect, Side } from './side.ts';
+import { connect, openSides } from './side.ts';
 import { until } from './audio.ts';
 import { runScript } from './browser.ts';
 import { request, report } from './channel.ts';
@@ -28,8 +28,7 @@ async function row(ops: Page, state: string, ticks: number): Promise<Record<stri
 await runScript(async (windows) => {
   const ops = await windows.open('ops', windows.fixture.ops, { viewport: { width: 1400, height: 800 } });
   await ops.locator('[data-testid=link][data-link=online]').waitFor();
-  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
-  const otomo = new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo');
+  const [user, otomo] = await openSides(windows);
   await connect(user, otomo);
 
   const live = await until('two ticks of the live call', () => row(ops, 'connected', 2));

@@ -1,15 +1,12 @@
 /** A reload during a call: the page resumes the call with its original time, minutes and audio. */
 
-import { connect, Side } from './side.ts';
+import { connectedSides, reportRecord } from './side.ts';
 import { waitForAudio } from './audio.ts';
 import { runScript } from './browser.ts';
 import { report } from './channel.ts';
 
 await runScript(async (windows) => {
-  const user = new Side(await windows.open('user', windows.fixture.user), 'user');
-  const otomo = new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo');
-  await connect(user, otomo);
-  report('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
+  const [user, otomo] = await connectedSides(windows);
   await Promise.all([user.minute(1), waitForAudio(user.page), waitForAudio(otomo.page)]);
 
   await user.page.reload();
@@ -21,5 +18,5 @@ await runScript(async (windows) => {
   const minute = await otomo.minute(1);
   report('minute', { before: minute, user: await user.minute(minute + 1), otomo: await otomo.minute(minute + 1) });
   await user.press('hang-up');
-  report('record', { user: await user.record(), otomo: await otomo.record() });
+  await reportRecord(user, otomo);
 });

@@ -1,9 +1,10 @@
 /** One side of the call page, as a person uses and reads it. */
 
-import type { Locator, Page } from 'playwright-core';
+import type { BrowserContextOptions, Locator, Page } from 'playwright-core';
 
 import { en } from '../../page/src/texts/en.ts';
 import type { Windows } from './browser.ts';
+import { report } from './channel.ts';
 
 type Role = 'user' | 'otomo';
 type Source = 'tone' | 'microphone';
@@ -87,6 +88,25 @@ export class Side {
       reason: code?.slice('reason.'.length) ?? reason,
     };
   }
+}
+
+/** Opens the windows of a user and an otomo. The options are the user's. */
+export async function openSides(windows: Windows, options: BrowserContextOptions = {}): Promise<[user: Side, otomo: Side]> {
+  const user = new Side(await windows.open('user', windows.fixture.user, options), 'user');
+  return [user, new Side(await windows.open('otomo', windows.fixture.otomo), 'otomo')];
+}
+
+/** Opens both windows, brings them into a call, and reports when it was connected. */
+export async function connectedSides(windows: Windows, options: BrowserContextOptions = {}): Promise<[user: Side, otomo: Side]> {
+  const [user, otomo] = await openSides(windows, options);
+  await connect(user, otomo);
+  report('connected', { user: await user.connectedAt(), otomo: await otomo.connectedAt() });
+  return [user, otomo];
+}
+
+/** Reports the record that each side shows. */
+export async function reportRecord(user: Side, otomo: Side): Promise<void> {
+  report('record', { user: await user.record(), otomo: await otomo.record() });
 }
 
 /** A user in a call with an otomo who has no window. */

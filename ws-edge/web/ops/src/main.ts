@@ -1,5 +1,6 @@
 /** The operations page: head, fleet, calls, and the timeline dialog. Rendered at most once per frame. */
 
+import { removeTokens, socketUrl } from '../../page/src/address.ts';
 import { button, el, setAttribute, setText, show } from '../../page/src/dom.ts';
 import { Head } from '../../page/src/head.ts';
 import { load, save } from '../../page/src/storage.ts';
@@ -52,10 +53,7 @@ document.body.append(
 function watch(token: string): void {
   feed?.close();
   save(TOKEN_KEY, token);
-  const url = new URL('/ops/live', location.href);
-  url.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
-  url.search = url.hash = '';
-  feed = new Feed(String(url), token, receive, (state) => {
+  feed = new Feed(socketUrl('/ops/live'), token, receive, (state) => {
     link = state;
     scheduleRender();
   });
@@ -140,9 +138,7 @@ function warningText(text: Translate): string | null {
 /** Takes the token out of `/ops#token=…`. */
 function tokenOfAddress(): string | null {
   const token = new URLSearchParams(location.hash.replace(/^#/, '')).get('token');
-  if (location.hash !== '') {
-    history.replaceState(null, '', location.pathname + location.search);
-  }
+  removeTokens();
   return token;
 }
 

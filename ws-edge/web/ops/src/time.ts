@@ -1,5 +1,7 @@
 /** Formats of times for operators. */
 
+import { span } from '../../page/src/clock.ts';
+
 export { ServerClock, span, timeOfDay } from '../../page/src/clock.ts';
 
 /** `0.4 s`, `12 s`, `3 min`, `2 h`: an age. */
@@ -19,12 +21,5 @@ export function length(ms: number): string {
   if (ms < 1000) {
     return `${String(Math.round(ms))} ms`;
   }
-  if (ms < 60_000) {
-    return `${(ms / 1000).toFixed(3)} s`;
-  }
-  const two = (value: number): string => String(value).padStart(2, '0');
-  const seconds = Math.floor(ms / 1000);
-  const [hours, minutes] = [Math.floor(seconds / 3600), Math.floor(seconds / 60) % 60];
-  const rest = `${two(minutes)}:${two(seconds % 60)}`;
-  return hours > 0 ? `${String(hours)}:${rest}` : rest;
+  return ms < 60_000 ? `${(ms / 1000).toFixed(3)} s` : span(ms);
 }

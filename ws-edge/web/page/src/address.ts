@@ -30,3 +30,15 @@ export function readAddress(search: string, hash: string): Address {
   }
   return { roles, tokens, callee: query.get('call') };
 }
+
+/** The address of a WebSocket of the node that serves this page. */
+export function socketUrl(path: string): string {
+  return String(new URL(path, location.origin.replace(/^http/, 'ws')));
+}
+
+/** Removes the tokens from the address, where others could read them; the tab's storage has them. */
+export function removeTokens(): void {
+  if (location.hash !== '') {
+    history.replaceState(null, '', location.pathname + location.search);
+  }
+}

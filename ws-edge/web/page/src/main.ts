@@ -1,6 +1,6 @@
 /** The page: its head, one or two sides, its foot. */
 
-import { readAddress } from './address.ts';
+import { readAddress, removeTokens, socketUrl } from './address.ts';
 import { button, el, setText } from './dom.ts';
 import { Head } from './head.ts';
 import { listenToKeys } from './keys.ts';
@@ -26,10 +26,7 @@ const head = new Head(render, { before: [ringChoice] });
 const address = readAddress(location.search, location.hash);
 removeTokens();
 
-const socketUrl = new URL('/ws', location.href);
-socketUrl.protocol = location.protocol === 'https:' ? 'wss:' : 'ws:';
-socketUrl.search = socketUrl.hash = '';
-const page: Page = { socketUrl: String(socketUrl), language: () => head.language, isRingAudible: () => isRingAudible };
+const page: Page = { socketUrl: socketUrl('/ws'), language: () => head.language, isRingAudible: () => isRingAudible };
 
 const otomo = readClaims(address.tokens.otomo ?? '')?.sub;
 const sides = new Map(
@@ -80,13 +77,6 @@ function animate(): void {
     side.renderLevel();
   }
   requestAnimationFrame(animate);
-}
-
-/** Removes the tokens from the address, where others could read them; the tab's storage has them. */
-function removeTokens(): void {
-  if (location.hash !== '') {
-    history.replaceState(null, '', location.pathname + location.search);
-  }
 }
 
 listenToKeys([...sides.values()]);

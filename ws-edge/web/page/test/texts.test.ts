@@ -2,22 +2,10 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';
 
-import { LANGUAGES } from '../src/i18n.ts';
 import { TEXTS, translate } from '../src/texts.ts';
+import { assertSameKeys } from './tables.ts';
 
-const placeholders = (text: string): string[] => [...text.matchAll(/\{(\w+)\}/g)].map(([, name]) => name ?? '').sort();
-
-test('every language has the same keys and placeholders', () => {
-  const keys = Object.keys(TEXTS.en).sort();
-  for (const language of LANGUAGES) {
-    const table = TEXTS[language];
-    assert.deepEqual(Object.keys(table).sort(), keys, language);
-    for (const [key, text] of Object.entries(table)) {
-      assert.notEqual(text.trim(), '', `${language} ${key}`);
-      assert.deepEqual(placeholders(text), placeholders(TEXTS.en[key as keyof typeof TEXTS.en]), `${language} ${key}`);
-    }
-  }
-});
+test('every language has the same keys and placeholders', () => assertSameKeys(TEXTS));
 
 test('Japanese texts are Japanese, except for names', () => {
   const names = new Set(['page.title', 'page.language', 'page.language.hint']);
