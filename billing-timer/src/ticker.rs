@@ -38,10 +38,10 @@ use crate::{metrics, termination};
 const MAX_READS: usize = 64;
 /// Concurrent reads of the last stored messages of [`MAX_CALLS_PER_READ`] calls, from any replica.
 const MAX_BATCH_READS: usize = 8;
-/// Concurrent batches of ticks. The server allows 50 per stream. In a burst it was seen to acknowledge several together: with too few in
-/// flight, it waits for the next ones. Ticks that become due meanwhile fill the next batches.
+/// Concurrent batches of ticks, sent or waiting to be sent; the server allows 50 uncommitted ones per stream. In a burst it was seen to
+/// acknowledge several together: with too few in flight, it waits for the next ones. Ticks that become due meanwhile fill the next batches.
 const MAX_BATCHES: usize = 12;
-/// No further batch is published while the notices of so many are due: a burst of ticks is stored first and told afterwards.
+/// No further batch is started while the notices of so many stored ones wait: the notices of a burst do not delay its batches.
 const MAX_UNTOLD_BATCHES: usize = 32;
 /// Concurrent batches of settlements, of up to [`MAX_CALLS_PER_READ`] calls.
 const MAX_SETTLEMENT_BATCHES: usize = 4;
@@ -73,7 +73,7 @@ struct Work {
     reads: InFlight<(WorkToken, Result<LastStored, FactError>)>,
     batch_reads: InFlight<BatchRead>,
     batches: InFlight<Result<StoredBatch, FailedBatch>>,
-    /// Stored batches that wait for their turn to be told. Their calls get no other work before.
+    /// Stored batches whose notices wait. Their calls get no other work before, unless their leases or entries are lost meanwhile.
     untold: VecDeque<StoredBatch>,
     /// At most one, so that the notices of a call keep their order.
     notices: InFlight<StoredTicks>,
@@ -153,17 +153,16 @@ impl Ticker {
             }
         }
         // The drain has a deadline. The next holder of the leases finishes what remains.
-        while let Some(published) = work.batches.next().await {
-            work.untold.extend(published);
+        loop {
+            self.start_notices(&mut work);
+            tokio::select! {
+                Some(published) = work.batches.next() => work.untold.extend(published),
+                Some(_) = work.notices.next() => {}
+                Some(batch) = work.settlement_batches.next() => work.settlements.extend(batch.remaining),
+                Some(_) = work.settlements.next() => {}
+                else => break,
+            }
         }
-        while work.notices.next().await.is_some() {}
-        for batch in work.untold {
-            batch.send_notices(self.deps.clone()).await;
-        }
-        while let Some(batch) = work.settlement_batches.next().await {
-            work.settlements.extend(batch.remaining);
-        }
-        while work.settlements.next().await.is_some() {}
         Ok(())
     }
 
@@ -188,7 +187,7 @@ impl Ticker {
         }
     }
 
-    /// Starts work. Ticks are taken from the scheduler only when they can be sent.
+    /// Starts work.
     fn start(&self, scheduler: &mut Scheduler, work: &mut Work, pause: Option<Duration>, now: Timestamp) {
         while work.batch_reads.len() < MAX_BATCH_READS {
             let tokens = scheduler.next_reads(MAX_CALLS_PER_READ, now);
@@ -225,11 +224,7 @@ impl Ticker {
             }
             work.batches.push(tick_batch::publish(self.deps.clone(), due).boxed());
         }
-        if work.notices.is_empty()
-            && let Some(batch) = work.untold.pop_front()
-        {
-            work.notices.push(batch.send_notices(self.deps.clone()).boxed());
-        }
+        self.start_notices(work);
         while work.settlement_batches.len() < MAX_SETTLEMENT_BATCHES && work.settlements.len() < MAX_SINGLE_SETTLEMENTS
         {
             let due = std::iter::from_fn(|| scheduler.next_settlement(now));
@@ -246,6 +241,14 @@ impl Ticker {
             let terminations = self.deps.terminations.clone();
             work.terminations
                 .push(async move { termination::request_end(&*terminations, token).await }.boxed());
+        }
+    }
+
+    fn start_notices(&self, work: &mut Work) {
+        if work.notices.is_empty()
+            && let Some(batch) = work.untold.pop_front()
+        {
+            work.notices.push(batch.send_notices(self.deps.clone()).boxed());
         }
     }
 

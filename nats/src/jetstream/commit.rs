@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::jetstream::response::Response;
-use async_nats::{Client, HeaderName};
+use async_nats::{Client, HeaderName, Message};
 use serde::Deserialize;
 use tokio::sync::Mutex;
 
@@ -27,7 +27,7 @@ struct Commit {
     count: Option<usize>,
 }
 
-/// Sends batches over a connection.
+/// Sends the batches of one stream or bucket.
 #[derive(Debug, Clone)]
 pub(crate) struct BatchSender {
     client: Client,
@@ -46,35 +46,13 @@ impl BatchSender {
 
     /// Stores all messages or none, and returns their sequences. The entries of a batch are contiguous in the stream, so the
     /// acknowledgement of the last one gives the sequences of all.
+    ///
+    /// A batch is sent by a task of its own: a caller that is not polled for a while must not keep the turn from the others. It is sent
+    /// to its end even if the caller is dropped.
     pub(crate) async fn commit(&self, publications: Vec<Publication>) -> Result<Vec<u64>, BatchError> {
-        let id = uuid::Uuid::now_v7().simple().to_string();
-        let unacknowledged = |error: &dyn std::fmt::Display| BatchError::Unacknowledged(error.to_string());
-        let (size, mut answer) = (publications.len(), None);
-        let mut turn = Some(self.turn.lock().await);
-        for (number, publication) in (1..).zip(publications) {
-            let Publication {
-                subject,
-                mut headers,
-                payload,
-            } = publication;
-            headers.insert(BATCH_ID, id.as_str());
-            headers.insert(BATCH_SEQUENCE, number.to_string());
-            if number < size {
-                let sent = self.client.publish_with_headers(subject, headers, payload).await;
-                sent.map_err(|error| unacknowledged(&error))?;
-            } else {
-                turn.take();
-                // The server replies only to the commit, even if it discarded the batch at an earlier entry.
-                headers.insert(BATCH_COMMIT, "1");
-                let commit = async_nats::Request::new()
-                    .headers(headers)
-                    .payload(payload)
-                    .timeout(Some(COMMIT_TIMEOUT));
-                let sent = self.client.send_request(subject, commit).await;
-                answer = Some(sent.map_err(|error| unacknowledged(&error))?);
-            }
-        }
-        let answer = answer.ok_or(BatchError::Size(0))?;
+        let size = publications.len();
+        let sending = tokio::spawn(self.clone().send(publications));
+        let answer = sending.await.map_err(|error| unacknowledged(&error))??;
         match serde_json::from_slice::<Response<Commit>>(&answer.payload) {
             Ok(Response::Ok(ack)) if ack.count.unwrap_or(1) == size => {
                 let first = ack.seq.saturating_sub(size as u64 - 1);
@@ -88,4 +66,34 @@ impl BatchSender {
             Err(error) => Err(unacknowledged(&error)),
         }
     }
+
+    /// Returns the answer to the last message, the commit. The server answers no other, even if it discarded the batch at an earlier one.
+    async fn send(self, mut publications: Vec<Publication>) -> Result<Message, BatchError> {
+        let id = uuid::Uuid::now_v7().simple().to_string();
+        let size = publications.len();
+        for (number, publication) in (1..).zip(&mut publications) {
+            publication.headers.insert(BATCH_ID, id.as_str());
+            publication.headers.insert(BATCH_SEQUENCE, number.to_string());
+        }
+        let commit = publications.pop().ok_or(BatchError::Size(size))?;
+        let turn = self.turn.lock().await;
+        for entry in publications {
+            let sent = self.client.publish_with_headers(entry.subject, entry.headers, entry.payload);
+            sent.await.map_err(|error| unacknowledged(&error))?;
+        }
+        // The commit may follow entries of the next batch.
+        drop(turn);
+        let mut headers = commit.headers;
+        headers.insert(BATCH_COMMIT, "1");
+        let request = async_nats::Request::new()
+            .headers(headers)
+            .payload(commit.payload)
+            .timeout(Some(COMMIT_TIMEOUT));
+        let answer = self.client.send_request(commit.subject, request);
+        answer.await.map_err(|error| unacknowledged(&error))
+    }
+}
+
+fn unacknowledged(error: &dyn std::fmt::Display) -> BatchError {
+    BatchError::Unacknowledged(error.to_string())
 }

@@ -1,12 +1,19 @@
 //! Atomic batches of facts.
 
+use std::time::Duration;
+
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::facts::builders::{at, settled, tick};
 use contract::jetstream::batch::{BatchError, Entry, MAX_BATCH};
 use contract::jetstream::fact_store::PublishCondition;
 use contract::{Fact, FactKind, Outcome, TraceParent};
+use futures::FutureExt;
+use futures::future::join_all;
+use tokio::time::timeout;
 
 use crate::fixture::Fixture;
+
+const SOON: Duration = Duration::from_secs(20);
 
 fn entry(call: &str, minute: u32, condition: PublishCondition) -> Entry {
     Entry {
@@ -45,6 +52,32 @@ async fn a_full_batch_is_stored_with_contiguous_sequences() -> Result<()> {
         .collect();
     let next = fixture.facts.publish_batch(&second).await?;
     ensure!(next.first() > sequences.last());
+    Ok(())
+}
+
+/// On one thread, so that the connection sends nothing while the batches of the busy callers fill its queue.
+#[tokio::test]
+async fn callers_that_are_busy_otherwise_keep_no_batch_back() -> Result<()> {
+    let fixture = Fixture::start().await?;
+    let batch = |prefix: &str| -> Vec<Entry> {
+        let calls = (0..MAX_BATCH).map(|number| format!("{prefix}{number}"));
+        calls.map(|call| entry(&call, 1, PublishCondition::First)).collect()
+    };
+    let batches = ["a", "b", "c"].map(batch);
+    let mut busy: Vec<_> = batches
+        .iter()
+        .map(|batch| fixture.facts.publish_batch(batch).boxed())
+        .collect();
+    for publishing in &mut busy {
+        ensure!(publishing.now_or_never().is_none());
+    }
+    let another = [entry("another", 1, PublishCondition::First)];
+    timeout(SOON, fixture.facts.publish_batch(&another))
+        .await
+        .context("it waits for the others")??;
+    for stored in join_all(busy).await {
+        ensure!(stored?.len() == MAX_BATCH);
+    }
     Ok(())
 }
 
