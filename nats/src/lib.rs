@@ -27,6 +27,10 @@ pub mod spans;
 
 pub mod metrics;
 
+#[cfg(any(test, feature = "samples"))]
+#[doc(hidden)]
+pub mod samples;
+
 pub use jetstream::connection::{Nats, NatsSettings};
 pub use jetstream::fact_store::{FactError, FactStore, Outcome, PublishCondition};
 pub use settings::CallSettings;

@@ -1,8 +1,9 @@
 //! Facts: built, published, read and checked.
 
-pub mod builders;
 pub mod contract_client;
 
 pub mod later_version;
 pub mod reader;
 pub mod record;
+
+pub use contract::samples as builders;

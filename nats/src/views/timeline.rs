@@ -165,102 +165,35 @@ fn minutes(call: Option<&CallView>, facts: &[Recorded], now: Timestamp) -> Minut
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::EndReason;
-    use crate::wire::envelope::TraceParent;
-    use crate::wire::fact::{Ended, Method, Requested, RtpDetected, RtpEvidence, Settled, Tick};
-    use crate::wire::party::{Parties, Role};
-    use crate::wire::subject;
+    use crate::samples::{self, at};
 
-    fn at(millis: i64) -> Timestamp {
-        Timestamp::from_millis(1_700_000_000_000 + millis).unwrap()
-    }
-
-    fn parties() -> Parties {
-        Parties {
-            call_id: "call_1".parse().unwrap(),
-            user_id: "u".parse().unwrap(),
-            otomo_id: "o".parse().unwrap(),
-        }
-    }
+    const CALL: &str = "call_1";
 
     fn requested() -> Fact {
-        let parties = parties();
-        let requested_at = at(0);
-        Requested::new(parties, requested_at).into()
+        samples::requested(CALL, at(0)).into()
     }
 
     fn rtp_detected() -> Fact {
-        RtpDetected {
-            parties: parties(),
-            connected_at: at(2_000),
-            method: Method::SfuRtpDetected,
-            detected_from: Role::User,
-            evidence: RtpEvidence {
-                worker_id: "mw_1".parse().unwrap(),
-                producer_id: "p".to_owned(),
-                ssrc: 1,
-                sequence_number: None,
-                rtp_timestamp: None,
-            },
-            terms: None,
-        }
-        .into()
+        samples::rtp_detected(CALL, at(2_000)).into()
     }
 
     fn tick(minute: u32) -> Fact {
-        Tick {
-            parties: parties(),
-            minute,
-            at: at(2_000 + i64::from(minute) * 60_000),
-            connected_at: at(2_000),
-        }
-        .into()
+        samples::tick(CALL, minute, at(2_000), 60_000).into()
     }
 
     fn ended() -> Fact {
-        Ended {
-            parties: parties(),
-            ended_at: at(130_000),
-            reason: EndReason::Hangup,
-            by: "user".to_owned(),
-            connected_at: Some(at(2_000)),
-            duration_ms: None,
-            clock_step_ms: None,
-            party: None,
-            terms: None,
-        }
-        .into()
+        samples::ended(CALL, at(130_000), Some(at(2_000))).into()
     }
 
     fn settled() -> Fact {
-        Settled {
-            parties: parties(),
-            connected_at: Some(at(2_000)),
-            ended_at: at(130_000),
-            duration_ms: 128_000,
-            ticks: 2,
-            over_ticks: 0,
-            billed_minutes: 2,
-            reason: EndReason::Hangup,
-            billed_ms: None,
-            silent_ms: None,
-            until_ms: None,
-            terms: None,
-        }
-        .into()
+        samples::settled(CALL, at(2_000), 128_000, 2).into()
     }
 
     /// Each fact is stored `lag` milliseconds after it happened.
     fn page(facts: &[Fact], lag: u64) -> Page {
-        let recorded = (1..).zip(facts).map(|(sequence, fact)| Recorded {
-            subject: fact.subject(),
-            fact: Fact::decode(&fact.subject(), &fact.encode().unwrap()),
-            payload: fact.encode().unwrap(),
-            sequence,
-            stored_at: fact.occurred_at().plus_millis(lag),
-            source: Some("/test/1".to_owned()),
-            trace: TraceParent::generate(),
-        });
+        let recorded = (1..)
+            .zip(facts)
+            .map(|(sequence, fact)| samples::recorded(sequence, fact.clone(), lag));
         Page {
             facts: recorded.collect(),
             more: false,
@@ -313,15 +246,11 @@ mod tests {
     #[test]
     fn undecodable_facts_are_entries_with_an_error() {
         let mut page = page(&[requested()], 0);
-        let subject = subject::fact(&parties().call_id, crate::FactKind::Ended);
         page.facts.push(Recorded {
-            fact: Fact::decode(&subject, b"{}"),
+            fact: Fact::decode(&ended().subject(), b"{}"),
             payload: "{}".into(),
-            subject,
-            sequence: 2,
             stored_at: at(10),
-            source: None,
-            trace: TraceParent::generate(),
+            ..samples::recorded(2, ended(), 0)
         });
         let timeline = Timeline::new(&page, at(20));
         assert_eq!(timeline.state, Some(CallState::Ringing));

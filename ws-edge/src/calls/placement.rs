@@ -147,7 +147,7 @@ fn less_loaded<'a>(candidates: &[&'a WorkerStatus]) -> Option<&'a WorkerStatus> 
 mod tests {
     use std::time::Duration;
 
-    use contract::Parties;
+    use contract::samples;
 
     use super::*;
 
@@ -169,14 +169,9 @@ mod tests {
     fn accepted_by(worker: &str, started: i64) -> Accepted {
         let at = Timestamp::from_millis(started).unwrap();
         Accepted {
-            parties: Parties {
-                call_id: "c".parse().unwrap(),
-                user_id: "u".parse().unwrap(),
-                otomo_id: "o".parse().unwrap(),
-            },
-            accepted_at: at,
             worker_id: worker.parse().unwrap(),
             worker_started_at: Some(at),
+            ..samples::accepted("c", at)
         }
     }
 

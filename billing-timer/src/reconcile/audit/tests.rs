@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use contract::samples::{self, rtp_lost};
 use contract::wire::credit::Grant;
 use contract::wire::fact::{Ended, Requested, RtpDetected, RtpLost, RtpResumed, Settled, SilentMs};
 use contract::wire::terms::{Silence, Terms};
@@ -9,7 +10,7 @@ use contract::{EndReason, FactKind, Role};
 
 use super::*;
 use crate::domain::terms::Charge;
-use crate::testing::{at, ended, lost, parties, rtp_detected, tick};
+use crate::testing::{at, ended, parties, rtp_detected, tick};
 
 const SECOND: i64 = 1_000;
 const MINUTE: i64 = 60 * SECOND;
@@ -36,25 +37,16 @@ fn window(from: i64, to: i64) -> Window {
 }
 
 fn requested(call: &str, moment: i64) -> Fact {
-    Requested::new(parties(call), at(moment)).into()
+    samples::requested(call, at(moment)).into()
 }
 
 fn settled(call: &str, connected: Option<i64>, ended: i64) -> Settled {
-    let duration = connected.map_or(0, |connected| ended - connected);
-    let minutes = u32::try_from(duration / MINUTE).unwrap();
+    let from = connected.unwrap_or(ended);
+    let duration = u64::try_from(ended - from).unwrap();
+    let minutes = u32::try_from((ended - from) / MINUTE).unwrap();
     Settled {
-        parties: parties(call),
         connected_at: connected.map(at),
-        ended_at: at(ended),
-        duration_ms: u64::try_from(duration).unwrap(),
-        ticks: minutes,
-        over_ticks: 0,
-        billed_minutes: minutes,
-        reason: EndReason::Hangup,
-        billed_ms: None,
-        silent_ms: None,
-        until_ms: None,
-        terms: None,
+        ..samples::settled(call, at(from), duration, minutes)
     }
 }
 
@@ -128,14 +120,13 @@ fn manipulated(manipulate: impl FnOnce(&mut Stored)) -> Vec<Kind> {
 
 /// A call with terms, silence and a grant, as the services store it.
 fn call_with_terms(terms: &Terms) -> Stored {
-    let parties = || parties("c1");
     let requested = Requested {
         terms: Some(terms.clone()),
         grant: Some(Grant {
             grant_id: "g".parse().unwrap(),
             until_ms: 240_000,
         }),
-        ..Requested::new(parties(), at(HOUR))
+        ..samples::requested("c1", at(HOUR))
     };
     let detected = RtpDetected {
         terms: Some(terms.clone()),
@@ -143,11 +134,10 @@ fn call_with_terms(terms: &Terms) -> Stored {
     };
     let lost = |party, from: i64| RtpLost {
         party,
-        last_rtp_at: Some(at(HOUR + from)),
-        ..lost("c1")
+        ..rtp_lost("c1", at(HOUR + from))
     };
     let resumed = RtpResumed {
-        parties: parties(),
+        parties: parties("c1"),
         party: Role::Otomo,
         at: at(HOUR + 60_000),
         gap_ms: 30_000,

@@ -10,8 +10,7 @@ use super::reads::READ_ATTEMPTS;
 use super::*;
 use crate::jetstream::batch::BatchError;
 use crate::jetstream::fact_stream::{Acknowledged, LeaderTime, StoredMessage};
-use crate::wire::fact::Requested;
-use crate::{Parties, Timestamp};
+use crate::{Timestamp, samples};
 
 /// A leader that still processes the first attempt while it rejects the second, as during elections.
 #[derive(Debug, Default)]
@@ -106,13 +105,7 @@ fn over(log: impl FactStream + 'static) -> FactStore {
 }
 
 fn some_fact() -> Fact {
-    let parties = Parties {
-        call_id: "c".parse().unwrap(),
-        user_id: "u".parse().unwrap(),
-        otomo_id: "o".parse().unwrap(),
-    };
-    let requested_at = Timestamp::now();
-    Requested::new(parties, requested_at).into()
+    samples::requested("c", Timestamp::now()).into()
 }
 
 #[tokio::test]

@@ -1,100 +1,38 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::wire::fact::{
-    Accepted, Ended, Method, Requested, RtpDetected, RtpEvidence, RtpLost, RtpResumed, Settled, Tick,
-};
-
-fn at(millis: i64) -> Timestamp {
-    Timestamp::from_millis(1_700_000_000_000 + millis).unwrap()
-}
-
-fn parties(call: &str) -> Parties {
-    Parties {
-        call_id: call.parse().unwrap(),
-        user_id: "u".parse().unwrap(),
-        otomo_id: "o".parse().unwrap(),
-    }
-}
+use crate::samples::{accepted, at, ended, parties, requested, rtp_detected, rtp_lost, settled, tick};
+use crate::wire::fact::{RtpDetected, RtpLost, RtpResumed};
 
 /// A call of two minutes with a loss on each side; the otomo's RTP resumes.
 fn call() -> Vec<Fact> {
-    let parties = parties("call_1");
-    let lost = |party, at| RtpLost {
-        parties: parties.clone(),
-        party,
-        last_rtp_at: Some(at),
-        lost_at: None,
-        gap_ms: 5_000,
-    };
-    let tick = |minute: u32| Tick {
-        parties: parties.clone(),
-        minute,
-        at: at(2_000 + i64::from(minute) * 60_000),
-        connected_at: at(2_000),
-    };
+    let (call, connected_at) = ("call_1", at(2_000));
+    let party = Role::Otomo;
     vec![
-        Requested::new(parties.clone(), at(0)).into(),
-        Accepted {
-            parties: parties.clone(),
-            accepted_at: at(1_000),
-            worker_id: "mw_1".parse().unwrap(),
-            worker_started_at: None,
-        }
-        .into(),
+        requested(call, at(0)).into(),
+        accepted(call, at(1_000)).into(),
         RtpDetected {
-            parties: parties.clone(),
-            connected_at: at(2_000),
-            method: Method::SfuRtpDetected,
-            detected_from: Role::Otomo,
-            evidence: RtpEvidence {
-                worker_id: "mw_1".parse().unwrap(),
-                producer_id: "p".to_owned(),
-                ssrc: 1,
-                sequence_number: None,
-                rtp_timestamp: None,
-            },
-            terms: None,
+            detected_from: party,
+            ..rtp_detected(call, connected_at)
         }
         .into(),
-        tick(1).into(),
-        lost(Role::User, at(70_000)).into(),
-        lost(Role::Otomo, at(71_000)).into(),
+        tick(call, 1, connected_at, 60_000).into(),
+        rtp_lost(call, at(70_000)).into(),
+        RtpLost {
+            party,
+            ..rtp_lost(call, at(71_000))
+        }
+        .into(),
         RtpResumed {
-            parties: parties.clone(),
-            party: Role::Otomo,
+            parties: parties(call),
+            party,
             at: at(80_000),
             gap_ms: 9_000,
         }
         .into(),
-        tick(2).into(),
-        Ended {
-            parties: parties.clone(),
-            ended_at: at(125_000),
-            reason: EndReason::Hangup,
-            by: "user".to_owned(),
-            connected_at: Some(at(2_000)),
-            duration_ms: None,
-            clock_step_ms: None,
-            party: None,
-            terms: None,
-        }
-        .into(),
-        Settled {
-            parties: parties.clone(),
-            connected_at: Some(at(2_000)),
-            ended_at: at(125_000),
-            duration_ms: 123_000,
-            ticks: 2,
-            over_ticks: 0,
-            billed_minutes: 2,
-            reason: EndReason::Hangup,
-            billed_ms: None,
-            silent_ms: None,
-            until_ms: None,
-            terms: None,
-        }
-        .into(),
+        tick(call, 2, connected_at, 60_000).into(),
+        ended(call, at(125_000), Some(connected_at)).into(),
+        settled(call, connected_at, 123_000, 2).into(),
     ]
 }
 

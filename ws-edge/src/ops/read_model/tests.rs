@@ -1,88 +1,42 @@
+use contract::TraceParent;
 use contract::buckets::billing_leases::{Lease, Partition};
 use contract::buckets::media_workers::WorkerStatus;
 use contract::jetstream::bucket::Revised;
+use contract::samples;
 use contract::views::call_view::CallState;
 use contract::wire::command::PartyMedia;
-use contract::wire::fact::{Ended, Requested, RtpDetected, RtpEvidence, RtpLost};
-use contract::{EndReason, Parties, TraceParent};
 
 use super::*;
 use crate::ops::row::RemovedRow;
 
 fn at(seconds: u64) -> Timestamp {
-    Timestamp::from_millis(1_700_000_000_000)
-        .unwrap()
-        .plus_millis(seconds * 1000)
+    samples::at(0).plus_millis(seconds * 1000)
+}
+
+fn name(number: usize) -> String {
+    format!("call_{number}")
 }
 
 fn id(number: usize) -> CallId {
-    format!("call_{number}").parse().unwrap()
-}
-
-fn parties(number: usize) -> Parties {
-    Parties {
-        call_id: id(number),
-        user_id: "u".parse().unwrap(),
-        otomo_id: "o".parse().unwrap(),
-    }
-}
-
-fn recorded(sequence: u64, fact: impl Into<Fact>) -> Recorded {
-    let fact = fact.into();
-    Recorded {
-        subject: fact.subject(),
-        sequence,
-        stored_at: fact.occurred_at(),
-        source: None,
-        trace: TraceParent::generate(),
-        payload: fact.encode().unwrap(),
-        fact: Ok(fact),
-    }
+    name(number).parse().unwrap()
 }
 
 fn requested(number: usize) -> Recorded {
-    let parties = parties(number);
-    let requested_at = at(0);
-    recorded(1, Requested::new(parties, requested_at))
+    samples::recorded(1, samples::requested(&name(number), at(0)), 0)
 }
 
 fn detected(number: usize) -> Recorded {
-    let fact = RtpDetected {
-        parties: parties(number),
-        connected_at: at(1),
-        method: contract::wire::fact::Method::SfuRtpDetected,
-        detected_from: Role::User,
-        evidence: RtpEvidence {
-            worker_id: "mw".parse().unwrap(),
-            producer_id: "p".to_owned(),
-            ssrc: 1,
-            sequence_number: None,
-            rtp_timestamp: None,
-        },
-        terms: None,
-    };
-    recorded(2, fact)
+    samples::recorded(2, samples::rtp_detected(&name(number), at(1)), 0)
 }
 
 fn ended(number: usize) -> Recorded {
-    let fact = Ended {
-        parties: parties(number),
-        ended_at: at(9),
-        reason: EndReason::Hangup,
-        by: "user".to_owned(),
-        connected_at: Some(at(1)),
-        duration_ms: None,
-        clock_step_ms: None,
-        party: None,
-        terms: None,
-    };
-    recorded(9, fact)
+    samples::recorded(9, samples::ended(&name(number), at(9), Some(at(1))), 0)
 }
 
 fn active(number: usize) -> CallChange {
     CallChange::Active(Revised {
         value: ActiveCall {
-            parties: parties(number),
+            parties: samples::parties(&name(number)),
             node_id: "edge".parse().unwrap(),
             requested_at: at(0),
             ring_deadline: at(30),
@@ -201,14 +155,7 @@ fn reports_change_the_media_of_live_calls_only() {
     );
     model.apply_worker_report(&worker, Some(media(1, 2)));
     assert_eq!(model.take_changes(at(3)), [], "the same as before");
-    let lost = RtpLost {
-        parties: parties(1),
-        party: Role::User,
-        last_rtp_at: Some(at(2)),
-        lost_at: None,
-        gap_ms: 5_000,
-    };
-    model.apply_fact(&recorded(3, lost), at(7));
+    model.apply_fact(&samples::recorded(3, samples::rtp_lost("call_1", at(2)), 0), at(7));
     let updates = model.take_changes(at(7));
     assert_eq!(
         call_rows(&updates)[0].user.map(|side| (side.lost, side.packets)),

@@ -1,9 +1,15 @@
 //! Facts for tests, one builder each. A test replaces values with struct update syntax: `Ended { reason, ..ended(…) }`.
+//!
+//! Other crates enable the feature `samples` for their tests.
 
-use contract::wire::fact::{
-    Accepted, EndReason, Ended, Method, Requested, RtpDetected, RtpEvidence, RtpLost, Settled, Tick,
+use crate::views::history::Recorded;
+use crate::wire::envelope::TraceParent;
+use crate::wire::fact::{
+    Accepted, EndReason, Ended, Fact, Method, Requested, RtpDetected, RtpEvidence, RtpLost, Settled, Tick,
 };
-use contract::{CallId, Parties, Role, Timestamp, WorkerId};
+use crate::wire::id::{CallId, WorkerId};
+use crate::wire::party::{Parties, Role};
+use crate::wire::time::Timestamp;
 
 /// The worker in every fact that names one.
 const WORKER: &str = "mw_1";
@@ -120,11 +126,26 @@ pub fn settled(call: &str, connected_at: Timestamp, duration_ms: u64, minutes: u
     }
 }
 
+/// A fact as it is read from the stream, stored `lag_ms` after it happened.
+pub fn recorded(sequence: u64, fact: impl Into<Fact>, lag_ms: u64) -> Recorded {
+    let fact = fact.into();
+    let (subject, payload) = (fact.subject(), parsed(fact.encode().ok()));
+    Recorded {
+        fact: Fact::decode(&subject, &payload),
+        subject,
+        payload,
+        sequence,
+        stored_at: fact.occurred_at().plus_millis(lag_ms),
+        source: None,
+        trace: TraceParent::generate(),
+    }
+}
+
 fn worker_id() -> WorkerId {
     parsed(WORKER.parse().ok())
 }
 
-#[allow(clippy::expect_used, reason = "a test with an invalid ID is wrong")]
+#[allow(clippy::expect_used, reason = "a test with an invalid value is wrong")]
 fn parsed<T>(value: Option<T>) -> T {
-    value.expect("a valid ID or time")
+    value.expect("a valid ID, time or fact")
 }
