@@ -5,6 +5,7 @@ use std::time::Duration;
 use contract::{CallSettings, NatsSettings, NodeId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use service::settings::out_of_range;
 use service::{CommonSettings, Secret, ServiceSettings, Validate};
 
 use crate::domain::terms::{Charge, FleetTerms, MIN_INTERVAL_MS};
@@ -97,32 +98,14 @@ impl Settings {
 
 impl Validate for Settings {
     fn validate(&self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let mut within = |key: &str, value: u64, min: u64, max: u64| {
-            if !(min..=max).contains(&value) {
-                wrong.push(format!("{key}: must be from {min} to {max}"));
-            }
-        };
-        within(
-            "tick_interval_ms",
-            self.tick_interval_ms,
-            MIN_INTERVAL_MS,
-            MAX_INTERVAL_MS,
-        );
-        within("lease_ttl_ms", self.lease_ttl_ms, 1_000, 60_000);
-        within("consumer.ack_wait_ms", self.consumer.ack_wait_ms, 1_000, 300_000);
-        within(
-            "consumer.max_ack_pending",
-            self.consumer.max_ack_pending.into(),
-            1,
-            65_536,
-        );
-        within(
-            "consumer.concurrency",
-            u64::try_from(self.consumer.concurrency).unwrap_or(u64::MAX),
-            1,
-            1_024,
-        );
+        let ranges = [
+            ("tick_interval_ms", MIN_INTERVAL_MS..=MAX_INTERVAL_MS),
+            ("lease_ttl_ms", 1_000..=60_000),
+            ("consumer.ack_wait_ms", 1_000..=300_000),
+            ("consumer.max_ack_pending", 1..=65_536),
+            ("consumer.concurrency", 1..=1_024),
+        ];
+        let mut wrong = out_of_range(self, &ranges);
         wrong.extend(self.nats.problems());
         wrong
     }

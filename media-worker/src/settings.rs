@@ -2,12 +2,14 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use contract::jetstream::storage::WORKER_TTL;
 use contract::{NatsSettings, WorkerId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use service::settings::{POSITIVE, out_of_range};
 use service::{CommonSettings, DescriptorNeed, Secret, ServiceSettings, Validate};
 
 use crate::credit::CreditSettings;
@@ -16,9 +18,9 @@ use crate::liveness::MediaTimeouts;
 use crate::sfu::{ListenAddress, MAX_PENDING};
 
 /// The most mediasoup workers in one process; a crash takes all of them, so small processes are better.
-const MEDIASOUP_WORKERS_MAX: u16 = 64;
+const MEDIASOUP_WORKERS_MAX: u64 = 64;
 /// The range of ICE consent timeouts that mediasoup accepts, in seconds (RFC 7675: 30).
-const ICE_CONSENT_TIMEOUT_S: std::ops::RangeInclusive<u8> = 10..=60;
+const ICE_CONSENT_TIMEOUT_S: RangeInclusive<u64> = 10..=60;
 /// So many heartbeats fit into the time after which a worker counts as dead: one may be late, one may be lost.
 const HEARTBEATS_PER_TTL: u32 = 2;
 /// A party that waits longer for media has left.
@@ -27,7 +29,7 @@ const MEDIA_TIMEOUT_MS_MAX: u64 = 600_000;
 const DRAIN_TIMEOUT_MS: u64 = 25_000;
 
 /// The range of warnings before the end of the granted time.
-const CREDIT_LOW_MS: std::ops::RangeInclusive<u64> = 1_000..=3_600_000;
+const CREDIT_LOW_MS: RangeInclusive<u64> = 1_000..=3_600_000;
 
 /// All keys of `media-worker`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -136,83 +138,64 @@ impl Validate for Settings {
         let ttl_ms = u64::try_from((WORKER_TTL / HEARTBEATS_PER_TTL).as_millis()).unwrap_or(u64::MAX);
         let last_port = u32::from(self.rtc_port) + u32::from(self.mediasoup_workers);
         let unannounced = self.listen_ip.is_unspecified() && self.announced_address.is_none();
+        let ranges = [
+            ("mediasoup_workers", 1..=MEDIASOUP_WORKERS_MAX),
+            ("capacity", POSITIVE),
+            ("media_timeout_ms", 1..=MEDIA_TIMEOUT_MS_MAX),
+            ("credit_low_ms", CREDIT_LOW_MS),
+            ("stats_interval_ms", POSITIVE),
+            ("heartbeat_interval_ms", 1..=ttl_ms),
+            ("ice_consent_timeout_s", ICE_CONSENT_TIMEOUT_S),
+        ];
         [
             (
-                !(1..=MEDIASOUP_WORKERS_MAX).contains(&self.mediasoup_workers),
-                format!("mediasoup_workers: must be between 1 and {MEDIASOUP_WORKERS_MAX}"),
-            ),
-            (
                 self.rtc_port != 0 && last_port > 0x1_0000,
-                "rtc_port: the last worker's port would be above 65535".into(),
+                "rtc_port: the last worker's port would be above 65535",
             ),
             (
                 unannounced,
-                "announced_address: clients cannot send to an unspecified listen_ip, so it is needed".into(),
+                "announced_address: clients cannot send to an unspecified listen_ip, so it is needed",
             ),
             (
                 self.announced_address.as_deref().is_some_and(|it| !is_announceable(it)),
-                "announced_address: is neither an address to which clients can send nor a host name".into(),
+                "announced_address: is neither an address to which clients can send nor a host name",
             ),
             (
                 is_of_several(self.listen_ip),
-                "listen_ip: is a multicast or broadcast address".into(),
-            ),
-            (
-                self.media_timeout_ms > MEDIA_TIMEOUT_MS_MAX,
-                format!("media_timeout_ms: must be at most {MEDIA_TIMEOUT_MS_MAX}"),
+                "listen_ip: is a multicast or broadcast address",
             ),
             (
                 self.more_listen_addresses
                     .iter()
                     .any(|address| address.ip.is_unspecified() && address.announced_address.is_none()),
-                "more_listen_addresses: clients cannot send to an unspecified address, so it needs an announced one"
-                    .into(),
+                "more_listen_addresses: clients cannot send to an unspecified address, so it needs an announced one",
             ),
             (
                 self.listens_twice(),
-                "more_listen_addresses: an address is listed twice, or is listen_ip".into(),
-            ),
-            (self.capacity == 0, "capacity: must be at least 1".into()),
-            (
-                !CREDIT_LOW_MS.contains(&self.credit_low_ms),
-                "credit_low_ms: must be between 1000 and 3600000".into(),
-            ),
-            (
-                self.media_timeout_ms == 0,
-                "media_timeout_ms: must be at least 1".into(),
-            ),
-            (
-                self.stats_interval_ms == 0,
-                "stats_interval_ms: must be at least 1".into(),
+                "more_listen_addresses: an address is listed twice, or is listen_ip",
             ),
             (
                 self.stats_interval_ms >= self.rtp_lost_after_ms,
-                "rtp_lost_after_ms: must be longer than stats_interval_ms".into(),
+                "rtp_lost_after_ms: must be longer than stats_interval_ms",
             ),
             (
                 self.rtp_lost_after_ms >= self.rtp_timeout_ms,
-                "rtp_timeout_ms: must be longer than rtp_lost_after_ms".into(),
+                "rtp_timeout_ms: must be longer than rtp_lost_after_ms",
             ),
             (
                 self.one_sided_timeout_ms
                     .is_some_and(|timeout| timeout <= self.rtp_lost_after_ms),
-                "one_sided_timeout_ms: must be longer than rtp_lost_after_ms".into(),
-            ),
-            (
-                !(1..=ttl_ms).contains(&self.heartbeat_interval_ms),
-                format!("heartbeat_interval_ms: must be between 1 and {ttl_ms}, or the worker counts as dead"),
-            ),
-            (
-                !ICE_CONSENT_TIMEOUT_S.contains(&self.ice_consent_timeout_s),
-                "ice_consent_timeout_s: must be between 10 and 60".into(),
+                "one_sided_timeout_ms: must be longer than rtp_lost_after_ms",
             ),
             (
                 self.fact_queue_capacity < usize::try_from(self.capacity).unwrap_or(usize::MAX),
-                "fact_queue_capacity: must be at least capacity, one fact for each call".into(),
+                "fact_queue_capacity: must be at least capacity, one fact for each call",
             ),
         ]
         .into_iter()
-        .filter_map(|(wrong, what)| wrong.then_some(what))
+        .filter(|(wrong, _)| *wrong)
+        .map(|(_, what)| what.to_owned())
+        .chain(out_of_range(self, &ranges))
         .chain(self.nats.problems())
         .collect()
     }
@@ -390,12 +373,12 @@ mod tests {
             ("NATS__URL", "nats://u:hunter2@h", "URL 1 has a user or a password"),
             ("NATS__URL", "nats://h:99999", "URL 1 is not an address"),
             ("NATS__URL", "http://h", "another scheme"),
-            ("NATS__REPLICAS", "0", "is 1, 3 or 5"),
-            ("NATS__REPLICAS", "7", "is 1, 3 or 5"),
-            ("CAPACITY", "4294967295", "at most"),
-            ("MEDIA_TIMEOUT_MS", "9223372036854775808", "at most"),
-            ("DRAIN_TIMEOUT_MS", "18446744073709551615", "at most"),
-            ("FACT_QUEUE_CAPACITY", "9223372036854775808", "at most"),
+            ("NATS__REPLICAS", "0", "must be 1, 3 or 5"),
+            ("NATS__REPLICAS", "7", "must be 1, 3 or 5"),
+            ("CAPACITY", "4294967295", "must be from"),
+            ("MEDIA_TIMEOUT_MS", "9223372036854775808", "must be from"),
+            ("DRAIN_TIMEOUT_MS", "18446744073709551615", "must be from"),
+            ("FACT_QUEUE_CAPACITY", "9223372036854775808", "must be from"),
         ] {
             let error = load(&[(key, value)]).unwrap_err();
             assert!(

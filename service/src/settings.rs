@@ -3,7 +3,7 @@
 //! `S::default()` defines the keys: any other key is unknown. Its serialised form also decides how a variable's text is parsed
 //! (a bool, a number, a list separated by commas). A default of `None` or an empty map accepts any keys inside.
 //!
-//! Every number has an upper bound by the unit of its key ([`bounds`]), and may have a tighter one.
+//! Every number has an upper bound by the unit of its key ([`bounds`]), and may have a tighter range ([`out_of_range`]).
 //!
 //! Any text key, such as `password`, may be given as `password_file` instead: the path of a file with the value, as Docker and
 //! Kubernetes mount secrets. Errors never quote a value, because it may be a secret under the wrong key.
@@ -25,6 +25,7 @@ use std::path::Path;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+pub use bounds::{POSITIVE, out_of_range};
 pub use error::{SettingError, SettingsErrors};
 pub use printed::{Printed, printed};
 pub use secret::{REDACTED, Secret};
@@ -43,7 +44,8 @@ pub trait Validate {
 }
 
 /// Reads settings from their defaults, the TOML `file`, and this process's environment. The key `nats.url` is the
-/// variable `WS_EDGE__NATS__URL` for the prefix `WS_EDGE`; an empty variable counts as unset.
+/// variable `WS_EDGE__NATS__URL` for the prefix `WS_EDGE`; an empty variable counts as unset. `null`, in a file `"null"`, is the null of
+/// an optional key.
 ///
 /// # Errors
 /// All invalid keys.
@@ -116,7 +118,7 @@ where
             return Err(SettingsErrors::new(errors));
         }
     };
-    let numbers = serde_json::to_value(&settings).map(|settings| bounds::exceeded(&settings));
+    let numbers = serde_json::to_value(&settings).map(|settings| bounds::exceeded("", &settings));
     for line in settings.validate().into_iter().chain(numbers.unwrap_or_default()) {
         let (key, message) = line.split_once(": ").unwrap_or(("all keys together", &line));
         // A key that could not be converted has its default here, whose errors are irrelevant.
@@ -157,8 +159,7 @@ fn apply<S: DeserializeOwned>(
             Ok((path, value)) => {
                 let target = path.join(".");
                 if let Some(other) = applied.insert(target.clone(), origin.clone()) {
-                    let message =
-                        format!("{target} is given twice, as itself and as a file; the other is from {other}");
+                    let message = format!("{target} is given twice; the other is from {other}");
                     errors.push(SettingError::new(&key, origin, message));
                     continue;
                 }

@@ -215,7 +215,7 @@ fn ratio<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     if (0.0..=1.0).contains(&ratio) {
         Ok(ratio)
     } else {
-        Err(D::Error::custom("is a share from 0 to 1"))
+        Err(D::Error::custom("must be a share from 0 to 1"))
     }
 }
 

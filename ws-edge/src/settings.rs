@@ -11,6 +11,7 @@ use std::path::Path;
 use contract::{CallSettings, NatsSettings, NodeId};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use service::settings::out_of_range;
 use service::{CommonSettings, Secret, Validate};
 
 use crate::addresses::client_address::{ForwardedHeader, Network};
@@ -141,31 +142,16 @@ impl Validate for Settings {
         wrong.extend(
             origins
                 .filter(|origin| origin::normalised(origin).is_none())
-                .map(|_| "allowed_origins: each is a scheme and a host, such as https://app.example".to_owned()),
+                .map(|_| "allowed_origins: each must be a scheme and a host, such as https://app.example".to_owned()),
         );
-        let timeouts = [
-            ("ring_timeout_ms", self.ring_timeout_ms, RING_TIMEOUT_MS_MAX),
-            ("takeover_grace_ms", self.takeover_grace_ms, RING_TIMEOUT_MS_MAX),
-            ("command_timeout_ms", self.command_timeout_ms, REPLY_TIMEOUT_MS_MAX),
-            ("storage_timeout_ms", self.storage_timeout_ms, REPLY_TIMEOUT_MS_MAX),
-            (
-                "billing_timeout_ms",
-                self.billing_timeout_ms.unwrap_or(1),
-                BILLING_TIMEOUT_MS_MAX,
-            ),
+        let ranges = [
+            ("ring_timeout_ms", 1..=RING_TIMEOUT_MS_MAX),
+            ("takeover_grace_ms", 0..=RING_TIMEOUT_MS_MAX),
+            ("command_timeout_ms", 1..=REPLY_TIMEOUT_MS_MAX),
+            ("storage_timeout_ms", 1..=REPLY_TIMEOUT_MS_MAX),
+            ("billing_timeout_ms", 1..=BILLING_TIMEOUT_MS_MAX),
         ];
-        wrong.extend(
-            timeouts
-                .iter()
-                .filter(|(_, value, most)| value > most)
-                .map(|(key, _, most)| format!("{key}: is at most {most}")),
-        );
-        wrong.extend(zeros(&[
-            ("ring_timeout_ms", self.ring_timeout_ms),
-            ("command_timeout_ms", self.command_timeout_ms),
-            ("storage_timeout_ms", self.storage_timeout_ms),
-            ("billing_timeout_ms", self.billing_timeout_ms.unwrap_or(1)),
-        ]));
+        wrong.extend(out_of_range(self, &ranges));
         let interval_ms = self.terms.interval_ms;
         wrong.extend(self.credit.problems(self.storage_timeout_ms, interval_ms, self.calls));
         wrong.extend(self.terms.problems());
@@ -181,12 +167,6 @@ fn unreadable<'a>(files: impl Iterator<Item = (&'static str, &'a Path)>) -> impl
         let error = service::settings::check_file(path).err()?;
         Some(format!("{key}: {} cannot be read: {error}", path.display()))
     })
-}
-
-/// The keys that are 0.
-fn zeros(values: &[(&'static str, u64)]) -> impl Iterator<Item = String> {
-    let zeros = values.iter().filter(|(_, value)| *value == 0);
-    zeros.map(|(key, _)| format!("{key}: must not be 0"))
 }
 
 #[cfg(test)]

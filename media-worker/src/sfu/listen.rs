@@ -98,9 +98,9 @@ impl FromStr for ListenAddress {
             Some((ip, announced)) => (ip, Some(announced)),
             None => (text, None),
         };
-        let ip = ip.parse().map_err(|_| format!("{ip:?} is not an IP address"))?;
+        let ip = ip.parse().map_err(|_| "expected an IP address, or ADDRESS=ANNOUNCED")?;
         if announced.is_some_and(|it| it.is_empty() || it.contains(char::is_whitespace)) {
-            return Err("behind `=` is neither an address nor a host name".to_owned());
+            return Err("expected an address or a host name after =".to_owned());
         }
         let announced_address = announced.map(str::to_owned);
         Ok(Self { ip, announced_address })

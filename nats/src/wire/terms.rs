@@ -65,7 +65,7 @@ impl Terms {
         let mut problems = Vec::new();
         let mut within = |key: &str, value: u64, min: u64| {
             if !(min..=MAX_TERM_MS).contains(&value) {
-                problems.push(format!("{key}: must be from {min} to {MAX_TERM_MS}"));
+                problems.push(format!("{key}: must be from {min} to {MAX_TERM_MS} ms"));
             }
         };
         within("interval_ms", self.interval_ms, MIN_INTERVAL_MS);

@@ -12,6 +12,9 @@ use super::source::{Entry, RawValue, value_file};
 /// Suffix of a key whose value is in a file.
 const FILE_SUFFIX: &str = "_file";
 
+/// The text that stands for null, which neither TOML nor a variable has.
+pub(super) const NULL: &str = "null";
+
 /// The defaults of `S`, serialised.
 #[derive(Debug)]
 pub(super) struct Defaults<S> {
@@ -62,35 +65,62 @@ impl<S: DeserializeOwned> Defaults<S> {
             None => (entry.path, entry.value, false),
         };
         let default = match self.lookup(&path) {
+            // A table of a file was split into its keys.
+            Lookup::Known(Value::Object(keys)) if !keys.is_empty() => {
+                let (head, keys) = (path.join("."), listed(keys));
+                return Err(match raw {
+                    RawValue::Typed(_) => format!("is a table, [{head}]; set the keys in it: {keys}"),
+                    RawValue::Text(_) => format!("is a table; set the keys in it: {keys}"),
+                });
+            }
             Lookup::Known(default) => default,
-            Lookup::Open => &Value::Null,
-            Lookup::Unknown => return Err(self.unknown(&path)),
+            Lookup::Open if self.is_table(&path) => &Value::Null,
+            Lookup::Open | Lookup::Unknown => return Err(self.unknown(&path)),
         };
-        let candidates = match raw {
-            RawValue::Typed(value) => vec![value],
-            RawValue::Text(text) => parse_text(&text, default)?,
+        // The content of a file is never null: a secret may be this very word.
+        let is_optional = !from_file && self.check(&path, &Value::Null).is_ok();
+        let (candidates, null) = match raw {
+            RawValue::Typed(Value::String(text)) | RawValue::Text(text) if is_optional && text == NULL => {
+                return Ok((path, Value::Null));
+            }
+            // JSON has no NaN.
+            RawValue::Typed(Value::Null) => return Err(format!("expected a finite value{}", example(default))),
+            RawValue::Typed(value) => (vec![value], ", or \"null\""),
+            RawValue::Text(text) => (parse_text(&text, default), ", or null"),
         };
-        let open = matches!(self.lookup(&path), Lookup::Open);
         let mut wrong = None;
         for value in candidates {
-            let mut probe = self.json.clone();
-            set(&mut probe, &path, value.clone());
-            match serde_json::from_value::<S>(probe) {
-                Ok(_) => return Ok((path, value)),
-                // A table inside `None` may need several keys; they are checked together, at the end.
-                Err(_) if open => return Ok((path, value)),
+            match self.check(&path, &value) {
+                Ok(()) => return Ok((path, value)),
+                // A table in place of `None` may need several keys; they are checked together, at the end.
+                Err(error) if is_incomplete(&error) => return Ok((path, value)),
                 Err(error) => {
-                    wrong.get_or_insert_with(|| without_value(&error, Some(&value)));
+                    let is_in_list = value.is_array() && default.is_array();
+                    let before = if is_in_list { "in the list: " } else { "" };
+                    wrong.get_or_insert_with(|| format!("{before}{}", without_value(&error, Some(&value))));
                 }
             }
         }
-        let wrong = wrong.unwrap_or_else(|| "has no value".to_owned());
-        let wrong = if from_file {
-            format!("the content of that file does not fit: {wrong}")
-        } else {
-            wrong
-        };
-        Err(format!("{wrong}{}", example(default)))
+        let mut wrong = wrong.unwrap_or_else(|| "has no value".to_owned());
+        if is_optional && wrong.starts_with("expected ") {
+            wrong.push_str(null);
+        }
+        let before = if from_file { "in that file: " } else { "" };
+        Err(format!("{before}{wrong}{}", example(default)))
+    }
+
+    /// Whether the value fits, with all other keys at their defaults.
+    fn check(&self, path: &[String], value: &Value) -> Result<(), serde_json::Error> {
+        let mut probe = self.json.clone();
+        set(&mut probe, path, value.clone());
+        serde_json::from_value::<S>(probe).map(|_| ())
+    }
+
+    /// Whether a path that the defaults leave open is inside a table.
+    fn is_table(&self, path: &[String]) -> bool {
+        let table = path.split_last().map(|(_, table)| table).unwrap_or_default();
+        let checked = self.check(table, &Value::Object(Map::new()));
+        checked.map_or_else(|error| is_incomplete(&error), |()| true)
     }
 
     /// For a key such as `password_file`: the path of `password`, and the file.
@@ -125,6 +155,11 @@ impl<S: DeserializeOwned> Defaults<S> {
     }
 
     fn unknown(&self, path: &[String]) -> String {
+        let is_value = |table: &[String]| matches!(self.lookup(table), Lookup::Known(value) if !value.is_object());
+        let mut tables = (1..path.len()).filter_map(|length| path.get(..length));
+        if let Some(value) = tables.find(|table| is_value(table)) {
+            return format!("unknown key; {} is not a table", value.join("."));
+        }
         let mut known = Vec::new();
         keys(&self.json, "", &mut known);
         let key = path.join(".");
@@ -135,7 +170,10 @@ impl<S: DeserializeOwned> Defaults<S> {
         if let Some((distance, nearest)) = nearest
             && distance <= (key.chars().count() / 4).max(2)
         {
-            return format!("unknown key; did you mean {nearest}?");
+            return match distance {
+                0 => format!("unknown key; write {nearest} without quotes, in a variable with __ for the dot"),
+                _ => format!("unknown key; did you mean {nearest}?"),
+            };
         }
         let same_name = |candidate: &&String| candidate.rsplit('.').next() == path.last().map(String::as_str);
         if let Some(candidate) = known.iter().find(same_name) {
@@ -165,23 +203,19 @@ pub(super) fn set(json: &mut Value, path: &[String], value: Value) {
     *here = value;
 }
 
+/// Whether a table lacks a key, which another source or variable may set.
+fn is_incomplete(error: &serde_json::Error) -> bool {
+    error.to_string().starts_with("missing field")
+}
+
 /// The values that a text may stand for, by the type of `default`, the likeliest first.
-fn parse_text(text: &str, default: &Value) -> Result<Vec<Value>, String> {
+fn parse_text(text: &str, default: &Value) -> Vec<Value> {
     let parts = || text.split(',').map(str::trim).filter(|part| !part.is_empty());
     match default {
-        Value::Bool(_) => match text {
-            "true" => Ok(vec![Value::Bool(true)]),
-            "false" => Ok(vec![Value::Bool(false)]),
-            _ => Err(format!("expected true or false{}", example(default))),
-        },
-        Value::Number(_) => match scalar(text.trim()) {
-            number @ Value::Number(_) => Ok(vec![number]),
-            _ => Err(format!("expected a number{}", example(default))),
-        },
-        Value::String(_) => Ok(vec![text.into()]),
-        Value::Array(_) => Ok(vec![parts().collect(), parts().map(scalar).collect()]),
-        Value::Null => Ok(vec![text.into(), scalar(text.trim()), parts().collect()]),
-        Value::Object(inside) => Err(format!("is a table; set the keys in it: {}", listed(inside))),
+        Value::Bool(_) | Value::Number(_) => vec![scalar(text.trim())],
+        Value::String(_) | Value::Object(_) => vec![text.into()],
+        Value::Array(_) => vec![parts().collect(), parts().map(scalar).collect()],
+        Value::Null => vec![text.into(), scalar(text.trim()), parts().collect()],
     }
 }
 
@@ -198,6 +232,7 @@ fn example(default: &Value) -> String {
     match default {
         Value::Null | Value::Object(_) => String::new(),
         Value::String(text) if text.is_empty() => String::new(),
+        Value::Array(list) if list.is_empty() => String::new(),
         Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Array(_) => format!("; the default is {default}"),
     }
 }

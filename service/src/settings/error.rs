@@ -87,14 +87,39 @@ impl fmt::Display for SettingsErrors {
 
 impl std::error::Error for SettingsErrors {}
 
-/// serde's message without the value that it quotes.
+/// serde's message in words, without the value that it quotes.
 pub(super) fn without_value(error: &serde_json::Error, value: Option<&Value>) -> String {
     let text = error.to_string();
-    if let Some((_, expected)) = text.rsplit_once(", expected ") {
-        return format!("expected {expected}");
+    let syntax = || text.strip_prefix("invalid ")?.strip_suffix(" syntax");
+    if let Some(expected) = text.rsplit_once(", expected ").map(|(_, it)| it).or_else(syntax) {
+        return format!("expected {}", in_words(expected));
     }
-    let quoted = value
-        .and_then(Value::as_str)
-        .is_some_and(|value| !value.is_empty() && text.contains(value));
-    if quoted { "does not fit".to_owned() } else { text }
+    // One character reveals no secret, and shows what an identifier must not contain.
+    let is_quoted = |value: &str| value.chars().nth(1).is_some() && text.contains(value);
+    let values = match value {
+        Some(Value::Array(list)) => list.as_slice(),
+        one => one.map(std::slice::from_ref).unwrap_or_default(),
+    };
+    if values.iter().filter_map(Value::as_str).any(is_quoted) {
+        return "is not valid".to_owned();
+    }
+    text
+}
+
+/// What serde names by types of Rust.
+fn in_words(expected: &str) -> &str {
+    match expected {
+        "u8" => "a whole number from 0 to 255",
+        "u16" => "a whole number from 0 to 65535",
+        "u32" => "a whole number from 0 to 4294967295",
+        "u64" | "usize" => "a whole number of at least 0",
+        "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" | "path string" | "string or map" | "unit" => "a text in quotes",
+        "a sequence" => "a list",
+        "a map" => "a table",
+        "IP address" => "an IP address",
+        "socket address" => "an address with a port",
+        other => other,
+    }
 }

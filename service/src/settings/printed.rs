@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
+use super::defaults::NULL;
 use super::error::Origin;
 use super::reference::{self, Row};
 use super::{Gathered, SettingsErrors, Validate, gather, redacted};
@@ -82,8 +83,9 @@ fn entry(text: &mut String, row: &Row, value: &Value, origin: Option<&Origin>, p
         (Some(problem), _) => writeln!(text, "# {key} is missing: {problem}"),
         (None, Value::String(secret)) if row.secret && secret.is_empty() => writeln!(text, "# {key} is not set"),
         (None, value) if row.secret => writeln!(text, "# {key} = {value} # {source}"),
-        // TOML has no null, and tables of any keys are no defaults.
-        (None, Value::Null | Value::Object(_)) => writeln!(text, "# {key} is {value} # {source}"),
+        (None, Value::Null) => writeln!(text, "{key} = \"{NULL}\" # {source}"),
+        // Tables of any keys are no defaults.
+        (None, Value::Object(_)) => writeln!(text, "# {key} is {value} # {source}"),
         // The JSON form of other values is valid TOML.
         (None, value) => writeln!(text, "{key} = {value} # {source}"),
     };
@@ -138,7 +140,7 @@ mod tests {
     impl Validate for Settings {
         fn validate(&self) -> Vec<String> {
             let missing = self.key.is_empty().then(|| "key: set it".to_owned());
-            let short = (self.wait_ms < 2).then(|| "wait_ms: is at least 2".to_owned());
+            let short = (self.wait_ms < 2).then(|| "wait_ms: must be longer".to_owned());
             missing.into_iter().chain(short).collect()
         }
     }
@@ -152,7 +154,7 @@ mod tests {
         let printed = print(&[("X__WAIT_MS", "7"), ("X__PAGES", "a,b"), ("X__KEY", "hunter2")]);
         assert!(printed.errors.is_none());
         let expected = "# Signs.\n# Type: string. Default: empty.\n# key = \"[redacted]\" # variable X__KEY\n\n\
-                        # Named.\n# Type: string or null. Default: `null`.\n# name is null # default\n\n\
+                        # Named.\n# Type: string or null. Default: `null`.\nname = \"null\" # default\n\n\
                         # Pages.\n# Type: list of strings. Default: empty.\npages = [\"a\",\"b\"] # variable X__PAGES\n\n\
                         # Waits.\n# Type: integer, in ms. Default: `5`.\nwait_ms = 7 # variable X__WAIT_MS\n\n";
         assert_eq!(printed.text, expected);

@@ -8,8 +8,7 @@ use schemars::generate::SchemaSettings;
 use serde::Serialize;
 use serde_json::Value;
 
-/// Units, by the end of a key's name.
-const UNITS: [(&str, &str); 4] = [("_ms", "ms"), ("_s", "s"), ("_bytes", "bytes"), ("_per_second", "1/s")];
+use super::bounds::unit;
 
 /// A key.
 #[derive(Debug)]
@@ -67,12 +66,11 @@ fn add_rows(table: &str, schema: &Value, defaults: &Value, rows: &mut Vec<Row>) 
             add_rows(&format!("{key}."), property, default, rows);
             continue;
         }
-        let unit = UNITS.iter().find(|(suffix, _)| name.ends_with(suffix));
         rows.push(Row {
             key,
             type_name: type_name(property),
             default: default_text(default),
-            unit: unit.map_or("", |(_, unit)| unit),
+            unit: unit(name).0,
             meaning: meaning(property),
             secret: property.get("writeOnly") == Some(&Value::Bool(true)),
         });

@@ -49,7 +49,7 @@ impl Serialize for Secret {
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         // serde's own message would quote a secret that is not a string, such as a number.
-        let text = String::deserialize(deserializer).map_err(|_| D::Error::custom("a secret must be a string"))?;
+        let text = String::deserialize(deserializer).map_err(|_| D::Error::custom("expected a text in quotes"))?;
         if text == REDACTED {
             return Err(D::Error::custom(
                 "this is the placeholder of a printed secret, not the secret",

@@ -17,6 +17,9 @@ const VALUE_FILE_BYTES: u64 = 64 * 1024;
 /// Limit for a settings file, in bytes.
 const FILE_BYTES: u64 = 1024 * 1024;
 
+/// The key of a TOML date, which serde reads as a table.
+const DATETIME: &str = "$__toml_private_datetime";
+
 /// One value as a source gives it.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -99,7 +102,9 @@ fn flatten(parents: &[String], table: Map<String, Value>, defaults: &Value, orig
     for (key, value) in table {
         let path: Vec<_> = parents.iter().cloned().chain([key.clone()]).collect();
         match (value, defaults.get(&key)) {
-            (Value::Object(table), Some(inside @ Value::Object(known))) if !known.is_empty() => {
+            (Value::Object(table), Some(inside @ Value::Object(known)))
+                if !known.is_empty() && !table.contains_key(DATETIME) =>
+            {
                 flatten(&path, table, inside, origin, entries);
             }
             (value, _) => entries.push(Entry {
@@ -118,12 +123,18 @@ fn without_snippet(error: &str) -> String {
         .map(str::trim)
         .filter(|line| !line.is_empty() && !line.contains('|'))
         .collect();
-    lines.join(": ")
+    // TOML is read into types of JSON. Of a bare null the parser only says that `nan` was expected.
+    let text = lines.join(": ").replace("JSON number", "number");
+    if error.contains("= null\n") {
+        format!("{text}; write null in quotes: \"null\"")
+    } else {
+        text
+    }
 }
 
 /// The text of a file of at most `most` bytes. A pipe or a device could keep the service from starting, or have no end.
 fn text_of(path: &Path, most: u64) -> io::Result<String> {
-    String::from_utf8(read_file(path, most)?).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    String::from_utf8(read_file(path, most)?).map_err(|_| io::Error::other("is not UTF-8"))
 }
 
 /// The content of a file that settings name, which has at most this many bytes. Use it for files that are read again, too: meanwhile

@@ -22,6 +22,7 @@ struct Sample {
     origins: Vec<String>,
     ports: Vec<u16>,
     limit: Option<u32>,
+    timeout_ms: Option<u64>,
     jwt_key: Secret,
     nats: Nats,
 }
@@ -36,6 +37,7 @@ impl Default for Sample {
             origins: vec!["http://localhost".to_owned()],
             ports: vec![],
             limit: None,
+            timeout_ms: Some(5),
             jwt_key: Secret::default(),
             nats: Nats {
                 url: "nats://127.0.0.1:4222".to_owned(),
@@ -153,18 +155,18 @@ fn all_errors_are_reported_together_with_their_sources() {
     let file_name = file.display();
     let mut expected = vec![
         format!(
-            "extra (file {file_name}): unknown key; there are jwt_key, limit, listen, nats, origins, port, ports, ratio, verbose"
+            "extra (file {file_name}): unknown key; there are jwt_key, limit, listen, nats, origins, port, ports, ratio, timeout_ms, verbose"
         ),
         format!("lisen (file {file_name}): unknown key; did you mean listen?"),
-        format!("nats.url (file {file_name}): expected a string; the default is \"nats://127.0.0.1:4222\""),
-        format!("port (file {file_name}): expected u16; the default is 1"),
+        format!("nats.url (file {file_name}): expected a text in quotes; the default is \"nats://127.0.0.1:4222\""),
+        format!("port (file {file_name}): expected a whole number from 0 to 65535; the default is 1"),
     ];
     expected.extend(
         [
-            "listen (variable WS_EDGE__LISTEN): invalid socket address syntax; the default is \"127.0.0.1:4001\"",
+            "listen (variable WS_EDGE__LISTEN): expected an address with a port; the default is \"127.0.0.1:4001\"",
             "nats (variable WS_EDGE__NATS): is a table; set the keys in it: password, url, user",
             "nats.uri (variable WS_EDGE__NATS__URI): unknown key; did you mean nats.url?",
-            "port (variable WS_EDGE__PORT): expected a number; the default is 1",
+            "port (variable WS_EDGE__PORT): expected a whole number from 0 to 65535; the default is 1",
             "user (variable WS_EDGE__USER): unknown key; did you mean nats.user?",
             "verbose (variable WS_EDGE__VERBOSE): expected true or false; the default is false",
             "ratio (variable WS_EDGE__RATIO): must be at most 1",
@@ -204,6 +206,76 @@ fn a_secret_can_be_read_from_a_file() {
     assert_eq!(sample.nats.password.as_ref().map(Secret::expose), Some("31337"));
     let shown = format!("{sample:?} {}", redacted(&sample));
     assert!(!shown.contains("hunter2") && !shown.contains("31337"), "{shown}");
+}
+
+#[test]
+fn null_is_a_text_of_optional_keys_but_no_content_of_a_file() {
+    let folder = Folder::new();
+    let password = folder.file("password", "null");
+    let file = folder.file("edge.toml", "timeout_ms = 'null'\nnats.user = 'x'\n");
+    let variables = [
+        ("WS_EDGE__NATS__USER", "null"),
+        ("WS_EDGE__NATS__URL", "null"),
+        ("WS_EDGE__NATS__PASSWORD_FILE", password.to_str().unwrap()),
+    ];
+    let Sample { timeout_ms, nats, .. } = read(Some(&file), &variables).unwrap();
+    assert_eq!((timeout_ms, nats.user, nats.url.as_str()), (None, None, "null"));
+    assert_eq!(nats.password.as_ref().map(Secret::expose), Some("null"));
+}
+
+#[test]
+fn an_error_says_what_is_expected_without_names_of_types() {
+    const TABLE: &str = "is a table, [nats]; set the keys in it: password, url, user";
+    let folder = Folder::new();
+    for (text, expected) in [
+        ("port = -1", "expected a whole number from 0 to 65535; the default is 1"),
+        (
+            "port = 1.5",
+            "expected a whole number from 0 to 65535; the default is 1",
+        ),
+        (
+            "port = 'null'",
+            "expected a whole number from 0 to 65535; the default is 1",
+        ),
+        ("ports = 1", "expected a list"),
+        ("ports = ['a']", "in the list: expected a whole number from 0 to 65535"),
+        ("ratio = nan", "expected a finite value; the default is 0.5"),
+        ("timeout_ms = nan", "expected a finite value; the default is 5"),
+        (
+            "timeout_ms = 'off'",
+            "expected a whole number of at least 0, or \"null\"; the default is 5",
+        ),
+        (
+            "limit = -1",
+            "expected a whole number from 0 to 4294967295, or \"null\"",
+        ),
+        ("verbose = 'true'", "expected true or false; the default is false"),
+        ("jwt_key = 5", "expected a text in quotes"),
+        ("nats = 5", TABLE),
+        ("nats = 1979-05-27", TABLE),
+        ("nats = ['a', 'b', 'c']", TABLE),
+        ("[[nats]]", TABLE),
+    ] {
+        let file = folder.file("edge.toml", text);
+        let reported = lines(read(Some(&file), &[]));
+        let key = text.trim_matches(['[', ']']).split(' ').next().unwrap();
+        assert_eq!(reported, [format!("{key} (file {}): {expected}", file.display())]);
+    }
+    let syntax = lines(read(Some(&folder.file("edge.toml", "timeout_ms = null\n")), &[]));
+    assert!(syntax[0].ends_with("; write null in quotes: \"null\""), "{syntax:?}");
+    for (name, key) in [
+        ("PORT__X", "port"),
+        ("LIMIT__X", "limit"),
+        ("NATS__USER__X", "nats.user"),
+    ] {
+        let expected = format!("{key}.x (variable WS_EDGE__{name}): unknown key; {key} is not a table");
+        assert_eq!(lines(read(None, &[(&format!("WS_EDGE__{name}"), "1")])), [expected]);
+    }
+    let twice = lines(read(None, &[("WS_EDGE__PORT", "1"), ("WS_EDGE__port", "2")]));
+    assert_eq!(
+        twice,
+        ["port (variable WS_EDGE__port): port is given twice; the other is from variable WS_EDGE__PORT"]
+    );
 }
 
 #[test]

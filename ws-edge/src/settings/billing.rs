@@ -34,10 +34,10 @@ impl CreditSettings {
     pub(super) fn problems(&self, storage_timeout_ms: u64, interval_ms: u64, calls: CallSettings) -> Vec<String> {
         let mut wrong = Vec::new();
         if self.enabled && (self.timeout_ms == 0 || self.timeout_ms >= storage_timeout_ms) {
-            wrong.push("credit.timeout_ms: is above 0, and less than storage_timeout_ms".to_owned());
+            wrong.push("credit.timeout_ms: must be above 0, and less than storage_timeout_ms".to_owned());
         }
         if self.enabled && calls.max_duration_ms().is_some_and(|max_ms| max_ms < interval_ms) {
-            wrong.push("max_call_duration_ms: is at least terms.interval_ms".to_owned());
+            wrong.push("max_call_duration_ms: must be at least terms.interval_ms".to_owned());
         }
         let is_grant = |until_ms: u64| {
             let most = calls.max_duration_ms().unwrap_or(u64::MAX);
@@ -45,7 +45,7 @@ impl CreditSettings {
         };
         if self.fallback_grant_ms.is_some_and(|until_ms| !is_grant(until_ms)) {
             let limits = "a multiple of terms.interval_ms, at most max_call_duration_ms";
-            wrong.push(format!("credit.fallback_grant_ms: is {limits}"));
+            wrong.push(format!("credit.fallback_grant_ms: must be {limits}"));
         }
         wrong
     }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::de::{Error as _, IntoDeserializer as _};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use service::Secret;
+use service::settings::out_of_range;
 
 use super::unreadable;
 use crate::addresses::fetch;
@@ -51,7 +52,7 @@ impl JwtSettings {
         let mut wrong = Vec::new();
         let given = self.secret.expose().len();
         match self.algorithm.least_secret_bytes() {
-            None => wrong.push("jwt.algorithm: is HS256, HS384 or HS512; use jwt.key_files or jwt.jwks for others".to_owned()),
+            None => wrong.push("jwt.algorithm: must be HS256, HS384 or HS512; use jwt.key_files or jwt.jwks for others".to_owned()),
             Some(_) if given == 0 && self.key_files.is_empty() && self.jwks.is_empty() => wrong.push(
                 "jwt.secret: set it, or jwt.secret_file, jwt.key_files or jwt.jwks: no token can be verified without a key"
                     .to_owned(),
@@ -62,9 +63,8 @@ impl JwtSettings {
             )),
             Some(_) => {}
         }
-        if !(1..=86_400).contains(&self.refresh_interval_s) {
-            wrong.push("jwt.refresh_interval_s: is from 1 to 86400".to_owned());
-        }
+        let outside = out_of_range(self, &[("refresh_interval_s", 1..=86_400), ("leeway_s", 0..=5)]);
+        wrong.extend(outside.iter().map(|problem| format!("jwt.{problem}")));
         if self.jwks.contains("://")
             && let Err(error) = fetch::parse(&self.jwks)
         {
@@ -74,9 +74,6 @@ impl JwtSettings {
         let jwks = (!self.jwks.is_empty() && !self.jwks.contains("://")).then_some(("jwt.jwks", jwks));
         let key_files = self.key_files.iter().map(|file| ("jwt.key_files", file.path.as_path()));
         wrong.extend(unreadable(jwks.into_iter().chain(key_files)));
-        if self.leeway_s > 5 {
-            wrong.push("jwt.leeway_s: is at most 5".to_owned());
-        }
         if self.audience.is_empty() {
             wrong.push("jwt.audience: must not be empty".to_owned());
         }

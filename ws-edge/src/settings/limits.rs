@@ -1,14 +1,14 @@
 //! The keys `limits.*`: what one client, one person and one node may use.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use service::settings::{POSITIVE, out_of_range};
 
-use super::zeros;
-
-/// Far above any read buffer that 10,000 idle sockets can afford.
-const READ_BUFFER_BYTES_MAX: usize = 1024 * 1024;
+/// The end is far above any read buffer that 10,000 idle sockets can afford.
+const READ_BUFFER_BYTES: RangeInclusive<u64> = 512..=1024 * 1024;
 
 /// The keys `limits.*`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -91,34 +91,31 @@ impl Default for Limits {
 
 impl Limits {
     pub(super) fn problems(&self, drain_timeout_ms: u64) -> Vec<String> {
-        let positive = [
-            ("connections", self.connections as u64),
-            ("connections_per_address", self.connections_per_address as u64),
-            ("connections_per_party", self.connections_per_party as u64),
-            ("handshake_timeout_ms", self.handshake_timeout_ms),
-            ("handshakes", self.handshakes as u64),
-            ("handshakes_beside_notices", self.handshakes_beside_notices as u64),
-            ("message_bytes", self.message_bytes as u64),
-            ("send_buffer_bytes", self.send_buffer_bytes.into()),
-            ("queued_messages", self.queued_messages as u64),
-            ("write_timeout_ms", self.write_timeout_ms),
-            ("ping_interval_ms", self.ping_interval_ms),
-            ("messages_per_second", self.messages_per_second.into()),
-            ("message_burst", self.message_burst.into()),
-            ("calls_per_minute_of_user", self.calls_per_minute_of_user.into()),
-            ("calls_per_minute_to_otomo", self.calls_per_minute_to_otomo.into()),
-            ("calls_per_minute_of_pair", self.calls_per_minute_of_pair.into()),
-            ("flood_limit", self.flood_limit.into()),
-            ("pending_requests", self.pending_requests as u64),
+        let ranges = [
+            ("connections", POSITIVE),
+            ("connections_per_address", POSITIVE),
+            ("connections_per_party", POSITIVE),
+            ("handshake_timeout_ms", POSITIVE),
+            ("handshakes", POSITIVE),
+            ("handshakes_beside_notices", POSITIVE),
+            ("message_bytes", POSITIVE),
+            ("read_buffer_bytes", READ_BUFFER_BYTES),
+            ("send_buffer_bytes", POSITIVE),
+            ("queued_messages", POSITIVE),
+            ("write_timeout_ms", POSITIVE),
+            ("ping_interval_ms", POSITIVE),
+            ("messages_per_second", POSITIVE),
+            ("message_burst", POSITIVE),
+            ("calls_per_minute_of_user", POSITIVE),
+            ("calls_per_minute_to_otomo", POSITIVE),
+            ("calls_per_minute_of_pair", POSITIVE),
+            ("flood_limit", POSITIVE),
+            ("pending_requests", POSITIVE),
         ];
-        let mut wrong: Vec<_> = zeros(&positive).map(|problem| format!("limits.{problem}")).collect();
+        let outside = out_of_range(self, &ranges).into_iter();
+        let mut wrong: Vec<_> = outside.map(|problem| format!("limits.{problem}")).collect();
         if self.close_spread_ms > drain_timeout_ms / 2 {
-            wrong.push("limits.close_spread_ms: is at most half of drain_timeout_ms".to_owned());
-        }
-        if !(512..=READ_BUFFER_BYTES_MAX).contains(&self.read_buffer_bytes) {
-            wrong.push(format!(
-                "limits.read_buffer_bytes: is from 512 to {READ_BUFFER_BYTES_MAX}"
-            ));
+            wrong.push("limits.close_spread_ms: must be at most half of drain_timeout_ms".to_owned());
         }
         wrong
     }

@@ -3,8 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use service::Secret;
-
-use super::zeros;
+use service::settings::{POSITIVE, out_of_range};
 
 /// The keys `turn.*`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -30,11 +29,10 @@ impl Default for TurnSettings {
 
 impl TurnSettings {
     pub(super) fn problems(&self) -> Vec<String> {
-        let mut wrong: Vec<_> = zeros(&[("turn.lifetime_s", self.lifetime_s)]).collect();
-        if let Some(url) = self.urls.iter().find(|url| !is_turn_url(url)) {
-            wrong.push(format!(
-                "turn.urls: {url:?} is not a URL such as turns:turn.example:443?transport=tcp"
-            ));
+        let outside = out_of_range(self, &[("lifetime_s", POSITIVE)]).into_iter();
+        let mut wrong: Vec<_> = outside.map(|problem| format!("turn.{problem}")).collect();
+        if self.urls.iter().any(|url| !is_turn_url(url)) {
+            wrong.push("turn.urls: each must be a URL such as turns:turn.example:443?transport=tcp".to_owned());
         }
         if !self.urls.is_empty() && self.secret.expose().is_empty() {
             wrong.push("turn.secret: set it, or turn.secret_file: turn.urls need credentials".to_owned());
