@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use contract::jetstream::connection::API_PREFIX;
 use contract::views::history::History;
 use contract::{Nats, NatsSettings};
 use tokio::time::timeout;
@@ -48,7 +49,7 @@ pub(crate) struct ConnectionArgs {
     /// The private key of that certificate, in PEM
     #[arg(long, global = true, env = "CALLCTL_NATS_KEY_FILE", value_name = "FILE")]
     nats_key_file: Option<PathBuf>,
-    /// A file that holds the password
+    /// A file that holds the password; it is read instead of CALLCTL_NATS_PASSWORD
     #[arg(long, global = true, env = "CALLCTL_NATS_PASSWORD_FILE", value_name = "FILE")]
     nats_password_file: Option<PathBuf>,
     /// Prefix of JetStream's API: CALLPULSE.API for users of other accounts, such as `observer`
@@ -57,9 +58,20 @@ pub(crate) struct ConnectionArgs {
         global = true,
         env = "CALLCTL_API_PREFIX",
         value_name = "PREFIX",
-        default_value = "$JS.API"
+        default_value = API_PREFIX,
+        value_parser = api_prefix
     )]
     api_prefix: String,
+}
+
+fn api_prefix(text: &str) -> Result<String, &'static str> {
+    let is_token =
+        |token: &str| !token.is_empty() && !token.contains(|c: char| c.is_whitespace() || matches!(c, '*' | '>'));
+    if text.split('.').all(is_token) {
+        Ok(text.to_owned())
+    } else {
+        Err("expected words with '.' between them, and no wildcard, such as CALLPULSE.API")
+    }
 }
 
 /// A connection with readers of the stored facts.
@@ -112,13 +124,13 @@ impl ConnectionArgs {
 
     fn password(&self) -> Result<String> {
         // Not from an argument, which all users of the machine can see.
-        if let Ok(password) = std::env::var("CALLCTL_NATS_PASSWORD") {
-            return Ok(password);
-        }
         let Some(file) = &self.nats_password_file else {
-            return Ok(String::new());
+            return Ok(std::env::var("CALLCTL_NATS_PASSWORD").unwrap_or_default());
         };
         let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
-        Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+        match text.trim_end_matches(['\r', '\n']) {
+            "" => bail!("{} is empty: expected the password", file.display()),
+            password => Ok(password.to_owned()),
+        }
     }
 }

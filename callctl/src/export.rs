@@ -221,8 +221,8 @@ impl Export {
 
 fn incomplete(last_sequence: Option<u64>) -> String {
     match last_sequence {
-        Some(sequence) => format!("the export is incomplete; resume it with --after {sequence}"),
-        None => "the export is incomplete and has no records; run it again".to_owned(),
+        Some(sequence) => format!("the export is incomplete: resume it with --after {sequence}"),
+        None => "the export is incomplete and has no records: run it again".to_owned(),
     }
 }
 

@@ -13,11 +13,13 @@ use crate::out;
 
 /// The longest name of a team.
 const MAX_NAME_CHARS: usize = 32;
-/// Users and accounts of the server's configuration.
-const RESERVED: [&str; 7] = [
+/// Users, accounts and passwords of the server's configuration, and a word of its syntax.
+const RESERVED: [&str; 9] = [
     "admin",
     "billing-timer",
     "callpulse",
+    "cluster",
+    "include",
     "media-worker",
     "operator",
     "sys",
@@ -61,7 +63,7 @@ impl FromStr for TeamName {
             ));
         }
         if RESERVED.contains(&text) {
-            return Err("the server's configuration has this user already".to_owned());
+            return Err("the server's configuration uses this name for something else".to_owned());
         }
         Ok(Self(text.to_owned()))
     }
@@ -144,6 +146,21 @@ mod tests {
         for invalid in ["", "Analytics", "2fraud", "a.b", "a>", "a b", "ws-edge", "a\"", &long] {
             assert!(invalid.parse::<TeamName>().is_err(), "{invalid}");
         }
+    }
+
+    #[test]
+    fn no_team_gets_a_password_of_the_configuration() {
+        let configurations = [ACCOUNTS, include_str!("../../nats/conf/cluster.conf")];
+        let variables = configurations.iter().flat_map(|text| text.split("$NATS_").skip(1));
+        let mut names = variables
+            .filter_map(|rest| rest.split_once("_PASSWORD"))
+            .map(|(name, _)| name);
+        let allowed: Vec<_> = names
+            .by_ref()
+            .map(|name| name.to_lowercase().replace('_', "-"))
+            .filter(|name| name.parse::<TeamName>().is_ok())
+            .collect();
+        assert_eq!(allowed, BUILT_IN);
     }
 
     #[test]

@@ -57,7 +57,7 @@ impl Workers {
                 out::json_line(&mut stdout, worker)?;
             }
         } else if fleet.workers.is_empty() {
-            writeln!(stdout, "no worker runs")?;
+            writeln!(stdout, "no workers")?;
         } else {
             let now = Timestamp::now();
             let mut table = out::table(["WORKER", "STATE", "CALLS", "CAPACITY", "UP", "SEEN"]);
@@ -105,7 +105,8 @@ impl Drain {
         out::message(&format!("{worker} is cordoned and hosts {}", count(calls)));
         let (mut last, mut was_cordoned) = (calls, false);
         let drained = async {
-            loop {
+            // The worker itself has answered, and takes no further call.
+            while last > 0 {
                 if let Some(outcome) = progress(
                     fleet.workers.get(worker),
                     worker,
@@ -115,11 +116,12 @@ impl Drain {
                     return outcome;
                 }
                 sleep(POLL_INTERVAL).await;
-                // A drain takes hours, in which NATS may be away for a while.
+                // A drain takes hours, in which NATS may be unreachable for a while.
                 if let Err(error) = fleet.update().await {
-                    out::message(&format!("{error}: trying again"));
+                    out::message(&format!("{error}: retrying"));
                 }
             }
+            Ok(())
         };
         match timeout_at(deadline, drained).await {
             Ok(outcome) => outcome?,
@@ -147,7 +149,7 @@ fn progress(
     (last, was_cordoned): (&mut u32, &mut bool),
 ) -> Option<Result<()>> {
     let Some(status) = status else {
-        return Some(Err(anyhow!("{worker} has ended, with {} at last", count(*last))));
+        return Some(Err(anyhow!("{worker} stopped; last reported {}", count(*last))));
     };
     if status.started_at != started_at {
         return Some(Err(anyhow!("{worker} was restarted and accepts calls")));
@@ -181,7 +183,7 @@ impl Fleet {
     async fn update(&mut self) -> Result<()> {
         loop {
             let changes = self.heartbeats.poll().await.context(
-                "the workers are readable for the user operator: --nats-user operator --api-prefix CALLPULSE.API",
+                "reading workers needs the NATS user operator: --nats-user operator --api-prefix CALLPULSE.API",
             )?;
             for change in changes {
                 match change {

@@ -55,9 +55,6 @@ impl fmt::Debug for Input {
 
 impl Fuzz {
     /// A target with its corpus, and with `seeds` of its own.
-    ///
-    /// # Errors
-    /// When the corpus cannot be read, or there are no seeds.
     pub fn new(target: &str, seeds: impl IntoIterator<Item = Vec<u8>>) -> Result<Self> {
         let seconds = std::env::var("FUZZ_SECONDS").ok();
         let seconds = seconds.and_then(|text| text.parse().ok()).unwrap_or(2);
@@ -86,9 +83,7 @@ impl Fuzz {
     }
 
     /// Gives every seed and then mutated ones to `check`, until the time is over.
-    ///
-    /// # Errors
-    /// The reduced input for which `check` panics, or that memory has grown.
+    /// Fails with the reduced input for which `check` panics, or if memory has grown.
     ///
     /// # Panics
     /// As `check` does on a seed.
@@ -129,9 +124,6 @@ impl Fuzz {
     }
 
     /// Prints the figures, and checks the memory, after the last input.
-    ///
-    /// # Errors
-    /// When it has grown.
     #[expect(clippy::print_stdout, reason = "shown with --nocapture")]
     pub fn finish(self) -> Result<()> {
         let grown = resident_bytes(std::process::id())
@@ -182,9 +174,6 @@ fn inputs(seeds: Arc<Vec<Vec<u8>>>) -> BoxedStrategy<Input> {
 }
 
 /// The files of a folder whose names begin with `prefix`; none if it does not exist.
-///
-/// # Errors
-/// When one cannot be read.
 pub fn files(folder: &Path, prefix: &str) -> Result<Vec<Vec<u8>>> {
     let Ok(entries) = fs::read_dir(folder) else {
         return Ok(Vec::new());
@@ -198,9 +187,6 @@ pub fn files(folder: &Path, prefix: &str) -> Result<Vec<Vec<u8>>> {
 }
 
 /// The golden files of the contract whose names begin with `prefix`.
-///
-/// # Errors
-/// When there are none.
 pub fn golden(prefix: &str) -> Result<Vec<Vec<u8>>> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../nats/tests/golden");
     let found = files(&folder, prefix)?;

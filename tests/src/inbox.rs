@@ -99,9 +99,7 @@ impl<T: Debug> Inbox<T> {
     }
 
     /// Takes the earliest match that was not taken before, and waits for it if there is none.
-    ///
-    /// # Errors
-    /// At the deadline, or when the inbox is closed. The error lists the arrivals.
+    /// Fails at the deadline, or when the inbox is closed; the error lists the arrivals.
     pub async fn take(&self, what: &str, within: Duration, fits: impl Fn(&T) -> bool) -> Result<Arc<T>> {
         let deadline = Instant::now() + within;
         let mut arrivals = self.record.subscribe();
@@ -122,9 +120,6 @@ impl<T: Debug> Inbox<T> {
     }
 
     /// Waits until the inbox is closed, and returns the reason.
-    ///
-    /// # Errors
-    /// When it is still open after `within`.
     pub async fn until_closed(&self, within: Duration) -> Result<String> {
         let mut arrivals = self.record.subscribe();
         let waited = tokio::time::timeout(within, arrivals.wait_for(|record| record.closed.is_some())).await;

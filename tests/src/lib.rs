@@ -3,6 +3,7 @@
 //! | module | content |
 //! | --- | --- |
 //! | [`wait`], [`inbox`] | bounded waits, and arrivals to wait for |
+//! | [`percentile`] | of measured values |
 //! | [`skip`] | what a machine lacks |
 //! | [`servers`] | nats-servers and services as child processes, and proxies that can cut their connections |
 //! | [`token`] | tokens for the WebSocket, valid and invalid |
@@ -16,6 +17,7 @@
 //! It reads the wire as an outsider does: JSON values on the WebSocket, never the services' own types.
 
 pub mod inbox;
+pub mod percentile;
 pub mod skip;
 pub mod wait;
 

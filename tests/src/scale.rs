@@ -23,7 +23,7 @@ use anyhow::{Context, Result};
 use clap::Parser;
 
 use crate::servers::nats_server::Sync;
-use crate::terminal::interrupt::interrupted;
+use crate::terminal::interrupt;
 use crate::terminal::screen::{LineKind, Screen};
 use report::Report;
 use run::{Figures, Plan};
@@ -56,17 +56,7 @@ pub struct Options {
 /// on the machine.
 pub async fn main(options: Options) -> ExitCode {
     let screen = Screen::new();
-    let played = tokio::select! {
-        played = play(&screen, &options) => played,
-        outcome = interrupted() => outcome.and(Err(anyhow::anyhow!("interrupted"))),
-    };
-    match played {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            screen.line(LineKind::Bad, &format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    interrupt::run(&screen, play(&screen, &options)).await
 }
 
 async fn play(screen: &Screen, options: &Options) -> Result<()> {

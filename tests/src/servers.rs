@@ -1,6 +1,7 @@
 //! Processes: nats-servers, the services, and the proxies between them.
 
 pub mod child;
+pub mod commands;
 
 pub mod nats_server;
 pub mod process;

@@ -91,34 +91,22 @@ impl TokenDefect {
 }
 
 /// A token that ws-edge must accept.
-///
-/// # Errors
-/// When signing fails.
 pub fn valid(role: Role, subject: &str) -> Result<String> {
     valid_for(role, subject, LIFETIME)
 }
 
 /// Like [`valid`], with a lifetime.
-///
-/// # Errors
-/// When signing fails.
 pub fn valid_for(role: Role, subject: &str, lifetime: Duration) -> Result<String> {
     sign(&claims(role, subject, lifetime), Algorithm::HS256, SECRET)
 }
 
 /// A token of an operator.
-///
-/// # Errors
-/// When signing fails.
 pub fn operator(name: &str, lifetime: Duration) -> Result<String> {
     let claims = with(claims(Role::User, name, lifetime), "role", json!("ops"));
     sign(&claims, Algorithm::HS256, SECRET)
 }
 
 /// A token that ws-edge must refuse.
-///
-/// # Errors
-/// When signing fails.
 pub fn invalid(role: Role, subject: &str, defect: TokenDefect) -> Result<String> {
     let mut claims = claims(role, subject, LIFETIME);
     let hour = |hours: i64| json!(Utc::now().timestamp() + hours * 3600);
@@ -155,9 +143,6 @@ pub struct Issuer {
 
 impl Issuer {
     /// A new key for RS256, ES256 or EdDSA.
-    ///
-    /// # Errors
-    /// When there is no such key.
     pub fn generate(kid: &str, algorithm: Algorithm) -> Result<Self> {
         let kind = match algorithm {
             Algorithm::RS256 => &rcgen::PKCS_RSA_SHA256,
@@ -178,9 +163,6 @@ impl Issuer {
     }
 
     /// Its entry in a JWKS document.
-    ///
-    /// # Errors
-    /// When the key has no such form.
     pub fn jwk(&self) -> Result<Value> {
         let public = self.public_pem();
         let public = match self.algorithm {
@@ -194,9 +176,6 @@ impl Issuer {
     }
 
     /// A token signed with this key.
-    ///
-    /// # Errors
-    /// When signing fails.
     pub fn token(&self, role: Role, subject: &str) -> Result<String> {
         let mut header = Header::new(self.algorithm);
         header.kid = Some(self.kid.clone());

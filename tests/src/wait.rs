@@ -22,10 +22,8 @@ impl fmt::Display for PermanentError {
 
 impl std::error::Error for PermanentError {}
 
-/// Repeats `attempt` until it succeeds, and returns its value.
-///
-/// # Errors
-/// The last attempt's error after `within`, when a running attempt is dropped; a [`PermanentError`] immediately.
+/// Repeats `attempt` until it succeeds, and returns its value. Fails with the last attempt's error after `within`, when a
+/// running attempt is dropped; with a [`PermanentError`] immediately.
 pub async fn eventually<T>(what: &str, within: Duration, mut attempt: impl AsyncFnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + within;
     let mut pause = FIRST_PAUSE;
@@ -48,9 +46,6 @@ pub async fn eventually<T>(what: &str, within: Duration, mut attempt: impl Async
 }
 
 /// Asserts that a condition holds now and for `duration`: that something does *not* happen.
-///
-/// # Errors
-/// The error of the first check that fails.
 pub async fn stays(what: &str, duration: Duration, mut check: impl AsyncFnMut() -> Result<()>) -> Result<()> {
     let started = Instant::now();
     loop {
@@ -65,9 +60,7 @@ pub async fn stays(what: &str, duration: Duration, mut check: impl AsyncFnMut() 
 }
 
 /// Asserts that a future stays pending for `duration`.
-///
-/// # Errors
-/// When it completes, with its value.
+/// Fails if it completes; the error has its value.
 pub async fn stays_pending<T: fmt::Debug>(
     what: &str,
     duration: Duration,

@@ -163,11 +163,7 @@ async fn two_simultaneous_producers_store_one_rtp_detected() {
     let facts = facts_of(&stack).await;
     for round in 0..5 {
         let (user, otomo) = (format!("user_{round}"), format!("otomo_{round}"));
-        let pair = Pair {
-            user: &user,
-            otomo: &otomo,
-            ..Pair::across(&stack).unwrap()
-        };
+        let pair = Pair::across(&stack).unwrap().named(&user, &otomo);
         let call = Conversation::accepted(pair).await.unwrap();
         let (user, otomo) = tokio::try_join!(Caller::join(&call.user), Caller::join(&call.otomo)).unwrap();
         tokio::try_join!(user.start_talking(), otomo.start_talking()).unwrap();
@@ -215,14 +211,8 @@ async fn a_self_report_does_not_connect_a_call() {
         assert_eq!(notice.payload()["billedMinutes"], json!(0));
         assert!(party.received_of("call_connected").is_empty());
     }
-    let (_, metrics) = stack.edges[0].ops("/metrics").await.unwrap();
-    let counted = metrics
-        .lines()
-        .find(|line| line.contains("self_report") && !line.starts_with('#'));
-    assert!(
-        counted.is_some_and(|line| line.ends_with(" 2")),
-        "two claims were made here: {counted:?}"
-    );
+    let counted = stack.edges[0].metric("callpulse_ws_self_reports_total").await.unwrap();
+    assert_eq!(counted, Some(2.0), "two claims were made here");
 }
 
 #[tokio::test]

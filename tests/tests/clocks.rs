@@ -2,14 +2,13 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests may")]
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::{Fact, Facts};
-use callpulse_tests::servers::process::{Service, built};
+use callpulse_tests::servers::commands::reconcile;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::servers::wall_clock::WallClock;
 use callpulse_tests::skip::skipped;
@@ -120,13 +119,7 @@ impl Talk {
 
 /// The findings of `reconcile`, of calls by kind. Differences count as findings.
 fn findings(stack: &Stack) -> Vec<(String, String)> {
-    let mut command = Command::new(built("billing-timer").unwrap());
-    command.args(["reconcile", "--json", "--grace", "1s"]);
-    for (key, value) in stack.nats.settings_of("billing-timer").unwrap() {
-        let name = format!("BILLING_TIMER__{}", key.replace('.', "__")).to_uppercase();
-        command.env(name, value);
-    }
-    let output = command.output().unwrap();
+    let output = reconcile(&stack.nats, "1s", []).unwrap().output().unwrap();
     let lines = String::from_utf8(output.stdout).unwrap();
     let lines = lines
         .lines()
@@ -138,13 +131,6 @@ fn findings(stack: &Stack) -> Vec<(String, String)> {
             Some((text(&line["callId"]), text(kind)))
         })
         .collect()
-}
-
-async fn clock_steps(worker: &Service) -> f64 {
-    let (_, page) = worker.ops("/metrics").await.unwrap();
-    let mut lines = page.lines();
-    let counted = lines.find_map(|line| line.strip_prefix("callpulse_media_clock_steps_total "));
-    counted.map_or(0.0, |count| count.parse().unwrap())
 }
 
 #[tokio::test]
@@ -160,7 +146,8 @@ async fn a_step_of_the_workers_clock_changes_no_bill_and_is_reported() {
         let ended = talk.end(&facts).await;
         let told = ended.payload["clockStepMs"].as_i64().unwrap();
         assert!((told - (offset - before)).abs() < SECOND, "{told} ms");
-        assert_eq!(clock_steps(worker).await, (number + 1) as f64);
+        let steps = worker.metric("callpulse_media_clock_steps_total").await.unwrap();
+        assert_eq!(steps, Some((number + 1) as f64));
         stepped.push((talk.call.call_id.clone(), "clock_step".to_owned()));
         before = offset;
     }

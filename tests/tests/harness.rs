@@ -142,7 +142,7 @@ async fn the_metrics_of_every_service_follow_the_conventions() {
         [
             "callpulse_ws_notices_total 0",
             "callpulse_ws_connections 0",
-            "callpulse_nats_connected 2",
+            "callpulse_nats_connected 3",
         ],
         [
             "callpulse_media_facts_lost_total 0",

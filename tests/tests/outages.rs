@@ -10,6 +10,7 @@ use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::clients::party::{Answer, Party};
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::facts::record::Record;
+use callpulse_tests::servers::child::open_descriptors;
 use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::small_disk::SmallDisk;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
@@ -171,11 +172,7 @@ async fn only_the_calls_of_a_killed_worker_end_and_at_its_last_heartbeat() {
         let number = others.len();
         assert!(number < 20, "twenty calls on one of two idle workers");
         let (user, otomo) = (format!("user_{number}"), format!("otomo_{number}"));
-        let pair = Pair {
-            user: &user,
-            otomo: &otomo,
-            ..Pair::across(&stack).unwrap()
-        };
+        let pair = Pair::across(&stack).unwrap().named(&user, &otomo);
         let (call, a, b) = Conversation::talking(pair).await.unwrap();
         let on = host(facts.clone(), call.call_id.clone()).await;
         let id = call.call_id.clone();
@@ -303,11 +300,7 @@ async fn calls_go_on_with_an_empty_store() {
     stack.nats.restart().await.unwrap();
     stack.ready().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let pair = Pair {
-        user: "user_002",
-        otomo: "otomo_002",
-        ..Pair::across(&stack).unwrap()
-    };
+    let pair = Pair::across(&stack).unwrap().named("user_002", "otomo_002");
     let call = eventually("a call", SOON * 2, async || Conversation::ringing(pair).await)
         .await
         .unwrap();
@@ -453,22 +446,16 @@ async fn a_full_disk_of_nats_loses_no_minute_and_no_call_is_accepted_until_it_is
     .unwrap();
 }
 
-/// The descriptors of a process.
-fn descriptors(service: &Service) -> usize {
-    let folder = format!("/proc/{}/fd", service.child().pid());
-    std::fs::read_dir(folder).unwrap().count()
-}
-
 #[tokio::test]
 async fn an_edge_without_free_descriptors_is_back_at_nats_at_once_while_connections_keep_arriving() {
     const FREE: usize = 60;
     let stack = StackBuilder::default().workers(0).timers(0);
     let mut stack = stack.start().await.unwrap();
     let (edge, address) = (&stack.edges[0], stack.edge(0).unwrap());
-    let limit = descriptors(edge) + FREE;
-    let pid = edge.child().pid().to_string();
+    let pid = edge.child().pid();
+    let limit = open_descriptors(pid).unwrap() + FREE;
     let lowered = Command::new("prlimit")
-        .args(["--pid", &pid, &format!("--nofile={limit}:{limit}")])
+        .args(["--pid", &pid.to_string(), &format!("--nofile={limit}:{limit}")])
         .status();
     assert!(lowered.unwrap().success());
     // Each is accepted as soon as there is a free descriptor, and held until the edge closes it.

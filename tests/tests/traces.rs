@@ -95,11 +95,7 @@ fn stack() -> StackBuilder {
 
 /// Plays a call of at least a minute, and returns its name.
 async fn play(stack: &Stack, facts: &Facts, user: &str, otomo: &str) -> String {
-    let pair = Pair {
-        user,
-        otomo,
-        ..Pair::across(stack).unwrap()
-    };
+    let pair = Pair::across(stack).unwrap().named(user, otomo);
     let (call, _user, _otomo) = Conversation::talking(pair).await.unwrap();
     for party in call.parties() {
         party.expect_notice("tick").await.unwrap();
@@ -237,11 +233,9 @@ async fn one_trace_leads_from_the_request_to_the_notices_the_ticks_and_the_settl
 }
 
 /// The number of spans that a collector did not take.
-async fn failed(service: &Service) -> Result<u64> {
-    let (_, metrics) = service.ops("/metrics").await?;
-    let name = r#"callpulse_trace_spans_total{outcome="failed"} "#;
-    let count = metrics.lines().find_map(|line| line.strip_prefix(name));
-    Ok(count.context("no counter")?.parse()?)
+async fn failed(service: &Service) -> Result<f64> {
+    let failed = service.metric(r#"callpulse_trace_spans_total{outcome="failed"}"#);
+    failed.await?.context("no counter")
 }
 
 #[tokio::test]
@@ -267,7 +261,7 @@ async fn a_collector_that_is_away_hangs_or_fails_disturbs_no_call() {
         .await
         .unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let mut before = [0, 0, 0];
+    let mut before = [0.0; 3];
     for round in 0..3 {
         play(&stack, &facts, &format!("user_{round}"), &format!("otomo_{round}")).await;
         let services = [&stack.edges[0], &stack.workers[0], &stack.timers[0]];

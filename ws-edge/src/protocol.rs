@@ -6,7 +6,7 @@ mod problem;
 mod snapshot;
 
 pub use envelope::{RequestId, error, message, payload, response};
-pub(crate) use parse::request_id;
+pub(crate) use parse::{Envelope, id_of, read, unknown_type};
 pub use parse::{Unread, parse};
 pub use problem::{Code, Problem};
 pub use snapshot::{CallSnapshot, LastTick, Snapshot, SnapshotState, Welcome};

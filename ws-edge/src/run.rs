@@ -18,7 +18,6 @@ use crate::calls::accept::CallAcceptor;
 use crate::calls::billing_watch::BillingWatch;
 use crate::calls::call_limits::CallLimits;
 use crate::calls::command_server;
-use crate::calls::credit::CreditControl;
 use crate::calls::deadlines::{CallChecks, Deadlines};
 use crate::calls::end::CallEnder;
 use crate::calls::grant::GrantRelay;
@@ -31,13 +30,14 @@ use crate::calls::rtc_relay::RtcRelay;
 use crate::calls::snapshot::SnapshotReader;
 use crate::calls::storage::CallStorage;
 use crate::calls::terminate::Terminator;
+use crate::calls::wallet::WalletClient;
+use crate::connection::handshake_limiter::HandshakeLimiter;
 use crate::connection::notice_subscriber::NoticeSubscriber;
 use crate::connection::registry::ConnectionRegistry;
-use crate::connection::turns::Turns;
 use crate::connection::{self, resync};
 use crate::handshake::Authenticator;
 use crate::handshake::token::{KeySources, Tokens};
-use crate::http::address_limit::AddressLimit;
+use crate::http::address_limiter::AddressLimiter;
 use crate::http::listener;
 use crate::http::pages::Pages;
 use crate::metrics;
@@ -103,6 +103,8 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let password = settings.nats_password.expose();
     let name = format!("{SERVICE} {node_id}");
     let nats = Nats::connect(&settings.nats, password, &name).await?;
+    // What other teams send, apart: a message whose headers the client cannot parse ends the connection on which it arrives.
+    let from_teams = Nats::connect(&settings.nats, password, &format!("{name} other teams")).await?;
     let (notice_subscriber, notice_thread) =
         NoticeSubscriber::start(&settings.nats, password, &name, settings.limits.connections).await?;
     context.announce([
@@ -142,8 +144,8 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         nats: nats.clone(),
         setup: CallSetup {
             storage: calls.clone(),
-            credit: CreditControl {
-                nats: nats.clone(),
+            wallet: WalletClient {
+                nats: from_teams.clone(),
                 settings: settings.credit,
                 calls: settings.calls,
                 terms: Terms::from(&settings.terms),
@@ -202,10 +204,10 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         tls: certificate.as_ref().map(Certificate::acceptor).transpose()?,
         pages: settings.pages.then(Pages::built_in),
         proxies: TrustedProxies::new(settings.trusted_proxies, settings.forwarded_header),
-        addresses: AddressLimit::new(limits.connections_per_address),
-        turns: {
+        addresses: AddressLimiter::new(limits.connections_per_address),
+        handshakes: {
             let registry = registry.clone();
-            Turns::new(&limits, move || registry.has_live_notices())
+            HandshakeLimiter::new(&limits, move || registry.has_live_notices())
         },
         limits,
         nats: nats.clone(),
@@ -233,9 +235,9 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let terminator = Terminator { ender };
     tasks.spawn(
         "terminate",
-        command_server::serve(nats.clone(), terminator, stop.clone()),
+        command_server::serve(from_teams.clone(), terminator, stop.clone()),
     );
-    tasks.spawn("grant", command_server::serve(nats.clone(), grants, stop.clone()));
+    tasks.spawn("grant", command_server::serve(from_teams.clone(), grants, stop.clone()));
     tasks.spawn("notices", notice_thread.run(drained.clone()));
     let resync = resync::run(sessions, nats.clone(), notice_subscriber, nats_up, drained.clone());
     tasks.spawn("resync", resync);
@@ -248,9 +250,11 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let deadlines = Deadlines::new(nats.clone(), &storage, checks, grace, watching);
     tasks.spawn("deadlines", deadlines.run(drained));
     let outcome = tasks.join().await;
-    if nats.state().borrow().connected {
-        // The last answers and notices are still in the client's buffer.
-        context.drain("nats", nats.client.flush()).await.transpose()?;
+    for nats in [nats, from_teams] {
+        if nats.state().borrow().connected {
+            // The last answers and notices are still in the client's buffer.
+            context.drain("nats", nats.client.flush()).await.transpose()?;
+        }
     }
     outcome.map_err(Into::into)
 }

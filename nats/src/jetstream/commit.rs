@@ -33,14 +33,14 @@ pub(crate) struct BatchSender {
     client: Client,
     /// Batches are sent one after another, and are acknowledged concurrently. If they shared the connection entry by entry, the first
     /// commit would reach the server only with the last one.
-    turn: Arc<Mutex<()>>,
+    send_lock: Arc<Mutex<()>>,
 }
 
 impl BatchSender {
     pub(crate) fn new(client: Client) -> Self {
         Self {
             client,
-            turn: Arc::default(),
+            send_lock: Arc::default(),
         }
     }
 
@@ -62,7 +62,7 @@ impl BatchSender {
                 "{} of {size} entries are acknowledged",
                 ack.count.unwrap_or(1),
             ))),
-            Ok(Response::Err { error }) => Err(BatchError::Refused(error.to_string())),
+            Ok(Response::Err { error }) => Err(BatchError::Rejected(error.to_string())),
             Err(error) => Err(unacknowledged(&error)),
         }
     }
@@ -76,13 +76,15 @@ impl BatchSender {
             publication.headers.insert(BATCH_SEQUENCE, number.to_string());
         }
         let commit = publications.pop().ok_or(BatchError::Size(size))?;
-        let turn = self.turn.lock().await;
+        let sending = self.send_lock.lock().await;
         for entry in publications {
-            let sent = self.client.publish_with_headers(entry.subject, entry.headers, entry.payload);
+            let sent = self
+                .client
+                .publish_with_headers(entry.subject, entry.headers, entry.payload);
             sent.await.map_err(|error| unacknowledged(&error))?;
         }
         // The commit may follow entries of the next batch.
-        drop(turn);
+        drop(sending);
         let mut headers = commit.headers;
         headers.insert(BATCH_COMMIT, "1");
         let request = async_nats::Request::new()

@@ -75,7 +75,7 @@ fn deserialize_servers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Str
 fn deserialize_replicas<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     match usize::deserialize(deserializer)? {
         replicas @ (1 | 3 | 5) => Ok(replicas),
-        _ => Err(D::Error::custom("is 1, 3 or 5")),
+        _ => Err(D::Error::custom("must be 1, 3 or 5")),
     }
 }
 
@@ -144,7 +144,7 @@ impl Nats {
         let servers = server_urls::parse(&settings.url)?;
         metrics::connecting();
         let log = Arc::new(ConnectionLog::default());
-        let (attempts, events) = (Arc::clone(&log), Arc::clone(&log));
+        let (attempts, events, connection) = (Arc::clone(&log), Arc::clone(&log), name.to_owned());
         let (sender, state) = watch::channel(ConnectionState::default());
         let options = ConnectOptions::new()
             .name(name)
@@ -167,7 +167,7 @@ impl Nats {
                 async { None }
             })
             .event_callback(move |event| {
-                note(&sender, &events, &event);
+                note(&connection, &sender, &events, &event);
                 async {}
             });
         let options = settings
@@ -220,27 +220,27 @@ impl Nats {
     }
 }
 
-fn note(state: &watch::Sender<ConnectionState>, log: &ConnectionLog, event: &Event) {
+fn note(connection: &str, state: &watch::Sender<ConnectionState>, log: &ConnectionLog, event: &Event) {
     let is_due = || log.is_due(&event.to_string(), Instant::now());
     match event {
         Event::Connected => {
             log.connected();
-            tracing::info!("connected to NATS");
+            tracing::info!(connection, "connected to NATS");
             state.send_modify(|state| {
                 set_connected(state, true);
-                if state.gaps > 0 {
+                if state.connections > 0 {
                     metrics::reconnected();
                 }
-                state.gaps += 1;
+                state.connections += 1;
             });
         }
         Event::Disconnected | Event::Closed => {
-            tracing::warn!("disconnected from NATS, reconnecting");
+            tracing::warn!(connection, "disconnected from NATS: reconnecting");
             state.send_modify(|state| set_connected(state, false));
         }
         Event::SlowConsumer(subscription) => {
             if is_due() {
-                tracing::warn!(subscription, "a subscription was full, a message was dropped");
+                tracing::warn!(subscription, "a subscription was full: a message was dropped");
             }
             state.send_modify(|state| state.overflows += 1);
         }

@@ -91,11 +91,11 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Control characters of the message become blanks, because it is sent in a header, and it is cut to [`MAX_MESSAGE_CHARS`].
+    /// Characters of the message that are not [`payload::printable`] become blanks, because it is sent in a header, and it is cut to [`MAX_MESSAGE_CHARS`].
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         let message = message.into();
         let characters = message.chars().take(MAX_MESSAGE_CHARS);
-        let message = characters.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let message = characters.map(payload::printable).collect();
         Self { code, message }
     }
 
@@ -170,26 +170,26 @@ pub async fn ask<C: Command>(
         .headers(headers)
         .payload(body.into())
         .timeout(Some(timeout));
-    let answer = match client.send_request(subject.clone(), request).await {
-        Ok(answer) => answer,
+    let reply = match client.send_request(subject.clone(), request).await {
+        Ok(reply) => reply,
         Err(error) => return Err(CommandError::Unreachable { subject, error }),
     };
-    if let Some(error) = answer.headers.as_ref().and_then(|headers| headers.get(ERROR_HEADER)) {
+    if let Some(error) = reply.headers.as_ref().and_then(|headers| headers.get(ERROR_HEADER)) {
         return Err(Refusal::from_header(error.as_str()).into());
     }
-    payload::decode(&answer.payload).map_err(|error| CommandError::Undecodable { subject, error })
+    payload::decode(&reply.payload).map_err(|error| CommandError::Undecodable { subject, error })
 }
 
 /// Replies to a request that did not come through the service API; see [`Refusal::reply`] for those that did.
-pub async fn answer<A: Serialize>(client: &Client, message: &async_nats::Message, answer: &Result<A, Refusal>) {
-    let Some(reply) = message.reply.clone() else {
+pub async fn reply<R: Serialize>(client: &Client, message: &async_nats::Message, outcome: &Result<R, Refusal>) {
+    let Some(subject) = message.reply.clone() else {
         return;
     };
-    let (headers, payload) = match answer {
-        Ok(answer) => (HeaderMap::new(), serde_json::to_vec(answer).unwrap_or_default().into()),
+    let (headers, payload) = match outcome {
+        Ok(reply) => (HeaderMap::new(), serde_json::to_vec(reply).unwrap_or_default().into()),
         Err(refusal) => refusal.reply(),
     };
-    if let Err(error) = client.publish_with_headers(reply, headers, payload).await {
+    if let Err(error) = client.publish_with_headers(subject, headers, payload).await {
         tracing::warn!(subject = %message.subject, %error, "a reply was not sent");
     }
 }

@@ -48,9 +48,9 @@ pub enum StorageError {
         "max_payload of NATS is {found} bytes, and messages have up to {needed}: raise it in the configuration of nats-server"
     )]
     MaxPayload {
-        /// The server's limit.
+        /// `max_payload` of the server, in bytes.
         found: usize,
-        /// The longest message.
+        /// The longest message of this contract, in bytes.
         needed: usize,
     },
     /// It exists with another configuration: an operator must decide. It is never deleted.
@@ -189,7 +189,8 @@ fn calls(replicas: usize) -> stream::Config {
         max_message_size: FACT_MAX_BYTES,
         duplicate_window: DUPLICATE_WINDOW,
         deny_delete: true,
-        deny_purge: true,
+        // An archiver will purge what it has copied. Until then, nobody but the admin has the right.
+        deny_purge: false,
         allow_direct: true,
         allow_atomic_publish: true,
         ..Default::default()
@@ -254,55 +255,28 @@ async fn open_stream(
     }
 }
 
-/// Of a stream, or of the stream of a bucket.
+/// Of a stream, or of the stream of a bucket. `deny_purge` may be set: it cannot be taken back, and only keeps an archiver from its work.
 fn stream_differences(wanted: &stream::Config, found: &stream::Config) -> Option<String> {
-    differences([
-        (
-            "subjects",
-            format!("{:?}", wanted.subjects),
-            format!("{:?}", found.subjects),
-        ),
-        (
-            "storage",
-            format!("{:?}", wanted.storage),
-            format!("{:?}", found.storage),
-        ),
-        (
-            "replicas",
-            wanted.num_replicas.to_string(),
-            found.num_replicas.to_string(),
-        ),
-        (
-            "max_age",
-            format!("{:?}", wanted.max_age),
-            format!("{:?}", found.max_age),
-        ),
-        (
-            "deny_delete",
-            wanted.deny_delete.to_string(),
-            found.deny_delete.to_string(),
-        ),
-        (
-            "deny_purge",
-            wanted.deny_purge.to_string(),
-            found.deny_purge.to_string(),
-        ),
-        (
-            "allow_direct",
-            wanted.allow_direct.to_string(),
-            found.allow_direct.to_string(),
-        ),
-        (
-            "allow_atomic",
-            wanted.allow_atomic_publish.to_string(),
-            found.allow_atomic_publish.to_string(),
-        ),
-        (
-            "limit_markers",
-            format!("{:?}", wanted.subject_delete_marker_ttl),
-            format!("{:?}", found.subject_delete_marker_ttl),
-        ),
-    ])
+    type Setting = fn(&stream::Config) -> String;
+    let settings: [(&str, Setting); 9] = [
+        ("subjects", |config| format!("{:?}", config.subjects)),
+        ("storage", |config| format!("{:?}", config.storage)),
+        ("replicas", |config| config.num_replicas.to_string()),
+        ("max_age", |config| format!("{:?}", config.max_age)),
+        ("deny_delete", |config| config.deny_delete.to_string()),
+        ("allow_rollup", |config| config.allow_rollup.to_string()),
+        ("allow_direct", |config| config.allow_direct.to_string()),
+        ("allow_atomic", |config| config.allow_atomic_publish.to_string()),
+        ("limit_markers", |config| {
+            format!("{:?}", config.subject_delete_marker_ttl)
+        }),
+    ];
+    let compared = settings.map(|(name, setting)| (name, setting(wanted), setting(found)));
+    let differing = compared.into_iter().filter(|(_, wanted, found)| wanted != found);
+    let texts: Vec<_> = differing
+        .map(|(name, wanted, found)| format!("{name} should be {wanted} and is {found}"))
+        .collect();
+    (!texts.is_empty()).then(|| texts.join(", "))
 }
 
 async fn open_bucket(
@@ -331,15 +305,6 @@ async fn open_bucket(
         Some(differences) => Err(StorageError::Differs { name, differences }),
         None => Ok(store),
     }
-}
-
-fn differences<const N: usize>(settings: [(&str, String, String); N]) -> Option<String> {
-    let differing: Vec<String> = settings
-        .into_iter()
-        .filter(|(_, wanted, found)| wanted != found)
-        .map(|(setting, wanted, found)| format!("{setting} should be {wanted} and is {found}"))
-        .collect();
-    (!differing.is_empty()).then(|| differing.join(", "))
 }
 
 #[cfg(test)]

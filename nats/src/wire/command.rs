@@ -204,9 +204,9 @@ impl OpenCall {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct GrantCredit {
-    /// The call.
+    /// The call to extend.
     pub call_id: CallId,
-    /// The grant.
+    /// The new grant.
     #[serde(flatten)]
     pub grant: Grant,
 }
@@ -239,7 +239,7 @@ pub struct CallOpened {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CloseCall {
-    /// The call.
+    /// The call to end.
     pub call_id: CallId,
     /// Reason and originator. If absent, the capacity is released and nothing is published (the call was never accepted).
     pub end: Option<End>,
@@ -249,9 +249,9 @@ pub struct CloseCall {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct End {
-    /// The reason.
+    /// Why the call ends.
     pub reason: EndReason,
-    /// The originator.
+    /// The party, process or operator that ends the call.
     pub by: String,
 }
 
@@ -282,7 +282,7 @@ pub struct ReportCalls {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallsReported {
-    /// The calls.
+    /// The calls of this page.
     pub calls: Vec<CallMedia>,
     /// More calls follow: request those after the last one.
     pub more: bool,
@@ -292,7 +292,7 @@ pub struct CallsReported {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallMedia {
-    /// The call.
+    /// The sampled call.
     pub call_id: CallId,
     /// The user's RTP; null if none was ever received.
     pub user: Option<PartyMedia>,
@@ -306,7 +306,7 @@ pub struct CallMedia {
 pub struct PartyMedia {
     /// Time of its last packet, within the worker's sample interval.
     pub last_rtp_at: Timestamp,
-    /// Whether the party is lost.
+    /// Whether the party's RTP is lost.
     pub lost: bool,
     /// Packets of the party's current producer.
     pub packets: u64,
@@ -364,7 +364,7 @@ impl Command for ReportEdge {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct EdgeReported {
-    /// The edge.
+    /// The edge that replies.
     pub node_id: NodeId,
     /// Open sockets of parties.
     pub sockets: u32,
@@ -372,7 +372,7 @@ pub struct EdgeReported {
     pub operators: u32,
     /// Time of the reply, by the edge's clock.
     pub at: Timestamp,
-    /// Start of the process.
+    /// Start of the process, by the edge's clock.
     pub started_at: Timestamp,
 }
 
@@ -395,7 +395,7 @@ pub struct ExtendCall {
     /// The call, as in the subject: the grant of another one is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub call_id: Option<CallId>,
-    /// The grant.
+    /// The new grant.
     #[serde(flatten)]
     pub grant: Grant,
 }

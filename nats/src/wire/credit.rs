@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::id::GrantId;
 use crate::wire::party::Parties;
+use crate::wire::payload;
 use crate::wire::terms::Terms;
 
 /// The longest `code` of a denial, in bytes.
@@ -85,17 +86,17 @@ pub enum InvalidGrant {
     /// It exceeds the maximum duration of a call.
     #[error("untilMs: {until_ms} is beyond the maximum duration of a call, {max_ms}")]
     TooLong {
-        /// The grant.
+        /// The granted duration, in milliseconds.
         until_ms: u64,
-        /// The maximum.
+        /// The maximum duration of a call, in milliseconds.
         max_ms: u64,
     },
     /// It is no multiple of the interval that is billed.
     #[error("untilMs: {until_ms} is no multiple of intervalMs, {interval_ms}")]
     NotWhole {
-        /// The grant.
+        /// The granted duration, in milliseconds.
         until_ms: u64,
-        /// The interval.
+        /// The interval by which the call is billed, in milliseconds.
         interval_ms: u64,
     },
 }
@@ -129,7 +130,7 @@ pub enum Authorization {
 pub struct Denial {
     /// For programs: letters, digits, `_` and `-`, for example `insufficient_balance`.
     pub code: String,
-    /// For people.
+    /// The wallet's explanation, for people.
     pub message: String,
 }
 
@@ -146,7 +147,11 @@ struct AuthorizationFields {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     until_ms: Option<u64>,
     /// Of a permission: the terms of the call, instead of the edge's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        deserialize_with = "payload::optional_object",
+        skip_serializing_if = "Option::is_none"
+    )]
     terms: Option<Terms>,
     /// Of a denial: the reason for programs, 1 to 64 letters, digits, `_` and `-`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -174,7 +179,7 @@ impl TryFrom<AuthorizationFields> for Authorization {
         }
         let message = fields.message.unwrap_or_default();
         let message = message.chars().take(MAX_DENIAL_MESSAGE_CHARS);
-        let message = message.map(|c| if c.is_control() { ' ' } else { c }).collect();
+        let message = message.map(payload::printable).collect();
         Ok(Self::Denied(Denial { code, message }))
     }
 }

@@ -37,7 +37,7 @@ pub struct Requested {
     /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// When the request reached the edge.
+    /// When the request reached the edge, by the edge's clock.
     pub requested_at: Timestamp,
     /// With credit control: the first grant, by the wallet or by the edge's fallback.
     #[serde(flatten, with = "optional_grant")]
@@ -67,7 +67,7 @@ pub struct Accepted {
     /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// When the answer reached the edge.
+    /// When the answer reached the edge, by the edge's clock.
     pub accepted_at: Timestamp,
     /// The media-worker that hosts the call.
     pub worker_id: WorkerId,
@@ -93,7 +93,7 @@ pub struct RtpDetected {
     /// The terms of the call. Absent in calls of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub terms: Option<Terms>,
-    /// The packet.
+    /// The packet that connected the call.
     #[serde(flatten)]
     pub evidence: RtpEvidence,
 }
@@ -106,12 +106,12 @@ pub struct RtpEvidence {
     pub worker_id: WorkerId,
     /// Evidence: the mediasoup producer that it arrived on.
     pub producer_id: String,
-    /// Evidence: its SSRC.
+    /// Evidence: the packet's SSRC.
     pub ssrc: u32,
-    /// Evidence: its sequence number.
+    /// Evidence: the packet's sequence number.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sequence_number: Option<u16>,
-    /// Evidence: its RTP timestamp, time zero of any recording.
+    /// Evidence: the packet's RTP timestamp, time zero of any recording.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rtp_timestamp: Option<u32>,
 }
@@ -123,11 +123,11 @@ pub struct MediaStarted {
     /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// The party.
+    /// The party that sent its first packet.
     pub party: Role,
-    /// When its first packet was received.
+    /// When that packet was received, by the worker's clock.
     pub at: Timestamp,
-    /// The packet.
+    /// That packet.
     #[serde(flatten)]
     pub evidence: RtpEvidence,
 }
@@ -139,7 +139,7 @@ pub struct RtpLost {
     /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// The party.
+    /// The party whose RTP stopped or never began.
     pub party: Role,
     /// When its last packet was received; null if none ever was: its silence runs from `connectedAt`.
     pub last_rtp_at: Option<Timestamp>,
@@ -157,7 +157,7 @@ pub struct RtpResumed {
     /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// The party.
+    /// The party whose RTP resumed.
     pub party: Role,
     /// When its next packet was received.
     pub at: Timestamp,
@@ -172,7 +172,7 @@ pub struct CreditGranted {
     /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// The grant.
+    /// The wallet's identifier of the grant.
     pub grant_id: GrantId,
     /// The duration that is granted in all, from `connectedAt`, in milliseconds.
     pub until_ms: u64,
@@ -204,7 +204,7 @@ pub struct Tick {
     /// The call and its parties.
     #[serde(flatten)]
     pub parties: Parties,
-    /// 1, 2, …
+    /// Number of the complete minute: 1, 2, …
     pub minute: u32,
     /// Time at which it was due: `connectedAt` + minute × interval.
     pub at: Timestamp,
@@ -221,7 +221,7 @@ pub struct Ended {
     pub parties: Parties,
     /// When the call ended. For a dead stream this is its last packet, not the time of detection.
     pub ended_at: Timestamp,
-    /// Why.
+    /// Why the call ended.
     pub reason: EndReason,
     /// The party, process or operator that ended it: `user`, `otomo`, a worker or node ID, a name.
     pub by: String,
@@ -263,7 +263,7 @@ pub struct Settled {
     pub over_ticks: u32,
     /// Minutes that the user pays for.
     pub billed_minutes: u32,
-    /// Why it ended.
+    /// Why the call ended.
     pub reason: EndReason,
     /// The time that the billed minutes are rounded from, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -282,9 +282,9 @@ pub struct Settled {
 /// How long each party of a call was silent, in milliseconds. Only silence that was declared a loss counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SilentMs {
-    /// The user.
+    /// Silence of the user, in milliseconds.
     pub user: u64,
-    /// The otomo.
+    /// Silence of the otomo, in milliseconds.
     pub otomo: u64,
 }
 

@@ -26,7 +26,7 @@ pub enum DecodeError {
     Payload {
         /// The kind that the subject names.
         kind: FactKind,
-        /// The mismatch.
+        /// Where the payload differs from that kind.
         error: serde_json::Error,
     },
     /// The payload belongs to another call than the subject.
@@ -45,7 +45,7 @@ impl Fact {
         subject::fact(self.call_id(), self.kind())
     }
 
-    /// The call.
+    /// The call that the fact belongs to.
     pub fn call_id(&self) -> &CallId {
         &self.parties().call_id
     }

@@ -32,14 +32,10 @@ fn check(text: &str) -> Result<(), InvalidId> {
     if text.is_empty() {
         return Err(InvalidId::Empty);
     }
-    if text.len() > MAX_ID_LEN {
-        return Err(InvalidId::TooLong(text.chars().count()));
-    }
-    match text
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || matches!(c, '_' | '-')))
-    {
+    let is_allowed = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
+    match text.chars().find(|c| !is_allowed(c)) {
         Some(character) => Err(InvalidId::Character(character)),
+        None if text.len() > MAX_ID_LEN => Err(InvalidId::TooLong(text.len())),
         None => Ok(()),
     }
 }

@@ -31,99 +31,99 @@ use crate::wire::time::Timestamp;
 pub enum Notice {
     /// WS-S01, to the otomo: a call rings.
     IncomingCall {
-        /// The call.
+        /// The call that rings.
         call_id: CallId,
         /// The caller.
         user_id: UserId,
-        /// End of the ringing.
+        /// End of the ringing, by the edge's clock.
         expires_at: Timestamp,
     },
     /// WS-S02, to both: the otomo accepted the call, clients can set up their media.
     CallAccepted {
-        /// The call.
+        /// The accepted call.
         call_id: CallId,
         /// The caller.
         user_id: UserId,
         /// The called party.
         otomo_id: OtomoId,
-        /// Time of the acceptance.
+        /// Time of the acceptance, by the edge's clock.
         accepted_at: Timestamp,
     },
     /// RTC-05, to the peer: a producer can be consumed.
     RtcNewProducer {
-        /// The call.
+        /// The call of the producer.
         call_id: CallId,
         /// The peer's producer.
         producer_id: String,
     },
     /// To the party itself: another of its sockets has created a transport, which replaces this one.
     RtcTransportReplaced {
-        /// The call.
+        /// The call of the transport.
         call_id: CallId,
         /// The transport that is closed.
         transport_id: String,
     },
     /// WS-S04, to both: the SFU received the first RTP packet. Exactly these five fields.
     CallConnected {
-        /// The call.
+        /// The connected call.
         call_id: CallId,
         /// The caller.
         user_id: UserId,
         /// The called party.
         otomo_id: OtomoId,
-        /// Time at which the SFU received that packet.
+        /// Time at which the SFU received that packet, by the worker's clock.
         connected_at: Timestamp,
         /// Always `sfu_rtp_detected`.
         method: Method,
     },
     /// WS-S05, to both: a minute is complete.
     Tick {
-        /// The call.
+        /// The call whose minute is complete.
         call_id: CallId,
-        /// 1, 2, …
+        /// Number of the complete minute: 1, 2, …
         minute: u32,
-        /// Time at which it was due.
+        /// Time at which it was due: `connectedAt` + minute × interval.
         at: Timestamp,
-        /// Time at which the call was connected.
+        /// Time at which the call was connected, by the worker's clock.
         connected_at: Timestamp,
     },
     /// WS-S07, to both: a party's RTP stopped.
     MediaLost {
-        /// The call.
+        /// The call in which RTP stopped.
         call_id: CallId,
-        /// The party.
+        /// The party whose RTP stopped.
         party: Role,
     },
     /// WS-S07, to both: a party's RTP resumed.
     MediaResumed {
-        /// The call.
+        /// The call in which RTP resumed.
         call_id: CallId,
-        /// The party.
+        /// The party whose RTP resumed.
         party: Role,
     },
     /// WS-S08, to the user: the wallet extended the call.
     CreditGranted {
-        /// The call.
+        /// The extended call.
         call_id: CallId,
         /// The duration that is granted in all, from `connectedAt`, in milliseconds.
         until_ms: u64,
     },
     /// WS-S08, to the user: the granted time is nearly over.
     CreditLow {
-        /// The call.
+        /// The call whose granted time is nearly over.
         call_id: CallId,
-        /// The time that was left, in milliseconds.
+        /// The granted time that was left, in milliseconds.
         remaining_ms: u64,
         /// The duration that is granted in all, from `connectedAt`, in milliseconds.
         until_ms: u64,
     },
     /// WS-S06, to both: the call is over.
     CallEnded {
-        /// The call.
+        /// The call that is over.
         call_id: CallId,
-        /// End of the call.
+        /// End of the call. For a dead stream this is its last packet, not the time of detection.
         ended_at: Timestamp,
-        /// The reason.
+        /// Why the call ended.
         reason: EndReason,
         /// Duration of the connection, in milliseconds.
         duration_ms: u64,

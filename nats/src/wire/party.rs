@@ -25,7 +25,7 @@ impl Role {
     /// Both, the user first.
     pub const BOTH: [Self; 2] = [Self::User, Self::Otomo];
 
-    /// The other side.
+    /// The role of the other party.
     pub fn peer(self) -> Self {
         match self {
             Self::User => Self::Otomo,
@@ -49,7 +49,7 @@ impl fmt::Display for Role {
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Parties {
-    /// The call.
+    /// Identifier of the call, which the edge assigns.
     pub call_id: CallId,
     /// The caller.
     pub user_id: UserId,
@@ -93,7 +93,7 @@ impl Party {
         })
     }
 
-    /// The side.
+    /// Whether the party is a user or an otomo.
     pub fn role(&self) -> Role {
         match self {
             Self::User(_) => Role::User,

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::servers::child::resident_bytes;
-use callpulse_tests::terminal::interrupt::interrupted;
+use callpulse_tests::terminal::interrupt;
 use callpulse_tests::terminal::screen::{LineKind, Screen};
 use callpulse_tests::wait::{eventually, let_time_pass};
 use clap::Parser;
@@ -127,23 +127,11 @@ impl Case {
 pub async fn main(options: Options) -> ExitCode {
     let screen = Screen::new();
     let progress = |text: &str| screen.line(LineKind::Quiet, text);
-    let outcomes = tokio::select! {
-        outcomes = run(&options, &progress) => outcomes,
-        outcome = interrupted() => outcome.and(Err(anyhow::anyhow!("interrupted"))),
-    };
-    match outcomes.and_then(|outcomes| report(&screen, &outcomes)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            screen.line(LineKind::Bad, &format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    let work = async { report(&screen, &run(&options, &progress).await?) };
+    interrupt::run(&screen, work).await
 }
 
 /// Plays all cases, each with an edge of its own.
-///
-/// # Errors
-/// When this process may not open so many sockets, or an edge fails.
 pub async fn run(options: &Options, progress: &dyn Fn(&str)) -> Result<Vec<Outcome>> {
     let sockets = Case::ALL.map(|case| case.sockets(options)).into_iter().max();
     let needed = (options.good + NEWCOMERS + sockets.unwrap_or_default()) as u64 + OTHER_DESCRIPTORS;
@@ -322,10 +310,7 @@ impl Outcome {
         before + MEMORY + self.case.memory() * self.sockets as u64
     }
 
-    /// That no good client lost anything, and that the edge's memory is bounded.
-    ///
-    /// # Errors
-    /// Otherwise.
+    /// Checks that no good client lost anything, and that the edge's memory is bounded.
     pub fn check(&self) -> Result<()> {
         let (name, bound) = (self.case.name(), self.memory_bound());
         let lost = self.calm.lost + self.abused.lost;

@@ -30,9 +30,6 @@ pub struct Template {
 
 impl Template {
     /// From what is stored at this sequence.
-    ///
-    /// # Errors
-    /// When there is nothing, or something that is not of a call.
     pub async fn stored(stream: &Stream, sequence: u64) -> Result<Self> {
         let message = stream.get_raw_message(sequence).await?;
         let call_id = message.subject.split('.').nth(1).context("a subject without a call")?;
@@ -85,9 +82,7 @@ impl Template {
 
     /// The publications of a tick of each of these calls in batches, and the number of replies. The last facts of the calls have
     /// sequences one after another from `first` on; without it, nothing of them is stored.
-    ///
-    /// # Errors
-    /// When an ID has another length than that of the template.
+    /// Fails if an ID has another length than that of the template.
     pub fn batches(&self, call_ids: &[String], batch: usize, first: Option<u64>) -> Result<(Vec<u8>, usize)> {
         let mut bytes = Vec::new();
         let last = |number| first.map_or(0, |first| first + number);
@@ -116,9 +111,6 @@ impl Template {
     }
 
     /// The publications one by one, and the number of replies.
-    ///
-    /// # Errors
-    /// As [`batches`](Self::batches).
     pub fn one_by_one(&self, call_ids: &[String]) -> Result<(Vec<u8>, usize)> {
         let mut bytes = Vec::new();
         for call in call_ids {
@@ -129,9 +121,6 @@ impl Template {
 }
 
 /// Writes prepared publications to the nats-server on this port, and returns once all are acknowledged. It blocks.
-///
-/// # Errors
-/// When one is rejected, or not acknowledged before the deadline.
 pub fn publish(port: u16, publications: Vec<u8>, replies: usize) -> Result<()> {
     let mut stream = TcpStream::connect(("127.0.0.1", port))?;
     stream.set_nodelay(true)?;

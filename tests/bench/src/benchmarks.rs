@@ -12,6 +12,8 @@ mod ticks;
 use std::path::PathBuf;
 
 use anyhow::{Result, bail};
+use callpulse_tests::servers::nats_server::Sync;
+use callpulse_tests::servers::stack::StackBuilder;
 
 use crate::figures::{Against, Figures, Goal};
 
@@ -28,6 +30,15 @@ pub struct Plan {
     pub retained: u64,
 }
 
+impl Plan {
+    /// One of each, ws-edge and billing-timer as release builds. Writes are synced to the disk.
+    fn stack(&self) -> StackBuilder {
+        let stack = StackBuilder::default().sync(Sync::Always);
+        let release = |stack: StackBuilder, program| stack.binary(program, self.services.join(program));
+        ["ws-edge", "billing-timer"].into_iter().fold(stack, release)
+    }
+}
+
 /// The names of all benchmarks, in the order of the table.
 pub const NAMES: [&str; 9] = [
     "notices", "memory", "storm", "joining", "ticks", "media", "setups", "growth", "retained",
@@ -36,9 +47,6 @@ pub const NAMES: [&str; 9] = [
 pub const LONG: [&str; 2] = ["media", "growth"];
 
 /// Runs one benchmark.
-///
-/// # Errors
-/// When there is no such benchmark, or a server fails.
 pub async fn measure(name: &str, plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     match name {
         "notices" => notices::measure(plan, progress).await,
@@ -77,6 +85,7 @@ const P50: &str = "p50 µs";
 const P99: &str = "p99 µs";
 const CPU: &str = "CPU µs/notice";
 
+const BATCHES: Against = Against::Peer("bare batches");
 const LAST: &str = "last stored after ms";
 
 const BARE: Against = Against::Peer("bare mediasoup");
@@ -93,6 +102,7 @@ const MEAN: &str = "mean ms";
 
 const CPU_TICK: &str = "CPU µs/tick";
 
+const FEWEST_SUBJECTS: Against = Against::Case("100000 subjects");
 const GUARDED_P50: &str = "guarded publish p50 µs";
 const GUARDED_P99: &str = "guarded publish p99 µs";
 const NATS_BYTES: &str = "nats-server B/subject";
@@ -140,13 +150,7 @@ pub const GOALS: [Goal; 108] = [
     goal("storm", "10000 sockets", "welcomed after ms", BUN, Some(0.4)),
     goal("joining", "7500 join", P99, Against::Case("calm"), Some(3.0)),
     goal("joining", "7500 join", P99, NODE, None),
-    goal(
-        "ticks",
-        "10000 at once",
-        "ticks/s",
-        Against::Peer("bare batches"),
-        Some(0.7),
-    ),
+    goal("ticks", "10000 at once", "ticks/s", BATCHES, Some(0.7)),
     goal("ticks", "10000 at once", LAST, Against::Peer("BullMQ"), None),
     goal("ticks", "10000 at once", LAST, Against::Peer("one by one"), None),
     goal("ticks", "10000 at once", LAST, Against::Peer("NATS scheduler"), None),
@@ -204,82 +208,22 @@ pub const GOALS: [Goal; 108] = [
     goal("growth", "workers: 4", CPU_PACKET, Against::Case("workers: 1"), FLAT),
     goal("growth", "workers: 4", MIB, Against::Case("workers: 1"), None),
     goal("retained", "100000 subjects", GUARDED_P50, Against::Itself, None),
-    goal(
-        "retained",
-        "1000000 subjects",
-        GUARDED_P50,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
-    goal(
-        "retained",
-        "1000000 subjects",
-        GUARDED_P99,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
+    goal("retained", "1000000 subjects", GUARDED_P50, FEWEST_SUBJECTS, FLAT),
+    goal("retained", "1000000 subjects", GUARDED_P99, FEWEST_SUBJECTS, FLAT),
     goal("retained", "1000000 subjects", NATS_BYTES, Against::Itself, None),
     goal("retained", "1000000 subjects", NATS_START, Against::Itself, None),
     goal("retained", "1000000 subjects", NATS_START_KILLED, Against::Itself, None),
-    goal(
-        "retained",
-        "1000000 subjects",
-        EDGE_START,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
-    goal(
-        "retained",
-        "1000000 subjects",
-        WORKER_START,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
-    goal(
-        "retained",
-        "1000000 subjects",
-        TIMER_START,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
-    goal(
-        "retained",
-        "4000000 subjects",
-        GUARDED_P50,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
-    goal(
-        "retained",
-        "4000000 subjects",
-        GUARDED_P99,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
+    goal("retained", "1000000 subjects", EDGE_START, FEWEST_SUBJECTS, FLAT),
+    goal("retained", "1000000 subjects", WORKER_START, FEWEST_SUBJECTS, FLAT),
+    goal("retained", "1000000 subjects", TIMER_START, FEWEST_SUBJECTS, FLAT),
+    goal("retained", "4000000 subjects", GUARDED_P50, FEWEST_SUBJECTS, FLAT),
+    goal("retained", "4000000 subjects", GUARDED_P99, FEWEST_SUBJECTS, FLAT),
     goal("retained", "4000000 subjects", NATS_BYTES, Against::Itself, None),
     goal("retained", "4000000 subjects", NATS_START, Against::Itself, None),
     goal("retained", "4000000 subjects", NATS_START_KILLED, Against::Itself, None),
-    goal(
-        "retained",
-        "4000000 subjects",
-        EDGE_START,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
-    goal(
-        "retained",
-        "4000000 subjects",
-        WORKER_START,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
-    goal(
-        "retained",
-        "4000000 subjects",
-        TIMER_START,
-        Against::Case("100000 subjects"),
-        FLAT,
-    ),
+    goal("retained", "4000000 subjects", EDGE_START, FEWEST_SUBJECTS, FLAT),
+    goal("retained", "4000000 subjects", WORKER_START, FEWEST_SUBJECTS, FLAT),
+    goal("retained", "4000000 subjects", TIMER_START, FEWEST_SUBJECTS, FLAT),
 ];
 
 #[cfg(test)]

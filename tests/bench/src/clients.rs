@@ -78,18 +78,12 @@ pub struct Clients {
 
 impl Clients {
     /// None yet.
-    ///
-    /// # Errors
-    /// When no thread can be started.
     pub fn new() -> Result<Self> {
         Self::with_nice(0)
     }
 
     /// None yet. They stand for other machines: their thread gets only the processor time that the server and the measured clients
     /// leave.
-    ///
-    /// # Errors
-    /// When no thread can be started.
     pub fn in_background() -> Result<Self> {
         Self::with_nice(LOWEST_PRIORITY)
     }
@@ -166,9 +160,6 @@ impl Clients {
     }
 
     /// Waits until so many are welcomed, but for a few that were lost: a peer may drop a connection under load.
-    ///
-    /// # Errors
-    /// At the deadline.
     pub async fn welcomed(&self, count: usize, within: Duration) -> Result<()> {
         eventually("all clients welcomed", within, async || {
             let welcomed = self.seen.welcomed.load(Ordering::Relaxed);

@@ -48,9 +48,7 @@ impl Figures {
     }
 
     /// Adds the repeats of an earlier run.
-    ///
-    /// # Errors
-    /// When it was measured on another machine, or in another form.
+    /// Fails if it was measured on another machine, or in another form.
     pub fn merge(&mut self, earlier: Self) -> Result<()> {
         let is_same =
             (&earlier.benchmark, &earlier.machine, earlier.short) == (&self.benchmark, &self.machine, self.short);
@@ -78,9 +76,6 @@ impl Figures {
     }
 
     /// Writes the file.
-    ///
-    /// # Errors
-    /// When the folder cannot be written.
     pub fn save(&self) -> Result<()> {
         let path = path(&self.benchmark)?;
         fs::create_dir_all(path.parent().context("a file without a folder")?)?;
@@ -89,9 +84,6 @@ impl Figures {
     }
 
     /// The figures of the last run of a benchmark, if there was one.
-    ///
-    /// # Errors
-    /// When the file is not one of these.
     pub fn load(benchmark: &str) -> Result<Option<Self>> {
         let path = path(benchmark)?;
         if !path.exists() {

@@ -37,7 +37,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
-use callpulse_tests::terminal::interrupt::interrupted;
+use callpulse_tests::terminal::interrupt;
 use callpulse_tests::terminal::screen::{LineKind, Screen};
 use clap::Parser;
 
@@ -76,17 +76,11 @@ pub struct Options {
 /// Measures, and prints the table: 0 unless a measurement failed. A missed goal does not fail: it depends on the machine.
 pub async fn main(options: Options) -> ExitCode {
     let screen = Screen::new();
-    let measured = tokio::select! {
-        measured = measure(&screen, &options) => measured,
-        outcome = interrupted() => outcome.and(Err(anyhow::anyhow!("interrupted"))),
+    let work = async {
+        measure(&screen, &options).await?;
+        report::run(&screen, options.write)
     };
-    match measured.and_then(|()| report::run(&screen, options.write)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            screen.line(LineKind::Bad, &format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    interrupt::run(&screen, work).await
 }
 
 async fn measure(screen: &Screen, options: &Options) -> Result<()> {

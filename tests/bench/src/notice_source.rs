@@ -24,9 +24,6 @@ pub struct NoticeSource {
 
 impl NoticeSource {
     /// Connects to the nats-server on this port of loopback.
-    ///
-    /// # Errors
-    /// When there is none.
     pub fn connect(port: u16) -> Result<Self> {
         let mut stream = TcpStream::connect(("127.0.0.1", port))?;
         stream.set_nodelay(true)?;
@@ -52,9 +49,6 @@ impl NoticeSource {
     }
 
     /// Publishes to the users in turns, so many a second until it is over, and returns how many. It blocks.
-    ///
-    /// # Errors
-    /// When the connection ends.
     pub fn publish(&self, users: &[String], rate: u64, epoch: Instant, is_over: impl Fn() -> bool) -> Result<u64> {
         let started = Instant::now();
         let mut order = users.iter().cycle();

@@ -20,9 +20,6 @@ const POLL_INTERVAL: Duration = Duration::from_millis(20);
 const WELCOMED_WITHIN: Duration = Duration::from_secs(90);
 
 /// Clients with tokens.
-///
-/// # Errors
-/// When a token cannot be signed.
 pub fn identities(count: usize) -> Result<Vec<Identity>> {
     let identity = |number| {
         let user = format!("b_{number:05}");
@@ -33,9 +30,6 @@ pub fn identities(count: usize) -> Result<Vec<Identity>> {
 }
 
 /// Connects all of these, and returns once they are welcomed, with the time that it took.
-///
-/// # Errors
-/// When they are not welcomed in time.
 pub async fn connect(clients: &Clients, server: &Running, identities: &[Identity]) -> Result<Duration> {
     let before = usize::try_from(clients.seen.welcomed.load(Ordering::Relaxed))?;
     let started = Instant::now();
@@ -68,9 +62,7 @@ pub struct Window {
 }
 
 /// Publishes at a rate for this long, and waits until the last notice is received.
-///
-/// # Errors
-/// When no notice is received.
+/// Fails if no notice is received.
 pub async fn window(
     clients: &Clients,
     server: &Running,
@@ -86,9 +78,7 @@ pub async fn window(
 }
 
 /// Publishes at a rate until something else is done, and waits until the last notice is received.
-///
-/// # Errors
-/// When no notice is received, or the other thing fails.
+/// Fails if no notice is received, or the other thing fails.
 pub async fn window_during<T>(
     clients: &Clients,
     server: &Running,
@@ -135,9 +125,6 @@ pub struct Publisher {
 
 impl Publisher {
     /// Publishes to these clients in turns, so many notices a second.
-    ///
-    /// # Errors
-    /// When nats-server cannot be reached.
     pub fn start(server: &Running, to: &[Identity], rate: u64, epoch: Instant) -> Result<Self> {
         let source = NoticeSource::connect(server.nats_port)?;
         let users: Vec<String> = to.iter().map(|identity| identity.user.clone()).collect();
@@ -151,9 +138,6 @@ impl Publisher {
     }
 
     /// Stops, and returns how many were published, over which connection.
-    ///
-    /// # Errors
-    /// When the connection has ended.
     pub async fn stop(self) -> Result<(u64, NoticeSource)> {
         self.is_over.store(true, Ordering::Relaxed);
         self.publishing.await?

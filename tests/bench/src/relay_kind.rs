@@ -61,9 +61,6 @@ impl RelayKind {
     }
 
     /// Starts it with one mediasoup worker.
-    ///
-    /// # Errors
-    /// When a process does not start.
     pub async fn start(self) -> Result<Relay> {
         let started = match self {
             Self::MediaWorker => Relay::media_worker().await,
@@ -154,9 +151,6 @@ impl Relay {
     }
 
     /// A new call with two parties that send Opus to each other from now on.
-    ///
-    /// # Errors
-    /// When the relay refuses a step, or ICE or DTLS fails.
     pub async fn call(&mut self) -> Result<RelayedCall> {
         let opened = self.open().await?;
         let mut pending = Vec::new();

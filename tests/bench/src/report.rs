@@ -76,9 +76,6 @@ impl Row {
 }
 
 /// Prints the table; with `write`, also renews the page and the chart of the book.
-///
-/// # Errors
-/// When a file cannot be read or written.
 pub fn run(screen: &Screen, write: bool) -> Result<()> {
     let measured = NAMES
         .iter()

@@ -51,9 +51,6 @@ impl ServerKind {
     }
 
     /// Starts it with its nats-server. Our release builds are in `services`.
-    ///
-    /// # Errors
-    /// When a process does not start, or the packages of `tests/peers` are not installed.
     pub async fn start(self, services: &Path) -> Result<Running> {
         let folder = tempfile::Builder::new().prefix("callpulse-bench-").tempdir()?;
         let running = match self {
@@ -95,17 +92,11 @@ enum Processes {
 
 impl Running {
     /// Starts ws-edge with these settings.
-    ///
-    /// # Errors
-    /// When a process does not start.
     pub async fn edge(binary: &Path, folder: TempDir, settings: &[(&str, usize)]) -> Result<Self> {
         Self::edges(1, binary, folder, settings).await
     }
 
     /// Starts several ws-edges with these settings.
-    ///
-    /// # Errors
-    /// When a process does not start.
     pub async fn edges(count: usize, binary: &Path, folder: TempDir, settings: &[(&str, usize)]) -> Result<Self> {
         let stack = StackBuilder::default().workers(0).edges(count).timers(0);
         let stack = stack.folder(folder.path());
@@ -128,25 +119,18 @@ impl Running {
     }
 
     /// CPU time of all its processes.
-    ///
-    /// # Errors
-    /// When one has ended.
     pub fn cpu_nanos(&self) -> Result<u64> {
         let others = self.others.iter().map(|(_, pid)| *pid);
         others.chain([self.pid]).map(usage::cpu_nanos).sum()
     }
 
     /// A metric of ws-edge; 0 if there is none of this name and these labels.
-    ///
-    /// # Errors
-    /// When it does not answer.
     pub async fn metric(&self, name: &str) -> Result<f64> {
         let Processes::Stack(stack) = &self.processes else {
             anyhow::bail!("not ws-edge");
         };
-        let (_, page) = stack.edges.first().context("no edge")?.ops("/metrics").await?;
-        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        Ok(value.map(str::parse).transpose()?.unwrap_or_default())
+        let edge = stack.edges.first().context("no edge")?;
+        Ok(edge.metric(name).await?.unwrap_or_default())
     }
 
     async fn script(name: &str, program: &Path, script: &str, folder: TempDir) -> Result<Self> {
@@ -196,9 +180,6 @@ pub fn peers() -> PathBuf {
 }
 
 /// Node of `.tools`, the same for every machine.
-///
-/// # Errors
-/// When it is not installed.
 pub fn node() -> Result<PathBuf> {
     installed(peers().join("../../.tools/bin/node"), "make setup")
 }

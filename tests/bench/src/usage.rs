@@ -6,9 +6,6 @@ use std::path::Path;
 use anyhow::{Context, Result};
 
 /// CPU time of all living threads, in nanoseconds, from the scheduler: clock ticks are too coarse for an idle service.
-///
-/// # Errors
-/// When there is no such process.
 pub fn cpu_nanos(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {

@@ -59,9 +59,7 @@ pub struct Evidence {
 /// Reads the streams to their ends, then checks them.
 ///
 /// `client` is `admin`. The calls must have ended, and [`NOTICE_DEADLINE_MS`] of calm must precede [`RunLog::over`].
-///
-/// # Errors
-/// When the streams cannot be read. Violations are in the report.
+/// Fails only if the streams cannot be read: violations are in the report.
 pub async fn check(client: async_nats::Client, run_log: &RunLog, interval: Duration) -> Result<Report> {
     let evidence = Evidence {
         calls: stream::read(&client, "CALLS").await.context("reading CALLS")?,

@@ -17,9 +17,7 @@ impl EdgeAddresses {
     }
 
     /// One of them, chosen at random.
-    ///
-    /// # Errors
-    /// When the list is empty.
+    /// Fails if the list is empty.
     pub fn any(&self) -> Result<SocketAddr> {
         let addresses = self.0.read();
         let choice = rand::random::<u32>() as usize % addresses.len().max(1);

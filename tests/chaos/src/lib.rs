@@ -155,9 +155,7 @@ async fn run_all(options: &Options, screen: Screen, folder: &Path) -> Result<boo
 }
 
 /// Executes one run of `seed`, with its logs and stores below `folder`.
-///
-/// # Errors
-/// When the run itself fails. Violations are in the outcome.
+/// Fails only if the run itself fails: violations are in the outcome.
 pub async fn run(options: &Options, seed: u64, screen: Screen, folder: &Path) -> Result<Outcome> {
     let schedule = options.schedule_options().schedule(seed);
     screen.heading(&format!(

@@ -230,9 +230,6 @@ impl Report {
     }
 
     /// One line for a log of runs.
-    ///
-    /// # Errors
-    /// None in practice: every field has a JSON form.
     pub fn to_json(&self) -> serde_json::Result<String> {
         serde_json::to_string(self)
     }

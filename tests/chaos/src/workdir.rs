@@ -15,9 +15,6 @@ const PROGRAMS: [&str; 3] = ["media-worker", "ws-edge", "billing-timer"];
 /// Copies this program and the services below `folder`, and executes the copy. Returns if this process is the copy.
 ///
 /// A hard link is not enough: a build may overwrite the file in place.
-///
-/// # Errors
-/// When a program is not built, or the disk is full.
 pub fn prepare(folder: &Path) -> Result<()> {
     let own = std::env::current_exe()?;
     let bin = folder.join("bin");

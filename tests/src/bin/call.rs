@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::clients::caller::Caller;
 use callpulse_tests::clients::conversation::Conversation;
 use callpulse_tests::clients::party::{Handshake, Party};
+use callpulse_tests::terminal::interrupt;
 use callpulse_tests::terminal::screen::{LineKind, Screen};
 use clap::Parser;
 use serde_json::json;
@@ -45,13 +46,7 @@ struct Options {
 #[tokio::main]
 async fn main() -> ExitCode {
     let (options, screen) = (Options::parse(), Screen::new());
-    match play(&options, &screen).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            screen.line(LineKind::Bad, &format!("{error:#}"));
-            ExitCode::FAILURE
-        }
-    }
+    interrupt::run(&screen, play(&options, &screen)).await
 }
 
 async fn play(options: &Options, screen: &Screen) -> Result<()> {

@@ -25,9 +25,6 @@ pub struct Caller {
 
 impl Caller {
     /// Joins an accepted call: capabilities, a sending transport, a producer. Returns connected, before the first RTP packet.
-    ///
-    /// # Errors
-    /// When a step is refused, or ICE or DTLS fails.
     pub async fn join(party: &Party) -> Result<Self> {
         let answer = party.request("rtc_capabilities", json!({})).await?;
         let capabilities = answer.get("rtpCapabilities").unwrap_or(&answer).clone();
@@ -57,9 +54,6 @@ impl Caller {
     }
 
     /// Consumes what the peer produces. The peer must have joined.
-    ///
-    /// # Errors
-    /// When a step is refused, or ICE or DTLS fails.
     pub async fn listen(&mut self, party: &Party) -> Result<()> {
         let (id, prepared) = create(party, "recv", self.payload_type).await?;
         let receive = connect(party, &id, prepared).await?;
@@ -84,87 +78,62 @@ impl Caller {
     }
 
     /// Sends an Opus packet every 20 ms from now on. Returns when the first one is sent.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn start_talking(&self) -> Result<()> {
         self.start_talking_at(Pace::STEADY).await
     }
 
     /// Like [`start_talking`](Self::start_talking), at another pace.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn start_talking_at(&self, pace: Pace) -> Result<()> {
         self.send.start_talking_at(self.ssrc, pace).await
     }
 
     /// Stops sending RTP. ICE continues.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn stop_talking(&self) -> Result<()> {
         self.send.stop_talking(self.ssrc).await
     }
 
     /// Sends RTP packets that consist of padding.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn send_padding_only(&self, packets: u32) -> Result<()> {
         self.send.send_padding_only(self.ssrc, packets).await
     }
 
+    fn transports(&self) -> impl Iterator<Item = &Transport> {
+        [&self.send].into_iter().chain(&self.receive)
+    }
+
     /// Drops every datagram in both directions, as a dead network does.
-    ///
-    /// # Errors
-    /// When a transport has ended.
     pub async fn cut(&self) -> Result<()> {
-        self.send.cut().await?;
-        match &self.receive {
-            Some(receive) => receive.cut().await,
-            None => Ok(()),
+        for transport in self.transports() {
+            transport.cut().await?;
         }
+        Ok(())
     }
 
     /// Restores the network.
-    ///
-    /// # Errors
-    /// When a transport has ended.
     pub async fn restore(&self) -> Result<()> {
-        self.send.restore().await?;
-        match &self.receive {
-            Some(receive) => receive.restore().await,
-            None => Ok(()),
+        for transport in self.transports() {
+            transport.restore().await?;
         }
+        Ok(())
     }
 
     /// Delays each datagram that is sent by a random time up to `most`.
-    ///
-    /// # Errors
-    /// When a transport has ended.
     pub async fn jitter(&self, most: Duration) -> Result<()> {
-        for transport in [Some(&self.send), self.receive.as_ref()].into_iter().flatten() {
+        for transport in self.transports() {
             transport.jitter(most).await?;
         }
         Ok(())
     }
 
     /// Nominates a candidate pair only once: not again from now on, until ICE restarts.
-    ///
-    /// # Errors
-    /// When a transport has ended.
     pub async fn nominate_once(&self) -> Result<()> {
-        for transport in [Some(&self.send), self.receive.as_ref()].into_iter().flatten() {
+        for transport in self.transports() {
             transport.nominate_once().await?;
         }
         Ok(())
     }
 
     /// Moves to another network: each transport restarts ICE (`rtc_restart_ice`) on a new socket, and keeps its streams.
-    ///
-    /// # Errors
-    /// When a request is refused, or a transport has ended.
     pub async fn change_network(&self, party: &Party) -> Result<()> {
         let receive = self.receive_id.as_deref().zip(self.receive.as_ref());
         for (id, transport) in [Some((self.send_id.as_str(), &self.send)), receive]

@@ -36,9 +36,6 @@ pub struct Pair<'a> {
 
 impl Pair<'static> {
     /// The user on the first edge, the otomo on the last.
-    ///
-    /// # Errors
-    /// When there is no edge.
     pub fn across(stack: &Stack) -> Result<Self> {
         Ok(Self {
             user_edge: stack.edge(0)?,
@@ -49,11 +46,15 @@ impl Pair<'static> {
     }
 }
 
+impl<'a> Pair<'a> {
+    /// With other names.
+    pub fn named<'b>(self, user: &'b str, otomo: &'b str) -> Pair<'b> {
+        Pair { user, otomo, ..self }
+    }
+}
+
 impl Conversation {
     /// Both connected, and the call ringing.
-    ///
-    /// # Errors
-    /// When a step is refused or times out.
     pub async fn ringing(pair: Pair<'_>) -> Result<Self> {
         let otomo = Party::connect(pair.otomo_edge, Role::Otomo, pair.otomo).await?;
         let user = Party::connect(pair.user_edge, Role::User, pair.user).await?;
@@ -64,9 +65,6 @@ impl Conversation {
     }
 
     /// The user calls the otomo. Both are connected.
-    ///
-    /// # Errors
-    /// As [`ringing`](Self::ringing).
     pub async fn ring(user: Party, otomo: Party) -> Result<Self> {
         let answer = user.request("call_request", json!({ "otomoId": otomo.name() })).await?;
         let call_id = answer.get("callId").and_then(Value::as_str).context("no callId")?;
@@ -80,9 +78,6 @@ impl Conversation {
     }
 
     /// The otomo has accepted the call, and both have the notice.
-    ///
-    /// # Errors
-    /// As [`ringing`](Self::ringing).
     pub async fn accepted(pair: Pair<'_>) -> Result<Self> {
         let conversation = Self::ringing(pair).await?;
         conversation.accept().await?;
@@ -90,9 +85,6 @@ impl Conversation {
     }
 
     /// The otomo accepts the call, and both receive the notice.
-    ///
-    /// # Errors
-    /// As [`ringing`](Self::ringing).
     pub async fn accept(&self) -> Result<()> {
         self.otomo.request("call_accept", self.id()).await?;
         for party in self.parties() {
@@ -109,9 +101,6 @@ impl Conversation {
     }
 
     /// Both have joined the media and receive each other; the user sent first.
-    ///
-    /// # Errors
-    /// As [`ringing`](Self::ringing).
     pub async fn talking(pair: Pair<'_>) -> Result<(Self, Caller, Caller)> {
         let conversation = Self::accepted(pair).await?;
         let mut user = Caller::join(&conversation.user).await?;

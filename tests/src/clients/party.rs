@@ -116,17 +116,11 @@ pub struct Party {
 
 impl Party {
     /// Connects with a valid token.
-    ///
-    /// # Errors
-    /// When the edge does not accept.
     pub async fn connect(edge: SocketAddr, role: Role, name: &str) -> Result<Self> {
         Self::connect_observed(edge, role, name, None).await
     }
 
     /// Like [`connect`](Self::connect), with a broadcast of all messages.
-    ///
-    /// # Errors
-    /// When the edge does not accept.
     pub async fn connect_observed(
         edge: SocketAddr,
         role: Role,
@@ -145,9 +139,6 @@ impl Party {
     }
 
     /// Like [`connect`](Self::connect), with a handler of every message of the server.
-    ///
-    /// # Errors
-    /// When the edge does not accept.
     pub async fn connect_with_handler(
         edge: SocketAddr,
         role: Role,
@@ -163,17 +154,12 @@ impl Party {
     }
 
     /// Connects with any handshake.
-    ///
-    /// # Errors
-    /// When the edge does not accept; the error names the HTTP status.
+    /// If the edge does not accept, the error names the HTTP status.
     pub async fn connect_with(edge: SocketAddr, name: &str, handshake: &Handshake) -> Result<Self> {
         Ok(Self::on(open(edge, handshake).await??, name, Observers::default()))
     }
 
     /// Attempts a handshake that must be rejected, and returns the HTTP status.
-    ///
-    /// # Errors
-    /// When the edge accepts, or does not answer at all.
     pub async fn rejected(edge: SocketAddr, handshake: &Handshake) -> Result<u16> {
         match open(edge, handshake).await? {
             Ok(_) => bail!("{edge} accepted {handshake:?}"),
@@ -223,9 +209,6 @@ impl Party {
     }
 
     /// Sends a request and waits for its answer.
-    ///
-    /// # Errors
-    /// When no answer arrives before the deadline.
     pub async fn ask(&self, kind: &str, payload: Value) -> Result<Answer> {
         let id = json!(self.next_id.fetch_add(1, Ordering::Relaxed));
         self.send(json!({ "type": kind, "id": id, "payload": payload })).await?;
@@ -252,9 +235,6 @@ impl Party {
     }
 
     /// Sends a request that must succeed, and returns the payload of the response.
-    ///
-    /// # Errors
-    /// When it is refused, or no answer arrives before the deadline.
     pub async fn request(&self, kind: &str, payload: Value) -> Result<Value> {
         match self.ask(kind, payload).await? {
             Answer::Response(payload) => Ok(payload),
@@ -263,9 +243,6 @@ impl Party {
     }
 
     /// Sends a request that must be refused, and returns the code of the error.
-    ///
-    /// # Errors
-    /// When it succeeds, or no answer arrives before the deadline.
     pub async fn refused(&self, kind: &str, payload: Value) -> Result<String> {
         match self.ask(kind, payload).await? {
             Answer::Refusal { code, .. } => Ok(code),
@@ -274,26 +251,18 @@ impl Party {
     }
 
     /// Takes the next notice of one `type`.
-    ///
-    /// # Errors
-    /// When none arrives before the deadline. The error lists the received messages.
+    /// Fails if none arrives before the deadline; the error lists the received messages.
     pub async fn expect_notice(&self, kind: &str) -> Result<Arc<Received>> {
         self.expect_notice_within(kind, ANSWERED_WITHIN).await
     }
 
     /// Like [`expect_notice`](Self::expect_notice), with a deadline.
-    ///
-    /// # Errors
-    /// When none arrives before the deadline. The error lists the received messages.
     pub async fn expect_notice_within(&self, kind: &str, within: Duration) -> Result<Arc<Received>> {
         let what = format!("{kind} to {}", self.name);
         self.inbox.take(&what, within, |received| received.kind() == kind).await
     }
 
     /// Sends an envelope unchanged.
-    ///
-    /// # Errors
-    /// When the connection has ended.
     pub async fn send(&self, message: Value) -> Result<()> {
         self.send_raw(Message::text(message.to_string())).await?;
         if let Some(broadcast) = &self.observers.broadcast {
@@ -308,27 +277,18 @@ impl Party {
     }
 
     /// Sends any WebSocket message.
-    ///
-    /// # Errors
-    /// When the connection has ended.
     pub async fn send_raw(&self, message: Message) -> Result<()> {
         let sent = self.outgoing.send(message).await;
         sent.with_context(|| format!("{} is not connected ({:?})", self.name, self.inbox.closed()))
     }
 
     /// Closes with a closing handshake.
-    ///
-    /// # Errors
-    /// When the edge does not complete it before the deadline.
     pub async fn close(&self) -> Result<()> {
         self.send_raw(Message::Close(None)).await?;
         self.until_closed(ANSWERED_WITHIN).await.map(drop)
     }
 
     /// Waits until the connection has ended, and returns the reason: for a close frame, its code and reason.
-    ///
-    /// # Errors
-    /// When it is still open after `within`.
     pub async fn until_closed(&self, within: Duration) -> Result<String> {
         self.inbox
             .until_closed(within)

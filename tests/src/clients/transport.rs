@@ -129,9 +129,6 @@ async fn socket_towards(remote: SocketAddr) -> Result<UdpSocket> {
 
 impl PendingTransport {
     /// From the answer of the SFU to `rtc_create_transport`, and the payload type of Opus.
-    ///
-    /// # Errors
-    /// When the answer lacks a field that mediasoup's clients need.
     pub async fn new(created: &Value, payload_type: u8) -> Result<Self> {
         let payload_type = Pt::new_with_value(payload_type);
         let mut codecs = CodecConfig::empty();
@@ -227,9 +224,6 @@ impl PendingTransport {
 
 impl Transport {
     /// Waits for ICE and DTLS.
-    ///
-    /// # Errors
-    /// When they fail or exceed the deadline.
     pub async fn connected(&self) -> Result<()> {
         let mut state = self.state.clone();
         let reached = timeout(CONNECTED_WITHIN, state.wait_for(|state| *state != State::Connecting)).await;
@@ -241,41 +235,27 @@ impl Transport {
     }
 
     /// Accepts a stream. Other streams are ignored.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn expect(&self, ssrc: u32) -> Result<()> {
         self.command(Command::Expect(ssrc.into())).await
     }
 
     /// Sends an Opus packet every 20 ms from now on.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn start_talking(&self, ssrc: u32) -> Result<()> {
         self.start_talking_at(ssrc, Pace::STEADY).await
     }
 
     /// Sends Opus packets from now on, as often as `pace` says.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn start_talking_at(&self, ssrc: u32, pace: Pace) -> Result<()> {
         self.command(Command::Talk(ssrc.into(), pace)).await
     }
 
     /// Stops sending RTP. ICE and DTLS continue.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn stop_talking(&self, ssrc: u32) -> Result<()> {
         self.command(Command::Silence(ssrc.into())).await
     }
 
     /// Sends padding-only packets.
-    ///
-    /// # Errors
-    /// When the transport has ended, or its SRTP profile is not an AEAD one.
+    /// Fails if the SRTP profile is not an AEAD one.
     pub async fn send_padding_only(&self, ssrc: u32, packets: u32) -> Result<()> {
         let before = padding::encrypted();
         self.command(Command::Padding(ssrc.into(), packets)).await?;
@@ -287,49 +267,31 @@ impl Transport {
     }
 
     /// Drops every datagram in both directions from now on, as a dead network does.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn cut(&self) -> Result<()> {
         self.command(Command::Cut(true)).await
     }
 
     /// Restores the network.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn restore(&self) -> Result<()> {
         self.command(Command::Cut(false)).await
     }
 
     /// Closes DTLS, as a browser does when its page is closed.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn close(&self) -> Result<()> {
         self.command(Command::Close).await
     }
 
     /// Delays each datagram that is sent by a random time up to `most`, so that they overtake each other.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn jitter(&self, most: Duration) -> Result<()> {
         self.command(Command::Jitter(most)).await
     }
 
     /// Nominates a candidate pair only once: not again from now on, until ICE restarts.
-    ///
-    /// # Errors
-    /// When the transport has ended.
     pub async fn nominate_once(&self) -> Result<()> {
         self.command(Command::NominateOnce).await
     }
 
     /// Moves to another network: leaves the socket for a new one, and restarts ICE with the answer to `rtc_restart_ice`.
-    ///
-    /// # Errors
-    /// When the answer lacks a field, or the transport has ended.
     pub async fn restart_ice(&self, restarted: &Value) -> Result<()> {
         let credentials = parameters::ice_credentials(restarted)?;
         let socket = socket_towards(self.remote).await?;

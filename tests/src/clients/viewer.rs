@@ -9,21 +9,24 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use futures::{SinkExt, StreamExt};
 use serde_json::{Value, json};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{Instant, timeout, timeout_at};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
-use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
+use tokio_tungstenite::{WebSocketStream, client_async};
 
 use crate::token;
 
 /// The deadline for what a viewer waits for: a snapshot may have 100,000 calls.
 const WITHIN: Duration = Duration::from_secs(120);
 
+/// Of the kernel, in bytes, whatever the machine's default: one that does not read falls behind soon.
+const RECEIVE_BUFFER: u32 = 256 * 1024;
+
 /// Keeps the rows of the feed.
 #[derive(Debug)]
 pub struct Viewer {
-    socket: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    socket: WebSocketStream<TcpStream>,
     /// By kind, then by identifier.
     rows: BTreeMap<String, BTreeMap<String, Value>>,
     /// States that a call was seen in, in order and without repetition.
@@ -38,15 +41,14 @@ pub struct Viewer {
 
 impl Viewer {
     /// Connects as an operator.
-    ///
-    /// # Errors
-    /// The edge refuses, or sends no `welcome`.
     pub async fn connect(edge: SocketAddr) -> Result<Self> {
         let token = token::operator("alice", Duration::from_secs(600))?;
         let request = ClientRequestBuilder::new(format!("ws://{edge}/ops/live").parse()?)
             .with_sub_protocol("callpulse.v1")
             .with_sub_protocol(format!("bearer.{token}"));
-        let (socket, _) = connect_async(request).await?;
+        let stream = TcpSocket::new_v4()?;
+        stream.set_recv_buffer_size(RECEIVE_BUFFER)?;
+        let (socket, _) = client_async(request, stream.connect(edge).await?).await?;
         let mut viewer = Self {
             socket,
             rows: BTreeMap::new(),
@@ -125,9 +127,7 @@ impl Viewer {
     }
 
     /// Reads until a condition holds.
-    ///
-    /// # Errors
-    /// It does not hold in time, or the feed ends.
+    /// Fails at the deadline, or when the feed ends.
     pub async fn until(&mut self, what: &str, is: impl Fn(&Self) -> bool) -> Result<()> {
         let deadline = Instant::now() + WITHIN;
         while !is(self) {
@@ -150,9 +150,6 @@ impl Viewer {
     }
 
     /// The stored facts of a call, as the page requests them.
-    ///
-    /// # Errors
-    /// The edge refuses, or does not answer.
     pub async fn timeline(&mut self, call: &str) -> Result<Value> {
         let (mut entries, mut from) = (Vec::new(), json!(0));
         let mut whole = Value::Null;

@@ -33,9 +33,6 @@ pub struct Baseline {
 
 impl Baseline {
     /// Creates a file-backed stream on that server, and an echo in this process.
-    ///
-    /// # Errors
-    /// When either cannot be created.
     pub async fn new(client: &async_nats::Client) -> Result<Self> {
         let jetstream = jetstream::new(client.clone());
         let config = stream::Config {
@@ -67,9 +64,6 @@ impl Baseline {
     }
 
     /// One publication until its acknowledgement.
-    ///
-    /// # Errors
-    /// When there is none before the deadline.
     pub async fn publish(&self) -> Result<Duration> {
         let payload = Bytes::from(vec![b'x'; BYTES]);
         let started = Instant::now();
@@ -79,9 +73,6 @@ impl Baseline {
     }
 
     /// One message and its echo.
-    ///
-    /// # Errors
-    /// When there is no echo before the deadline.
     pub async fn echo(&mut self) -> Result<Duration> {
         let message = Message::text("x".repeat(BYTES));
         let started = Instant::now();

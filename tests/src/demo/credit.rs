@@ -25,9 +25,6 @@ const USER: &str = "user_002";
 const SOON: Duration = Duration::from_secs(15);
 
 /// Runs the call and marks the expectations. The first failed expectation ends it.
-///
-/// # Errors
-/// The failed expectation.
 pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack, home: &WalletHome) -> Result<()> {
     let granted_ms = NEW_USER_INTERVALS * u64::try_from(INTERVAL.as_millis())?;
     let facts = Facts::connect(&stack.nats.url()).await?;

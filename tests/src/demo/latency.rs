@@ -14,6 +14,7 @@ use super::baseline::Baseline;
 use crate::clients::caller::Caller;
 use crate::clients::conversation::{Conversation, Pair};
 use crate::facts::reader::{FactWatch, Facts};
+use crate::percentile::percentile;
 use crate::servers::stack::Stack;
 use crate::terminal::screen::{LineKind, Screen};
 
@@ -46,9 +47,6 @@ pub struct Figures {
 }
 
 /// Makes the calls.
-///
-/// # Errors
-/// When a call fails.
 pub async fn measure(screen: &Screen, stack: &Stack) -> Result<Figures> {
     screen.heading(&format!(
         "{CALLS} more calls, for their latency (ms from the RTP packet; baseline sampled before each)"
@@ -83,11 +81,7 @@ pub async fn measure(screen: &Screen, stack: &Stack) -> Result<Figures> {
 
 async fn one_call(stack: &Stack, watch: &FactWatch, baseline: &mut Baseline, number: usize) -> Result<Sample> {
     let (user_id, otomo_id) = (format!("user_{number:03}_l"), format!("otomo_{number:03}_l"));
-    let pair = Pair {
-        user: &user_id,
-        otomo: &otomo_id,
-        ..Pair::across(stack)?
-    };
+    let pair = Pair::across(stack)?.named(&user_id, &otomo_id);
     let call = Conversation::accepted(pair).await?;
     let caller = Caller::join(&call.user).await?;
     let publish = baseline.publish().await?;
@@ -170,16 +164,9 @@ impl Figures {
         );
     }
 
-    /// Median and 99th percentile, in milliseconds, each a value that was measured (nearest rank).
+    /// Median and 99th percentile, in milliseconds.
     fn quantiles(&self, of: fn(&Sample) -> Duration) -> (f64, f64) {
-        let mut sorted: Vec<Duration> = self.samples.iter().map(of).collect();
-        sorted.sort_unstable();
-        let ranked = |percent: usize| {
-            let rank = (sorted.len() * percent).div_ceil(100);
-            sorted
-                .get(rank.saturating_sub(1))
-                .map_or(f64::NAN, |duration| millis(*duration))
-        };
+        let ranked = |percent| percentile(self.samples.iter().map(of), percent).map_or(f64::NAN, millis);
         (ranked(50), ranked(99))
     }
 }

@@ -31,9 +31,6 @@ const TICKS: u64 = 3;
 const MIN_PACKETS: u64 = 10;
 
 /// Runs the call and marks the expectations. The first failed expectation ends it.
-///
-/// # Errors
-/// The failed expectation.
 pub async fn play(screen: &Screen, checklist: &mut Checklist, stack: &Stack) -> Result<()> {
     let facts = Facts::connect(&stack.nats.url()).await?;
     let printer = EventPrinter::new(*screen, &facts).await?;

@@ -34,9 +34,6 @@ struct Found {
 ///
 /// Each call must have the ticks 1, 2, …, each with its due time and none early, and one settlement that follows from the
 /// connection, the end and the stored ticks.
-///
-/// # Errors
-/// The first difference.
 pub async fn check(
     facts: &Facts,
     calls: &[PlannedCall],

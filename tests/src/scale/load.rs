@@ -38,9 +38,6 @@ pub fn plan(calls: usize, interval_ms: u64, first_due: Timestamp) -> Vec<Planned
 }
 
 /// Stores `rtp_detected` of every call.
-///
-/// # Errors
-/// When the server rejects a batch or does not answer.
 pub async fn connect(facts: &FactStore, calls: &[PlannedCall]) -> Result<()> {
     let connected = calls
         .iter()
@@ -49,9 +46,6 @@ pub async fn connect(facts: &FactStore, calls: &[PlannedCall]) -> Result<()> {
 }
 
 /// Stores `ended` of every call.
-///
-/// # Errors
-/// As [`connect`].
 pub async fn end(facts: &FactStore, calls: &[PlannedCall], ended_at: Timestamp) -> Result<()> {
     let ended = calls
         .iter()

@@ -51,9 +51,6 @@ struct Minute {
 
 impl NoticeCounter {
     /// Subscribes over a connection of its own.
-    ///
-    /// # Errors
-    /// When there is no server.
     pub async fn subscribe(url: &str) -> Result<Self> {
         let options = ConnectOptions::new().subscription_capacity(CAPACITY);
         let client = options.connect(url).await?;

@@ -3,7 +3,6 @@
 //!
 //! A step that does not finish, or that misses a call, fails the run. The seconds are printed and not judged.
 
-use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -19,8 +18,8 @@ use crate::clients::party::Party;
 use crate::clients::viewer::Viewer;
 use crate::facts::builders::{accepted, parties, requested, rtp_detected};
 use crate::facts::contract_client::ContractClient;
+use crate::servers::commands::{callctl, output};
 use crate::servers::nats_server::Sync;
-use crate::servers::process::built;
 use crate::servers::stack::{Stack, StackBuilder};
 use crate::token::Role;
 
@@ -30,7 +29,7 @@ const STEP: Duration = Duration::from_secs(120);
 const PARTIES: usize = 10_000;
 /// Calls that end at once: more than a subscription holds.
 const ENDED: usize = 20_000;
-const RESYNCS: &str = "callpulse_ws_resyncs_total ";
+const RESYNCS: &str = "callpulse_ws_resyncs_total";
 /// Handshakes in progress.
 const HANDSHAKES: usize = 32;
 /// Entries on their way to the bucket.
@@ -39,9 +38,6 @@ const PUTS: usize = 512;
 const BATCHES: usize = 4;
 
 /// Plays the run. `progress` receives a line at each step.
-///
-/// # Errors
-/// When a step fails or does not finish.
 pub async fn run(calls: usize, progress: &dyn Fn(&str)) -> Result<()> {
     let mut stack = StackBuilder::default().timers(0).sync(Sync::Lazy).start().await?;
     let client = ContractClient::open(&stack.nats).await?;
@@ -110,11 +106,9 @@ pub async fn run(calls: usize, progress: &dyn Fn(&str)) -> Result<()> {
 }
 
 /// How often the edge has sent every party a snapshot.
-async fn resyncs(stack: &Stack) -> Result<String> {
+async fn resyncs(stack: &Stack) -> Result<f64> {
     let edge = stack.edges.first().context("no ws-edge")?;
-    let (_, page) = edge.ops("/metrics").await?;
-    let counter = page.lines().find(|line| line.starts_with(RESYNCS));
-    Ok(counter.context("no counter of resynchronisations")?.to_owned())
+    edge.metric(RESYNCS).await?.context("no counter of resynchronisations")
 }
 
 /// Stores the facts of connected calls, and their entries in `active_calls`.
@@ -181,15 +175,7 @@ async fn ops_snapshot(stack: &Stack) -> Result<usize> {
 
 /// The number of calls that `callctl list` prints.
 async fn list(stack: &Stack) -> Result<usize> {
-    let mut command = Command::new(built("callctl")?);
-    command
-        .args(["list", "--json"])
-        .env("CALLCTL_NATS_URL", stack.nats.url())
-        .env("CALLCTL_NATS_USER", "observer")
-        .env("CALLCTL_NATS_PASSWORD", stack.nats.password("observer")?)
-        .env("CALLCTL_API_PREFIX", "CALLPULSE.API")
-        .stdin(Stdio::null());
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
+    let output = output(callctl(&stack.nats, "observer", &["list", "--json"])?).await?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Ok(output
         .stdout

@@ -1,5 +1,6 @@
 //! The figures as a table beside their goals.
 
+use crate::percentile::percentile;
 use crate::terminal::screen::{LineKind, Screen};
 
 use super::run::Figures;
@@ -99,7 +100,7 @@ impl Report {
             }
             let mut missed = false;
             let values = COLUMNS.map(|column| {
-                let median = median(runs.iter().map(column.figure).collect());
+                let median = percentile(runs.iter().map(column.figure), 50).unwrap_or_default();
                 let is_missed = column.goal.is_some_and(|goal| !goal.is_met(median, calls));
                 missed |= is_missed;
                 format!("{}{}", if is_missed { "! " } else { "" }, number(median))
@@ -152,11 +153,6 @@ fn number(figure: f64) -> String {
     } else {
         format!("{figure:.1}")
     }
-}
-
-fn median(mut figures: Vec<f64>) -> f64 {
-    figures.sort_by(f64::total_cmp);
-    figures.get(figures.len() / 2).copied().unwrap_or(0.0)
 }
 
 #[cfg(test)]

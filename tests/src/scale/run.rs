@@ -13,6 +13,7 @@ use super::load;
 use super::notices::{NoticeCounter, NoticeCounts};
 use crate::facts::contract_client::ContractClient;
 use crate::facts::reader::Facts;
+use crate::percentile::percentile;
 use crate::servers::child::resident_bytes;
 use crate::servers::nats_server::Sync;
 use crate::servers::process::Service;
@@ -32,7 +33,7 @@ const SETTLING: Duration = Duration::from_secs(3);
 /// No entry and no settlement for this long fails the run.
 const STALLED_AFTER: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(50);
-const ACTIVE_CALLS: &str = "callpulse_billing_active_calls ";
+const ACTIVE_CALLS: &str = "callpulse_billing_active_calls";
 /// For progress, how often a long wait is reported.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -71,9 +72,7 @@ pub struct Figures {
 }
 
 /// Plays one run and checks it. `progress` receives a line at each step.
-///
-/// # Errors
-/// When a tick, a settlement or the number of a notice's publications is wrong, or the stack fails.
+/// Fails if a tick, a settlement or the number of a notice's publications is wrong.
 pub async fn run(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     let mut stack = start(plan).await?;
     let client = ContractClient::open(&stack.nats).await?;
@@ -180,9 +179,8 @@ async fn counts_to(
 
 /// The calls that the billing-timer has not settled, by its own metrics.
 async fn unsettled(timer: &Service) -> Result<usize> {
-    let (_, page) = timer.ops("/metrics").await?;
-    let gauge = page.lines().find_map(|line| line.strip_prefix(ACTIVE_CALLS));
-    Ok(gauge.context("no gauge of active calls")?.trim().parse()?)
+    let active = timer.metric(ACTIVE_CALLS).await?.context("no gauge of active calls")?;
+    Ok(active as usize)
 }
 
 async fn reaches(moment: Timestamp, why: &str, progress: &dyn Fn(&str)) {
@@ -195,10 +193,8 @@ fn lateness(ticks: &[StoredTick], from: Timestamp, until: Timestamp) -> [i64; 3]
     // The last second before the kill is left out: its ticks may be stored after the restart.
     let measured = from.as_millis()..until.as_millis() - 1_000;
     let measured = ticks.iter().filter(|tick| measured.contains(&tick.due_ms));
-    let mut late: Vec<i64> = measured.map(|tick| tick.late_ms()).collect();
-    late.sort_unstable();
-    let at = |per_mille: usize| late.get((late.len() * per_mille / 1_000).min(late.len().saturating_sub(1)));
-    [500, 990, 1_000].map(|per_mille| at(per_mille).copied().unwrap_or(0))
+    let late: Vec<i64> = measured.map(|tick| tick.late_ms()).collect();
+    [50, 99, 100].map(|percent| percentile(late.iter().copied(), percent).unwrap_or(0))
 }
 
 fn on_time_after(ticks: &[StoredTick], killed_at: Timestamp, ended_at: Timestamp) -> Duration {

@@ -38,18 +38,12 @@ impl Child {
     ///
     /// The child gets SIGKILL from the kernel when the *thread* that started it ends, so start it from a test's own
     /// thread or a runtime's worker, never from a short-lived thread.
-    ///
-    /// # Errors
-    /// When the log cannot be written or the program cannot be started.
     pub fn start(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         command.stdin(Stdio::null());
         Self::spawn(name, command, log)
     }
 
     /// Like [`start`](Self::start), with a standard input: see [`take_stdin`](Self::take_stdin).
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
     pub fn start_with_stdin(name: &str, command: &mut Command, log: &Path) -> Result<Self> {
         command.stdin(Stdio::piped());
         Self::spawn(name, command, log)
@@ -88,53 +82,37 @@ impl Child {
     }
 
     /// Its standard output.
-    ///
-    /// # Errors
-    /// On the second call.
+    /// Fails on the second call.
     pub fn take_stdout(&mut self) -> Result<pipe::Receiver> {
         let stdout = self.inner.stdout.take().context("standard output was taken before")?;
         Ok(pipe::Receiver::from_owned_fd(OwnedFd::from(stdout))?)
     }
 
     /// Its standard input.
-    ///
-    /// # Errors
-    /// On the second call, or after [`start`](Self::start).
+    /// Fails on the second call, or after [`start`](Self::start).
     pub fn take_stdin(&mut self) -> Result<pipe::Sender> {
         let stdin = self.inner.stdin.take().context("no standard input, or taken before")?;
         Ok(pipe::Sender::from_owned_fd(OwnedFd::from(stdin))?)
     }
 
     /// Its exit status, if it has ended.
-    ///
-    /// # Errors
-    /// When the system call fails.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.inner.try_wait()?)
     }
 
     /// Sends SIGKILL and waits for the end. No error if the process has already ended.
-    ///
-    /// # Errors
-    /// When the system call fails.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.inner.kill()?;
         Ok(self.inner.wait()?)
     }
 
     /// Sends SIGTERM and waits for the end.
-    ///
-    /// # Errors
-    /// When it still runs after `within`.
     pub async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
         self.send_sigterm()?;
         self.until_ended(within).await
     }
 
     /// Sends SIGTERM without waiting.
-    ///
-    /// # Errors
-    /// When the system call fails.
     pub fn send_sigterm(&mut self) -> Result<()> {
         match self.ended()? {
             None => self.signal(Signal::SIGTERM),
@@ -143,18 +121,12 @@ impl Child {
     }
 
     /// Waits for the end, after [`send_sigterm`](Self::send_sigterm).
-    ///
-    /// # Errors
-    /// When it still runs after `within`.
     pub async fn until_ended(&mut self, within: Duration) -> Result<ExitStatus> {
         let what = format!("the end of {} after SIGTERM", self.name);
         eventually(&what, within, async || self.ended()?.context("still running")).await
     }
 
     /// Sends SIGSTOP: the process keeps its sockets and does nothing. Returns when it is stopped.
-    ///
-    /// # Errors
-    /// When it has ended.
     pub fn freeze(&self) -> Result<()> {
         self.signal(Signal::SIGSTOP)?;
         // A signal sent before the process is stopped may be handled first.
@@ -166,9 +138,6 @@ impl Child {
     }
 
     /// Sends SIGCONT, after [`freeze`](Self::freeze).
-    ///
-    /// # Errors
-    /// When it has ended.
     pub fn resume(&self) -> Result<()> {
         self.signal(Signal::SIGCONT)
     }
@@ -260,14 +229,34 @@ fn die_with_parent(command: &mut Command) {
 }
 
 /// The resident memory of a process, in bytes.
-///
-/// # Errors
-/// When there is no such process.
 pub fn resident_bytes(pid: u32) -> Result<u64> {
+    memory_bytes(pid, "VmRSS:")
+}
+
+/// The most resident memory that a process had so far, in bytes.
+pub fn peak_resident_bytes(pid: u32) -> Result<u64> {
+    memory_bytes(pid, "VmHWM:")
+}
+
+fn memory_bytes(pid: u32, key: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let line = status.lines().find_map(|line| line.strip_prefix(key));
     let kilobytes = line.and_then(|line| line.split_whitespace().next());
-    Ok(kilobytes.context("no VmRSS")?.parse::<u64>()? * 1024)
+    Ok(kilobytes.with_context(|| format!("no {key}"))?.parse::<u64>()? * 1024)
+}
+
+/// The CPU time of a process, in ticks of 10 ms: USER_HZ is 100 on all supported architectures.
+pub fn cpu_ticks(pid: u32) -> Result<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // `utime` and `stime`, the 14th and 15th field; the second may hold blanks and is in parentheses (proc_pid_stat(5)).
+    let (_, fields) = stat.rsplit_once(')').context("no name")?;
+    let times = fields.split_whitespace().skip(11).take(2);
+    Ok(times.map(str::parse::<u32>).sum::<Result<u32, _>>()?)
+}
+
+/// The number of descriptors that a process has open.
+pub fn open_descriptors(pid: u32) -> Result<usize> {
+    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
 }
 
 #[cfg(test)]

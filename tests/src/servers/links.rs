@@ -16,9 +16,6 @@ pub struct Links {
 
 impl Links {
     /// Creates a proxy to every server, running or not.
-    ///
-    /// # Errors
-    /// When there is no free port.
     pub async fn to(nats: &NatsServer) -> Result<Self> {
         let proxies = nats
             .ports()
@@ -34,9 +31,6 @@ impl Links {
     }
 
     /// The proxy to one server.
-    ///
-    /// # Errors
-    /// When there is no such server.
     pub fn node(&self, index: usize) -> Result<&Proxy> {
         self.proxies.get(index).with_context(|| format!("no server {index}"))
     }

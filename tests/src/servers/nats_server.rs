@@ -43,64 +43,43 @@ pub struct NatsServer {
 
 impl NatsServer {
     /// Starts a server that keeps everything below `folder`, on a free port.
-    ///
-    /// # Errors
-    /// When there is no `nats-server`, or it does not accept connections before the deadline.
     pub async fn start(folder: &Path, sync: Sync) -> Result<Self> {
         Self::start_on(folder, sync, None).await
     }
 
     /// Like [`start`](Self::start), on a given port.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start); and when the port is taken.
     pub async fn start_on(folder: &Path, sync: Sync, port: Option<u16>) -> Result<Self> {
+        Self::single(&prepared(folder, "dev.conf", sync)?, port).await
+    }
+
+    /// Starts one with the configuration in its folder.
+    async fn single(folder: &Path, port: Option<u16>) -> Result<Self> {
         let passwords = Passwords::new();
-        let folder = prepared(folder, "dev.conf", sync)?;
-        let mut node = Node::new("nats-server", &folder, port, passwords.environment());
+        let mut node = Node::new("nats-server", folder, port, passwords.environment());
         node.start().await?;
         let nodes = vec![node];
         Ok(Self { passwords, nodes })
     }
 
     /// Like [`start`](Self::start), with a WebSocket listener and room for so many clients. Returns the listener's port, too.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start); and when no port is free.
     pub async fn start_with_websocket(folder: &Path, clients: usize) -> Result<(Self, u16)> {
-        let passwords = Passwords::new();
         let folder = prepared(folder, "dev.conf", Sync::Always)?;
         let port = configuration::add_websocket(&folder.join("server.conf"), clients)?;
-        let mut node = Node::new("nats-server", &folder, None, passwords.environment());
-        node.start().await?;
-        let nodes = vec![node];
-        Ok((Self { passwords, nodes }, port))
+        Ok((Self::single(&folder, None).await?, port))
     }
 
     /// Starts one server with this configuration instead of the repository's. It has no passwords.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
     pub async fn start_configured(folder: &Path, configuration: &str) -> Result<Self> {
         fs::create_dir_all(folder)?;
         let folder = folder.canonicalize()?;
         fs::write(folder.join("server.conf"), configuration)?;
-        let passwords = Passwords::new();
-        let mut node = Node::new("nats-server", &folder, None, passwords.environment());
-        node.start().await?;
-        Ok(Self {
-            passwords,
-            nodes: vec![node],
-        })
+        Self::single(&folder, None).await
     }
 
     /// Starts a cluster of three, and waits until it has elected a leader.
     ///
     /// Servers with an index in `absent` are configured but not started; [`restart_node`](Self::restart_node) starts them.
     /// Without a majority, it does not wait.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start); and when no leader is elected before the deadline.
     pub async fn start_cluster(folder: &Path, sync: Sync, absent: &[usize]) -> Result<Self> {
         let mut attempt = 1;
         loop {
@@ -146,17 +125,11 @@ impl NatsServer {
     }
 
     /// The password of one of [`USERS`].
-    ///
-    /// # Errors
-    /// When there is no such user.
     pub fn password(&self, user: &str) -> Result<&str> {
         self.passwords.of(user)
     }
 
     /// The settings with which a service connects as itself.
-    ///
-    /// # Errors
-    /// When `program` has no user.
     pub fn settings_of(&self, program: &str) -> Result<[(&'static str, String); 3]> {
         Ok([
             ("nats.url", self.urls().join(",")),
@@ -186,25 +159,17 @@ impl NatsServer {
     }
 
     /// Sends SIGKILL to all.
-    ///
-    /// # Errors
-    /// When the system call fails.
     pub fn kill(&mut self) -> Result<()> {
         self.nodes.iter_mut().try_for_each(Node::kill)
     }
 
     /// Stops all in an orderly way.
-    ///
-    /// # Errors
-    /// When one still runs after 10 s, or stops without success.
+    /// Fails if one still runs after 10 s, or stops without success.
     pub async fn stop(&mut self) -> Result<()> {
         try_join_all(self.nodes.iter_mut().map(Node::stop)).await.map(drop)
     }
 
     /// Restarts a single server with this content of `teams.conf`.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start), and when it is a cluster.
     pub async fn restart_with_teams(&mut self, teams: &str) -> Result<()> {
         let [node] = &mut self.nodes[..] else {
             bail!("a cluster has several configurations")
@@ -215,26 +180,18 @@ impl NatsServer {
     }
 
     /// Restarts all on the same ports and stores. Kills running ones first.
-    ///
-    /// # Errors
-    /// When one does not accept connections before the deadline, or its port is taken.
     pub async fn restart(&mut self) -> Result<()> {
         self.kill()?;
         try_join_all(self.nodes.iter_mut().map(Node::start)).await.map(drop)
     }
 
     /// Stops one in an orderly way.
-    ///
-    /// # Errors
-    /// When it still runs after 10 s, or stops without success.
+    /// Fails if it still runs after 10 s, or stops without success.
     pub async fn stop_node(&mut self, index: usize) -> Result<()> {
         self.node_mut(index)?.stop().await
     }
 
     /// Removes the stores of all, which must not run: a replaced disk.
-    ///
-    /// # Errors
-    /// When the system does not allow it.
     pub fn erase(&mut self) -> Result<()> {
         for node in &self.nodes {
             fs::remove_dir_all(node.store())?;
@@ -243,33 +200,21 @@ impl NatsServer {
     }
 
     /// Sends SIGKILL to one.
-    ///
-    /// # Errors
-    /// When there is no such server, or the system call fails.
     pub fn kill_node(&mut self, index: usize) -> Result<()> {
         self.node_mut(index)?.kill()
     }
 
     /// Starts one, for the first time or again, on its port and store. Kills a running one first.
-    ///
-    /// # Errors
-    /// When it does not accept connections before the deadline, or its port is taken.
     pub async fn restart_node(&mut self, index: usize) -> Result<()> {
         self.node_mut(index)?.start().await
     }
 
     /// Sends SIGSTOP to one: it keeps its sockets and does nothing.
-    ///
-    /// # Errors
-    /// When it is not running.
     pub fn freeze_node(&mut self, index: usize) -> Result<()> {
         self.node_mut(index)?.freeze()
     }
 
     /// Sends SIGCONT to one, after [`freeze_node`](Self::freeze_node).
-    ///
-    /// # Errors
-    /// When it is not running.
     pub fn resume_node(&mut self, index: usize) -> Result<()> {
         self.node_mut(index)?.resume()
     }
@@ -284,9 +229,6 @@ impl NatsServer {
 }
 
 /// The server's program: `$NATS_SERVER`, or the one that `make setup` installs.
-///
-/// # Errors
-/// When it is not installed.
 pub fn program() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("NATS_SERVER") {
         return Ok(path.into());

@@ -42,17 +42,11 @@ pub struct Service {
 
 impl Service {
     /// Starts `program` (such as `ws-edge`) and waits for the line with its addresses.
-    ///
-    /// # Errors
-    /// When the program is not built, ends, or announces nothing before the deadline.
     pub async fn start(program: &str, name: &str, settings: Settings, logs: &Path) -> Result<Self> {
         Self::start_binary(built(program)?, program, name, settings, logs, None).await
     }
 
     /// As [`start`](Self::start), from another build of `program`, and with a clock that can be stepped.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
     pub async fn start_binary(
         binary: PathBuf,
         program: &str,
@@ -107,9 +101,6 @@ impl Service {
     }
 
     /// An address from its announcement, such as `ws` or `ops`.
-    ///
-    /// # Errors
-    /// When it announced no such address.
     pub fn address(&self, name: &str) -> Result<SocketAddr> {
         let address = self.announced.get(name).and_then(Value::as_str);
         let address =
@@ -122,10 +113,13 @@ impl Service {
         self.settings.get(key).map(String::as_str)
     }
 
+    /// Changes a setting, from the next start on.
+    pub fn set(&mut self, key: &str, value: impl ToString) {
+        self.settings.insert(key.to_owned(), value.to_string());
+    }
+
     /// Sets its wall clock this far ahead of the true time, also for the next start. Negative: behind.
-    ///
-    /// # Errors
-    /// When it was started without a clock that can be stepped.
+    /// Fails if it was started without a clock that can be stepped.
     pub fn set_clock_offset(&self, ms: i64) -> Result<()> {
         let clock = self.clock.as_ref();
         let clock = clock.with_context(|| format!("{} has the machine's clock", self.child.name()))?;
@@ -133,41 +127,26 @@ impl Service {
     }
 
     /// Sends SIGKILL and waits for the end.
-    ///
-    /// # Errors
-    /// When the system call fails.
     pub fn kill(&mut self) -> Result<ExitStatus> {
         self.child.kill()
     }
 
     /// Sends SIGTERM and waits for the end.
-    ///
-    /// # Errors
-    /// When it still runs after `within`.
     pub async fn terminate(&mut self, within: Duration) -> Result<ExitStatus> {
         self.child.terminate(within).await
     }
 
     /// Sends SIGSTOP: it keeps its sockets and does nothing.
-    ///
-    /// # Errors
-    /// When it has ended.
     pub fn freeze(&self) -> Result<()> {
         self.child.freeze()
     }
 
     /// Sends SIGCONT, after [`freeze`](Self::freeze).
-    ///
-    /// # Errors
-    /// When it has ended.
     pub fn resume(&self) -> Result<()> {
         self.child.resume()
     }
 
     /// Restarts it with the same settings. Kills a running process first. Free ports change.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
     pub async fn restart(&mut self) -> Result<()> {
         self.child.kill()?;
         let logs = self.child.log().parent().context("a log without a folder")?.to_owned();
@@ -177,9 +156,7 @@ impl Service {
     }
 
     /// Waits until `/readyz` answers 200.
-    ///
-    /// # Errors
-    /// At the deadline, or when the process has ended. The error has the last answer.
+    /// Fails at the deadline, or when the process has ended; the error has the last answer.
     pub async fn ready(&mut self) -> Result<()> {
         let ops = self.address("ops")?;
         let what = format!("{} being ready", self.child.name());
@@ -198,18 +175,40 @@ impl Service {
     }
 
     /// The answer of its operations port: status and body.
-    ///
-    /// # Errors
-    /// When there is no HTTP answer before the deadline.
     pub async fn ops(&self, path: &str) -> Result<(u16, String)> {
         get(self.address("ops")?, path).await
     }
+
+    /// [`sum_of_series`] of its metrics.
+    pub async fn metric(&self, series: &str) -> Result<Option<f64>> {
+        let (status, page) = self.ops("/metrics").await?;
+        ensure!(status == 200, "/metrics answers {status}: {page}");
+        Ok(sum_of_series(&page, series))
+    }
+
+    /// Waits until a [`metric`](Self::metric) has a value that fits.
+    pub async fn metric_becomes(&self, series: &str, within: Duration, fits: impl Fn(f64) -> bool) -> Result<()> {
+        eventually(series, within, async || {
+            let value = self.metric(series).await?;
+            ensure!(value.is_some_and(&fits), "{value:?}");
+            Ok(())
+        })
+        .await
+    }
+}
+
+/// The sum of the series of a metric with these labels, such as `callpulse_ws_closed_total{reason="slow"}`, in a page of
+/// metrics; `None` if there are none.
+pub fn sum_of_series(page: &str, series: &str) -> Option<f64> {
+    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
+    let labels = labels.trim_end_matches('}');
+    let of_metric = page.lines().filter_map(|line| line.strip_prefix(name));
+    let of_series = of_metric.filter(|rest| rest.starts_with([' ', '{']) && rest.contains(labels));
+    let values = of_series.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok());
+    values.reduce(|sum, value| sum + value)
 }
 
 /// The built program of the workspace, from the same target folder as the running test.
-///
-/// # Errors
-/// When it is not built.
 pub fn built(program: &str) -> Result<PathBuf> {
     let own = std::env::current_exe()?;
     let folders = own.ancestors().skip(1).take(2); // target/debug/deps/<test> or target/debug/<demo>
@@ -237,7 +236,7 @@ fn is_secret(key: &str) -> bool {
 }
 
 /// `ops.listen` of `ws-edge` is `WS_EDGE__OPS__LISTEN`.
-fn variable(program: &str, key: &str) -> String {
+pub(super) fn variable(program: &str, key: &str) -> String {
     format!("{}__{}", program.replace('-', "_"), key.replace('.', "__")).to_uppercase()
 }
 

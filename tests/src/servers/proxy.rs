@@ -35,9 +35,6 @@ pub struct Proxy {
 
 impl Proxy {
     /// Listens on a free port of loopback. The target may be down.
-    ///
-    /// # Errors
-    /// When there is no free port.
     pub async fn to(target: SocketAddr) -> Result<Self> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let address = listener.local_addr()?;

@@ -21,9 +21,7 @@ pub struct SmallDisk {
 
 impl SmallDisk {
     /// Mounts it at a folder, for this thread and its children alone. The mount ends with them.
-    ///
-    /// # Errors
-    /// When this process may not mount anything.
+    /// Fails if this process may not mount anything.
     pub fn mount(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder)?;
         unshare(CloneFlags::CLONE_NEWNS)?;
@@ -43,9 +41,6 @@ impl SmallDisk {
     }
 
     /// Fills it.
-    ///
-    /// # Errors
-    /// When the ballast cannot be written for another reason.
     pub fn fill(&self) -> Result<()> {
         let mut file = File::create(&self.ballast)?;
         for piece in [BYTES / 100, PIECE] {
@@ -61,9 +56,6 @@ impl SmallDisk {
     }
 
     /// Makes room again.
-    ///
-    /// # Errors
-    /// When the ballast cannot be removed.
     pub fn free(&self) -> Result<()> {
         Ok(fs::remove_file(&self.ballast)?)
     }

@@ -30,6 +30,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 
 /// The processes to start, and their settings.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct StackBuilder {
     workers: usize,
     edges: usize,
@@ -87,49 +88,42 @@ impl Default for StackBuilder {
 
 impl StackBuilder {
     /// The number of media-workers.
-    #[must_use]
     pub fn workers(mut self, workers: usize) -> Self {
         self.workers = workers;
         self
     }
 
     /// The number of ws-edge nodes.
-    #[must_use]
     pub fn edges(mut self, edges: usize) -> Self {
         self.edges = edges;
         self
     }
 
     /// The number of billing-timers.
-    #[must_use]
     pub fn timers(mut self, timers: usize) -> Self {
         self.timers = timers;
         self
     }
 
     /// When the server syncs its writes to the disk.
-    #[must_use]
     pub fn sync(mut self, sync: Sync) -> Self {
         self.sync = sync;
         self
     }
 
     /// The folder for logs and the server's store. Without it, they are temporary.
-    #[must_use]
     pub fn folder(mut self, folder: impl Into<PathBuf>) -> Self {
         self.folder = Some(folder.into());
         self
     }
 
     /// The server's port. Without it, a free one.
-    #[must_use]
     pub fn nats_port(mut self, port: u16) -> Self {
         self.nats_port = Some(port);
         self
     }
 
     /// Three servers, and three replicas of every stream.
-    #[must_use]
     pub fn cluster(mut self) -> Self {
         self.cluster = true;
         self
@@ -137,28 +131,24 @@ impl StackBuilder {
 
     /// Servers of the [`cluster`](Self::cluster) that are not started: [`NatsServer::restart_node`] starts them later.
     /// [`start`](Self::start) then does not wait for readiness: see [`Stack::ready`].
-    #[must_use]
     pub fn absent(mut self, nodes: &[usize]) -> Self {
         self.absent = nodes.to_vec();
         self
     }
 
     /// Every service has its own wall clock: see [`Service::set_clock_offset`].
-    #[must_use]
     pub fn own_clocks(mut self) -> Self {
         self.own_clocks = true;
         self
     }
 
     /// Every service connects to each server through its own proxy: see [`Stack::links`].
-    #[must_use]
     pub fn proxied(mut self) -> Self {
         self.proxied = true;
         self
     }
 
     /// A setting of every process of a program, or of one: `ws-edge-2` is the second edge.
-    #[must_use]
     pub fn set(mut self, program_or_process: &str, key: &str, value: impl ToString) -> Self {
         self.overrides
             .push((program_or_process.to_owned(), key.to_owned(), value.to_string()));
@@ -166,16 +156,12 @@ impl StackBuilder {
     }
 
     /// Another build of a program, such as a release build. Otherwise the one beside the running program is started.
-    #[must_use]
     pub fn binary(mut self, program: &str, path: impl Into<PathBuf>) -> Self {
         self.binaries.insert(program.to_owned(), path.into());
         self
     }
 
     /// Starts all processes and waits until they are ready.
-    ///
-    /// # Errors
-    /// When a process does not start; the error has the end of its log.
     pub async fn start(self) -> Result<Stack> {
         let temporary = match &self.folder {
             Some(_) => None,
@@ -311,17 +297,11 @@ impl StackBuilder {
 
 impl Stack {
     /// Starts one of each.
-    ///
-    /// # Errors
-    /// As [`StackBuilder::start`].
     pub async fn start() -> Result<Self> {
         StackBuilder::default().start().await
     }
 
     /// The WebSocket address of an edge; 0 is the first.
-    ///
-    /// # Errors
-    /// When there are fewer edges.
     pub fn edge(&self, index: usize) -> Result<SocketAddr> {
         let edge = self
             .edges
@@ -331,18 +311,13 @@ impl Stack {
     }
 
     /// The links of one process (`ws-edge-2` is the second edge) to NATS.
-    ///
-    /// # Errors
-    /// When there is no such process, or the stack is not [`proxied`](StackBuilder::proxied).
+    /// Fails if the stack is not [`proxied`](StackBuilder::proxied).
     pub fn links(&self, process: &str) -> Result<&Links> {
         let links = self.links.get(process);
         links.with_context(|| format!("{process} has no proxies, only {:?}", self.links.keys()))
     }
 
     /// Starts one more process of a program, waits until it is ready, and returns its name.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub async fn add(&mut self, program: &str) -> Result<String> {
         let services = match program {
             MEDIA_WORKER => &mut self.workers,
@@ -373,9 +348,7 @@ impl Stack {
     }
 
     /// Stops everything in order: edges first, the server last.
-    ///
-    /// # Errors
-    /// When a process overruns its deadline or fails. The others are stopped too.
+    /// Fails if a process overruns its deadline or fails; the others are stopped too.
     pub async fn stop(mut self) -> Result<()> {
         let mut failures = Vec::new();
         for service in self.services_mut() {
@@ -392,9 +365,6 @@ impl Stack {
     }
 
     /// Waits until every process is ready.
-    ///
-    /// # Errors
-    /// At the deadline of a process.
     pub async fn ready(&mut self) -> Result<()> {
         let all = self.workers.iter_mut().chain(&mut self.edges).chain(&mut self.timers);
         try_join_all(all.map(Service::ready)).await.map(drop)

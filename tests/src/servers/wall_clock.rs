@@ -25,9 +25,6 @@ impl WallClock {
     }
 
     /// A true clock, with its offset in `file`.
-    ///
-    /// # Errors
-    /// When the library cannot be compiled, or the file cannot be written.
     pub fn new(file: &Path) -> Result<Self> {
         let clock = Self {
             library: library()?,
@@ -38,9 +35,6 @@ impl WallClock {
     }
 
     /// Sets the clock this far ahead of the true time, at once. Negative: behind.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
     pub fn set_offset(&self, ms: i64) -> Result<()> {
         let words = [ms.to_ne_bytes(), (!ms).to_ne_bytes()].concat();
         // Not truncated: the process has mapped it.

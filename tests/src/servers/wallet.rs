@@ -88,9 +88,6 @@ pub struct WalletHome {
 
 impl WalletHome {
     /// Creates the wallet's consumer of facts, and a database in `folder`.
-    ///
-    /// # Errors
-    /// When the consumer cannot be created.
     pub async fn new(nats: &NatsServer, folder: &Path, options: WalletOptions) -> Result<Self> {
         let admin = jetstream::new(async_nats::connect(nats.url()).await?);
         let config = pull::Config {
@@ -110,9 +107,6 @@ impl WalletHome {
     }
 
     /// Starts a wallet, and waits until it answers questions. With `crash_at` it dies at that point.
-    ///
-    /// # Errors
-    /// When it does not start.
     pub async fn start(&self, crash_at: Option<&str>) -> Result<Wallet> {
         let mut command = self.command()?;
         let release_after = self.options.release_after.as_secs_f64().to_string();
@@ -140,9 +134,6 @@ impl WalletHome {
     }
 
     /// Adds to an account.
-    ///
-    /// # Errors
-    /// When the database cannot be written.
     pub fn deposit(&self, user: &str, amount: u64) -> Result<()> {
         let output = self.command()?.args(["deposit", user, &amount.to_string()]).output()?;
         ensure!(output.status.success(), "{output:?}");
@@ -150,9 +141,6 @@ impl WalletHome {
     }
 
     /// The account of a user.
-    ///
-    /// # Errors
-    /// When there is none.
     pub fn account(&self, user: &str) -> Result<Account> {
         let output = self.command()?.arg("balances").output()?;
         ensure!(output.status.success(), "{output:?}");
@@ -191,9 +179,6 @@ impl WalletHome {
 
 impl Wallet {
     /// Kills it.
-    ///
-    /// # Errors
-    /// When the system call fails.
     pub fn kill(&mut self) -> Result<()> {
         self.child.kill().map(drop)
     }
@@ -204,9 +189,6 @@ impl Wallet {
     }
 
     /// Stops it.
-    ///
-    /// # Errors
-    /// When it does not stop, or fails.
     pub async fn stop(mut self) -> Result<()> {
         let status = self.child.terminate(SOON).await?;
         ensure!(
@@ -218,9 +200,6 @@ impl Wallet {
     }
 
     /// Waits until it has died at its `crash_at`.
-    ///
-    /// # Errors
-    /// When it still runs.
     pub async fn until_dead(&mut self) -> Result<()> {
         self.child.until_ended(SOON).await.map(drop)
     }

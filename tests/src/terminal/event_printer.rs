@@ -27,9 +27,6 @@ pub struct EventPrinter {
 
 impl EventPrinter {
     /// Starts printing.
-    ///
-    /// # Errors
-    /// When the facts cannot be watched.
     pub async fn new(screen: Screen, facts: &Facts) -> Result<Self> {
         let (messages, mut observed) = broadcast::channel(QUEUED_MESSAGES);
         let watch = facts.watch().await?;

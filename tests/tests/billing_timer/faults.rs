@@ -145,12 +145,10 @@ async fn an_undecodable_fact_is_parked_and_the_next_call_is_ticked() -> Result<(
         ensure!(message.headers.get(header).is_some(), "no {header}");
     }
     // The counter is incremented after the message is stored.
-    eventually("the count", SOON, async || {
-        let count = fixture.metric("callpulse_billing_parked_total", "").await?;
-        ensure!((count - 3.0).abs() < 0.1, "{count}");
-        Ok(())
-    })
-    .await?;
+    let timer = &fixture.stack.timers[0];
+    timer
+        .metric_becomes("callpulse_billing_parked_total", SOON, |parked| parked == 3.0)
+        .await?;
     let calls = fixture.contract.nats.jetstream.get_stream(CALLS).await?;
     let consumer = calls.get_consumer::<pull::Config>(CONSUMER).await;
     let mut consumer = consumer.map_err(anyhow::Error::from_boxed)?;

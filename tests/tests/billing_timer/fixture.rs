@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use callpulse_tests::facts::builders::{ended, rtp_detected};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::facts::reader::{Fact, Facts};
@@ -127,15 +127,9 @@ impl Fixture {
         Ok(settled)
     }
 
-    /// The sum of a counter over its labels that contain `label`.
-    pub(crate) async fn metric(&self, name: &str, label: &str) -> Result<f64> {
-        let (_, page) = self.stack.timers[0].ops("/metrics").await?;
-        let samples = page
-            .lines()
-            .filter(|line| line.starts_with(name) && line.contains(label));
-        samples
-            .map(|line| Ok(line.rsplit(' ').next().context("no value")?.parse::<f64>()?))
-            .sum()
+    /// A counter; 0 before it first counts.
+    pub(crate) async fn metric(&self, series: &str) -> Result<f64> {
+        Ok(self.stack.timers[0].metric(series).await?.unwrap_or_default())
     }
 }
 

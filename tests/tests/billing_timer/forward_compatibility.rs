@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use callpulse_tests::facts::later_version::{self, CALL, FIELDS, KINDS, REASON, REASONS};
-use callpulse_tests::wait::eventually;
 use serde_json::json;
 
 use crate::fixture::{Fixture, SOON};
@@ -22,10 +21,12 @@ async fn a_call_with_unknown_facts_is_settled_for_its_unknown_reason() -> Result
     );
     ensure!(settled.get("overTicks").is_none(), "{settled}");
     for what in ["field", "reason"] {
-        let counted = fixture.metric("callpulse_unknown_total", what).await?;
+        let counted = fixture
+            .metric(&format!("callpulse_unknown_total{{type=\"{what}\"}}"))
+            .await?;
         ensure!(counted > 0.0, "{what}: {counted}");
     }
-    ensure!(fixture.metric("callpulse_billing_parked_total", "").await? == 0.0);
+    ensure!(fixture.metric("callpulse_billing_parked_total").await? == 0.0);
     reconcile(&fixture, &[]).await?.check_clean()
 }
 
@@ -45,14 +46,10 @@ async fn reconcile_counts_unknown_facts_and_reports_no_difference() -> Result<()
     );
     // The consumer acknowledges all of it, and adds nothing.
     fixture.timer().restart().await?;
-    eventually("the facts being handled", SOON, async || {
-        let handled = fixture
-            .metric("callpulse_billing_facts_total", "settled_before")
-            .await?;
-        ensure!(handled >= 2.0, "{handled}");
-        Ok(())
-    })
-    .await?;
+    let handled = r#"callpulse_billing_facts_total{outcome="settled_before"}"#;
+    fixture.stack.timers[0]
+        .metric_becomes(handled, SOON, |handled| handled >= 2.0)
+        .await?;
     ensure!(fixture.reader.of_call(CALL).await?.len() == later_version::facts()?.len());
     Ok(())
 }

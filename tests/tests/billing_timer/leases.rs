@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::kv::{self, Operation};
-use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::eventually;
 use contract::Timestamp;
@@ -150,24 +149,8 @@ async fn a_joining_timer_gets_its_share_and_then_no_lease_moves() -> Result<()> 
     let mut fixture = fleet(2).await?;
     await_shares(&fixture, &[32, 32]).await?;
     let calls = connect(&fixture).await?;
-    let first = &fixture.stack.timers[0];
-    let keys = [
-        "nats.url",
-        "nats.user",
-        "nats_password",
-        "ops.listen",
-        "tick_interval_ms",
-    ];
-    let mut settings: callpulse_tests::servers::process::Settings = keys
-        .iter()
-        .map(|key| ((*key).to_owned(), first.setting(key).unwrap_or_default().to_owned()))
-        .collect();
-    settings.insert("instance_id".to_owned(), "billing-timer-3".to_owned());
-    let logs = fixture.stack.folder().to_owned();
     let joined_at = Instant::now();
-    let mut third = Service::start("billing-timer", "billing-timer-3", settings, &logs).await?;
-    third.ready().await?;
-    fixture.stack.timers.push(third);
+    fixture.stack.add("billing-timer").await?;
     await_shares(&fixture, &[21, 21, 22]).await?;
     println!("shares are even {:?} after the start", joined_at.elapsed());
     all_ticked(&fixture, &calls, Timestamp::now()).await?;

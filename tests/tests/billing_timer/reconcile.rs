@@ -119,12 +119,10 @@ async fn a_parked_message_is_reported() -> Result<()> {
         .contract
         .publish_unconditionally(subject, "rubbish".into())
         .await?;
-    eventually("the message being parked", SOON, async || {
-        let parked = fixture.metric("callpulse_billing_parked_total", "").await?;
-        ensure!(parked > 0.0);
-        Ok(())
-    })
-    .await?;
+    let timer = &fixture.stack.timers[0];
+    timer
+        .metric_becomes("callpulse_billing_parked_total", SOON, |parked| parked > 0.0)
+        .await?;
     let report = reconcile(&fixture, &[]).await?;
     ensure!(
         report.kinds() == [("bad", "parked"), ("bad", "unreadable")],

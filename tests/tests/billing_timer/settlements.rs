@@ -5,12 +5,11 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use callpulse_tests::facts::builders::{ago, ended, rtp_detected};
 use callpulse_tests::servers::stack::StackBuilder;
-use callpulse_tests::wait::eventually;
 use contract::wire::subject;
 use contract::{Fact, Party, Timestamp};
 use tokio::time::timeout;
 
-use crate::fixture::Fixture;
+use crate::fixture::{Fixture, SOON};
 
 #[tokio::test]
 async fn an_unconnected_call_is_settled_with_zeros_and_without_a_notice() -> Result<()> {
@@ -126,14 +125,10 @@ async fn repeated_facts_change_nothing() -> Result<()> {
             .publish_unconditionally(fact.subject(), fact.encode()?)
             .await?;
     }
-    eventually("both facts consumed", crate::fixture::SOON, async || {
-        let seen = fixture
-            .metric("callpulse_billing_facts_total", "settled_before")
-            .await?;
-        ensure!(seen >= 2.0, "{seen}");
-        Ok(())
-    })
-    .await?;
+    let consumed = r#"callpulse_billing_facts_total{outcome="settled_before"}"#;
+    fixture.stack.timers[0]
+        .metric_becomes(consumed, SOON, |seen| seen >= 2.0)
+        .await?;
     ensure!(fixture.settled("c1").await? == settled);
     // Ticks may be stored before the end is.
     let over = settled["overTicks"].as_u64().unwrap_or(0);

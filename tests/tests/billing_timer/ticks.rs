@@ -5,7 +5,6 @@ use std::time::Instant;
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::facts::builders::{ago, ended, parties, rtp_detected};
 use callpulse_tests::servers::stack::StackBuilder;
-use callpulse_tests::wait::eventually;
 use contract::jetstream::batch::Entry;
 use contract::jetstream::request;
 use contract::wire::command::{CallClosed, Terminate};
@@ -86,26 +85,10 @@ async fn a_running_call_keeps_its_interval_when_the_setting_changes() -> Result<
     fixture.connect("c1", connected_at).await?;
     fixture.expect_tick("c1", 2).await?;
     // The setting changes while the call runs. Its interval follows from the stored ticks.
-    fixture.timer().kill()?;
-    let first = fixture.stack.timers.remove(0);
-    let settings = [
-        "nats.url",
-        "nats.user",
-        "nats_password",
-        "ops.listen",
-        "instance_id",
-        "consumer.ack_wait_ms",
-    ];
-    let mut settings: callpulse_tests::servers::process::Settings = settings
-        .iter()
-        .map(|key| ((*key).to_owned(), first.setting(key).unwrap_or_default().to_owned()))
-        .collect();
-    settings.insert("tick_interval_ms".to_owned(), "1000".to_owned());
-    let logs = fixture.stack.folder().to_owned();
-    let mut second =
-        callpulse_tests::servers::process::Service::start("billing-timer", "changed", settings, &logs).await?;
-    second.ready().await?;
-    fixture.stack.timers.push(second);
+    let timer = fixture.timer();
+    timer.set("tick_interval_ms", 1_000);
+    timer.restart().await?;
+    timer.ready().await?;
     fixture.connect("c2", ago(5_500)).await?;
     fixture.expect_tick("c2", 5).await?;
     ensure!(fixture.check_ticks("c1", connected_at).await? == 2);
@@ -173,7 +156,7 @@ async fn the_end_of_a_call_at_its_maximum_duration_is_requested_until_it_ends() 
         ended_at: Some(ended_at),
         connected_at: Some(connected_at),
     };
-    request::answer(&fixture.contract.nats.client, &second, &Ok(closed)).await;
+    request::reply(&fixture.contract.nats.client, &second, &Ok(closed)).await;
     let settled = fixture.settled("c1").await?;
     ensure!(settled["reason"] == "max_duration", "{settled}");
     Ok(())
@@ -198,12 +181,10 @@ async fn ticks_due_together_are_batched_and_each_is_stored_once() -> Result<()> 
     for entries in entries.chunks(1_000) {
         fixture.contract.facts.publish_batch(entries).await?;
     }
-    eventually("all ticks", SOON * 2, async || {
-        let stored = fixture.metric("callpulse_billing_ticks_total", "").await?;
-        ensure!(stored >= 1_500.0, "{stored} are stored");
-        Ok(())
-    })
-    .await?;
+    let timer = &fixture.stack.timers[0];
+    timer
+        .metric_becomes("callpulse_billing_ticks_total", SOON * 2, |stored| stored >= 1_500.0)
+        .await?;
     let mut minutes: Vec<String> = Vec::new();
     for fact in fixture
         .reader
@@ -224,7 +205,9 @@ async fn ticks_due_together_are_batched_and_each_is_stored_once() -> Result<()> 
     let mut expected = calls.clone();
     expected.sort_unstable();
     ensure!(minutes == expected, "{} ticks for {CALLS} calls", minutes.len());
-    let batches = fixture.metric("callpulse_billing_batches_total", "stored").await?;
+    let batches = fixture
+        .metric(r#"callpulse_billing_batches_total{outcome="stored"}"#)
+        .await?;
     ensure!(batches <= 200.0, "{batches} batches");
     ensure!(
         parties("c0")

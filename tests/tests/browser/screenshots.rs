@@ -35,15 +35,9 @@ async fn screenshots() {
     let names: Vec<(String, String)> = (0..MORE_CALLS)
         .map(|number| (format!("user_{:03}", 10 + number), format!("otomo_{}", 801 + number)))
         .collect();
-    let mut calls = Vec::new();
+    let (pair, mut calls) = (Pair::across(&fixture.stack).unwrap(), Vec::new());
     for (user, otomo) in &names {
-        let pair = Pair {
-            user_edge: first,
-            otomo_edge: last,
-            user,
-            otomo,
-        };
-        calls.push(Conversation::talking(pair).await.unwrap());
+        calls.push(Conversation::talking(pair.named(user, otomo)).await.unwrap());
     }
     script.done("more_calls").await.unwrap();
     script.expect_within("shot", Duration::from_secs(200)).await.unwrap();

@@ -5,6 +5,7 @@ use std::process::Stdio;
 use anyhow::{Result, ensure};
 use callpulse_tests::facts::builders::{self, at};
 use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::servers::commands;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use contract::{Parties, PublishCondition};
 
@@ -43,7 +44,7 @@ async fn a_reader_that_has_enough_is_no_failure() -> Result<()> {
         drop(reader);
         let mut command = callctl(&server, arguments)?;
         command.stdout(writer).stderr(Stdio::piped());
-        let ended = tokio::task::spawn_blocking(move || command.output()).await??;
+        let ended = commands::output(command).await?;
         let stderr = String::from_utf8_lossy(&ended.stderr);
         ensure!(ended.status.success(), "{arguments:?}: {}: {stderr}", ended.status);
         ensure!(!stderr.contains("roken pipe"), "{arguments:?}: {stderr}");

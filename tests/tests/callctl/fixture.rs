@@ -1,41 +1,33 @@
 //! Runs `callctl` and returns its output.
 
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::servers::commands;
 use callpulse_tests::servers::nats_server::NatsServer;
-use callpulse_tests::servers::process::built;
 use serde_json::Value;
 
 /// The program as the observer, who may only read.
 pub(crate) fn callctl(server: &NatsServer, arguments: &[&str]) -> Result<Command> {
-    let mut command = Command::new(built("callctl")?);
-    command
-        .env_clear()
-        .env("CALLCTL_NATS_URL", server.url())
-        .env("CALLCTL_NATS_USER", "observer")
-        .env("CALLCTL_NATS_PASSWORD", server.password("observer")?)
-        .env("CALLCTL_API_PREFIX", "CALLPULSE.API")
-        .args(arguments)
-        .stdin(Stdio::null());
-    Ok(command)
+    commands::callctl(server, "observer", arguments)
 }
 
 /// Runs it to its end without blocking the test's runtime.
 pub(crate) async fn run(server: &NatsServer, arguments: &[&str]) -> Result<Output> {
-    let mut command = callctl(server, arguments)?;
-    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    commands::output(callctl(server, arguments)?).await
 }
 
 /// Its stdout; it must succeed.
 pub(crate) async fn output(server: &NatsServer, arguments: &[&str]) -> Result<String> {
-    let output = run(server, arguments).await?;
+    stdout_of(callctl(server, arguments)?).await
+}
+
+/// The stdout of a command that must succeed.
+pub(crate) async fn stdout_of(command: Command) -> Result<String> {
+    let run = format!("{:?}", command.get_args());
+    let output = commands::output(command).await?;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(
-        output.status.success(),
-        "callctl {arguments:?}: {}: {stderr}",
-        output.status
-    );
+    ensure!(output.status.success(), "callctl {run}: {}: {stderr}", output.status);
     Ok(String::from_utf8(output.stdout)?)
 }
 

@@ -4,6 +4,7 @@ use std::process::Output;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Result, ensure};
+use callpulse_tests::servers::commands;
 use serde_json::Value;
 
 use crate::export::SettledCalls;
@@ -63,7 +64,7 @@ async fn export_through(
     let proxy = LossyProxy::to(settled.server.port(), drops).await?;
     let mut command = callctl(&settled.server, arguments)?;
     command.env("CALLCTL_NATS_URL", proxy.url());
-    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    commands::output(command).await
 }
 
 fn records(output: &Output) -> Result<Vec<Value>> {

@@ -7,6 +7,7 @@ use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, consumer::PullConsumer};
 use callpulse_tests::facts::builders::{at, requested};
 use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::servers::commands::callctl;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use callpulse_tests::wait::eventually;
 use futures::StreamExt;
@@ -18,11 +19,8 @@ use crate::fixture;
 const SOON: Duration = Duration::from_secs(10);
 
 fn as_admin(server: &NatsServer, arguments: &[&str]) -> Result<std::process::Command> {
-    let mut command = fixture::callctl(server, arguments)?;
-    command
-        .env("CALLCTL_NATS_USER", "admin")
-        .env("CALLCTL_NATS_PASSWORD", server.password("admin")?)
-        .env_remove("CALLCTL_API_PREFIX");
+    let mut command = callctl(server, "admin", arguments)?;
+    command.env_remove("CALLCTL_API_PREFIX");
     Ok(command)
 }
 
@@ -36,10 +34,7 @@ async fn an_added_team_reads_every_fact_and_can_change_nothing() -> Result<()> {
     // A second run finds the consumer of the first.
     let mut account = String::new();
     for _ in 0..2 {
-        let mut command = as_admin(&server, &["team", "add", "fraud-2"])?;
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        account = String::from_utf8(output.stdout)?;
+        account = fixture::stdout_of(as_admin(&server, &["team", "add", "fraud-2"])?).await?;
     }
     let teams = account.replace("$NATS_FRAUD_2_PASSWORD", "sesame");
     ensure!(teams != account, "{account}");
@@ -84,9 +79,8 @@ async fn the_wallet_has_an_account_and_lacks_only_its_consumer() -> Result<()> {
     let folder = tempdir()?;
     let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
     ContractClient::open(&server).await?;
-    let mut command = as_admin(&server, &["team", "add", "wallet"])?;
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
-    ensure!(output.status.success() && output.stdout.is_empty(), "{output:?}");
+    let account = fixture::stdout_of(as_admin(&server, &["team", "add", "wallet"])?).await?;
+    ensure!(account.is_empty(), "{account}");
     let options = ConnectOptions::with_user_and_password("wallet".to_owned(), server.password("wallet")?.to_owned());
     let wallet = options.connect(format!("127.0.0.1:{}", server.port())).await?;
     let jetstream = jetstream::with_prefix(wallet, "CALLPULSE.API");

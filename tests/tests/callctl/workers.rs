@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::servers::child::Child;
+use callpulse_tests::servers::commands::{callctl, output};
 use callpulse_tests::servers::nats_server::NatsServer;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::eventually;
@@ -17,20 +18,12 @@ use crate::fixture;
 const SOON: Duration = Duration::from_secs(20);
 
 fn as_operator(server: &NatsServer, arguments: &[&str]) -> Result<Command> {
-    let mut command = fixture::callctl(server, arguments)?;
-    command
-        .env("CALLCTL_NATS_USER", "operator")
-        .env("CALLCTL_NATS_PASSWORD", server.password("operator")?);
-    Ok(command)
+    callctl(server, "operator", arguments)
 }
 
 /// Its stdout; it must succeed.
 async fn operator(server: &NatsServer, arguments: &[&str]) -> Result<String> {
-    let mut command = as_operator(server, arguments)?;
-    let output = tokio::task::spawn_blocking(move || command.output()).await??;
-    let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "callctl {arguments:?}: {stderr}");
-    Ok(String::from_utf8(output.stdout)?)
+    fixture::stdout_of(as_operator(server, arguments)?).await
 }
 
 async fn workers(server: &NatsServer) -> Result<Vec<Value>> {
@@ -44,11 +37,7 @@ async fn host(facts: &Facts, call: &str) -> Result<String> {
 
 async fn calling(stack: &Stack, number: usize) -> Result<Conversation> {
     let (user, otomo) = (format!("user_{number}"), format!("otomo_{number}"));
-    let pair = Pair {
-        user: &user,
-        otomo: &otomo,
-        ..Pair::across(stack)?
-    };
+    let pair = Pair::across(stack)?.named(&user, &otomo);
     Conversation::accepted(pair).await
 }
 
@@ -64,8 +53,7 @@ async fn an_operator_drains_a_worker_whose_calls_end_by_themselves() -> Result<(
     ensure!(error.contains("the user operator may"), "{error}");
     let error = fixture::stderr_of_failure(&stack.nats, &["workers"], 1).await?;
     ensure!(error.contains("--nats-user operator"), "{error}");
-    let mut unknown = as_operator(&stack.nats, &["drain", "media-worker-9"])?;
-    let unknown = tokio::task::spawn_blocking(move || unknown.output()).await??;
+    let unknown = output(as_operator(&stack.nats, &["drain", "media-worker-9"])?).await?;
     ensure!(
         String::from_utf8_lossy(&unknown.stderr).contains("does not run"),
         "{unknown:?}"
@@ -106,6 +94,8 @@ async fn an_operator_drains_a_worker_whose_calls_end_by_themselves() -> Result<(
     ensure!(output.contains("accepts calls"), "{output}");
     let output = operator(&stack.nats, &["cordon", &full]).await?;
     ensure!(output.contains("hosts 0 calls"), "{output}");
+    let output = operator(&stack.nats, &["drain", &full, "--within", "1"]).await?;
+    ensure!(output.contains("hosts no call and stays cordoned"), "{output}");
     let table = operator(&stack.nats, &["workers"]).await?;
     ensure!(
         table.lines().count() == 3 && table.contains("cordoned") && table.contains("active"),

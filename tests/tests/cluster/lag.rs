@@ -1,12 +1,12 @@
 //! A replica that lags behind the leader answers direct gets with what it has. Readers notice.
 
-use std::process::{Command, Output};
+use std::process::Output;
 
 use anyhow::{Context, Result, bail, ensure};
 use callpulse_tests::facts::builders::{at, settled};
 use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::servers::commands;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
-use callpulse_tests::servers::process::built;
 use callpulse_tests::wait::{PermanentError, eventually};
 use contract::jetstream::connection::API_PREFIX;
 use contract::jetstream::storage::CALLS;
@@ -126,26 +126,12 @@ async fn settle(client: &ContractClient, calls: std::ops::Range<usize>) -> Resul
 }
 
 async fn export(cluster: &NatsServer, url: &str) -> Result<Output> {
-    let mut command = Command::new(built("callctl")?);
-    command
-        .args(["export", "--from", "2020-01-01", "--json"])
-        .env("CALLCTL_NATS_URL", url)
-        .env("CALLCTL_NATS_USER", "observer")
-        .env("CALLCTL_NATS_PASSWORD", cluster.password("observer")?)
-        .env("CALLCTL_API_PREFIX", "CALLPULSE.API");
-    output(command).await
+    let mut command = commands::callctl(cluster, "observer", &["export", "--from", "2020-01-01", "--json"])?;
+    command.env("CALLCTL_NATS_URL", url);
+    commands::output(command).await
 }
 
 async fn reconcile(cluster: &NatsServer, url: &str) -> Result<Output> {
-    let mut command = Command::new(built("billing-timer")?);
-    command
-        .args(["reconcile", "--json", "--grace", "1ms"])
-        .env("BILLING_TIMER__NATS__URL", url)
-        .env("BILLING_TIMER__NATS__USER", "billing-timer")
-        .env("BILLING_TIMER__NATS_PASSWORD", cluster.password("billing-timer")?);
-    output(command).await
-}
-
-async fn output(mut command: Command) -> Result<Output> {
-    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    let url = [("nats.url", url.to_owned())];
+    commands::output(commands::reconcile(cluster, "1ms", url)?).await
 }

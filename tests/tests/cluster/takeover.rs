@@ -15,11 +15,7 @@ async fn others_take_over_after_a_worker_a_timer_and_the_leader_die_together() -
     // One call per worker, so that only one call is lost.
     let mut stack = two_of_each().set("media-worker", "capacity", 1).start().await?;
     let (lost, _a, _b) = Conversation::talking(Pair::across(&stack)?).await?;
-    let other = Pair {
-        user: "user_002",
-        otomo: "otomo_778",
-        ..Pair::across(&stack)?
-    };
+    let other = Pair::across(&stack)?.named("user_002", "otomo_778");
     let (kept, _c, _d) = Conversation::talking(other).await?;
     let worker = facts(&stack).await?.expect(&lost.call_id, "accepted", SOON).await?;
     let worker = worker.text("workerId")?.to_owned();

@@ -99,14 +99,14 @@ async fn one_rejected_entry_rejects_the_whole_batch_at_any_position() -> Result<
             })
             .map(|call| entry(&call, 1, PublishCondition::First))
             .collect();
-        let refused = fixture.facts.publish_batch(&batch).await;
-        ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
+        let rejected = fixture.facts.publish_batch(&batch).await;
+        ensure!(matches!(rejected, Err(BatchError::Rejected(_))), "{rejected:?}");
         for number in (0..10).filter(|number| *number != bad) {
             let stored = fixture
                 .facts
                 .last(&format!("c{number}").parse()?, FactKind::Tick)
                 .await?;
-            ensure!(stored.is_none(), "{stored:?} of a refused batch");
+            ensure!(stored.is_none(), "{stored:?} of a rejected batch");
         }
     }
     Ok(())
@@ -142,10 +142,10 @@ async fn empty_and_oversized_batches_are_rejected() -> Result<()> {
         .map(|number| entry(&format!("c{number}"), 1, PublishCondition::First))
         .collect();
     for batch in [&[][..], &too_many] {
-        let refused = fixture.facts.publish_batch(batch).await;
+        let rejected = fixture.facts.publish_batch(batch).await;
         ensure!(
-            matches!(refused, Err(BatchError::Size(size)) if size == batch.len()),
-            "{refused:?}"
+            matches!(rejected, Err(BatchError::Size(size)) if size == batch.len()),
+            "{rejected:?}"
         );
     }
     Ok(())
@@ -164,8 +164,8 @@ async fn several_ticks_of_a_call_are_stored_together_under_the_condition_of_the_
     ensure!(sequences == [1, 2, 3, 4, 5, 6], "{sequences:?}");
     for stale in [0, 1, 2] {
         let batch = [missed("b", 4, 6), missed("a", 4, stale)].concat();
-        let refused = fixture.facts.publish_batch(&batch).await;
-        ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
+        let rejected = fixture.facts.publish_batch(&batch).await;
+        ensure!(matches!(rejected, Err(BatchError::Rejected(_))), "{rejected:?}");
     }
     fixture
         .facts
@@ -174,8 +174,8 @@ async fn several_ticks_of_a_call_are_stored_together_under_the_condition_of_the_
 
     let other = entry("other", 1, PublishCondition::AfterPreviousEntry);
     let unguarded = [missed("a", 7, 12), vec![other]].concat();
-    let refused = fixture.facts.publish_batch(&unguarded).await;
-    ensure!(matches!(refused, Err(BatchError::NoSequence(_))), "{refused:?}");
+    let rejected = fixture.facts.publish_batch(&unguarded).await;
+    ensure!(matches!(rejected, Err(BatchError::NoSequence(_))), "{rejected:?}");
     Ok(())
 }
 
@@ -218,8 +218,8 @@ async fn a_tick_after_the_settlement_is_rejected() -> Result<()> {
         entry("other", 1, PublishCondition::First),
         entry("c", 2, PublishCondition::CallUnchangedSince(first)),
     ];
-    let refused = fixture.facts.publish_batch(&late).await;
-    ensure!(matches!(refused, Err(BatchError::Refused(_))), "{refused:?}");
+    let rejected = fixture.facts.publish_batch(&late).await;
+    ensure!(matches!(rejected, Err(BatchError::Rejected(_))), "{rejected:?}");
     ensure!(
         fixture
             .facts

@@ -135,7 +135,7 @@ async fn a_publication_can_require_an_unchanged_call() -> Result<()> {
         .facts
         .publish(&end, PublishCondition::CallUnchangedSince(requested), trace)
         .await?;
-    ensure!(late == Outcome::Refused, "the call has moved on: {late:?}");
+    ensure!(late == Outcome::ConditionFailed, "the call has moved on: {late:?}");
     let last = fixture
         .facts
         .last_of_call(end.call_id())
@@ -222,7 +222,7 @@ async fn a_call_has_one_end_with_its_stored_connection() -> Result<()> {
     );
     let unconnected = ended("c", EndReason::WorkerLost);
     let outcome = publish(unconnected.clone().into()).await?;
-    ensure!(outcome == Outcome::Refused, "it was connected: {outcome:?}");
+    ensure!(outcome == Outcome::ConditionFailed, "it was connected: {outcome:?}");
     let connected = Ended {
         connected_at: Some(at(1)),
         ..unconnected.clone()

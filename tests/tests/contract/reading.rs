@@ -202,7 +202,7 @@ async fn buckets_are_followed_with_removals_and_expiries() -> Result<()> {
     let held = Leases::new(&fixture.nats, &fixture.storage);
     let timer = "bt".parse()?;
     let process = Process::new(at(0));
-    held.announce(&timer, &process, true, std::time::Duration::from_secs(60))
+    held.put_heartbeat(&timer, &process, true, std::time::Duration::from_secs(60))
         .await?;
     let seventh = Partition::numbered(7).context("no partition")?;
     let lease = held.assign(seventh, &timer, None).await?;

@@ -1,6 +1,7 @@
 //! Streams and buckets are created and compared, never deleted. Undecodable messages are parked.
 
 use anyhow::{Context, Result, ensure};
+use async_nats::HeaderMap;
 use callpulse_tests::facts::builders::{at, rtp_detected};
 use contract::jetstream::parking;
 use contract::jetstream::storage::{CALLS, Storage, StorageError};
@@ -74,7 +75,7 @@ async fn a_stream_that_differs_is_an_error_and_is_not_changed() -> Result<()> {
 }
 
 #[tokio::test]
-async fn facts_cannot_be_deleted_or_purged() -> Result<()> {
+async fn facts_cannot_be_deleted_and_a_later_archiver_may_purge() -> Result<()> {
     let fixture = Fixture::start().await?;
     let fact: contract::Fact = rtp_detected("c", at(1)).into();
     let outcome = fixture
@@ -87,8 +88,18 @@ async fn facts_cannot_be_deleted_or_purged() -> Result<()> {
         .await?;
     let sequence = outcome.sequence().context("refused")?;
     ensure!(fixture.storage.calls.delete_message(sequence).await.is_err());
-    ensure!(fixture.storage.calls.purge().await.is_err());
+    let mut rollup = HeaderMap::new();
+    rollup.insert("Nats-Rollup", "all");
+    let subject = subject::fact(fact.call_id(), fact.kind());
+    let rolled_up = fixture
+        .nats
+        .jetstream
+        .publish_with_headers(subject, rollup, "".into())
+        .await?;
+    ensure!(rolled_up.await.is_err());
     ensure!(fixture.facts.last(fact.call_id(), fact.kind()).await?.is_some());
+    let purged = fixture.storage.calls.purge().sequence(sequence + 1).await?;
+    ensure!(purged.purged == 1);
     Ok(())
 }
 

@@ -1,13 +1,12 @@
 //! The bill of calls on real RTP: with silence in the middle under every kind of terms, dead, and with one side only.
 
-use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use anyhow::{Context, ensure};
 use callpulse_tests::clients::caller::Caller;
 use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::facts::reader::{Fact, Facts};
-use callpulse_tests::servers::process::built;
+use callpulse_tests::servers::commands::{output, reconcile};
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::{eventually, let_time_pass};
 use chrono::{DateTime, Utc};
@@ -70,7 +69,7 @@ fn silence(stored: &[Fact], party: &str, duration_ms: i64) -> (i64, i64) {
 /// The formula of the documents, with at most one gap of each party.
 fn bill(case: &Case, duration_ms: i64, user: (i64, i64), otomo: (i64, i64)) -> (i64, i64) {
     let (_, charge, free_ms, minimum_ms, silence, until_ms) = *case;
-    let length = |gap: (i64, i64)| gap.1 - gap.0;
+    let length = |silence: (i64, i64)| silence.1 - silence.0;
     let both = (user.0.max(otomo.0), user.1.min(otomo.1));
     let deducted = match silence {
         "bill" => 0,
@@ -118,8 +117,8 @@ async fn call(pair: Pair<'_>, facts: &Facts, case: &Case) {
     let ended = fact(facts, id, "ended").await;
     let duration_ms = number(&ended, "/durationMs");
     let stored = facts.of_call(id).await.unwrap();
-    let gaps = ["user", "otomo"].map(|party| silence(&stored, party, duration_ms));
-    let (billed_ms, minutes) = bill(case, duration_ms, gaps[0], gaps[1]);
+    let silences = ["user", "otomo"].map(|party| silence(&stored, party, duration_ms));
+    let (billed_ms, minutes) = bill(case, duration_ms, silences[0], silences[1]);
     let told = json!({
         "terms": settled.payload["terms"],
         "durationMs": settled.payload["durationMs"],
@@ -131,7 +130,7 @@ async fn call(pair: Pair<'_>, facts: &Facts, case: &Case) {
     let expected = json!({
         "terms": terms(case),
         "durationMs": duration_ms,
-        "silentMs": { "user": gaps[0].1 - gaps[0].0, "otomo": gaps[1].1 - gaps[1].0 },
+        "silentMs": { "user": silences[0].1 - silences[0].0, "otomo": silences[1].1 - silences[1].0 },
         "billedMs": billed_ms,
         "billedMinutes": minutes,
         "untilMs": case.5,
@@ -140,7 +139,7 @@ async fn call(pair: Pair<'_>, facts: &Facts, case: &Case) {
     if case.5 < GRANTED_MS {
         assert_eq!(ended.payload["reason"], "credit_exhausted");
         assert_eq!(duration_ms, case.5);
-        assert!(gaps[1].1 - gaps[1].0 > 2_000, "silent to the end");
+        assert!(silences[1].1 - silences[1].0 > 2_000, "silent to the end");
     }
 }
 
@@ -161,15 +160,10 @@ async fn silence_free_time_and_minimum_are_billed_as_the_terms_say() {
         vec![json!({ "allow": true, "grantId": grant_id, "untilMs": case.5, "terms": terms(case) }).to_string()]
     };
     let _wallet = answering(&client, Duration::ZERO, answer).await;
-    let edge = stack.edge(0).unwrap();
+    let pair = Pair::across(&stack).unwrap();
     let calls = CASES.iter().map(async |case| {
         let otomo = format!("otomo-{}", case.0);
-        let pair = Pair {
-            user_edge: edge,
-            otomo_edge: edge,
-            user: case.0,
-            otomo: &otomo,
-        };
+        let pair = pair.named(case.0, &otomo);
         call(pair, &facts, case).await;
     });
     join_all(calls).await;
@@ -179,16 +173,8 @@ async fn silence_free_time_and_minimum_are_billed_as_the_terms_say() {
 /// `reconcile` agrees with the bills, whatever its own settings for calls without terms are.
 async fn assert_reconciled(stack: &Stack, calls: usize) {
     let run = async || {
-        let mut command = Command::new(built("billing-timer")?);
-        command.args(["reconcile", "--json", "--grace", "1s"]);
-        let mut settings = stack.nats.settings_of("billing-timer")?.to_vec();
-        settings.push(("tick_interval_ms", "7000".to_owned()));
-        settings.push(("charge", "start".to_owned()));
-        for (key, value) in settings {
-            let variable = format!("BILLING_TIMER__{}", key.replace('.', "__")).to_uppercase();
-            command.env(variable, value);
-        }
-        let output = tokio::task::spawn_blocking(move || command.output()).await??;
+        let settings = [("tick_interval_ms", "7000".to_owned()), ("charge", "start".to_owned())];
+        let output = output(reconcile(&stack.nats, "1s", settings)?).await?;
         let printed = String::from_utf8(output.stdout)?;
         let last = printed.lines().last().context("no summary")?;
         let summary: Value = serde_json::from_str(last)?;
@@ -205,13 +191,7 @@ fn names(number: usize) -> (String, String) {
 }
 
 fn pair_of<'a>(stack: &Stack, (user, otomo): &'a (String, String)) -> Pair<'a> {
-    let edge = stack.edge(0).unwrap();
-    Pair {
-        user_edge: edge,
-        otomo_edge: edge,
-        user,
-        otomo,
-    }
+    Pair::across(stack).unwrap().named(user, otomo)
 }
 
 /// Both send for 4.67 s of a minute of 5 s, and stop.

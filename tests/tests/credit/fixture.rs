@@ -73,13 +73,7 @@ pub(crate) async fn answering(
 }
 
 pub(crate) fn pair(stack: &Stack) -> Pair<'static> {
-    let edge = stack.edge(0).unwrap();
-    Pair {
-        user_edge: edge,
-        otomo_edge: edge,
-        user: USER,
-        otomo: OTOMO,
-    }
+    Pair::across(stack).unwrap().named(USER, OTOMO)
 }
 
 /// The reason of `call_denied`, as the caller receives it; panics if the call rings.

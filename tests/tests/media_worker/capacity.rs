@@ -9,7 +9,7 @@ use contract::wire::command::OpenCall;
 use contract::wire::request::Direction;
 use futures::StreamExt;
 
-use crate::fixture::{Fixture, SOON, code, metric, metric_becomes, requester, rtp_parameters};
+use crate::fixture::{Fixture, SOON, code, metric_becomes, requester, rtp_parameters};
 
 #[tokio::test]
 async fn open_call_is_idempotent_and_limited_by_the_capacity() {
@@ -36,6 +36,7 @@ async fn open_call_is_idempotent_and_limited_by_the_capacity() {
 }
 
 /// The default capacity.
+const ROUNDS: &str = "callpulse_media_sampling_seconds_count";
 const MANY: usize = 500;
 
 #[tokio::test]
@@ -58,12 +59,10 @@ async fn a_full_worker_samples_all_calls_and_ends_them_when_it_stops() {
     let one_more = OpenCall::new(new_parties());
     assert_eq!(code(fixture.ask(&one_more).await), RefusalCode::AtCapacity);
 
-    let rounds = metric(&fixture.worker, "callpulse_media_sampling_seconds_count")
-        .await
-        .unwrap();
+    let rounds = fixture.worker.metric(ROUNDS).await.unwrap();
     eventually("two more sampling rounds", SOON, async || {
-        let more = metric(&fixture.worker, "callpulse_media_sampling_seconds_count").await? - rounds;
-        ensure!(more >= 2.0, "{more} rounds");
+        let now = fixture.worker.metric(ROUNDS).await?;
+        ensure!(now >= rounds.map(|rounds| rounds + 2.0), "{now:?} rounds");
         Ok(())
     })
     .await
@@ -111,9 +110,7 @@ async fn a_worker_with_a_full_backlog_refuses_calls_and_loses_no_fact() {
     }
     fixture.ask(&one_more).await.unwrap();
     assert_eq!(
-        metric(&fixture.worker, "callpulse_media_facts_lost_total")
-            .await
-            .unwrap(),
-        0.0
+        fixture.worker.metric("callpulse_media_facts_lost_total").await.unwrap(),
+        Some(0.0)
     );
 }

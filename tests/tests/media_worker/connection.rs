@@ -1,3 +1,4 @@
+use callpulse_tests::facts::builders::accepted;
 use callpulse_tests::facts::contract_client::ContractClient;
 use chrono::{DateTime, Utc};
 use contract::jetstream::request::RefusalCode;
@@ -5,7 +6,7 @@ use contract::wire::fact::Accepted;
 use contract::{PublishCondition, Role, Timestamp};
 use serde_json::json;
 
-use crate::fixture::{Fixture, SOON, code, metric, metric_becomes, receives, requester, rtp_parameters};
+use crate::fixture::{Fixture, SOON, code, metric_becomes, receives, requester, rtp_parameters};
 
 #[tokio::test]
 async fn the_first_packet_with_a_payload_connects_the_call_and_notifies_both_parties() {
@@ -80,10 +81,8 @@ async fn the_first_packet_with_a_payload_connects_the_call_and_notifies_both_par
         (1, 1)
     );
     assert_eq!(
-        metric(&fixture.worker, "callpulse_media_connected_total")
-            .await
-            .unwrap(),
-        1.0
+        fixture.worker.metric("callpulse_media_connected_total").await.unwrap(),
+        Some(1.0)
     );
 }
 
@@ -100,10 +99,8 @@ async fn a_call_is_connected_although_it_has_changed_since_its_acceptance_was_re
     ] {
         let parties = fixture.call().await;
         let accepted = Accepted {
-            parties: parties.clone(),
-            accepted_at: Timestamp::now(),
             worker_id: fixture.worker_id.clone(),
-            worker_started_at: None,
+            ..accepted(parties.call_id.as_str(), Timestamp::now())
         };
         client.publish(accepted, PublishCondition::First).await.unwrap();
         let change = async || {

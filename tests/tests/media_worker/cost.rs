@@ -2,9 +2,9 @@
 //!
 //! `cargo test --workspace --test media_worker -- --ignored --nocapture cost`, on a machine without other load.
 
-use std::fs;
 use std::time::Duration;
 
+use callpulse_tests::servers::child::cpu_ticks;
 use callpulse_tests::servers::process::Service;
 use callpulse_tests::wait::let_time_pass;
 use contract::Role;
@@ -22,13 +22,8 @@ const NO_SAMPLES: [(&str, &str); 4] = [
     ("one_sided_timeout_ms", "3600003"),
 ];
 
-/// CPU time of a process in hundredths of a second, from /proc.
-fn cpu(worker: &Service) -> u64 {
-    let stat = fs::read_to_string(format!("/proc/{}/stat", worker.child().pid())).unwrap();
-    let (_, fields) = stat.rsplit_once(')').unwrap();
-    // utime and stime, proc(5).
-    let times = fields.split_whitespace().skip(11).take(2);
-    times.map(|time| time.parse::<u64>().unwrap()).sum()
+fn cpu(worker: &Service) -> u32 {
+    cpu_ticks(worker.child().pid()).unwrap()
 }
 
 async fn calls(fixture: &Fixture) -> Vec<Sender> {
@@ -61,12 +56,12 @@ async fn samples_of_statistics_cost_little_cpu() {
         );
         sums = [sums[0] + used[0], sums[1] + used[1]];
     }
-    let per_call = |used: u64| used as f64 * 10.0 / (ROUND * ROUNDS).as_secs_f64() / CALLS as f64;
+    let per_call = |used: u32| f64::from(used) * 10.0 / (ROUND * ROUNDS).as_secs_f64() / CALLS as f64;
     println!(
         "{:.2} ms of CPU per call and second with samples, {:.2} without: {:+.1} %",
         per_call(sums[0]),
         per_call(sums[1]),
-        (sums[0] as f64 / sums[1] as f64 - 1.0) * 100.0
+        (f64::from(sums[0]) / f64::from(sums[1]) - 1.0) * 100.0
     );
     assert!(sums[1] > 0, "the workers forward media");
 }

@@ -1,5 +1,5 @@
 use anyhow::ensure;
-use callpulse_tests::facts::builders::{new_parties, requested};
+use callpulse_tests::facts::builders::{accepted, new_parties, requested};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{CommandError, RefusalCode};
@@ -7,15 +7,23 @@ use contract::wire::command::{CallClosed, CloseCall, End, OpenCall};
 use contract::wire::fact::{Accepted, Ended};
 use contract::{EndReason, Parties, PublishCondition, Role, Timestamp};
 
-use crate::fixture::{Fixture, SOON, code, metric_becomes, receives, requester};
+use crate::fixture::{Fixture, SOON, code, metric_becomes, receives, requester, worker_lost};
 
 fn accepted_by(worker: &str, parties: &Parties) -> Accepted {
     Accepted {
-        parties: parties.clone(),
-        accepted_at: Timestamp::now(),
         worker_id: worker.parse().unwrap(),
-        worker_started_at: None,
+        ..accepted(parties.call_id.as_str(), Timestamp::now())
     }
+}
+
+/// Waits until the worker does not know a call.
+async fn is_released(fixture: &Fixture, parties: &Parties) {
+    let released = eventually("the call being released", SOON, async || {
+        let error = fixture.hang_up(parties).await.err();
+        ensure!(matches!(&error, Some(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall));
+        Ok(())
+    });
+    released.await.unwrap();
 }
 
 #[tokio::test]
@@ -123,18 +131,8 @@ async fn the_first_stored_end_is_returned() {
     let fixture = Fixture::start(&[]).await;
     let parties = fixture.call().await;
     let client = ContractClient::open(&fixture.nats).await.unwrap();
-    let ended_at = Timestamp::now();
-    let theirs = Ended {
-        parties: parties.clone(),
-        ended_at,
-        reason: EndReason::WorkerLost,
-        by: "edge-1".to_owned(),
-        connected_at: None,
-        duration_ms: None,
-        clock_step_ms: None,
-        party: None,
-        terms: None,
-    };
+    let theirs = worker_lost(&parties);
+    let ended_at = theirs.ended_at;
     client.publish(theirs, PublishCondition::First).await.unwrap();
     let closed = fixture.hang_up(&parties).await.unwrap();
     assert_eq!(
@@ -156,15 +154,8 @@ async fn a_call_with_a_stored_end_does_not_connect() {
     let client = ContractClient::open(&fixture.nats).await.unwrap();
     // Like an edge after the worker's entry has expired.
     let theirs = Ended {
-        parties: parties.clone(),
-        ended_at: Timestamp::now(),
-        reason: EndReason::WorkerLost,
         by: "mw-1".to_owned(),
-        connected_at: None,
-        duration_ms: None,
-        clock_step_ms: None,
-        party: None,
-        terms: None,
+        ..worker_lost(&parties)
     };
     client.publish(theirs, PublishCondition::First).await.unwrap();
     user.talk().await;
@@ -187,13 +178,7 @@ async fn a_reservation_for_a_call_of_another_worker_expires_without_a_fact() {
     client.publish(accepted, PublishCondition::First).await.unwrap();
     let open = OpenCall::new(parties.clone());
     fixture.ask(&open).await.unwrap();
-    eventually("the reservation being released", SOON, async || {
-        let error = fixture.hang_up(&parties).await.err();
-        ensure!(matches!(&error, Some(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall));
-        Ok(())
-    })
-    .await
-    .unwrap();
+    is_released(&fixture, &parties).await;
     assert_eq!(fixture.stored(&parties).await, ["accepted"]);
 }
 
@@ -212,17 +197,15 @@ async fn a_fact_of_a_later_version_hides_neither_the_call_nor_its_worker() {
         client.publish_unconditionally(subject, "{}".into()).await.unwrap();
         let open = OpenCall::new(parties.clone());
         fixture.ask(&open).await.unwrap();
-        eventually("the end of the call", SOON, async || {
-            let error = fixture.hang_up(&parties).await.err();
-            ensure!(matches!(&error, Some(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall));
-            Ok(())
-        })
-        .await
-        .unwrap();
+        is_released(&fixture, &parties).await;
         assert_eq!(fixture.stored(&parties).await, expected);
     }
-    let (_, metrics) = fixture.worker.ops("/metrics").await.unwrap();
-    assert!(metrics.contains("callpulse_unknown_total{type=\"kind\"}"), "{metrics}");
+    let unknown = fixture
+        .worker
+        .metric(r#"callpulse_unknown_total{type="kind"}"#)
+        .await
+        .unwrap();
+    assert!(unknown.is_some());
 }
 
 #[tokio::test]

@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use async_nats::Client;
 pub(crate) use callpulse_tests::clients::opus::rtp_parameters;
 use callpulse_tests::clients::transport::{PendingTransport, Transport};
-use callpulse_tests::facts::builders::new_parties;
+use callpulse_tests::facts::builders::{ended, new_parties};
 use callpulse_tests::facts::reader::{Fact, Facts};
 use callpulse_tests::inbox::Inbox;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
@@ -17,12 +17,13 @@ use callpulse_tests::servers::proxy::Proxy;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{self, CommandError, Refusal, RefusalCode};
 use contract::wire::command::{CloseCall, End, MediaOperation, OpenCall, Relayed, Requester};
+use contract::wire::fact::Ended;
 use contract::wire::request::{
     Consumed, Direction, Produced, RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce,
     RtcResume, TransportCreated,
 };
 use contract::wire::subject;
-use contract::{EndReason, Parties, Party, Role, TraceParent, WorkerId};
+use contract::{EndReason, Parties, Party, Role, Timestamp, TraceParent, WorkerId};
 use futures::StreamExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -321,6 +322,15 @@ pub(crate) fn relayed<R>(requester: &Requester, request: R) -> Relayed<R> {
     }
 }
 
+/// The end that an edge stores once the worker has no entry.
+pub(crate) fn worker_lost(parties: &Parties) -> Ended {
+    Ended {
+        reason: EndReason::WorkerLost,
+        by: "edge-1".to_owned(),
+        ..ended(parties.call_id.as_str(), Timestamp::now(), None)
+    }
+}
+
 /// The refusal of a command.
 pub(crate) fn refusal<T: std::fmt::Debug>(answer: Result<T, CommandError>) -> Refusal {
     match answer {
@@ -343,25 +353,7 @@ pub(crate) async fn receives(transport: &Transport, packets: u64) {
 }
 
 /// Waits until a metric of the worker has a value.
-pub(crate) async fn metric_becomes(worker: &Service, name: &str, expected: f64) {
-    let outcome = eventually(name, SOON, async || {
-        let value = metric(worker, name).await?;
-        ensure!(value == expected, "{value}");
-        Ok(())
-    });
-    outcome.await.unwrap();
-}
-
-/// A metric of the worker, summed over its labels.
-pub(crate) async fn metric(worker: &Service, name: &str) -> Result<f64> {
-    let (_, page) = worker.ops("/metrics").await?;
-    let of = |line: &&str| line.starts_with(&format!("{name} ")) || line.starts_with(&format!("{name}{{"));
-    let values = page.lines().filter(of).map(|line| {
-        line.rsplit(' ')
-            .next()
-            .context("no value")?
-            .parse::<f64>()
-            .map_err(Into::into)
-    });
-    values.sum()
+pub(crate) async fn metric_becomes(worker: &Service, series: &str, expected: f64) {
+    let becomes = worker.metric_becomes(series, SOON, |value| value == expected);
+    becomes.await.unwrap();
 }

@@ -5,13 +5,13 @@ use callpulse_tests::facts::builders::new_parties;
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::process::Service;
 use callpulse_tests::wait::{eventually, let_time_pass};
-use contract::Role;
-use contract::buckets::media_workers::{MediaWorkers, WorkerChange};
+use contract::buckets::media_workers::{MediaWorkers, WorkerChange, WorkerStatus};
 use contract::jetstream::request::RefusalCode;
 use contract::wire::command::{Cordon, CordonState, OpenCall, Uncordon};
+use contract::{PublishCondition, Role, TraceParent};
 use futures::StreamExt;
 
-use crate::fixture::{Fixture, SOON, code, relayed, requester};
+use crate::fixture::{Fixture, SOON, code, relayed, requester, worker_lost};
 
 /// About the time for which a cluster stores nothing after the loss of a leader.
 const ELECTION: Duration = Duration::from_secs(8);
@@ -23,6 +23,14 @@ async fn change(
 ) {
     let found = tokio::time::timeout(SOON, changes.by_ref().any(|change| std::future::ready(fits(&change)))).await;
     assert_eq!(found, Ok(true), "no such change of the fleet");
+}
+
+/// Waits for an entry of the worker.
+async fn alive(
+    changes: &mut (impl futures::Stream<Item = WorkerChange> + Unpin),
+    fits: impl Fn(&WorkerStatus) -> bool,
+) {
+    change(changes, |change| matches!(change, WorkerChange::Alive(it) if fits(it))).await;
 }
 
 async fn watch(fixture: &Fixture) -> impl futures::Stream<Item = WorkerChange> + Unpin + use<> {
@@ -40,17 +48,9 @@ async fn a_worker_publishes_its_load_and_its_entry_expires_after_its_death() {
     let mut fixture = Fixture::start(&[("capacity", "7"), ("heartbeat_interval_ms", "200")]).await;
     let mut changes = watch(&fixture).await;
     let parties = fixture.call().await;
-    change(
-        &mut changes,
-        |change| matches!(change, WorkerChange::Alive(it) if it.calls == 1 && it.capacity == 7 && !it.draining),
-    )
-    .await;
+    alive(&mut changes, |it| it.calls == 1 && it.capacity == 7 && !it.draining).await;
     fixture.hang_up(&parties).await.unwrap();
-    change(
-        &mut changes,
-        |change| matches!(change, WorkerChange::Alive(it) if it.calls == 0),
-    )
-    .await;
+    alive(&mut changes, |it| it.calls == 0).await;
     fixture.worker.kill().unwrap();
     change(&mut changes, is_gone).await;
 }
@@ -65,21 +65,11 @@ async fn a_draining_worker_refuses_calls_ends_the_rest_and_removes_its_entry() {
     speaker.talk().await;
     fixture.fact(&connected, "rtp_detected").await;
 
-    let client = fixture.client().clone();
-    let worker_id = fixture.worker_id.clone();
-    let refused = async {
-        change(
-            &mut changes,
-            |change| matches!(change, WorkerChange::Alive(it) if it.draining),
-        )
-        .await;
-        let open = OpenCall::new(new_parties());
-        let trace = contract::TraceParent::generate();
-        code(contract::jetstream::request::ask(&client, &worker_id, &open, trace, SOON).await)
-    };
-    let (status, refused) = tokio::join!(fixture.worker.terminate(SOON), refused);
-    assert!(status.unwrap().success());
+    fixture.worker.child_mut().send_sigterm().unwrap();
+    alive(&mut changes, |it| it.draining).await;
+    let refused = code(fixture.ask(&OpenCall::new(new_parties())).await);
     assert_eq!(refused, RefusalCode::Draining);
+    assert!(fixture.worker.child_mut().until_ended(SOON).await.unwrap().success());
     change(&mut changes, is_gone).await;
     for (parties, facts) in [(&connected, &["rtp_detected", "ended"][..]), (&silent, &["ended"])] {
         assert_eq!(fixture.stored(parties).await, facts);
@@ -118,28 +108,11 @@ async fn a_draining_worker_lets_its_calls_end() {
     let mut fixture = Fixture::start(&[("drain_timeout_ms", "60000")]).await;
     let mut changes = watch(&fixture).await;
     let parties = fixture.call().await;
-    let client = fixture.client().clone();
-    let worker_id = fixture.worker_id.clone();
-    let hang_up = async {
-        change(
-            &mut changes,
-            |change| matches!(change, WorkerChange::Alive(it) if it.draining),
-        )
-        .await;
-        let end = Some(contract::wire::command::End {
-            reason: contract::EndReason::Hangup,
-            by: "user".to_owned(),
-        });
-        let close = contract::wire::command::CloseCall {
-            call_id: parties.call_id.clone(),
-            end,
-        };
-        contract::jetstream::request::ask(&client, &worker_id, &close, contract::TraceParent::generate(), SOON)
-            .await
-            .unwrap();
-    };
-    let (status, ()) = tokio::join!(fixture.worker.terminate(SOON), hang_up);
-    assert!(status.unwrap().success(), "before the drain timeout");
+    fixture.worker.child_mut().send_sigterm().unwrap();
+    alive(&mut changes, |it| it.draining).await;
+    fixture.hang_up(&parties).await.unwrap();
+    let status = fixture.worker.child_mut().until_ended(SOON).await.unwrap();
+    assert!(status.success(), "before the drain timeout");
     let ended = fixture.fact(&parties, "ended").await;
     assert_eq!(ended.payload["reason"], "hangup");
 }
@@ -160,11 +133,7 @@ async fn a_cordoned_worker_keeps_its_calls_refuses_others_and_forgets_it_at_a_re
             }
         );
     }
-    change(
-        &mut changes,
-        |change| matches!(change, WorkerChange::Alive(it) if it.cordoned && !it.draining && it.calls == 1),
-    )
-    .await;
+    alive(&mut changes, |it| it.cordoned && !it.draining && it.calls == 1).await;
     let refused = code(fixture.ask(&OpenCall::new(new_parties())).await);
     assert_eq!(refused, RefusalCode::Draining);
     let speaker = fixture.join(&requester(&parties, Role::User)).await;
@@ -172,11 +141,7 @@ async fn a_cordoned_worker_keeps_its_calls_refuses_others_and_forgets_it_at_a_re
     fixture.fact(&parties, "rtp_detected").await;
 
     assert!(!fixture.ask(&Uncordon {}).await.unwrap().cordoned);
-    change(
-        &mut changes,
-        |change| matches!(change, WorkerChange::Alive(it) if !it.cordoned),
-    )
-    .await;
+    alive(&mut changes, |it| !it.cordoned).await;
     fixture.call().await;
 
     fixture.ask(&Cordon {}).await.unwrap();
@@ -187,27 +152,16 @@ async fn a_cordoned_worker_keeps_its_calls_refuses_others_and_forgets_it_at_a_re
 
 #[tokio::test]
 async fn calls_that_others_ended_during_a_freeze_are_released() {
-    use contract::wire::fact::Ended;
-    use contract::{EndReason, PublishCondition, Timestamp, TraceParent};
-
     let fixture = Fixture::start(&[("heartbeat_interval_ms", "500")]).await;
     let mut changes = watch(&fixture).await;
     let (lost, kept) = (fixture.call().await, fixture.call().await);
     fixture.worker.freeze().unwrap();
     change(&mut changes, is_gone).await;
     let client = ContractClient::open(&fixture.nats).await.unwrap();
-    let ended = Ended {
-        parties: lost.clone(),
-        ended_at: Timestamp::now(),
-        reason: EndReason::WorkerLost,
-        by: "edge-1".to_owned(),
-        connected_at: None,
-        duration_ms: None,
-        clock_step_ms: None,
-        party: None,
-        terms: None,
-    };
-    client.publish(ended, PublishCondition::First).await.unwrap();
+    client
+        .publish(worker_lost(&lost), PublishCondition::First)
+        .await
+        .unwrap();
     fixture.worker.resume().unwrap();
     eventually("the lost call is released", SOON, async || {
         let ask = relayed(

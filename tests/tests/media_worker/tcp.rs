@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use callpulse_tests::servers::child::open_descriptors;
 use callpulse_tests::wait::eventually;
 use contract::Role;
 use contract::wire::request::{Direction, TransportCreated};
@@ -52,8 +53,7 @@ async fn is_closed(stream: &mut TcpStream, within: Duration) -> bool {
 }
 
 fn descriptors(fixture: &Fixture) -> usize {
-    let folder = format!("/proc/{}/fd", fixture.worker.child().pid());
-    std::fs::read_dir(folder).unwrap().count()
+    open_descriptors(fixture.worker.child().pid()).unwrap()
 }
 
 #[tokio::test]

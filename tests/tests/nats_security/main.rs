@@ -5,12 +5,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
+use callpulse_tests::servers::commands;
 use callpulse_tests::servers::nats_server::NatsServer;
-use callpulse_tests::servers::process::{Service, Settings, built};
+use callpulse_tests::servers::process::{Service, Settings};
 use callpulse_tests::wait::eventually;
 use nkeys::KeyPair;
 use tempfile::TempDir;
@@ -95,20 +96,10 @@ async fn start(settings: Settings, logs: &Path) -> Result<Service> {
 
 /// Runs `media-worker --check-config --connect`.
 async fn check(settings: Settings) -> Result<Output> {
-    let mut command = Command::new(built("media-worker")?);
-    let variables = settings.into_iter().filter(|(_, value)| !value.is_empty());
-    let variables = variables.map(|(key, value)| {
-        (
-            format!("MEDIA_WORKER__{}", key.replace('.', "__")).to_uppercase(),
-            value,
-        )
-    });
-    command
-        .env_clear()
-        .envs(variables)
-        .args(["--check-config", "--connect"])
-        .stdin(Stdio::null());
-    Ok(tokio::task::spawn_blocking(move || command.output()).await??)
+    let settings = settings.into_iter().filter(|(_, value)| !value.is_empty());
+    let mut command = commands::with_settings("media-worker", settings)?;
+    command.args(["--check-config", "--connect"]);
+    commands::output(command).await
 }
 
 /// What it says; it must succeed.

@@ -9,6 +9,7 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::clients::caller::Caller;
 use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::Facts;
+use callpulse_tests::percentile::percentile;
 use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::token::{self, Role};
 use callpulse_tests::wait::{eventually, let_time_pass};
@@ -27,7 +28,7 @@ const TOKEN_LIFETIME: Duration = Duration::from_secs(3600);
 /// times on a quiet machine.
 const SOUND_WITHIN_MS: i64 = 2_000;
 const SHOWN_WITHIN_MS: i64 = 6_000;
-const RINGS_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const RINGS_WITHIN: Duration = Duration::from_secs(30);
 const SETTLED_WITHIN: Duration = Duration::from_secs(20);
 /// How long a change is observed.
 const OBSERVED: Duration = Duration::from_secs(10);
@@ -177,7 +178,6 @@ pub(crate) async fn run(networks: &Topology) -> Result<()> {
     let number = |name| env::var(name).ok().and_then(|text: String| text.parse::<usize>().ok());
     let pace = number("NETWORKS_TRIES").map_or(ONCE, measured);
     let changes = number("NETWORKS_ROW").map_or_else(|| Change::ALL.to_vec(), |row| vec![Change::ALL[row - 1]]);
-    let prerequisites = Prerequisites::find().context("no browser")?;
     let folder = tempfile::Builder::new().prefix("callpulse-networks-").tempdir()?;
     let stack = StackBuilder::default()
         .set("media-worker", "listen_ip", SERVER)
@@ -192,20 +192,8 @@ pub(crate) async fn run(networks: &Topology) -> Result<()> {
 
     let rows = pace.tries * changes.len();
     let fixture = json!({ "user": format!("http://{edge}/?role=user#token={user}"), "rows": rows });
-    let mut script = Script::start_by(
-        networks.on("client", &prerequisites.node),
-        &prerequisites,
-        "networks",
-        folder.path(),
-        fixture,
-    )
-    .await?;
-    let rings = otomo.expect_notice_within("incoming_call", RINGS_WITHIN);
-    let rings = script.causes(rings).await?;
-    let call_id = rings.payload()["callId"].as_str().context("no callId")?.to_owned();
-    otomo.request("call_accept", json!({ "callId": call_id })).await?;
-    let mut speaker = Caller::join(&otomo).await?;
-    speaker.start_talking().await?;
+    let (mut script, call_id, mut speaker) =
+        ring_and_answer(networks, "networks", folder.path(), fixture, &otomo).await?;
     let connected = script.expect("connected").await?;
     otomo.expect_notice("rtc_new_producer").await?;
     speaker.listen(&otomo).await?;
@@ -250,6 +238,26 @@ pub(crate) async fn run(networks: &Topology) -> Result<()> {
     script.end().await?;
     check_bill(&facts, &call_id, &connected).await?;
     judge(&figures, pace.slack_ms)
+}
+
+/// A script of a page in the client's network calls the otomo, who answers and talks.
+pub(crate) async fn ring_and_answer(
+    networks: &Topology,
+    script: &str,
+    folder: &std::path::Path,
+    fixture: Value,
+    otomo: &Party,
+) -> Result<(Script, String, Caller)> {
+    let prerequisites = Prerequisites::find().context("no browser")?;
+    let node = networks.on("client", &prerequisites.node);
+    let mut script = Script::start_by(node, &prerequisites, script, folder, fixture).await?;
+    let rings = otomo.expect_notice_within("incoming_call", RINGS_WITHIN);
+    let rings = script.causes(rings).await?;
+    let call_id = rings.payload()["callId"].as_str().context("no callId")?.to_owned();
+    otomo.request("call_accept", json!({ "callId": call_id })).await?;
+    let speaker = Caller::join(otomo).await?;
+    speaker.start_talking().await?;
+    Ok((script, call_id, speaker))
 }
 
 /// What the page and the otomo noticed of a change; an error if one of them hears nothing any more, or the page does not show that all is
@@ -322,11 +330,7 @@ type Figure = fn(&Figures) -> i64;
 fn judge(figures: &BTreeMap<Change, Vec<Figures>>, slack_ms: i64) -> Result<()> {
     let mut late = Vec::new();
     for (change, tries) in figures {
-        let percentile = |percent: usize, of: Figure| {
-            let mut all: Vec<i64> = tries.iter().map(of).collect();
-            all.sort_unstable();
-            all[(all.len() * percent).div_ceil(100) - 1]
-        };
+        let percentile = |percent, of: Figure| percentile(tries.iter().map(of), percent).unwrap();
         let count = tries.len();
         let quantities: [(&str, Figure, i64); 3] = [
             ("the user hears", |it| it.to_user, SOUND_WITHIN_MS),

@@ -7,7 +7,6 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::clients::caller::Caller;
 use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::servers::child::Child;
@@ -18,12 +17,10 @@ use callpulse_tests::wait::eventually;
 use serde_json::json;
 use tokio::net::TcpStream;
 
+use crate::call::{RINGS_WITHIN, ring_and_answer};
 use crate::caller::{OTOMO, USER};
-use crate::prerequisites::Prerequisites;
-use crate::script::Script;
 use crate::topology::{Path, SERVER, SERVER_IPV6, TURN_SERVER, Topology};
 
-const RINGS_WITHIN: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(20);
 const TURN_SECRET: &str = "only-for-tests-on-this-machine";
 const TURN_PORT: u16 = 3478;
@@ -48,12 +45,7 @@ pub(crate) async fn turn_tcp(networks: &Topology) -> Result<()> {
         networks.block(Path::Wifi, &format!("oifname out tcp dport != {open}"))
     })
     .await?;
-    eprintln!("WithoutUdp: the audio takes {paths:?}");
-    ensure!(
-        paths.len() == 2 && paths.iter().all(|path| path.starts_with("relay tcp")),
-        "{paths:?}"
-    );
-    Ok(())
+    check_paths("WithoutUdp", &paths, |path| path.starts_with("relay tcp"))
 }
 
 /// Row 8, with 443/tcp alone: the page and its socket by HTTPS from the edge itself, TURN by TLS.
@@ -76,12 +68,7 @@ pub(crate) async fn turn_tls(networks: &Topology) -> Result<()> {
         networks.block(Path::Wifi, &format!("oifname out tcp dport != {HTTPS}"))
     })
     .await?;
-    eprintln!("Only443: the audio takes {paths:?}");
-    ensure!(
-        paths.len() == 2 && paths.iter().all(|path| path.starts_with("relay tls")),
-        "{paths:?}"
-    );
-    Ok(())
+    check_paths("Only443", &paths, |path| path.starts_with("relay tls"))
 }
 
 /// Row 9: the client has IPv6 alone, the otomo is on IPv4.
@@ -92,11 +79,12 @@ pub(crate) async fn ipv6_only(networks: &Topology) -> Result<()> {
             .set("ws-edge-1", "listen", "[::]:0")
             .set("media-worker", "more_listen_addresses", SERVER_IPV6);
     let paths = call(networks, stack, "http", |_| Ok(())).await?;
-    eprintln!("OnlyIpv6: the audio takes {paths:?}");
-    ensure!(
-        paths.len() == 2 && paths.iter().all(|path| path.contains(SERVER_IPV6)),
-        "{paths:?}"
-    );
+    check_paths("OnlyIpv6", &paths, |path| path.contains(SERVER_IPV6))
+}
+
+fn check_paths(row: &str, paths: &[String], fits: impl Fn(&str) -> bool) -> Result<()> {
+    eprintln!("{row}: the audio takes {paths:?}");
+    ensure!(paths.len() == 2 && paths.iter().all(|path| fits(path)), "{paths:?}");
     Ok(())
 }
 
@@ -127,21 +115,7 @@ async fn call(
     };
     let user = token::valid(Role::User, USER)?;
     let fixture = json!({ "user": format!("{scheme}://{host}/?role=user#token={user}") });
-    let prerequisites = Prerequisites::find().context("no browser")?;
-    let mut script = Script::start_by(
-        networks.on("client", &prerequisites.node),
-        &prerequisites,
-        "reach",
-        folder.path(),
-        fixture,
-    )
-    .await?;
-    let rings = otomo.expect_notice_within("incoming_call", RINGS_WITHIN);
-    let rings = script.causes(rings).await?;
-    let call_id = rings.payload()["callId"].as_str().context("no callId")?.to_owned();
-    otomo.request("call_accept", json!({ "callId": call_id })).await?;
-    let mut speaker = Caller::join(&otomo).await?;
-    speaker.start_talking().await?;
+    let (mut script, call_id, mut speaker) = ring_and_answer(networks, "reach", folder.path(), fixture, &otomo).await?;
     otomo.expect_notice_within("rtc_new_producer", RINGS_WITHIN).await?;
     speaker.listen(&otomo).await?;
     let hears = script.expect("hears").await?;

@@ -70,9 +70,7 @@ pub(crate) struct Topology {
 
 impl Topology {
     /// Makes the namespaces, Wi-Fi up and LTE down.
-    ///
-    /// # Errors
-    /// Where namespaces cannot be made: without the right, or without the tools.
+    /// Fails where namespaces cannot be made: without the right, or without the tools.
     pub(crate) fn new() -> Result<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
@@ -85,9 +83,7 @@ impl Topology {
     }
 
     /// Whether this machine can do everything that the tests ask of it.
-    ///
-    /// # Errors
-    /// What it cannot do.
+    /// The error says what it cannot do.
     pub(crate) fn probe() -> Result<()> {
         let topology = Self::new()?;
         topology.publish_server()?;

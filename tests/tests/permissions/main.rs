@@ -49,17 +49,15 @@ impl Client {
             stream: BufReader::new(stream),
         };
         let hello = json!({ "user": user, "pass": password, "verbose": false, "headers": true, "no_responders": true });
-        match client.refused(&format!("CONNECT {hello}")).await? {
+        match client.refused(format!("CONNECT {hello}").as_bytes()).await? {
             Some(refusal) => anyhow::bail!("{user}: {refusal}"),
             None => Ok(client),
         }
     }
 
     /// The server's error for an operation, if any. Errors arrive before the PONG.
-    async fn refused(&mut self, operation: &str) -> Result<Option<String>> {
-        self.stream
-            .write_all(format!("{operation}\r\nPING\r\n").as_bytes())
-            .await?;
+    async fn refused(&mut self, operation: &[u8]) -> Result<Option<String>> {
+        self.stream.write_all(&[operation, b"\r\nPING\r\n"].concat()).await?;
         let read = timeout(SOON, async {
             let mut refusal = None;
             loop {
@@ -79,7 +77,7 @@ impl Client {
     }
 
     async fn publish(&mut self, subject: &str) -> Result<Option<String>> {
-        self.refused(&format!("PUB {subject} 0\r\n")).await
+        self.refused(format!("PUB {subject} 0\r\n").as_bytes()).await
     }
 }
 
@@ -109,13 +107,13 @@ async fn each_user_has_exactly_the_listed_permissions() -> Result<()> {
             }
         }
         for (number, (subject, allowed)) in (1..).zip(MAY_SUBSCRIBE) {
-            let refusal = client.refused(&format!("SUB {subject} {number}")).await?;
+            let refusal = client.refused(format!("SUB {subject} {number}").as_bytes()).await?;
             let expected = (user != ADMIN && !allowed.contains(&user))
                 .then(|| format!("-ERR 'Permissions Violation for Subscription to \"{subject}\"'"));
             if refusal != expected {
                 wrong.push(format!("{user} listening to {subject}: {refusal:?}"));
             }
-            client.refused(&format!("UNSUB {number}")).await?;
+            client.refused(format!("UNSUB {number}").as_bytes()).await?;
         }
     }
     ensure!(wrong.is_empty(), "{wrong:#?}");
@@ -252,6 +250,63 @@ async fn the_wallet_can_terminate_a_call_and_the_observer_can_read_its_facts() -
     .await
 }
 
+/// A message that the NATS client of an edge cannot parse ends the connection on which it arrives.
+#[tokio::test]
+async fn a_malformed_message_of_another_team_disturbs_no_call() -> Result<()> {
+    let stack = Stack::start().await?;
+    let edge = stack.edges.first().context("no edge")?;
+    let metric = async |name: &str| anyhow::Ok(edge.metric(name).await?.unwrap_or_default());
+    let connected = metric("callpulse_nats_connected").await?;
+    let call = Conversation::accepted(Pair {
+        user_edge: stack.edge(0)?,
+        otomo_edge: stack.edge(0)?,
+        user: "user_001",
+        otomo: "otomo_777",
+    })
+    .await?;
+    let mut wallet = client_of(&stack.nats, WALLET).await?;
+    let subject = format!("cmd.call.{}.terminate", call.call_id);
+    let headers: [&[u8]; 4] = [
+        b"NATS/1.0\r\nabc\r\n\r\n",
+        b"NATS/1.0\r\na: \xff\r\n\r\n",
+        b"NATS/1.0\r\na b: c\r\n\r\n",
+        b"NATS/1.0 abc\r\n\r\n",
+    ];
+    for header in headers {
+        let before = metric("callpulse_nats_reconnects_total").await?;
+        let size = header.len();
+        let message = [format!("HPUB {subject} {size} {size}\r\n").as_bytes(), header].concat();
+        let refused = wallet.refused(&message).await?;
+        ensure!(refused.is_none(), "{refused:?}");
+        eventually("the connection for other teams being back", SOON, async || {
+            let (again, now) = (
+                metric("callpulse_nats_reconnects_total").await?,
+                metric("callpulse_nats_connected").await?,
+            );
+            ensure!(
+                again == before + 1.0 && now == connected,
+                "{again} times again, {now} connected"
+            );
+            Ok(())
+        })
+        .await?;
+    }
+    for party in call.parties() {
+        party.request("ping", json!({})).await?;
+        let snapshots = party.received_of("snapshot").len();
+        ensure!(snapshots == 0, "{} may have lost notices", party.name());
+    }
+    let terminate = Terminate {
+        reason: EndReason::Terminated,
+        by: "moderation".to_owned(),
+    };
+    let other = client(&stack.nats, WALLET).await?;
+    let call_id = call.call_id.parse()?;
+    let ended = request::ask(&other, &call_id, &terminate, TraceParent::generate(), SOON).await?;
+    ensure!(ended.ended_at.is_some(), "{ended:?}");
+    Ok(())
+}
+
 #[tokio::test]
 async fn a_reply_subject_cannot_inject_a_fact() -> Result<()> {
     let stack = Stack::start().await?;
@@ -320,7 +375,10 @@ async fn only_the_admin_can_delete() -> Result<()> {
         let mut client = client_of(&stack.nats, user).await?;
         let delete = format!(r#"{{"seq":{sequence}}}"#);
         let delete = format!("PUB $JS.API.STREAM.MSG.DELETE.PARKED {}\r\n{delete}", delete.len());
-        ensure!(client.refused(&delete).await?.is_some(), "{user} deletes a message");
+        ensure!(
+            client.refused(delete.as_bytes()).await?.is_some(),
+            "{user} deletes a message"
+        );
         for operation in ["PURGE", "DELETE"] {
             let refusal = client.publish(&format!("$JS.API.STREAM.{operation}.PARKED")).await?;
             ensure!(refusal.is_some(), "{user}: {operation}");

@@ -10,7 +10,7 @@ use contract::jetstream::storage::PARKED;
 use serde_json::{Value, json};
 use tokio_tungstenite::tungstenite::Message;
 
-use crate::common::{edge, metric, names, pair, user};
+use crate::common::{assert_refused, connect, edge, names, pair, user};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -136,9 +136,7 @@ async fn requests_about_unknown_and_foreign_calls_have_distinct_error_codes() {
     let call = Conversation::accepted(pair(&stack)).await.unwrap();
     let (thief, other) = (
         user(&stack, "user_002").await,
-        Party::connect(stack.edge(0).unwrap(), Role::Otomo, "otomo_2")
-            .await
-            .unwrap(),
+        connect(&stack, 0, Role::Otomo, "otomo_2").await,
     );
     let unknown = json!({ "callId": "call_nobody_knows" });
     let transport = json!({ "callId": call.call_id, "direction": "send" });
@@ -180,18 +178,14 @@ async fn a_claim_to_be_connected_is_refused_and_changes_nothing() {
     ];
     for kind in kinds {
         for party in call.parties() {
-            assert_eq!(
-                party.refused(kind, call.id()).await.unwrap(),
-                "self_report_forbidden",
-                "{kind}"
-            );
+            assert_refused(party, kind, call.id(), "self_report_forbidden").await;
         }
     }
     assert_eq!(names(&facts, &call.call_id).await, ["requested", "accepted"]);
     for party in call.parties() {
         assert!(kinds.iter().all(|kind| party.received_of(kind).is_empty()));
     }
-    let counted = metric(&stack.edges[0], "callpulse_ws_self_reports_total").await;
+    let counted = stack.edges[0].metric("callpulse_ws_self_reports_total").await.unwrap();
     assert_eq!(counted, Some(2.0 * kinds.len() as f64));
 }
 
@@ -258,7 +252,7 @@ async fn a_browser_gets_the_reason_of_a_rejection_in_a_close_frame() {
     };
     let handshakes = async |outcome: &str| {
         let line = format!("callpulse_ws_handshakes_total{{outcome=\"{outcome}\"}}");
-        metric(&stack.edges[0], &line).await.unwrap_or_default()
+        stack.edges[0].metric(&line).await.unwrap().unwrap_or_default()
     };
     for how in TokenDefect::ALL {
         let token = token::invalid(Role::User, "user_001", how).unwrap();
@@ -345,7 +339,10 @@ async fn an_undecodable_command_is_refused_with_json_counted_and_not_parked() {
     let answer = tokio::time::timeout(SOON, answer).await.unwrap().unwrap();
     assert!(answer.payload.len() < 1_000, "{}", answer.payload.len());
     assert_eq!(parked(&facts).await, 0);
-    let counted = metric(&stack.edges[0], "callpulse_ws_undecodable_total{type=\"terminate\"}").await;
+    let counted = stack.edges[0]
+        .metric("callpulse_ws_undecodable_total{type=\"terminate\"}")
+        .await
+        .unwrap();
     assert_eq!(counted, Some(cases.len() as f64));
     assert!(!stack.edges[0].child().log_tail().contains("ERROR"));
 }

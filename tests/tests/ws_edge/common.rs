@@ -4,7 +4,6 @@ use callpulse_tests::clients::conversation::Pair;
 use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::servers::nats_server::Sync;
-use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::token::Role;
 use serde_json::{Value, json};
@@ -14,19 +13,26 @@ pub(crate) fn edge() -> StackBuilder {
     StackBuilder::default().workers(0).timers(0).sync(Sync::Lazy)
 }
 
-/// A user that has received `welcome`.
-pub(crate) async fn user(stack: &Stack, name: &str) -> Party {
-    let party = Party::connect(stack.edge(0).unwrap(), Role::User, name).await.unwrap();
+/// A party that has received `welcome`, on an edge.
+pub(crate) async fn connect(stack: &Stack, edge: usize, role: Role, name: &str) -> Party {
+    let party = Party::connect(stack.edge(edge).unwrap(), role, name).await.unwrap();
     party.expect_notice("welcome").await.unwrap();
     party
 }
 
-/// A metric's value, by its name and labels.
-pub(crate) async fn metric(service: &Service, line: &str) -> Option<f64> {
-    let (status, body) = service.ops("/metrics").await.unwrap();
-    assert_eq!(status, 200);
-    let value = |found: &str| found.strip_prefix(line)?.strip_prefix(' ')?.parse().ok();
-    body.lines().find_map(value)
+/// A user that has received `welcome`.
+pub(crate) async fn user(stack: &Stack, name: &str) -> Party {
+    connect(stack, 0, Role::User, name).await
+}
+
+/// Sends a request that must be refused with this code.
+pub(crate) async fn assert_refused(party: &Party, kind: &str, payload: Value, code: &str) {
+    assert_eq!(
+        party.refused(kind, payload).await.unwrap(),
+        code,
+        "{kind} of {}",
+        party.name()
+    );
 }
 
 /// Edges and one worker, without a billing-timer.

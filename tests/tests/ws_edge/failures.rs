@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use async_nats::jetstream;
-use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::conversation::Conversation;
 use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::Role;
@@ -12,7 +12,7 @@ use callpulse_tests::wait::{eventually, let_time_pass, stays};
 use contract::jetstream::storage::{CALLS, WORKER_TTL};
 use serde_json::{Value, json};
 
-use crate::common::{edges, ended, names, pair, user, welcomed};
+use crate::common::{assert_refused, connect, edges, ended, names, pair, user, welcomed};
 
 const SOON: Duration = Duration::from_secs(10);
 /// A worker's entry expires after 6 s. The grace follows.
@@ -44,10 +44,7 @@ async fn the_calls_of_a_killed_worker_end_at_its_last_heartbeat() {
     let call = Conversation::accepted(pair(&stack)).await.unwrap();
     let killed_at = chrono::Utc::now();
     stack.workers[0].kill().unwrap();
-    assert_eq!(
-        call.user.refused("rtc_capabilities", json!({})).await.unwrap(),
-        "worker_unreachable"
-    );
+    assert_refused(&call.user, "rtc_capabilities", json!({}), "worker_unreachable").await;
     let stored = facts.expect(&call.call_id, "ended", WORKER_LOST_WITHIN).await.unwrap();
     assert_eq!(stored.text("reason").unwrap(), "worker_lost");
     assert!(stored.time("endedAt").unwrap() <= killed_at, "{stored:?}");
@@ -144,14 +141,13 @@ async fn a_call_request_answered_with_unavailable_never_rings() {
     let edge = stack.edge(0).unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let user = user(&stack, "user_001").await;
-    let otomo = Party::connect(edge, Role::Otomo, "otomo_777").await.unwrap();
-    otomo.expect_notice("welcome").await.unwrap();
+    let otomo = connect(&stack, 0, Role::Otomo, "otomo_777").await;
     // Without the stream, the edge locks the parties and cannot store the request.
     let jetstream = jetstream::new(facts.client().clone());
     let calls = jetstream.get_stream(CALLS).await.unwrap().cached_info().config.clone();
     jetstream.delete_stream(CALLS).await.unwrap();
     let to_otomo = json!({ "otomoId": "otomo_777" });
-    assert_eq!(user.refused("call_request", to_otomo).await.unwrap(), "unavailable");
+    assert_refused(&user, "call_request", to_otomo, "unavailable").await;
     let silent = async || {
         let again = Party::connect(edge, Role::Otomo, "otomo_777").await?;
         let welcome = again.expect_notice("welcome").await?;
@@ -354,20 +350,12 @@ async fn a_frozen_edge_soon_receives_no_more_commands() {
 async fn a_started_edge_ends_calls_of_lost_workers_but_not_ringing_calls() {
     let mut stack = edges(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let ringing = Conversation::ringing(Pair {
-        user: "user_r",
-        otomo: "otomo_r",
-        ..pair(&stack)
-    })
-    .await
-    .unwrap();
-    let accepted = Conversation::accepted(Pair {
-        user: "user_a",
-        otomo: "otomo_a",
-        ..pair(&stack)
-    })
-    .await
-    .unwrap();
+    let ringing = Conversation::ringing(pair(&stack).named("user_r", "otomo_r"))
+        .await
+        .unwrap();
+    let accepted = Conversation::accepted(pair(&stack).named("user_a", "otomo_a"))
+        .await
+        .unwrap();
     stack.edges[0].kill().unwrap();
     stack.workers[0].kill().unwrap();
     stack.edges[0].restart().await.unwrap();

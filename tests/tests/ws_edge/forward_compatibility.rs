@@ -8,7 +8,7 @@ use callpulse_tests::token::Role;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls};
 use contract::{Parties, Timestamp, TraceParent};
 
-use crate::common::{edge, metric, welcomed};
+use crate::common::{edge, welcomed};
 
 #[tokio::test]
 async fn unknown_kinds_fields_and_reasons_reach_operators_and_hide_no_call() -> Result<()> {
@@ -63,10 +63,12 @@ async fn unknown_kinds_fields_and_reasons_reach_operators_and_hide_no_call() -> 
     let errors = timeline["entries"].as_array().into_iter().flatten();
     ensure!(errors.clone().all(|entry| entry["error"].is_null()), "{timeline}");
     for what in ["kind", "field", "reason"] {
-        let counted = metric(&stack.edges[0], &format!("callpulse_unknown_total{{type=\"{what}\"}}")).await;
+        let series = format!("callpulse_unknown_total{{type=\"{what}\"}}");
+        let counted = stack.edges[0].metric(&series).await?;
         ensure!(counted > Some(0.0), "{what}: {counted:?}");
     }
-    let undecodable = metric(&stack.edges[0], "callpulse_ws_undecodable_total{type=\"fact\"}").await;
+    let undecodable = r#"callpulse_ws_undecodable_total{type="fact"}"#;
+    let undecodable = stack.edges[0].metric(undecodable).await?;
     ensure!(undecodable == Some(0.0), "{undecodable:?}");
     Ok(())
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::common::{edge, metric, user};
+use crate::common::{edge, user};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -123,11 +123,10 @@ async fn the_connections_of_a_proxys_client_are_limited_by_the_address_that_the_
     let (_refused, status, head) = open("203.0.113.2, 198.51.100.7").await;
     assert_eq!(status, 429, "{head}");
     assert!(head.contains("retry-after: "), "{head}");
-    let counted = metric(
-        &stack.edges[0],
-        "callpulse_ws_handshakes_total{outcome=\"address_full\"}",
-    )
-    .await;
+    let counted = stack.edges[0]
+        .metric("callpulse_ws_handshakes_total{outcome=\"address_full\"}")
+        .await
+        .unwrap();
     assert_eq!(counted, Some(1.0));
     let (_other, status, _) = open("198.51.100.8").await;
     assert_eq!(status, 101);

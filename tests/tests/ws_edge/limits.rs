@@ -7,7 +7,6 @@ use std::time::Duration;
 use callpulse_tests::clients::party::{Handshake, Party};
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::{self, Role};
-use callpulse_tests::wait::eventually;
 use futures::StreamExt;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,7 +16,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::ClientRequestBuilder;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 
-use crate::common::{edge, metric, user};
+use crate::common::{assert_refused, edge, user};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -28,7 +27,7 @@ async fn a_message_above_the_size_limit_closes_its_socket() {
     big.send_raw(Message::text("x".repeat(64 * 1024 + 1))).await.unwrap();
     let closed = big.until_closed(SOON).await.unwrap();
     assert!(closed.starts_with("close frame 1009"), "{closed}");
-    assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    assert_refused(&other, "call_dance", json!({}), "unknown_type").await;
 }
 
 /// Reads until the socket is closed, and returns the code.
@@ -87,21 +86,22 @@ async fn a_flooding_client_is_rate_limited_and_then_disconnected() {
     }
     let closed = flooding.until_closed(SOON).await.unwrap();
     assert!(closed.starts_with("close frame 1008"), "{closed}");
-    let codes: Vec<_> = flooding
-        .received_of("error")
-        .iter()
-        .map(|error| error.payload()["code"].clone())
-        .collect();
+    let errors = flooding.received_of("error");
+    // Limited or not, an error names its request.
+    assert!(errors.iter().all(|error| error.message["id"] == 1), "{errors:?}");
+    let codes: Vec<_> = errors.iter().map(|error| error.payload()["code"].clone()).collect();
     let limited = codes.iter().filter(|code| **code == "rate_limited").count();
     assert!(
         limited >= 90 && codes.len() - limited >= 40,
         "{limited} of {}",
         codes.len()
     );
-    assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    assert_refused(&other, "call_dance", json!({}), "unknown_type").await;
     assert!(
-        metric(&stack.edges[0], "callpulse_ws_rate_limited_total")
+        stack.edges[0]
+            .metric("callpulse_ws_rate_limited_total")
             .await
+            .unwrap()
             .unwrap()
             >= 100.0
     );
@@ -128,10 +128,7 @@ async fn a_user_who_calls_and_cancels_in_a_loop_is_limited() {
             .unwrap();
     }
     for socket in &sockets {
-        assert_eq!(
-            socket.refused("call_request", request.clone()).await.unwrap(),
-            "rate_limited"
-        );
+        assert_refused(socket, "call_request", request.clone(), "rate_limited").await;
         socket
             .send(json!({ "type": "call_request", "id": "again", "payload": request }))
             .await
@@ -147,7 +144,7 @@ async fn a_user_who_calls_and_cancels_in_a_loop_is_limited() {
         .unwrap();
     // The same name in the other role is not a second person.
     let own = json!({ "otomoId": "user_001" });
-    assert_eq!(sockets[0].refused("call_request", own).await.unwrap(), "bad_message");
+    assert_refused(&sockets[0], "call_request", own, "bad_message").await;
 }
 
 #[tokio::test]
@@ -161,7 +158,7 @@ async fn a_client_that_floods_with_pongs_is_disconnected() {
     }
     let closed = flooding.until_closed(SOON).await.unwrap();
     assert!(closed.starts_with("close frame 1008"), "{closed}");
-    assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    assert_refused(&other, "call_dance", json!({}), "unknown_type").await;
 }
 
 #[tokio::test]
@@ -176,7 +173,7 @@ async fn a_socket_above_the_limit_of_its_party_closes_the_oldest() {
     let closed = first.until_closed(SOON).await.unwrap();
     assert!(closed.starts_with("close frame 4001"), "{closed}");
     for party in [&second, &third] {
-        assert_eq!(party.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+        assert_refused(party, "call_dance", json!({}), "unknown_type").await;
     }
 }
 
@@ -196,7 +193,7 @@ async fn a_full_node_rejects_clients_with_a_status_or_a_close() {
         closed.starts_with("close frame 1013") && closed.contains("unavailable"),
         "{closed}"
     );
-    assert_eq!(party.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    assert_refused(&party, "call_dance", json!({}), "unknown_type").await;
 }
 
 async fn half_open(address: SocketAddr, sent: &[u8]) -> TcpStream {
@@ -240,7 +237,7 @@ async fn clients_that_read_no_page_keep_no_client_out() {
         parties.push(user(&stack, &format!("user_{number:03}")).await);
     }
     let displaced = r#"callpulse_ws_handshakes_total{outcome="displaced"}"#;
-    assert_eq!(metric(&stack.edges[0], displaced).await.unwrap(), 5.0);
+    assert_eq!(stack.edges[0].metric(displaced).await.unwrap().unwrap(), 5.0);
 }
 
 #[tokio::test]
@@ -254,7 +251,7 @@ async fn half_open_connections_time_out() {
         assert!(is_closed(half_open(stack.edge(0).unwrap(), sent).await).await);
     }
     let timeouts = r#"callpulse_ws_handshakes_total{outcome="timeout"}"#;
-    assert_eq!(metric(&stack.edges[0], timeouts).await.unwrap(), 2.0);
+    assert_eq!(stack.edges[0].metric(timeouts).await.unwrap().unwrap(), 2.0);
 }
 
 #[tokio::test]
@@ -282,12 +279,15 @@ async fn half_open_connections_keep_no_client_out() {
         assert!(is_closed(stream).await);
     }
     for party in &parties {
-        assert_eq!(party.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+        assert_refused(party, "call_dance", json!({}), "unknown_type").await;
     }
     let edge = &stack.edges[0];
     let displaced = r#"callpulse_ws_handshakes_total{outcome="displaced"}"#;
-    assert_eq!(metric(edge, displaced).await.unwrap(), 20.0);
-    assert_eq!(metric(edge, "callpulse_ws_handshakes_waiting").await.unwrap(), 0.0);
+    assert_eq!(edge.metric(displaced).await.unwrap().unwrap(), 20.0);
+    assert_eq!(
+        edge.metric("callpulse_ws_handshakes_waiting").await.unwrap().unwrap(),
+        0.0
+    );
 }
 
 /// A client of which nothing is read unless the test reads it.
@@ -336,17 +336,15 @@ async fn a_client_that_does_not_read_is_closed_and_delays_no_other_client() {
         same.expect_notice("tick").await.unwrap();
         other.expect_notice("tick").await.unwrap();
     }
-    eventually("the slow client being closed", SOON, async || {
-        let closed = metric(&stack.edges[0], "callpulse_ws_closed_total{reason=\"slow\"}").await;
-        anyhow::ensure!(closed == Some(1.0), "{closed:?}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    let closed = r#"callpulse_ws_closed_total{reason="slow"}"#;
+    stack.edges[0]
+        .metric_becomes(closed, SOON, |closed| closed == 1.0)
+        .await
+        .unwrap();
     let (messages, close) = read_until_close(&mut slow).await;
     assert_eq!(close, Some(CloseCode::Again), "after {messages} messages");
     assert!(messages < sent);
-    assert_eq!(other.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    assert_refused(&other, "call_dance", json!({}), "unknown_type").await;
 }
 
 #[tokio::test]
@@ -358,15 +356,13 @@ async fn a_silent_client_is_closed_after_two_ping_intervals() {
         .unwrap();
     let mut silent = client_that_does_not_read(stack.edge(0).unwrap(), "user_silent").await;
     let alive = user(&stack, "user_001").await;
-    eventually("the silent client being closed", SOON, async || {
-        let closed = metric(&stack.edges[0], "callpulse_ws_closed_total{reason=\"silent\"}").await;
-        anyhow::ensure!(closed == Some(1.0), "{closed:?}");
-        Ok(())
-    })
-    .await
-    .unwrap();
+    let closed = r#"callpulse_ws_closed_total{reason="silent"}"#;
+    stack.edges[0]
+        .metric_becomes(closed, SOON, |closed| closed == 1.0)
+        .await
+        .unwrap();
     assert_eq!(read_until_close(&mut silent).await.1, Some(CloseCode::Away));
-    assert_eq!(alive.refused("call_dance", json!({})).await.unwrap(), "unknown_type");
+    assert_refused(&alive, "call_dance", json!({}), "unknown_type").await;
 }
 
 #[tokio::test]

@@ -14,7 +14,7 @@ use callpulse_tests::clients::viewer::Viewer;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::token::{self, Role};
-use callpulse_tests::wait::{eventually, stays_pending};
+use callpulse_tests::wait::stays_pending;
 use contract::TraceParent;
 use contract::jetstream::request;
 use contract::wire::command::ReportCalls;
@@ -23,7 +23,7 @@ use futures::StreamExt;
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::common::{edge, metric, pair};
+use crate::common::{edge, pair};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -60,11 +60,7 @@ async fn the_feed_follows_a_call_from_request_to_settlement_and_its_timeline_mat
 
     let (conversation, user, otomo) = {
         // Another pair connects a call.
-        let pair = Pair {
-            user: "user_002",
-            otomo: "otomo_002",
-            ..pair(&stack)
-        };
+        let pair = pair(&stack).named("user_002", "otomo_002");
         Conversation::talking(pair).await?
     };
     let call = conversation.call_id.clone();
@@ -188,12 +184,24 @@ async fn parties_cannot_use_the_feed_and_operators_cannot_call() -> Result<()> {
     viewer.expect_notice("welcome").await?;
     for (request, code) in [
         (("call_request", json!({ "otomoId": "otomo_777" })), "unknown_type"),
-        (("timeline", json!({ "callId": "a.b" })), "bad_message"),
+        (("timeline", json!({ "callId": "a.b" })), "invalid_id"),
         (("timeline", json!({})), "bad_message"),
         (("timeline", json!({ "callId": "nothing" })), "unknown_call"),
     ] {
         let refusal = viewer.request(request.0, request.1).await.unwrap_err();
         ensure!(format!("{refusal:#}").contains(code), "{refusal:#}");
+    }
+    for malformed in [
+        json!({ "type": 5, "id": 7 }),
+        json!({ "id": 7 }),
+        json!({ "type": "timeline", "id": 7, "payload": ["nothing", 0] }),
+    ] {
+        viewer.send(malformed).await?;
+        let error = viewer.expect_notice("error").await?;
+        ensure!(
+            error.message["id"] == 7 && error.payload()["code"] == "bad_message",
+            "{error:?}"
+        );
     }
     Ok(())
 }
@@ -283,11 +291,7 @@ async fn the_feed_reports_a_nats_outage_and_sends_a_snapshot_afterwards() -> Res
         .until("all of it", |viewer| !viewer.away && viewer.snapshots > snapshots)
         .await?;
     ensure!(viewer.call(&call)["state"] == "accepted", "{}", viewer.call(&call));
-    let next = Pair {
-        user: "user_002",
-        otomo: "otomo_002",
-        ..pair(&stack)
-    };
+    let next = pair(&stack).named("user_002", "otomo_002");
     stack.ready().await?;
     let after = Conversation::ringing(next).await?;
     viewer
@@ -308,12 +312,9 @@ async fn without_viewers_no_reports_are_requested() -> Result<()> {
         .await?
         .context("no request for reports")?;
     drop(viewer);
-    eventually("no viewers", SOON, async || {
-        let viewers = metric(&stack.edges[0], "callpulse_ops_viewers").await;
-        ensure!(viewers == Some(0.0), "{viewers:?}");
-        Ok(())
-    })
-    .await?;
+    let edge = &stack.edges[0];
+    edge.metric_becomes("callpulse_ops_viewers", SOON, |viewers| viewers == 0.0)
+        .await?;
     client.flush().await?;
     while timeout(Duration::ZERO, questions.next()).await.is_ok() {}
     // More than one round.

@@ -5,13 +5,11 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::Duration;
 
-use callpulse_tests::clients::party::Party;
-use callpulse_tests::token::Role;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::common::{edge, metric};
+use crate::common::{edge, user};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -117,7 +115,7 @@ async fn pages_and_assets_have_their_media_types_and_no_inline_code() {
         }
     }
     let counted = "callpulse_page_requests_total{status=\"200\"}";
-    assert!(metric(&stack.edges[0], counted).await.unwrap() >= 4.0);
+    assert!(stack.edges[0].metric(counted).await.unwrap().unwrap() >= 4.0);
 }
 
 #[tokio::test]
@@ -202,8 +200,7 @@ async fn other_paths_are_not_found() {
         .await
         .unwrap()
         .unwrap();
-    let party = Party::connect(address, Role::User, "user_001").await.unwrap();
-    party.expect_notice("welcome").await.unwrap();
+    user(&stack, "user_001").await;
 }
 
 #[tokio::test]
@@ -215,8 +212,7 @@ async fn pages_can_be_disabled() {
         assert_eq!(answer.status, 404, "{path}");
         assert!(answer.text().contains("the WebSocket is at /ws"), "{path}");
     }
-    let party = Party::connect(address, Role::User, "user_001").await.unwrap();
-    party.expect_notice("welcome").await.unwrap();
+    user(&stack, "user_001").await;
 }
 
 #[tokio::test]

@@ -1,33 +1,22 @@
 //! Simultaneous requests that exclude each other: the stream accepts one.
 
-use callpulse_tests::clients::conversation::{Conversation, Pair};
-use callpulse_tests::clients::party::{Answer, Party};
+use callpulse_tests::clients::conversation::Conversation;
+use callpulse_tests::clients::party::Answer;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::token::Role;
 use serde_json::json;
 
-use crate::common::{edges, names, pair};
+use crate::common::{connect, edges, names, pair};
 
 #[tokio::test]
 async fn every_socket_of_a_party_receives_the_call_and_exactly_one_accepts_it() {
     let stack = edges(2).start().await.unwrap();
     let otomos = [
-        Party::connect(stack.edge(0).unwrap(), Role::Otomo, "otomo_777")
-            .await
-            .unwrap(),
-        Party::connect(stack.edge(0).unwrap(), Role::Otomo, "otomo_777")
-            .await
-            .unwrap(),
-        Party::connect(stack.edge(1).unwrap(), Role::Otomo, "otomo_777")
-            .await
-            .unwrap(),
+        connect(&stack, 0, Role::Otomo, "otomo_777").await,
+        connect(&stack, 0, Role::Otomo, "otomo_777").await,
+        connect(&stack, 1, Role::Otomo, "otomo_777").await,
     ];
-    for otomo in &otomos {
-        otomo.expect_notice("welcome").await.unwrap();
-    }
-    let user = Party::connect(stack.edge(1).unwrap(), Role::User, "user_001")
-        .await
-        .unwrap();
+    let user = connect(&stack, 1, Role::User, "user_001").await;
     let answer = user
         .request("call_request", json!({ "otomoId": "otomo_777" }))
         .await
@@ -60,13 +49,7 @@ async fn of_a_simultaneous_acceptance_and_cancellation_exactly_one_succeeds() {
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     for round in 0..10 {
         let (user, otomo) = (format!("user_{round}"), format!("otomo_{round}"));
-        let call = Conversation::ringing(Pair {
-            user: &user,
-            otomo: &otomo,
-            ..pair(&stack)
-        })
-        .await
-        .unwrap();
+        let call = Conversation::ringing(pair(&stack).named(&user, &otomo)).await.unwrap();
         let (accepted, cancelled) = tokio::join!(
             call.otomo.ask("call_accept", call.id()),
             call.user.ask("call_cancel", call.id())

@@ -1,4 +1,4 @@
-//! The command line of `ws-edge`: what it refuses to start with, and the tokens it mints.
+//! The command line of `ws-edge`: what it refuses to start with, and the tokens it mints; and null in the settings of all services.
 
 use std::process::{Command, Output};
 
@@ -24,7 +24,7 @@ fn invalid_settings_stop_ws_edge_at_startup() {
         (vec![("WS_EDGE__JWT__SECRET", "far-too-short")], "at least 32"),
         (
             vec![("WS_EDGE__JWT__SECRET", SECRET), ("WS_EDGE__JWT__LEEWAY_S", "60")],
-            "at most 5",
+            "must be from 0 to 5 s",
         ),
         (
             vec![("WS_EDGE__JWT__SECRET", SECRET), ("WS_EDGE__ALLOWED_ORIGINS", "*")],
@@ -55,6 +55,43 @@ fn invalid_settings_stop_ws_edge_at_startup() {
     }
 }
 
+#[test]
+fn every_optional_key_of_every_service_can_be_null() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("null.toml");
+    for (program, prefix) in [
+        ("ws-edge", "WS_EDGE"),
+        ("media-worker", "MEDIA_WORKER"),
+        ("billing-timer", "BILLING_TIMER"),
+    ] {
+        let print = |variables: &[(String, &str)]| {
+            let mut command = Command::new(built(program).unwrap());
+            let command = command.arg("--print-config").arg("--config").arg(&file).env_clear();
+            let output = command.envs(variables.iter().cloned()).output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        std::fs::write(&file, "").unwrap();
+        let printed = print(&[]);
+        let optional = |entry: &'_ str| {
+            let (_, line) = entry.split_once(" or null")?.1.split_once('\n')?;
+            Some(line.split_once(" = ")?.0.to_owned())
+        };
+        let keys: Vec<_> = printed.split("\n\n").filter_map(optional).collect();
+        assert!(keys.len() > 5, "{program}: {keys:?}");
+        let variable = |key: &String| (format!("{prefix}__{}", key.to_uppercase().replace('.', "__")), "null");
+        let by_variables = print(&keys.iter().map(variable).collect::<Vec<_>>());
+        let text: String = keys.iter().map(|key| format!("{key} = \"null\"\n")).collect();
+        std::fs::write(&file, text).unwrap();
+        for (printed, source) in [(by_variables, "variable"), (print(&[]), "file")] {
+            for key in &keys {
+                let line = format!("\n{key} = \"null\" # {source} ");
+                assert!(printed.contains(&line), "{line} is missing in {printed}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_minted_token_is_accepted_at_the_handshake() {
     let stack = StackBuilder::default().workers(0).timers(0).start().await.unwrap();
@@ -70,14 +107,8 @@ async fn a_minted_token_is_accepted_at_the_handshake() {
         .await
         .unwrap();
     party.expect_notice("welcome").await.unwrap();
-    assert!(
-        !ws_edge(&["token", "--role", "admin", "--sub", "x"], &secret)
-            .status
-            .success()
-    );
-    assert!(
-        !ws_edge(&["token", "--role", "user", "--sub", "a.b"], &secret)
-            .status
-            .success()
-    );
+    for [role, subject] in [["admin", "x"], ["user", "a.b"]] {
+        let refused = ws_edge(&["token", "--role", role, "--sub", subject], &secret);
+        assert!(!refused.status.success(), "{role} {subject}");
+    }
 }

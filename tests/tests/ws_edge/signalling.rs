@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use callpulse_tests::clients::conversation::{Conversation, Pair};
+use callpulse_tests::clients::conversation::Conversation;
 use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::builders::rtp_lost;
 use callpulse_tests::facts::contract_client::ContractClient;
@@ -16,7 +16,7 @@ use contract::wire::fact::RtpResumed;
 use contract::{EndReason, Timestamp, TraceParent};
 use serde_json::{Value, json};
 
-use crate::common::{edges, ended, names, pair, welcomed};
+use crate::common::{assert_refused, connect, edges, ended, names, pair, welcomed};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -26,18 +26,9 @@ async fn a_call_rings_is_accepted_and_hung_up_across_two_edges() {
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
 
-    assert_eq!(
-        call.user.refused("rtc_capabilities", call.id()).await.unwrap(),
-        "wrong_state"
-    );
-    assert_eq!(
-        call.user.refused("call_hangup", call.id()).await.unwrap(),
-        "wrong_state"
-    );
-    assert_eq!(
-        call.user.refused("call_accept", call.id()).await.unwrap(),
-        "role_forbidden"
-    );
+    assert_refused(&call.user, "rtc_capabilities", call.id(), "wrong_state").await;
+    assert_refused(&call.user, "call_hangup", call.id(), "wrong_state").await;
+    assert_refused(&call.user, "call_accept", call.id(), "role_forbidden").await;
 
     call.otomo.request("call_accept", call.id()).await.unwrap();
     let mut accepted_at = Vec::new();
@@ -78,35 +69,20 @@ async fn a_call_rings_is_accepted_and_hung_up_across_two_edges() {
             ),
         ] {
             let unknown = json!({ "transportId": "unknown", "dtlsParameters": dtls });
-            assert_eq!(party.refused("rtc_connect_transport", unknown).await.unwrap(), code);
+            assert_refused(party, "rtc_connect_transport", unknown, code).await;
         }
     }
-    assert_eq!(
-        call.otomo.refused("call_accept", call.id()).await.unwrap(),
-        "wrong_state"
-    );
-    assert_eq!(
-        call.otomo.refused("call_reject", call.id()).await.unwrap(),
-        "wrong_state"
-    );
-    assert_eq!(
-        call.user.refused("call_cancel", call.id()).await.unwrap(),
-        "wrong_state"
-    );
+    assert_refused(&call.otomo, "call_accept", call.id(), "wrong_state").await;
+    assert_refused(&call.otomo, "call_reject", call.id(), "wrong_state").await;
+    assert_refused(&call.user, "call_cancel", call.id(), "wrong_state").await;
 
     call.user.request("call_hangup", call.id()).await.unwrap();
     for party in call.parties() {
         ended(party, &call.call_id, "hangup").await;
     }
     assert_eq!(names(&facts, &call.call_id).await, ["requested", "accepted", "ended"]);
-    assert_eq!(
-        call.otomo.refused("call_hangup", call.id()).await.unwrap(),
-        "wrong_state"
-    );
-    assert_eq!(
-        call.otomo.refused("rtc_capabilities", call.id()).await.unwrap(),
-        "wrong_state"
-    );
+    assert_refused(&call.otomo, "call_hangup", call.id(), "wrong_state").await;
+    assert_refused(&call.otomo, "rtc_capabilities", call.id(), "wrong_state").await;
 
     let again = call
         .user
@@ -134,10 +110,7 @@ async fn an_unanswered_call_ends_at_its_deadline() {
     );
     let late = stored[1].time("endedAt").unwrap() - stored[0].time("requestedAt").unwrap();
     assert!((500..2_000).contains(&late.num_milliseconds()), "{late}");
-    assert_eq!(
-        call.otomo.refused("call_accept", call.id()).await.unwrap(),
-        "wrong_state"
-    );
+    assert_refused(&call.otomo, "call_accept", call.id(), "wrong_state").await;
 }
 
 #[tokio::test]
@@ -145,14 +118,8 @@ async fn only_the_otomo_rejects_and_only_the_user_cancels_a_ringing_call() {
     let mut stack = edges(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
-    assert_eq!(
-        call.user.refused("call_reject", call.id()).await.unwrap(),
-        "role_forbidden"
-    );
-    assert_eq!(
-        call.otomo.refused("call_cancel", call.id()).await.unwrap(),
-        "role_forbidden"
-    );
+    assert_refused(&call.user, "call_reject", call.id(), "role_forbidden").await;
+    assert_refused(&call.otomo, "call_cancel", call.id(), "role_forbidden").await;
     call.otomo.request("call_reject", call.id()).await.unwrap();
     for party in call.parties() {
         ended(party, &call.call_id, "rejected").await;
@@ -187,9 +154,7 @@ async fn only_the_otomo_rejects_and_only_the_user_cancels_a_ringing_call() {
 async fn a_party_is_busy_until_its_call_ends() {
     let stack = edges(1).start().await.unwrap();
     let call = Conversation::ringing(pair(&stack)).await.unwrap();
-    let other = Party::connect(stack.edge(0).unwrap(), Role::User, "user_002")
-        .await
-        .unwrap();
+    let other = connect(&stack, 0, Role::User, "user_002").await;
     let to_otomo = json!({ "otomoId": "otomo_777" });
     for (caller, otomo, side) in [(&other, "otomo_777", "otomo"), (&call.user, "otomo_888", "user")] {
         let code = caller
@@ -199,10 +164,7 @@ async fn a_party_is_busy_until_its_call_ends() {
         assert_eq!(code, "busy");
         assert_eq!(caller.received_of("error").last().unwrap().payload()["side"], side);
     }
-    assert_eq!(
-        call.otomo.refused("call_request", to_otomo.clone()).await.unwrap(),
-        "role_forbidden"
-    );
+    assert_refused(&call.otomo, "call_request", to_otomo.clone(), "role_forbidden").await;
     // The refused user has locked no otomo.
     other
         .request("call_request", json!({ "otomoId": "otomo_888" }))
@@ -216,13 +178,10 @@ async fn a_party_is_busy_until_its_call_ends() {
 async fn one_name_in_both_roles_cannot_call_itself_and_is_free_for_others() {
     let stack = edges(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let connect = async |role, name| Party::connect(stack.edge(0).unwrap(), role, name).await.unwrap();
+    let connect = async |role, name| connect(&stack, 0, role, name).await;
     let (user, otomo) = (connect(Role::User, "alice").await, connect(Role::Otomo, "alice").await);
     let to_alice = json!({ "otomoId": "alice" });
-    assert_eq!(
-        user.refused("call_request", to_alice.clone()).await.unwrap(),
-        "bad_message"
-    );
+    assert_refused(&user, "call_request", to_alice.clone(), "bad_message").await;
     assert!(facts.all().await.unwrap().is_empty());
     assert!(otomo.received_of("incoming_call").is_empty());
     connect(Role::User, "bob")
@@ -237,11 +196,7 @@ async fn one_name_in_both_roles_cannot_call_itself_and_is_free_for_others() {
 async fn a_repeated_request_key_is_answered_with_the_same_call_on_any_socket() {
     let stack = edges(2).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let connect = async |edge: usize, role, name| {
-        let party = Party::connect(stack.edge(edge).unwrap(), role, name).await.unwrap();
-        party.expect_notice("welcome").await.unwrap();
-        party
-    };
+    let connect = async |edge, role, name| connect(&stack, edge, role, name).await;
     let otomo = connect(0, Role::Otomo, "otomo_777").await;
     let (first, second) = (
         connect(0, Role::User, "user_001").await,
@@ -262,24 +217,15 @@ async fn a_repeated_request_key_is_answered_with_the_same_call_on_any_socket() {
     let rings = otomo.expect_notice("incoming_call").await.unwrap();
     assert_eq!(rings.payload()["callId"], call_id);
 
-    assert_eq!(
-        second.refused("call_request", keyed("otomo_888")).await.unwrap(),
-        "bad_message"
-    );
+    assert_refused(&second, "call_request", keyed("otomo_888"), "bad_message").await;
     let other = connect(1, Role::User, "user_002").await;
-    assert_eq!(
-        other.refused("call_request", keyed("otomo_777")).await.unwrap(),
-        "busy",
-        "a key is its user's own"
-    );
+    // A key is its user's own.
+    assert_refused(&other, "call_request", keyed("otomo_777"), "busy").await;
     second
         .request("call_cancel", json!({ "callId": call_id }))
         .await
         .unwrap();
-    assert_eq!(
-        second.refused("call_request", keyed("otomo_777")).await.unwrap(),
-        "wrong_state"
-    );
+    assert_refused(&second, "call_request", keyed("otomo_777"), "wrong_state").await;
     // How it ended can still be read.
     let over = second.received_of("error").last().unwrap().payload()["callId"].clone();
     let status = second.request("call_status", json!({ "callId": over })).await.unwrap();
@@ -326,17 +272,10 @@ async fn a_party_without_a_socket_at_the_end_of_a_call_reads_its_bill_on_any_nod
 #[tokio::test]
 async fn without_room_on_any_worker_a_call_does_not_ring() {
     let stack = edges(1).workers(0).start().await.unwrap();
-    let otomo = Party::connect(stack.edge(0).unwrap(), Role::Otomo, "otomo_777")
-        .await
-        .unwrap();
-    let user = Party::connect(stack.edge(0).unwrap(), Role::User, "user_001")
-        .await
-        .unwrap();
-    for party in [&user, &otomo] {
-        party.expect_notice("welcome").await.unwrap();
-    }
+    let otomo = connect(&stack, 0, Role::Otomo, "otomo_777").await;
+    let user = connect(&stack, 0, Role::User, "user_001").await;
     let to_otomo = json!({ "otomoId": "otomo_777" });
-    assert_eq!(user.refused("call_request", to_otomo).await.unwrap(), "no_capacity");
+    assert_refused(&user, "call_request", to_otomo, "no_capacity").await;
     // Answers are in order with notices.
     otomo.request("ping", json!({})).await.unwrap();
     assert_eq!(otomo.received_of("incoming_call").len(), 0);
@@ -346,11 +285,7 @@ async fn without_room_on_any_worker_a_call_does_not_ring() {
 async fn a_call_to_an_otomo_without_a_socket_rings_or_is_refused() {
     for policy in ["ring", "refuse"] {
         let stack = edges(2).set("ws-edge", "offline_otomo", policy).start().await.unwrap();
-        let connect = async |edge, role, name| {
-            let party = Party::connect(stack.edge(edge).unwrap(), role, name).await.unwrap();
-            party.expect_notice("welcome").await.unwrap();
-            party
-        };
+        let connect = async |edge, role, name| connect(&stack, edge, role, name).await;
         let user = connect(0, Role::User, "user_001").await;
         // Another otomo says nothing about this one.
         let _other = connect(1, Role::Otomo, "otomo_888").await;
@@ -379,8 +314,7 @@ async fn an_otomo_that_reconnects_meanwhile_is_called() {
         .await
         .unwrap();
     let edge = stack.edge(0).unwrap();
-    let user = Party::connect(edge, Role::User, "user_001").await.unwrap();
-    user.expect_notice("welcome").await.unwrap();
+    let user = connect(&stack, 0, Role::User, "user_001").await;
     let calling = user.request("call_request", json!({ "otomoId": "otomo_777" }));
     let (called, otomo) = tokio::join!(calling, Party::connect(edge, Role::Otomo, "otomo_777"));
     called.unwrap();
@@ -461,20 +395,12 @@ async fn a_terminate_command_ends_a_call_in_any_state() {
         other => panic!("{other:?}"),
     }
 
-    let ringing = Conversation::ringing(Pair {
-        user: "user_r",
-        otomo: "otomo_r",
-        ..pair(&stack)
-    })
-    .await
-    .unwrap();
-    let accepted = Conversation::accepted(Pair {
-        user: "user_a",
-        otomo: "otomo_a",
-        ..pair(&stack)
-    })
-    .await
-    .unwrap();
+    let ringing = Conversation::ringing(pair(&stack).named("user_r", "otomo_r"))
+        .await
+        .unwrap();
+    let accepted = Conversation::accepted(pair(&stack).named("user_a", "otomo_a"))
+        .await
+        .unwrap();
     for call in [&ringing, &accepted] {
         let id = call.call_id.parse().unwrap();
         let closed = request::ask(

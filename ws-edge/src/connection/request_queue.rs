@@ -85,9 +85,10 @@ impl RequestQueue {
             if self.is_flood() {
                 return Received::Close(CloseReason::Flood);
             }
+            let id = text.as_deref().and_then(protocol::id_of);
             return refuse(
-                None,
-                &Problem::new(Code::RateLimited, "too many messages; this one is not read"),
+                id.as_ref(),
+                &Problem::new(Code::RateLimited, "too many messages; this one is ignored"),
             );
         }
         match text {

@@ -8,19 +8,18 @@ use std::time::Duration;
 use contract::{NodeId, Timestamp};
 use futures::{SinkExt, StreamExt};
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until, timeout};
 use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::message::{ErrorPayload, Message as ServerMessage, Welcome};
-use super::timeline::{self, TimelinePage, TimelineRequest};
+use super::timeline::{self, TimelineRequest};
 use super::{OpsFeed, Subscription};
 use crate::connection::send_queue::CloseReason;
 use crate::connection::session::{Socket, close};
 use crate::handshake::token::{Operator, Verified};
-use crate::protocol::{Code, Problem, RequestId, request_id};
+use crate::protocol::{self, Code, Envelope, Problem, RequestId, Unread};
 use crate::settings::Limits;
 
 /// Requests a second of one viewer, in the long run.
@@ -31,15 +30,6 @@ const REQUEST_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
 const FLOOD_LIMIT: u32 = 100;
 /// How long a viewer may take to receive a close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
-
-#[derive(Deserialize)]
-struct Request {
-    #[serde(rename = "type")]
-    kind: String,
-    id: Value,
-    #[serde(default)]
-    payload: Value,
-}
 
 /// How a viewer's session ends.
 enum End {
@@ -169,32 +159,27 @@ impl Session {
             if self.consecutive_rejections > FLOOD_LIMIT {
                 return Err(End::Close(CloseReason::Flood));
             }
-            rejection(
-                None,
-                &Problem::new(Code::RateLimited, "too many requests; this one is ignored"),
-            )
+            let problem = Problem::new(Code::RateLimited, "too many messages; this one is ignored");
+            rejection(protocol::id_of(&text), &problem)
         };
         self.queue.push_back(answer);
         Ok(())
     }
 
     async fn answer(&self, text: &str) -> Utf8Bytes {
-        let request: Request = match serde_json::from_str(text) {
-            Ok(request) => request,
-            Err(error) => {
-                let message = format!("expected an object with type, id and payload: {error}");
-                return rejection(None, &Problem::new(Code::BadMessage, message));
-            }
+        let read = |kind: &str, payload: Value| match kind {
+            "timeline" => protocol::read(&payload),
+            _ => Err(protocol::unknown_type(kind)),
         };
-        let id = match request_id(Some(request.id)) {
-            Ok(id) => id,
+        let request = match Envelope::read(text) {
+            Ok(envelope) => envelope.request(read),
             Err(problem) => return rejection(None, &problem),
         };
-        let answer = match request.kind.as_str() {
-            "timeline" => self.timeline(request.payload).await,
-            _ => Err(Problem::new(Code::UnknownType, "the only request here is timeline")),
+        let (id, request): (_, TimelineRequest) = match request {
+            Ok(request) => request,
+            Err(Unread { id, problem }) => return rejection(id, &problem),
         };
-        match answer {
+        match timeline::page(&self.ops.0.history, &request).await {
             Ok(page) => ServerMessage::Response {
                 id,
                 payload: Box::new(page),
@@ -202,12 +187,6 @@ impl Session {
             .encode(),
             Err(problem) => rejection(Some(id), &problem),
         }
-    }
-
-    async fn timeline(&self, payload: Value) -> Result<TimelinePage, Problem> {
-        let request: TimelineRequest = serde_json::from_value(payload)
-            .map_err(|error| Problem::new(Code::BadMessage, format!("payload: {error}")))?;
-        timeline::page(&self.ops.0.history, &request).await
     }
 }
 

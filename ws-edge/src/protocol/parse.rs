@@ -1,6 +1,7 @@
 //! Parses text messages into requests.
 
 use contract::CallId;
+use contract::wire::payload;
 use contract::wire::request::{InCall, Request, RtcRequest, SignallingRequest, SocketRequest};
 use contract::wire::rights::is_self_report;
 use serde::Deserialize;
@@ -24,47 +25,92 @@ const MAX_REASON_CHARS: usize = 200;
 pub struct Unread {
     /// The `id` of the error, if the message has a usable one.
     pub id: Option<RequestId>,
-    /// The error.
+    /// Why the message is no request.
     pub problem: Problem,
 }
 
-/// Reads a text message.
+/// The outer part of a request.
+#[derive(Debug)]
+pub(crate) struct Envelope {
+    /// Its `id`, or why that cannot be used.
+    pub(crate) id: Result<RequestId, Problem>,
+    kind: Option<Value>,
+    payload: Option<Value>,
+}
+
+impl Envelope {
+    /// Reads a text message.
+    ///
+    /// # Errors
+    /// It is not an object in JSON.
+    pub(crate) fn read(text: &str) -> Result<Self, Problem> {
+        let value: Value =
+            serde_json::from_str(text).map_err(|error| Problem::new(Code::BadJson, format!("not JSON: {error}")))?;
+        let Value::Object(mut envelope) = value else {
+            return Err(Problem::new(Code::BadMessage, "a message is an object"));
+        };
+        Ok(Self {
+            id: request_id(envelope.remove("id")),
+            kind: envelope.remove("type"),
+            payload: envelope.remove("payload"),
+        })
+    }
+
+    /// Reads the request with `read`, which is given its type and its payload, an object.
+    ///
+    /// # Errors
+    /// [`Unread`]: what to answer instead.
+    pub(crate) fn request<T>(
+        self,
+        read: impl FnOnce(&str, Value) -> Result<T, Problem>,
+    ) -> Result<(RequestId, T), Unread> {
+        let Self { id, kind, payload } = self;
+        let request = match kind {
+            Some(Value::String(kind)) if is_self_report(&kind) => Err(Problem::new(
+                Code::SelfReportForbidden,
+                format!(
+                    "{} is for the server to say: a call is connected when RTP has reached it",
+                    quoted(&kind)
+                ),
+            )),
+            // A message without a usable id could not be answered, so nothing is done for it.
+            Some(Value::String(kind)) => id.clone().and_then(|_| match payload {
+                Some(payload @ Value::Object(_)) => read(&kind, payload),
+                None | Some(Value::Null) => read(&kind, Value::Object(Map::new())),
+                Some(_) => Err(Problem::new(Code::BadMessage, "payload: expected an object")),
+            }),
+            Some(_) => Err(Problem::new(Code::BadMessage, "type: expected a string")),
+            None => Err(Problem::new(Code::BadMessage, "type: is missing")),
+        };
+        match (id, request) {
+            (Ok(id), Ok(request)) => Ok((id, request)),
+            (id, Err(problem)) => Err(Unread { id: id.ok(), problem }),
+            (Err(problem), Ok(_)) => Err(Unread { id: None, problem }),
+        }
+    }
+}
+
+/// Reads a text message of a party.
 ///
 /// # Errors
 /// [`Unread`]: what to answer instead.
 pub fn parse(text: &str) -> Result<(RequestId, Request), Unread> {
-    let without_id = |code, message: String| Unread {
-        id: None,
-        problem: Problem::new(code, message),
-    };
-    let value: Value =
-        serde_json::from_str(text).map_err(|error| without_id(Code::BadJson, format!("not JSON: {error}")))?;
-    let Value::Object(mut envelope) = value else {
-        return Err(without_id(Code::BadMessage, "a message is an object".to_owned()));
-    };
-    let id = request_id(envelope.remove("id"));
-    let request = match envelope.remove("type") {
-        Some(Value::String(kind)) if is_self_report(&kind) => Err(Problem::new(
-            Code::SelfReportForbidden,
-            format!(
-                "{} is for the server to say: a call is connected when RTP has reached it",
-                quoted(&kind)
-            ),
-        )),
-        // A message without a usable id could not be answered, so nothing is done for it.
-        Some(Value::String(kind)) => id.clone().and_then(|_| request(&kind, envelope.remove("payload"))),
-        Some(_) => Err(Problem::new(Code::BadMessage, "type: expected a string")),
-        None => Err(Problem::new(Code::BadMessage, "type: is missing")),
-    };
-    match (id, request) {
-        (Ok(id), Ok(request)) => Ok((id, request)),
-        (id, Err(problem)) => Err(Unread { id: id.ok(), problem }),
-        (Err(problem), Ok(_)) => Err(Unread { id: None, problem }),
-    }
+    let envelope = Envelope::read(text).map_err(|problem| Unread { id: None, problem })?;
+    envelope.request(request)
+}
+
+/// The usable `id` of a message that is not carried out.
+pub(crate) fn id_of(text: &str) -> Option<RequestId> {
+    Envelope::read(text).ok()?.id.ok()
+}
+
+/// The problem of a request of an unknown type.
+pub(crate) fn unknown_type(kind: &str) -> Problem {
+    Problem::new(Code::UnknownType, format!("there is no request {}", quoted(kind)))
 }
 
 /// The `id` of a request. An integer beyond 64 bits, or a fraction, would come back as another number.
-pub(crate) fn request_id(id: Option<Value>) -> Result<RequestId, Problem> {
+fn request_id(id: Option<Value>) -> Result<RequestId, Problem> {
     match id {
         Some(Value::String(text)) if text.chars().count() <= MAX_REQUEST_ID_CHARS => Ok(RequestId::Text(text)),
         Some(Value::Number(number)) if !number.is_f64() => Ok(RequestId::Number(number)),
@@ -76,20 +122,12 @@ pub(crate) fn request_id(id: Option<Value>) -> Result<RequestId, Problem> {
     }
 }
 
-fn request(kind: &str, payload: Option<Value>) -> Result<Request, Problem> {
+fn request(kind: &str, payload: Value) -> Result<Request, Problem> {
     let is_signalling = SignallingRequest::VARIANTS.contains(&kind);
     let is_of_socket = SocketRequest::VARIANTS.contains(&kind);
     if !is_signalling && !is_of_socket && !RtcRequest::VARIANTS.contains(&kind) {
-        return Err(Problem::new(
-            Code::UnknownType,
-            format!("there is no request {}", quoted(kind)),
-        ));
+        return Err(unknown_type(kind));
     }
-    let payload = match payload {
-        Some(payload @ Value::Object(_)) => payload,
-        None | Some(Value::Null) => Value::Object(Map::new()),
-        Some(_) => return Err(Problem::new(Code::BadMessage, "payload: expected an object")),
-    };
     // As serde represents a variant.
     let variant = Value::from_iter([(kind, payload)]);
     if is_of_socket {
@@ -117,7 +155,7 @@ struct OptionalCall {
 }
 
 /// Reads a payload. The error names the field.
-fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
+pub(crate) fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
     serde_path_to_error::deserialize(value).map_err(|error| {
         let mut field = "payload".to_owned();
         let mut found = Some(value);
@@ -138,6 +176,7 @@ fn read<T: DeserializeOwned>(value: &Value) -> Result<T, Problem> {
             Some(invalid) if invalid.to_string() == reason => Code::InvalidId,
             _ => Code::BadMessage,
         };
+        let reason = payload::without_type_names(&reason);
         let reason: String = reason.chars().take(MAX_REASON_CHARS).collect();
         Problem::new(code, format!("{field}: {reason}"))
     })

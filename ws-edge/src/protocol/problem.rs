@@ -54,9 +54,9 @@ impl Code {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}: {message}", code.as_str())]
 pub struct Problem {
-    /// For programs.
+    /// The code of the error, for programs.
     pub code: Code,
-    /// For people.
+    /// The explanation, for people.
     pub message: String,
     /// The wallet's reason to deny a call, for programs.
     pub reason: Option<String>,

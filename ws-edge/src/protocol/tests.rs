@@ -1,6 +1,11 @@
-use contract::wire::request::{CallRequest, InCall, Request, RtcCapabilities, RtcRequest, SignallingRequest};
+use std::collections::BTreeSet;
+
+use contract::wire::request::{
+    self, CallRequest, InCall, Request, RtcCapabilities, RtcRequest, SignallingRequest, SocketRequest,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+use strum::VariantNames;
 
 use super::*;
 
@@ -13,6 +18,22 @@ fn problem(kind: &str, payload: &Value) -> Problem {
     parse(&json!({ "type": kind, "id": 1, "payload": payload }).to_string())
         .unwrap_err()
         .problem
+}
+
+/// Requests about one socket are not repeated on another one.
+#[test]
+fn the_browser_library_repeats_the_requests_that_may_be_repeated() {
+    const LIBRARY: &str = include_str!("../../web/client/src/connection.ts");
+    let (_, list) = LIBRARY.split_once("const REPEATABLE").unwrap();
+    let (list, _) = list.split_once("]);").unwrap();
+    let repeated: BTreeSet<&str> = list.split('\'').skip(1).step_by(2).collect();
+    let of_one_socket = |name: &str| name == "ping" || SocketRequest::VARIANTS.contains(&name);
+    let declared = request::declarations().filter(|request| !request.repeat.starts_with("no"));
+    let repeatable: BTreeSet<&str> = declared
+        .map(|request| request.name)
+        .filter(|name| !of_one_socket(name))
+        .collect();
+    assert_eq!(repeated, repeatable);
 }
 
 #[test]

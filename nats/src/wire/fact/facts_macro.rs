@@ -99,7 +99,7 @@ macro_rules! facts {
         })*
 
         impl Fact {
-            /// The kind.
+            /// The kind of the fact, as in its subject.
             pub fn kind(&self) -> FactKind {
                 match self { $(Self::$fact(_) => FactKind::$fact,)* }
             }

@@ -37,7 +37,7 @@ pub struct Relayed<R> {
     /// The party, and its call.
     #[serde(flatten)]
     pub requester: Requester,
-    /// The request.
+    /// The payload of the party's request.
     #[serde(flatten)]
     pub request: R,
 }
@@ -47,11 +47,11 @@ pub struct Relayed<R> {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Requester {
-    /// The call.
+    /// The call that the party is in.
     pub call_id: CallId,
-    /// The party's side.
+    /// Whether the party is the user or the otomo.
     pub role: Role,
-    /// The party's identifier.
+    /// The identifier of that user or otomo.
     pub party_id: String,
 }
 
@@ -80,9 +80,9 @@ pub struct RtcCreateTransport {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// From the client.
+    /// From the client to the SFU.
     Send,
-    /// To the client.
+    /// From the SFU to the client.
     Recv,
 }
 
@@ -90,13 +90,13 @@ pub enum Direction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct TransportCreated {
-    /// The transport.
+    /// Identifier of the new transport.
     pub id: String,
-    /// mediasoup `IceParameters`.
+    /// mediasoup `IceParameters` of the SFU.
     pub ice_parameters: Value,
     /// mediasoup `IceCandidate`s; each has both `address` and `ip`, which older clients read.
     pub ice_candidates: Value,
-    /// mediasoup `DtlsParameters`.
+    /// mediasoup `DtlsParameters` of the SFU.
     pub dtls_parameters: Value,
     /// TURN servers, where they are configured. The edge adds them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,7 +131,7 @@ pub struct RtcConnectTransport {
 pub struct RtcProduce {
     /// The party's send transport.
     pub transport_id: String,
-    /// `audio`.
+    /// Kind of the media: always `audio`.
     pub kind: String,
     /// mediasoup `RtpParameters` of what the client sends: an object.
     #[serde(deserialize_with = "object")]
@@ -142,7 +142,7 @@ pub struct RtcProduce {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Produced {
-    /// The producer.
+    /// Identifier of the new producer.
     pub producer_id: String,
 }
 
@@ -161,11 +161,11 @@ pub struct RtcConsume {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Consumed {
-    /// The consumer.
+    /// Identifier of the new consumer.
     pub consumer_id: String,
     /// The peer's producer.
     pub producer_id: String,
-    /// `audio`.
+    /// Kind of the media: always `audio`.
     pub kind: String,
     /// mediasoup `RtpParameters` of what the client will receive.
     pub rtp_parameters: Value,
@@ -191,7 +191,7 @@ pub struct RtcRestartIce {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct IceRestarted {
-    /// mediasoup `IceParameters`.
+    /// New mediasoup `IceParameters` of the SFU.
     pub ice_parameters: Value,
 }
 

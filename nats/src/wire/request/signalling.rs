@@ -87,9 +87,9 @@ pub struct Ping {}
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallRequested<'a> {
-    /// The call.
+    /// The call that rings.
     pub call_id: &'a CallId,
-    /// When it stops ringing.
+    /// When it stops ringing, by the edge's clock.
     pub expires_at: Timestamp,
     /// With credit control: the duration that is granted so far, from `connectedAt`, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,7 +100,7 @@ pub struct CallRequested<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OfCall {
-    /// The call.
+    /// The call that the request is about.
     pub call_id: CallId,
 }
 
@@ -108,9 +108,9 @@ pub struct OfCall {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallTaken<'a> {
-    /// The call.
+    /// The accepted call.
     pub call_id: &'a CallId,
-    /// When it was accepted.
+    /// When it was accepted, by the edge's clock.
     pub accepted_at: Timestamp,
 }
 
@@ -118,9 +118,9 @@ pub struct CallTaken<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallOver<'a> {
-    /// The call.
+    /// The call that is over.
     pub call_id: &'a CallId,
-    /// When it ended.
+    /// End of the call, as stored in `ended`.
     pub ended_at: Timestamp,
 }
 
@@ -128,7 +128,7 @@ pub struct CallOver<'a> {
 #[derive(Debug, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallStatus<'a> {
-    /// The call.
+    /// The call that the request is about.
     pub call_id: &'a CallId,
     /// Its `call_ended`, as it was sent; null if it will follow: the call is not over, or not settled.
     pub notice: Option<Notice>,

@@ -8,9 +8,7 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::scale::load::{self, PlannedCall};
 use callpulse_tests::servers::child::resident_bytes;
-use callpulse_tests::servers::nats_server::Sync;
 use callpulse_tests::servers::process::Service;
-use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::{CallId, Timestamp};
 
@@ -93,9 +91,7 @@ async fn notices(edges: usize, sockets: usize, plan: &Plan) -> Result<[(&'static
 }
 
 async fn ticks(timers: usize, calls: usize, plan: &Plan) -> Result<[(&'static str, f64); 2]> {
-    let stack = StackBuilder::default().workers(0).edges(0).timers(timers);
-    let stack = stack.sync(Sync::Always);
-    let stack = stack.binary(BILLING_TIMER, plan.services.join(BILLING_TIMER));
+    let stack = plan.stack().workers(0).edges(0).timers(timers);
     let stack = stack.set(BILLING_TIMER, "tick_interval_ms", MINUTE.as_millis());
     let stack = stack.start().await?;
     let client = ContractClient::open(&stack.nats).await?;

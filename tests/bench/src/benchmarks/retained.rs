@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use callpulse_tests::facts::builders::requested;
 use callpulse_tests::facts::contract_client::ContractClient;
+use callpulse_tests::percentile::percentile;
 use callpulse_tests::servers::child::resident_bytes;
-use callpulse_tests::servers::nats_server::Sync;
-use callpulse_tests::servers::stack::{Stack, StackBuilder};
+use callpulse_tests::servers::stack::Stack;
 use contract::jetstream::batch::MAX_BATCH;
 use contract::{CallId, PublishCondition, Timestamp};
 use tokio::task::spawn_blocking;
@@ -27,11 +27,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(15);
 pub(super) async fn measure(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     let mut figures = Figures::new("retained", plan.repeats, plan.short);
     for _ in 0..plan.repeats {
-        let stack = StackBuilder::default().sync(Sync::Always);
-        let stack = ["ws-edge", "billing-timer"].into_iter().fold(stack, |stack, program| {
-            stack.binary(program, plan.services.join(program))
-        });
-        let mut stack = stack.start().await?;
+        let mut stack = plan.stack().start().await?;
         let empty = nats_memory(&mut stack)?;
         let largest = if plan.short { 100_000 } else { plan.retained };
         for subjects in SUBJECTS.into_iter().filter(|subjects| *subjects <= largest) {
@@ -83,9 +79,11 @@ async fn figures_of(stack: &mut Stack, subjects: u64, empty: u64) -> Result<Vec<
         client.publish(fact, PublishCondition::First).await?;
         micros.push(started.elapsed().as_secs_f64() * 1e6);
     }
-    micros.sort_by(f64::total_cmp);
-    let quantile = |share: usize| micros.get(micros.len() * share / 100).copied().unwrap_or_default();
-    let mut measured = vec![(super::GUARDED_P50, quantile(50)), (super::GUARDED_P99, quantile(99))];
+    let of_publishes = |percent| percentile(micros.iter().copied(), percent).unwrap_or_default();
+    let mut measured = vec![
+        (super::GUARDED_P50, of_publishes(50)),
+        (super::GUARDED_P99, of_publishes(99)),
+    ];
     drop(client);
     let memory = nats_memory(stack)?.saturating_sub(empty);
     measured.push((super::NATS_BYTES, memory as f64 / subjects as f64));

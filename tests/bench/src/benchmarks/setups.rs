@@ -6,9 +6,9 @@ use anyhow::{Context, Result, ensure};
 use callpulse_tests::clients::caller::Caller;
 use callpulse_tests::clients::conversation::Conversation;
 use callpulse_tests::clients::party::Party;
-use callpulse_tests::servers::nats_server::Sync;
-use callpulse_tests::servers::process::Service;
-use callpulse_tests::servers::stack::{Stack, StackBuilder};
+use callpulse_tests::percentile::percentile;
+use callpulse_tests::servers::process::{Service, sum_of_series};
+use callpulse_tests::servers::stack::Stack;
 use callpulse_tests::token::Role;
 use tokio::task::JoinSet;
 
@@ -40,25 +40,20 @@ const STEPS: [(&str, &str); 7] = [
 pub(super) async fn measure(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     let mut figures = Figures::new("setups", plan.repeats, plan.short);
     for _ in 0..plan.repeats {
-        let stack = StackBuilder::default().sync(Sync::Always);
-        let stack = ["ws-edge", "billing-timer"].into_iter().fold(stack, |stack, program| {
-            stack.binary(program, plan.services.join(program))
-        });
-        let mut stack = stack.start().await?;
+        let mut stack = plan.stack().start().await?;
         let before = processes(&mut stack)?;
         let window = if plan.short { WINDOW_SHORT } else { WINDOW };
-        let mut millis = set_up(&stack, window).await?;
+        let millis = set_up(&stack, window).await?;
         let after = processes(&mut stack)?;
-        millis.sort_by(f64::total_cmp);
-        let quantile = |share: usize| millis.get(millis.len() * share / 100).copied().unwrap_or_default();
+        let of_set_ups = |percent| percentile(millis.iter().copied(), percent).unwrap_or_default();
         let mut add = |case: &str, metric: &str, value: f64| {
             figures.add(case, metric, OURS, value);
             progress(&format!("{case:<26} {metric:<16} {value:>8.2}"));
         };
         let count = millis.len() as f64;
         add(super::SET_UPS, super::SET_UP_RATE, count / window.as_secs_f64());
-        add(super::SET_UPS, super::SET_UP_P50, quantile(50));
-        add(super::SET_UPS, super::SET_UP_P99, quantile(99));
+        add(super::SET_UPS, super::SET_UP_P50, of_set_ups(50));
+        add(super::SET_UPS, super::SET_UP_P99, of_set_ups(99));
         for ((name, before), (_, after)) in before.into_iter().zip(after) {
             add(name, super::SET_UP_CPU, (after - before) as f64 / 1e6 / count);
         }
@@ -139,17 +134,10 @@ async fn set_up(stack: &Stack, window: Duration) -> Result<Vec<f64>> {
 
 /// The mean of a histogram, over all labels beyond those of `series`.
 fn mean(page: &str, series: &str) -> Option<f64> {
-    let (name, labels) = series.split_once('{').unwrap_or((series, ""));
-    let labels = labels.trim_end_matches('}');
-    let total = |suffix: &str| -> Option<f64> {
-        let name = format!("{name}_{suffix}");
-        let of = page.lines().filter_map(|line| line.strip_prefix(&name));
-        let of = of.filter(|rest| rest.starts_with([' ', '{']) && rest.contains(labels));
-        let values = of.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok());
-        Some(values.sum())
-    };
-    let count = total("count")?;
-    (count > 0.0).then_some(total("sum")? / count)
+    let (name, labels) = series.split_at(series.find('{').unwrap_or(series.len()));
+    let total = |suffix: &str| sum_of_series(page, &format!("{name}_{suffix}{labels}"));
+    let count = total("count").filter(|count| *count > 0.0)?;
+    Some(total("sum")? / count)
 }
 
 #[cfg(test)]

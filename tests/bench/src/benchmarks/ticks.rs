@@ -14,7 +14,6 @@ use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::scale::load::{self, PlannedCall};
 use callpulse_tests::servers::child::Child;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
-use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::jetstream::batch::MAX_BATCH;
 use contract::{CallId, Timestamp};
@@ -60,8 +59,7 @@ pub(super) async fn measure(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figu
 }
 
 async fn timer_and_bare(plan: &Plan, add: &mut dyn FnMut(&str, f64)) -> Result<()> {
-    let stack = StackBuilder::default().workers(0).edges(0).sync(Sync::Always);
-    let stack = stack.binary(BILLING_TIMER, plan.services.join(BILLING_TIMER));
+    let stack = plan.stack().workers(0).edges(0);
     let stack = stack
         .set(BILLING_TIMER, "tick_interval_ms", MINUTE.as_millis())
         .start()

@@ -219,7 +219,7 @@ fn bill(
 fn silent_ms(call: &Call, party: Option<&str>, (from, to): (Timestamp, Timestamp), settled_at: u64) -> i64 {
     let length = to.ms_since(from).max(0);
     let offset = |at: Timestamp| at.ms_since(from).clamp(0, length);
-    let mut gaps = Vec::new();
+    let mut silences = Vec::new();
     for name in ["user", "otomo"]
         .into_iter()
         .filter(|name| party.is_none_or(|party| party == *name))
@@ -243,18 +243,18 @@ fn silent_ms(call: &Call, party: Option<&str>, (from, to): (Timestamp, Timestamp
                 // Never heard: from the connection on.
                 None if is_lost => silent_from = Some(at.map_or(0, offset)),
                 Some(from) if !is_lost => {
-                    gaps.push((from, at.map_or(length, offset)));
+                    silences.push((from, at.map_or(length, offset)));
                     silent_from = None;
                 }
                 _ => {}
             }
         }
-        gaps.extend(silent_from.map(|from| (from, length)));
+        silences.extend(silent_from.map(|from| (from, length)));
     }
-    gaps.sort_unstable();
+    silences.sort_unstable();
     let mut silent = 0;
     let mut reached = 0;
-    for (start, end) in gaps {
+    for (start, end) in silences {
         silent += (end - start.max(reached)).max(0);
         reached = reached.max(end);
     }

@@ -29,9 +29,7 @@ pub struct Stored {
 }
 
 /// All messages of a stream.
-///
-/// # Errors
-/// When there is no such stream, a message does not arrive before the deadline, or the stream is too long.
+/// Fails if it is too long, or a message does not arrive before the deadline.
 pub(super) async fn read(client: &async_nats::Client, name: &str) -> Result<Vec<Stored>> {
     let jetstream = jetstream::new(client.clone());
     let stream = jetstream.get_stream(name).await?;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::fs;
 use std::time::{Duration, Instant};
 
-/// The unit of /proc: USER_HZ is 100 on all supported architectures.
+use callpulse_tests::servers::child::cpu_ticks;
+
+/// The unit of [`cpu_ticks`].
 const TICK: Duration = Duration::from_millis(10);
 
 /// CPU time by name.
@@ -27,7 +28,7 @@ impl CpuUsage {
 
     /// Samples the process that has this name now.
     pub fn sample(&mut self, name: &str, pid: u32) {
-        let Some(now) = ticks(pid) else { return };
+        let Ok(now) = cpu_ticks(pid) else { return };
         let now = TICK * now;
         let (process, last, before) = self.taken.entry(name.to_owned()).or_insert((pid, now, Duration::ZERO));
         if *process != pid {
@@ -63,15 +64,6 @@ impl fmt::Display for CpuUsage {
         }
         f.write_str(")")
     }
-}
-
-/// `utime` and `stime`, the 14th and 15th field; the second may hold blanks and is in parentheses (proc_pid_stat(5)).
-fn ticks(pid: u32) -> Option<u32> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_whitespace().skip(11);
-    let mut next = || fields.next()?.parse::<u32>().ok();
-    Some(next()? + next()?)
 }
 
 #[cfg(test)]

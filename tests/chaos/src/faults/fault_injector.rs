@@ -56,9 +56,6 @@ struct ActiveFault {
 
 impl FaultInjector {
     /// Takes ownership of the stack.
-    ///
-    /// # Errors
-    /// When an edge has no address.
     pub fn new(
         stack: Stack,
         edge_addresses: EdgeAddresses,
@@ -93,9 +90,7 @@ impl FaultInjector {
     }
 
     /// Injects and repairs the scheduled faults until `until`, extended by the time that repairs took. Repairs all at the end.
-    ///
-    /// # Errors
-    /// When an injection or a repair fails: an error of the harness, or a service that does not start.
+    /// Fails if an injection or a repair fails: an error of the harness, or a service that does not start.
     pub async fn run(&mut self, schedule: &[PlannedFault], until: Duration) -> Result<()> {
         let started = Instant::now();
         // The time that repairs exceeded the plan, for example for an election. It is added, so that pauses stay as long.
@@ -133,9 +128,6 @@ impl FaultInjector {
     }
 
     /// Checks the processes until `work` is done.
-    ///
-    /// # Errors
-    /// When a process cannot be checked.
     pub async fn run_with<T>(&mut self, work: impl Future<Output = T>) -> Result<T> {
         let mut work = std::pin::pin!(work);
         loop {

@@ -124,9 +124,7 @@ impl Client {
     }
 
     /// Sends a request over the current connection.
-    ///
-    /// # Errors
-    /// When it is refused, or the connection ends before the answer. At the deadline, the client also reconnects.
+    /// Fails if it is refused, or the connection ends before the answer. At the deadline, the client also reconnects.
     pub async fn ask(&self, step: &'static str, payload: Value) -> Result<Value> {
         let began = SystemTime::now();
         let asked = self
@@ -155,9 +153,7 @@ impl Client {
     }
 
     /// Runs `work` on the current connection while it is open.
-    ///
-    /// # Errors
-    /// The error of `work`, the end of the connection, or the deadline.
+    /// Fails with the error of `work`, at the end of the connection, or at the deadline.
     pub async fn on_party<T>(&self, within: Duration, work: impl AsyncFnOnce(&Party) -> Result<T>) -> Result<T> {
         let party = self.shared.party().clone().context(AWAY)?;
         let connection = self.view().connections;
@@ -341,9 +337,6 @@ pub fn call_payload(call: &str) -> Value {
 }
 
 /// An error unless the awaited step arrived.
-///
-/// # Errors
-/// If it is false.
 pub fn arrived(it: bool, what: &str) -> Result<()> {
     ensure!(it, "{what} did not arrive");
     Ok(())

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use callpulse_tests::percentile::percentile;
+
 /// The limit of samples. A run is shorter.
 const MOST_SECONDS: usize = 100_000;
 
@@ -28,11 +30,8 @@ impl ConnectedCalls {
         }
     }
 
-    fn at(&self, share: f64) -> usize {
-        let mut sorted = self.seconds.clone();
-        sorted.sort_unstable();
-        let place = (sorted.len().saturating_sub(1) as f64 * share).round() as usize;
-        sorted.get(place).copied().unwrap_or_default()
+    fn percentile(&self, percent: usize) -> usize {
+        percentile(self.seconds.iter().copied(), percent).unwrap_or_default()
     }
 }
 
@@ -50,9 +49,9 @@ impl fmt::Display for ConnectedCalls {
         write!(
             f,
             "{mean} on average, {} at least, {} at most, median {}; {} or more for {reached} % of the time",
-            self.at(0.0),
-            self.at(1.0),
-            self.at(0.5),
+            self.percentile(0),
+            self.percentile(100),
+            self.percentile(50),
             self.target
         )
     }
@@ -68,7 +67,7 @@ mod tests {
         (1..=4).for_each(|connected| connected_calls.note(connected));
         assert_eq!(
             connected_calls.to_string(),
-            "2 on average, 1 at least, 4 at most, median 3; 3 or more for 50 % of the time"
+            "2 on average, 1 at least, 4 at most, median 2; 3 or more for 50 % of the time"
         );
     }
 }

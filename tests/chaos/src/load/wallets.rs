@@ -50,9 +50,6 @@ struct CreditPlan {
 
 impl Wallets {
     /// Starts one for each nats-server.
-    ///
-    /// # Errors
-    /// When a server refuses it.
     pub async fn start(nats: &NatsServer, interval: Duration, run_log: &RunLog) -> Result<Self> {
         let (password, interval_ms) = (nats.password(USER)?, interval.as_millis() as u64);
         let mut running = JoinSet::new();

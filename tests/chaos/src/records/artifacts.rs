@@ -23,9 +23,6 @@ const BATCH: usize = 1_000;
 const QUIET: Duration = Duration::from_secs(5);
 
 /// Writes the stored facts and the run log below `folder`.
-///
-/// # Errors
-/// When the stream cannot be read or a file cannot be written.
 pub async fn save(client: &async_nats::Client, run_log: &RunLog, folder: &Path) -> Result<()> {
     let mut facts = writer(folder, "facts.jsonl")?;
     let stream = jetstream::new(client.clone()).get_stream(storage::CALLS).await?;

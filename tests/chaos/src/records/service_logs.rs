@@ -13,9 +13,6 @@ const MOST_KINDS: usize = 50;
 const SHOWN_CHARS: usize = 300;
 
 /// Errors and panics in the logs of a folder; similar lines once, with their number.
-///
-/// # Errors
-/// When a log cannot be read.
 pub fn complaints(folder: &Path) -> Result<Vec<String>> {
     let mut found: BTreeMap<(String, String), (usize, String)> = BTreeMap::new();
     for entry in fs::read_dir(folder)? {

@@ -20,9 +20,6 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(2);
 
 impl NatsServer {
     /// The leader of a stream, as an index for [`kill_node`](Self::kill_node). Waits for an election in progress.
-    ///
-    /// # Errors
-    /// When there is no such stream, or no leader before the deadline.
     pub async fn stream_leader(&self, stream: &str) -> Result<usize> {
         eventually(&format!("a leader of {stream}"), SYNCED_WITHIN, async || {
             let jetstream = self.jetstream().await?;
@@ -37,9 +34,6 @@ impl NatsServer {
     }
 
     /// Waits until every server is running and all replicas are current.
-    ///
-    /// # Errors
-    /// At the deadline; the error names a missing replica.
     pub async fn synced(&self) -> Result<()> {
         eventually("all replicas being current", SYNCED_WITHIN, async || {
             for node in &self.nodes {
@@ -57,9 +51,6 @@ impl NatsServer {
     }
 
     /// Waits until every stream has a leader that answers.
-    ///
-    /// # Errors
-    /// At the deadline; the error names a stream without a leader.
     pub async fn leaders_elected(&self) -> Result<()> {
         eventually("every stream having a leader", SYNCED_WITHIN, async || {
             let jetstream = self.jetstream().await?;
@@ -76,9 +67,6 @@ impl NatsServer {
     }
 
     /// Waits until no other server that runs has a route to this one.
-    ///
-    /// # Errors
-    /// When one still has a route after the timeout.
     pub async fn routes_closed(&self, index: usize) -> Result<()> {
         let closed = self.node(index)?.name();
         eventually(&format!("no route to {closed}"), SYNCED_WITHIN, async || {

@@ -1,13 +1,12 @@
 //! Runs the command as a process and parses its output.
 
-use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::servers::child::Child;
-use callpulse_tests::servers::process::built;
+use callpulse_tests::servers::child::{Child, peak_resident_bytes};
+use callpulse_tests::servers::commands;
 use callpulse_tests::wait::eventually;
 use contract::Timestamp;
 use serde_json::Value;
@@ -25,8 +24,8 @@ pub(crate) struct Run {
     pub(crate) differences: Vec<Value>,
     pub(crate) summary: Value,
     pub(crate) log: String,
-    /// The highest sampled memory use in kilobytes.
-    pub(crate) peak_kb: u64,
+    /// The highest sampled memory use.
+    pub(crate) peak_bytes: u64,
     pub(crate) took: Duration,
 }
 
@@ -41,19 +40,11 @@ pub(crate) async fn reconcile_with<const N: usize>(
 ) -> Result<Run> {
     // Facts younger than the grace period are not checked.
     wall_clock_reaches(Timestamp::now().plus_millis(GRACE_MS + 1)).await?;
-    let mut settings = fixture.stack.nats.settings_of("billing-timer")?.to_vec();
-    settings.push(("tick_interval_ms", fixture.interval_ms.to_string()));
-    settings.extend(own);
-    let mut command = Command::new(built("billing-timer")?);
-    command.args(["reconcile", "--json", "--grace", &format!("{GRACE_MS}ms")]);
-    command.args(more);
-    for (key, value) in settings {
-        command.env(
-            format!("BILLING_TIMER__{}", key.replace('.', "__")).to_uppercase(),
-            value,
-        );
-    }
-    run(&mut command, &fixture.stack.folder().join("reconcile.log")).await
+    let settings = [("tick_interval_ms", fixture.interval_ms.to_string())]
+        .into_iter()
+        .chain(own);
+    let mut command = commands::reconcile(&fixture.stack.nats, &format!("{GRACE_MS}ms"), settings)?;
+    run(command.args(more), &fixture.stack.folder().join("reconcile.log")).await
 }
 
 pub(crate) async fn run(command: &mut Command, log: &Path) -> Result<Run> {
@@ -65,9 +56,9 @@ pub(crate) async fn run(command: &mut Command, log: &Path) -> Result<Run> {
         stdout.read_to_string(&mut text).await?;
         anyhow::Ok(text)
     });
-    let mut peak_kb = 0;
+    let mut peak_bytes = 0;
     let status = eventually("the end of reconcile", TIMEOUT, async || {
-        peak_kb = peak_memory_kb(child.pid()).unwrap_or(peak_kb);
+        peak_bytes = peak_resident_bytes(child.pid()).unwrap_or(peak_bytes);
         child.ended()?.context("still running")
     })
     .await?;
@@ -84,15 +75,9 @@ pub(crate) async fn run(command: &mut Command, log: &Path) -> Result<Run> {
         differences: lines,
         summary: summary["summary"].clone(),
         log: child.log_tail(),
-        peak_kb,
+        peak_bytes,
         took,
     })
-}
-
-fn peak_memory_kb(pid: u32) -> Option<u64> {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
 }
 
 impl Run {

@@ -10,7 +10,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
 use super::injector::{CALLS, INTERVAL_MS, Injector, STORES_AT_ONCE, call_id};
-use crate::common::{edge, metric};
+use crate::common::edge;
 
 /// The default of `limits.message_bytes`.
 const LONGEST_MESSAGE: usize = 64 * 1024;
@@ -55,7 +55,8 @@ async fn five_thousand_calls_arrive_in_short_messages_and_a_slow_viewer_is_resyn
 
     // The viewer does not read: the kernel's buffers fill, then its queue.
     let mut minute = 1;
-    while metric(&stack.edges[0], "callpulse_ops_viewers_behind_total").await == Some(0.0) {
+    let edge = &stack.edges[0];
+    while edge.metric("callpulse_ops_viewers_behind_total").await? == Some(0.0) {
         minute += 1;
         ensure!(minute < 60, "the queue never fills");
         injector.tick_all(minute, begun).await?;

@@ -19,9 +19,6 @@ const SERVICES: [Part; 3] = [Part::Timer, Part::Edge, Part::Worker];
 impl FaultInjector {
     /// Scales each service from its processes to [`SCALED`], restarts all processes and nats-servers one after the other, and scales
     /// back to one process each.
-    ///
-    /// # Errors
-    /// When a process does not start.
     pub async fn upgrade(&mut self) -> Result<()> {
         for part in SERVICES {
             while self.services(part)?.len() < SCALED {

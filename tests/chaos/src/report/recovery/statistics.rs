@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use callpulse_tests::percentile::percentile;
 use serde::Serialize;
 
 use super::Recovery;
@@ -30,14 +31,9 @@ impl fmt::Display for Percentiles {
 }
 
 impl Percentiles {
-    /// By the nearest rank.
     pub(super) fn of(seconds: impl IntoIterator<Item = f64>) -> Self {
-        let mut seconds: Vec<f64> = seconds.into_iter().collect();
-        seconds.sort_by(f64::total_cmp);
-        let rank = |percent: usize| {
-            let rank = (seconds.len() * percent).div_ceil(100);
-            seconds.get(rank.saturating_sub(1)).copied().unwrap_or_default()
-        };
+        let seconds: Vec<f64> = seconds.into_iter().collect();
+        let rank = |percent| percentile(seconds.iter().copied(), percent).unwrap_or_default();
         Self {
             faults: seconds.len(),
             p50: rank(50),
