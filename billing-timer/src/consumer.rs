@@ -22,7 +22,7 @@ use crate::backoff::Backoff;
 use crate::deps::Deps;
 use crate::fact_source::{CONSUMER, DeliveredMessage, DeliveredMessages};
 use crate::settings::ConsumerSettings;
-use crate::{link, metrics};
+use crate::{metrics, nats_state};
 
 /// Concurrent batches.
 const MAX_BATCHES: usize = 4;
@@ -49,17 +49,17 @@ impl FactConsumer {
         let mut backoff = Backoff::default();
         loop {
             let opened = async {
-                let gap = link::until_gap(&self.deps.link).await;
-                Ok::<_, BoxError>((self.deps.fact_source.open(self.settings).await?, gap))
+                let reconnected = nats_state::until_reconnect(&self.deps.nats_state).await;
+                Ok::<_, BoxError>((self.deps.fact_source.open(self.settings).await?, reconnected))
             };
             let lost = match stop.run_until_cancelled(opened).await {
                 None => Lost::Stopped,
                 Some(Err(error)) => Lost::Because(error.to_string()),
-                Some(Ok((messages, gap))) => {
+                Some(Ok((messages, reconnected))) => {
                     backoff.reset();
                     self.consuming.set(true);
                     tracing::info!(consumer = CONSUMER, "consuming facts");
-                    self.consume(messages, gap, &stop).await
+                    self.consume(messages, reconnected, &stop).await
                 }
             };
             self.consuming.set(false);
@@ -67,7 +67,7 @@ impl FactConsumer {
                 Lost::Stopped => return Ok(()),
                 Lost::Because(reason) => {
                     metrics::lost("consumer");
-                    tracing::warn!(consumer = CONSUMER, reason, "consumer lost; reopening it");
+                    tracing::warn!(consumer = CONSUMER, reason, "consumer lost: reopening");
                 }
             }
             if stop
@@ -83,10 +83,10 @@ impl FactConsumer {
     async fn consume(
         &self,
         mut messages: DeliveredMessages,
-        gap: impl Future<Output = ()>,
+        reconnected: impl Future<Output = ()>,
         stop: &CancellationToken,
     ) -> Lost {
-        let mut gap = pin!(gap);
+        let mut reconnected = pin!(reconnected);
         let mut batches = FuturesUnordered::new();
         let mut facts = 0;
         let lost = loop {
@@ -94,7 +94,7 @@ impl FactConsumer {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Lost::Stopped,
-                () = &mut gap => break Lost::Because("the link had a gap".to_owned()),
+                () = &mut reconnected => break Lost::Because("the link had a gap".to_owned()),
                 Some(handled) = batches.next() => facts -= handled,
                 message = messages.next(), if room > 0 && batches.len() < MAX_BATCHES => {
                     let (batch, end) = collect(message, &mut messages, room);
@@ -143,6 +143,6 @@ fn collect(
 
 async fn nak(message: &dyn DeliveredMessage, delay: Option<Duration>) {
     if let Err(error) = message.nak(delay).await {
-        tracing::debug!(%error, "nak failed; the server redelivers after the ack wait");
+        tracing::debug!(%error, "nak failed: the server redelivers after the ack wait");
     }
 }

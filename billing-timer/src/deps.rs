@@ -26,7 +26,7 @@ pub struct Deps {
     /// The server's clock, which ticks wait for.
     pub server_clock: ServerClock,
     /// Whether NATS is connected, and how often messages may have been missed.
-    pub link: watch::Receiver<ConnectionState>,
+    pub nats_state: watch::Receiver<ConnectionState>,
     /// The stream `CALLS`.
     pub facts: FactStore,
     /// The bucket `billing_active`.
@@ -47,7 +47,7 @@ impl Deps {
         Self {
             clock: Arc::new(SystemClock),
             server_clock: ServerClock::default(),
-            link: nats.state(),
+            nats_state: nats.state(),
             facts: FactStore::new(nats, storage, Source::new(crate::NAME, instance)),
             active_billing: ActiveBilling::new(nats, storage),
             leases: Leases::new(nats, storage),
@@ -68,6 +68,6 @@ impl Deps {
 
     /// Whether NATS is connected at this moment.
     pub(crate) fn is_up(&self) -> bool {
-        self.link.borrow().connected
+        self.nats_state.borrow().connected
     }
 }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backoff::Backoff;
 use crate::deps::Deps;
-use crate::{link, metrics};
+use crate::{metrics, nats_state};
 
 /// Changes that may wait for the ticker.
 pub(crate) const INDEX_CHANGE_CAPACITY: usize = 1_024;
@@ -51,7 +51,7 @@ impl IndexWatcher {
             self.watching.set(false);
             let Some(reason) = outcome else { break };
             metrics::lost("billing_active");
-            tracing::warn!(reason, "watch of billing_active lost; reopening it");
+            tracing::warn!(reason, "watch of billing_active lost: reopening");
             if stop
                 .run_until_cancelled(backoff.pause(&*self.deps.clock))
                 .await
@@ -65,7 +65,7 @@ impl IndexWatcher {
 
     /// Returns the reason the watch was lost, or none if the ticker has ended.
     async fn watch(&self, backoff: &mut Backoff, lost_at: Option<Instant>) -> Option<String> {
-        let mut gap = pin!(link::until_gap(&self.deps.link).await);
+        let mut reconnected = pin!(nats_state::until_reconnect(&self.deps.nats_state).await);
         let changes = match self.deps.active_billing.watch().await {
             Ok(changes) => changes,
             Err(error) => return Some(error.to_string()),
@@ -82,7 +82,7 @@ impl IndexWatcher {
         loop {
             let change = tokio::select! {
                 biased;
-                () = &mut gap => return Some("the link had a gap".to_owned()),
+                () = &mut reconnected => return Some("the link had a gap".to_owned()),
                 change = changes.next() => change,
             };
             let change = match change {
@@ -90,7 +90,7 @@ impl IndexWatcher {
                 Some(Ok(BillingChange::Closed(call))) => IndexChange::Removed(call),
                 Some(Err(error @ BucketError::Unreadable { .. })) => {
                     metrics::call_stuck("unreadable_entry");
-                    tracing::error!(%error, "entry of billing_active cannot be decoded; its call is not billed. Check the entry");
+                    tracing::error!(%error, "entry of billing_active not decoded, its call is not billed: check its writer's version");
                     continue;
                 }
                 Some(Err(error)) => return Some(error.to_string()),

@@ -13,7 +13,7 @@ const INTERVAL: Duration = Duration::from_secs(1);
 
 /// Asks until `stop`: at the start, at every interval, and when the connection has changed.
 pub(crate) async fn follow(deps: Deps, stop: CancellationToken) -> Result<(), BoxError> {
-    let mut link = deps.link.clone();
+    let mut nats_state = deps.nats_state.clone();
     loop {
         let sent = deps.clock.instant();
         match stop.run_until_cancelled(deps.facts.leader_time()).await {
@@ -27,7 +27,7 @@ pub(crate) async fn follow(deps: Deps, stop: CancellationToken) -> Result<(), Bo
         tokio::select! {
             biased;
             () = stop.cancelled() => return Ok(()),
-            Ok(()) = link.changed() => {}
+            Ok(()) = nats_state.changed() => {}
             () = deps.clock.sleep(INTERVAL) => {}
         }
     }

@@ -22,13 +22,13 @@ use crate::backoff::Backoff;
 use crate::deps::Deps;
 use crate::domain::lease::{LeaseMove, LeaseView, Trigger};
 use crate::domain::partition::{HeldPartitions, PartitionSet};
-use crate::{link, metrics};
+use crate::{metrics, nats_state};
 
 /// Renewals within one TTL.
 const RENEWALS_PER_TTL: u32 = 3;
 /// Announcements of an earlier process with the same ID after which this one gives way. A dead process leaves fewer behind: those
 /// that were on their way to the server.
-const RIVAL_HEARTBEATS: u32 = 3;
+const DUPLICATE_HEARTBEATS: u32 = 3;
 
 /// Holds leases.
 #[derive(Debug)]
@@ -38,7 +38,7 @@ pub(crate) struct LeaseManager {
     pub(crate) process: Process,
     pub(crate) ttl: Duration,
     /// Holds while the bucket is watched and this instance is announced.
-    pub(crate) announced: Condition,
+    pub(crate) heartbeat_valid: Condition,
     pub(crate) held: watch::Sender<HeldPartitions>,
     /// Whether `billing_active` accepted the last probe; the heartbeat reports it to the edges.
     pub(crate) can_bill: AtomicBool,
@@ -50,7 +50,7 @@ pub(crate) struct LeaseManager {
     "instance_id {instance} is used by another billing-timer, started at {}: give each its own instance_id, or none",
     process.started_at
 )]
-struct InstanceTaken {
+struct DuplicateId {
     instance: NodeId,
     process: Process,
 }
@@ -58,7 +58,7 @@ struct InstanceTaken {
 /// Why a watch has ended.
 enum WatchEnd {
     Lost(String),
-    Taken(InstanceTaken),
+    DuplicateId(DuplicateId),
 }
 
 fn lost(reason: impl ToString) -> WatchEnd {
@@ -67,7 +67,7 @@ fn lost(reason: impl ToString) -> WatchEnd {
 
 enum WriteResult {
     /// The heartbeat, with the time at which it was sent.
-    Announced(Instant, Result<u64, BucketError>),
+    HeartbeatSent(Instant, Result<u64, BucketError>),
     Probed(Result<(), BucketError>),
     Moved(LeaseMove, Result<Revised<Lease>, BucketError>),
 }
@@ -78,12 +78,12 @@ struct Session {
     view: LeaseView,
     /// The revision of the first heartbeat since the watch was opened. The view is complete once the watch has returned it.
     first_heartbeat: Option<u64>,
-    announcing: bool,
+    heartbeat_in_flight: bool,
     probed_at: Option<Instant>,
     /// Partitions with a write in flight: at most one each, which bounds the writes.
     moving: PartitionSet,
     /// Announcements of other processes with this instance's ID, since its own first one.
-    rival_heartbeats: u32,
+    duplicate_heartbeats: u32,
     writes: FuturesUnordered<BoxFuture<'static, WriteResult>>,
 }
 
@@ -92,17 +92,17 @@ impl LeaseManager {
     pub(crate) async fn run(self, stop: CancellationToken) -> Result<(), BoxError> {
         let mut backoff = Backoff::default();
         while let Some(end) = stop.run_until_cancelled(self.watch(&mut backoff)).await {
-            self.announced.set(false);
+            self.heartbeat_valid.set(false);
             let reason = match end {
                 WatchEnd::Lost(reason) => reason,
-                WatchEnd::Taken(taken) => {
+                WatchEnd::DuplicateId(duplicate) => {
                     // The heartbeat is the other's: it is not withdrawn.
                     self.held.send_replace(HeldPartitions::default());
-                    return Err(taken.into());
+                    return Err(duplicate.into());
                 }
             };
             metrics::lost("billing_leases");
-            tracing::warn!(reason, "watch of billing_leases lost; reopening it");
+            tracing::warn!(reason, "watch of billing_leases lost: reopening");
             if stop
                 .run_until_cancelled(backoff.pause(&*self.deps.clock))
                 .await
@@ -112,18 +112,18 @@ impl LeaseManager {
             }
         }
         self.held.send_replace(HeldPartitions::default());
-        // While NATS is away, the heartbeat expires by itself.
+        // While NATS is unreachable, the heartbeat expires by itself.
         if self.deps.is_up()
             && let Err(error) = self.deps.leases.withdraw(&self.instance).await
         {
-            tracing::warn!(%error, "leases not given up at shutdown; they will expire");
+            tracing::warn!(%error, "leases not given up at shutdown: they will expire");
         }
         Ok(())
     }
 
     /// Watches until the watch is lost, or the instance's ID is another's.
     async fn watch(&self, backoff: &mut Backoff) -> WatchEnd {
-        let mut gap = pin!(link::until_gap(&self.deps.link).await);
+        let mut reconnected = pin!(nats_state::until_reconnect(&self.deps.nats_state).await);
         let changes = match self.deps.leases.watch().await {
             Ok(changes) => changes,
             Err(error) => return lost(error),
@@ -136,17 +136,17 @@ impl LeaseManager {
             let expiry = self.held.borrow().until;
             let trigger = tokio::select! {
                 biased;
-                () = &mut gap => return lost("the link had a gap"),
+                () = &mut reconnected => return lost("the link had a gap"),
                 change = changes.next() => match change {
                     Some(Ok(change)) => {
                         if matches!(&change, LeaseChange::Gone(instance) if *instance == self.instance) {
                             renew_at = self.deps.clock.instant();
                         }
-                        if let Some(taken) = self.rival(&mut session, &change) {
-                            return WatchEnd::Taken(taken);
+                        if let Some(duplicate) = self.duplicate_id(&mut session, &change) {
+                            return WatchEnd::DuplicateId(duplicate);
                         }
                         if let LeaseChange::Unreadable(partition, _) = &change {
-                            tracing::warn!(partition = partition.number(), "lease cannot be decoded and counts as given up; check who writes to billing_leases");
+                            tracing::warn!(partition = partition.number(), "lease not decoded, it counts as given up: check its writer's version");
                         }
                         session.view.apply(change);
                         Trigger::Change
@@ -160,9 +160,9 @@ impl LeaseManager {
                     continue;
                 }
                 Some(result) = session.writes.next() => self.on_write(&mut session, result),
-                () = self.sleep_until(expiry), if self.announced.holds() => {
-                    self.announced.set(false);
-                    tracing::warn!("leases expired before they were renewed; ticking nothing. Check the connection to NATS");
+                () = self.sleep_until(expiry), if self.heartbeat_valid.holds() => {
+                    self.heartbeat_valid.set(false);
+                    tracing::warn!("leases expired before they were renewed, ticks stopped: check the connection to NATS");
                     continue;
                 }
             };
@@ -176,7 +176,7 @@ impl LeaseManager {
     }
 
     /// Whether a living process that started earlier has this instance's ID. Both would announce the ticks of the same calls.
-    fn rival(&self, session: &mut Session, change: &LeaseChange) -> Option<InstanceTaken> {
+    fn duplicate_id(&self, session: &mut Session, change: &LeaseChange) -> Option<DuplicateId> {
         let LeaseChange::Alive(instance, revision, Some(process)) = change else {
             return None;
         };
@@ -184,12 +184,12 @@ impl LeaseManager {
         if *instance != self.instance || *process == self.process || !is_later {
             return None;
         }
-        session.rival_heartbeats += 1;
+        session.duplicate_heartbeats += 1;
         if *process > self.process {
-            tracing::warn!(started_at = %process.started_at, "another billing-timer has this instance_id; it gives way. Give each its own");
+            tracing::warn!(started_at = %process.started_at, "duplicate instance_id: the other process exits; give each its own");
             return None;
         }
-        (session.rival_heartbeats >= RIVAL_HEARTBEATS).then(|| InstanceTaken {
+        (session.duplicate_heartbeats >= DUPLICATE_HEARTBEATS).then(|| DuplicateId {
             instance: self.instance.clone(),
             process: process.clone(),
         })
@@ -203,18 +203,18 @@ impl LeaseManager {
             let probe = async move { WriteResult::Probed(deps.active_billing.probe(&instance).await) };
             session.writes.push(probe.boxed());
         }
-        if session.announcing {
+        if session.heartbeat_in_flight {
             return;
         }
-        session.announcing = true;
+        session.heartbeat_in_flight = true;
         let (deps, instance, ttl) = (self.deps.clone(), self.instance.clone(), self.ttl);
         let (process, can_bill) = (self.process.clone(), self.can_bill.load(Ordering::Relaxed));
         session.writes.push(
             async move {
                 // Taken before sending: the server may start the TTL at any moment afterwards.
                 let sent_at = deps.clock.instant();
-                let announced = deps.leases.announce(&instance, &process, can_bill, ttl).await;
-                WriteResult::Announced(sent_at, announced)
+                let stored = deps.leases.put_heartbeat(&instance, &process, can_bill, ttl).await;
+                WriteResult::HeartbeatSent(sent_at, stored)
             }
             .boxed(),
         );
@@ -222,8 +222,8 @@ impl LeaseManager {
 
     fn on_write(&self, session: &mut Session, result: WriteResult) -> Trigger {
         match result {
-            WriteResult::Announced(sent_at, outcome) => {
-                session.announcing = false;
+            WriteResult::HeartbeatSent(sent_at, outcome) => {
+                session.heartbeat_in_flight = false;
                 match outcome {
                     Ok(revision) => {
                         session.first_heartbeat.get_or_insert(revision);
@@ -231,7 +231,7 @@ impl LeaseManager {
                         self.held.send_modify(|held| held.until = until);
                         return Trigger::Renewal;
                     }
-                    Err(error) => tracing::warn!(%error, "leases not renewed; retrying"),
+                    Err(error) => tracing::warn!(%error, "leases not renewed: retrying"),
                 }
             }
             WriteResult::Probed(outcome) => {
@@ -252,7 +252,7 @@ impl LeaseManager {
                         session.view.apply(LeaseChange::Held(lease_move.partition, lease));
                     }
                     Err(BucketError::Conflict { .. }) => {}
-                    Err(error) => tracing::warn!(%error, "lease not moved; retrying"),
+                    Err(error) => tracing::warn!(%error, "lease not moved: retrying"),
                 }
             }
         }
@@ -273,7 +273,7 @@ impl LeaseManager {
             .borrow()
             .until
             .is_none_or(|until| until <= self.deps.clock.instant());
-        self.announced.set(alive && !expired);
+        self.heartbeat_valid.set(alive && !expired);
         if expired {
             return;
         }

@@ -41,8 +41,8 @@ pub mod termination;
 pub mod reconcile;
 
 mod backoff;
-mod link;
 mod metrics;
+mod nats_state;
 #[cfg(test)]
 mod testing;
 
@@ -69,10 +69,10 @@ use crate::ticker::Ticker;
 pub const NAME: &str = "billing-timer";
 
 /// Readiness conditions of the tasks: facts are consumed, the bucket is watched, the leases are renewed.
-const TASK_CONDITIONS: [&str; 3] = [CONSUMING, WATCHING, ANNOUNCED];
+const TASK_CONDITIONS: [&str; 3] = [CONSUMING, WATCHING, RENEWING];
 const CONSUMING: &str = "consumer";
 const WATCHING: &str = "billing_active";
-const ANNOUNCED: &str = "leases";
+const RENEWING: &str = "leases";
 
 /// Runs the service until its context is stopped.
 ///
@@ -121,7 +121,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     if nats.state().borrow().connected {
         let flushed = context.drain("nats", nats.client.flush()).await;
         if let Some(Err(error)) = flushed {
-            tracing::warn!(%error, "flush failed at shutdown; the last notices may not have been sent");
+            tracing::warn!(%error, "flush failed at shutdown: the last notices may not have been sent");
         }
     }
     Ok(outcome?)
@@ -152,7 +152,7 @@ pub fn tasks(
         instance: instance.clone(),
         process: Process::new(deps.clock.now()),
         ttl: settings.lease_ttl(),
-        announced: health.condition(ANNOUNCED),
+        heartbeat_valid: health.condition(RENEWING),
         held: held_sender,
         can_bill: AtomicBool::new(true),
     };

@@ -95,7 +95,7 @@ async fn code_of(reconciling: impl Future<Output = Result<bool, Unfinished>>, st
             service::exit::BAD_SETTINGS
         }
         Err(error) => {
-            tracing::error!(%error, "reconciliation incomplete; there may be more differences than printed. Run it again");
+            tracing::error!(%error, "reconciliation incomplete, there may be more differences than printed: run it again");
             UNFINISHED
         }
     }

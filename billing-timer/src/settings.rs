@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use service::settings::out_of_range;
 use service::{CommonSettings, Secret, ServiceSettings, Validate};
 
-use crate::domain::terms::{Charge, FleetTerms, MIN_INTERVAL_MS};
+use crate::domain::terms::{Charge, DefaultTerms, MIN_INTERVAL_MS};
 
 /// The longest interval in milliseconds: one day. Longer values are taken for mistakes.
 const MAX_INTERVAL_MS: u64 = 24 * 3_600_000;
@@ -82,8 +82,8 @@ impl Default for Settings {
 
 impl Settings {
     /// The fleet's terms.
-    pub fn terms(&self) -> FleetTerms {
-        FleetTerms {
+    pub fn terms(&self) -> DefaultTerms {
+        DefaultTerms {
             interval_ms: self.tick_interval_ms,
             charge: self.charge,
             max_call_duration_ms: self.calls.max_duration_ms(),

@@ -47,7 +47,7 @@ pub(crate) async fn request_end(terminations: &dyn Terminations, token: WorkToke
         }
         Err(error) => {
             metrics::termination_requested("failed");
-            tracing::warn!(call_id = %token.call, error, "request to end a call at its maximum duration failed; retrying later");
+            tracing::warn!(call_id = %token.call, error, "request to end a call at its maximum duration failed: retrying");
         }
     }
     token

@@ -29,7 +29,7 @@ use crate::deps::Deps;
 use crate::domain::partition::{HeldPartitions, PartitionSet};
 use crate::domain::partitioned_index::PartitionedIndex;
 use crate::domain::scheduler::Scheduler;
-use crate::domain::terms::FleetTerms;
+use crate::domain::terms::DefaultTerms;
 use crate::domain::work::{DueSettlement, LastStored, TickFailure, WorkToken};
 use crate::index_watcher::{INDEX_CHANGE_CAPACITY, IndexChange};
 use crate::{metrics, termination};
@@ -42,7 +42,7 @@ const MAX_BATCH_READS: usize = 8;
 /// acknowledge several together: with too few in flight, it waits for the next ones. Ticks that become due meanwhile fill the next batches.
 const MAX_BATCHES: usize = 12;
 /// No further batch is started while the notices of so many stored ones wait: the notices of a burst do not delay its batches.
-const MAX_UNTOLD_BATCHES: usize = 32;
+const MAX_BATCHES_WITH_PENDING_NOTICES: usize = 32;
 /// Concurrent batches of settlements, of up to [`MAX_CALLS_PER_READ`] calls.
 const MAX_SETTLEMENT_BATCHES: usize = 4;
 /// No further batch is settled while so many calls are settled by themselves.
@@ -60,7 +60,7 @@ const UNREADABLE_DELAY: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct Ticker {
     pub(crate) deps: Deps,
-    pub(crate) terms: FleetTerms,
+    pub(crate) terms: DefaultTerms,
     pub(crate) changes: mpsc::Receiver<IndexChange>,
     pub(crate) held: watch::Receiver<HeldPartitions>,
 }
@@ -74,7 +74,7 @@ struct Work {
     batch_reads: InFlight<BatchRead>,
     batches: InFlight<Result<StoredBatch, FailedBatch>>,
     /// Stored batches whose notices wait. Their calls get no other work before, unless their leases or entries are lost meanwhile.
-    untold: VecDeque<StoredBatch>,
+    pending_notices: VecDeque<StoredBatch>,
     /// At most one, so that the notices of a call keep their order.
     notices: InFlight<StoredTicks>,
     settlement_batches: InFlight<SettledBatch>,
@@ -111,7 +111,7 @@ impl Ticker {
         let mut index = PartitionedIndex::default();
         let mut work = Work::default();
         let mut pacing = BatchPacing::default();
-        let mut link = self.deps.link.clone();
+        let mut nats_state = self.deps.nats_state.clone();
         let mut changes = Vec::with_capacity(INDEX_CHANGE_CAPACITY);
         loop {
             let now = self.deps.server_now();
@@ -130,7 +130,7 @@ impl Ticker {
                 biased;
                 () = stop.cancelled() => break,
                 Some(published) = work.batches.next() => self.on_batch(&mut scheduler, &mut work, &mut pacing, published),
-                Some(stored) = work.notices.next() => self.on_told(&mut scheduler, &stored),
+                Some(stored) = work.notices.next() => self.on_notices_sent(&mut scheduler, &stored),
                 Some(read) = work.batch_reads.next() => self.on_batch_read(&mut scheduler, read).await,
                 Some((token, stored)) = work.reads.next() => self.on_read(&mut scheduler, &token, stored).await,
                 Some(SettledBatch { done, remaining }) = work.settlement_batches.next() => {
@@ -141,7 +141,7 @@ impl Ticker {
                 Some((token, outcome)) = work.settlements.next() => on_settlement(&mut scheduler, &token, outcome, self.deps.server_now()),
                 Some(token) = work.terminations.next() => scheduler.termination_requested(&token, self.deps.server_now()),
                 Ok(()) = self.held.changed() => {}
-                Ok(()) = link.changed() => {}
+                Ok(()) = nats_state.changed() => {}
                 received = self.changes.recv_many(&mut changes, INDEX_CHANGE_CAPACITY) => {
                     if received == 0 {
                         break;
@@ -154,9 +154,9 @@ impl Ticker {
         }
         // The drain has a deadline. The next holder of the leases finishes what remains.
         loop {
-            self.start_notices(&mut work);
+            self.start_pending_notices(&mut work);
             tokio::select! {
-                Some(published) = work.batches.next() => work.untold.extend(published),
+                Some(published) = work.batches.next() => work.pending_notices.extend(published),
                 Some(_) = work.notices.next() => {}
                 Some(batch) = work.settlement_batches.next() => work.settlements.extend(batch.remaining),
                 Some(_) = work.settlements.next() => {}
@@ -213,7 +213,7 @@ impl Ticker {
         while pause.is_none()
             && self.deps.is_up()
             && work.batches.len() < MAX_BATCHES
-            && work.untold.len() < MAX_UNTOLD_BATCHES
+            && work.pending_notices.len() < MAX_BATCHES_WITH_PENDING_NOTICES
         {
             let mut due = scheduler.next_batch(now);
             if due.is_empty() {
@@ -224,7 +224,7 @@ impl Ticker {
             }
             work.batches.push(tick_batch::publish(self.deps.clone(), due).boxed());
         }
-        self.start_notices(work);
+        self.start_pending_notices(work);
         while work.settlement_batches.len() < MAX_SETTLEMENT_BATCHES && work.settlements.len() < MAX_SINGLE_SETTLEMENTS
         {
             let due = std::iter::from_fn(|| scheduler.next_settlement(now));
@@ -244,9 +244,9 @@ impl Ticker {
         }
     }
 
-    fn start_notices(&self, work: &mut Work) {
+    fn start_pending_notices(&self, work: &mut Work) {
         if work.notices.is_empty()
-            && let Some(batch) = work.untold.pop_front()
+            && let Some(batch) = work.pending_notices.pop_front()
         {
             work.notices.push(batch.send_notices(self.deps.clone()).boxed());
         }
@@ -260,7 +260,7 @@ impl Ticker {
                 }
             }
             Err((tokens, error)) => {
-                tracing::warn!(%error, calls = tokens.len(), "last stored messages of several calls not read; reading each from the leader");
+                tracing::warn!(%error, calls = tokens.len(), "last stored messages of several calls not read: reading each from the leader");
                 tokens.iter().for_each(|token| scheduler.batch_read_failed(token));
             }
         }
@@ -278,16 +278,16 @@ impl Ticker {
                 }
                 if let Some(contradiction) = result.contradiction {
                     metrics::call_stuck("contradiction");
-                    tracing::error!(call_id = %token.call, %contradiction, "stored ticks contradict billing_active; the call is not ticked any more. Check the call's facts");
+                    tracing::error!(call_id = %token.call, %contradiction, "stored ticks contradict billing_active, the call is no longer ticked: check the call's facts");
                 }
             }
             Err(error @ FactError::Read { .. }) => {
-                tracing::warn!(call_id = %token.call, %error, "last stored messages of a call not read; retrying");
+                tracing::warn!(call_id = %token.call, %error, "last stored messages of a call not read: retrying");
                 scheduler.read_failed(token, now.plus(REREAD_DELAY));
             }
             Err(error) => {
                 metrics::call_stuck("unreadable_fact");
-                tracing::error!(call_id = %token.call, %error, "a stored fact cannot be decoded; the call is not ticked. Check the call's facts");
+                tracing::error!(call_id = %token.call, %error, "stored fact not decoded, the call is not ticked: check its writer's version");
                 scheduler.read_failed(token, now.plus(UNREADABLE_DELAY));
             }
         }
@@ -303,7 +303,7 @@ impl Ticker {
         match published {
             Ok(stored) => {
                 *pacing = BatchPacing::default();
-                work.untold.push_back(stored);
+                work.pending_notices.push_back(stored);
             }
             Err(FailedBatch { tokens, why }) => {
                 pacing.failed(why, &*self.deps.clock);
@@ -313,7 +313,7 @@ impl Ticker {
         }
     }
 
-    fn on_told(&self, scheduler: &mut Scheduler, stored: &StoredTicks) {
+    fn on_notices_sent(&self, scheduler: &mut Scheduler, stored: &StoredTicks) {
         let now = self.deps.server_now();
         stored
             .last()

@@ -2,6 +2,7 @@
 
 pub mod admission;
 pub mod call;
+pub mod credit;
 pub mod credit_timer;
 pub mod media_access;
 
@@ -114,8 +115,8 @@ impl Calls {
                 let observer: Weak<dyn Observer> = Arc::downgrade(&(Arc::clone(&call) as Arc<dyn Observer>));
                 match self.pool.create_router(observer).await {
                     Ok(router) => {
-                        call.set_sfu_worker(router.worker_id());
-                        tracing::info!(call_id = %call.parties.call_id, sfu_worker = router.worker_id(), "call opened");
+                        call.set_sfu_worker(router.sfu_worker_id());
+                        tracing::info!(call_id = %call.parties.call_id, sfu_worker = router.sfu_worker_id(), "call opened");
                         *media = MediaState::Open(Box::new(router));
                     }
                     Err(refusal) => {

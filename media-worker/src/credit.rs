@@ -30,9 +30,9 @@ pub enum CreditAction {
     Low {
         /// The grant, and the duration in all.
         grant: Grant,
-        /// What is left of it.
+        /// The granted time that is left, in milliseconds.
         remaining_ms: u64,
-        /// When.
+        /// When so much is left: `connectedAt` plus the elapsed monotonic time.
         at: Timestamp,
     },
     /// The granted time is over: the media stops now.
@@ -131,7 +131,7 @@ impl Credit {
         Some(warning.unwrap_or(end))
     }
 
-    /// What is due.
+    /// The action that is due, if any.
     pub fn act(&mut self, now: ClockReading) -> Option<CreditAction> {
         let connected = self.connected?;
         if self.over || self.due().is_none_or(|due| now.instant < due) {

@@ -20,17 +20,17 @@ pub enum ConnectPolicy {
 /// A party's first packet with a payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirstPacket {
-    /// The party.
+    /// The party that sent the packet.
     pub role: Role,
     /// When the SFU saw it.
     pub at: ClockReading,
     /// The producer that it arrived on.
     pub producer_id: String,
-    /// Its SSRC, sequence number and timestamp (RFC 3550 section 5.1).
+    /// Its SSRC (RFC 3550 section 5.1).
     pub ssrc: u32,
-    /// See `ssrc`.
+    /// Its RTP sequence number.
     pub sequence_number: u16,
-    /// See `ssrc`.
+    /// Its RTP timestamp, in units of the codec's clock.
     pub rtp_timestamp: u32,
 }
 

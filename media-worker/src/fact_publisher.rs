@@ -153,7 +153,7 @@ impl FactPublisher {
                 self.note_connection(&stored.fact, None);
                 stored.fact
             }
-            Ok(Outcome::Superseded(_) | Outcome::Refused) => {
+            Ok(Outcome::Superseded(_) | Outcome::ConditionFailed) => {
                 tracing::info!(%call_id, fact = %kind, "fact not stored: another service has ended the call");
                 return;
             }
@@ -213,7 +213,7 @@ impl FactPublisher {
                 tracing::info!(%call_id, ?reason, by = fact.by, %ended_at, "call ended");
                 self.notify(fact.notice()).await;
                 if let Err(error) = self.deps.active_calls.release(&self.parties).await {
-                    tracing::warn!(%call_id, %error, "locks of the parties not released: the next call takes them over");
+                    tracing::warn!(%call_id, %error, "locks of the parties not released: a later check releases them");
                 }
                 Ok(CallClosed {
                     ended_at: Some(ended_at),
@@ -230,7 +230,7 @@ impl FactPublisher {
                 }
                 _ => self.end_lost("another fact is stored in its place"),
             },
-            Ok(Some(Outcome::Refused)) => self.end_lost("the condition of the publication does not hold"),
+            Ok(Some(Outcome::ConditionFailed)) => self.end_lost("the condition of the publication does not hold"),
             Ok(None) => {
                 tracing::info!(%call_id, ?reason, "call released without a fact: another worker hosts it");
                 Ok(NO_END)
@@ -263,13 +263,13 @@ impl FactPublisher {
                     _ => PublishCondition::OnceWhileOpen,
                 },
                 Err(error @ FactError::Read { .. }) => {
-                    tracing::warn!(%call_id, %error, "last fact of the call not readable: trying again");
+                    tracing::warn!(%call_id, %error, "last fact of the call not read: retrying");
                     continue;
                 }
                 Err(_) => PublishCondition::OnceWhileOpen,
             };
             match self.store(end, condition).await? {
-                Outcome::Refused if condition != PublishCondition::OnceWhileOpen => {}
+                Outcome::ConditionFailed if condition != PublishCondition::OnceWhileOpen => {}
                 outcome => return Ok(Some(outcome)),
             }
         }
@@ -288,7 +288,7 @@ impl FactPublisher {
                 })) => return accepted.worker_id != self.deps.worker_id,
                 Ok(_) => return false,
                 Err(error @ FactError::Read { .. }) => {
-                    tracing::warn!(%call_id, %error, "acceptance of the call not readable: trying again");
+                    tracing::warn!(%call_id, %error, "acceptance of the call not read: retrying");
                 }
                 Err(_) => return false,
             }
@@ -324,7 +324,7 @@ impl FactPublisher {
             if let Some(sequence) = outcome.sequence() {
                 self.last.set(sequence);
             }
-            if outcome != Outcome::Refused {
+            if outcome != Outcome::ConditionFailed {
                 return Ok(outcome);
             }
         }
@@ -354,6 +354,6 @@ impl FactPublisher {
 
     fn fact_lost(&self, kind: FactKind, reason: &str) {
         metrics::fact_lost();
-        tracing::error!(call_id = %self.parties.call_id, fact = %kind, reason, "fact lost: NATS rejects it; check accounts.conf and the stream");
+        tracing::error!(call_id = %self.parties.call_id, fact = %kind, reason, "fact rejected by NATS: check accounts.conf and the stream");
     }
 }

@@ -37,12 +37,12 @@ const ENDING_TIME: Duration = Duration::from_secs(10);
 #[error(
     "worker_id {worker_id} is used by another media-worker, started at {started_at}: give each its own worker_id, or none"
 )]
-pub struct IdTaken {
+pub struct DuplicateId {
     worker_id: WorkerId,
     started_at: Timestamp,
 }
 
-impl From<WorkerStatus> for IdTaken {
+impl From<WorkerStatus> for DuplicateId {
     fn from(other: WorkerStatus) -> Self {
         Self {
             worker_id: other.worker_id,
@@ -63,7 +63,7 @@ impl Claim {
     ///
     /// # Errors
     /// A living process has the ID.
-    pub async fn take(nats: &Nats, fleet: &MediaWorkers, calls: &Calls) -> Result<Self, IdTaken> {
+    pub async fn take(nats: &Nats, media_workers: &MediaWorkers, calls: &Calls) -> Result<Self, DuplicateId> {
         let closed = WorkerStatus {
             draining: true,
             ..status(calls)
@@ -71,12 +71,12 @@ impl Claim {
         let mut seen = None;
         loop {
             nats.connected().await;
-            match fleet.entry(&closed.worker_id).await {
-                Ok(None) => match fleet.claim(&closed).await {
+            match media_workers.entry(&closed.worker_id).await {
+                Ok(None) => match media_workers.claim(&closed).await {
                     Ok(revision) => return Ok(Self { revision }),
                     // Another process was faster, or an acknowledgement was lost.
                     Err(BucketError::Conflict { .. }) => {}
-                    Err(error) => tracing::warn!(%error, "worker_id not claimed: trying again"),
+                    Err(error) => tracing::warn!(%error, "worker_id not claimed: retrying"),
                 },
                 Ok(Some(entry)) => match seen {
                     None => {
@@ -87,7 +87,7 @@ impl Claim {
                     Some(revision) if revision != entry.revision => return Err(entry.value.into()),
                     Some(_) => {}
                 },
-                Err(error) => tracing::warn!(%error, "worker_id not claimed: trying again"),
+                Err(error) => tracing::warn!(%error, "worker_id not claimed: retrying"),
             }
             tokio::time::sleep(CLAIM_INTERVAL).await;
         }
@@ -100,7 +100,7 @@ enum HeartbeatError {
     #[error(transparent)]
     Bucket(#[from] BucketError),
     #[error(transparent)]
-    IdTaken(#[from] IdTaken),
+    DuplicateId(#[from] DuplicateId),
 }
 
 /// The dependencies of the heartbeat.
@@ -108,7 +108,7 @@ pub struct Heartbeat {
     /// The connection; without it no heartbeat is attempted.
     pub nats: Nats,
     /// The bucket of heartbeats.
-    pub fleet: MediaWorkers,
+    pub media_workers: MediaWorkers,
     /// This worker's entry there.
     pub claim: Claim,
     /// Where its last heartbeat remains when the entry has expired.
@@ -126,14 +126,14 @@ impl Heartbeat {
     /// connected again.
     ///
     /// # Errors
-    /// [`IdTaken`]: this worker's entry had expired, and another process has the ID now. Its calls are ended before.
+    /// [`DuplicateId`]: this worker's entry had expired, and another process has the ID now. Its calls are ended before.
     pub async fn run(mut self, stop: CancellationToken, drained: CancellationToken) -> Result<(), BoxError> {
-        let mut ticks = tokio::time::interval(self.interval);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut heartbeat_timer = tokio::time::interval(self.interval);
+        heartbeat_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut cordoned = self.calls.admission().cordoned();
         let (mut tracker, mut stopping) = (HeartbeatGap::new(Instant::now()), false);
         let mut nats_state = self.nats.state();
-        let (mut gaps, mut lookups) = (nats_state.borrow().gaps, 0);
+        let (mut connections, mut lookups) = (nats_state.borrow().connections, 0);
         let mut lookup: Option<JoinHandle<Option<()>>> = None;
         loop {
             tokio::select! {
@@ -147,7 +147,7 @@ impl Heartbeat {
                 _ = cordoned.changed() => {}
                 // Another process may have this worker's ID meanwhile, and receives its commands.
                 Ok(()) = nats_state.changed() => {}
-                _ = ticks.tick() => {}
+                _ = heartbeat_timer.tick() => {}
             }
             let state = *nats_state.borrow_and_update();
             if !state.connected {
@@ -164,7 +164,7 @@ impl Heartbeat {
                         );
                         lookups = LOOKUPS;
                     }
-                    if std::mem::replace(&mut gaps, state.gaps) != state.gaps {
+                    if std::mem::replace(&mut connections, state.connections) != state.connections {
                         lookups = LOOKUPS;
                     }
                     if lookups > 0 && lookup.as_ref().is_none_or(JoinHandle::is_finished) {
@@ -175,15 +175,15 @@ impl Heartbeat {
                         lookup = Some(tokio::spawn(looking));
                     }
                 }
-                Err(HeartbeatError::IdTaken(taken)) => {
-                    tracing::error!(error = %taken, "ending this worker's calls and stopping");
+                Err(HeartbeatError::DuplicateId(duplicate)) => {
+                    tracing::error!(error = %duplicate, "ending this worker's calls and stopping");
                     self.calls.admission().start_draining();
                     let ending = draining::end_all(&self.calls, EndReason::WorkerLost);
                     let _ = tokio::time::timeout(ENDING_TIME, ending).await;
-                    return Err(taken.into());
+                    return Err(duplicate.into());
                 }
                 Err(HeartbeatError::Bucket(error)) => {
-                    tracing::warn!(%error, "heartbeat failed: trying again at the next interval");
+                    tracing::warn!(%error, "heartbeat failed: retrying");
                 }
             }
         }
@@ -198,15 +198,15 @@ impl Heartbeat {
 
     /// Returns the revision of the entry.
     async fn store_entry(&self, status: &WorkerStatus) -> Result<u64, HeartbeatError> {
-        Ok(match self.fleet.renew(status, self.claim.revision).await {
-            Err(BucketError::Conflict { .. }) => match self.fleet.entry(&status.worker_id).await? {
+        Ok(match self.media_workers.renew(status, self.claim.revision).await {
+            Err(BucketError::Conflict { .. }) => match self.media_workers.entry(&status.worker_id).await? {
                 // It has expired, or the store is a new one.
-                None => self.fleet.claim(status).await?,
+                None => self.media_workers.claim(status).await?,
                 // The acknowledgement of a heartbeat was lost.
                 Some(own) if own.value.started_at == status.started_at => {
-                    self.fleet.renew(status, own.revision).await?
+                    self.media_workers.renew(status, own.revision).await?
                 }
-                Some(other) => return Err(IdTaken::from(other.value).into()),
+                Some(other) => return Err(DuplicateId::from(other.value).into()),
             },
             outcome => outcome?,
         })
@@ -265,7 +265,7 @@ async fn release_if_ended(call: &Call, calls: &Calls, facts: &FactStore) {
                 return calls::end(call, None).await;
             }
             Err(error) => {
-                tracing::warn!(%call_id, %error, "end of the call not readable: trying again");
+                tracing::warn!(%call_id, %error, "end of the call not read: retrying");
                 tokio::time::sleep(LOOKUP_RETRY).await;
             }
         }

@@ -101,9 +101,9 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     };
     let started_at = call_settings.started.wall;
     let calls = Calls::new(call_settings, Arc::clone(&pool), Arc::new(publisher));
-    let fleet = MediaWorkers::new(&storage);
+    let media_workers = MediaWorkers::new(&storage);
     // Before the commands: those of another process with this ID must not come here.
-    let claiming = Claim::take(&nats, &fleet, &calls);
+    let claiming = Claim::take(&nats, &media_workers, &calls);
     let Some(claim) = context.stop.run_until_cancelled(claiming).await else {
         return Ok(());
     };
@@ -124,7 +124,7 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
     let (stop, drained) = (context.stop.clone(), CancellationToken::new());
     let heartbeat = Heartbeat {
         nats: nats.clone(),
-        fleet: fleet.clone(),
+        media_workers: media_workers.clone(),
         claim,
         last_heartbeats,
         facts,
@@ -149,7 +149,9 @@ pub async fn run(settings: Settings, context: ServiceContext) -> Result<(), BoxE
         );
     }
 
-    let withdrawn = context.drain("fleet", fleet.withdraw(&worker_id, started_at)).await;
+    let withdrawn = context
+        .drain("fleet", media_workers.withdraw(&worker_id, started_at))
+        .await;
     if let Some(Err(error)) = withdrawn {
         tracing::warn!(%error, "not withdrawn from the fleet: the entry expires");
     }

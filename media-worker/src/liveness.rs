@@ -1,8 +1,8 @@
 //! Whether a call's media is alive: a pure state machine. Samples and `now` go in, events come out.
 //!
 //! mediasoup does not report the silence of a single audio stream, so each sample of a producer's counters is compared with
-//! the one before. That tells the last packet to within a sample interval. Its bitrate tells it to within the interval of two
-//! samples: the bitrate covers a sliding window, so it falls to 0 when the last packet leaves the window. A producer that has
+//! the one before. This bounds the time of the last packet to one sample interval. The bitrate bounds it to the interval of two
+//! samples: it covers a sliding window, so it falls to 0 when the last packet leaves the window. A producer that has
 //! stalled is therefore sampled often ([`Liveness::refine_in`]). Every estimate is the lower bound, never later than the packet.
 
 use std::time::{Duration, Instant};
@@ -31,7 +31,7 @@ pub struct MediaTimeouts {
     pub rtp_timeout: Duration,
     /// Silence of one party after which the call ends; `None`: never.
     pub one_sided_timeout: Option<Duration>,
-    /// The interval of [`Liveness::tick`].
+    /// The interval of [`Liveness::apply_timeouts`].
     pub sample_interval: Duration,
 }
 
@@ -40,7 +40,7 @@ pub struct MediaTimeouts {
 pub enum LivenessEvent {
     /// A party's RTP stopped, or never began.
     Lost {
-        /// The party.
+        /// The party whose RTP is lost.
         party: Role,
         /// Its last packet; `None` if it never sent any.
         last_rtp: Option<ClockReading>,
@@ -49,9 +49,9 @@ pub enum LivenessEvent {
     },
     /// A party's RTP resumed.
     Resumed {
-        /// The party.
+        /// The party whose RTP resumed.
         party: Role,
-        /// Its first packet.
+        /// Its first packet after the silence.
         at: ClockReading,
         /// The whole silence.
         gap: Duration,
@@ -174,7 +174,7 @@ impl RtpStream {
 pub struct Liveness {
     timeouts: MediaTimeouts,
     opened: ClockReading,
-    last_tick: Instant,
+    last_check: Instant,
     connected: bool,
     over: bool,
     user: Option<RtpStream>,
@@ -187,7 +187,7 @@ impl Liveness {
         Self {
             timeouts,
             opened: now,
-            last_tick: now.instant,
+            last_check: now.instant,
             connected: false,
             over: false,
             user: None,
@@ -291,8 +291,8 @@ impl Liveness {
         stream.mark_resumed(party, now, before).filter(|_| reporting)
     }
 
-    /// Takes the loss of a producer's transport: its RTP is lost at once. If it has just resumed, it is lost as by silence: a client can
-    /// close and open transports in a loop, and every loss is a fact that stays.
+    /// Takes the loss of a producer's transport: its RTP is lost at once. If it has just resumed, only the silence timeout marks it
+    /// lost: a client can close and open transports in a loop, and every loss is a stored fact.
     pub fn transport_lost(
         &mut self,
         party: Role,
@@ -325,7 +325,7 @@ impl Liveness {
     }
 
     /// Applies the timeouts. Called once per sample interval, after the samples.
-    pub fn tick(&mut self, now: ClockReading) -> Vec<LivenessEvent> {
+    pub fn apply_timeouts(&mut self, now: ClockReading) -> Vec<LivenessEvent> {
         self.discount_pause(now);
         if self.over {
             return Vec::new();
@@ -378,14 +378,14 @@ impl Liveness {
 
     fn discount_pause(&mut self, now: ClockReading) {
         let interval = self.timeouts.sample_interval;
-        let elapsed = now.instant.saturating_duration_since(self.last_tick);
+        let elapsed = now.instant.saturating_duration_since(self.last_check);
         if elapsed > interval * PAUSE_INTERVALS {
             for stream in [&mut self.user, &mut self.otomo].into_iter().flatten() {
                 let moved = stream.silent_since.checked_add(elapsed - interval);
                 stream.silent_since = moved.unwrap_or(now.instant).min(now.instant);
             }
         }
-        self.last_tick = now.instant;
+        self.last_check = now.instant;
     }
 
     fn of(&self, party: Role) -> Option<&RtpStream> {

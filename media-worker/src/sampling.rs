@@ -24,9 +24,9 @@ const COUNTER_TIMEOUT_MIN: Duration = Duration::from_millis(250);
 pub async fn run(calls: Arc<Calls>, drained: CancellationToken) -> Result<(), BoxError> {
     let interval = calls.settings().timeouts.sample_interval;
     let timeout = (interval / 4).max(COUNTER_TIMEOUT_MIN);
-    let mut ticks = tokio::time::interval(interval);
-    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    while drained.run_until_cancelled(ticks.tick()).await.is_some() {
+    let mut sample_timer = tokio::time::interval(interval);
+    sample_timer.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    while drained.run_until_cancelled(sample_timer.tick()).await.is_some() {
         let started = Instant::now();
         futures::stream::iter(calls.all())
             .for_each_concurrent(SAMPLED_CALLS_MAX, |call| async move {

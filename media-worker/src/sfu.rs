@@ -3,7 +3,7 @@
 mod worker_pool;
 
 mod listen;
-mod tcp_front;
+mod tcp_proxy;
 mod worker;
 
 mod call_router;
@@ -24,7 +24,7 @@ use crate::liveness::ProducerNumber;
 pub use call_router::CallRouter;
 pub use listen::{ListenAddress, ListenSettings};
 pub use packet_counter::PacketCounter;
-pub use tcp_front::MAX_PENDING;
+pub use tcp_proxy::MAX_PENDING;
 pub use worker::{DeadWorker, SfuWorkerId, WorkerStartError};
 pub use worker_pool::{SfuSettings, WorkerPool};
 

@@ -63,7 +63,7 @@ async fn replace(pool: &WorkerPool, slot: u16) -> Result<(), BoxError> {
         match pool.start_worker(slot).await {
             Ok(()) => break,
             Err(error) if attempt < ATTEMPTS_MAX => {
-                tracing::warn!(%error, attempt, "mediasoup worker does not start: trying again");
+                tracing::warn!(%error, attempt, "mediasoup worker does not start: retrying");
             }
             Err(error) => return Err(error.into()),
         }

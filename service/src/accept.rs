@@ -65,7 +65,7 @@ impl Acceptor {
             match self.listener.accept().await {
                 Ok(accepted) => {
                     if std::mem::take(&mut self.failing) {
-                        tracing::info!(port = self.port, "accepting again");
+                        tracing::info!(port = self.port, "accepting connections again");
                     }
                     return accepted;
                 }

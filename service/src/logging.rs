@@ -124,7 +124,7 @@ pub fn init(app: App, settings: &LogSettings, traces: &TraceSettings) -> io::Res
         let _ = QUEUE.set(queue);
         std::panic::set_hook(Box::new(|panic| {
             metrics::counter!("callpulse_panics_total").increment(1);
-            tracing::error!(%panic, "panicked; report this bug");
+            tracing::error!(%panic, "panicked: report this bug");
         }));
     }
     Ok(())

@@ -66,7 +66,7 @@ pub fn stop_on_signals(stop: CancellationToken) -> io::Result<()> {
     drop(signal(SignalKind::from_raw(Signal::SIGXFSZ as i32))?);
     tokio::spawn(async move {
         let Some(signal) = requested.recv().await else { return };
-        tracing::info!(signal, "stopping; a second signal ends the process at once");
+        tracing::info!(signal, "stopping: a second signal ends the process at once");
         stop.cancel();
         let Some(signal) = requested.recv().await else { return };
         tracing::warn!(signal, "second signal: ending without draining");
@@ -117,7 +117,7 @@ pub async fn drain<F: Future>(deadline: Instant, what: &str, future: F) -> Optio
         metrics::counter!("callpulse_drain_overruns_total").increment(1);
         tracing::warn!(
             what,
-            "not drained by the deadline; abandoned. If this repeats, raise drain_timeout_ms"
+            "not drained by the deadline, abandoned: if this repeats, raise drain_timeout_ms"
         );
     }
     drained

@@ -96,7 +96,7 @@ impl Tasks {
             }
         }
         if let Err(error) = &outcome {
-            tracing::error!(%error, "a task ended; stopping the service");
+            tracing::error!(%error, "a task ended: stopping the service");
         }
         stop.cancel();
         let deadline = self.drain.deadline();

@@ -2,7 +2,7 @@
 //!
 //! [`handler`] carries requests out, each in one task and under one deadline: [`request`] and [`accept`] set a call up,
 //! [`end`] ends it, `status` tells how it ended, [`rtc_relay`] passes the rest to the call's media-worker. [`snapshot`] reads a
-//! call for clients that connect. [`presence`] looks for the otomo and [`credit`] asks the wallet before a call rings, and
+//! call for clients that connect. [`presence`] looks for the otomo and [`wallet`] asks the wallet before a call rings, and
 //! [`grant`] extends it. [`terminate`] and [`deadlines`] end calls that no party ends.
 //!
 //! The stream decides which of two competing changes came first and whether a call is over, by the conditions of its
@@ -20,9 +20,9 @@ mod pending_response;
 pub mod accept;
 pub mod billing_watch;
 pub mod call_limits;
-pub mod credit;
 pub mod presence;
 pub mod request;
+pub mod wallet;
 
 pub mod end;
 mod end_requests;

@@ -4,9 +4,9 @@
 //! [`registry`] subscribes to each connected party's notices, which [`notice_subscriber`] hands to the party's sockets; `resync` sends
 //! every connected party a new snapshot when NATS may have lost notices. [`staggered_close`] closes the sockets of a node that stops.
 
+pub mod handshake_limiter;
 pub mod rate_limited_stream;
 pub mod session;
-pub mod turns;
 
 mod request_queue;
 pub mod send_queue;

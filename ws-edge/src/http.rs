@@ -1,7 +1,7 @@
 //! Connections from `accept` to their first request: a page of the node's own, or the upgrade to a WebSocket.
 
-pub mod address_limit;
-pub mod places;
+pub mod address_limiter;
+pub mod connection_limiter;
 
 pub mod listener;
 pub mod pages;

@@ -55,10 +55,10 @@ impl FactConsumer {
                     return size;
                 }
                 Err(WriteError::Bucket(BucketError::Conflict { .. })) => {
-                    tracing::debug!(facts = batch.len(), "batch of entries rejected; reading them again");
+                    tracing::debug!(facts = batch.len(), "batch of entries rejected: retrying");
                 }
                 Err(error) => {
-                    tracing::warn!(%error, facts = batch.len(), "facts not written to billing_active; retrying");
+                    tracing::warn!(%error, facts = batch.len(), "facts not written to billing_active: retrying");
                     for Delivered { message, fact, .. } in &batch {
                         metrics::fact_handled(fact.kind().as_str(), "failed");
                         nak(message.as_ref(), Some(RETRY_DELAY)).await;
@@ -156,9 +156,9 @@ fn connected_at(message: &StoredMessage) -> Option<(CallId, Timestamp)> {
             parties, connected_at, ..
         })) => Some((parties.call_id, connected_at)),
         Ok(_) => None,
-        // An unreadable fact is parked when it is delivered. The end of the call must not wait for that.
+        // A fact that cannot be decoded is parked when it is delivered. The end of the call must not wait for that.
         Err(error) => {
-            tracing::error!(subject = message.subject, %error, "stored rtp_detected cannot be decoded; using the connectedAt of ended. Check the stored message");
+            tracing::error!(subject = message.subject, %error, "stored rtp_detected not decoded, using the connectedAt of ended: check its writer's version");
             None
         }
     }
@@ -174,10 +174,10 @@ async fn acknowledge(batch: &[Delivered], outcomes: &[&'static str]) {
     };
     for Delivered { message, .. } in others {
         if let Err(error) = message.send_acknowledgement().await {
-            tracing::debug!(%error, "acknowledgement failed; the fact will be redelivered");
+            tracing::debug!(%error, "acknowledgement failed: the fact will be redelivered");
         }
     }
     if let Err(error) = last.message.acknowledge().await {
-        tracing::warn!(facts = batch.len(), %error, "acknowledgement of a batch not confirmed; its facts may be redelivered");
+        tracing::warn!(facts = batch.len(), %error, "acknowledgement of a batch not confirmed: its facts may be redelivered");
     }
 }

@@ -72,7 +72,7 @@ impl FactConsumer {
             Err(DecodeError::UnknownKind { call, kind }) => {
                 tracing::debug!(call_id = %call, kind, "fact of an unknown kind skipped");
                 if let Err(error) = message.acknowledge().await {
-                    tracing::warn!(call_id = %call, %error, "acknowledgement failed; the fact will be redelivered");
+                    tracing::warn!(call_id = %call, %error, "acknowledgement failed: the fact will be redelivered");
                 }
                 None
             }
@@ -90,12 +90,12 @@ impl FactConsumer {
             Ok(outcome) => {
                 metrics::fact_handled(fact.kind().as_str(), outcome);
                 if let Err(error) = message.acknowledge().await {
-                    tracing::warn!(call_id = %fact.call_id(), %error, "acknowledgement failed; the fact will be redelivered");
+                    tracing::warn!(call_id = %fact.call_id(), %error, "acknowledgement failed: the fact will be redelivered");
                 }
             }
             Err(error) => {
                 metrics::fact_handled(fact.kind().as_str(), "failed");
-                tracing::warn!(call_id = %fact.call_id(), fact = %fact.kind(), %error, "fact not written to billing_active; retrying");
+                tracing::warn!(call_id = %fact.call_id(), fact = %fact.kind(), %error, "fact not written to billing_active: retrying");
                 nak(message.as_ref(), Some(RETRY_DELAY)).await;
             }
         }
@@ -131,13 +131,13 @@ impl FactConsumer {
             },
             Ok(None) => {
                 if fact.connected_at.is_some() {
-                    tracing::warn!(call_id = %call, by = fact.by, "ended has a connectedAt but no rtp_detected is stored; using the connectedAt of ended");
+                    tracing::warn!(call_id = %call, by = fact.by, "ended has a connectedAt but no rtp_detected is stored: using the connectedAt of ended");
                 }
                 Ok(fact.connected_at)
             }
             // An unreadable fact is parked when it is delivered. The end of the call must not wait for that.
             Err(FactError::Stored(error)) => {
-                tracing::error!(call_id = %call, %error, "stored rtp_detected cannot be decoded; using the connectedAt of ended. Check the stored message");
+                tracing::error!(call_id = %call, %error, "stored rtp_detected not decoded, using the connectedAt of ended: check its writer's version");
                 Ok(fact.connected_at)
             }
             Err(error) => Err(error.into()),
@@ -162,7 +162,7 @@ async fn park(message: &dyn DeliveredMessage, reason: &str) {
     match message.park(reason).await {
         Ok(()) => metrics::parked(),
         Err(error) => {
-            tracing::warn!(%error, "message not parked; retrying");
+            tracing::warn!(%error, "message not parked: retrying");
             nak(message, Some(RETRY_DELAY)).await;
         }
     }

@@ -11,20 +11,20 @@ use super::last_tick::LastTick;
 pub struct CallFacts {
     /// The sequence of the last one of any kind.
     pub sequence: u64,
-    /// From `rtp_detected`.
+    /// `connectedAt` of the stored `rtp_detected`.
     pub connected_at: Option<Timestamp>,
-    /// The last tick.
+    /// The last stored tick.
     pub tick: Option<LastTick>,
-    /// The end.
+    /// The stored `ended`.
     pub ended: Option<Box<Ended>>,
-    /// The settlement.
+    /// The stored `settled`.
     pub settled: Option<Box<Settled>>,
     /// The call's terms: those of its request count.
     pub terms: Option<Terms>,
     /// The duration that was granted, in milliseconds. A grant never shortens another one.
     pub until_ms: Option<u64>,
     /// When each party was silent.
-    pub gaps: Gaps,
+    pub silences: Silences,
 }
 
 impl CallFacts {
@@ -41,8 +41,8 @@ impl CallFacts {
                 self.connected_at = Some(fact.connected_at);
                 self.terms = self.terms.take().or(fact.terms);
             }
-            Fact::RtpLost(fact) => self.gaps.lost(fact.party, fact.last_rtp_at),
-            Fact::RtpResumed(fact) => self.gaps.resumed(fact.party, fact.at),
+            Fact::RtpLost(fact) => self.silences.lost(fact.party, fact.last_rtp_at),
+            Fact::RtpResumed(fact) => self.silences.resumed(fact.party, fact.at),
             Fact::Tick(fact) => self.tick = Some(LastTick::new(&fact)),
             Fact::Ended(fact) => {
                 self.terms = self.terms.take().or_else(|| fact.terms.clone());
@@ -61,13 +61,13 @@ impl CallFacts {
 
 /// When the parties were silent, from `rtp_lost` and `rtp_resumed`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Gaps {
-    user: Vec<Gap>,
-    otomo: Vec<Gap>,
+pub struct Silences {
+    user: Vec<SilentPeriod>,
+    otomo: Vec<SilentPeriod>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Gap {
+struct SilentPeriod {
     /// The last packet; none if the party was never heard.
     from: Option<Timestamp>,
     /// The next packet; none if there was none.
@@ -77,13 +77,13 @@ struct Gap {
 /// Parts of a call, in milliseconds since it was connected.
 type Spans = Vec<(u64, u64)>;
 
-impl Gaps {
+impl Silences {
     /// A party's RTP was lost.
     pub fn lost(&mut self, party: Role, last_rtp_at: Option<Timestamp>) {
-        let gaps = self.of_mut(party);
+        let silences = self.of_mut(party);
         // A second loss without a return is the same silence.
-        if gaps.last().is_none_or(|gap| gap.to.is_some()) {
-            gaps.push(Gap {
+        if silences.last().is_none_or(|period| period.to.is_some()) {
+            silences.push(SilentPeriod {
                 from: last_rtp_at,
                 to: None,
             });
@@ -92,17 +92,17 @@ impl Gaps {
 
     /// A party's RTP resumed.
     pub fn resumed(&mut self, party: Role, at: Timestamp) {
-        if let Some(gap) = self.of_mut(party).last_mut() {
-            gap.to.get_or_insert(at);
+        if let Some(period) = self.of_mut(party).last_mut() {
+            period.to.get_or_insert(at);
         }
     }
 
     /// How long any of these parties was silent, in milliseconds. Simultaneous silence counts once.
     pub fn silent_ms(&self, parties: &[Role], connected_at: Timestamp, ended_at: Timestamp) -> u64 {
         let offset = |at: Timestamp| at.min(ended_at).millis_since(connected_at);
-        let gaps = parties.iter().flat_map(|party| self.of(*party));
-        let mut spans: Spans = gaps
-            .map(|gap| (gap.from.map_or(0, offset), offset(gap.to.unwrap_or(ended_at))))
+        let silences = parties.iter().flat_map(|party| self.of(*party));
+        let mut spans: Spans = silences
+            .map(|period| (period.from.map_or(0, offset), offset(period.to.unwrap_or(ended_at))))
             .collect();
         spans.sort_unstable();
         let (mut total, mut counted_to) = (0, 0);
@@ -113,14 +113,14 @@ impl Gaps {
         total
     }
 
-    fn of(&self, party: Role) -> &[Gap] {
+    fn of(&self, party: Role) -> &[SilentPeriod] {
         match party {
             Role::User => &self.user,
             Role::Otomo => &self.otomo,
         }
     }
 
-    fn of_mut(&mut self, party: Role) -> &mut Vec<Gap> {
+    fn of_mut(&mut self, party: Role) -> &mut Vec<SilentPeriod> {
         match party {
             Role::User => &mut self.user,
             Role::Otomo => &mut self.otomo,

@@ -13,7 +13,7 @@ use super::terms::MIN_INTERVAL_MS;
 /// The last stored tick of a call, without the call: one is kept for every active call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastTick {
-    /// Its number.
+    /// Number of the complete minute: 1, 2, …
     pub minute: u32,
     /// When it was due.
     pub at: Timestamp,
@@ -43,9 +43,9 @@ pub enum Contradiction {
     /// They have another `connectedAt`.
     #[error("ticks have connectedAt {tick}, the call has {call}")]
     ConnectedAt {
-        /// In the tick.
+        /// `connectedAt` of the tick.
         tick: Timestamp,
-        /// In the entry.
+        /// `connectedAt` of the call's entry.
         call: Timestamp,
     },
     /// The tick's time is no multiple of an interval.
@@ -53,7 +53,7 @@ pub enum Contradiction {
     Interval {
         /// The tick's number.
         minute: u32,
-        /// From `connectedAt` to `at`.
+        /// From `connectedAt` to `at`, in milliseconds.
         span_ms: u64,
     },
 }

@@ -51,13 +51,13 @@ impl MoveKind {
 /// A partition gets another holder if its key has not changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseMove {
-    /// The partition.
+    /// The partition to move.
     pub partition: Partition,
     /// The new holder.
     pub to: NodeId,
     /// The expected revision of the key; none if it has no value.
     pub revision: Option<u64>,
-    /// The reason.
+    /// Why it moves.
     pub kind: MoveKind,
 }
 

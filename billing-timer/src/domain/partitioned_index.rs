@@ -84,7 +84,7 @@ impl PartitionedIndex {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::terms::{Charge, FleetTerms};
+    use crate::domain::terms::{Charge, DefaultTerms};
     use crate::testing::{at, entry};
 
     fn call(name: &str) -> (CallId, Revised<BillingEntry>) {
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn calls_of_held_partitions_are_scheduled() {
-        let terms = FleetTerms {
+        let terms = DefaultTerms {
             interval_ms: 60_000,
             charge: Charge::Full,
             max_call_duration_ms: None,

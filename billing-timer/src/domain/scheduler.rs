@@ -27,7 +27,7 @@ use contract::{CallId, Timestamp};
 
 use super::partition::PartitionSet;
 use super::step::{Step, deadline, step};
-use super::terms::FleetTerms;
+use super::terms::DefaultTerms;
 use super::timer_queue::TimerQueue;
 use super::work::{CallKey, WorkToken};
 use deadlines::{DEADLINE_HORIZON_MS, Deadlines};
@@ -38,7 +38,7 @@ use tracked_calls::{Phase, TrackedCall, TrackedCalls};
 /// All calls of the held partitions. Bounded by the bucket, and so by the fleet's capacity.
 #[derive(Debug)]
 pub struct Scheduler {
-    terms: FleetTerms,
+    terms: DefaultTerms,
     max_batch: usize,
     calls: TrackedCalls,
     /// Of [`TrackedCall::timer`].
@@ -56,7 +56,7 @@ pub struct Scheduler {
 
 impl Scheduler {
     /// An empty scheduler; `max_batch` is the most ticks in one batch.
-    pub fn new(terms: FleetTerms, max_batch: usize) -> Self {
+    pub fn new(terms: DefaultTerms, max_batch: usize) -> Self {
         Self {
             terms,
             max_batch,

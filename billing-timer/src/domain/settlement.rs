@@ -10,7 +10,7 @@ use contract::{Parties, Role, Timestamp};
 
 use super::call_facts::CallFacts;
 use super::step::{Step, step};
-use super::terms::{FleetTerms, billed_minutes, full_minutes};
+use super::terms::{DefaultTerms, billed_minutes, full_minutes};
 use super::{entry, last_tick};
 
 /// The settlement of a call that is over, or none as long as due ticks are not stored.
@@ -19,7 +19,7 @@ use super::{entry, last_tick};
 pub fn settle_if_complete(
     entry: &BillingEntry,
     facts: &CallFacts,
-    fleet: &FleetTerms,
+    defaults: &DefaultTerms,
     now: Timestamp,
 ) -> Option<Settled> {
     let entry = BillingEntry {
@@ -27,9 +27,9 @@ pub fn settle_if_complete(
         interval_ms: entry::interval_ms(facts.terms.as_ref()).or(entry.interval_ms),
         ..entry.clone()
     };
-    let is_complete = step(&entry, facts.tick.as_ref(), fleet, now) == Step::Settle;
+    let is_complete = step(&entry, facts.tick.as_ref(), defaults, now) == Step::Settle;
     let end = entry.end.as_deref().filter(|_| is_complete)?;
-    Some(settle(&entry.parties, entry.connected_at, end, facts, fleet))
+    Some(settle(&entry.parties, entry.connected_at, end, facts, defaults))
 }
 
 /// The terms in effect.
@@ -51,15 +51,15 @@ pub fn settle(
     connected_at: Option<Timestamp>,
     end: &BillingEnd,
     facts: &CallFacts,
-    fleet: &FleetTerms,
+    defaults: &DefaultTerms,
 ) -> Settled {
     let elapsed_ms = connected_at.map_or(0, |connected_at| end.ended_at.millis_since(connected_at));
     let measured_ms = facts.ended.as_ref().and_then(|ended| ended.duration_ms);
     let duration_ms = connected_at.map_or(0, |_| measured_ms.unwrap_or(elapsed_ms));
-    let terms = effective(connected_at, facts, fleet);
+    let terms = effective(connected_at, facts, defaults);
     let silent_ms = |parties: &[Role]| {
         connected_at.map_or(0, |connected_at| {
-            facts.gaps.silent_ms(parties, connected_at, end.ended_at)
+            facts.silences.silent_ms(parties, connected_at, end.ended_at)
         })
     };
     let deducted_ms = match terms.silence {
@@ -94,7 +94,7 @@ pub fn settle(
     }
 }
 
-fn effective(connected_at: Option<Timestamp>, facts: &CallFacts, fleet: &FleetTerms) -> Effective {
+fn effective(connected_at: Option<Timestamp>, facts: &CallFacts, defaults: &DefaultTerms) -> Effective {
     match &facts.terms {
         Some(terms) => Effective {
             interval_ms: terms.interval_ms,
@@ -104,11 +104,11 @@ fn effective(connected_at: Option<Timestamp>, facts: &CallFacts, fleet: &FleetTe
             silence: terms.silence,
         },
         None => Effective {
-            interval_ms: connected_at.map_or(fleet.interval_ms, |connected_at| {
-                last_tick::interval_ms(facts.tick.as_ref(), connected_at, fleet.interval_ms)
-                    .unwrap_or(fleet.interval_ms)
+            interval_ms: connected_at.map_or(defaults.interval_ms, |connected_at| {
+                last_tick::interval_ms(facts.tick.as_ref(), connected_at, defaults.interval_ms)
+                    .unwrap_or(defaults.interval_ms)
             }),
-            charge: fleet.charge,
+            charge: defaults.charge,
             free_ms: 0,
             minimum_ms: 0,
             silence: Silence::Bill,

@@ -15,11 +15,11 @@ use super::entry;
 use super::last_tick::LastTick;
 use super::scheduler::Scheduler;
 use super::settlement::settle_if_complete;
-use super::terms::{Charge, FleetTerms, billed_minutes, due};
+use super::terms::{Charge, DefaultTerms, billed_minutes, due};
 use super::work::{DueTicks, LastStored, TickFailure, WorkToken};
 use crate::testing::{at, ended, rtp_detected};
 
-const TERMS: FleetTerms = FleetTerms {
+const TERMS: DefaultTerms = DefaultTerms {
     interval_ms: 1_000,
     charge: Charge::Start,
     max_call_duration_ms: None,

@@ -5,7 +5,7 @@ use contract::buckets::billing_active::BillingEntry;
 use contract::wire::fact::Tick;
 
 use super::last_tick::{self, Contradiction, LastTick};
-use super::terms::{FleetTerms, due};
+use super::terms::{DefaultTerms, due};
 
 /// The next step of one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,7 @@ pub enum Step {
 /// The times in a call's facts are those of its media-worker, whose clock may be off. A tick is due as long after
 /// [`started_at`](BillingEntry::started_at) as its `at` is after `connectedAt`. Once the call has ended, all minutes up to its end have
 /// passed, and nothing is waited for. A call whose stored ticks contradict its entry gets no more ticks, but it is settled.
-pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &FleetTerms, now: Timestamp) -> Step {
+pub fn step(entry: &BillingEntry, last: Option<&LastTick>, terms: &DefaultTerms, now: Timestamp) -> Step {
     let next = connected_at(entry, last).and_then(|connected_at| {
         let interval_ms = last_tick::interval_ms(last, connected_at, interval_ms(entry, terms)).ok()?;
         next_tick(entry, last, connected_at, interval_ms)
@@ -54,7 +54,7 @@ pub fn on_server(entry: &BillingEntry, at: Timestamp) -> Timestamp {
 pub fn due_ticks(
     entry: &BillingEntry,
     last: Option<&LastTick>,
-    terms: &FleetTerms,
+    terms: &DefaultTerms,
     now: Timestamp,
     max: usize,
 ) -> Vec<Tick> {
@@ -70,20 +70,20 @@ pub fn due_ticks(
 }
 
 /// The reason why a connected call gets no more ticks, if any.
-pub fn contradiction(entry: &BillingEntry, last: Option<&LastTick>, terms: &FleetTerms) -> Option<Contradiction> {
+pub fn contradiction(entry: &BillingEntry, last: Option<&LastTick>, terms: &DefaultTerms) -> Option<Contradiction> {
     let connected_at = connected_at(entry, last)?;
     last_tick::interval_ms(last, connected_at, interval_ms(entry, terms)).err()
 }
 
 /// The interval of a call without ticks.
-fn interval_ms(entry: &BillingEntry, terms: &FleetTerms) -> u64 {
+fn interval_ms(entry: &BillingEntry, terms: &DefaultTerms) -> u64 {
     entry
         .interval_ms
         .map_or(terms.interval_ms, |interval| interval.get().into())
 }
 
 /// When the call reaches its maximum duration, if it is connected and has not ended.
-pub fn deadline(entry: &BillingEntry, terms: &FleetTerms) -> Option<Timestamp> {
+pub fn deadline(entry: &BillingEntry, terms: &DefaultTerms) -> Option<Timestamp> {
     match (entry.connected_at, &entry.end, terms.max_call_duration_ms) {
         (Some(connected_at), None, Some(max)) => Some(on_server(entry, connected_at.plus_millis(max))),
         _ => None,
@@ -116,7 +116,7 @@ mod tests {
     use crate::domain::terms::Charge;
     use crate::testing::{at, entry, tick};
 
-    const TERMS: FleetTerms = FleetTerms {
+    const TERMS: DefaultTerms = DefaultTerms {
         interval_ms: 60_000,
         charge: Charge::Full,
         max_call_duration_ms: Some(300_000),
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!(deadline(&entry("c", Some(0), None), &TERMS), Some(at(300_000)));
         assert_eq!(deadline(&entry("c", Some(0), Some(1)), &TERMS), None);
         assert_eq!(deadline(&entry("c", None, None), &TERMS), None);
-        let endless = FleetTerms {
+        let endless = DefaultTerms {
             max_call_duration_ms: None,
             ..TERMS
         };

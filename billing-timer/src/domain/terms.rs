@@ -15,7 +15,7 @@ pub fn billed_minutes(charge: Charge, billed_ms: u64, interval_ms: u64) -> u32 {
 
 /// The settings of the whole fleet. All instances must have the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FleetTerms {
+pub struct DefaultTerms {
     /// Time between ticks in milliseconds, for calls without terms and without a tick; see [`super::last_tick`] for the others.
     pub interval_ms: u64,
     /// Which minutes are billed, for calls without terms.

@@ -12,7 +12,7 @@ use super::last_tick::{Contradiction, LastTick};
 /// meanwhile.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct WorkToken {
-    /// The call.
+    /// The call that the work is for.
     pub call: CallId,
     pub(super) key: CallKey,
 }
@@ -37,7 +37,7 @@ impl CallKey {
 pub struct LastStored {
     /// The sequence of the call's last fact of any kind.
     pub sequence: u64,
-    /// The last tick.
+    /// The last stored tick.
     pub tick: Option<LastTick>,
     /// The end. The entry of the call may not have it yet.
     pub end: Option<Box<BillingEnd>>,

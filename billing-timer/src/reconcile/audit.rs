@@ -14,7 +14,7 @@ use thiserror::Error;
 use super::difference::{Difference, Kind};
 use super::record::{CheckResult, Record, SeenFact, SharedTerms};
 use super::window::Window;
-use crate::domain::terms::FleetTerms;
+use crate::domain::terms::DefaultTerms;
 
 /// The most open calls. Each takes about half a kilobyte.
 pub(crate) const MAX_OPEN_CALLS: usize = 1_000_000;
@@ -70,7 +70,7 @@ struct Open {
 
 /// Checks the calls of a window.
 pub(crate) struct Audit {
-    terms: FleetTerms,
+    terms: DefaultTerms,
     window: Window,
     calls: HashMap<CallId, Open>,
     /// The terms of open calls: there are few different ones.
@@ -83,7 +83,7 @@ pub(crate) struct Audit {
 
 impl Audit {
     /// Checks a window by the fleet's terms.
-    pub(crate) fn new(terms: FleetTerms, window: Window) -> Self {
+    pub(crate) fn new(terms: DefaultTerms, window: Window) -> Self {
         Self {
             terms,
             window,
@@ -122,7 +122,7 @@ impl Audit {
         let Some(open) = self.calls.get_mut(call) else { return };
         let Some(over_at) = open.record.over_at else { return };
         if over_at.plus(self.window.grace) <= now {
-            open.reported = Some(open.record.over(&self.terms).differences);
+            open.reported = Some(open.record.check_ended(&self.terms).differences);
         }
         self.closing.push_back((now.plus(self.window.grace), call.clone()));
     }
@@ -182,7 +182,7 @@ impl Audit {
             if over || open.reported.is_some() {
                 self.close(open);
             } else if open.record.first_stored_at < self.window.to {
-                let result = open.record.running(&self.terms, self.window.to);
+                let result = open.record.check_running(&self.terms, self.window.to);
                 self.summary.running += 1;
                 self.count(result);
             }
@@ -208,10 +208,12 @@ impl Audit {
         let Open { record, reported, late } = open;
         match reported {
             Some(reported) if late => {
-                let new = record.over(&self.terms).differences.into_iter();
+                let new = record.check_ended(&self.terms).differences.into_iter();
                 self.report(new.filter(|difference| !reported.contains(difference)).collect());
             }
-            None if record.over_at.is_some_and(|at| self.window.contains(at)) => self.count(record.over(&self.terms)),
+            None if record.over_at.is_some_and(|at| self.window.contains(at)) => {
+                self.count(record.check_ended(&self.terms))
+            }
             // No new facts, or over before the window and checked by an earlier window.
             _ => {}
         }

@@ -88,7 +88,7 @@ impl Serialize for Kind {
 /// A mismatch between the stored messages and what follows from the facts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Difference {
-    /// The kind.
+    /// What does not match.
     pub(crate) kind: Kind,
     /// The call, if known.
     pub(crate) call_id: Option<CallId>,

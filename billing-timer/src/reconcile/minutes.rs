@@ -6,7 +6,7 @@ use super::difference::Kind;
 use crate::domain::terms::{self, MIN_INTERVAL_MS};
 
 /// The most gaps kept per call to detect ticks out of order. A further gap is reported as missing at once.
-const MAX_GAPS: usize = 64;
+const MAX_SKIPPED: usize = 64;
 
 /// A difference of a tick: kind, expected, found.
 pub(crate) type Mismatch = (Kind, String, String);
@@ -18,7 +18,7 @@ pub(crate) struct Minutes {
     pub(crate) stored: u32,
     /// The highest minute with a tick.
     pub(crate) highest: u32,
-    gaps: Vec<Gap>,
+    skipped: Vec<SkippedMinutes>,
     /// From the last tick with a valid interval.
     interval_ms: Option<u64>,
     /// The interval of the first tick, if it differs from the setting.
@@ -27,7 +27,7 @@ pub(crate) struct Minutes {
 
 /// Minutes without a tick before a minute with one.
 #[derive(Debug, Clone, Copy)]
-struct Gap {
+struct SkippedMinutes {
     first: u32,
     last: u32,
     sequence: u64,
@@ -35,7 +35,7 @@ struct Gap {
 
 /// Minutes that were due but have no tick.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Missing {
+pub(crate) struct MissingMinutes {
     pub(crate) first: u32,
     pub(crate) last: u32,
     /// The tick that was stored in their place, if any.
@@ -90,34 +90,34 @@ impl Minutes {
             return None;
         }
         let expected = format!("tick {next} or none");
-        let in_gap = self
-            .gaps
+        let position = self
+            .skipped
             .iter()
-            .position(|gap| (gap.first..=gap.last).contains(&minute));
-        let Some(index) = in_gap else {
+            .position(|skipped| (skipped.first..=skipped.last).contains(&minute));
+        let Some(index) = position else {
             return Some((Kind::TickDoubled, expected, format!("tick {minute} once more")));
         };
-        let gap = self.gaps.swap_remove(index);
+        let skipped = self.skipped.swap_remove(index);
         self.stored += 1;
-        let before = (gap.first < minute).then(|| Gap {
+        let before = (skipped.first < minute).then(|| SkippedMinutes {
             last: minute - 1,
-            ..gap
+            ..skipped
         });
-        let after = (minute < gap.last).then(|| Gap {
+        let after = (minute < skipped.last).then(|| SkippedMinutes {
             first: minute + 1,
-            ..gap
+            ..skipped
         });
-        self.gaps.extend(before.into_iter().chain(after));
+        self.skipped.extend(before.into_iter().chain(after));
         let found = format!("tick {minute} after tick {}", self.highest);
         Some((Kind::TickOutOfOrder, expected, found))
     }
 
     fn skip(&mut self, first: u32, last: u32, sequence: u64) -> Option<Mismatch> {
-        if self.gaps.len() < MAX_GAPS {
-            self.gaps.push(Gap { first, last, sequence });
+        if self.skipped.len() < MAX_SKIPPED {
+            self.skipped.push(SkippedMinutes { first, last, sequence });
             return None;
         }
-        let missing = Missing {
+        let missing = MissingMinutes {
             first,
             last,
             sequence: Some(sequence),
@@ -127,24 +127,28 @@ impl Minutes {
     }
 
     /// The minutes up to `due` that have no tick, in order.
-    pub(crate) fn missing(&self, due: u32) -> Vec<Missing> {
-        let tail = (self.highest < due).then(|| Missing {
+    pub(crate) fn missing(&self, due: u32) -> Vec<MissingMinutes> {
+        let tail = (self.highest < due).then(|| MissingMinutes {
             first: self.highest + 1,
             last: due,
             sequence: None,
         });
-        let gaps = self.gaps.iter().filter(|gap| gap.first <= due).map(|gap| Missing {
-            first: gap.first,
-            last: gap.last.min(due),
-            sequence: Some(gap.sequence),
-        });
-        let mut missing: Vec<Missing> = gaps.chain(tail).collect();
+        let skipped = self
+            .skipped
+            .iter()
+            .filter(|skipped| skipped.first <= due)
+            .map(|skipped| MissingMinutes {
+                first: skipped.first,
+                last: skipped.last.min(due),
+                sequence: Some(skipped.sequence),
+            });
+        let mut missing: Vec<MissingMinutes> = skipped.chain(tail).collect();
         missing.sort_by_key(|missing| missing.first);
         missing
     }
 }
 
-impl Missing {
+impl MissingMinutes {
     /// The number of minutes.
     pub(crate) fn count(self) -> u32 {
         (self.last - self.first).saturating_add(1)
@@ -194,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_is_missing_until_it_is_filled_out_of_order() {
+    fn skipped_minutes_are_missing_until_they_are_filled_out_of_order() {
         let mut minutes = Minutes::default();
         for minute in [1, 6] {
             assert_eq!(take(&mut minutes, minute, 60_000), []);
@@ -218,11 +222,11 @@ mod tests {
     }
 
     #[test]
-    fn gaps_beyond_the_limit_are_missing_at_once() {
+    fn skipped_minutes_beyond_the_limit_are_missing_at_once() {
         let mut minutes = Minutes::default();
-        let kept = u32::try_from(MAX_GAPS).unwrap();
-        for gap in 1..=kept {
-            assert_eq!(take(&mut minutes, gap * 2, 60_000), []);
+        let kept = u32::try_from(MAX_SKIPPED).unwrap();
+        for skipped in 1..=kept {
+            assert_eq!(take(&mut minutes, skipped * 2, 60_000), []);
         }
         assert_eq!(take(&mut minutes, kept * 2 + 2, 60_000), [Kind::TickMissing]);
     }

@@ -15,7 +15,7 @@ use contract::{Fact, FactKind, Parties, Timestamp};
 use super::difference::{Difference, Kind};
 use super::minutes::Minutes;
 use super::silence::Silence;
-use crate::domain::terms::FleetTerms;
+use crate::domain::terms::DefaultTerms;
 
 pub(crate) use checks::CheckResult;
 
@@ -36,7 +36,7 @@ pub(crate) struct SeenFact {
     pub(crate) fact: Fact,
 }
 
-/// Each terms once.
+/// Keeps one copy of each distinct value of the terms.
 #[derive(Debug, Default)]
 pub(crate) struct SharedTerms(HashSet<Arc<Terms>>);
 
@@ -97,7 +97,7 @@ impl Record {
     }
 
     /// Adds the next fact of the call, in stream order.
-    pub(crate) fn take(&mut self, seen: SeenFact, fleet: &FleetTerms, shared: &mut SharedTerms) {
+    pub(crate) fn take(&mut self, seen: SeenFact, defaults: &DefaultTerms, shared: &mut SharedTerms) {
         let SeenFact {
             sequence,
             stored_at,
@@ -131,7 +131,7 @@ impl Record {
             Fact::RtpDetected(fact) => self.connect(sequence, &fact),
             Fact::RtpLost(fact) => self.silence.lost(fact.party, fact.last_rtp_at),
             Fact::RtpResumed(fact) => self.silence.resumed(fact.party, fact.at),
-            Fact::Tick(fact) => self.tick(sequence, &fact, fleet),
+            Fact::Tick(fact) => self.tick(sequence, &fact, defaults),
             Fact::Ended(fact) => self.end(sequence, stored_at, fact),
             Fact::Settled(fact) => self.settle(sequence, stored_at, fact),
             // The bill depends on no other fact.
@@ -161,7 +161,7 @@ impl Record {
         }
     }
 
-    fn tick(&mut self, sequence: u64, tick: &Tick, terms: &FleetTerms) {
+    fn tick(&mut self, sequence: u64, tick: &Tick, terms: &DefaultTerms) {
         match self.connected_at() {
             Some(at) if at != tick.connected_at => {
                 let found = format!("{} in tick {}", tick.connected_at, tick.minute);

@@ -45,7 +45,7 @@ impl Silence {
             let at = change.at.unwrap_or(connected_at).max(connected_at).min(ended_at);
             steps.push((at, if change.silent { 1 } else { -1 }));
         }
-        // Ends before beginnings would be a moment of sound of no length.
+        // At equal times a silence begins before another ends: the number of silent parties does not drop to 0 in between.
         steps.sort_by_key(|(at, by)| (*at, -by));
         let (mut silent, mut since, mut total) = (0, connected_at, 0);
         for (at, by) in steps {

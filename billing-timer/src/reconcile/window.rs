@@ -10,7 +10,7 @@ use contract::Timestamp;
 use serde::Deserialize;
 use serde::de::value::{Error, StrDeserializer};
 
-use crate::domain::terms::FleetTerms;
+use crate::domain::terms::DefaultTerms;
 
 /// The length of a window without `--from`.
 const DEFAULT_LENGTH: Duration = Duration::from_secs(24 * 3600);
@@ -74,7 +74,7 @@ impl Window {
     }
 
     /// Where reading starts. A call that must be over within the window began after this time.
-    pub(crate) fn reading_from(&self, terms: &FleetTerms) -> Timestamp {
+    pub(crate) fn reading_from(&self, terms: &DefaultTerms) -> Timestamp {
         let longest_ms = terms.max_call_duration_ms.unwrap_or(UNLIMITED_LOOKBACK_MS);
         back(back(self.from, Duration::from_millis(longest_ms)), self.grace)
     }
@@ -157,7 +157,7 @@ mod tests {
     #[test]
     fn reading_begins_where_the_longest_call_may_have_begun() {
         let window = options(None, Some("2026-03-02")).window(at("2026-03-09")).unwrap();
-        let terms = |max_call_duration_ms| FleetTerms {
+        let terms = |max_call_duration_ms| DefaultTerms {
             interval_ms: 60_000,
             charge: Charge::Full,
             max_call_duration_ms,

@@ -151,7 +151,7 @@ async fn for_settlement(facts: &FactStore, call: &CallId, messages: &[StoredMess
             Ok(fact) => read.add(fact, message.sequence),
             // The entry has what is needed of these. An unreadable fact is parked when it is delivered.
             Err(error) if matches!(kind, FactKind::Requested | FactKind::RtpDetected | FactKind::Ended) => {
-                tracing::error!(call_id = %call, %error, "a fact of an ended call cannot be decoded; settling without it. Check the stored message");
+                tracing::error!(call_id = %call, %error, "stored fact of an ended call not decoded, settling without it: check its writer's version");
             }
             Err(error) => return Err(error.into()),
         }

@@ -22,7 +22,7 @@ use crate::deps::Deps;
 use crate::domain::call_facts::CallFacts;
 use crate::domain::settlement::settle_if_complete;
 use crate::domain::step::on_server;
-use crate::domain::terms::FleetTerms;
+use crate::domain::terms::DefaultTerms;
 use crate::domain::work::{DueSettlement, WorkToken};
 use crate::metrics;
 
@@ -70,11 +70,11 @@ enum Decision {
 /// Settles calls together and removes their entries: one read, one batch of settlements and one of removals, in one attempt each.
 /// At most [`MAX_CALLS_PER_READ`](contract::jetstream::fact_store::MAX_CALLS_PER_READ) calls. The future may be dropped at any
 /// point.
-pub(crate) async fn settle_batch(deps: Deps, fleet: FleetTerms, due: Vec<DueSettlement>) -> SettledBatch {
+pub(crate) async fn settle_batch(deps: Deps, defaults: DefaultTerms, due: Vec<DueSettlement>) -> SettledBatch {
     let mut batch = SettledBatch::default();
-    let bills = store_batch(&deps, &fleet, due, &mut batch).await;
+    let bills = store_batch(&deps, &defaults, due, &mut batch).await;
     for bill in &bills {
-        tell(&deps, &bill.settled).instrument(bill.span.clone()).await;
+        send_notice(&deps, &bill.settled).instrument(bill.span.clone()).await;
     }
     if bills.is_empty() {
         return batch;
@@ -89,7 +89,7 @@ pub(crate) async fn settle_batch(deps: Deps, fleet: FleetTerms, due: Vec<DueSett
             (bill.token, removed)
         })),
         Err(error) => {
-            tracing::info!(%error, calls = bills.len(), "entries of settled calls not removed together; removing each by itself");
+            tracing::info!(%error, calls = bills.len(), "entries of settled calls not removed together: removing each by itself");
             let remaining = bills.into_iter().map(|bill| remove(deps.clone(), bill).boxed());
             batch.remaining.extend(remaining);
         }
@@ -98,7 +98,12 @@ pub(crate) async fn settle_batch(deps: Deps, fleet: FleetTerms, due: Vec<DueSett
 }
 
 /// Stores the settlements and returns those that are stored now. The other calls are in `batch`.
-async fn store_batch(deps: &Deps, fleet: &FleetTerms, due: Vec<DueSettlement>, batch: &mut SettledBatch) -> Vec<Bill> {
+async fn store_batch(
+    deps: &Deps,
+    defaults: &DefaultTerms,
+    due: Vec<DueSettlement>,
+    batch: &mut SettledBatch,
+) -> Vec<Bill> {
     let (mut stored, mut new, mut entries) = (Vec::new(), Vec::new(), Vec::new());
     let calls: Vec<CallId> = due
         .iter()
@@ -116,7 +121,7 @@ async fn store_batch(deps: &Deps, fleet: &FleetTerms, due: Vec<DueSettlement>, b
             Some(settled) => Some(Decision::Stored(*settled)),
             None => facts
                 .remove(&token.call)
-                .map(|facts| decide(&entry.value, facts, fleet, deps.server_now())),
+                .map(|facts| decide(&entry.value, facts, defaults, deps.server_now())),
         };
         match decision {
             Some(Decision::Stored(settled)) => {
@@ -143,7 +148,9 @@ async fn store_batch(deps: &Deps, fleet: &FleetTerms, due: Vec<DueSettlement>, b
                 });
             }
             Some(Decision::Outdated(facts)) => batch.done.push((token, SettleOutcome::Outdated(facts))),
-            None => batch.remaining.push(settle(deps.clone(), *fleet, token, entry).boxed()),
+            None => batch
+                .remaining
+                .push(settle(deps.clone(), *defaults, token, entry).boxed()),
         }
     }
     if entries.is_empty() {
@@ -156,10 +163,10 @@ async fn store_batch(deps: &Deps, fleet: &FleetTerms, due: Vec<DueSettlement>, b
             stored.extend(new);
         }
         Err(error) => {
-            tracing::info!(%error, calls = new.len(), "settlements not stored together; settling each call by itself");
+            tracing::info!(%error, calls = new.len(), "settlements not stored together: settling each call by itself");
             let remaining = new
                 .into_iter()
-                .map(|bill| settle(deps.clone(), *fleet, bill.token, bill.entry).boxed());
+                .map(|bill| settle(deps.clone(), *defaults, bill.token, bill.entry).boxed());
             batch.remaining.extend(remaining);
         }
     }
@@ -168,33 +175,33 @@ async fn store_batch(deps: &Deps, fleet: &FleetTerms, due: Vec<DueSettlement>, b
 
 /// The publish condition is that no fact of the call was stored since the facts were read. So it covers all facts stored before
 /// it, including a late `rtp_detected` and the last tick of another instance.
-fn decide(entry: &BillingEntry, mut facts: CallFacts, fleet: &FleetTerms, now: Timestamp) -> Decision {
+fn decide(entry: &BillingEntry, mut facts: CallFacts, defaults: &DefaultTerms, now: Timestamp) -> Decision {
     if let Some(settled) = facts.settled.take() {
         return Decision::Stored(*settled);
     }
-    match settle_if_complete(entry, &facts, fleet, now) {
+    match settle_if_complete(entry, &facts, defaults, now) {
         Some(settled) => Decision::Store(settled, PublishCondition::CallUnchangedSince(facts.sequence)),
         None => Decision::Outdated(Box::new(facts)),
     }
 }
 
-async fn tell(deps: &Deps, settled: &Settled) {
+async fn send_notice(deps: &Deps, settled: &Settled) {
     if let Some(notice) = settled.notice() {
         deps.notices.send_to_both(&settled.parties, &notice).await;
     }
 }
 
-/// Settles a call and removes its entry. Retries while NATS is away. The future may be dropped at any point.
+/// Settles a call and removes its entry. Retries while NATS is unreachable. The future may be dropped at any point.
 async fn settle(
     deps: Deps,
-    fleet: FleetTerms,
+    defaults: DefaultTerms,
     token: WorkToken,
     entry: Revised<BillingEntry>,
 ) -> (WorkToken, SettleOutcome) {
     let (span, trace) = span(&entry.value);
     let settling = async {
-        let settled = store(&deps, &fleet, &entry.value, trace).await?;
-        tell(&deps, &settled).await;
+        let settled = store(&deps, &defaults, &entry.value, trace).await?;
+        send_notice(&deps, &settled).await;
         Ok(settled)
     };
     match settling.instrument(span.clone()).await {
@@ -221,7 +228,7 @@ fn span(entry: &BillingEntry) -> (Span, TraceParent) {
 /// Stores the settlement and returns what the stream holds.
 async fn store(
     deps: &Deps,
-    fleet: &FleetTerms,
+    defaults: &DefaultTerms,
     entry: &BillingEntry,
     trace: TraceParent,
 ) -> Result<Settled, SettleOutcome> {
@@ -231,13 +238,13 @@ async fn store(
         let facts = match last_stored::read_for_settlement(&deps.facts, call).await {
             Ok(facts) => facts,
             Err(error @ FactError::Read { .. }) => {
-                tracing::warn!(call_id = %call, %error, "facts of an ended call not read; retrying");
+                tracing::warn!(call_id = %call, %error, "facts of an ended call not read: retrying");
                 backoff.pause(&*deps.clock).await;
                 continue;
             }
             Err(error) => return Err(stuck(call, &error)),
         };
-        let (settled, condition) = match decide(entry, facts, fleet, deps.server_now()) {
+        let (settled, condition) = match decide(entry, facts, defaults, deps.server_now()) {
             Decision::Stored(settled) => return Ok(settled),
             Decision::Store(settled, condition) => (settled, condition),
             Decision::Outdated(facts) => return Err(SettleOutcome::Outdated(facts)),
@@ -251,14 +258,14 @@ async fn store(
             Ok(Outcome::AlreadyStored(_)) => return Ok(settled),
             Ok(Outcome::Superseded(stored)) => {
                 metrics::settlement_disputed();
-                tracing::error!(call_id = %call, stored = ?stored.fact, ours = ?settled, "a different settlement is stored; using the stored one. Run reconcile for this call");
+                tracing::error!(call_id = %call, stored = ?stored.fact, ours = ?settled, "a different settlement is stored, using that one: run reconcile for this call");
                 return Ok(match stored.fact {
                     Fact::Settled(stored) => stored,
                     _ => settled,
                 });
             }
-            Ok(Outcome::Refused) => {
-                tracing::info!(call_id = %call, "another fact was stored before the settlement; reading the facts again");
+            Ok(Outcome::ConditionFailed) => {
+                tracing::info!(call_id = %call, "another fact was stored before the settlement: retrying");
                 backoff.pause(&*deps.clock).await;
             }
             Err(error) => return Err(stuck(call, &error)),
@@ -273,7 +280,7 @@ fn count(deps: &Deps, entry: &BillingEntry, settled: &Settled) {
 
 fn stuck(call: &CallId, error: &FactError) -> SettleOutcome {
     metrics::call_stuck("settlement");
-    tracing::error!(call_id = %call, %error, "call cannot be settled. Check the call's stored facts");
+    tracing::error!(call_id = %call, %error, "call not settled: check its stored facts");
     SettleOutcome::Stuck
 }
 
@@ -298,7 +305,7 @@ async fn remove(deps: Deps, bill: Bill) -> (WorkToken, SettleOutcome) {
             },
             Err(error) => error,
         };
-        tracing::warn!(call_id = %call, %error, "entry of a settled call not removed; retrying");
+        tracing::warn!(call_id = %call, %error, "entry of a settled call not removed: retrying");
         backoff.pause(&*deps.clock).await;
     };
     (bill.token, outcome)

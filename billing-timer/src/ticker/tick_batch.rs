@@ -117,12 +117,12 @@ pub(crate) async fn publish(deps: Deps, batch: Vec<DueTicks>) -> Result<StoredBa
         }
         Err(error @ BatchError::Unacknowledged(_)) => {
             metrics::batch_failed("unacknowledged");
-            tracing::warn!(%error, size = entries.len(), "batch of ticks not acknowledged; reading what is stored");
+            tracing::warn!(%error, size = entries.len(), "batch of ticks not acknowledged: reading what is stored");
             TickFailure::Unacknowledged
         }
         Err(error) => {
             metrics::batch_failed("refused");
-            tracing::warn!(%error, size = entries.len(), "batch of ticks rejected; reading what is stored");
+            tracing::warn!(%error, size = entries.len(), "batch of ticks rejected: reading what is stored");
             TickFailure::Rejected
         }
     };

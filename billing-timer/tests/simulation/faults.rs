@@ -142,7 +142,7 @@ impl Core {
                 self.server.bucket(which).mark_gap(host);
                 let noticed = self.rng.span(Duration::from_millis(1), Duration::from_secs(1));
                 self.run_after(noticed, move |core| {
-                    core.hosts[host].link.send_modify(|link| link.overflows += 1);
+                    core.hosts[host].nats_state.send_modify(|state| state.overflows += 1);
                     core.server.bucket(which).end_watchers(host);
                 });
             }

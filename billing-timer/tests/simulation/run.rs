@@ -340,12 +340,12 @@ impl Run {
         let here = &mut core.hosts[host];
         here.epoch += 1;
         let (epoch, up) = (here.epoch, here.is_up());
-        here.link = watch::Sender::new(ConnectionState {
+        here.nats_state = watch::Sender::new(ConnectionState {
             connected: up,
-            gaps: 1,
+            connections: 1,
             overflows: 0,
         });
-        let link = here.link.subscribe();
+        let nats_state = here.nats_state.subscribe();
         let name = if plan.keeps_name {
             format!("billing_{host}")
         } else {
@@ -370,7 +370,7 @@ impl Run {
         let deps = Deps {
             clock: clock.clone(),
             server_clock: ServerClock::default(),
-            link,
+            nats_state,
             facts: FactStore::with_port(stream, clock.clone(), Source::new("billing-timer", &instance)),
             active_billing: ActiveBilling::with_port(keys(BucketName::ActiveBilling)),
             leases: Leases::with_port(keys(BucketName::Leases), clock),

@@ -2,21 +2,17 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use contract::jetstream::request::{Refusal, RefusalCode};
-use contract::wire::command::{CallMedia, CreditExtended};
-use contract::wire::credit::Grant;
-use contract::wire::fact::{
-    CreditGranted, CreditLow, MediaStarted, Method, RtpDetected, RtpEvidence, RtpLost, RtpResumed,
-};
+use contract::wire::command::CallMedia;
+use contract::wire::fact::{MediaStarted, Method, RtpDetected, RtpEvidence, RtpLost, RtpResumed};
 use contract::{EndReason, Parties, Role, Timestamp, WorkerId};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 
 use super::HostSettings;
 use crate::clock_reading::ClockReading;
-use crate::credit::{Credit, CreditAction};
+use crate::credit::Credit;
 use crate::detection::{Detected, Detection, FirstPacket};
 use crate::fact_publisher::{CallEnd, EndOutcome, FactQueue};
 use crate::liveness::{Liveness, LivenessEvent, ProducerNumber};
@@ -40,13 +36,13 @@ pub struct Call {
     pub(super) facts: FactQueue,
     worker_id: WorkerId,
     sfu_worker: OnceLock<SfuWorkerId>,
-    connected: OnceLock<ClockReading>,
+    pub(super) connected: OnceLock<ClockReading>,
     refining: AtomicBool,
     detection: Mutex<Detection>,
     liveness: Mutex<Liveness>,
     packet_counters: Mutex<[Option<PacketCounter>; 2]>,
-    credit: Option<Mutex<Credit>>,
-    credit_changed: Notify,
+    pub(super) credit: Option<Mutex<Credit>>,
+    pub(super) credit_changed: Notify,
     removed: AtomicBool,
 }
 
@@ -114,7 +110,7 @@ impl Call {
         }
     }
 
-    /// Where it stands, for operators.
+    /// Whether the call waits for RTP, is connected, or has a party whose RTP is lost; for operators.
     pub fn phase(&self) -> CallPhase {
         let is_lost = |role| self.liveness.lock().is_lost(role);
         match self.connected.get() {
@@ -151,7 +147,7 @@ impl Call {
         self.read_counters(timeout).await;
         let (events, refine) = {
             let (mut liveness, now) = (self.liveness.lock(), ClockReading::now());
-            (liveness.tick(now), liveness.refine_in(now).is_some())
+            (liveness.apply_timeouts(now), liveness.refine_in(now).is_some())
         };
         let mut end = None;
         for event in events {
@@ -208,94 +204,6 @@ impl Call {
     /// Whether its first packet was received.
     pub fn is_connected(&self) -> bool {
         self.connected.get().is_some()
-    }
-
-    /// Whether the wallet limits its duration.
-    pub fn has_credit_control(&self) -> bool {
-        self.credit.is_some()
-    }
-
-    /// When [`Call::act_on_credit`] has something to do.
-    pub fn credit_due(&self) -> Option<Instant> {
-        self.credit.as_ref()?.lock().due()
-    }
-
-    /// Waits until that may have changed.
-    pub async fn credit_changed(&self) {
-        self.credit_changed.notified().await;
-    }
-
-    /// Queues the warning if it is due, and returns the end of the call if its granted time is over.
-    pub fn act_on_credit(&self) -> Option<CallEnd> {
-        let now = ClockReading::now();
-        match self.credit.as_ref()?.lock().act(now)? {
-            CreditAction::Low {
-                grant,
-                remaining_ms,
-                at,
-            } => {
-                let low = CreditLow {
-                    parties: self.parties.clone(),
-                    grant_id: grant.grant_id,
-                    remaining_ms,
-                    until_ms: grant.until_ms,
-                    at,
-                };
-                self.facts.publish(low, now.instant);
-                None
-            }
-            CreditAction::Exhausted { ended_at } => Some(self.end_at_credit(ended_at, now)),
-        }
-    }
-
-    /// The end at the granted time, if that was over at `at`. A process that did not run for a while may learn of another end first.
-    pub(super) fn exhausted(&self, at: ClockReading) -> Option<CallEnd> {
-        let ended_at = self.credit.as_ref()?.lock().exhausted_at(at.instant)?;
-        Some(self.end_at_credit(ended_at, at))
-    }
-
-    fn end_at_credit(&self, ended_at: Timestamp, now: ClockReading) -> CallEnd {
-        let ended = self.connected.get().map_or(now, |connected| {
-            now.minus(now.since(connected.plus(ended_at.until(connected.wall))))
-        });
-        self.end_by_worker(EndReason::CreditExhausted, ended)
-    }
-
-    /// Takes a grant, and queues its fact if it extends the call.
-    ///
-    /// # Errors
-    /// `invalid_grant`; `wrong_state` if the call has no credit control, or is over.
-    pub fn extend_credit(&self, grant: Grant) -> Result<CreditExtended, Refusal> {
-        let credit = self.credit.as_ref();
-        let credit = credit.ok_or_else(|| Refusal::new(RefusalCode::WrongState, "the call has no credit control"))?;
-        let now = ClockReading::now();
-        let mut credit = credit.lock();
-        if !self.facts.has_room() {
-            return Err(Refusal::new(
-                RefusalCode::Internal,
-                "too many facts of the call wait for NATS",
-            ));
-        }
-        let extended = credit.extend(grant.clone(), now.instant)?;
-        if !extended.superseded {
-            // Under the lock: the facts are in the order of the grants.
-            let granted = CreditGranted {
-                parties: self.parties.clone(),
-                grant_id: grant.grant_id,
-                until_ms: grant.until_ms,
-                granted_at: now.wall,
-            };
-            self.facts.publish(granted, now.instant);
-            self.credit_changed.notify_one();
-        }
-        Ok(extended)
-    }
-
-    /// No grant extends the call any more.
-    pub(super) fn close_credit(&self) {
-        if let Some(credit) = &self.credit {
-            credit.lock().close();
-        }
     }
 
     /// The call is not in the table any more.
@@ -384,10 +292,7 @@ impl Observer for Call {
                 self.facts.publish(fact, at.instant);
                 let _ = self.connected.set(at);
                 self.liveness.lock().connected(at);
-                if let Some(credit) = &self.credit {
-                    credit.lock().connected(at);
-                    self.credit_changed.notify_one();
-                }
+                self.start_credit(at);
             }
             Detected::Starts => {
                 let fact = MediaStarted {

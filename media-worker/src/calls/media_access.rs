@@ -15,9 +15,9 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// One party's exclusive access to its call's media. The next command of the call waits until this is dropped.
 pub struct MediaAccess {
-    /// The call.
+    /// The call that the party is in.
     pub call: Arc<Call>,
-    /// The party.
+    /// The party that has the access.
     pub role: Role,
     media: OwnedMutexGuard<MediaState>,
     _permit: OwnedSemaphorePermit,

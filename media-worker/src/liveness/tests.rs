@@ -100,7 +100,7 @@ impl SampledCall {
             events.extend(self.sample());
             if next_ms == self.next_tick_ms {
                 self.next_tick_ms += 1_000;
-                events.extend(self.liveness.tick(self.now()));
+                events.extend(self.liveness.apply_timeouts(self.now()));
             }
         }
     }

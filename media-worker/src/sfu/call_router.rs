@@ -59,7 +59,7 @@ impl CallRouter {
     }
 
     /// The mediasoup worker that runs the router.
-    pub fn worker_id(&self) -> SfuWorkerId {
+    pub fn sfu_worker_id(&self) -> SfuWorkerId {
         self.worker.id
     }
 
@@ -92,9 +92,9 @@ impl CallRouter {
             dtls_parameters: json(&transport.dtls_parameters())?,
             ice_servers: None,
         };
-        let fragments = &transport.ice_parameters().username_fragment;
-        let fragments = self.worker.tcp_admission.transport(fragments);
-        let transport = ParticipantTransport::new(transport, fragments);
+        let ufrag = &transport.ice_parameters().username_fragment;
+        let ufrags = self.worker.tcp_admission.transport(ufrag);
+        let transport = ParticipantTransport::new(transport, ufrags);
         if direction == Direction::Send {
             transport.observe(role, &self.observer);
         }
@@ -133,7 +133,7 @@ impl CallRouter {
         let transport = transport.ok_or_else(unknown_transport)?;
         let restarted = with_timeout(transport.transport.restart_ice()).await?;
         let parameters = restarted.map_err(request_failed)?;
-        transport.fragments.renew(&parameters.username_fragment);
+        transport.ufrags.renew(&parameters.username_fragment);
         Ok(IceRestarted {
             ice_parameters: json(&parameters)?,
         })
@@ -245,12 +245,12 @@ impl CallRouter {
     fn candidates(&self, transport: &WebRtcTransport) -> Vec<IceCandidate> {
         let mut candidates = transport.ice_candidates().clone();
         for candidate in &mut candidates {
-            let mut fronts = self.worker.fronts.iter();
+            let mut tcp_proxies = self.worker.tcp_proxies.iter();
             if candidate.protocol == Protocol::Tcp
-                && let Some(front) = fronts.find(|front| front.inner_port == candidate.port)
+                && let Some(proxy) = tcp_proxies.find(|proxy| proxy.inner_port == candidate.port)
             {
-                candidate.address.clone_from(&front.announced);
-                candidate.port = front.port;
+                candidate.address.clone_from(&proxy.announced);
+                candidate.port = proxy.port;
             }
         }
         candidates

@@ -72,7 +72,7 @@ impl PacketTrace {
         if let Some(producer) = self.producer.upgrade()
             && let Err(error) = producer.enable_trace_event(Vec::new()).await
         {
-            tracing::debug!(%error, "trace not disabled: the producer is closed");
+            tracing::debug!(%error, "RTP trace not disabled: the producer is closed");
         }
     }
 }

@@ -9,7 +9,7 @@ use mediasoup::prelude::*;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use super::tcp_front::{BoundFront, INNER_IP};
+use super::tcp_proxy::{BoundTcpProxy, INNER_IP};
 
 /// Where media is received.
 #[derive(Debug, Clone)]
@@ -34,31 +34,31 @@ pub struct ListenAddress {
 
 impl ListenSettings {
     /// UDP on every address, on the port of the worker in `slot`; and a TCP port of loopback for each address behind which there is
-    /// a [`TcpFront`](super::tcp_front::TcpFront). ICE prefers earlier ones.
+    /// a [`TcpProxy`](super::tcp_proxy::TcpProxy). ICE prefers earlier ones.
     pub(super) fn listen_infos(&self, slot: u16) -> WebRtcServerListenInfos {
         let udp = |address: &ListenAddress| ListenInfo {
             announced_address: address.announced_address.clone(),
             port: self.port(slot),
             ..any_port(Protocol::Udp, address.ip)
         };
-        let tcp = self.fronts().map(|_| any_port(Protocol::Tcp, INNER_IP));
+        let tcp = self.tcp_addresses().map(|_| any_port(Protocol::Tcp, INNER_IP));
         let mut all = self.addresses.iter().map(udp).chain(tcp);
         let first = all.next().unwrap_or_else(|| udp(&ListenAddress::default()));
         all.fold(WebRtcServerListenInfos::new(first), WebRtcServerListenInfos::insert)
     }
 
     /// Binds the TCP ports of the worker in `slot`.
-    pub(super) async fn bind_fronts(&self, slot: u16) -> io::Result<Vec<BoundFront>> {
+    pub(super) async fn bind_tcp_proxies(&self, slot: u16) -> io::Result<Vec<BoundTcpProxy>> {
         let mut bound = Vec::new();
-        for ListenAddress { ip, announced_address } in self.fronts() {
+        for ListenAddress { ip, announced_address } in self.tcp_addresses() {
             let address = SocketAddr::new(*ip, self.port(slot).unwrap_or_default());
-            bound.push(BoundFront::bind(address, announced_address.as_deref()).await?);
+            bound.push(BoundTcpProxy::bind(address, announced_address.as_deref()).await?);
         }
         Ok(bound)
     }
 
     /// The addresses on which media is received over TCP.
-    fn fronts(&self) -> impl Iterator<Item = &ListenAddress> {
+    fn tcp_addresses(&self) -> impl Iterator<Item = &ListenAddress> {
         self.addresses.iter().filter(|_| self.tcp)
     }
 
@@ -160,7 +160,7 @@ mod tests {
         };
         let udp = (Protocol::Udp, Some(40_001));
         assert_eq!(protocols(false), [udp]);
-        assert_eq!(protocols(true), [udp, (Protocol::Tcp, None)], "behind a front");
+        assert_eq!(protocols(true), [udp, (Protocol::Tcp, None)], "behind a proxy");
     }
 
     #[test]

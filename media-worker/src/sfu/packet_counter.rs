@@ -60,7 +60,7 @@ impl PacketCounter {
         if let Err(refusal) = self.trace.arm().await {
             tracing::warn!(
                 message = refusal.message,
-                "trace of a silent producer not enabled: samples will tell its return"
+                "RTP trace not enabled: sampling detects the resume"
             );
         }
     }

@@ -9,7 +9,7 @@ use mediasoup::prelude::*;
 use mediasoup::types::data_structures::DtlsState;
 
 use super::Observer;
-use super::tcp_front::OwnFragments;
+use super::tcp_proxy::Ufrags;
 use crate::liveness::ProducerNumber;
 
 /// One party's media. Dropping a part closes it.
@@ -28,7 +28,7 @@ pub(super) struct ParticipantTransport {
     pub(super) transport: WebRtcTransport,
     pub(super) connected: bool,
     /// By which its connections over TCP are recognised.
-    pub(super) fragments: OwnFragments,
+    pub(super) ufrags: Ufrags,
     /// The number of the producer on it; 0 for none.
     producer: Arc<AtomicU64>,
 }
@@ -67,11 +67,11 @@ impl Participant {
 }
 
 impl ParticipantTransport {
-    pub(super) fn new(transport: WebRtcTransport, fragments: OwnFragments) -> Self {
+    pub(super) fn new(transport: WebRtcTransport, ufrags: Ufrags) -> Self {
         Self {
             transport,
             connected: false,
-            fragments,
+            ufrags,
             producer: Arc::default(),
         }
     }

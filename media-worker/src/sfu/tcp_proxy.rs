@@ -30,9 +30,9 @@ const FIRST_FRAME_TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest first frame, in bytes: a STUN request of ICE has about a hundred.
 const MAX_FIRST_FRAME: usize = 1_024;
 /// Connections to one transport: more are no other network paths of the client.
-const MAX_PER_FRAGMENT: usize = 8;
+const MAX_PER_UFRAG: usize = 8;
 /// Username fragments of one transport: the current one, and the one before an ICE restart.
-const MAX_FRAGMENTS: usize = 2;
+const MAX_UFRAGS: usize = 2;
 
 /// RFC 8489 section 5: the header's length, the type of a binding request, and the magic cookie.
 const STUN_HEADER: usize = 20;
@@ -44,20 +44,20 @@ const USERNAME: u16 = 0x0006;
 /// The transports that may be reached over TCP, and how many connections they have. Clones share them.
 #[derive(Debug, Clone)]
 pub(super) struct TcpAdmission {
-    fragments: Arc<Mutex<HashMap<String, Fragment>>>,
+    ufrags: Arc<Mutex<HashMap<String, Ufrag>>>,
     connections: Arc<Semaphore>,
 }
 
 /// A username fragment of a living transport.
 #[derive(Debug, Clone)]
-struct Fragment {
-    places: Arc<Semaphore>,
+struct Ufrag {
+    permits: Arc<Semaphore>,
     closed: CancellationToken,
 }
 
 /// The fragments of one transport. Dropping it closes its connections.
 #[derive(Debug)]
-pub(super) struct OwnFragments {
+pub(super) struct Ufrags {
     admission: TcpAdmission,
     own: VecDeque<String>,
 }
@@ -65,55 +65,55 @@ pub(super) struct OwnFragments {
 /// A connection that may be relayed.
 struct Admitted {
     closed: CancellationToken,
-    _places: [OwnedSemaphorePermit; 2],
+    _permits: [OwnedSemaphorePermit; 2],
 }
 
 impl TcpAdmission {
     /// At most this many relayed connections at a time.
     pub(super) fn new(connections: usize) -> Self {
         Self {
-            fragments: Arc::default(),
+            ufrags: Arc::default(),
             connections: Arc::new(Semaphore::new(connections)),
         }
     }
 
     /// The fragments of a new transport.
-    pub(super) fn transport(&self, fragment: &str) -> OwnFragments {
-        let mut own = OwnFragments {
+    pub(super) fn transport(&self, ufrag: &str) -> Ufrags {
+        let mut own = Ufrags {
             admission: self.clone(),
             own: VecDeque::new(),
         };
-        own.renew(fragment);
+        own.renew(ufrag);
         own
     }
 
-    fn admit(&self, fragment: &str) -> Option<Admitted> {
-        let Fragment { places, closed } = self.fragments.lock().get(fragment).cloned()?;
-        let place = places.try_acquire_owned().ok()?;
+    fn admit(&self, ufrag: &str) -> Option<Admitted> {
+        let Ufrag { permits, closed } = self.ufrags.lock().get(ufrag).cloned()?;
+        let permit = permits.try_acquire_owned().ok()?;
         let connection = Arc::clone(&self.connections).try_acquire_owned().ok()?;
         Some(Admitted {
             closed,
-            _places: [place, connection],
+            _permits: [permit, connection],
         })
     }
 
-    fn remove(&self, fragment: &str) {
-        if let Some(removed) = self.fragments.lock().remove(fragment) {
+    fn remove(&self, ufrag: &str) {
+        if let Some(removed) = self.ufrags.lock().remove(ufrag) {
             removed.closed.cancel();
         }
     }
 }
 
-impl OwnFragments {
+impl Ufrags {
     /// The transport has another fragment (an ICE restart). The one before stays valid.
-    pub(super) fn renew(&mut self, fragment: &str) {
-        let new = Fragment {
-            places: Arc::new(Semaphore::new(MAX_PER_FRAGMENT)),
+    pub(super) fn renew(&mut self, ufrag: &str) {
+        let new = Ufrag {
+            permits: Arc::new(Semaphore::new(MAX_PER_UFRAG)),
             closed: CancellationToken::new(),
         };
-        self.admission.fragments.lock().insert(fragment.to_owned(), new);
-        self.own.push_back(fragment.to_owned());
-        while self.own.len() > MAX_FRAGMENTS {
+        self.admission.ufrags.lock().insert(ufrag.to_owned(), new);
+        self.own.push_back(ufrag.to_owned());
+        while self.own.len() > MAX_UFRAGS {
             if let Some(oldest) = self.own.pop_front() {
                 self.admission.remove(&oldest);
             }
@@ -121,15 +121,15 @@ impl OwnFragments {
     }
 }
 
-impl Drop for OwnFragments {
+impl Drop for Ufrags {
     fn drop(&mut self) {
-        self.own.iter().for_each(|fragment| self.admission.remove(fragment));
+        self.own.iter().for_each(|ufrag| self.admission.remove(ufrag));
     }
 }
 
 /// A port that is bound, for which mediasoup does not listen yet.
 #[derive(Debug)]
-pub(super) struct BoundFront {
+pub(super) struct BoundTcpProxy {
     listener: TcpListener,
     /// What clients connect to.
     announced: String,
@@ -138,7 +138,7 @@ pub(super) struct BoundFront {
 
 /// A port in service. Dropping it closes it and its connections.
 #[derive(Debug)]
-pub(super) struct TcpFront {
+pub(super) struct TcpProxy {
     /// mediasoup's port.
     pub(super) inner_port: u16,
     /// The address in ICE candidates.
@@ -148,7 +148,7 @@ pub(super) struct TcpFront {
     _open: DropGuard,
 }
 
-impl BoundFront {
+impl BoundTcpProxy {
     /// Binds the port; 0 is any.
     ///
     /// # Errors
@@ -165,12 +165,12 @@ impl BoundFront {
     }
 
     /// Relays admitted connections to mediasoup until `stop`.
-    pub(super) fn serve(self, inner_port: u16, admission: TcpAdmission, stop: &CancellationToken) -> TcpFront {
+    pub(super) fn serve(self, inner_port: u16, admission: TcpAdmission, stop: &CancellationToken) -> TcpProxy {
         let open = stop.child_token();
         let inner = SocketAddr::new(INNER_IP, inner_port);
         let (listener, closing) = (self.listener, open.clone());
         tokio::spawn(async move { closing.run_until_cancelled(accept(listener, inner, admission)).await });
-        TcpFront {
+        TcpProxy {
             inner_port,
             announced: self.announced,
             port: self.port,
@@ -219,8 +219,8 @@ async fn connection(
         Ok(Err(_)) => return "not_ice",
         Err(_) => return "timeout",
     };
-    let fragment = frame.get(2..).and_then(username_fragment);
-    let Some(admitted) = fragment.and_then(|fragment| admission.admit(fragment)) else {
+    let ufrag = frame.get(2..).and_then(username_fragment);
+    let Some(admitted) = ufrag.and_then(|ufrag| admission.admit(ufrag)) else {
         return "refused";
     };
     proven();
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fragment_is_read_from_any_place() {
+    fn the_ufrag_is_read_from_any_place() {
         let priority = attribute(0x0024, &[0, 0, 0, 1]);
         let username = attribute(USERNAME, b"ours:theirs");
         let odd = attribute(0x8022, b"odd");
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_has_no_fragment_and_causes_no_panic() {
+    fn anything_else_has_no_ufrag_and_causes_no_panic() {
         let good = request(&[attribute(USERNAME, b"ours:theirs")]);
         for length in 0..good.len() {
             assert_eq!(username_fragment(&good[..length]), None, "{length} bytes");
@@ -332,11 +332,11 @@ mod tests {
 
     #[test]
     fn a_transport_has_few_connections_and_none_once_it_is_closed() {
-        let admission = TcpAdmission::new(MAX_PER_FRAGMENT + 1);
+        let admission = TcpAdmission::new(MAX_PER_UFRAG + 1);
         assert!(admission.admit("a").is_none());
         let mut first = admission.transport("a");
         let held: Vec<_> = std::iter::from_fn(|| admission.admit("a")).collect();
-        assert_eq!(held.len(), MAX_PER_FRAGMENT);
+        assert_eq!(held.len(), MAX_PER_UFRAG);
         let second = admission.transport("b");
         let last = admission.admit("b").unwrap();
         assert!(

@@ -46,10 +46,10 @@ async fn a_router_is_created_on_the_worker_with_the_fewest() {
     let (pool, _deaths) = WorkerPool::start(settings(2, 0)).await.unwrap();
     let first = pool.create_router(no_observer()).await.unwrap();
     let second = pool.create_router(no_observer()).await.unwrap();
-    assert_ne!(first.worker_id(), second.worker_id());
-    let freed = first.worker_id();
+    assert_ne!(first.sfu_worker_id(), second.sfu_worker_id());
+    let freed = first.sfu_worker_id();
     drop(first);
-    assert_eq!(pool.create_router(no_observer()).await.unwrap().worker_id(), freed);
+    assert_eq!(pool.create_router(no_observer()).await.unwrap().sfu_worker_id(), freed);
     let [one, two] = pool.addresses()[..] else {
         panic!("two workers, two ports")
     };
@@ -67,14 +67,14 @@ async fn a_dead_worker_is_replaced_on_its_port() {
     let (pool, _deaths) = WorkerPool::start(settings(1, free)).await.unwrap();
     let router = pool.create_router(no_observer()).await.unwrap();
     assert!(pool.start_worker(0).await.is_err(), "its port is taken while it lives");
-    pool.remove(&dead(router.worker_id() + 100));
+    pool.remove(&dead(router.sfu_worker_id() + 100));
     assert!(pool.is_complete(), "the dead worker was another one");
-    pool.remove(&dead(router.worker_id()));
+    pool.remove(&dead(router.sfu_worker_id()));
     assert!(!pool.is_complete());
     let refusal = pool.create_router(no_observer()).await.err().unwrap();
     assert_eq!(refusal.code, RefusalCode::Internal);
 
-    let before = router.worker_id();
+    let before = router.sfu_worker_id();
     drop(router);
     let deadline = Instant::now() + refusals::REQUEST_TIMEOUT;
     // The thread of the old worker closes the port after the router is dropped.
@@ -84,7 +84,7 @@ async fn a_dead_worker_is_replaced_on_its_port() {
     }
     assert!(pool.is_complete());
     assert_eq!(pool.addresses()[0].port(), free);
-    assert_ne!(pool.create_router(no_observer()).await.unwrap().worker_id(), before);
+    assert_ne!(pool.create_router(no_observer()).await.unwrap().sfu_worker_id(), before);
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::listen::ListenSettings;
-use super::tcp_front::{TcpAdmission, TcpFront};
+use super::tcp_proxy::{TcpAdmission, TcpProxy};
 
 /// Identifies a mediasoup worker in this process; its replacement has another identifier.
 pub type SfuWorkerId = u64;
@@ -17,7 +17,7 @@ pub type SfuWorkerId = u64;
 /// A mediasoup worker that died, and with it every call on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeadWorker {
-    /// The worker.
+    /// The worker that died.
     pub id: SfuWorkerId,
     /// Its slot in the pool, for the replacement.
     pub slot: u16,
@@ -44,7 +44,7 @@ pub(super) struct SfuWorker {
     pub(super) server: WebRtcServer,
     pub(super) address: SocketAddr,
     /// The ports for media over TCP.
-    pub(super) fronts: Vec<TcpFront>,
+    pub(super) tcp_proxies: Vec<TcpProxy>,
     pub(super) tcp_admission: TcpAdmission,
 }
 
@@ -63,7 +63,7 @@ impl SfuWorker {
         settings.log_level = WorkerLogLevel::Error;
         let worker = manager.create_worker(settings).await?;
         let failed = |error: &dyn Display| WorkerStartError::Listen(error.to_string());
-        let bound = listen.bind_fronts(slot).await.map_err(|error| failed(&error))?;
+        let bound = listen.bind_tcp_proxies(slot).await.map_err(|error| failed(&error))?;
         let options = WebRtcServerOptions::new(listen.listen_infos(slot));
         let server = worker.create_webrtc_server(options).await;
         let server = server.map_err(|error| failed(&error))?;
@@ -73,9 +73,9 @@ impl SfuWorker {
         let address = SocketAddr::new(socket.ip, socket.port);
         // In the order of the listen infos, as the fronts.
         let (alive, inner) = (CancellationToken::new(), dump.tcp_servers.iter());
-        let fronts = bound.into_iter().zip(inner);
-        let fronts = fronts.map(|(front, inner)| front.serve(inner.port, tcp_admission.clone(), &alive));
-        let fronts: Vec<TcpFront> = fronts.collect();
+        let tcp_proxies = bound.into_iter().zip(inner);
+        let tcp_proxies = tcp_proxies.map(|(proxy, inner)| proxy.serve(inner.port, tcp_admission.clone(), &alive));
+        let tcp_proxies: Vec<TcpProxy> = tcp_proxies.collect();
         worker
             .on_dead(move |status| {
                 // Its ports are for the replacement.
@@ -93,7 +93,7 @@ impl SfuWorker {
             worker,
             server,
             address,
-            fronts,
+            tcp_proxies,
             tcp_admission,
         })
     }

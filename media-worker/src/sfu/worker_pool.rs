@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use super::Observer;
 use super::call_router::CallRouter;
 use super::listen::ListenSettings;
-use super::tcp_front::TcpAdmission;
+use super::tcp_proxy::TcpAdmission;
 use super::worker::{DeadWorker, SfuWorker, WorkerStartError};
 
 /// The settings of the SFU.

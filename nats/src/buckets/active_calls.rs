@@ -134,7 +134,7 @@ impl ActiveCalls {
                     if !self.is_stale(&held.call_id).await? {
                         return Err(ClaimError::Busy(role));
                     }
-                    tracing::info!(%key, held_by = %held.call_id, "took over a stale lock");
+                    tracing::info!(%key, call_id = %held.call_id, "took over the stale lock of a call");
                 }
                 self.bucket.update(&key, &lock, revision).await
             }

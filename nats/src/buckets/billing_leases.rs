@@ -65,11 +65,11 @@ fn fnv_1a(bytes: &[u8]) -> u64 {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Instance {
-    /// The instance.
+    /// The billing-timer that sends the heartbeat.
     pub instance_id: NodeId,
     /// Time of the heartbeat, by the instance's clock.
     pub at: Timestamp,
-    /// The process.
+    /// The process that runs under this ID.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub process: Option<Process>,
     /// Whether it can write to `billing_active`: otherwise calls that begin have no minutes until it can. Absent if it can, or in
@@ -100,7 +100,7 @@ impl Process {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Lease {
-    /// The instance.
+    /// The billing-timer that holds the partition.
     pub instance_id: NodeId,
     /// Start of the lease, by the clock of its writer.
     pub since: Timestamp,
@@ -152,7 +152,7 @@ impl Leases {
     ///
     /// # Errors
     /// [`BucketError::Unavailable`]
-    pub async fn announce(
+    pub async fn put_heartbeat(
         &self,
         instance: &NodeId,
         process: &Process,

@@ -13,7 +13,7 @@ use crate::wire::time::Timestamp;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct WorkerStatus {
-    /// The worker.
+    /// The worker that sends the heartbeat.
     pub worker_id: WorkerId,
     /// Number of calls that it hosts.
     pub calls: u32,

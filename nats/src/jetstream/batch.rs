@@ -48,7 +48,7 @@ pub enum BatchError {
     NoSequence(String),
     /// A condition failed, or the server rejected the batch for another reason: nothing is stored. Read back, trim, send again.
     #[error("the batch was refused: {0}")]
-    Refused(String),
+    Rejected(String),
     /// No reply: all or nothing is stored. Read back to find out.
     #[error("the batch was not acknowledged: {0}")]
     Unacknowledged(String),

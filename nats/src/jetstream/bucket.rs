@@ -173,7 +173,6 @@ pub(crate) fn decode<T: DeserializeOwned>(key: &str, value: &[u8], revision: u64
 
 /// The value, if it can be read; a warning otherwise.
 pub(crate) fn readable<T>(decoded: Result<T, BucketError>) -> Option<T> {
-    let log =
-        |error: &BucketError| tracing::warn!(%error, "bucket entry treated as absent: check who writes to the bucket");
+    let log = |error: &BucketError| tracing::warn!(%error, "bucket entry not decoded, it counts as absent: check its writer's version");
     decoded.inspect_err(log).ok()
 }

@@ -32,7 +32,7 @@ impl ConnectionLog {
         }
         let cause = causes.join("; ");
         if self.is_due(&cause, Instant::now()) {
-            tracing::warn!(%cause, "cannot connect to NATS, trying again: {}", advice(&cause));
+            tracing::warn!(%cause, "cannot connect to NATS: retrying; {}", advice(&cause));
         }
         *self.cause.lock() = Some(cause);
     }

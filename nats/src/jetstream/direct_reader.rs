@@ -28,9 +28,9 @@ const NUM_PENDING: &str = "Nats-Num-Pending";
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 #[error("{stream} could not be read: {reason}")]
 pub struct ReadError {
-    /// The stream.
+    /// The stream that was read.
     pub stream: String,
-    /// The cause.
+    /// Why the read failed.
     pub reason: String,
 }
 

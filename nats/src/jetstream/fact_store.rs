@@ -46,7 +46,7 @@ pub enum Outcome {
     /// Another fact of this kind is stored.
     Superseded(Box<StoredFact>),
     /// The condition failed, and no fact of this kind is stored: the call has progressed in another way.
-    Refused,
+    ConditionFailed,
 }
 
 impl Outcome {
@@ -54,7 +54,7 @@ impl Outcome {
     pub fn sequence(&self) -> Option<u64> {
         match self {
             Self::Stored(sequence) | Self::AlreadyStored(sequence) => Some(*sequence),
-            Self::Superseded(_) | Self::Refused => None,
+            Self::Superseded(_) | Self::ConditionFailed => None,
         }
     }
 }
@@ -68,7 +68,7 @@ pub enum FactError {
     Encode(#[from] serde_json::Error),
     /// The server rejects it permanently.
     #[error("{subject} is refused for good: {reason}")]
-    Refused {
+    Rejected {
         /// The subject.
         subject: String,
         /// The error of the server.
@@ -199,7 +199,7 @@ impl FactStore {
             loop {
                 match self.attempt(fact, condition, trace, &is_own).await? {
                     Ok(outcome) => return Ok(outcome),
-                    Err(reason) => tracing::warn!(%subject, reason, "a fact is not stored yet, retrying"),
+                    Err(reason) => tracing::warn!(%subject, reason, "fact not stored yet: retrying"),
                 }
                 self.clock.sleep(self.clock.jittered(delay)).await;
                 delay = (delay * 2).min(RETRY_DELAY_MAX);
@@ -239,12 +239,12 @@ impl FactStore {
                 Err(FactError::Read { reason, .. }) => Ok(Err(format!("refused, and not read back: {reason}"))),
                 // The fact that precludes a first fact can be read, unless an earlier attempt is still in flight in the cluster,
                 // or a deposed leader replied.
-                Ok(Outcome::Refused) if condition == PublishCondition::First => {
+                Ok(Outcome::ConditionFailed) if condition == PublishCondition::First => {
                     Ok(Err("refused, although no such fact is stored".to_owned()))
                 }
                 outcome => outcome.map(Ok),
             },
-            Err(NotAcknowledged::Unacceptable(reason)) => Err(FactError::Refused {
+            Err(NotAcknowledged::Unacceptable(reason)) => Err(FactError::Rejected {
                 subject: fact.subject(),
                 reason,
             }),
@@ -278,7 +278,7 @@ impl FactStore {
         match fact {
             // An end without a connection would contradict the stored connection.
             Fact::Ended(ended) if ended.connected_at.is_none() && is_there(FactKind::RtpDetected).await? => {
-                Ok(Err(Outcome::Refused))
+                Ok(Err(Outcome::ConditionFailed))
             }
             Fact::Ended(_) => Ok(Ok(last.sequence)),
             _ if condition == PublishCondition::OnceWhileOpen && is_there(fact.kind()).await? => {
@@ -344,7 +344,7 @@ impl FactStore {
         Ok(match self.last(fact.call_id(), fact.kind()).await? {
             Some(stored) if is_own(&stored) => Outcome::AlreadyStored(stored.sequence),
             Some(stored) => Outcome::Superseded(Box::new(stored)),
-            None => Outcome::Refused,
+            None => Outcome::ConditionFailed,
         })
     }
 }

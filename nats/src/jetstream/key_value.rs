@@ -58,7 +58,7 @@ pub enum BucketError {
         key: String,
         /// The revision of a stored value.
         revision: Option<u64>,
-        /// The mismatch.
+        /// Where the value differs from that form.
         error: serde_json::Error,
     },
 }
@@ -68,7 +68,7 @@ pub enum BucketError {
 pub struct Revised<T> {
     /// The stored value.
     pub value: T,
-    /// For compare-and-set.
+    /// The revision of the key, for compare-and-set.
     pub revision: u64,
 }
 
@@ -201,7 +201,7 @@ impl KeyValue for JetStreamKeys {
             });
             match batches.sender.commit(publications.collect()).await {
                 Ok(_) => Ok(()),
-                Err(BatchError::Refused(_)) => Err(BucketError::Conflict {
+                Err(BatchError::Rejected(_)) => Err(BucketError::Conflict {
                     key: MANY_KEYS.to_owned(),
                 }),
                 Err(error) => Err(unavailable(MANY_KEYS, &error)),

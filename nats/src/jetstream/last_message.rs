@@ -17,7 +17,7 @@ pub(crate) enum LastMessageError {
     #[error("the leader does not answer")]
     Timeout,
     #[error(transparent)]
-    Refused(LastRawMessageError),
+    Rejected(LastRawMessageError),
 }
 
 /// The last message on `subject`, which may have wildcards; `None` without one.
@@ -28,7 +28,7 @@ pub(crate) async fn last_message<I>(
     match timeout(READ_TIMEOUT, stream.get_last_raw_message_by_subject(subject)).await {
         Ok(Ok(message)) => Ok(Some(message)),
         Ok(Err(error)) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
-        Ok(Err(error)) => Err(LastMessageError::Refused(error)),
+        Ok(Err(error)) => Err(LastMessageError::Rejected(error)),
         Err(_) => Err(LastMessageError::Timeout),
     }
 }

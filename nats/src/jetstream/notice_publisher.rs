@@ -169,12 +169,12 @@ async fn repeat(
 ) {
     // The first connection ends no gap: nothing could be published before it.
     let mut seen = match state.wait_for(|state| state.connected).await {
-        Ok(state) => state.gaps,
+        Ok(state) => state.connections,
         Err(_) => return,
     };
     loop {
         let Ok(lost) = state
-            .wait_for(|state| !state.connected || state.gaps != seen)
+            .wait_for(|state| !state.connected || state.connections != seen)
             .await
             .map(|state| *state)
         else {
@@ -187,7 +187,7 @@ async fn repeat(
             state.wait_for(|state| state.connected).await.map(|state| *state)
         };
         let Ok(restored) = restored else { return };
-        seen = restored.gaps;
+        seen = restored.connections;
         let from = lost_at.checked_sub(UNNOTICED_MAX).unwrap_or(lost_at);
         let notices = recent.lock().since(from);
         if notices.is_empty() {
@@ -230,11 +230,11 @@ async fn progress(jetstream: &jetstream::Context, call: &CallId) -> Progress {
     for _ in 0..LOOKUP_ATTEMPTS {
         match stored_progress(jetstream, call).await {
             Ok(progress) => return progress,
-            Err(error) => tracing::debug!(%call, %error, "facts not readable: trying again"),
+            Err(error) => tracing::debug!(call_id = %call, %error, "facts of the call not read: retrying"),
         }
         tokio::time::sleep(LOOKUP_DELAY).await;
     }
-    tracing::warn!(%call, "notices not repeated: the stream does not answer");
+    tracing::warn!(call_id = %call, "notices not repeated: the stream does not answer");
     Progress::Over
 }
 

@@ -151,7 +151,7 @@ async fn retry<T>(stream: &str, attempt: impl AsyncFn() -> Result<T, IncompleteR
     loop {
         match attempt().await {
             Err(error) if attempts < ATTEMPTS => {
-                tracing::debug!(stream, %error, attempts, "read incomplete, retrying");
+                tracing::debug!(stream, %error, attempts, "read incomplete: retrying");
                 tokio::time::sleep(RETRY_DELAY_STEP * attempts).await;
                 attempts += 1;
             }

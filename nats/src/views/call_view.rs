@@ -33,15 +33,15 @@ use crate::wire::time::Timestamp;
 #[serde(rename_all = "snake_case")]
 #[strum(serialize_all = "snake_case")]
 pub enum CallState {
-    /// Requested.
+    /// Requested, and not answered yet.
     Ringing,
     /// Accepted by the otomo, without RTP yet.
     Accepted,
-    /// RTP was received.
+    /// The first RTP packet was received.
     Connected,
     /// Ended, and not settled yet.
     Ended,
-    /// Settled.
+    /// The settlement is stored.
     Settled,
 }
 
@@ -63,7 +63,7 @@ impl CallState {
 /// The last tick of a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, JsonSchema)]
 pub struct LastTick {
-    /// Its number.
+    /// Number of the complete minute: 1, 2, …
     pub minute: u32,
     /// When it was due.
     pub at: Timestamp,
@@ -86,19 +86,19 @@ pub struct MediaChange {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CallEnd {
-    /// When.
+    /// End of the call, as stored in `ended`.
     pub ended_at: Timestamp,
-    /// Why.
+    /// Why the call ended.
     pub reason: EndReason,
-    /// Who ended it; null if only the settlement was read.
+    /// The party, process or operator that ended it; null if only the settlement was read.
     pub by: Option<String>,
 }
 
-/// The bill.
+/// The bill of a settled call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Bill {
-    /// Length in milliseconds.
+    /// Duration of the connection, in milliseconds.
     pub duration_ms: u64,
     /// Minutes that the user pays for.
     pub billed_minutes: u32,
@@ -125,15 +125,15 @@ pub struct CallView {
     pub connected_at: Option<Timestamp>,
     /// The party that sent the first packet.
     pub detected_from: Option<Role>,
-    /// The last tick.
+    /// The last stored tick.
     pub last_tick: Option<LastTick>,
     /// The last change of the user's RTP; null without one.
     pub user_media: Option<MediaChange>,
     /// The last change of the otomo's RTP; null without one.
     pub otomo_media: Option<MediaChange>,
-    /// How it ended.
+    /// How the call ended; null while it lives.
     pub end: Option<CallEnd>,
-    /// The bill.
+    /// The bill; null before the settlement.
     pub bill: Option<Bill>,
     /// The trace of the first fact that was read.
     pub traceparent: TraceParent,

@@ -43,7 +43,7 @@ pub struct Minutes {
     pub interval_ms: Option<u64>,
     /// Ticks due by the end of the call, or by now; null before the first one.
     pub due: Option<u32>,
-    /// Stored ticks.
+    /// Number of stored ticks.
     pub stored: u32,
     /// Minutes below the last stored one without a tick; always empty.
     pub missing: Vec<u32>,
@@ -57,13 +57,13 @@ pub struct Minutes {
 pub struct Timeline {
     /// The call; null if no fact was decoded.
     pub call: Option<CallView>,
-    /// Its state.
+    /// The state of the call; null without `call`.
     pub state: Option<CallState>,
     /// Its facts in the order in which they were stored.
     pub entries: Vec<Entry>,
     /// More facts are stored than were read.
     pub truncated: bool,
-    /// Its minutes.
+    /// The stored and the due ticks of the call.
     pub minutes: Minutes,
     /// What this version does not know: kinds of facts, fields, reasons.
     pub unknown: Unknown,

@@ -82,7 +82,7 @@ impl Exporter {
         };
         count("failed", spans);
         if !self.has_failed.swap(true, Ordering::Relaxed) {
-            tracing::warn!(url = %self.url, error, "spans not exported: check traces.endpoint and the collector. Further failures are counted in callpulse_trace_spans_total");
+            tracing::warn!(url = %self.url, error, "spans not exported: check traces.endpoint and the collector; further failures are counted in callpulse_trace_spans_total");
         }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use async_nats::Client;
-use callpulse_tests::clients::opus::rtp_parameters;
+use callpulse_tests::clients::opus::{Pace, rtp_parameters};
 use callpulse_tests::clients::transport::{PendingTransport, Transport};
 use callpulse_tests::facts::builders::new_parties;
 use callpulse_tests::servers::child::Child;
@@ -103,9 +103,19 @@ enum Signalling {
 pub struct RelayedCall {
     /// In the order of `TRANSPORTS`.
     transports: Vec<Transport>,
+    /// The streams that the user and the otomo send.
+    ssrcs: Vec<u32>,
 }
 
 impl RelayedCall {
+    /// Lets both parties send Opus from now on, as often as `pace` says.
+    pub async fn talk(&self, pace: Pace) -> Result<()> {
+        for (transport, ssrc) in self.transports.iter().step_by(2).zip(&self.ssrcs) {
+            transport.start_talking_at(*ssrc, pace).await?;
+        }
+        Ok(())
+    }
+
     /// Packets that both parties have sent.
     pub fn sent(&self) -> u64 {
         self.transports.iter().map(Transport::sent).sum()
@@ -150,7 +160,7 @@ impl Relay {
         })
     }
 
-    /// A new call with two parties that send Opus to each other from now on.
+    /// A new call, whose parties are connected and silent.
     pub async fn call(&mut self) -> Result<RelayedCall> {
         let opened = self.open().await?;
         let mut pending = Vec::new();
@@ -159,13 +169,13 @@ impl Relay {
         }
         let dtls: Vec<Value> = pending.iter_mut().map(PendingTransport::dtls_parameters).collect();
         // The first and the third send.
-        let (mut rtp, mut sent) = (Vec::new(), Vec::new());
+        let (mut rtp, mut ssrcs) = (Vec::new(), Vec::new());
         for transport in pending.iter_mut().step_by(2) {
             self.last_ssrc += 1;
             let ssrc = self.last_ssrc;
             transport.declare_stream(ssrc);
             rtp.push(rtp_parameters(opened.payload_type()?, ssrc));
-            sent.push(ssrc);
+            ssrcs.push(ssrc);
         }
         let received = self.connect(&opened, &dtls, &rtp).await?;
         let transports: Vec<Transport> = pending.into_iter().map(PendingTransport::start).collect();
@@ -175,10 +185,7 @@ impl Relay {
         for transport in &transports {
             transport.connected().await?;
         }
-        for (transport, ssrc) in transports.iter().step_by(2).zip(sent) {
-            transport.start_talking(ssrc).await?;
-        }
-        Ok(RelayedCall { transports })
+        Ok(RelayedCall { transports, ssrcs })
     }
 
     async fn open(&mut self) -> Result<Opened> {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use tracing::{Instrument as _, Span};
 
 use super::billing_watch::BillingWatch;
-use super::media_worker_client::{MediaWorkerClient, nats_away};
+use super::media_worker_client::{MediaWorkerClient, nats_unreachable};
 use super::pending_response::PendingResponse;
 use super::placement::KnownWorkers;
 use super::storage::{CallStorage, StoredCall};
@@ -103,7 +103,11 @@ impl CallAcceptor {
                 }
             }
         }
-        Err(if self.workers.connected() { failure } else { nats_away() })
+        Err(if self.workers.connected() {
+            failure
+        } else {
+            nats_unreachable()
+        })
     }
 
     async fn store(&self, state: StoredCall, worker_id: WorkerId, opened: CallOpened) -> Result<Value, Problem> {
@@ -129,7 +133,7 @@ impl CallAcceptor {
                     "the call was accepted already, on another socket",
                 ));
             }
-            Ok(Outcome::Refused) => {
+            Ok(Outcome::ConditionFailed) => {
                 self.workers.close_unaccepted(&worker_id, call, trace).await;
                 return Err(Problem::new(Code::WrongState, "the call is over"));
             }
@@ -153,7 +157,7 @@ impl CallAcceptor {
         if let Some(notice) = accepted.notice() {
             self.notices.publish_to_both(&parties, &notice).await;
         }
-        tracing::info!(call_id = %call, worker_id = %accepted.worker_id, "accepted");
+        tracing::info!(call_id = %call, worker_id = %accepted.worker_id, "call accepted");
         Ok(payload(CallTaken {
             call_id: call,
             accepted_at,

@@ -83,5 +83,5 @@ pub async fn serve<C: TeamCommand>(nats: Nats, handler: C, stop: CancellationTok
 async fn answer<C: TeamCommand>(nats: &Nats, command: &Message, outcome: Result<C::Reply, Refusal>) {
     let label = outcome.as_ref().map_or_else(|refusal| refusal.code.as_str(), |_| "ok");
     metrics::request_answered(C::NAME, label);
-    request::answer(&nats.client, command, &outcome).await;
+    request::reply(&nats.client, command, &outcome).await;
 }

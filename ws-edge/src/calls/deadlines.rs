@@ -62,7 +62,7 @@ pub struct Deadlines {
     nats: Nats,
     clock: SteadyClock,
     active: ActiveCalls,
-    fleet: MediaWorkers,
+    media_workers: MediaWorkers,
     checks: CallChecks,
     list: CallSchedule,
     watching: Condition,
@@ -82,7 +82,7 @@ impl Deadlines {
             nats,
             clock,
             active: checks.storage.active.clone(),
-            fleet: MediaWorkers::new(storage),
+            media_workers: MediaWorkers::new(storage),
             list: CallSchedule::new(checks.node_id.clone(), grace, clock.now()),
             checks,
             watching,
@@ -101,7 +101,7 @@ impl Deadlines {
             tokio::select! {
                 () = stop.cancelled() => break,
                 scheduled = self.watch() => match scheduled {
-                    Ok(()) => tracing::info!("watch ended: renewing it"),
+                    Ok(()) => tracing::info!("watch of calls and workers lost: reopening"),
                     Err(error) => tracing::warn!(%error, "cannot watch calls and workers: retrying"),
                 }
             }
@@ -122,7 +122,7 @@ impl Deadlines {
         let mut nats_state = self.nats.state();
         let since = *nats_state.borrow_and_update();
         let mut calls = Box::pin(self.active.watch().await?);
-        let mut workers = Box::pin(self.fleet.watch().await?);
+        let mut workers = Box::pin(self.media_workers.watch().await?);
         let mut ends = self.ends().await?.ready_chunks(ENDS_AT_ONCE);
         self.list.watch_restored(self.clock.now());
         self.checks.known_workers.watch_restored();
@@ -155,7 +155,7 @@ impl Deadlines {
                     changed?;
                     let now = *nats_state.borrow();
                     // An overflow of `ends` needs no new watch: a later check releases the call.
-                    if now.connected && now.gaps != since.gaps {
+                    if now.connected && now.connections != since.connections {
                         return Ok(());
                     }
                 }
@@ -246,7 +246,7 @@ fn is_lost(error: &BucketError) -> bool {
 
 fn unreadable(error: &BucketError) {
     metrics::undecodable("bucket");
-    tracing::error!(%error, "bucket entry cannot be decoded: inspect its key, and check the versions of its writers");
+    tracing::error!(%error, "bucket entry not decoded: check its writer's version");
 }
 
 #[cfg(test)]

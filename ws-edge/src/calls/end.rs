@@ -139,7 +139,7 @@ impl CallEnder {
             .await?
         {
             Outcome::Stored(_) | Outcome::AlreadyStored(_) => Ok(Some(self.ended_here(&ended).await)),
-            Outcome::Superseded(_) | Outcome::Refused => Ok(None),
+            Outcome::Superseded(_) | Outcome::ConditionFailed => Ok(None),
         }
     }
 
@@ -186,7 +186,7 @@ impl CallEnder {
                         return self.end_as_lost(state, accepted).await.map(Some);
                     }
                     _ if self.storage.connection(&parties.call_id).await?.is_none() => now,
-                    // It may have died before the request, and then nothing is owed.
+                    // The worker may have died before the request: the time after its last heartbeat is not billed.
                     _ if workers.could_be_heard(accepted) => self.last_alive(state, accepted).await?.min(now),
                     error => return Err(self.workers.problem(worker, error).into()),
                 };
@@ -245,7 +245,7 @@ impl CallEnder {
         Ok(last.min(dead_at).max(accepted_at))
     }
 
-    /// Whether the call cannot be ended without its worker: the worker has it, or NATS is away.
+    /// Whether the call cannot be ended without its worker: the worker has it, or NATS is unreachable.
     fn is_final(&self, error: &CommandError) -> bool {
         match error {
             CommandError::Refused(refusal) => refusal.code != RefusalCode::UnknownCall,
@@ -294,7 +294,7 @@ impl CallEnder {
                     }
                 }
                 // It was connected meanwhile.
-                Outcome::Refused => {}
+                Outcome::ConditionFailed => {}
             }
         }
         Err(Problem::new(Code::Unavailable, "the call changed; try again").into())
@@ -302,7 +302,7 @@ impl CallEnder {
 
     /// This node has stored `ended`: notifies the parties, unless the settlement will.
     async fn ended_here(&self, ended: &Ended) -> End {
-        tracing::info!(call_id = %ended.parties.call_id, reason = ?ended.reason, by = ended.by, "ended");
+        tracing::info!(call_id = %ended.parties.call_id, reason = ?ended.reason, by = ended.by, "call ended");
         if let Some(notice) = ended.notice() {
             self.notices.publish_to_both(&ended.parties, &notice).await;
         }

@@ -11,7 +11,7 @@ use tracing::{Instrument as _, Span};
 use super::accept::CallAcceptor;
 use super::end::CallEnder;
 use super::end_requests;
-use super::media_worker_client::nats_away;
+use super::media_worker_client::nats_unreachable;
 use super::pending_response::PendingResponse;
 use super::request::CallSetup;
 use super::rtc_relay::RtcRelay;
@@ -62,7 +62,7 @@ impl RequestHandler {
         let deadline = Instant::now() + self.request_timeout;
         let mut answer = PendingResponse::new(deadline, send);
         if !self.nats.state().borrow().connected {
-            return answer.send(Err(nats_away()));
+            return answer.send(Err(nats_unreachable()));
         }
         let work = self.carry_out(party, request, &mut answer);
         if timeout_at(deadline + CLEAN_UP_TIMEOUT, work).await.is_err() {

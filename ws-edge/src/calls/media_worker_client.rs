@@ -76,7 +76,7 @@ impl MediaWorkerClient {
             Err(CommandError::Refused(refusal)) if refusal.code == RefusalCode::UnknownCall => Ok(false),
             Ok(_) | Err(CommandError::Refused(_) | CommandError::Undecodable { .. }) => Ok(true),
             Err(CommandError::Unreachable { .. }) if self.connected() => Ok(false),
-            Err(CommandError::Unreachable { .. }) => Err(nats_away()),
+            Err(CommandError::Unreachable { .. }) => Err(nats_unreachable()),
         }
     }
 
@@ -84,13 +84,13 @@ impl MediaWorkerClient {
     pub(super) fn problem(&self, worker: &WorkerId, error: CommandError) -> Problem {
         match error {
             CommandError::Refused(refusal) => refusal.into(),
-            CommandError::Unreachable { .. } if !self.connected() => nats_away(),
+            CommandError::Unreachable { .. } if !self.connected() => nats_unreachable(),
             CommandError::Unreachable { .. } => {
                 tracing::warn!(worker_id = %worker, %error, "a call's media-worker does not reply");
                 Problem::new(Code::WorkerUnreachable, "the call's media-worker does not answer")
             }
             CommandError::Undecodable { .. } => {
-                tracing::error!(worker_id = %worker, %error, "a media-worker's reply cannot be read: check its version");
+                tracing::error!(worker_id = %worker, %error, "reply of a media-worker not decoded: check the worker's version");
                 Problem::new(
                     Code::Worker(RefusalCode::Internal),
                     "the media-worker's answer cannot be read",
@@ -105,6 +105,6 @@ impl MediaWorkerClient {
     }
 }
 
-pub(super) fn nats_away() -> Problem {
-    Problem::new(Code::Unavailable, "NATS is away; try again")
+pub(super) fn nats_unreachable() -> Problem {
+    Problem::new(Code::Unavailable, "NATS is unreachable; try again")
 }

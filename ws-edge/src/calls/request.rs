@@ -18,13 +18,13 @@ use sha2::{Digest, Sha256};
 
 use super::billing_watch::BillingWatch;
 use super::call_limits::CallLimits;
-use super::credit::CreditControl;
 use super::end::{CallEnder, EndError, EndScope};
 use super::pending_response::PendingResponse;
 use super::placement::KnownWorkers;
 use super::presence::Presence;
 use super::storage::CallStorage;
 use super::unavailable;
+use super::wallet::WalletClient;
 use crate::protocol::{Code, Problem, payload};
 
 /// Wait between two attempts to clean up. The handler bounds their total time.
@@ -41,7 +41,7 @@ pub struct CallSetup {
     /// Stores the calls.
     pub storage: CallStorage,
     /// Asks the wallet before the call is stored.
-    pub credit: CreditControl,
+    pub wallet: WalletClient,
     /// Ends a call that was stored too late.
     pub ender: CallEnder,
     /// Sends `incoming_call`.
@@ -140,7 +140,7 @@ impl CallSetup {
             }
         }
         // After the claim: nothing is reserved for a party that is busy.
-        let authorized = self.credit.authorize(&parties, traceparent);
+        let authorized = self.wallet.authorize(&parties, traceparent);
         let (grant, terms) = match answer.before_deadline(authorized).await {
             Some(Ok(granted)) => granted,
             denied => {
@@ -179,7 +179,7 @@ impl CallSetup {
             expires_at: call.ring_deadline,
         };
         self.notices.publish(&parties, &[Role::Otomo], &incoming).await;
-        tracing::info!(call_id = %parties.call_id, user_id = %parties.user_id, otomo_id = %parties.otomo_id, "requested");
+        tracing::info!(call_id = %parties.call_id, user_id = %parties.user_id, otomo_id = %parties.otomo_id, "call requested");
         Ok(payload(CallRequested {
             call_id: &parties.call_id,
             expires_at: call.ring_deadline,
@@ -248,7 +248,7 @@ impl CallSetup {
 
     /// The request was not stored and never will be.
     async fn give_up(&self, parties: &Parties, error: &FactError) {
-        tracing::error!(call_id = %parties.call_id, %error, "call request rejected by NATS: check accounts.conf and the stream's configuration");
+        tracing::error!(call_id = %parties.call_id, fact = "requested", %error, "fact rejected by NATS: check accounts.conf and the stream");
         self.release_claim(parties).await;
     }
 

@@ -164,7 +164,7 @@ impl CallStorage {
     ) -> Result<Outcome, Problem> {
         let stored = self.facts.publish_as_first(fact, condition, trace).await;
         stored.map_err(|error| {
-            tracing::error!(call_id = %fact.call_id(), %error, "fact rejected by NATS: check accounts.conf and the stream's configuration");
+            tracing::error!(call_id = %fact.call_id(), fact = %fact.kind(), %error, "fact rejected by NATS: check accounts.conf and the stream");
             unavailable()
         })
     }
@@ -196,7 +196,7 @@ impl CallStorage {
     /// Removes a call from `active_calls`. After a failure the next node that sees the entry removes it.
     pub(super) async fn release(&self, parties: &Parties) {
         if let Err(problem) = self.within(self.active.release(parties)).await {
-            tracing::warn!(call_id = %parties.call_id, %problem, "ended call not removed from active_calls: a later check removes it");
+            tracing::warn!(call_id = %parties.call_id, %problem, "locks of the parties not released: a later check releases them");
         }
     }
 

@@ -7,7 +7,7 @@ use contract::wire::credit::{Authorization, Authorize, Denial, Grant};
 use contract::wire::terms::Terms;
 use contract::{CallSettings, GrantId, Nats, Parties, TraceParent};
 
-use super::media_worker_client::nats_away;
+use super::media_worker_client::nats_unreachable;
 use crate::metrics;
 use crate::protocol::Problem;
 use crate::settings::CreditSettings;
@@ -19,7 +19,7 @@ const FALLBACK_PREFIX: &str = "fallback";
 
 /// Asks the wallet.
 #[derive(Debug, Clone)]
-pub struct CreditControl {
+pub struct WalletClient {
     /// The connection.
     pub nats: Nats,
     /// `enabled`, deadline and fallback.
@@ -30,7 +30,7 @@ pub struct CreditControl {
     pub terms: Terms,
 }
 
-impl CreditControl {
+impl WalletClient {
     /// The first grant of a call, `None` without credit control, and its terms.
     ///
     /// A late answer counts as none: the wallet releases its reservation, because no `requested` follows, or one with another grant.
@@ -57,7 +57,7 @@ impl CreditControl {
         };
         metrics::wallet_answered("failed");
         if !self.nats.state().borrow().connected {
-            return Err(nats_away());
+            return Err(nats_unreachable());
         }
         let fallback = self.settings.fallback_grant_ms;
         tracing::warn!(call_id = %parties.call_id, failure, ?fallback, "no usable answer of the wallet: check its service");
@@ -67,7 +67,7 @@ impl CreditControl {
                 message: "The wallet does not answer; try again.".to_owned(),
             }));
         };
-        let grant_id = fallback_id(parties).map_err(|_| nats_away())?;
+        let grant_id = fallback_id(parties).map_err(|_| nats_unreachable())?;
         Ok((Some(Grant { grant_id, until_ms }), self.terms.clone()))
     }
 }
@@ -83,12 +83,12 @@ fn fallback_id(parties: &Parties) -> Result<GrantId, contract::wire::id::Invalid
 fn decide(
     answer: Result<Authorization, CommandError>,
     calls: CallSettings,
-    fleet: &Terms,
+    default_terms: &Terms,
 ) -> Result<Result<(Grant, Terms), Denial>, String> {
     match answer.map_err(|error| error.to_string())? {
         Authorization::Denied(denial) => Ok(Err(denial)),
         Authorization::Allowed { grant, terms } => {
-            let terms = terms.unwrap_or_else(|| fleet.clone());
+            let terms = terms.unwrap_or_else(|| default_terms.clone());
             let checked = calls.check(&grant, terms.interval_ms);
             checked.map_err(|error| error.to_string())?;
             Ok(Ok((grant, terms)))
@@ -102,12 +102,12 @@ mod tests {
     use crate::settings::TermsSettings;
 
     #[test]
-    fn a_grant_is_whole_minutes_of_the_terms_of_the_wallet_or_else_of_the_fleet() {
-        let fleet = Terms::from(&TermsSettings::default());
+    fn a_grant_is_whole_minutes_of_the_terms_of_the_wallet_or_else_of_the_settings() {
+        let default_terms = Terms::from(&TermsSettings::default());
         let quick = Terms {
             terms_id: "quick".parse().unwrap(),
             interval_ms: 20_000,
-            ..fleet.clone()
+            ..default_terms.clone()
         };
         let calls = CallSettings {
             max_call_duration_ms: 120_000,
@@ -118,9 +118,9 @@ mod tests {
                 until_ms,
             };
             let terms = terms.cloned();
-            decide(Ok(Authorization::Allowed { grant, terms }), calls, &fleet)
+            decide(Ok(Authorization::Allowed { grant, terms }), calls, &default_terms)
         };
-        assert!(matches!(decide(60_000, None), Ok(Ok((_, terms))) if terms == fleet));
+        assert!(matches!(decide(60_000, None), Ok(Ok((_, terms))) if terms == default_terms));
         assert!(matches!(decide(80_000, Some(&quick)), Ok(Ok((_, terms))) if terms == quick));
         for bad in [0, 59_999, 80_000, 180_000, u64::MAX] {
             assert!(decide(bad, None).is_err(), "{bad}");

@@ -16,23 +16,23 @@ use crate::metrics;
 use crate::settings::Limits;
 
 /// The longest turn. A handshake that waits longer for NATS continues without one, because waiting takes no processor.
-const TURN: Duration = Duration::from_millis(5);
+const MAX_HOLD: Duration = Duration::from_millis(5);
 
 /// The turns of a node, given in the order of asking.
 #[derive(Clone)]
-pub struct Turns {
+pub struct HandshakeLimiter {
     all: Arc<Semaphore>,
     beside_notices: Arc<Semaphore>,
     has_live_notices: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
 /// One turn; dropping it gives it back.
-pub struct Turn {
+pub struct HandshakePermit {
     _all: Option<OwnedSemaphorePermit>,
     _beside_notices: Option<OwnedSemaphorePermit>,
 }
 
-impl Turns {
+impl HandshakeLimiter {
     /// As many as the limits allow, which depends on whether notices are sent at the moment.
     pub fn new(limits: &Limits, has_live_notices: impl Fn() -> bool + Send + Sync + 'static) -> Self {
         Self {
@@ -43,7 +43,7 @@ impl Turns {
     }
 
     /// Waits for a turn.
-    async fn wait(&self) -> Turn {
+    async fn acquire(&self) -> HandshakePermit {
         let _waiting = metrics::HandshakeWaiting::count();
         // Never closed.
         let all = Arc::clone(&self.all).acquire_owned().await.ok();
@@ -52,32 +52,32 @@ impl Turns {
         } else {
             None
         };
-        Turn {
+        HandshakePermit {
             _all: all,
             _beside_notices: beside_notices,
         }
     }
 
     /// Carries a handshake out, each step of it in a turn, and returns its outcome with the turn of the last step.
-    pub(crate) async fn take<F: Future>(&self, handshake: F) -> (F::Output, Turn) {
+    pub(crate) async fn run<F: Future>(&self, handshake: F) -> (F::Output, HandshakePermit) {
         let mut handshake = pin!(handshake);
         loop {
-            let turn = self.wait().await;
+            let permit = self.acquire().await;
             let step = poll_fn(|context| Poll::Ready(handshake.as_mut().poll(context))).await;
             if let Poll::Ready(outcome) = step {
-                return (outcome, turn);
+                return (outcome, permit);
             }
-            drop(turn);
+            drop(permit);
             woken().await;
         }
     }
 }
 
-impl Turn {
+impl HandshakePermit {
     /// Completes `work` within this turn, or at least begins it.
     pub(crate) async fn during<F: Future>(self, work: F) -> F::Output {
         let mut work = pin!(work);
-        match timeout(TURN, work.as_mut()).await {
+        match timeout(MAX_HOLD, work.as_mut()).await {
             Ok(outcome) => outcome,
             Err(_) => {
                 drop(self);
@@ -110,52 +110,52 @@ mod tests {
 
     use super::*;
 
-    fn turns(has_live_notices: bool) -> Turns {
+    fn limiter(has_live_notices: bool) -> HandshakeLimiter {
         let limits = Limits {
             handshakes: 3,
             handshakes_beside_notices: 1,
             ..Limits::default()
         };
-        Turns::new(&limits, move || has_live_notices)
+        HandshakeLimiter::new(&limits, move || has_live_notices)
     }
 
     #[tokio::test]
     async fn further_handshakes_wait_and_fewer_are_processed_beside_notices() {
         for (has_live_notices, expected) in [(false, 3), (true, 1)] {
-            let turns = turns(has_live_notices);
-            let mut given = Vec::new();
-            while let Some(((), turn)) = turns.take(ready(())).now_or_never() {
-                given.push(turn);
+            let limiter = limiter(has_live_notices);
+            let mut permits = Vec::new();
+            while let Some(((), permit)) = limiter.run(ready(())).now_or_never() {
+                permits.push(permit);
             }
-            assert_eq!(given.len(), expected);
-            let next = turns.take(ready(()));
-            given.pop();
-            assert!(next.now_or_never().is_some(), "a free turn is given");
+            assert_eq!(permits.len(), expected);
+            let next = limiter.run(ready(()));
+            permits.pop();
+            assert!(next.now_or_never().is_some(), "a free permit is given");
         }
     }
 
     #[tokio::test]
-    async fn a_handshake_that_waits_for_its_client_has_no_turn() {
-        let turns = turns(true);
+    async fn a_handshake_that_waits_for_its_client_holds_no_permit() {
+        let limiter = limiter(true);
         let (request, received) = oneshot::channel();
-        let mut slow = Box::pin(turns.take(received));
+        let mut slow = Box::pin(limiter.run(received));
         assert!((&mut slow).now_or_never().is_none());
-        let mut half_open: Vec<_> = (0..10).map(|_| Box::pin(turns.take(pending::<()>()))).collect();
+        let mut half_open: Vec<_> = (0..10).map(|_| Box::pin(limiter.run(pending::<()>()))).collect();
         assert!(join_all(half_open.iter_mut()).now_or_never().is_none());
-        let (_, turn) = turns.take(ready(())).await;
+        let (_, permit) = limiter.run(ready(())).await;
         request.send(()).unwrap();
-        assert!((&mut slow).now_or_never().is_none(), "its next step takes a turn");
-        drop(turn);
+        assert!((&mut slow).now_or_never().is_none(), "its next step takes a permit");
+        drop(permit);
         assert_eq!(slow.await.0, Ok(()));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_ends_while_nats_is_waited_for() {
-        let turns = turns(true);
-        let ((), turn) = turns.take(ready(())).await;
+    async fn a_permit_is_released_while_nats_is_waited_for() {
+        let limiter = limiter(true);
+        let ((), permit) = limiter.run(ready(())).await;
         let (answer, answered) = oneshot::channel();
-        let slow = tokio::spawn(turn.during(answered));
-        turns.take(ready(())).await;
+        let slow = tokio::spawn(permit.during(answered));
+        limiter.run(ready(())).await;
         assert!(!slow.is_finished());
         answer.send(()).unwrap();
         assert_eq!(slow.await.unwrap(), Ok(()));

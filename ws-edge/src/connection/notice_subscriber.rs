@@ -204,12 +204,12 @@ async fn subscribe(client: &Client, party: &Party) -> Subscriber {
 async fn confirmed(nats: &Nats) {
     let mut nats_state = nats.state();
     loop {
-        let connections = nats_state.borrow_and_update().gaps;
+        let connections = nats_state.borrow_and_update().connections;
         let request = Request::new().payload(Bytes::new()).timeout(Some(CONFIRM_TIMEOUT));
         let answer = tokio::select! {
             answer = nats.client.send_request(subject::UNSERVED, request) => answer,
             // The answer is lost with the connection.
-            Ok(_) = nats_state.wait_for(|nats_state| nats_state.gaps != connections) => continue,
+            Ok(_) = nats_state.wait_for(|nats_state| nats_state.connections != connections) => continue,
         };
         match answer {
             Ok(_) => return,
@@ -229,7 +229,7 @@ async fn forward(client: Client, mut to_forward: mpsc::Receiver<Notices>, mut to
             Some(ended) = to_end.recv() => ended.abort(),
             Some((sink, notice)) = notices.next(), if !notices.is_empty() => {
                 if subject::is_presence(&notice.subject) {
-                    request::answer(&client, &notice, &Ok(OtomoPresent {})).await;
+                    request::reply(&client, &notice, &Ok(OtomoPresent {})).await;
                 } else {
                     sink.forward(notice);
                 }

@@ -66,18 +66,18 @@ async fn fill_gaps<F: Future<Output = ()>>(
     resync_all: impl Fn() -> F,
 ) -> Result<(), watch::error::RecvError> {
     // Notices are delivered by plain subscriptions, so overflows count too.
-    let gaps = |nats_state: &ConnectionState| (nats_state.gaps, nats_state.overflows);
-    let mut seen = gaps(&nats_state.borrow_and_update());
+    let interruptions = |nats_state: &ConnectionState| (nats_state.connections, nats_state.overflows);
+    let mut seen = interruptions(&nats_state.borrow_and_update());
     loop {
         let state = *nats_state
-            .wait_for(|nats_state| nats_state.connected && gaps(nats_state) != seen)
+            .wait_for(|nats_state| nats_state.connected && interruptions(nats_state) != seen)
             .await?;
-        seen = gaps(&state);
+        seen = interruptions(&state);
         // After another connection the snapshots sent so far may be out of date: start over at once. An overflow waits until every
         // party has one: if overflows continue, those that come last would never get theirs.
         tokio::select! {
             () = resync_all() => {}
-            again = nats_state.wait_for(|nats_state| nats_state.gaps != state.gaps) => drop(again?),
+            again = nats_state.wait_for(|nats_state| nats_state.connections != state.connections) => drop(again?),
         }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
         let events = async {
             let count = || (started.get(), finished.get());
             let pause = || tokio::time::sleep(Duration::from_secs(1));
-            nats_state.send_modify(|nats_state| nats_state.gaps += 1);
+            nats_state.send_modify(|nats_state| nats_state.connections += 1);
             for _ in 0..5 {
                 pause().await;
                 nats_state.send_modify(|nats_state| nats_state.overflows += 1);
@@ -145,7 +145,7 @@ mod tests {
             assert_eq!(count(), (1, 0));
             tokio::time::sleep(Duration::from_secs(6)).await;
             assert_eq!(count(), (2, 1), "one more round for all overflows");
-            nats_state.send_modify(|nats_state| nats_state.gaps += 1);
+            nats_state.send_modify(|nats_state| nats_state.connections += 1);
             pause().await;
             assert_eq!(count(), (3, 1));
             tokio::time::sleep(Duration::from_secs(30)).await;

@@ -17,9 +17,9 @@ use tokio_tungstenite::tungstenite::{Bytes, Message, Utf8Bytes};
 use tokio_util::sync::CancellationToken;
 
 use super::Deps;
+use super::handshake_limiter::HandshakePermit;
 use super::request_queue::{Received, RequestQueue};
 use super::send_queue::{CloseReason, SendQueueReceiver, send_queue};
-use super::turns::Turn;
 use crate::connection::rate_limited_stream::RateLimitedStream;
 use crate::handshake::token::Verified;
 use crate::metrics;
@@ -45,8 +45,14 @@ enum End {
     Close(CloseReason),
 }
 
-/// Serves one socket until its end. Its start is the last part of the handshake's `turn`.
-pub async fn run(deps: Arc<Deps>, socket: Socket, owner: Verified<Party>, turn: Turn, stop: CancellationToken) {
+/// Serves one socket until its end. Its start is the last part of the handshake's `permit`.
+pub async fn run(
+    deps: Arc<Deps>,
+    socket: Socket,
+    owner: Verified<Party>,
+    permit: HandshakePermit,
+    stop: CancellationToken,
+) {
     let expires_at = Instant::now() + owner.remaining;
     let party = owner.owner;
     let stream = socket.get_ref().get_ref().shared();
@@ -61,11 +67,11 @@ pub async fn run(deps: Arc<Deps>, socket: Socket, owner: Verified<Party>, turn: 
         Some((registration, snapshot))
     };
     // Boxed, like every other short phase: an open socket should not keep the memory that its start took.
-    let started = Box::pin(turn.during(start)).await;
+    let started = Box::pin(permit.during(start)).await;
     let (registration, snapshot) = started.unzip();
     let end = match snapshot {
         Some(snapshot) => {
-            tracing::debug!(%party, session_id, "connected");
+            tracing::debug!(%party, session_id, "WebSocket opened");
             let welcome = protocol::message(
                 "welcome",
                 Welcome {
@@ -88,9 +94,9 @@ pub async fn run(deps: Arc<Deps>, socket: Socket, owner: Verified<Party>, turn: 
     metrics::session_ended(reason);
     match end {
         End::Close(close) if close != CloseReason::Restart => {
-            tracing::info!(%party, session_id, reason, "closing a socket");
+            tracing::info!(%party, session_id, reason, "closing WebSocket");
         }
-        End::Gone | End::Stuck | End::Close(_) => tracing::debug!(%party, session_id, reason, "disconnected"),
+        End::Gone | End::Stuck | End::Close(_) => tracing::debug!(%party, session_id, reason, "WebSocket closed"),
     }
     if let End::Close(reason) = end {
         Box::pin(session.close(reason, write_timeout)).await;

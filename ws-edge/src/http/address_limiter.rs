@@ -8,19 +8,19 @@ use parking_lot::Mutex;
 
 /// The connections of this node, by address. Clones share them.
 #[derive(Debug, Clone)]
-pub struct AddressLimit {
+pub struct AddressLimiter {
     max: usize,
     connections: Arc<Mutex<HashMap<IpAddr, usize>>>,
 }
 
 /// One connection; dropping it frees its place.
 #[derive(Debug)]
-pub struct AddressPlace {
+pub struct AddressPermit {
     /// `None` for an address without a limit.
-    counted: Option<(AddressLimit, IpAddr)>,
+    counted: Option<(AddressLimiter, IpAddr)>,
 }
 
-impl AddressLimit {
+impl AddressLimiter {
     /// At most `max` connections of an address at a time.
     pub fn new(max: usize) -> Self {
         Self {
@@ -31,10 +31,10 @@ impl AddressLimit {
 
     /// A place for a connection of an address; `None` if all its places are taken. Loopback has no limit: behind it is a proxy
     /// that is not declared as one, or a test.
-    pub fn enter(&self, address: IpAddr) -> Option<AddressPlace> {
+    pub fn try_acquire(&self, address: IpAddr) -> Option<AddressPermit> {
         let address = Self::counted(address);
         if address.is_loopback() {
-            return Some(AddressPlace { counted: None });
+            return Some(AddressPermit { counted: None });
         }
         let mut connections = self.connections.lock();
         let count = connections.entry(address).or_default();
@@ -42,7 +42,7 @@ impl AddressLimit {
             return None;
         }
         *count += 1;
-        Some(AddressPlace {
+        Some(AddressPermit {
             counted: Some((self.clone(), address)),
         })
     }
@@ -59,17 +59,19 @@ impl AddressLimit {
     }
 }
 
-impl AddressPlace {
-    /// The address, as [`AddressLimit::counted`]; `None` if it has no limit.
+impl AddressPermit {
+    /// The address, as [`AddressLimiter::counted`]; `None` if it has no limit.
     pub fn address(&self) -> Option<IpAddr> {
         self.counted.as_ref().map(|(_, address)| *address)
     }
 }
 
-impl Drop for AddressPlace {
+impl Drop for AddressPermit {
     fn drop(&mut self) {
-        let Some((limit, address)) = &self.counted else { return };
-        let mut connections = limit.connections.lock();
+        let Some((limiter, address)) = &self.counted else {
+            return;
+        };
+        let mut connections = limiter.connections.lock();
         if let Some(count) = connections.get_mut(address) {
             *count -= 1;
             if *count == 0 {
@@ -88,33 +90,33 @@ mod tests {
     }
 
     #[test]
-    fn an_address_has_its_places_and_no_more() {
-        let limit = AddressLimit::new(2);
-        let first = limit.enter(address("198.51.100.7")).unwrap();
-        let _second = limit.enter(address("::ffff:198.51.100.7")).unwrap();
-        assert!(limit.enter(address("198.51.100.7")).is_none());
-        assert!(limit.enter(address("198.51.100.8")).is_some());
+    fn an_address_has_its_connections_and_no_more() {
+        let limiter = AddressLimiter::new(2);
+        let first = limiter.try_acquire(address("198.51.100.7")).unwrap();
+        let _second = limiter.try_acquire(address("::ffff:198.51.100.7")).unwrap();
+        assert!(limiter.try_acquire(address("198.51.100.7")).is_none());
+        assert!(limiter.try_acquire(address("198.51.100.8")).is_some());
         drop(first);
-        assert!(limit.enter(address("198.51.100.7")).is_some());
+        assert!(limiter.try_acquire(address("198.51.100.7")).is_some());
     }
 
     #[test]
     fn an_ipv6_network_counts_as_one_address() {
-        let limit = AddressLimit::new(1);
-        let _place = limit.enter(address("2001:db8::1")).unwrap();
-        assert!(limit.enter(address("2001:db8::2")).is_none());
-        assert!(limit.enter(address("2001:db8:0:1::1")).is_some());
+        let limiter = AddressLimiter::new(1);
+        let _permit = limiter.try_acquire(address("2001:db8::1")).unwrap();
+        assert!(limiter.try_acquire(address("2001:db8::2")).is_none());
+        assert!(limiter.try_acquire(address("2001:db8:0:1::1")).is_some());
     }
 
     #[test]
     fn loopback_has_no_limit_and_closed_connections_leave_no_entry() {
-        let limit = AddressLimit::new(1);
-        let places: Vec<_> = ["127.0.0.1", "127.0.0.1", "::1", "::1"]
+        let limiter = AddressLimiter::new(1);
+        let permits: Vec<_> = ["127.0.0.1", "127.0.0.1", "::1", "::1"]
             .iter()
-            .map(|loopback| limit.enter(address(loopback)).unwrap())
+            .map(|loopback| limiter.try_acquire(address(loopback)).unwrap())
             .collect();
-        drop(places);
-        drop(limit.enter(address("198.51.100.7")).unwrap());
-        assert!(limit.connections.lock().is_empty());
+        drop(permits);
+        drop(limiter.try_acquire(address("198.51.100.7")).unwrap());
+        assert!(limiter.connections.lock().is_empty());
     }
 }

@@ -10,15 +10,15 @@ use futures::future::{AbortHandle, AbortRegistration};
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::address_limit::{AddressLimit, AddressPlace};
+use super::address_limiter::{AddressLimiter, AddressPermit};
 use crate::handshake::Rejection;
 use crate::metrics;
 
 /// The places of a node.
 #[derive(Debug)]
-pub struct Places {
+pub struct ConnectionLimiter {
     free: Arc<Semaphore>,
-    addresses: AddressLimit,
+    addresses: AddressLimiter,
     pending: Arc<Mutex<Pending>>,
 }
 
@@ -41,21 +41,21 @@ struct Connection {
 #[derive(Debug)]
 struct Held {
     node: OwnedSemaphorePermit,
-    address: Option<AddressPlace>,
+    address: Option<AddressPermit>,
 }
 
 /// The place of a connection; dropping it frees it.
 #[derive(Debug)]
-pub struct Place {
+pub struct ConnectionPermit {
     number: u64,
     pending: Arc<Mutex<Pending>>,
     /// Set once the client is authenticated.
     kept: Mutex<Option<Held>>,
 }
 
-impl Places {
+impl ConnectionLimiter {
     /// At most `max` connections at a time, and of each address as many as `addresses` allow.
-    pub fn new(max: usize, addresses: AddressLimit) -> Self {
+    pub fn new(max: usize, addresses: AddressLimiter) -> Self {
         Self {
             free: Arc::new(Semaphore::new(max)),
             addresses,
@@ -68,27 +68,27 @@ impl Places {
     ///
     /// # Errors
     /// If all places are taken by connections of authenticated clients.
-    pub fn take(&self, address: Option<IpAddr>) -> Result<(Place, AbortRegistration), Rejection> {
+    pub fn try_acquire(&self, address: Option<IpAddr>) -> Result<(ConnectionPermit, AbortRegistration), Rejection> {
         let mut pending = self.pending.lock();
-        let held = match address.map(|address| self.addresses.enter(address).ok_or(address)) {
+        let held = match address.map(|address| self.addresses.try_acquire(address).ok_or(address)) {
             // The place of the node that is freed is one of this address, too.
             Some(Err(address)) => pending
-                .displace_of(AddressLimit::counted(address))
+                .displace_of(AddressLimiter::counted(address))
                 .ok_or_else(Rejection::address_full)?,
-            Some(Ok(place)) => self.on_node(&mut pending, Some(place))?,
+            Some(Ok(permit)) => self.on_node(&mut pending, Some(permit))?,
             None => self.on_node(&mut pending, None)?,
         };
         let (abort, until) = AbortHandle::new_pair();
         let number = pending.add(Connection { held, abort });
-        let place = Place {
+        let permit = ConnectionPermit {
             number,
             pending: Arc::clone(&self.pending),
             kept: Mutex::default(),
         };
-        Ok((place, until))
+        Ok((permit, until))
     }
 
-    fn on_node(&self, pending: &mut Pending, address: Option<AddressPlace>) -> Result<Held, Rejection> {
+    fn on_node(&self, pending: &mut Pending, address: Option<AddressPermit>) -> Result<Held, Rejection> {
         let free = Arc::clone(&self.free).try_acquire_owned().ok();
         let node = free.or_else(|| pending.displace_oldest().map(|held| held.node));
         let full = || Rejection::unavailable("this node is full; try another");
@@ -142,7 +142,7 @@ impl Held {
     }
 }
 
-impl Place {
+impl ConnectionPermit {
     /// The client is authenticated: the connection keeps its place until its end.
     pub fn keep(&self) {
         let kept = self.pending.lock().remove(self.number);
@@ -152,7 +152,7 @@ impl Place {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         let removed = self.pending.lock().remove(self.number);
         drop(removed);
@@ -172,54 +172,54 @@ mod tests {
 
     #[test]
     fn the_oldest_pending_connection_makes_room() {
-        let places = Places::new(3, AddressLimit::new(3));
-        let (kept, _) = places.take(None).unwrap();
-        let (oldest, until_oldest) = places.take(None).unwrap();
-        let (younger, until_younger) = places.take(None).unwrap();
+        let limiter = ConnectionLimiter::new(3, AddressLimiter::new(3));
+        let (kept, _) = limiter.try_acquire(None).unwrap();
+        let (oldest, until_oldest) = limiter.try_acquire(None).unwrap();
+        let (younger, until_younger) = limiter.try_acquire(None).unwrap();
         kept.keep();
-        let (new, _) = places.take(None).unwrap();
+        let (new, _) = limiter.try_acquire(None).unwrap();
         assert!(is_closed(until_oldest) && !is_closed(until_younger));
         // Its task ends a little later.
         oldest.keep();
         drop(oldest);
         younger.keep();
         new.keep();
-        assert!(places.take(None).is_err(), "every client is authenticated");
+        assert!(limiter.try_acquire(None).is_err(), "every client is authenticated");
         drop(kept);
-        assert!(places.take(None).is_ok());
-        assert!(places.pending.lock().connections.is_empty());
+        assert!(limiter.try_acquire(None).is_ok());
+        assert!(limiter.pending.lock().connections.is_empty());
     }
 
     #[test]
     fn pending_connections_of_an_address_keep_no_other_client_of_it_out() {
-        let places = Places::new(100, AddressLimit::new(3));
+        let limiter = ConnectionLimiter::new(100, AddressLimiter::new(3));
         let address = |text: &str| Some(text.parse().unwrap());
-        let (_other, until_other) = places.take(address("198.51.100.8")).unwrap();
-        let (kept, _) = places.take(address("198.51.100.7")).unwrap();
+        let (_other, until_other) = limiter.try_acquire(address("198.51.100.8")).unwrap();
+        let (kept, _) = limiter.try_acquire(address("198.51.100.7")).unwrap();
         kept.keep();
         let mut flood = Vec::new();
         for _ in 0..10 {
-            flood.push(places.take(address("198.51.100.7")).unwrap());
+            flood.push(limiter.try_acquire(address("198.51.100.7")).unwrap());
         }
-        let (person, until_person) = places.take(address("198.51.100.7")).unwrap();
+        let (person, until_person) = limiter.try_acquire(address("198.51.100.7")).unwrap();
         person.keep();
         let closed: Vec<bool> = flood
             .into_iter()
-            .map(|(place, until)| {
-                drop(place);
+            .map(|(permit, until)| {
+                drop(permit);
                 is_closed(until)
             })
             .collect();
         assert_eq!(closed.iter().filter(|closed| !**closed).count(), 1, "{closed:?}");
         assert_eq!(closed.last(), Some(&false), "the youngest stays");
         assert!(!is_closed(until_person) && !is_closed(until_other));
-        let (third, _) = places.take(address("198.51.100.7")).unwrap();
+        let (third, _) = limiter.try_acquire(address("198.51.100.7")).unwrap();
         third.keep();
-        let full = places.take(address("198.51.100.7")).unwrap_err();
+        let full = limiter.try_acquire(address("198.51.100.7")).unwrap_err();
         assert_eq!(full.code, Rejection::address_full().code);
         drop(person);
-        assert!(places.take(address("198.51.100.7")).is_ok());
-        let pending = places.pending.lock();
+        assert!(limiter.try_acquire(address("198.51.100.7")).is_ok());
+        let pending = limiter.pending.lock();
         assert_eq!((pending.connections.len(), pending.by_address.len()), (1, 1));
     }
 }

@@ -28,15 +28,15 @@ use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::address_limit::{AddressLimit, AddressPlace};
+use super::address_limiter::{AddressLimiter, AddressPermit};
+use super::connection_limiter::{ConnectionLimiter, ConnectionPermit};
 use super::pages::Pages;
-use super::places::{Place, Places};
 use crate::addresses::client_address::TrustedProxies;
 use crate::connection;
+use crate::connection::handshake_limiter::HandshakeLimiter;
 use crate::connection::rate_limited_stream::RateLimitedStream;
 use crate::connection::session::{self, Socket};
 use crate::connection::staggered_close::StaggeredClose;
-use crate::connection::turns::Turns;
 use crate::handshake::token::Verified;
 use crate::handshake::{Authenticator, Principal, Rejection};
 use crate::metrics;
@@ -68,9 +68,9 @@ pub struct Deps {
     /// Where the addresses of clients come from.
     pub proxies: TrustedProxies,
     /// The connections of each address.
-    pub addresses: AddressLimit,
+    pub addresses: AddressLimiter,
     /// The turns of handshakes.
-    pub turns: Turns,
+    pub handshakes: HandshakeLimiter,
     /// The limits of each connection and of all together.
     pub limits: Limits,
     /// Handshakes are refused while NATS is not connected.
@@ -115,7 +115,7 @@ pub async fn serve(
 ) -> Result<(), BoxError> {
     let _drained = drained.drop_guard();
     let closing = Arc::new(StaggeredClose::new(deps.limits.close_spread()));
-    let places = Places::new(deps.limits.connections, deps.addresses.clone());
+    let limiter = ConnectionLimiter::new(deps.limits.connections, deps.addresses.clone());
     let refusals = Arc::new(Semaphore::new(MAX_CONCURRENT_REFUSALS));
     let mut acceptor = Acceptor::public(listener, "listen");
     loop {
@@ -129,11 +129,11 @@ pub async fn serve(
             continue;
         }
         let counted = Some(peer.ip()).filter(|address| !deps.proxies.contains(*address));
-        match places.take(counted) {
-            Ok((place, until)) => {
+        match limiter.try_acquire(counted) {
+            Ok((permit, until)) => {
                 let (deps, closing, stop) = (Arc::clone(&deps), Arc::clone(&closing), stop.clone());
                 let tracker = deps.tracker.clone();
-                let connection = connection(deps, stream, peer.ip(), place, (stop, closing));
+                let connection = connection(deps, stream, peer.ip(), permit, (stop, closing));
                 tracker.spawn(Abortable::new(connection, until));
             }
             Err(rejection) => refuse(&deps, stream, rejection, &refusals),
@@ -152,7 +152,7 @@ pub async fn serve(
 
 /// The outcome of a handshake that ends in an upgrade.
 enum Handshaken {
-    Accepted(Verified<Principal>, Option<AddressPlace>),
+    Accepted(Verified<Principal>, Option<AddressPermit>),
     /// Counted already; to be closed with this frame.
     Rejected(CloseFrame),
 }
@@ -164,17 +164,17 @@ async fn connection(
     deps: Arc<Deps>,
     stream: TcpStream,
     peer: IpAddr,
-    place: Place,
+    permit: ConnectionPermit,
     (stop, closing): (CancellationToken, Arc<StaggeredClose>),
 ) {
     let deadline = Instant::now() + deps.limits.handshake_timeout();
-    let place = Arc::new(place);
+    let permit = Arc::new(permit);
     let answer = {
-        let (deps, place) = (Arc::clone(&deps), Arc::clone(&place));
+        let (deps, permit) = (Arc::clone(&deps), Arc::clone(&permit));
         move |pending: &PendingUpgrade, request| {
             let response = answer(&deps, peer, pending, request);
             if matches!(&*pending.lock(), Some((Handshaken::Accepted(..), _))) {
-                place.keep();
+                permit.keep();
             }
             response
         }
@@ -183,8 +183,8 @@ async fn connection(
         // Without a byte of the client there is nothing to do.
         stream.readable().await.ok()?;
         let handshake = handshake(&deps.limits, deps.tls.as_ref(), stream, answer);
-        let (outcome, turn) = deps.turns.take(handshake).await;
-        outcome.map(|(handshaken, socket)| (handshaken, socket, turn))
+        let (outcome, handshake_permit) = deps.handshakes.run(handshake).await;
+        outcome.map(|(handshaken, socket)| (handshaken, socket, handshake_permit))
     });
     let handshaken = tokio::select! {
         // One deadline for all of it: hyper's own does not cover the wait for the first byte.
@@ -192,30 +192,30 @@ async fn connection(
         () = stop.cancelled() => return,
     };
     match handshaken {
-        Ok(Some((Handshaken::Accepted(principal, _place), socket, turn))) => {
+        Ok(Some((Handshaken::Accepted(principal, _address), socket, handshake_permit))) => {
             metrics::handshake("ok");
             let (_open, stop) = (OpenSocket::count(), closing.assign());
             match principal.owner.clone() {
                 Principal::Party(party) => {
                     let party = principal.map(|_| party);
-                    session::run(Arc::clone(&deps.sessions), socket, party, turn, stop).await;
+                    session::run(Arc::clone(&deps.sessions), socket, party, handshake_permit, stop).await;
                 }
                 Principal::Operator(operator) => {
-                    drop(turn);
+                    drop(handshake_permit);
                     let (feed, operator) = (deps.ops.clone(), principal.map(|_| operator));
                     ops::session::run(feed, &deps.node_id, &deps.limits, socket, operator, stop).await;
                 }
             }
         }
-        Ok(Some((Handshaken::Rejected(frame), socket, turn))) => {
-            drop(turn);
+        Ok(Some((Handshaken::Rejected(frame), socket, handshake_permit))) => {
+            drop(handshake_permit);
             let latest = deadline.min(Instant::now() + REFUSAL_TIMEOUT);
             let _ = timeout_at(latest, Box::pin(close_rejected(socket, frame))).await;
         }
         Ok(None) => {}
         Err(_) => metrics::handshake("timeout"),
     }
-    drop(place);
+    drop(permit);
 }
 
 async fn handshake<F>(
@@ -297,14 +297,14 @@ fn authenticate(
 ) -> Response<Full<Bytes>> {
     let admission = deps.authenticator.authenticate(&request).and_then(|admission| {
         if deps.nats.state().borrow().connected && deps.sessions.registry.is_connected() {
-            Ok((admission, client_place(deps, peer, &request)?))
+            Ok((admission, client_permit(deps, peer, &request)?))
         } else {
-            Err(Rejection::unavailable("NATS is away; try again"))
+            Err(Rejection::unavailable("NATS is unreachable; try again"))
         }
     });
     match admission {
-        Ok((admission, place)) => {
-            upgrade(pending, &mut request, Handshaken::Accepted(admission.principal, place));
+        Ok((admission, permit)) => {
+            upgrade(pending, &mut request, Handshaken::Accepted(admission.principal, permit));
             admission.response
         }
         Err(rejection) => {
@@ -315,7 +315,7 @@ fn authenticate(
 }
 
 /// The place of a trusted proxy's client.
-fn client_place<B>(deps: &Deps, peer: IpAddr, request: &Request<B>) -> Result<Option<AddressPlace>, Rejection> {
+fn client_permit<B>(deps: &Deps, peer: IpAddr, request: &Request<B>) -> Result<Option<AddressPermit>, Rejection> {
     if !deps.proxies.contains(peer) {
         return Ok(None);
     }
@@ -325,7 +325,7 @@ fn client_place<B>(deps: &Deps, peer: IpAddr, request: &Request<B>) -> Result<Op
         return Ok(None);
     }
     deps.addresses
-        .enter(client)
+        .try_acquire(client)
         .ok_or_else(Rejection::address_full)
         .map(Some)
 }

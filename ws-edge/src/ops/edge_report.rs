@@ -32,7 +32,7 @@ pub async fn serve(
             at: Timestamp::now(),
             started_at,
         };
-        request::answer(client, &request, &Ok(report)).await;
+        request::reply(client, &request, &Ok(report)).await;
     }
     Ok(())
 }

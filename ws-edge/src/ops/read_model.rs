@@ -60,7 +60,7 @@ impl ReadModel {
                 metrics::undecodable("fact");
                 tracing::error!(
                     subject = recorded.subject,
-                    "stored fact not decoded: compare its publisher's version with this node's"
+                    "stored fact not decoded: check its writer's version"
                 );
             }
             return;

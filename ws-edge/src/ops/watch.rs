@@ -48,7 +48,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
     loop {
         shared.nats.connected().await;
         if let Err(error) = watch(&shared).await {
-            tracing::warn!(%error, "operations feed interrupted; retrying once NATS answers");
+            tracing::warn!(%error, "operations feed interrupted: retrying");
         }
         shared.away(Timestamp::now());
         tokio::time::sleep(RETRY_DELAY).await;
@@ -83,7 +83,7 @@ async fn watch(shared: &Arc<Shared>) -> Result<(), ReadError> {
             biased;
             changed = nats_state.changed() => {
                 let now = *nats_state.borrow_and_update();
-                if changed.is_err() || !now.connected || now.gaps != since.gaps {
+                if changed.is_err() || !now.connected || now.connections != since.connections {
                     return Ok(());
                 }
             }
@@ -180,7 +180,7 @@ fn decoded<T>(changes: Vec<BucketChange<T>>) -> impl Iterator<Item = T> {
         Ok(change) => Some(change),
         Err(error) => {
             metrics::undecodable("bucket");
-            tracing::error!(%error, "bucket entry not decoded: compare its writer's version with this node's");
+            tracing::error!(%error, "bucket entry not decoded: check its writer's version");
             None
         }
     })

@@ -55,7 +55,7 @@ fn id(node: usize) -> NodeId {
 }
 
 impl Server {
-    fn announce(&mut self, node: &NodeId) -> u64 {
+    fn put_heartbeat(&mut self, node: &NodeId) -> u64 {
         self.revision += 1;
         self.alive.insert(node.clone(), (self.revision, self.round + TTL));
         self.log.push(LeaseChange::Alive(node.clone(), self.revision, None));
@@ -123,7 +123,7 @@ impl Server {
             if new_watch {
                 self.watch(node);
             }
-            let revision = self.announce(&me);
+            let revision = self.put_heartbeat(&me);
             if new_watch {
                 node.first_heartbeat = revision;
             }

@@ -7,11 +7,11 @@ use super::Scheduler;
 use crate::domain::call_facts::CallFacts;
 use crate::domain::last_tick::LastTick;
 use crate::domain::settlement::settle_if_complete;
-use crate::domain::terms::{Charge, FleetTerms};
+use crate::domain::terms::{Charge, DefaultTerms};
 use crate::domain::work::{DueTicks, LastStored, TickFailure, WorkToken};
 use crate::testing::{at, entry, tick};
 
-const TERMS: FleetTerms = FleetTerms {
+const TERMS: DefaultTerms = DefaultTerms {
     interval_ms: 1_000,
     charge: Charge::Full,
     max_call_duration_ms: Some(10_000),
@@ -296,7 +296,7 @@ fn requests_to_end_a_call_are_repeated_at_growing_intervals_until_it_has_ended()
 
 #[test]
 fn a_distant_deadline_is_queued_at_the_last_tick_before_it() {
-    let terms = FleetTerms {
+    let terms = DefaultTerms {
         max_call_duration_ms: Some(3_600_500),
         ..TERMS
     };
@@ -320,7 +320,7 @@ fn a_distant_deadline_is_queued_at_the_last_tick_before_it() {
 #[test]
 fn a_call_that_cannot_be_read_or_ticked_has_a_deadline() {
     let mut scheduler = Scheduler::new(
-        FleetTerms {
+        DefaultTerms {
             max_call_duration_ms: Some(100_000),
             ..TERMS
         },

@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::last_tick::LastTick;
 use crate::testing::{at, ended, entry, parties, tick};
 
-const FLEET: FleetTerms = FleetTerms {
+const DEFAULTS: DefaultTerms = DefaultTerms {
     interval_ms: 60_000,
     charge: Charge::Full,
     max_call_duration_ms: None,
@@ -37,13 +37,13 @@ fn billed(facts: &CallFacts, duration_ms: u64) -> Settled {
         ended_at: at(i64::try_from(duration_ms).unwrap()),
         reason: EndReason::Hangup,
     };
-    settle(&parties("c"), Some(at(0)), &end, facts, &FLEET)
+    settle(&parties("c"), Some(at(0)), &end, facts, &DEFAULTS)
 }
 
 fn silent(mut facts: CallFacts, party: Role, from: Option<i64>, to: Option<i64>) -> CallFacts {
-    facts.gaps.lost(party, from.map(at));
+    facts.silences.lost(party, from.map(at));
     if let Some(to) = to {
-        facts.gaps.resumed(party, at(to));
+        facts.silences.resumed(party, at(to));
     }
     facts
 }
@@ -145,7 +145,7 @@ fn a_minimum_is_billed_to_connected_calls_only() {
         ended_at: at(5),
         reason: EndReason::NoAnswer,
     };
-    let never = settle(&parties("c"), None, &end, &facts, &FLEET);
+    let never = settle(&parties("c"), None, &end, &facts, &DEFAULTS);
     assert_eq!(
         (never.billed_ms, never.billed_minutes, never.duration_ms),
         (Some(0), 0, 0)
@@ -153,7 +153,7 @@ fn a_minimum_is_billed_to_connected_calls_only() {
 }
 
 #[test]
-fn a_call_without_terms_is_billed_by_the_fleet_settings_silence_included() {
+fn a_call_without_terms_is_billed_by_the_default_terms_silence_included() {
     let facts = silent(facts(None), Role::Otomo, None, None);
     let settled = billed(&facts, 150 * SECOND);
     assert_eq!((settled.billed_minutes, settled.terms), (2, None));
@@ -177,7 +177,7 @@ fn a_call_connected_after_its_end_has_no_duration() {
         ended_at: at(5),
         reason: EndReason::Hangup,
     };
-    let settled = settle(&parties("c"), Some(at(10)), &end, &facts(None), &FLEET);
+    let settled = settle(&parties("c"), Some(at(10)), &end, &facts(None), &DEFAULTS);
     assert_eq!(
         (settled.connected_at, settled.duration_ms, settled.ticks),
         (Some(at(10)), 0, 0)
@@ -188,15 +188,15 @@ fn a_call_connected_after_its_end_has_no_duration() {
 fn a_call_is_settled_only_once_its_due_ticks_are_stored() {
     let (mut facts, now) = (facts(None), at(500_000));
     let unconnected = entry("c", None, Some(130_000));
-    assert!(settle_if_complete(&unconnected, &facts, &FLEET, now).is_some());
+    assert!(settle_if_complete(&unconnected, &facts, &DEFAULTS, now).is_some());
     // Stored meanwhile.
     facts.connected_at = Some(at(0));
-    assert_eq!(settle_if_complete(&unconnected, &facts, &FLEET, now), None);
+    assert_eq!(settle_if_complete(&unconnected, &facts, &DEFAULTS, now), None);
     facts.tick = Some(LastTick::new(&tick("c", 2, 0, 120_000)));
-    let settled = settle_if_complete(&unconnected, &facts, &FLEET, now).unwrap();
+    let settled = settle_if_complete(&unconnected, &facts, &DEFAULTS, now).unwrap();
     assert_eq!((settled.connected_at, settled.ticks), (Some(at(0)), 2));
     assert_eq!(
-        settle_if_complete(&entry("c", Some(0), None), &facts, &FLEET, now),
+        settle_if_complete(&entry("c", Some(0), None), &facts, &DEFAULTS, now),
         None
     );
 }
@@ -240,9 +240,9 @@ proptest! {
             now += later;
             let party = if is_otomo { Role::Otomo } else { Role::User };
             if is_loss {
-                facts.gaps.lost(party, Some(at(now)));
+                facts.silences.lost(party, Some(at(now)));
             } else {
-                facts.gaps.resumed(party, at(now));
+                facts.silences.resumed(party, at(now));
             }
         }
         let settled = billed(&facts, duration);

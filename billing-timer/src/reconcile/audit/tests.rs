@@ -19,7 +19,7 @@ const DAY: i64 = 24 * HOUR;
 
 mod any;
 
-const TERMS: FleetTerms = FleetTerms {
+const TERMS: DefaultTerms = DefaultTerms {
     interval_ms: 60_000,
     charge: Charge::Full,
     max_call_duration_ms: Some(4 * 3_600_000),

@@ -5,9 +5,9 @@ use contract::wire::terms::{Charge, Silence as SilenceRule, Terms};
 use contract::{Role, Timestamp};
 
 use super::{Record, shown};
-use crate::domain::terms::{FleetTerms, full_minutes};
+use crate::domain::terms::{DefaultTerms, full_minutes};
 use crate::reconcile::difference::{Difference, Kind};
-use crate::reconcile::minutes::Missing;
+use crate::reconcile::minutes::MissingMinutes;
 
 /// A clock that differs by less is slewed, as NTP does it.
 const MAX_CLOCK_STEP_MS: u64 = 1_000;
@@ -27,7 +27,7 @@ pub(crate) struct CheckResult {
 
 impl Record {
     /// Checks a call that is over: all due ticks and the settlement must be stored.
-    pub(crate) fn over(&self, terms: &FleetTerms) -> CheckResult {
+    pub(crate) fn check_ended(&self, terms: &DefaultTerms) -> CheckResult {
         let mut checked = self.clone();
         let due = match (&self.ended, &self.settled) {
             (Some((_, ended)), settled) => {
@@ -55,7 +55,7 @@ impl Record {
     }
 
     /// Checks a call that continued at `now`: all ticks due by then must be stored. Its bill belongs to a later window.
-    pub(crate) fn running(&self, terms: &FleetTerms, now: Timestamp) -> CheckResult {
+    pub(crate) fn check_running(&self, terms: &DefaultTerms, now: Timestamp) -> CheckResult {
         let mut checked = self.clone();
         let until = self.ended.as_ref().map_or(now, |(_, ended)| ended.ended_at.min(now));
         let due = self.due(until, terms);
@@ -67,7 +67,7 @@ impl Record {
                 checked.note(Kind::NotEnded, [last], format!("ended by {deadline}"), "none");
             }
         }
-        let missing: u32 = self.minutes.missing(due).into_iter().map(Missing::count).sum();
+        let missing: u32 = self.minutes.missing(due).into_iter().map(MissingMinutes::count).sum();
         CheckResult {
             settled: false,
             billed_minutes: 0,
@@ -76,15 +76,15 @@ impl Record {
         }
     }
 
-    fn due(&self, until: Timestamp, terms: &FleetTerms) -> u32 {
+    fn due(&self, until: Timestamp, terms: &DefaultTerms) -> u32 {
         let duration_ms = self.connected_at().map_or(0, |at| until.millis_since(at));
         full_minutes(duration_ms, self.interval_ms(terms))
     }
 
-    fn interval_ms(&self, fleet: &FleetTerms) -> u64 {
+    fn interval_ms(&self, defaults: &DefaultTerms) -> u64 {
         match &self.terms {
             Some(terms) => terms.interval_ms,
-            None => self.minutes.interval_ms(fleet.interval_ms),
+            None => self.minutes.interval_ms(defaults.interval_ms),
         }
     }
 
@@ -122,12 +122,12 @@ impl Record {
 
     fn missing(&mut self, due: u32) {
         for missing in self.minutes.missing(due) {
-            let (expected, found) = Missing::texts(missing);
+            let (expected, found) = MissingMinutes::texts(missing);
             self.note(Kind::TickMissing, missing.sequence, expected, found);
         }
     }
 
-    fn compare(&mut self, ended: &Ended, sequence: u64, settled: &Settled, terms: &FleetTerms) {
+    fn compare(&mut self, ended: &Ended, sequence: u64, settled: &Settled, terms: &DefaultTerms) {
         let connected_at = self.connected_at();
         let elapsed_ms = connected_at.map_or(0, |at| ended.ended_at.millis_since(at));
         let duration_ms = connected_at.and(ended.duration_ms).unwrap_or(elapsed_ms);
@@ -178,7 +178,7 @@ impl Record {
     }
 
     /// The billed time and minutes.
-    fn bill(&self, ended: &Ended, duration_ms: u64, fleet: &FleetTerms) -> (u64, u32) {
+    fn bill(&self, ended: &Ended, duration_ms: u64, defaults: &DefaultTerms) -> (u64, u32) {
         let rounded = |charge, billed_ms: u64, interval_ms: u64| {
             let (full, rest) = (billed_ms / interval_ms, billed_ms % interval_ms);
             let minutes = full + u64::from(charge == Charge::Start && rest > 0);
@@ -187,7 +187,10 @@ impl Record {
         let granted = |time: u64| self.until_ms.map_or(time, |until_ms| until_ms.min(time));
         let Some(terms) = &self.terms else {
             let billed_ms = granted(duration_ms);
-            return (billed_ms, rounded(fleet.charge, billed_ms, self.interval_ms(fleet)));
+            return (
+                billed_ms,
+                rounded(defaults.charge, billed_ms, self.interval_ms(defaults)),
+            );
         };
         let silent_parties: &[Role] = match terms.silence {
             SilenceRule::Bill => &[],

@@ -20,7 +20,7 @@ use crate::time::{micros, timestamp};
 pub(crate) struct Host {
     /// The number of the current or last instance.
     pub(crate) epoch: u32,
-    pub(crate) link: watch::Sender<ConnectionState>,
+    pub(crate) nats_state: watch::Sender<ConnectionState>,
     /// The instance is not polled until this time.
     pub(crate) frozen_until: u64,
     /// By how much the wall clock is ahead, in milliseconds.
@@ -35,9 +35,9 @@ impl Host {
     pub(crate) fn new() -> Self {
         Self {
             epoch: 0,
-            link: watch::Sender::new(ConnectionState {
+            nats_state: watch::Sender::new(ConnectionState {
                 connected: true,
-                gaps: 1,
+                connections: 1,
                 overflows: 0,
             }),
             frozen_until: 0,
@@ -47,7 +47,7 @@ impl Host {
     }
 
     pub(crate) fn is_up(&self) -> bool {
-        self.link.borrow().connected
+        self.nats_state.borrow().connected
     }
 }
 
@@ -59,7 +59,7 @@ impl Core {
 
     pub(crate) fn disconnect(&mut self, host: usize) {
         self.note("disconnected", host as u64, || format!("host {host}: the link is down"));
-        self.hosts[host].link.send_modify(|link| link.connected = false);
+        self.hosts[host].nats_state.send_modify(|state| state.connected = false);
         self.server.mark_gap(host);
     }
 
@@ -72,9 +72,9 @@ impl Core {
             let delay = Duration::from_micros(self.rng.between(10, 5_000));
             self.run_after(delay, effect);
         }
-        self.hosts[host].link.send_modify(|link| {
-            link.connected = true;
-            link.gaps += 1;
+        self.hosts[host].nats_state.send_modify(|state| {
+            state.connected = true;
+            state.connections += 1;
         });
     }
 }

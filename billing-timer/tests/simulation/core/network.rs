@@ -29,7 +29,7 @@ pub(crate) struct Sender {
 pub(crate) enum NoAnswer {
     TimedOut,
     /// The server refused it.
-    Refused,
+    Rejected,
 }
 
 impl Core {
@@ -94,7 +94,7 @@ impl Sender {
         }
         if outcome == Some(3) {
             core.note("refused", host as u64, || format!("host {host}: {what} is refused"));
-            core.run_after(there + back, move |_| slot.fill(Err(NoAnswer::Refused)));
+            core.run_after(there + back, move |_| slot.fill(Err(NoAnswer::Rejected)));
             return;
         }
         let reply_lost = outcome == Some(1);

@@ -112,7 +112,7 @@ fn some_fact() -> Fact {
 async fn a_first_fact_is_retried_if_rejected_while_nothing_is_stored() {
     for (condition, expected) in [
         (PublishCondition::First, Outcome::Stored(7)),
-        (PublishCondition::CallUnchangedSince(3), Outcome::Refused),
+        (PublishCondition::CallUnchangedSince(3), Outcome::ConditionFailed),
     ] {
         let facts = over(Undecided::default());
         let outcome = facts.publish(&some_fact(), condition, TraceParent::generate()).await;

@@ -23,7 +23,7 @@ impl Storage {
         let mut state = nats.state();
         let mut failed = false;
         loop {
-            let gaps = state.wait_for(|state| state.connected).await?.gaps;
+            let connections = state.wait_for(|state| state.connected).await?.connections;
             let outcome = Box::pin(Self::open(&nats)).await;
             report(outcome.is_ok());
             match &outcome {
@@ -40,13 +40,13 @@ impl Storage {
                 }
                 Err(_) if failed => {}
                 Err(error @ StorageError::Unavailable { .. }) => {
-                    tracing::warn!(%error, "JetStream is not available: checking again");
+                    tracing::warn!(%error, "JetStream is not available: retrying");
                 }
                 Err(error) => tracing::error!(%error, "the storage of NATS does not fit: not ready until it does"),
             }
             failed = outcome.is_err();
             let pause = if failed { CHECK_RETRY } else { CHECK_INTERVAL };
-            let interrupted = state.wait_for(|state| !state.connected || state.gaps != gaps);
+            let interrupted = state.wait_for(|state| !state.connected || state.connections != connections);
             if let Ok(closed) = tokio::time::timeout(pause, interrupted).await {
                 closed?;
                 report(false);

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::clients::opus::Pace;
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::scale::load::{self, PlannedCall};
 use callpulse_tests::servers::child::resident_bytes;
@@ -132,7 +133,9 @@ async fn media(workers: usize) -> Result<[(&'static str, f64); 2]> {
     for _ in 0..workers {
         let mut relay = RelayKind::MediaWorker.start().await?;
         for _ in 0..MEDIA_CALLS / workers {
-            calls.push(relay.call().await?);
+            let call = relay.call().await?;
+            call.talk(Pace::STEADY).await?;
+            calls.push(call);
         }
         relays.push(relay);
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use callpulse_tests::clients::opus::Pace;
 use callpulse_tests::servers::child::resident_bytes;
 use callpulse_tests::wait::let_time_pass;
 
@@ -13,8 +14,13 @@ use crate::usage::cpu_nanos;
 
 const CALLS: [usize; 3] = [50, 200, 500];
 const WINDOW: Duration = Duration::from_secs(10);
-/// After the handshakes of the last calls.
+/// After the last call has begun to send.
 const SETTLING: Duration = Duration::from_secs(2);
+/// While calls are set up: enough for a call to stay, and nothing that delays the handshakes of the next ones.
+const SPARSE: Pace = Pace {
+    every_frame_for: Duration::ZERO,
+    pause: Duration::from_secs(2),
+};
 
 pub(super) async fn measure(plan: &Plan, progress: &dyn Fn(&str)) -> Result<Figures> {
     let mut figures = Figures::new("media", plan.repeats, plan.short);
@@ -37,10 +43,14 @@ async fn run(kind: RelayKind, plan: &Plan, figures: &mut Figures, progress: &dyn
     };
     let steps = if plan.short { 1 } else { CALLS.len() };
     for count in CALLS.into_iter().take(steps) {
+        talk(&calls, SPARSE).await?;
         while calls.len() < count {
-            calls.push(relay.call().await?);
+            let call = relay.call().await?;
+            call.talk(SPARSE).await?;
+            calls.push(call);
         }
-        let_time_pass("handshakes end", SETTLING).await;
+        talk(&calls, Pace::STEADY).await?;
+        let_time_pass("all send", SETTLING).await;
         let (before, cpu_before) = (packets(&calls), cpu_nanos(relay.pid)?);
         let_time_pass("the relay forwards media", WINDOW).await;
         let (after, cpu) = (packets(&calls), cpu_nanos(relay.pid)? - cpu_before);
@@ -58,6 +68,13 @@ async fn run(kind: RelayKind, plan: &Plan, figures: &mut Figures, progress: &dyn
             kind.name(),
             received as f64 * 100.0 / sent.max(1) as f64
         ));
+    }
+    Ok(())
+}
+
+async fn talk(calls: &[RelayedCall], pace: Pace) -> Result<()> {
+    for call in calls {
+        call.talk(pace).await?;
     }
     Ok(())
 }

@@ -105,7 +105,7 @@ impl CallChecks {
             Ok(Some(ended)) => self.storage.release(ended.fact.parties()).await,
             Ok(None) => {}
             Err(problem) => {
-                tracing::warn!(call_id = %call, %problem, "ended call not removed from active_calls: a later check removes it");
+                tracing::warn!(call_id = %call, %problem, "end of the call not read: retrying");
             }
         }
     }

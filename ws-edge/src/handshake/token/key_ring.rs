@@ -207,7 +207,7 @@ impl Source {
             }
             Err(error) => {
                 if self.failure.is_none() {
-                    tracing::warn!(error, "keys not read: keeping the last ones, and trying again");
+                    tracing::warn!(error, "keys not read, keeping the last ones: retrying");
                 }
                 self.failure = Some(error);
             }

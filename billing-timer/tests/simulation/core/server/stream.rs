@@ -165,11 +165,11 @@ pub(crate) struct SimulatedFactStream(pub(crate) Sender);
 
 impl SimulatedFactStream {
     /// An instance that ticks must have a valid announcement: it stops before others may take over.
-    fn check_announcement(&self) {
+    fn check_heartbeat(&self) {
         let mut core = self.0.shared.lock();
-        let announcement = format!("instance.{}", self.0.name);
+        let heartbeat = format!("instance.{}", self.0.name);
         // A restarted instance with the same name may have its announcement removed by the last request of its predecessor.
-        if !core.plan.keeps_name && !core.server.leases.has(&announcement) {
+        if !core.plan.keeps_name && !core.server.leases.has(&heartbeat) {
             core.violation(format!("{} ticks although its announcement has expired", self.0.name));
         }
     }
@@ -199,14 +199,14 @@ impl FactStream for SimulatedFactStream {
     fn publish_batch(&self, publications: Vec<Publication>) -> BoxFuture<'_, Result<Vec<u64>, BatchError>> {
         async move {
             if publications.iter().any(|one| one.subject.ends_with(".tick")) {
-                self.check_announcement();
+                self.check_heartbeat();
             }
             let sent = self.sent();
             let store = move |core: &mut Core| core.store(publications, Some(sent));
             match self.0.request("a batch", REQUEST_TIMEOUT, store).await {
                 Ok(Ok(sequences)) => Ok(sequences),
-                Ok(Err(())) => Err(BatchError::Refused("wrong last sequence".to_owned())),
-                Err(NoAnswer::Refused) => Err(BatchError::Refused("batch abandoned".to_owned())),
+                Ok(Err(())) => Err(BatchError::Rejected("wrong last sequence".to_owned())),
+                Err(NoAnswer::Rejected) => Err(BatchError::Rejected("batch abandoned".to_owned())),
                 Err(NoAnswer::TimedOut) => Err(BatchError::Unacknowledged("timed out".to_owned())),
             }
         }

@@ -61,7 +61,7 @@ export type Notice =
         callId: CallId;
         connectedAt: Timestamp;
         /**
-         * 1, 2, …
+         * Number of the complete minute: 1, 2, …
          */
         minute: number;
       };
@@ -95,7 +95,7 @@ export type Notice =
       payload: {
         callId: CallId;
         /**
-         * The time that was left, in milliseconds.
+         * The granted time that was left, in milliseconds.
          */
         remainingMs: number;
         /**
@@ -414,11 +414,11 @@ export interface RtcConsume {
  */
 export interface Consumed {
   /**
-   * The consumer.
+   * Identifier of the new consumer.
    */
   consumerId: string;
   /**
-   * `audio`.
+   * Kind of the media: always `audio`.
    */
   kind: string;
   /**
@@ -445,7 +445,7 @@ export interface RtcCreateTransport {
  */
 export interface TransportCreated {
   /**
-   * mediasoup `DtlsParameters`.
+   * mediasoup `DtlsParameters` of the SFU.
    */
   dtlsParameters: unknown;
   /**
@@ -453,7 +453,7 @@ export interface TransportCreated {
    */
   iceCandidates: unknown;
   /**
-   * mediasoup `IceParameters`.
+   * mediasoup `IceParameters` of the SFU.
    */
   iceParameters: unknown;
   /**
@@ -461,7 +461,7 @@ export interface TransportCreated {
    */
   iceServers?: IceServer[] | null;
   /**
-   * The transport.
+   * Identifier of the new transport.
    */
   id: string;
 }
@@ -491,7 +491,7 @@ export interface RtcProduce {
    */
   callId?: CallId | null;
   /**
-   * `audio`.
+   * Kind of the media: always `audio`.
    */
   kind: string;
   /**
@@ -508,7 +508,7 @@ export interface RtcProduce {
  */
 export interface Produced {
   /**
-   * The producer.
+   * Identifier of the new producer.
    */
   producerId: string;
 }
@@ -530,7 +530,7 @@ export interface RtcRestartIce {
  */
 export interface IceRestarted {
   /**
-   * mediasoup `IceParameters`.
+   * New mediasoup `IceParameters` of the SFU.
    */
   iceParameters: unknown;
 }

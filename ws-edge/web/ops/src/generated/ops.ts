@@ -140,7 +140,7 @@ export interface CallRow {
   workerId: WorkerId | null;
 }
 /**
- * The bill.
+ * The bill of a settled call.
  */
 export interface Bill {
   /**
@@ -148,7 +148,7 @@ export interface Bill {
    */
   billedMinutes: number;
   /**
-   * Length in milliseconds.
+   * Duration of the connection, in milliseconds.
    */
   durationMs: number;
   /**
@@ -165,7 +165,7 @@ export interface Bill {
  */
 export interface CallEnd {
   /**
-   * Who ended it; null if only the settlement was read.
+   * The party, process or operator that ended it; null if only the settlement was read.
    */
   by: string | null;
   endedAt: Timestamp;
@@ -177,7 +177,7 @@ export interface CallEnd {
 export interface LastTick {
   at: Timestamp;
   /**
-   * Its number.
+   * Number of the complete minute: 1, 2, …
    */
   minute: number;
 }
@@ -298,7 +298,7 @@ export interface TimelinePage {
    */
   next: number | null;
   /**
-   * Its state.
+   * The state of the call; null without `call`.
    */
   state: CallState | null;
   /**
@@ -316,7 +316,7 @@ export interface CallView {
    */
   acceptedAt: Timestamp | null;
   /**
-   * The bill.
+   * The bill; null before the settlement.
    */
   bill: Bill | null;
   callId: CallId;
@@ -329,11 +329,11 @@ export interface CallView {
    */
   detectedFrom: Role | null;
   /**
-   * How it ended.
+   * How the call ended; null while it lives.
    */
   end: CallEnd | null;
   /**
-   * The last tick.
+   * The last stored tick.
    */
   lastTick: LastTick | null;
   otomoId: OtomoId;
@@ -427,7 +427,7 @@ export interface Minutes {
    */
   missing: number[];
   /**
-   * Stored ticks.
+   * Number of stored ticks.
    */
   stored: number;
 }
