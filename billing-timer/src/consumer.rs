@@ -94,7 +94,7 @@ impl FactConsumer {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break Lost::Stopped,
-                () = &mut reconnected => break Lost::Because("the link had a gap".to_owned()),
+                () = &mut reconnected => break Lost::Because("NATS was reconnected".to_owned()),
                 Some(handled) = batches.next() => facts -= handled,
                 message = messages.next(), if room > 0 && batches.len() < MAX_BATCHES => {
                     let (batch, end) = collect(message, &mut messages, room);

@@ -82,7 +82,7 @@ impl IndexWatcher {
         loop {
             let change = tokio::select! {
                 biased;
-                () = &mut reconnected => return Some("the link had a gap".to_owned()),
+                () = &mut reconnected => return Some("NATS was reconnected".to_owned()),
                 change = changes.next() => change,
             };
             let change = match change {

@@ -136,7 +136,7 @@ impl LeaseManager {
             let expiry = self.held.borrow().until;
             let trigger = tokio::select! {
                 biased;
-                () = &mut reconnected => return lost("the link had a gap"),
+                () = &mut reconnected => return lost("NATS was reconnected"),
                 change = changes.next() => match change {
                     Some(Ok(change)) => {
                         if matches!(&change, LeaseChange::Gone(instance) if *instance == self.instance) {

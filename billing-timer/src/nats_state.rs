@@ -1,9 +1,9 @@
-//! Gaps of the connection to NATS.
+//! Reconnections to NATS.
 
 use contract::jetstream::connection_state::ConnectionState;
 use tokio::sync::watch;
 
-/// Waits until connected, and returns a future that completes at the next gap (a reconnect or a dropped message).
+/// Waits until connected, and returns a future that completes at the next reconnection.
 ///
 /// The client reopens its consumers by itself, but needs up to two heartbeats to notice. Reopening them here is immediate.
 pub(crate) async fn until_reconnect(
@@ -14,7 +14,7 @@ pub(crate) async fn until_reconnect(
     let _ = nats_state.wait_for(|state| state.connected).await;
     let seen = nats_state.borrow().connections;
     async move {
-        // A client that is gone counts as a gap.
+        // A client that is gone counts as one.
         let _ = nats_state.wait_for(|state| state.connections != seen).await;
     }
 }

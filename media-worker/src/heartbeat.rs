@@ -1,4 +1,4 @@
-//! The worker's heartbeats in the fleet bucket, and the recovery after a time without them.
+//! The worker's heartbeats in the bucket `media_workers`, and the recovery after a time without them.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -51,7 +51,7 @@ impl From<WorkerStatus> for DuplicateId {
     }
 }
 
-/// The worker's own entry in the fleet bucket.
+/// The worker's own entry in the bucket `media_workers`.
 #[derive(Debug, Clone, Copy)]
 pub struct Claim {
     revision: u64,
