@@ -1,4 +1,4 @@
-//! Keeps this instance announced in the bucket `billing_leases`, and holds its share of the partitions.
+//! Sends the heartbeat of this instance to the bucket `billing_leases`, and holds its share of the partitions.
 //!
 //! The heartbeat is renewed at a third of its TTL. If renewal fails, [`HeldPartitions`] expires by the monotonic clock no
 //! later than other instances can take over. The ticker checks the expiry itself, so a wait in this task cannot delay it.
@@ -26,7 +26,7 @@ use crate::{metrics, nats_state};
 
 /// Renewals within one TTL.
 const RENEWALS_PER_TTL: u32 = 3;
-/// Announcements of an earlier process with the same ID after which this one gives way. A dead process leaves fewer behind: those
+/// Heartbeats of an earlier process with the same ID after which this one exits. A dead process leaves fewer behind: those
 /// that were on their way to the server.
 const DUPLICATE_HEARTBEATS: u32 = 3;
 
@@ -37,7 +37,7 @@ pub(crate) struct LeaseManager {
     pub(crate) instance: NodeId,
     pub(crate) process: Process,
     pub(crate) ttl: Duration,
-    /// Holds while the bucket is watched and this instance is announced.
+    /// Holds while the bucket is watched and the heartbeat of this instance is stored.
     pub(crate) heartbeat_valid: Condition,
     pub(crate) held: watch::Sender<HeldPartitions>,
     /// Whether `billing_active` accepted the last probe; the heartbeat reports it to the edges.
@@ -82,7 +82,7 @@ struct Session {
     probed_at: Option<Instant>,
     /// Partitions with a write in flight: at most one each, which bounds the writes.
     moving: PartitionSet,
-    /// Announcements of other processes with this instance's ID, since its own first one.
+    /// Heartbeats of other processes with this instance's ID, since its own first one.
     duplicate_heartbeats: u32,
     writes: FuturesUnordered<BoxFuture<'static, WriteResult>>,
 }
@@ -175,7 +175,7 @@ impl LeaseManager {
         }
     }
 
-    /// Whether a living process that started earlier has this instance's ID. Both would announce the ticks of the same calls.
+    /// Whether a living process that started earlier has this instance's ID. Both would tick the same calls.
     fn duplicate_id(&self, session: &mut Session, change: &LeaseChange) -> Option<DuplicateId> {
         let LeaseChange::Alive(instance, revision, Some(process)) = change else {
             return None;

@@ -152,12 +152,9 @@ mod tests {
     fn no_team_gets_a_password_of_the_configuration() {
         let configurations = [ACCOUNTS, include_str!("../../nats/conf/cluster.conf")];
         let variables = configurations.iter().flat_map(|text| text.split("$NATS_").skip(1));
-        let mut names = variables
-            .filter_map(|rest| rest.split_once("_PASSWORD"))
-            .map(|(name, _)| name);
+        let names = variables.filter_map(|rest| rest.split_once("_PASSWORD"));
         let allowed: Vec<_> = names
-            .by_ref()
-            .map(|name| name.to_lowercase().replace('_', "-"))
+            .map(|(name, _)| name.to_lowercase().replace('_', "-"))
             .filter(|name| name.parse::<TeamName>().is_ok())
             .collect();
         assert_eq!(allowed, BUILT_IN);

@@ -5,5 +5,3 @@ pub mod contract_client;
 pub mod later_version;
 pub mod reader;
 pub mod record;
-
-pub use contract::samples as builders;

@@ -8,7 +8,7 @@
 //! | [`servers`] | nats-servers and services as child processes, and proxies that can cut their connections |
 //! | [`token`] | tokens for the WebSocket, valid and invalid |
 //! | [`clients`] | the parties of a call: WebSocket and WebRTC clients |
-//! | [`facts`] | builders of facts, a contract client, and readers of stored facts |
+//! | [`facts`] | a contract client, and readers of stored facts |
 //! | [`terminal`] | output, and Ctrl-C |
 //! | [`fuzz`] | mutated input for the readers of everything that comes from outside |
 //! | [`demo`], [`up`] | one complete call with its latency, and the stack for development |

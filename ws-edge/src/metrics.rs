@@ -33,7 +33,7 @@ pub fn register() {
     }
 }
 
-/// Counts a handshake in the gauge of those that wait for their turn, until it is dropped.
+/// Counts a handshake in the gauge of those that wait for a permit, until it is dropped.
 pub struct HandshakeWaiting;
 
 impl HandshakeWaiting {

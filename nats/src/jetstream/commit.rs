@@ -47,8 +47,8 @@ impl BatchSender {
     /// Stores all messages or none, and returns their sequences. The entries of a batch are contiguous in the stream, so the
     /// acknowledgement of the last one gives the sequences of all.
     ///
-    /// A batch is sent by a task of its own: a caller that is not polled for a while must not keep the turn from the others. It is sent
-    /// to its end even if the caller is dropped.
+    /// A batch is sent by a task of its own: a caller that is not polled for a while must not hold the lock. It is sent to its end
+    /// even if the caller is dropped.
     pub(crate) async fn commit(&self, publications: Vec<Publication>) -> Result<Vec<u64>, BatchError> {
         let size = publications.len();
         let sending = tokio::spawn(self.clone().send(publications));

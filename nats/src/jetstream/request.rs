@@ -91,7 +91,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Characters of the message that are not [`payload::printable`] become blanks, because it is sent in a header, and it is cut to [`MAX_MESSAGE_CHARS`].
+    /// The message is cut to [`MAX_MESSAGE_CHARS`], and made [`payload::printable`], because it is sent in a header.
     pub fn new(code: RefusalCode, message: impl Into<String>) -> Self {
         let message = message.into();
         let characters = message.chars().take(MAX_MESSAGE_CHARS);

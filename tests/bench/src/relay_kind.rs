@@ -7,11 +7,11 @@ use anyhow::{Context, Result};
 use async_nats::Client;
 use callpulse_tests::clients::opus::{Pace, rtp_parameters};
 use callpulse_tests::clients::transport::{PendingTransport, Transport};
-use callpulse_tests::facts::builders::new_parties;
 use callpulse_tests::servers::child::Child;
 use callpulse_tests::servers::process::built;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use contract::jetstream::request::{CommandError, ask};
+use contract::samples::new_parties;
 use contract::wire::command::{MediaOperation, OpenCall, Relayed, Requester};
 use contract::wire::request::{
     Direction, RtcCapabilities, RtcConnectTransport, RtcConsume, RtcCreateTransport, RtcProduce, RtcResume,

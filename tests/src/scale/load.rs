@@ -5,7 +5,7 @@ use contract::jetstream::batch::Entry;
 use contract::{CallId, Fact, FactStore, PublishCondition, Timestamp, TraceParent};
 use futures::{TryStreamExt, stream};
 
-use crate::facts::builders::{ended, rtp_detected};
+use contract::samples::{ended, rtp_detected};
 
 /// Batches in flight: the injection must be faster than the consumer that it measures.
 const BATCHES_IN_FLIGHT: usize = 4;

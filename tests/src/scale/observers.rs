@@ -16,12 +16,12 @@ use tokio::time::{Instant, timeout};
 use super::load::{self, PlannedCall};
 use crate::clients::party::Party;
 use crate::clients::viewer::Viewer;
-use crate::facts::builders::{accepted, parties, requested, rtp_detected};
 use crate::facts::contract_client::ContractClient;
 use crate::servers::commands::{callctl, output};
 use crate::servers::nats_server::Sync;
 use crate::servers::stack::{Stack, StackBuilder};
 use crate::token::Role;
+use contract::samples::{accepted, parties, requested, rtp_detected};
 
 /// The deadline of every step.
 const STEP: Duration = Duration::from_secs(120);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::consumer::pull;
-use callpulse_tests::facts::builders::ago;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::parking;
 use contract::jetstream::storage::{CALLS, PARKED};
+use contract::samples::ago;
 use contract::wire::subject;
 use contract::{CallId, FactKind, Timestamp};
 

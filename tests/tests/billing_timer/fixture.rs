@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use callpulse_tests::facts::builders::{ended, rtp_detected};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::facts::reader::{Fact, Facts};
 use callpulse_tests::servers::nats_server::Sync;
@@ -11,6 +10,7 @@ use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::eventually;
 use contract::buckets::billing_active::ActiveBilling;
+use contract::samples::{ended, rtp_detected};
 use contract::{PublishCondition, Timestamp};
 use serde_json::Value;
 

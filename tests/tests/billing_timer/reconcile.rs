@@ -6,10 +6,10 @@ mod volume;
 use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::builders::{ago, settled, tick};
 use callpulse_tests::servers::process::built;
 use callpulse_tests::servers::stack::StackBuilder;
 use callpulse_tests::wait::eventually;
+use contract::samples::{ago, settled, tick};
 use contract::wire::fact::Settled;
 use contract::wire::subject;
 use contract::{CallId, Fact, FactKind, Timestamp};

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use callpulse_tests::facts::builders::{ago, ended, rtp_detected};
 use callpulse_tests::servers::stack::StackBuilder;
+use contract::samples::{ago, ended, rtp_detected};
 use contract::wire::subject;
 use contract::{Fact, Party, Timestamp};
 use tokio::time::timeout;

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::builders::{ago, ended, parties, rtp_detected};
 use callpulse_tests::servers::stack::StackBuilder;
 use contract::jetstream::batch::Entry;
 use contract::jetstream::request;
+use contract::samples::{ago, ended, parties, rtp_detected};
 use contract::wire::command::{CallClosed, Terminate};
 use contract::wire::fact::{EndReason, Ended};
 use contract::wire::subject;

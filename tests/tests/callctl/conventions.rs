@@ -3,10 +3,10 @@
 use std::process::Stdio;
 
 use anyhow::{Result, ensure};
-use callpulse_tests::facts::builders::{self, at};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::commands;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
+use contract::samples::{self, at};
 use contract::{Parties, PublishCondition};
 
 use crate::fixture::{callctl, lines, output, stderr_of_failure};
@@ -16,7 +16,7 @@ async fn settled(parties: &[[&str; 3]]) -> Result<(tempfile::TempDir, NatsServer
     let server = NatsServer::start(folder.path(), Sync::Lazy).await?;
     let client = ContractClient::open(&server).await?;
     for [call, user, otomo] in parties {
-        let mut settled = builders::settled(call, at(0), 90_000, 1);
+        let mut settled = samples::settled(call, at(0), 90_000, 1);
         settled.parties = Parties {
             call_id: call.parse()?,
             user_id: user.parse()?,

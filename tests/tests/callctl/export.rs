@@ -3,9 +3,9 @@
 use std::fs;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::builders::{self, at};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
+use contract::samples::{self, at};
 use contract::wire::fact::Settled;
 use contract::wire::subject;
 use contract::{FactKind, PublishCondition};
@@ -40,7 +40,7 @@ impl SettledCalls {
 fn settled(number: usize) -> Settled {
     Settled {
         connected_at: number.is_multiple_of(2).then_some(at(0)),
-        ..builders::settled(&format!("call_{number}"), at(0), 90_000, 1)
+        ..samples::settled(&format!("call_{number}"), at(0), 90_000, 1)
     }
 }
 

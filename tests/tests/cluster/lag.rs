@@ -3,7 +3,6 @@
 use std::process::Output;
 
 use anyhow::{Context, Result, bail, ensure};
-use callpulse_tests::facts::builders::{at, settled};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::commands;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
@@ -11,6 +10,7 @@ use callpulse_tests::wait::{PermanentError, eventually};
 use contract::jetstream::connection::API_PREFIX;
 use contract::jetstream::storage::CALLS;
 use contract::jetstream::stored_messages::{ALL_SUBJECTS, IncompleteRead, Last, Start, StoredMessages};
+use contract::samples::{at, settled};
 use contract::{PublishCondition, Timestamp};
 use serde_json::Value;
 

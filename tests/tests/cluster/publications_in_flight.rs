@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use callpulse_tests::facts::builders::{accepted, ended, requested, rtp_detected};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use callpulse_tests::wait::{let_time_pass, stays};
 use contract::jetstream::storage::CALLS;
+use contract::samples::{accepted, ended, requested, rtp_detected};
 use contract::wire::fact::Ended;
 use contract::{CallId, EndReason, Fact, FactStore, Outcome, PublishCondition, Timestamp, TraceParent};
 use tokio::time::timeout;

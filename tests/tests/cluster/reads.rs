@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::builders::parties;
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, ClaimError};
 use contract::jetstream::storage::ACTIVE_CALLS;
+use contract::samples::parties;
 use contract::{CallId, Parties, Timestamp, TraceParent};
 use futures::future::{join_all, try_join_all};
 

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::builders::{at, settled, tick};
 use contract::jetstream::batch::{BatchError, Entry, MAX_BATCH};
 use contract::jetstream::fact_store::PublishCondition;
+use contract::samples::{at, settled, tick};
 use contract::{Fact, FactKind, Outcome, TraceParent};
 use futures::FutureExt;
 use futures::future::join_all;

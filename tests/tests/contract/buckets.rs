@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::builders::{at, parties};
 use callpulse_tests::facts::contract_client::ContractClient;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange, ClaimError};
 use contract::buckets::billing_active::{ActiveBilling, BillingChange, BillingEntry};
@@ -13,6 +12,7 @@ use contract::jetstream::batch::MAX_BATCH;
 use contract::jetstream::bucket::{BucketError, Revised};
 use contract::jetstream::fact_store::PublishCondition;
 use contract::jetstream::storage::WORKER_TTL;
+use contract::samples::{at, parties};
 use contract::wire::fact::EndReason;
 use contract::{CallId, Parties, Party, Role, TraceParent};
 use futures::{Stream, StreamExt};

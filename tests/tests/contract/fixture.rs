@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use callpulse_tests::facts::builders::{self, at};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use contract::jetstream::storage::Storage;
+use contract::samples::{self, at};
 use contract::wire::fact::{EndReason, Ended};
 use contract::{FactStore, Nats, NatsSettings};
 use tempfile::TempDir;
@@ -53,6 +53,6 @@ pub(crate) async fn connect(server: &NatsServer) -> Result<Nats> {
 pub(crate) fn ended(call: &str, reason: EndReason) -> Ended {
     Ended {
         reason,
-        ..builders::ended(call, at(90_000), None)
+        ..samples::ended(call, at(90_000), None)
     }
 }

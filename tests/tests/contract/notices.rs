@@ -3,9 +3,9 @@
 use std::net::{Ipv4Addr, SocketAddr};
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::builders::{at, parties, rtp_detected};
 use callpulse_tests::servers::proxy::Proxy;
 use callpulse_tests::wait::eventually;
+use contract::samples::{at, parties, rtp_detected};
 use contract::{Nats, NatsSettings};
 use futures::StreamExt;
 use tokio::time::timeout;

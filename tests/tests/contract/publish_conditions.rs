@@ -1,8 +1,8 @@
 //! Single facts with their publish conditions.
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::builders::{at, requested, rtp_detected, rtp_lost, tick};
 use contract::jetstream::fact_store::{Outcome, PublishCondition};
+use contract::samples::{at, requested, rtp_detected, rtp_lost, tick};
 use contract::wire::fact::{EndReason, Ended};
 use contract::{Fact, FactKind, TraceParent};
 

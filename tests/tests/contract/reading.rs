@@ -1,11 +1,11 @@
 //! Reading facts and following buckets by direct gets.
 
 use anyhow::{Context, Result, ensure};
-use callpulse_tests::facts::builders::{at, parties, requested, rtp_detected, tick};
 use callpulse_tests::wait::eventually;
 use contract::buckets::active_calls::{ActiveCall, ActiveCalls, CallChange};
 use contract::buckets::billing_leases::{LeaseChange, Leases, Partition, Process};
 use contract::buckets::media_workers::{MediaWorkers, WorkerChange, WorkerStatus};
+use contract::samples::{at, parties, requested, rtp_detected, tick};
 use contract::views::call_view::{CallState, CallView};
 use contract::views::history::{History, MAX_OF_CALL, Start};
 use contract::views::tail;

@@ -2,9 +2,9 @@
 
 use anyhow::{Context, Result, ensure};
 use async_nats::HeaderMap;
-use callpulse_tests::facts::builders::{at, rtp_detected};
 use contract::jetstream::parking;
 use contract::jetstream::storage::{CALLS, Storage, StorageError};
+use contract::samples::{at, rtp_detected};
 use contract::wire::subject;
 use futures::StreamExt;
 use tokio::time::timeout;

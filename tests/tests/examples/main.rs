@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use async_nats::jetstream::consumer::pull;
-use callpulse_tests::facts::builders::{accepted, requested, rtp_detected};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::servers::stack::{Stack, StackBuilder};
 use callpulse_tests::wait::{eventually, let_time_pass};
+use contract::samples::{accepted, requested, rtp_detected};
 use contract::{CallId, Timestamp};
 use tokio::time::timeout;
 

@@ -1,10 +1,10 @@
 use anyhow::ensure;
 use async_nats::jetstream;
-use callpulse_tests::facts::builders::new_parties;
 use callpulse_tests::wait::eventually;
 use contract::Role;
 use contract::jetstream::request::RefusalCode;
 use contract::jetstream::storage::CALLS;
+use contract::samples::new_parties;
 use contract::wire::command::OpenCall;
 use contract::wire::request::Direction;
 use futures::StreamExt;

@@ -1,7 +1,7 @@
-use callpulse_tests::facts::builders::accepted;
 use callpulse_tests::facts::contract_client::ContractClient;
 use chrono::{DateTime, Utc};
 use contract::jetstream::request::RefusalCode;
+use contract::samples::accepted;
 use contract::wire::fact::Accepted;
 use contract::{PublishCondition, Role, Timestamp};
 use serde_json::json;

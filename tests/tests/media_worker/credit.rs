@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::ensure;
 use callpulse_tests::clients::transport::Transport;
-use callpulse_tests::facts::builders::new_parties;
 use callpulse_tests::facts::reader::Fact;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use chrono::{DateTime, Utc};
 use contract::jetstream::request::RefusalCode;
+use contract::samples::new_parties;
 use contract::wire::command::{GrantCredit, OpenCall};
 use contract::wire::credit::Grant;
 use contract::wire::terms::{Charge, Silence, Terms};

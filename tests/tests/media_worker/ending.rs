@@ -1,8 +1,8 @@
 use anyhow::ensure;
-use callpulse_tests::facts::builders::{accepted, new_parties, requested};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{CommandError, RefusalCode};
+use contract::samples::{accepted, new_parties, requested};
 use contract::wire::command::{CallClosed, CloseCall, End, OpenCall};
 use contract::wire::fact::{Accepted, Ended};
 use contract::{EndReason, Parties, PublishCondition, Role, Timestamp};

@@ -8,7 +8,6 @@ use anyhow::{Result, ensure};
 use async_nats::Client;
 pub(crate) use callpulse_tests::clients::opus::rtp_parameters;
 use callpulse_tests::clients::transport::{PendingTransport, Transport};
-use callpulse_tests::facts::builders::{ended, new_parties};
 use callpulse_tests::facts::reader::{Fact, Facts};
 use callpulse_tests::inbox::Inbox;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
@@ -16,6 +15,7 @@ use callpulse_tests::servers::process::Service;
 use callpulse_tests::servers::proxy::Proxy;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request::{self, CommandError, Refusal, RefusalCode};
+use contract::samples::{ended, new_parties};
 use contract::wire::command::{CloseCall, End, MediaOperation, OpenCall, Relayed, Requester};
 use contract::wire::fact::Ended;
 use contract::wire::request::{

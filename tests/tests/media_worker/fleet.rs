@@ -1,12 +1,12 @@
 use std::time::Duration;
 
 use anyhow::ensure;
-use callpulse_tests::facts::builders::new_parties;
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::process::Service;
 use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::buckets::media_workers::{MediaWorkers, WorkerChange, WorkerStatus};
 use contract::jetstream::request::RefusalCode;
+use contract::samples::new_parties;
 use contract::wire::command::{Cordon, CordonState, OpenCall, Uncordon};
 use contract::{PublishCondition, Role, TraceParent};
 use futures::StreamExt;

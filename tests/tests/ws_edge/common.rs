@@ -1,6 +1,6 @@
 //! What the tests of the edge share.
 
-use callpulse_tests::clients::conversation::Pair;
+use callpulse_tests::clients::conversation::{Conversation, Pair};
 use callpulse_tests::clients::party::Party;
 use callpulse_tests::facts::reader::Facts;
 use callpulse_tests::servers::nats_server::Sync;
@@ -23,6 +23,13 @@ pub(crate) async fn connect(stack: &Stack, edge: usize, role: Role, name: &str) 
 /// A user that has received `welcome`.
 pub(crate) async fn user(stack: &Stack, name: &str) -> Party {
     connect(stack, 0, Role::User, name).await
+}
+
+/// A call that rings, and one that is accepted.
+pub(crate) async fn ringing_and_accepted(pair: Pair<'_>) -> [Conversation; 2] {
+    let ringing = Conversation::ringing(pair.named("user_r", "otomo_r")).await.unwrap();
+    let accepted = Conversation::accepted(pair.named("user_a", "otomo_a")).await.unwrap();
+    [ringing, accepted]
 }
 
 /// Sends a request that must be refused with this code.

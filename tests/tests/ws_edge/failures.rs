@@ -12,7 +12,7 @@ use callpulse_tests::wait::{eventually, let_time_pass, stays};
 use contract::jetstream::storage::{CALLS, WORKER_TTL};
 use serde_json::{Value, json};
 
-use crate::common::{assert_refused, connect, edges, ended, names, pair, user, welcomed};
+use crate::common::{assert_refused, connect, edges, ended, names, pair, ringing_and_accepted, user, welcomed};
 
 const SOON: Duration = Duration::from_secs(10);
 /// A worker's entry expires after 6 s. The grace follows.
@@ -350,12 +350,7 @@ async fn a_frozen_edge_soon_receives_no_more_commands() {
 async fn a_started_edge_ends_calls_of_lost_workers_but_not_ringing_calls() {
     let mut stack = edges(1).start().await.unwrap();
     let facts = Facts::connect(&stack.nats.url()).await.unwrap();
-    let ringing = Conversation::ringing(pair(&stack).named("user_r", "otomo_r"))
-        .await
-        .unwrap();
-    let accepted = Conversation::accepted(pair(&stack).named("user_a", "otomo_a"))
-        .await
-        .unwrap();
+    let [ringing, accepted] = ringing_and_accepted(pair(&stack)).await;
     stack.edges[0].kill().unwrap();
     stack.workers[0].kill().unwrap();
     stack.edges[0].restart().await.unwrap();

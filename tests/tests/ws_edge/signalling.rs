@@ -4,19 +4,19 @@ use std::time::Duration;
 
 use callpulse_tests::clients::conversation::Conversation;
 use callpulse_tests::clients::party::Party;
-use callpulse_tests::facts::builders::rtp_lost;
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::facts::reader::{Facts, time};
 use callpulse_tests::token::Role;
 use callpulse_tests::wait::eventually;
 use contract::jetstream::request;
 use contract::jetstream::request::{CommandError, RefusalCode};
+use contract::samples::rtp_lost;
 use contract::wire::command::Terminate;
 use contract::wire::fact::RtpResumed;
 use contract::{EndReason, Timestamp, TraceParent};
 use serde_json::{Value, json};
 
-use crate::common::{assert_refused, connect, edges, ended, names, pair, welcomed};
+use crate::common::{assert_refused, connect, edges, ended, names, pair, ringing_and_accepted, welcomed};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -395,12 +395,7 @@ async fn a_terminate_command_ends_a_call_in_any_state() {
         other => panic!("{other:?}"),
     }
 
-    let ringing = Conversation::ringing(pair(&stack).named("user_r", "otomo_r"))
-        .await
-        .unwrap();
-    let accepted = Conversation::accepted(pair(&stack).named("user_a", "otomo_a"))
-        .await
-        .unwrap();
+    let [ringing, accepted] = ringing_and_accepted(pair(&stack)).await;
     for call in [&ringing, &accepted] {
         let id = call.call_id.parse().unwrap();
         let closed = request::ask(

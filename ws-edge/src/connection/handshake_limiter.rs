@@ -1,6 +1,6 @@
-//! Handshakes take turns, so that thousands of sockets that connect at once leave the processors to the notices of live calls.
+//! Handshakes are limited in number, so that thousands of sockets that connect at once leave the processors to the notices of live calls.
 //!
-//! A handshake has a turn only while this node works for it. It gives its turn back whenever it waits for its client: half-open
+//! A handshake has a permit only while this node works for it. It gives it back whenever it waits for its client: half-open
 //! connections delay no other.
 
 use std::future::poll_fn;
@@ -15,10 +15,10 @@ use tokio::time::timeout;
 use crate::metrics;
 use crate::settings::Limits;
 
-/// The longest turn. A handshake that waits longer for NATS continues without one, because waiting takes no processor.
+/// How long a permit is held. A handshake that waits longer for NATS continues without one, because waiting takes no processor.
 const MAX_HOLD: Duration = Duration::from_millis(5);
 
-/// The turns of a node, given in the order of asking.
+/// The permits of a node, given in the order of asking.
 #[derive(Clone)]
 pub struct HandshakeLimiter {
     all: Arc<Semaphore>,
@@ -26,7 +26,7 @@ pub struct HandshakeLimiter {
     has_live_notices: Arc<dyn Fn() -> bool + Send + Sync>,
 }
 
-/// One turn; dropping it gives it back.
+/// One permit; dropping it gives it back.
 pub struct HandshakePermit {
     _all: Option<OwnedSemaphorePermit>,
     _beside_notices: Option<OwnedSemaphorePermit>,
@@ -42,7 +42,7 @@ impl HandshakeLimiter {
         }
     }
 
-    /// Waits for a turn.
+    /// Waits for a permit.
     async fn acquire(&self) -> HandshakePermit {
         let _waiting = metrics::HandshakeWaiting::count();
         // Never closed.
@@ -74,7 +74,7 @@ impl HandshakeLimiter {
 }
 
 impl HandshakePermit {
-    /// Completes `work` within this turn, or at least begins it.
+    /// Completes `work` with this permit, or at least begins it.
     pub(crate) async fn during<F: Future>(self, work: F) -> F::Output {
         let mut work = pin!(work);
         match timeout(MAX_HOLD, work.as_mut()).await {

@@ -1,4 +1,4 @@
-//! Connections from `accept` to the end of their handshake: capped in number, each under one deadline, and served in turns.
+//! Connections from `accept` to the end of their handshake: capped in number, each under one deadline, and limited while they are processed.
 
 use std::convert::Infallible;
 use std::io;
@@ -69,7 +69,7 @@ pub struct Deps {
     pub proxies: TrustedProxies,
     /// The connections of each address.
     pub addresses: AddressLimiter,
-    /// The turns of handshakes.
+    /// Limits the handshakes that are processed at a time.
     pub handshakes: HandshakeLimiter,
     /// The limits of each connection and of all together.
     pub limits: Limits,

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use callpulse_tests::facts::builders::requested;
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::percentile::percentile;
 use callpulse_tests::servers::child::resident_bytes;
 use callpulse_tests::servers::stack::Stack;
 use contract::jetstream::batch::MAX_BATCH;
+use contract::samples::requested;
 use contract::{CallId, PublishCondition, Timestamp};
 use tokio::task::spawn_blocking;
 

@@ -9,13 +9,13 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use async_nats::jetstream::stream::Stream;
-use callpulse_tests::facts::builders::rtp_detected;
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::scale::load::{self, PlannedCall};
 use callpulse_tests::servers::child::Child;
 use callpulse_tests::servers::nats_server::{NatsServer, Sync};
 use callpulse_tests::wait::{eventually, let_time_pass};
 use contract::jetstream::batch::MAX_BATCH;
+use contract::samples::rtp_detected;
 use contract::{CallId, Timestamp};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::task::spawn_blocking;

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use callpulse_tests::facts::builders::{ago, ended, requested, rtp_detected, settled, tick};
 use callpulse_tests::servers::stack::StackBuilder;
 use contract::jetstream::batch::Entry;
+use contract::samples::{ago, ended, requested, rtp_detected, settled, tick};
 use contract::{Fact, FactStore, PublishCondition, Timestamp, TraceParent};
 use futures::future::try_join_all;
 

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use anyhow::Result;
-use callpulse_tests::facts::builders::{accepted, parties, requested, rtp_detected, tick};
 use callpulse_tests::facts::contract_client::ContractClient;
 use callpulse_tests::servers::stack::Stack;
 use contract::buckets::active_calls::ActiveCall;
+use contract::samples::{accepted, parties, requested, rtp_detected, tick};
 use contract::{Fact, Timestamp, TraceParent};
 use futures::{StreamExt, TryStreamExt, stream};
 

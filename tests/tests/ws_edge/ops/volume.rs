@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use anyhow::{Context, Result, ensure};
 use callpulse_tests::clients::viewer::Viewer;
-use callpulse_tests::facts::builders::tick;
 use contract::Timestamp;
+use contract::samples::tick;
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::time::Instant;
 
